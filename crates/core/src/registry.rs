@@ -1,0 +1,272 @@
+//! What exists, as plain types: domains, nodes and mirrors, indexed for the query path.
+//!
+//! A [`Registry`] is immutable. It is built from the signed records of the replica by the shell,
+//! which has already refused what does not make sense.
+
+use crate::check::CheckSpec;
+use crate::geo::{Place, PlaceSource};
+use crate::id::NodeId;
+use crate::time::UnixMillis;
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Position of a domain in [`Registry::domains`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DomainIndex(pub u32);
+/// Position of a node in [`Registry::nodes`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeIndex(pub u32);
+/// Position of a mirror in [`Registry::mirrors`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MirrorIndex(pub u32);
+
+/// Everything registered, at one version.
+#[derive(Clone, Debug, Default)]
+pub struct Registry {
+    /// Grows with every change; SOA serials derive from it.
+    pub version: u64,
+    /// Domains, sorted by name.
+    pub domains: Vec<Domain>,
+    /// Nodes, sorted by name.
+    pub nodes: Vec<Node>,
+    /// Mirrors, sorted by domain, then name: a domain's mirrors are one run.
+    pub mirrors: Vec<Mirror>,
+    /// Name (lower case, no final dot) → domain.
+    pub domain_by_name: HashMap<Arc<str>, DomainIndex>,
+    /// Key → node.
+    pub node_by_id: HashMap<NodeId, NodeIndex>,
+}
+
+/// A name users resolve, with its policy.
+#[derive(Clone, Debug)]
+pub struct Domain {
+    /// Lower case ASCII (A-labels), without the final dot.
+    pub name: Arc<str>,
+    /// This domain's mirrors in [`Registry::mirrors`].
+    pub mirrors: std::ops::Range<u32>,
+    /// How it is answered.
+    pub policy: Policy,
+    /// Records besides the mirrors' addresses, relative names resolved to full ones.
+    pub records: Vec<StaticRecord>,
+    /// Host names whose plain HTTP requests are redirected to this domain's nearest mirror.
+    pub redirect_hosts: Vec<Arc<str>>,
+}
+
+/// A domain's answer policy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Policy {
+    /// Most addresses in one DNS answer; more than one only within the tie band.
+    pub answers: u8,
+    /// TTL of address answers.
+    pub ttl: Duration,
+    /// TTL of negative answers (SOA minimum, RFC 2308).
+    pub negative_ttl: Duration,
+    /// Mirrors within this many milliseconds of the best are as good as it …
+    pub tie_band_ms: f32,
+    /// … or within this share of the best's round trip, whichever is wider.
+    pub tie_band_share: f32,
+    /// What is answered when no mirror is eligible.
+    pub all_down: AllDown,
+    /// `Service` names offered with HTTPS/SVCB and SRV: the port is the mirror's own.
+    pub alpn: Vec<String>,
+}
+
+/// The owner's choice for when no mirror is eligible.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AllDown {
+    /// The mirrors that were eligible last.
+    LastKnown,
+    /// All mirrors, nearest first.
+    All,
+    /// These addresses.
+    Fallback(Vec<std::net::IpAddr>),
+    /// No address: NODATA.
+    NoAnswer,
+}
+
+/// A record that does not depend on the client.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StaticRecord {
+    /// Full owner name, lower case, no final dot.
+    pub name: Arc<str>,
+    /// In seconds.
+    pub ttl_s: u32,
+    /// What it says.
+    pub data: StaticData,
+}
+
+/// Data of a static record.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StaticData {
+    /// An IPv4 address.
+    A(Ipv4Addr),
+    /// An IPv6 address.
+    Aaaa(Ipv6Addr),
+    /// Another name; alone at its owner.
+    Cname(String),
+    /// A mail exchanger.
+    Mx {
+        /// Lower is preferred.
+        preference: u16,
+        /// Its host name.
+        exchange: String,
+    },
+    /// Text; each string at most 255 bytes.
+    Txt(Vec<String>),
+    /// A name server of the zone.
+    Ns(String),
+    /// A certification authority authorisation (RFC 8659).
+    Caa {
+        /// Issuer critical flag.
+        critical: bool,
+        /// `issue`, `issuewild` or `iodef`.
+        tag: String,
+        /// Its value.
+        value: String,
+    },
+    /// A service location (RFC 2782).
+    Srv {
+        /// Lower is preferred.
+        priority: u16,
+        /// Share among equals.
+        weight: u16,
+        /// Port.
+        port: u16,
+        /// Host name.
+        target: String,
+    },
+}
+
+/// A machine with a node agent.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Unique, chosen by people.
+    pub name: Arc<str>,
+    /// Its key; `None` until it joined.
+    pub id: Option<NodeId>,
+    /// Revoked nodes are refused and their mirrors are never eligible.
+    pub revoked: bool,
+    /// Domains it may mirror.
+    pub domains: Vec<Arc<str>>,
+    /// Drained as a whole.
+    pub drained: bool,
+    /// Given place, if any.
+    pub place: Option<Place>,
+}
+
+/// One node's serving of one domain.
+#[derive(Clone, Debug)]
+pub struct Mirror {
+    /// Unique within its domain.
+    pub name: Arc<str>,
+    /// What it mirrors.
+    pub domain: DomainIndex,
+    /// The node that runs it; `None` for machines without an agent.
+    pub node: Option<NodeIndex>,
+    /// Where users reach it.
+    pub address: MirrorAddress,
+    /// The service's port.
+    pub port: u16,
+    /// Share among near-equals.
+    pub weight: u32,
+    /// Where it is: given, or what the geo database says of its address (filled by the shell).
+    pub place: Place,
+    /// Where `place` came from.
+    pub place_source: PlaceSource,
+    /// Where its health comes from.
+    pub health: HealthMode,
+    /// How the broker probes it from outside; `None` when it cannot be probed.
+    pub probe: Option<CheckSpec>,
+    /// Base URL for redirects, e.g. `https://lon.example.com/`; from address and port when absent.
+    pub url: Option<Arc<str>>,
+    /// What people ordered.
+    pub orders: Orders,
+}
+
+/// Where a mirror is reached. At most one address a family: health is kept per family, so a
+/// second address of one family is a second mirror.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MirrorAddress {
+    /// Fixed addresses, at least one.
+    Declared {
+        /// IPv4.
+        v4: Option<Ipv4Addr>,
+        /// IPv6.
+        v6: Option<Ipv6Addr>,
+    },
+    /// A host name, resolved and followed by the broker.
+    Hostname(Arc<str>),
+    /// The address its agent's session comes from.
+    Observed,
+}
+
+/// Where a mirror's health comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HealthMode {
+    /// Beacons and reports of the node's agent, confirmed from outside.
+    Agent,
+    /// The broker's own probes.
+    Probe,
+    /// Set by hand.
+    Manual {
+        /// Eligible or not.
+        up: bool,
+    },
+}
+
+/// What people ordered of one mirror; the strongest wins: force, then drain.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Orders {
+    /// No new users; its own or its node's drain.
+    pub drained: bool,
+    /// Health overruled until then.
+    pub force: Option<Force>,
+}
+
+/// A health verdict overruled by a person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Force {
+    /// To up or to down.
+    pub up: bool,
+    /// When the order ends.
+    pub until: UnixMillis,
+}
+
+impl Registry {
+    /// The domain at an index. Indexes come from this registry, so they are in range.
+    pub fn domain(&self, i: DomainIndex) -> &Domain {
+        &self.domains[i.0 as usize]
+    }
+
+    /// The mirror at an index.
+    pub fn mirror(&self, i: MirrorIndex) -> &Mirror {
+        &self.mirrors[i.0 as usize]
+    }
+
+    /// A domain by name (any case, with or without the final dot).
+    pub fn find_domain(&self, name: &str) -> Option<DomainIndex> {
+        let name = name.strip_suffix('.').unwrap_or(name);
+        match self.domain_by_name.get(name) {
+            Some(i) => Some(*i),
+            None => self
+                .domain_by_name
+                .get(name.to_ascii_lowercase().as_str())
+                .copied(),
+        }
+    }
+
+    /// The mirrors of a domain, with their indexes.
+    pub fn mirrors_of(&self, domain: DomainIndex) -> impl Iterator<Item = (MirrorIndex, &Mirror)> {
+        let range = self.domain(domain).mirrors.clone();
+        range.map(|i| (MirrorIndex(i), &self.mirrors[i as usize]))
+    }
+
+    /// A mirror by domain and name.
+    pub fn find_mirror(&self, domain: DomainIndex, name: &str) -> Option<MirrorIndex> {
+        self.mirrors_of(domain)
+            .find(|(_, m)| &*m.name == name)
+            .map(|(i, _)| i)
+    }
+}

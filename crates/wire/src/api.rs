@@ -1,0 +1,365 @@
+//! The JSON of the HTTP API, shared by broker, command line and tests.
+//!
+//! Field names carry their units. A reader ignores fields it does not know.
+
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+
+macro_rules! api {
+    ($(#[$doc:meta])* pub struct $name:ident { $($body:tt)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+        pub struct $name { $($body)* }
+    };
+}
+
+api! {
+/// Where a client or mirror is, and how that is known.
+pub struct PlaceView {
+    /// Degrees north.
+    pub latitude: Option<f64>,
+    /// Degrees east.
+    pub longitude: Option<f64>,
+    /// Two letters.
+    pub country: Option<String>,
+    /// The country's English name.
+    pub country_name: Option<String>,
+    /// Autonomous system.
+    pub asn: Option<u32>,
+    /// `override`, a database's name, `given` or `unknown`.
+    pub source: String,
+}
+}
+
+api! {
+/// A verdict on one mirror in one address family.
+pub struct VerdictView {
+    /// `v4` or `v6`.
+    pub family: String,
+    /// Where the mirror is reached in this family.
+    pub address: Option<String>,
+    /// `up`, `down`, …
+    pub state: String,
+    /// Whether new users are sent there.
+    pub eligible: bool,
+    /// Code of the reason.
+    pub reason: String,
+    /// Who measured it.
+    pub vantage: String,
+    /// Since when, Unix milliseconds.
+    pub since_unix_ms: u64,
+    /// How long ago that is.
+    pub age_ms: u64,
+    /// From before a restart, not yet confirmed.
+    pub stale: bool,
+}
+}
+
+api! {
+/// One mirror in a ranking.
+pub struct RankedMirror {
+    /// Its name.
+    pub mirror: String,
+    /// Its node's name.
+    pub node: Option<String>,
+    /// IPv4 and IPv6 addresses.
+    pub addresses: Vec<String>,
+    /// Service port.
+    pub port: u16,
+    /// Base URL.
+    pub url: String,
+    /// Predicted round trip.
+    pub rtt_ms: f32,
+    /// Great-circle distance.
+    pub distance_km: Option<f32>,
+    /// Whether new users are sent there (in any family).
+    pub eligible: bool,
+    /// Whether a DNS answer of now holds it.
+    pub chosen: bool,
+    /// Verdicts by family.
+    pub verdicts: Vec<VerdictView>,
+    /// Sentences that say why it stands where it stands.
+    pub reasons: Vec<String>,
+}
+}
+
+api! {
+/// `GET /v1/resolve/{domain}`.
+pub struct ResolveResponse {
+    /// The domain.
+    pub domain: String,
+    /// The client the answer is for.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub client: IpAddr,
+    /// Registry version it was made from.
+    pub version: u64,
+    /// How long it may be used, in seconds.
+    pub ttl_s: u32,
+    /// Eligible mirrors first, nearest first.
+    pub mirrors: Vec<RankedMirror>,
+}
+}
+
+api! {
+/// `GET /v1/explain?domain=…&client=…`.
+pub struct ExplainResponse {
+    /// The domain.
+    pub domain: String,
+    /// The client.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub client: IpAddr,
+    /// Where the client is.
+    pub place: PlaceView,
+    /// The cell around the client: every address in it gets the same answer. An ECS scope is its length.
+    pub cell: String,
+    /// The answer's TTL in seconds.
+    pub ttl_s: u32,
+    /// How the IPv4 answer was arrived at: `eligible`, `all_down_…` or `empty`.
+    pub basis_v4: String,
+    /// The same for IPv6.
+    pub basis_v6: String,
+    /// Addresses that a DNS answer of now holds.
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
+    pub answer: Vec<IpAddr>,
+    /// Tie band around the best round trip.
+    pub tie_band_ms: f32,
+    /// All mirrors, nearest first.
+    pub mirrors: Vec<RankedMirror>,
+}
+}
+
+api! {
+/// One mirror in the fleet.
+pub struct FleetMirror {
+    /// Domain.
+    pub domain: String,
+    /// Mirror.
+    pub mirror: String,
+    /// Node's name.
+    pub node: Option<String>,
+    /// `agent`, `probe` or `manual`.
+    pub health: String,
+    /// Service port.
+    pub port: u16,
+    /// Share among near-equals.
+    pub weight: u32,
+    /// Where it is.
+    pub place: PlaceView,
+    /// Verdicts by family.
+    pub verdicts: Vec<VerdictView>,
+    /// CPU in use on its machine, 0..=1.
+    pub cpu: f32,
+    /// Memory in use on its machine, 0..=1.
+    pub memory: f32,
+    /// Connections it carries.
+    pub connections: u32,
+    /// Connections it can carry; 0 when not declared.
+    pub capacity: u32,
+}
+}
+
+api! {
+/// One node.
+pub struct FleetNode {
+    /// Name.
+    pub name: String,
+    /// Id; absent until it joined.
+    pub id: Option<String>,
+    /// Whether its agent has a session with this broker.
+    pub connected: bool,
+    /// Refused.
+    pub revoked: bool,
+    /// Drained as a whole.
+    pub drained: bool,
+    /// Domains it may mirror.
+    pub domains: Vec<String>,
+}
+}
+
+api! {
+/// `GET /v1/fleet`.
+pub struct FleetResponse {
+    /// This broker's id.
+    pub broker: String,
+    /// Registry version.
+    pub version: u64,
+    /// All domains' names.
+    pub domains: Vec<String>,
+    /// All nodes.
+    pub nodes: Vec<FleetNode>,
+    /// All mirrors.
+    pub mirrors: Vec<FleetMirror>,
+}
+}
+
+api! {
+/// A transition, as sent by `GET /v1/events`.
+pub struct EventView {
+    /// Counts up since the broker's start; the `id` of the server-sent event.
+    pub number: u64,
+    /// When, Unix milliseconds.
+    pub at_unix_ms: u64,
+    /// Domain.
+    pub domain: String,
+    /// Mirror.
+    pub mirror: String,
+    /// `v4` or `v6`.
+    pub family: String,
+    /// State before.
+    pub from: String,
+    /// State after.
+    pub to: String,
+    /// Code of the reason.
+    pub reason: String,
+    /// Who measured it.
+    pub vantage: String,
+}
+}
+
+api! {
+/// `GET /v1/geo/{ip}`.
+pub struct GeoResponse {
+    /// The address.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub address: IpAddr,
+    /// What is known of it.
+    pub place: PlaceView,
+    /// The widest prefix around it with the same place.
+    pub cell: String,
+}
+}
+
+api! {
+/// Every error of the API.
+pub struct ErrorBody {
+    /// A bounded, snake-case code.
+    pub code: String,
+    /// A sentence that names what was wrong.
+    pub message: String,
+}
+}
+
+api! {
+/// A record as the API carries it.
+pub struct RecordView {
+    /// Exact bytes, base64.
+    pub record: String,
+}
+}
+
+api! {
+/// `GET /v1/registry`: what a change is planned against.
+pub struct RegistryResponse {
+    /// This broker's id; records it authored were made for joined nodes.
+    pub broker: String,
+    /// Registry version.
+    pub version: u64,
+    /// Newest hybrid clock seen: milliseconds …
+    pub hlc_millis: u64,
+    /// … and counter.
+    pub hlc_counter: u16,
+    /// The asking author's epoch (`?author=np1…`).
+    pub author_epoch: u32,
+    /// The asking author's next sequence number.
+    pub author_next_seq: u64,
+    /// Current records of every key, tombstones included.
+    pub records: Vec<RecordView>,
+}
+}
+
+api! {
+/// `POST /v1/registry`: records to write, all or none.
+pub struct CommitRequest {
+    /// Signed records.
+    pub records: Vec<RecordView>,
+    /// Registry version the change was planned against; another one refuses the change.
+    pub expect_version: Option<u64>,
+    /// For the history.
+    pub note: String,
+}
+}
+
+api! {
+/// What became of a [`CommitRequest`].
+pub struct CommitResponse {
+    /// Registry version after it.
+    pub version: u64,
+    /// Number of the change in the history.
+    pub batch: u64,
+    /// Records that changed something.
+    pub applied: u64,
+    /// Records that were there already or older than what is there.
+    pub unchanged: u64,
+}
+}
+
+api! {
+/// One written record in the history.
+pub struct HistoryView {
+    /// Number of the change it was part of.
+    pub batch: u64,
+    /// Registry version after it.
+    pub version: u64,
+    /// When this broker wrote it, Unix milliseconds.
+    pub at_unix_ms: u64,
+    /// Who did it: an author's id.
+    pub actor: String,
+    /// Note of the change.
+    pub note: String,
+    /// Exact bytes, base64.
+    pub record: String,
+    /// What it replaced, base64.
+    pub previous: Option<String>,
+}
+}
+
+api! {
+/// `POST /v1/invites`.
+pub struct InviteRequest {
+    /// Domains the node may mirror.
+    pub domains: Vec<String>,
+    /// Its name, else the agent chooses.
+    pub name: Option<String>,
+    /// How long the token is good, in seconds.
+    pub ttl_s: u64,
+}
+}
+
+api! {
+/// A new token.
+pub struct InviteResponse {
+    /// To be given to `nearmost-agent join`.
+    pub token: String,
+    /// When it ends, Unix milliseconds.
+    pub expires_unix_ms: u64,
+}
+}
+
+api! {
+/// Where the users of drained mirrors would go: `GET /v1/drain-preview`.
+pub struct DrainPreview {
+    /// One row a mirror that would lose or gain.
+    pub rows: Vec<DrainRow>,
+    /// Addresses (IPv4 space of the geo table) looked at.
+    pub addresses: u64,
+}
+}
+
+api! {
+/// A mirror's share of the known address space before and after.
+pub struct DrainRow {
+    /// Domain.
+    pub domain: String,
+    /// Mirror.
+    pub mirror: String,
+    /// Percent of addresses now.
+    pub before_percent: f64,
+    /// Percent of addresses after.
+    pub after_percent: f64,
+    /// Mean predicted round trip of its users now.
+    pub before_rtt_ms: f64,
+    /// Mean predicted round trip of its users after.
+    pub after_rtt_ms: f64,
+}
+}

@@ -1,0 +1,27 @@
+//! What agents, brokers, clients and people say to one another, and how it is framed.
+//!
+//! Everything that crosses a process boundary is typed here, versioned, bounded and converted at
+//! the boundary to the plain types of `nearmost-core`; logic never sees a version.
+//!
+//! | module | carries |
+//! |---|---|
+//! | [`identity`] | Ed25519 keys, their files and their text forms |
+//! | [`tls`] | TLS 1.3 raw public keys (RFC 7250) for quinn |
+//! | [`frame`] | length-prefixed, versioned messages on a stream |
+//! | [`agent`] | the messages between an agent and a broker |
+//! | [`beacon`] | the 52-byte datagram that says an agent is alive |
+//! | [`token`] | the one-time invitation of a node |
+//! | [`registry`] | bodies of the registry's records, and records → [`nearmost_core::registry::Registry`] |
+//! | [`api`] | the JSON of the HTTP API |
+//! | [`auth`] | a person's signature on an HTTP request |
+
+pub mod agent;
+pub mod api;
+pub mod auth;
+pub mod beacon;
+pub mod frame;
+pub mod identity;
+pub mod name;
+pub mod registry;
+pub mod tls;
+pub mod token;

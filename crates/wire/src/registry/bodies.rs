@@ -1,0 +1,295 @@
+//! Bodies of records, as JSON. Unknown fields of a newer writer are kept in the record's bytes and
+//! ignored here; what people write by hand is checked more strictly where it is read.
+
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+
+/// Version of the bodies that this build writes.
+pub const BODY_VERSION: u8 = 1;
+
+/// A domain's policy and static records.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DomainBody {
+    /// Most addresses in one DNS answer, 1 to 8.
+    pub answers: u8,
+    /// TTL of address answers, in seconds: 5 to 60 make sense.
+    pub ttl_s: u32,
+    /// TTL of negative answers, in seconds.
+    pub negative_ttl_s: u32,
+    /// Tie band in milliseconds …
+    pub tie_band_ms: f32,
+    /// … or in percent of the best round trip.
+    pub tie_band_percent: f32,
+    /// What is answered when no mirror is eligible.
+    pub all_down: AllDownBody,
+    /// Protocols offered in HTTPS records, e.g. `h2`.
+    pub alpn: Vec<String>,
+    /// Records besides the mirrors' addresses.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub records: Vec<RecordBody>,
+    /// Hosts whose plain HTTP requests are redirected to the nearest mirror.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub redirect_hosts: Vec<String>,
+}
+
+impl Default for DomainBody {
+    fn default() -> Self {
+        DomainBody {
+            answers: 2,
+            ttl_s: 20,
+            negative_ttl_s: 30,
+            tie_band_ms: 3.0,
+            tie_band_percent: 5.0,
+            all_down: AllDownBody::LastKnown,
+            alpn: Vec::new(),
+            records: Vec::new(),
+            redirect_hosts: Vec::new(),
+        }
+    }
+}
+
+/// What is answered when no mirror is eligible.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AllDownBody {
+    /// The mirrors that were eligible last.
+    LastKnown,
+    /// All mirrors.
+    All,
+    /// These addresses.
+    Fallback(Vec<IpAddr>),
+    /// No address.
+    NoAnswer,
+}
+
+/// A static record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordBody {
+    /// Owner, relative to the domain; `@` is the domain itself.
+    pub name: String,
+    /// `A`, `AAAA`, `CNAME`, `MX`, `TXT`, `NS`, `CAA` or `SRV`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// In seconds.
+    #[serde(default = "record_ttl")]
+    pub ttl_s: u32,
+    /// As in a zone file, e.g. `10 mail.example.com.`; TXT without quotes is one string.
+    pub value: String,
+}
+
+fn record_ttl() -> u32 {
+    3600
+}
+
+/// Where something is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PlaceBody {
+    /// Degrees north.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latitude: Option<f64>,
+    /// Degrees east.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub longitude: Option<f64>,
+    /// Two letters (ISO 3166-1).
+    #[serde(skip_serializing_if = "Option::is_none", with = "country")]
+    pub country: Option<[u8; 2]>,
+    /// Autonomous system.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asn: Option<u32>,
+}
+
+/// Country codes as two-letter strings.
+mod country {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub fn serialize<S: Serializer>(code: &Option<[u8; 2]>, s: S) -> Result<S::Ok, S::Error> {
+        match code {
+            Some(code) => s.serialize_some(&String::from_utf8_lossy(code)),
+            None => s.serialize_none(),
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<[u8; 2]>, D::Error> {
+        let Some(text) = Option::<String>::deserialize(d)? else { return Ok(None) };
+        match nearmost_core::geo::CountryCode::new(&text) {
+            Some(code) => match code.as_str().as_bytes() {
+                [a, b] => Ok(Some([*a, *b])),
+                _ => Ok(None),
+            },
+            None => Err(D::Error::custom(format!("found country {text:?}, expected two letters such as GB"))),
+        }
+    }
+}
+
+/// A machine with a node agent.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NodeBody {
+    /// Its id (`nn1…`); absent until it joined.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Domains it may mirror.
+    pub domains: Vec<String>,
+    /// Refused from now on.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub revoked: bool,
+    /// Where it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub place: Option<PlaceBody>,
+}
+
+/// One node's serving of one domain.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MirrorBody {
+    /// The node that runs it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// At most one IPv4 and one IPv6 address.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<IpAddr>,
+    /// Or a host name to follow. With neither, the address the node's session comes from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    /// Service port.
+    pub port: u16,
+    /// Share among near-equals.
+    pub weight: u32,
+    /// Where its health comes from.
+    pub health: HealthBody,
+    /// How brokers probe it from outside.
+    pub probe: ProbeBody,
+    /// Base URL for redirects.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// Where it is; else what the geo database says of its address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub place: Option<PlaceBody>,
+}
+
+impl Default for MirrorBody {
+    fn default() -> Self {
+        MirrorBody {
+            node: None,
+            addresses: Vec::new(),
+            hostname: None,
+            port: 443,
+            weight: 100,
+            health: HealthBody::Agent,
+            probe: ProbeBody::default(),
+            url: None,
+            place: None,
+        }
+    }
+}
+
+/// Where a mirror's health comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HealthBody {
+    /// The node's agent, confirmed from outside.
+    Agent,
+    /// The broker's own probes.
+    Probe,
+    /// Set by hand: serving.
+    ManualUp,
+    /// Set by hand: not serving.
+    ManualDown,
+}
+
+/// A probe from outside. Absent parts take the broker's defaults.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ProbeBody {
+    /// What is asked.
+    pub kind: ProbeKind,
+    /// Milliseconds between two probes, in health mode `probe`.
+    pub interval_ms: Option<u32>,
+    /// Milliseconds after which an unanswered probe failed.
+    pub timeout_ms: Option<u32>,
+    /// Successes that make it good.
+    pub rise: Option<u8>,
+    /// Failures that make it bad.
+    pub fall: Option<u8>,
+    /// HTTP: path and query.
+    pub path: Option<String>,
+    /// HTTP: `Host` and TLS server name; default the domain.
+    pub host: Option<String>,
+    /// HTTP: lowest and highest good status.
+    pub status: Option<(u16, u16)>,
+    /// HTTP: text that the body must contain.
+    pub body_contains: Option<String>,
+    /// HTTPS: verify the certificate; default true.
+    pub verify: Option<bool>,
+    /// HTTPS: fewest days to its expiry.
+    pub min_days_to_expiry: Option<u32>,
+    /// UDP: what is sent.
+    pub send: Option<String>,
+    /// UDP: what the reply must contain.
+    pub expect: Option<String>,
+}
+
+impl Default for ProbeBody {
+    fn default() -> Self {
+        ProbeBody {
+            kind: ProbeKind::Tcp,
+            interval_ms: None,
+            timeout_ms: None,
+            rise: None,
+            fall: None,
+            path: None,
+            host: None,
+            status: None,
+            body_contains: None,
+            verify: None,
+            min_days_to_expiry: None,
+            send: None,
+            expect: None,
+        }
+    }
+}
+
+/// Kinds of outside probes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProbeKind {
+    /// A TCP connection.
+    Tcp,
+    /// An HTTP request.
+    Http,
+    /// An HTTPS request.
+    Https,
+    /// A datagram and its reply.
+    Udp,
+    /// It cannot be probed from outside.
+    None,
+}
+
+/// A drain order; its removal undrains.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DrainBody {
+    /// For people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// A verdict overruled by a person.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForceBody {
+    /// To up, or to down.
+    pub up: bool,
+    /// When the order ends, Unix milliseconds.
+    pub until_unix_ms: u64,
+}
+
+/// A person whose records are accepted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PersonBody {
+    /// For people.
+    pub name: String,
+}

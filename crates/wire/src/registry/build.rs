@@ -1,0 +1,490 @@
+//! Records → the plain registry.
+//!
+//! Building never fails as a whole: an entry that makes no sense is left out and named in
+//! [`Built::problems`]. A change that would add a problem is refused before it is written, so
+//! problems come only from other brokers' records that arrived in another order.
+
+use super::bodies::{AllDownBody, BODY_VERSION, DomainBody, DrainBody, ForceBody, HealthBody, MirrorBody, NodeBody, PersonBody, PlaceBody, ProbeBody, ProbeKind};
+use super::record::static_record;
+use crate::identity::{Id, Role};
+use crate::name;
+use nearmost_core::check::{CheckKind, CheckSpec, HttpCheck};
+use nearmost_core::geo::{CountryCode, Place, PlaceSource, Position};
+use nearmost_core::registry::{
+    AllDown, Domain, DomainIndex, Force, HealthMode, Mirror, MirrorAddress, Node, NodeIndex, Orders, Policy, Registry,
+};
+use nearmost_core::time::UnixMillis;
+use serde::de::DeserializeOwned;
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What an entry is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum EntryKind {
+    /// [`DomainBody`]
+    Domain,
+    /// [`NodeBody`]
+    Node,
+    /// [`MirrorBody`]
+    Mirror,
+    /// [`DrainBody`]
+    Drain,
+    /// [`ForceBody`]
+    Force,
+    /// [`PersonBody`]
+    Person,
+}
+
+impl EntryKind {
+    /// Every kind.
+    pub const ALL: [EntryKind; 6] = [
+        EntryKind::Domain,
+        EntryKind::Node,
+        EntryKind::Mirror,
+        EntryKind::Drain,
+        EntryKind::Force,
+        EntryKind::Person,
+    ];
+
+    /// What people call it.
+    pub fn noun(self) -> &'static str {
+        match self {
+            EntryKind::Domain => "domain",
+            EntryKind::Node => "node",
+            EntryKind::Mirror => "mirror",
+            EntryKind::Drain => "drain",
+            EntryKind::Force => "force",
+            EntryKind::Person => "person",
+        }
+    }
+}
+
+/// A live record's content.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry<'a> {
+    /// What it is of.
+    pub kind: EntryKind,
+    /// See the table in the module docs.
+    pub scope: &'a str,
+    /// See the table in the module docs.
+    pub id: &'a str,
+    /// JSON.
+    pub body: &'a [u8],
+}
+
+/// An entry that makes no sense.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+#[error("{kind} {name}: {problem}")]
+pub struct Problem {
+    /// `domain`, `mirror`, …
+    pub kind: &'static str,
+    /// Which one.
+    pub name: String,
+    /// What is wrong.
+    pub problem: String,
+}
+
+/// What absent parts of a probe take.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BuildDefaults {
+    /// Between two probes.
+    pub probe_interval: Duration,
+    /// Of one probe.
+    pub probe_timeout: Duration,
+    /// Successes that make it good.
+    pub probe_rise: u8,
+    /// Failures that make it bad.
+    pub probe_fall: u8,
+}
+
+impl Default for BuildDefaults {
+    fn default() -> Self {
+        BuildDefaults {
+            probe_interval: Duration::from_secs(2),
+            probe_timeout: Duration::from_secs(1),
+            probe_rise: 1,
+            probe_fall: 2,
+        }
+    }
+}
+
+/// The result of [`build`].
+#[derive(Clone, Debug, Default)]
+pub struct Built {
+    /// What queries read.
+    pub registry: Registry,
+    /// Persons whose records are accepted.
+    pub persons: BTreeMap<[u8; 32], String>,
+    /// Entries left out, sorted.
+    pub problems: Vec<Problem>,
+}
+
+/// The entry of a live record of a kind this build knows.
+pub fn entry_of(record: &nearmost_replica::Record) -> Option<Entry<'_>> {
+    use nearmost_replica::{Body, Kind};
+    let kind = match record.kind {
+        Kind::DOMAIN => EntryKind::Domain,
+        Kind::NODE => EntryKind::Node,
+        Kind::MIRROR => EntryKind::Mirror,
+        Kind::DRAIN => EntryKind::Drain,
+        Kind::FORCE => EntryKind::Force,
+        Kind::PERSON => EntryKind::Person,
+        _ => return None,
+    };
+    match &record.body {
+        // A newer writer's body is kept and relayed, but not understood here.
+        Body::Live { version, .. } if *version != BODY_VERSION => None,
+        Body::Live { bytes, .. } => Some(Entry { kind, scope: &record.scope, id: &record.id, body: bytes }),
+        Body::Tombstone => None,
+    }
+}
+
+/// Builds the registry of `version` from live entries.
+pub fn build<'a>(version: u64, entries: impl IntoIterator<Item = Entry<'a>>, defaults: &BuildDefaults) -> Built {
+    let mut parsed = Parsed::default();
+    for entry in entries {
+        if let Err(problem) = parsed.take(&entry) {
+            let at = if entry.scope.is_empty() || entry.id.is_empty() { "" } else { "/" };
+            let name = format!("{}{at}{}", entry.scope, entry.id);
+            parsed.problems.push(Problem { kind: entry.kind.noun(), name, problem });
+        }
+    }
+    parsed.finish(version, defaults)
+}
+
+/// Entries by kind, each readable by itself.
+#[derive(Default)]
+struct Parsed {
+    domains: BTreeMap<String, DomainBody>,
+    nodes: BTreeMap<String, NodeBody>,
+    mirrors: BTreeMap<(String, String), MirrorBody>,
+    drains: BTreeMap<(String, String), DrainBody>,
+    forces: BTreeMap<(String, String), ForceBody>,
+    persons: BTreeMap<[u8; 32], String>,
+    problems: Vec<Problem>,
+}
+
+fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(body).map_err(|e| format!("body: {e}"))
+}
+
+impl Parsed {
+    fn take(&mut self, entry: &Entry<'_>) -> Result<(), String> {
+        let key = (entry.scope.to_owned(), entry.id.to_owned());
+        match entry.kind {
+            EntryKind::Domain => {
+                canonical(name::domain(entry.scope), entry.scope)?;
+                self.domains.insert(key.0, json(entry.body)?);
+            }
+            EntryKind::Node => {
+                canonical(name::short(entry.id), entry.id)?;
+                self.nodes.insert(key.1, json(entry.body)?);
+            }
+            EntryKind::Mirror => {
+                canonical(name::short(entry.id), entry.id)?;
+                self.mirrors.insert(key, json(entry.body)?);
+            }
+            EntryKind::Drain => drop(self.drains.insert(key, json(entry.body)?)),
+            EntryKind::Force => drop(self.forces.insert(key, json(entry.body)?)),
+            EntryKind::Person => {
+                let id = Id::parse(entry.id, Role::Person).map_err(|e| e.to_string())?;
+                self.persons.insert(id.key, json::<PersonBody>(entry.body)?.name);
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(mut self, version: u64, defaults: &BuildDefaults) -> Built {
+        let mut registry = Registry { version, ..Registry::default() };
+        let nodes = self.nodes(&mut registry);
+        let domains = self.domains(&mut registry);
+        self.mirrors(&mut registry, &nodes, &domains, defaults);
+        self.problems.sort();
+        Built { registry, persons: self.persons, problems: self.problems }
+    }
+
+    fn problem(&mut self, kind: EntryKind, name: &str, problem: String) {
+        self.problems.push(Problem { kind: kind.noun(), name: name.into(), problem });
+    }
+
+    fn nodes(&mut self, registry: &mut Registry) -> HashMap<String, NodeIndex> {
+        let mut index = HashMap::new();
+        for (name, body) in std::mem::take(&mut self.nodes) {
+            let drained = self.drains.contains_key(&(String::new(), name.clone()));
+            match node(&name, &body, drained) {
+                Ok(node) => {
+                    let i = NodeIndex(registry.nodes.len() as u32);
+                    if let Some(other) = node.id.and_then(|id| registry.node_by_id.insert(id, i)) {
+                        let taken = format!("its key is that of node {}", registry.nodes[other.0 as usize].name);
+                        registry.node_by_id.extend(node.id.map(|id| (id, other)));
+                        self.problem(EntryKind::Node, &name, taken);
+                        continue;
+                    }
+                    index.insert(name, i);
+                    registry.nodes.push(node);
+                }
+                Err(e) => self.problem(EntryKind::Node, &name, e),
+            }
+        }
+        index
+    }
+
+    fn domains(&mut self, registry: &mut Registry) -> HashMap<String, DomainIndex> {
+        let mut index = HashMap::new();
+        for (name, body) in std::mem::take(&mut self.domains) {
+            match domain(&name, &body) {
+                Ok(domain) => {
+                    let i = DomainIndex(registry.domains.len() as u32);
+                    registry.domain_by_name.insert(domain.name.clone(), i);
+                    registry.domains.push(domain);
+                    index.insert(name, i);
+                }
+                Err(e) => self.problem(EntryKind::Domain, &name, e),
+            }
+        }
+        index
+    }
+
+    fn mirrors(
+        &mut self,
+        registry: &mut Registry,
+        nodes: &HashMap<String, NodeIndex>,
+        domains: &HashMap<String, DomainIndex>,
+        defaults: &BuildDefaults,
+    ) {
+        // Sorted by (domain, name), and so are the registry's domains: each domain's run is contiguous.
+        for (key, body) in std::mem::take(&mut self.mirrors) {
+            let full = format!("{}/{}", key.0, key.1);
+            let Some(&domain) = domains.get(&key.0) else {
+                self.problem(EntryKind::Mirror, &full, format!("unknown domain {:?}", key.0));
+                continue;
+            };
+            let orders = Orders {
+                drained: self.drains.contains_key(&key),
+                force: self.forces.get(&key).map(|f| Force { up: f.up, until: UnixMillis(f.until_unix_ms) }),
+            };
+            let run = registry.domains[domain.0 as usize].name.clone();
+            match mirror(&key.1, domain, &run, &body, nodes, registry, defaults) {
+                Ok(mut mirror) => {
+                    let node_drained = mirror.node.is_some_and(|n| registry.nodes[n.0 as usize].drained);
+                    mirror.orders = Orders { drained: orders.drained || node_drained, ..orders };
+                    registry.mirrors.push(mirror);
+                }
+                Err(e) => self.problem(EntryKind::Mirror, &full, e),
+            }
+        }
+        let mut at = 0u32;
+        for (i, domain) in registry.domains.iter_mut().enumerate() {
+            let end = at + registry.mirrors[at as usize..].iter().take_while(|m| m.domain.0 as usize == i).count() as u32;
+            domain.mirrors = at..end;
+            at = end;
+        }
+    }
+}
+
+fn canonical(parsed: Result<String, name::NameError>, given: &str) -> Result<(), String> {
+    match parsed {
+        Ok(name) if name == given => Ok(()),
+        Ok(name) => Err(format!("the name must be written {name:?}")),
+        Err(e) => Err(e.to_string()),
+    }
+}
+
+fn node(name: &str, body: &NodeBody, drained: bool) -> Result<Node, String> {
+    let id = match &body.id {
+        Some(text) => Some(Id::parse(text, Role::Node).map_err(|e| e.to_string())?.node_id()),
+        None => None,
+    };
+    Ok(Node {
+        name: name.into(),
+        id,
+        revoked: body.revoked,
+        domains: body.domains.iter().map(|d| Arc::from(d.as_str())).collect(),
+        drained,
+        place: body.place.as_ref().map(place).transpose()?,
+    })
+}
+
+/// The plain place of a body.
+pub(super) fn place(body: &PlaceBody) -> Result<Place, String> {
+    let position = match (body.latitude, body.longitude) {
+        (Some(lat), Some(lon)) => Some(
+            Position::from_degrees(lat, lon)
+                .ok_or_else(|| format!("place {lat}, {lon}: expected latitude -90..90 and longitude -180..180"))?,
+        ),
+        (None, None) => None,
+        _ => return Err("place: latitude and longitude go together".into()),
+    };
+    let country = body.country.and_then(|c| CountryCode::new(&String::from_utf8_lossy(&c)));
+    Ok(Place { position, country, asn: body.asn })
+}
+
+fn domain(domain_name: &str, body: &DomainBody) -> Result<Domain, String> {
+    let range = |what: &str, value: f64, low: f64, high: f64| match (low..=high).contains(&value) {
+        true => Ok(()),
+        false => Err(format!("{what} = {value}: expected {low} to {high}")),
+    };
+    range("answers", body.answers.into(), 1.0, 8.0)?;
+    range("ttl_s", body.ttl_s.into(), 1.0, 86_400.0)?;
+    range("negative_ttl_s", body.negative_ttl_s.into(), 1.0, 86_400.0)?;
+    range("tie_band_ms", body.tie_band_ms.into(), 0.0, 1000.0)?;
+    range("tie_band_percent", body.tie_band_percent.into(), 0.0, 100.0)?;
+    if let Some(bad) = body.alpn.iter().find(|a| a.is_empty() || a.len() > 255) {
+        return Err(format!("alpn {bad:?}: expected 1 to 255 bytes"));
+    }
+    let policy = Policy {
+        answers: body.answers,
+        ttl: Duration::from_secs(body.ttl_s.into()),
+        negative_ttl: Duration::from_secs(body.negative_ttl_s.into()),
+        tie_band_ms: body.tie_band_ms,
+        tie_band_share: body.tie_band_percent / 100.0,
+        all_down: match &body.all_down {
+            AllDownBody::LastKnown => AllDown::LastKnown,
+            AllDownBody::All => AllDown::All,
+            AllDownBody::Fallback(addrs) if addrs.is_empty() => return Err("all_down: fallback without an address".into()),
+            AllDownBody::Fallback(addrs) => AllDown::Fallback(addrs.clone()),
+            AllDownBody::NoAnswer => AllDown::NoAnswer,
+        },
+        alpn: body.alpn.clone(),
+    };
+    let records = body.records.iter().map(|r| static_record(domain_name, r)).collect::<Result<Vec<_>, _>>()?;
+    super::record::check_cnames(domain_name, &records)?;
+    let hosts = body.redirect_hosts.iter().map(|h| name::domain(h).map(Arc::from).map_err(|e| e.to_string()));
+    Ok(Domain {
+        name: domain_name.into(),
+        mirrors: 0..0,
+        policy,
+        records,
+        redirect_hosts: hosts.collect::<Result<_, _>>()?,
+    })
+}
+
+fn mirror(
+    mirror_name: &str,
+    domain: DomainIndex,
+    domain_name: &str,
+    body: &MirrorBody,
+    nodes: &HashMap<String, NodeIndex>,
+    registry: &Registry,
+    defaults: &BuildDefaults,
+) -> Result<Mirror, String> {
+    let node = match &body.node {
+        Some(name) => Some(*nodes.get(name).ok_or_else(|| format!("unknown node {name:?}"))?),
+        None => None,
+    };
+    let health = match body.health {
+        HealthBody::Agent => HealthMode::Agent,
+        HealthBody::Probe => HealthMode::Probe,
+        HealthBody::ManualUp => HealthMode::Manual { up: true },
+        HealthBody::ManualDown => HealthMode::Manual { up: false },
+    };
+    if body.port == 0 {
+        return Err("port = 0: expected 1 to 65535".into());
+    }
+    let probe = probe(&body.probe, domain_name, defaults)?;
+    match (health, node, &probe) {
+        (HealthMode::Agent, None, _) => return Err("health = \"agent\" needs a node".into()),
+        (HealthMode::Probe, _, None) => return Err("health = \"probe\" needs a probe, but its kind is \"none\"".into()),
+        _ => {}
+    }
+    let address = address(body)?;
+    if address == MirrorAddress::Observed && node.is_none() {
+        return Err("needs addresses, a hostname, or a node whose address is observed".into());
+    }
+    if let Some(url) = &body.url
+        && !(url.starts_with("http://") || url.starts_with("https://"))
+    {
+        return Err(format!("url {url:?}: expected http:// or https://"));
+    }
+    let own = body.place.as_ref().map(place).transpose()?;
+    let given = own.or_else(|| node.and_then(|n| registry.nodes[n.0 as usize].place));
+    Ok(Mirror {
+        name: mirror_name.into(),
+        domain,
+        node,
+        address,
+        port: body.port,
+        weight: body.weight,
+        place: given.unwrap_or_default(),
+        place_source: if given.is_some() { PlaceSource::Given } else { PlaceSource::Unknown },
+        health,
+        probe,
+        url: body.url.as_deref().map(Arc::from),
+        orders: Orders::default(),
+    })
+}
+
+fn address(body: &MirrorBody) -> Result<MirrorAddress, String> {
+    if let Some(host) = &body.hostname {
+        if !body.addresses.is_empty() {
+            return Err("give addresses or a hostname, not both".into());
+        }
+        return Ok(MirrorAddress::Hostname(name::domain(host).map_err(|e| e.to_string())?.into()));
+    }
+    let (mut v4, mut v6): (Option<Ipv4Addr>, Option<Ipv6Addr>) = (None, None);
+    for addr in &body.addresses {
+        if addr.is_unspecified() || addr.is_multicast() {
+            return Err(format!("address {addr}: no service can be reached there"));
+        }
+        let taken = match addr.to_canonical() {
+            IpAddr::V4(a) => v4.replace(a).is_some(),
+            IpAddr::V6(a) => v6.replace(a).is_some(),
+        };
+        if taken {
+            return Err(format!("address {addr}: a second address of its family; make it a mirror of its own"));
+        }
+    }
+    Ok(match (v4, v6) {
+        (None, None) => MirrorAddress::Observed,
+        (v4, v6) => MirrorAddress::Declared { v4, v6 },
+    })
+}
+
+/// The plain check of a probe; `None` for kind `none`.
+pub(super) fn probe(body: &ProbeBody, domain: &str, defaults: &BuildDefaults) -> Result<Option<CheckSpec>, String> {
+    let http = |tls: bool| -> Result<CheckKind, String> {
+        let path = body.path.clone().unwrap_or_else(|| "/".into());
+        if !path.starts_with('/') || path.chars().any(|c| c.is_control() || c == ' ') {
+            return Err(format!("probe path {path:?}: expected it to begin with / and hold no spaces"));
+        }
+        let status = body.status.unwrap_or((200, 399));
+        if status.0 > status.1 || status.0 < 100 || status.1 > 599 {
+            return Err(format!("probe status {status:?}: expected a range within 100 to 599"));
+        }
+        Ok(CheckKind::Http(HttpCheck {
+            tls,
+            path,
+            host: Some(body.host.clone().unwrap_or_else(|| domain.into())),
+            status,
+            body_contains: body.body_contains.clone(),
+            verify: body.verify.unwrap_or(true),
+            min_days_to_expiry: body.min_days_to_expiry,
+        }))
+    };
+    let kind = match body.kind {
+        ProbeKind::None => return Ok(None),
+        ProbeKind::Tcp => CheckKind::Tcp,
+        ProbeKind::Http => http(false)?,
+        ProbeKind::Https => http(true)?,
+        ProbeKind::Udp => CheckKind::Udp {
+            send: body.send.clone().unwrap_or_default().into_bytes(),
+            expect: body.expect.clone().unwrap_or_default().into_bytes(),
+        },
+    };
+    let duration = |ms: Option<u32>, default: Duration| ms.map_or(default, |ms| Duration::from_millis(ms.into()));
+    let spec = CheckSpec {
+        kind,
+        interval: duration(body.interval_ms, defaults.probe_interval),
+        timeout: duration(body.timeout_ms, defaults.probe_timeout),
+        rise: body.rise.unwrap_or(defaults.probe_rise),
+        fall: body.fall.unwrap_or(defaults.probe_fall),
+    };
+    match () {
+        () if spec.interval < Duration::from_millis(100) => Err("probe interval_ms: expected at least 100".into()),
+        () if spec.timeout < Duration::from_millis(10) => Err("probe timeout_ms: expected at least 10".into()),
+        () if spec.rise == 0 || spec.fall == 0 => Err("probe rise and fall: expected at least 1".into()),
+        () => Ok(Some(spec)),
+    }
+}

@@ -1,0 +1,103 @@
+//! `cargo xtask lint`, `cargo xtask test`, `cargo xtask bench NAME`.
+//!
+//! * `lint`: formatting, clippy and rustdoc, each with warnings denied.
+//! * `test`: installs the system packages that tests need (with apt when root; else it prints the
+//!   line to run and stops), builds the binaries, and runs every test with their folder in
+//!   `NEARMOST_BIN_DIR`.
+//! * `bench NAME ARGS…`: builds in release mode and runs one benchmark of `nearmost-bench`.
+
+mod packages;
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::Command;
+
+#[derive(Parser)]
+#[command(about = "Lint, test and benchmark commands of the workspace")]
+struct Args {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Formatting, clippy and rustdoc, with warnings denied.
+    Lint,
+    /// Installs what tests need, builds the binaries and runs all tests.
+    Test {
+        /// Passed on to `cargo test`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Runs one benchmark in release mode.
+    Bench {
+        /// Its name and arguments.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        args: Vec<String>,
+    },
+}
+
+fn main() -> Result<()> {
+    match Args::parse().task {
+        Task::Lint => lint(),
+        Task::Test { args } => test(&args),
+        Task::Bench { args } => bench(&args),
+    }
+}
+
+fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root());
+    command
+}
+
+fn root() -> PathBuf {
+    // crates/xtask is two folders below the root.
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    println!("+ {command:?}");
+    let status = command.status().with_context(|| format!("cannot start {command:?}"))?;
+    if !status.success() {
+        bail!("{command:?} ended with {status}");
+    }
+    Ok(())
+}
+
+fn lint() -> Result<()> {
+    run(cargo().args(["fmt", "--all", "--check"]))?;
+    run(cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    run(cargo().args(["doc", "--workspace", "--no-deps", "--document-private-items"]).env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+const BINARIES: [&str; 4] = ["nearmost-broker", "nearmost-agent", "nearmost-cli", "nearmost-demo"];
+
+fn build_binaries(release: bool) -> Result<PathBuf> {
+    let mut build = cargo();
+    build.arg("build").arg("--bins");
+    for package in BINARIES {
+        build.args(["--package", package]);
+    }
+    if release {
+        build.arg("--release");
+    }
+    run(&mut build)?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    let dir = target.join(if release { "release" } else { "debug" });
+    dir.canonicalize().with_context(|| format!("no binaries in {}", dir.display()))
+}
+
+fn test(args: &[String]) -> Result<()> {
+    packages::install()?;
+    let binaries = build_binaries(false)?;
+    run(cargo().args(["test", "--workspace"]).args(args).env("NEARMOST_BIN_DIR", binaries))
+}
+
+fn bench(args: &[String]) -> Result<()> {
+    let binaries = build_binaries(true)?;
+    let mut bench = cargo();
+    bench.args(["run", "--release", "--package", "nearmost-bench", "--"]).args(args);
+    run(bench.env("NEARMOST_BIN_DIR", binaries))
+}
