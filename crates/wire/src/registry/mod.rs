@@ -16,5 +16,8 @@ mod bodies;
 mod build;
 mod record;
 
+#[cfg(test)]
+mod build_tests;
+
 pub use bodies::*;
 pub use build::{BuildDefaults, Built, Entry, EntryKind, Problem, build, entry_of};

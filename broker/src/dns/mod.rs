@@ -1,0 +1,187 @@
+//! DNS on sockets: the thin, dull shell around [`nearmost_dns::Responder`].
+//!
+//! ```text
+//!             ┌ worker 0 ┐ one SO_REUSEPORT socket each; the kernel spreads clients over them
+//!  UDP :53 ──►│ worker 1 │──┐
+//!             └ …        ┘  ├─► Handler: load snapshot ► Responder::answer ► count ► bytes
+//!  TCP :53 ──► accept ► one task a connection, bounded in all and for each source
+//! ```
+//!
+//! A reply leaves from the address that the socket is bound to. On a wildcard address (`0.0.0.0`,
+//! `::`) of a host with several addresses the kernel picks the one on the way to the client, which
+//! need not be the one that was asked: such hosts list their addresses instead.
+
+mod bind;
+pub mod metrics;
+mod tcp;
+#[cfg(test)]
+mod tests;
+mod udp;
+
+pub use metrics::DnsMetrics;
+
+use arc_swap::ArcSwap;
+use nearmost_core::snapshot::Snapshot;
+use nearmost_dns::{Client, Responder, Transport};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// Where the server finds the snapshot that answers are made from.
+pub type SnapshotReader = Arc<ArcSwap<Snapshot>>;
+
+/// Where and within which limits DNS is served.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DnsSettings {
+    /// Addresses served over UDP and TCP alike. Port 0 takes one that is free for both.
+    pub listen: Vec<SocketAddr>,
+    /// UDP sockets for each address; 0 means one for each CPU.
+    pub workers: usize,
+    /// Limits of TCP.
+    pub tcp: TcpLimits,
+}
+
+/// Limits of TCP connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TcpLimits {
+    /// Most connections in all; more are closed at once.
+    pub max_connections: usize,
+    /// Most connections of one source: an IPv4 address or an IPv6 /64.
+    pub max_per_source: usize,
+    /// A connection without a query for this long is closed.
+    pub idle_timeout: Duration,
+    /// A query that takes longer to arrive, or replies that take longer to be taken, end the
+    /// connection.
+    pub transfer_timeout: Duration,
+    /// Queries after which a connection is closed.
+    pub max_queries: u32,
+}
+
+impl Default for TcpLimits {
+    fn default() -> Self {
+        TcpLimits {
+            max_connections: 1000,
+            max_per_source: 50,
+            idle_timeout: Duration::from_secs(10),
+            transfer_timeout: Duration::from_secs(5),
+            max_queries: 10_000,
+        }
+    }
+}
+
+/// Why DNS is not served.
+#[derive(Debug, thiserror::Error)]
+pub enum DnsError {
+    /// An address cannot be had.
+    #[error("cannot listen on {address} for {what}: {source}")]
+    Bind {
+        /// The address asked for.
+        address: SocketAddr,
+        /// `DNS over UDP` or `DNS over TCP`.
+        what: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Nothing to listen on.
+    #[error("no address to serve DNS on")]
+    NoAddress,
+    /// A task ended that should serve until it is told to stop.
+    #[error("a DNS task ended unexpectedly: {0}")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+/// Bound sockets, ready to serve.
+pub struct DnsServer {
+    sockets: Vec<bind::Sockets>,
+    limits: TcpLimits,
+    handler: Handler,
+}
+
+impl DnsServer {
+    /// Binds all addresses. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// [`DnsError::Bind`] names the address and what wanted it.
+    pub fn bind(
+        settings: DnsSettings,
+        responder: Arc<Responder>,
+        snapshots: SnapshotReader,
+        metrics: Arc<DnsMetrics>,
+    ) -> Result<DnsServer, DnsError> {
+        if settings.listen.is_empty() {
+            return Err(DnsError::NoAddress);
+        }
+        let cpus = || std::thread::available_parallelism().map_or(1, usize::from);
+        let workers = if settings.workers == 0 { cpus() } else { settings.workers };
+        let sockets = settings.listen.iter().map(|a| bind::Sockets::bind(*a, workers));
+        Ok(DnsServer {
+            sockets: sockets.collect::<Result<_, _>>()?,
+            limits: settings.tcp,
+            handler: Handler { responder, snapshots, metrics },
+        })
+    }
+
+    /// The addresses served, in the order of the settings, with the ports that were taken.
+    pub fn local_addrs(&self) -> Vec<SocketAddr> {
+        self.sockets.iter().map(|s| s.address).collect()
+    }
+
+    /// Serves until cancelled; then answers what has been read, closes connections and returns.
+    ///
+    /// # Errors
+    /// [`DnsError::Task`] when a part of it died; the rest is stopped then.
+    pub async fn run(self, cancel: CancellationToken) -> Result<(), DnsError> {
+        let stop = cancel.child_token();
+        let gate = Arc::new(tcp::Gate::new(self.limits));
+        let mut tasks = JoinSet::new();
+        for sockets in self.sockets {
+            for socket in sockets.udp {
+                tasks.spawn(udp::serve(socket, self.handler.clone(), stop.clone()));
+            }
+            let acceptor = tcp::Acceptor {
+                listener: sockets.tcp,
+                gate: Arc::clone(&gate),
+                limits: self.limits,
+                handler: self.handler.clone(),
+            };
+            tasks.spawn(acceptor.serve(stop.clone()));
+        }
+        let mut result = Ok(());
+        while let Some(ended) = tasks.join_next().await {
+            if let Err(e) = ended {
+                tracing::error!(error = %e, "a DNS task died");
+                result = Err(DnsError::Task(e));
+            }
+            stop.cancel();
+        }
+        result
+    }
+}
+
+/// What every transport does with a message.
+#[derive(Clone)]
+struct Handler {
+    responder: Arc<Responder>,
+    snapshots: SnapshotReader,
+    metrics: Arc<DnsMetrics>,
+}
+
+impl Handler {
+    /// Answers one message into `out`; false when it gets no reply.
+    fn answer(&self, message: &[u8], source: IpAddr, transport: Transport, out: &mut Vec<u8>) -> bool {
+        let begun = crate::clock::mono_now();
+        let client = Client { source, transport };
+        let outcome = {
+            let snapshot = self.snapshots.load();
+            self.responder.answer(&snapshot, message, &client, out)
+        };
+        if let Some(error) = outcome.error {
+            tracing::debug!(%source, transport = transport.as_str(), %error, "malformed DNS message");
+        }
+        self.metrics.record(transport, &outcome, crate::clock::mono_now().saturating_duration_since(begun));
+        !outcome.dropped
+    }
+}

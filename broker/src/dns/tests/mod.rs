@@ -1,0 +1,181 @@
+//! Real sockets on loopback, a snapshot built by hand.
+
+mod serving;
+
+use super::*;
+use hickory_proto::op::{Edns, Message, Query};
+use hickory_proto::rr::{Name, RecordType};
+use nearmost_core::geo::{Place, PlaceSource};
+use nearmost_core::health::{State, Verdict};
+use nearmost_core::live::{Live, LiveMirror};
+use nearmost_core::map::Map;
+use nearmost_core::registry::{
+    AllDown, Domain, DomainIndex, HealthMode, Mirror, MirrorAddress, Orders, Policy, Registry, StaticData,
+    StaticRecord,
+};
+use nearmost_core::time::UnixMillis;
+use nearmost_dns::DnsConfig;
+use std::net::Ipv4Addr;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UdpSocket};
+use tokio::task::JoinHandle;
+
+const NAME: &str = "play.example.com";
+/// Longer than anything here takes; only a failing test waits for it.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn policy() -> Policy {
+    Policy {
+        answers: 2,
+        ttl: Duration::from_secs(20),
+        negative_ttl: Duration::from_secs(5),
+        tie_band_ms: 3.0,
+        tie_band_share: 0.05,
+        all_down: AllDown::NoAnswer,
+        alpn: Vec::new(),
+    }
+}
+
+/// One domain with one mirror at an address and 2 000 bytes of text.
+fn snapshot(address: Ipv4Addr) -> Snapshot {
+    let text = |i: u8| StaticRecord {
+        name: NAME.into(),
+        ttl_s: 60,
+        data: StaticData::Txt(vec![char::from(b'a' + i).to_string().repeat(200)]),
+    };
+    let domain = Domain {
+        name: NAME.into(),
+        mirrors: 0..1,
+        policy: policy(),
+        records: (0..10).map(text).collect(),
+        redirect_hosts: Vec::new(),
+    };
+    let mirror = Mirror {
+        name: "one".into(),
+        domain: DomainIndex(0),
+        node: None,
+        address: MirrorAddress::Observed,
+        port: 443,
+        weight: 100,
+        place: Place::default(),
+        place_source: PlaceSource::Unknown,
+        health: HealthMode::Manual { up: true },
+        probe: None,
+        url: None,
+        orders: Orders::default(),
+    };
+    let up = Verdict { state: State::Up, ..Verdict::default() };
+    let live = LiveMirror { v4: Some(address), verdicts: [up; 2], ..LiveMirror::default() };
+    let mut registry =
+        Registry { version: 1, domains: vec![domain], mirrors: vec![mirror], ..Registry::default() };
+    registry.domain_by_name.insert(NAME.into(), DomainIndex(0));
+    Snapshot {
+        registry: Arc::new(registry),
+        map: Arc::new(Map::default()),
+        live: Arc::new(Live { mirrors: vec![live] }),
+        published: UnixMillis(0),
+    }
+}
+
+/// A server on loopback and what tests look at.
+struct Running {
+    address: SocketAddr,
+    snapshots: SnapshotReader,
+    metrics: Arc<DnsMetrics>,
+    registry: prometheus::Registry,
+    cancel: CancellationToken,
+    task: JoinHandle<Result<(), DnsError>>,
+}
+
+fn server(
+    settings: DnsSettings,
+) -> Result<(DnsServer, SnapshotReader, Arc<DnsMetrics>, prometheus::Registry), DnsError> {
+    let registry = prometheus::Registry::new();
+    let metrics = Arc::new(DnsMetrics::new(&registry).unwrap());
+    let snapshots = Arc::new(ArcSwap::from_pointee(snapshot(Ipv4Addr::new(192, 0, 2, 1))));
+    let responder = Arc::new(Responder::new(DnsConfig::default()).unwrap());
+    let server = DnsServer::bind(settings, responder, Arc::clone(&snapshots), Arc::clone(&metrics))?;
+    Ok((server, snapshots, metrics, registry))
+}
+
+fn start(listen: &str, tcp: TcpLimits) -> Running {
+    let settings = DnsSettings { listen: vec![listen.parse().unwrap()], workers: 2, tcp };
+    let (server, snapshots, metrics, registry) = server(settings).unwrap();
+    let address = server.local_addrs()[0];
+    let cancel = CancellationToken::new();
+    let task = tokio::spawn(server.run(cancel.clone()));
+    Running { address, snapshots, metrics, registry, cancel, task }
+}
+
+impl Running {
+    async fn stop(self) {
+        self.cancel.cancel();
+        tokio::time::timeout(PATIENCE, self.task).await.expect("stops").unwrap().unwrap();
+    }
+
+    /// The value of the counters of a name whose labels contain all of these.
+    fn count(&self, name: &str, labels: &[&str]) -> f64 {
+        let families = self.registry.gather();
+        let family = families.iter().find(|f| f.name() == name).expect("registered");
+        let with = |m: &&prometheus::proto::Metric| {
+            labels.iter().all(|l| m.get_label().iter().any(|p| p.value() == *l))
+        };
+        family.get_metric().iter().filter(with).map(|m| m.get_counter().get_value()).sum()
+    }
+}
+
+fn query(id: u16, name: &str, qtype: RecordType) -> Vec<u8> {
+    let mut message = Message::query();
+    message.metadata.id = id;
+    message.queries.push(Query::query(Name::from_ascii(name).unwrap(), qtype));
+    message.edns = Some(Edns::new());
+    message.to_vec().unwrap()
+}
+
+fn answers(message: &Message) -> Vec<String> {
+    message.answers.iter().map(|r| r.data.to_string()).collect()
+}
+
+async fn udp_client(server: SocketAddr) -> UdpSocket {
+    let local: SocketAddr = if server.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" }.parse().unwrap();
+    let socket = UdpSocket::bind(local).await.unwrap();
+    socket.connect(server).await.unwrap();
+    socket
+}
+
+async fn udp_ask(socket: &UdpSocket, query: &[u8]) -> Message {
+    socket.send(query).await.unwrap();
+    udp_reply(socket).await
+}
+
+async fn udp_reply(socket: &UdpSocket) -> Message {
+    let mut reply = vec![0; 65_535];
+    let length = tokio::time::timeout(PATIENCE, socket.recv(&mut reply)).await.expect("a reply").unwrap();
+    Message::from_vec(&reply[..length]).unwrap()
+}
+
+async fn tcp_send(stream: &mut TcpStream, query: &[u8]) {
+    stream.write_all(&framed(query)).await.unwrap();
+}
+
+fn framed(query: &[u8]) -> Vec<u8> {
+    [&(query.len() as u16).to_be_bytes()[..], query].concat()
+}
+
+async fn tcp_reply(stream: &mut TcpStream) -> Message {
+    let reading = async {
+        let length = stream.read_u16().await.unwrap();
+        let mut reply = vec![0; usize::from(length)];
+        stream.read_exact(&mut reply).await.unwrap();
+        Message::from_vec(&reply).unwrap()
+    };
+    tokio::time::timeout(PATIENCE, reading).await.expect("a reply")
+}
+
+/// Waits until the other side closes, and tells how much came before.
+async fn closed(stream: &mut TcpStream) -> usize {
+    let mut rest = Vec::new();
+    // A reset closes, too.
+    let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest)).await.expect("closes");
+    rest.len()
+}

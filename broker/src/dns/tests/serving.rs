@@ -1,0 +1,284 @@
+//! Answers, limits, and what bad input does not break.
+
+use super::*;
+
+#[tokio::test]
+async fn answers_over_udp_follow_the_snapshot() {
+    let running = start("127.0.0.1:0", TcpLimits::default());
+    let socket = udp_client(running.address).await;
+    let reply = udp_ask(&socket, &query(7, NAME, RecordType::A)).await;
+    assert_eq!((reply.metadata.id, answers(&reply)), (7, vec!["192.0.2.1".to_owned()]));
+    running.snapshots.store(Arc::new(snapshot(Ipv4Addr::new(192, 0, 2, 2))));
+    let reply = udp_ask(&socket, &query(8, NAME, RecordType::A)).await;
+    assert_eq!(answers(&reply), ["192.0.2.2"]);
+    assert_eq!(running.count("nearmost_dns_queries_total", &["udp", "a", "noerror"]), 2.0);
+    assert_eq!(running.metrics.response_seconds.get_sample_count(), 2);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn answers_over_ipv6() {
+    // Machines without IPv6 exist; what is tested needs its loopback only.
+    if std::net::UdpSocket::bind("[::1]:0").is_err() {
+        return;
+    }
+    let running = start("[::1]:0", TcpLimits::default());
+    let socket = udp_client(running.address).await;
+    assert_eq!(answers(&udp_ask(&socket, &query(7, NAME, RecordType::A)).await), ["192.0.2.1"]);
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    tcp_send(&mut stream, &query(8, NAME, RecordType::A)).await;
+    assert_eq!(answers(&tcp_reply(&mut stream).await), ["192.0.2.1"]);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn truncated_over_udp_is_whole_over_tcp_at_the_same_port() {
+    let running = start("127.0.0.1:0", TcpLimits::default());
+    let socket = udp_client(running.address).await;
+    let reply = udp_ask(&socket, &query(1, NAME, RecordType::TXT)).await;
+    assert!(reply.metadata.truncation && reply.answers.is_empty());
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    tcp_send(&mut stream, &query(2, NAME, RecordType::TXT)).await;
+    let reply = tcp_reply(&mut stream).await;
+    assert!(!reply.metadata.truncation);
+    assert_eq!(reply.answers.len(), 10);
+    assert_eq!(running.metrics.truncated.get(), 1);
+    assert_eq!(running.metrics.tcp_connections.get(), 1);
+    running.stop().await;
+    assert_eq!(closed(&mut stream).await, 0);
+}
+
+#[tokio::test]
+async fn pipelined_and_trickled_queries_are_answered_in_order() {
+    let running = start("127.0.0.1:0", TcpLimits::default());
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    let all: Vec<u8> = (0..50).flat_map(|id| framed(&query(id, NAME, RecordType::TXT))).collect();
+    stream.write_all(&all).await.unwrap();
+    for id in 0..50 {
+        assert_eq!(tcp_reply(&mut stream).await.metadata.id, id);
+    }
+    for byte in framed(&query(99, NAME, RecordType::A)) {
+        stream.write_all(&[byte]).await.unwrap();
+        stream.flush().await.unwrap();
+    }
+    assert_eq!(tcp_reply(&mut stream).await.metadata.id, 99);
+    running.stop().await;
+}
+
+/// Messages of every kind that is malformed, and whether it is answered.
+fn malformed() -> Vec<(Vec<u8>, bool)> {
+    let good = query(3, NAME, RecordType::A);
+    let end = good.len();
+    let with = |at: usize, to: &[u8]| {
+        let mut wire = good.clone();
+        wire[at..at + to.len()].copy_from_slice(to);
+        wire
+    };
+    let mut messages = vec![
+        (vec![], false),
+        (vec![0], false),
+        (good[..11].to_vec(), false),
+        (with(2, &[0x81]), false),
+        (with(2, &[0x29]), true),
+        (with(4, &[0, 0]), true),
+        (with(4, &[0xff, 0xff]), true),
+        (with(6, &[0xff, 0xff]), true),
+        (with(8, &[0, 1]), true),
+        (with(10, &[0xff, 0xff]), true),
+        (with(12, &[0xc0, 0x0c]), true),
+        (with(12, &[63]), true),
+        (with(12, &[64]), true),
+        (with(end - 5, &[1]), true),
+        (with(end - 2, &[0, 9]), true),
+        ([&good[..], &[0; 500]].concat(), true),
+        (vec![0xff; 600], false),
+        (vec![0; 4096], true),
+        ([&good[..], &[0; 60_000]].concat(), true),
+    ];
+    messages.extend((12..end).map(|cut| (good[..cut].to_vec(), true)));
+    let ecs = |data: &[u8]| {
+        let mut wire = with(end - 2, &((data.len() + 4) as u16).to_be_bytes());
+        wire.extend_from_slice(&[0, 8, 0, data.len() as u8]);
+        wire.extend_from_slice(data);
+        wire
+    };
+    for data in
+        [&[][..], &[0, 1, 24, 0, 1, 2], &[0, 9, 0, 0], &[0, 1, 33, 0, 1, 2, 3, 4, 5], &[0, 1, 1, 0, 255]]
+    {
+        messages.push((ecs(data), true));
+    }
+    messages
+}
+
+#[tokio::test]
+async fn malformed_datagrams_leave_it_serving() {
+    let running = start("127.0.0.1:0", TcpLimits::default());
+    let socket = udp_client(running.address).await;
+    for (message, answered) in malformed() {
+        socket.send(&message).await.unwrap();
+        if answered {
+            let reply = udp_reply(&socket).await;
+            assert!(reply.answers.is_empty(), "{message:?}");
+            assert_eq!(reply.metadata.id.to_be_bytes(), message[..2]);
+        }
+        let reply = udp_ask(&socket, &query(4, NAME, RecordType::A)).await;
+        assert_eq!((reply.metadata.id, answers(&reply)), (4, vec!["192.0.2.1".to_owned()]), "{message:?}");
+    }
+    let dropped = malformed().iter().filter(|(_, answered)| !answered).count();
+    assert_eq!(running.metrics.dropped.get() as usize, dropped);
+    assert_eq!(running.count("nearmost_dns_malformed_total", &[]) as usize, malformed().len());
+    assert_eq!(running.count("nearmost_dns_malformed_total", &["pointer"]), 1.0);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn malformed_streams_leave_it_serving() {
+    let running = start("127.0.0.1:0", TcpLimits::default());
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    for (message, answered) in malformed() {
+        tcp_send(&mut stream, &message).await;
+        if answered {
+            assert!(tcp_reply(&mut stream).await.answers.is_empty());
+        }
+        tcp_send(&mut stream, &query(4, NAME, RecordType::A)).await;
+        assert_eq!(answers(&tcp_reply(&mut stream).await), ["192.0.2.1"], "{message:?}");
+    }
+    // A stream that ends inside a message.
+    stream.write_all(&[1, 0, 5]).await.unwrap();
+    stream.shutdown().await.unwrap();
+    assert_eq!(closed(&mut stream).await, 0);
+    let socket = udp_client(running.address).await;
+    assert_eq!(answers(&udp_ask(&socket, &query(5, NAME, RecordType::A)).await), ["192.0.2.1"]);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn one_source_cannot_hold_all_connections() {
+    let limits = TcpLimits { max_per_source: 2, max_connections: 3, ..TcpLimits::default() };
+    let running = start("127.0.0.1:0", limits);
+    let from = |last: u8| async move {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from(([127, 0, 0, last], 0))).unwrap();
+        socket.connect(running.address).await.unwrap()
+    };
+    let hold = |last: u8| async move {
+        let mut stream = from(last).await;
+        tcp_send(&mut stream, &query(1, NAME, RecordType::A)).await;
+        assert_eq!(tcp_reply(&mut stream).await.metadata.id, 1);
+        stream
+    };
+    let held = (hold(1).await, hold(1).await);
+    assert_eq!(closed(&mut from(1).await).await, 0);
+    assert_eq!(running.count("nearmost_dns_tcp_refused_total", &["source"]), 1.0);
+    let other = hold(2).await;
+    assert_eq!(closed(&mut from(3).await).await, 0);
+    assert_eq!(running.count("nearmost_dns_tcp_refused_total", &["total"]), 1.0);
+    // One goes, and another source gets in once the server has seen that.
+    drop(other);
+    loop {
+        let mut stream = from(3).await;
+        if stream.write_all(&framed(&query(2, NAME, RecordType::A))).await.is_ok()
+            && stream.read_u16().await.is_ok()
+        {
+            break;
+        }
+    }
+    drop(held);
+    running.stop().await;
+}
+
+#[test]
+fn the_gate_counts_sources() {
+    let limits = TcpLimits { max_per_source: 2, max_connections: 3, ..TcpLimits::default() };
+    let gate = Arc::new(tcp::Gate::new(limits));
+    let enter = |a: &str| gate.enter(a.parse().unwrap());
+    let first = enter("2001:db8::1").unwrap();
+    let second = enter("2001:db8::2").unwrap();
+    assert_eq!(enter("2001:db8::3").unwrap_err(), tcp::Refusal::Source);
+    let third = enter("2001:db8:0:1::3").unwrap();
+    assert_eq!(enter("192.0.2.1").unwrap_err(), tcp::Refusal::Total);
+    drop(third);
+    let mapped = enter("::ffff:192.0.2.1").unwrap();
+    drop(first);
+    let plain = enter("192.0.2.1").unwrap();
+    assert_eq!(enter("192.0.2.1").unwrap_err(), tcp::Refusal::Total);
+    drop(second);
+    assert_eq!(enter("192.0.2.1").unwrap_err(), tcp::Refusal::Source);
+    drop((mapped, plain));
+    assert!(enter("192.0.2.1").is_ok());
+}
+
+#[tokio::test]
+async fn idle_and_slow_connections_are_closed() {
+    let limits = TcpLimits {
+        idle_timeout: Duration::from_millis(50),
+        transfer_timeout: Duration::from_millis(80),
+        ..TcpLimits::default()
+    };
+    let running = start("127.0.0.1:0", limits);
+    let mut idle = TcpStream::connect(running.address).await.unwrap();
+    assert_eq!(closed(&mut idle).await, 0);
+    // Half a length, and nothing more.
+    let mut slow = TcpStream::connect(running.address).await.unwrap();
+    slow.write_all(&[0]).await.unwrap();
+    assert_eq!(closed(&mut slow).await, 0);
+    assert_eq!(running.metrics.tcp_timeouts.get(), 2);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_reader_that_takes_nothing_is_closed() {
+    let limits = TcpLimits {
+        idle_timeout: PATIENCE,
+        transfer_timeout: Duration::from_millis(100),
+        max_queries: u32::MAX,
+        ..TcpLimits::default()
+    };
+    let running = start("127.0.0.1:0", limits);
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    let many: Vec<u8> = (0..1000).flat_map(|id| framed(&query(id, NAME, RecordType::TXT))).collect();
+    // Replies are dozens of times larger than queries: the server's side fills up first.
+    while stream.write_all(&many).await.is_ok() {}
+    assert_eq!(running.metrics.tcp_timeouts.get(), 1);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_connection_has_so_many_queries() {
+    let limits = TcpLimits { max_queries: 3, ..TcpLimits::default() };
+    let running = start("127.0.0.1:0", limits);
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    for id in 0..3 {
+        tcp_send(&mut stream, &query(id, NAME, RecordType::A)).await;
+        assert_eq!(tcp_reply(&mut stream).await.metadata.id, id);
+    }
+    assert_eq!(closed(&mut stream).await, 0);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_named_with_who_wanted_it() {
+    let running = start("127.0.0.1:0", TcpLimits::default());
+    let again = || server(DnsSettings { listen: vec![running.address], ..DnsSettings::default() });
+    let error = again().err().expect("in use").to_string();
+    assert!(
+        error.starts_with(&format!("cannot listen on {} for DNS over TCP: ", running.address)),
+        "{error}"
+    );
+    running.stop().await;
+    // UDP alone, held by someone who would share it.
+    let other = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None).unwrap();
+    other.set_reuse_port(true).unwrap();
+    other.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let address = other.local_addr().unwrap().as_socket().unwrap();
+    let settings = DnsSettings { listen: vec![address], ..DnsSettings::default() };
+    match server(settings).err().expect("in use") {
+        DnsError::Bind { address: named, what, source } => {
+            assert_eq!((named, what), (address, "DNS over UDP"));
+            assert_eq!(source.kind(), io::ErrorKind::AddrInUse);
+        }
+        other => panic!("{other}"),
+    }
+    assert!(matches!(server(DnsSettings::default()), Err(DnsError::NoAddress)));
+}

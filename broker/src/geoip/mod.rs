@@ -1,0 +1,26 @@
+//! Where a client is: geo databases become the one table that queries read.
+//!
+//! ```text
+//!  files, embedded ── load ──► bytes ── schema ──► (network, place) ──► PlaceTableBuilder (core)
+//!                                                                             │
+//!  file changed, reload() ── watch ──► compile in a blocking thread ──► Arc<PlaceTable> published
+//! ```
+//!
+//! A database is read whole into memory, verified, compiled into [`nearmost_core::geo::table`] and
+//! dropped: a mapped file that someone truncates in place would kill the process. A database that
+//! is broken refuses the start; once running, it is refused by name, logged and counted, and the
+//! table in use stays.
+
+mod load;
+mod metrics;
+mod schema;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+mod watch;
+
+pub use load::{Compiled, DatabaseInfo, EMBEDDED_NAME, GeoError, GeoSettings, compile};
+pub use metrics::GeoMetrics;
+pub use schema::Parts;
+pub use watch::{GeoService, GeoStatus, LookupReport, ReloadError};

@@ -1,0 +1,83 @@
+//! The tables of the file, and errors inside a transaction.
+
+use super::StoreError;
+use nearmost_replica::{Hlc, Record, SignedRecord};
+use redb::{ReadableTable, TableDefinition};
+
+/// Version of what follows; grows when a program could misread an older or newer file.
+pub(super) const SCHEMA: u64 = 1;
+
+/// Numbers by name: see the constants below.
+pub(super) const COUNTERS: TableDefinition<&str, u64> = TableDefinition::new("counters");
+pub(super) const SCHEMA_NAME: &str = "schema";
+pub(super) const VERSION: &str = "version";
+pub(super) const LAST_BATCH: &str = "batch";
+pub(super) const LAST_POSITION: &str = "position";
+pub(super) const HLC_MILLIS: &str = "hlc-millis";
+pub(super) const HLC_COUNTER: &str = "hlc-counter";
+
+/// (kind, scope, id) → exact bytes of the standing record.
+pub(super) const RECORDS: TableDefinition<(u16, &str, &str), &[u8]> = TableDefinition::new("records");
+/// Position → (batch, applied bytes, bytes that stood before).
+pub(super) const LOG: TableDefinition<u64, LogRow> = TableDefinition::new("log");
+pub(super) type LogRow = (u64, &'static [u8], Option<&'static [u8]>);
+/// Batch → (version after it, received, actor, note, its first position, number of positions).
+pub(super) const BATCHES: TableDefinition<u64, BatchRow> = TableDefinition::new("batches");
+pub(super) type BatchRow = (u64, u64, &'static str, &'static str, u64, u64);
+/// (author, epoch, number) → hash of the one record that has it.
+pub(super) const SEQUENCES: TableDefinition<(&[u8; 32], u32, u64), &[u8; 32]> =
+    TableDefinition::new("sequences");
+/// Author → (highest epoch, next number in it).
+pub(super) const AUTHORS: TableDefinition<&[u8; 32], (u32, u64)> = TableDefinition::new("authors");
+/// Hash of a token's secret → (expiry, when used, node, created by, domains).
+pub(super) const TOKENS: TableDefinition<&[u8; 32], TokenRow> = TableDefinition::new("tokens");
+pub(super) type TokenRow = (u64, Option<u64>, &'static str, &'static str, Vec<&'static str>);
+/// Key → last verdict.
+pub(super) const VERDICTS: TableDefinition<&str, &[u8]> = TableDefinition::new("verdicts");
+/// Name → blob.
+pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
+
+/// Why a transaction ended without being committed.
+#[derive(Debug)]
+pub(super) enum Abort {
+    /// The file failed.
+    File(redb::Error),
+    /// The file holds what this program did not write.
+    Damaged(String),
+    /// The caller's wish is refused; the file is as it was.
+    Refused(StoreError),
+}
+
+macro_rules! abort_from {
+    ($($error:ty),*) => {$(
+        impl From<$error> for Abort {
+            fn from(error: $error) -> Self {
+                Abort::File(error.into())
+            }
+        }
+    )*};
+}
+abort_from!(redb::StorageError, redb::TableError, redb::TransactionError, redb::CommitError);
+
+/// A counter's value; 0 when it was never set.
+pub(super) fn counter(counters: &impl ReadableTable<&'static str, u64>, name: &str) -> Result<u64, Abort> {
+    Ok(counters.get(name)?.map_or(0, |value| value.value()))
+}
+
+/// The highest clock seen.
+pub(super) fn max_hlc(counters: &impl ReadableTable<&'static str, u64>) -> Result<Hlc, Abort> {
+    let millis = counter(counters, HLC_MILLIS)?;
+    let count = counter(counters, HLC_COUNTER)?;
+    let counter = u16::try_from(count).map_err(|_| Abort::Damaged(format!("{HLC_COUNTER} is {count}")))?;
+    Ok(Hlc { millis, counter })
+}
+
+/// A record's place in [`RECORDS`].
+pub(super) fn place(record: &Record) -> (u16, &str, &str) {
+    (record.kind.0, &record.scope, &record.id)
+}
+
+/// Reads back what was verified before it was written.
+pub(super) fn stored(bytes: &[u8]) -> Result<SignedRecord, Abort> {
+    SignedRecord::decode(bytes).map_err(|e| Abort::Damaged(format!("a stored record is unreadable: {e}")))
+}

@@ -1,0 +1,264 @@
+//! The one thread that owns the store, and the handle by which async code reaches it.
+//!
+//! Calls run in the order in which they were queued. Writes that follow each other in the queue are
+//! committed as one group: under load the cost of making a transaction durable is shared. The queue
+//! is bounded; who finds it full waits, so that nothing that was asked for is dropped.
+
+use super::{
+    AuthorPosition, Collected, Committed, Contents, HistoryFilter, Store, StoreError, TokenEntry, WriteBatch,
+};
+use nearmost_replica::{LogEntry, PublicKey};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::{mpsc, oneshot};
+
+/// Calls that wait at most before callers wait in turn.
+const QUEUE: usize = 1024;
+/// Batches in one transaction at most …
+const GROUP_BATCHES: usize = 256;
+/// … unless their records are this many sooner: bounds how long one transaction takes.
+const GROUP_RECORDS: usize = 4096;
+
+type Answer = oneshot::Sender<Result<Committed, StoreError>>;
+
+type Call = Box<dyn FnOnce(&dyn Store) + Send>;
+
+enum Job {
+    Write(WriteBatch, Answer),
+    Call(Call),
+    Stop(oneshot::Sender<()>),
+}
+
+/// What the store thread has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreStats {
+    /// Groups handed to the store, one transaction each.
+    pub groups: u64,
+    /// Batches in them.
+    pub batches: u64,
+    /// Batches refused, for whatever reason.
+    pub refused: u64,
+    /// Calls waiting in the queue now.
+    pub queued: u64,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    groups: AtomicU64,
+    batches: AtomicU64,
+    refused: AtomicU64,
+}
+
+/// Reaches the store from async code; clones share it. A call that is cancelled may still be carried
+/// out.
+///
+/// Every method fails as the [`Store`]'s of the same name, and with [`StoreError::Stopped`] once the
+/// thread is gone.
+#[derive(Clone, Debug)]
+pub struct StoreHandle {
+    jobs: mpsc::Sender<Job>,
+    counts: Arc<Counts>,
+}
+
+/// The thread that owns a store. It ends when it is stopped, or when every handle is dropped.
+#[derive(Debug)]
+pub struct StoreThread {
+    jobs: mpsc::WeakSender<Job>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl StoreThread {
+    /// Hands the store to a thread of its own.
+    ///
+    /// # Errors
+    /// The system's, when it allows no further thread.
+    pub fn spawn(store: Box<dyn Store>) -> std::io::Result<(StoreHandle, StoreThread)> {
+        let (jobs, queue) = mpsc::channel(QUEUE);
+        let counts = Arc::new(Counts::default());
+        let weak = jobs.downgrade();
+        let handle = StoreHandle { jobs, counts: counts.clone() };
+        let run = move || run(store, queue, &counts);
+        let thread = std::thread::Builder::new().name("store".into()).spawn(run)?;
+        Ok((handle, StoreThread { jobs: weak, thread }))
+    }
+
+    /// Finishes what is queued, refuses what comes later, and closes the store's file: once this
+    /// returns, another may open it.
+    ///
+    /// # Errors
+    /// [`StoreError::Stopped`] when the thread had died before.
+    pub async fn stop(self) -> Result<(), StoreError> {
+        if let Some(jobs) = self.jobs.upgrade() {
+            let (done, stopped) = oneshot::channel();
+            jobs.send(Job::Stop(done)).await.map_err(|_| StoreError::Stopped)?;
+            drop(jobs);
+            stopped.await.map_err(|_| StoreError::Stopped)?;
+        }
+        // The store is closed, or the last handle is gone and it is being closed.
+        let joined = tokio::task::spawn_blocking(move || self.thread.join()).await;
+        if matches!(joined, Ok(Ok(()))) { Ok(()) } else { Err(StoreError::Stopped) }
+    }
+}
+
+/// The thread's life: until it is stopped and the queue is empty, or until nobody can call.
+fn run(store: Box<dyn Store>, mut queue: mpsc::Receiver<Job>, counts: &Counts) {
+    let mut stopped = Vec::new();
+    let mut held = None;
+    while let Some(job) = held.take().or_else(|| queue.blocking_recv()) {
+        match job {
+            Job::Write(batch, answer) => held = write_group(&*store, &mut queue, counts, batch, answer),
+            Job::Call(call) => call(&*store),
+            Job::Stop(done) => {
+                queue.close();
+                stopped.push(done);
+            }
+        }
+    }
+    drop(store);
+    for done in stopped {
+        // Who asked may have gone.
+        let _ = done.send(());
+    }
+}
+
+/// Commits a batch with those queued right behind it; returns the first job that is not a write.
+fn write_group(
+    store: &dyn Store,
+    queue: &mut mpsc::Receiver<Job>,
+    counts: &Counts,
+    batch: WriteBatch,
+    answer: Answer,
+) -> Option<Job> {
+    let mut records = batch.records.len();
+    let (mut batches, mut answers) = (vec![batch], vec![answer]);
+    let mut held = None;
+    while batches.len() < GROUP_BATCHES && records < GROUP_RECORDS {
+        match queue.try_recv() {
+            Ok(Job::Write(batch, answer)) => {
+                records += batch.records.len();
+                batches.push(batch);
+                answers.push(answer);
+            }
+            Ok(other) => {
+                held = Some(other);
+                break;
+            }
+            Err(_) => break,
+        }
+    }
+    let results = store.commit_group(&batches);
+    let refused = results.iter().filter(|r| r.is_err()).count();
+    counts.groups.fetch_add(1, Ordering::Relaxed);
+    counts.batches.fetch_add(batches.len() as u64, Ordering::Relaxed);
+    counts.refused.fetch_add(refused as u64, Ordering::Relaxed);
+    for (answer, result) in answers.into_iter().zip(results) {
+        // A writer that no longer waits has its batch written all the same.
+        let _ = answer.send(result);
+    }
+    held
+}
+
+impl StoreHandle {
+    /// Writes a batch; returns once it is durable.
+    pub async fn write(&self, batch: WriteBatch) -> Result<Committed, StoreError> {
+        let (answer, result) = oneshot::channel();
+        self.jobs.send(Job::Write(batch, answer)).await.map_err(|_| StoreError::Stopped)?;
+        result.await.unwrap_or(Err(StoreError::Stopped))
+    }
+
+    /// Everything replicated, at one version.
+    pub async fn read_all(&self) -> Result<Contents, StoreError> {
+        self.call(|store| store.contents()).await
+    }
+
+    /// The registry's version.
+    pub async fn version(&self) -> Result<u64, StoreError> {
+        self.call(|store| store.version()).await
+    }
+
+    /// What was applied, newest first.
+    pub async fn history(&self, filter: HistoryFilter) -> Result<Vec<LogEntry>, StoreError> {
+        self.call(move |store| store.history(&filter)).await
+    }
+
+    /// What one batch applied, in its order; empty when there is no such batch.
+    pub async fn batch(&self, batch: u64) -> Result<Vec<LogEntry>, StoreError> {
+        self.call(move |store| store.batch(batch)).await
+    }
+
+    /// Where an author's own count stands.
+    pub async fn author_position(&self, author: PublicKey) -> Result<AuthorPosition, StoreError> {
+        self.call(move |store| store.author_position(&author)).await
+    }
+
+    /// Keeps a one-time token by its secret's hash.
+    pub async fn put_token(&self, hash: [u8; 32], entry: TokenEntry) -> Result<(), StoreError> {
+        self.call(move |store| store.put_token(&hash, &entry)).await
+    }
+
+    /// What a token entitles to, without redeeming it.
+    pub async fn check_token(&self, hash: [u8; 32], now_unix_ms: u64) -> Result<TokenEntry, StoreError> {
+        self.call(move |store| store.check_token(&hash, now_unix_ms)).await
+    }
+
+    /// Redeems a token: it is good once.
+    pub async fn redeem_token(&self, hash: [u8; 32], now_unix_ms: u64) -> Result<TokenEntry, StoreError> {
+        self.call(move |store| store.redeem_token(&hash, now_unix_ms)).await
+    }
+
+    /// Keeps these as the last verdicts, in place of those kept before.
+    pub async fn save_verdicts(&self, verdicts: Vec<(String, Vec<u8>)>) -> Result<(), StoreError> {
+        self.call(move |store| store.save_verdicts(&verdicts)).await
+    }
+
+    /// The last verdicts, sorted by key.
+    pub async fn load_verdicts(&self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        self.call(|store| store.load_verdicts()).await
+    }
+
+    /// Keeps a named blob.
+    pub async fn put_meta(&self, name: impl Into<String>, value: Vec<u8>) -> Result<(), StoreError> {
+        let name = name.into();
+        self.call(move |store| store.put_meta(&name, &value)).await
+    }
+
+    /// A named blob.
+    pub async fn get_meta(&self, name: impl Into<String>) -> Result<Option<Vec<u8>>, StoreError> {
+        let name = name.into();
+        self.call(move |store| store.get_meta(&name)).await
+    }
+
+    /// Forgets tombstones and tokens past their life.
+    pub async fn collect(&self, now_unix_ms: u64) -> Result<Collected, StoreError> {
+        self.call(move |store| store.collect(now_unix_ms)).await
+    }
+
+    /// Returns once the store thread has ended, for whatever reason.
+    pub async fn stopped(&self) {
+        self.jobs.closed().await;
+    }
+
+    /// What the store thread has done so far.
+    pub fn stats(&self) -> StoreStats {
+        StoreStats {
+            groups: self.counts.groups.load(Ordering::Relaxed),
+            batches: self.counts.batches.load(Ordering::Relaxed),
+            refused: self.counts.refused.load(Ordering::Relaxed),
+            queued: (self.jobs.max_capacity() - self.jobs.capacity()) as u64,
+        }
+    }
+
+    /// Runs `call` on the store thread.
+    pub(super) async fn call<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&dyn Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (answer, result) = oneshot::channel();
+        let job = Job::Call(Box::new(move |store| {
+            // Who asked may have gone.
+            let _ = answer.send(call(store));
+        }));
+        self.jobs.send(job).await.map_err(|_| StoreError::Stopped)?;
+        result.await.unwrap_or(Err(StoreError::Stopped))
+    }
+}

@@ -1,0 +1,162 @@
+//! From version 1 of the file to the plain configuration, and the rules between keys.
+
+use super::spec::{AgentSpec, BrokerSpec, NodeSpec, ReconnectSpec, ServiceSpec};
+use super::*;
+use crate::error::Fault;
+use crate::place::place;
+use crate::value::{Address, Plain, Text, set};
+use std::collections::HashSet;
+use std::net::IpAddr;
+
+/// The defaults with what the spec says over them, if the whole makes sense.
+pub(super) fn config(spec: AgentSpec) -> Result<AgentConfig, Fault> {
+    let mut config = AgentConfig::default();
+    set(&mut config.data_dir, spec.data_dir);
+    if let Some(log) = spec.log {
+        log.apply(&mut config.log);
+    }
+    if let Some(node) = spec.node {
+        node.apply(&mut config.node)?;
+    }
+    config.brokers = brokers(spec.brokers.unwrap_or_default())?;
+    if let Some(metrics) = spec.metrics {
+        set(&mut config.metrics, metrics.listen);
+    }
+    if let Some(reports) = spec.reports {
+        set(&mut config.report_interval, reports.interval_ms);
+    }
+    if let Some(drain) = spec.drain {
+        set(&mut config.drain_grace, drain.grace_ms);
+    }
+    if let Some(reconnect) = spec.reconnect {
+        reconnect.apply(&mut config.reconnect)?;
+    }
+    config.services = services(spec.services.unwrap_or_default(), &config.node.name)?;
+    Ok(config)
+}
+
+impl NodeSpec {
+    fn apply(self, node: &mut NodeConfig) -> Result<(), Fault> {
+        set(&mut node.name, self.name);
+        set(&mut node.max_sessions, self.max_sessions);
+        if let Some(p) = self.place {
+            node.place = place("node.place", p.latitude, p.longitude, p.country, p.asn)?;
+        }
+        Ok(())
+    }
+}
+
+impl ReconnectSpec {
+    fn apply(self, reconnect: &mut ReconnectConfig) -> Result<(), Fault> {
+        let key = if self.min_ms.is_some() { "reconnect.min_ms" } else { "reconnect.max_ms" };
+        set(&mut reconnect.min, self.min_ms);
+        set(&mut reconnect.max, self.max_ms);
+        let (min, max) = (reconnect.min.as_millis(), reconnect.max.as_millis());
+        match min <= max {
+            true => Ok(()),
+            false => Err(Fault::rule(key, format!("min_ms ({min}) is above max_ms ({max})"))),
+        }
+    }
+}
+
+fn brokers(specs: Vec<BrokerSpec>) -> Result<Vec<Broker>, Fault> {
+    let mut brokers: Vec<Broker> = Vec::with_capacity(specs.len());
+    for (i, spec) in specs.into_iter().enumerate() {
+        let broker = Broker { id: spec.id.plain(), addresses: spec.addresses.plain() };
+        if broker.addresses.is_empty() {
+            return Err(Fault::rule(format!("brokers[{i}].addresses"), "must hold at least one host:port"));
+        }
+        if brokers.iter().any(|b| b.id == broker.id) {
+            return Err(Fault::rule(format!("brokers[{i}].id"), format!("{:?} is there already", broker.id)));
+        }
+        brokers.push(broker);
+    }
+    Ok(brokers)
+}
+
+fn services(specs: Vec<ServiceSpec>, node: &str) -> Result<Vec<Service>, Fault> {
+    let mut services: Vec<Service> = Vec::with_capacity(specs.len());
+    for (i, spec) in specs.into_iter().enumerate() {
+        let path = format!("services[{i}]");
+        let service = service(&path, spec, node)?;
+        if services.iter().any(|s| s.domain == service.domain && s.mirror == service.mirror) {
+            let message = format!("there is already a mirror {:?} of {}", service.mirror, service.domain);
+            return Err(Fault::rule(format!("{path}.mirror"), message));
+        }
+        services.push(service);
+    }
+    Ok(services)
+}
+
+fn service(path: &str, spec: ServiceSpec, node: &str) -> Result<Service, Fault> {
+    let port = spec.port.plain();
+    let mirror = spec.mirror.map(Plain::plain).filter(|name| !name.is_empty());
+    let address = match (spec.hostname, spec.addresses.unwrap_or_default()) {
+        (None, addresses) => addresses_of(path, addresses)?,
+        (Some(name), addresses) if addresses.is_empty() => MirrorAddress::Hostname(name.plain().into()),
+        (Some(_), _) => {
+            let message = "give either hostname or addresses; a host name's addresses are looked up";
+            return Err(Fault::rule(format!("{path}.hostname"), message));
+        }
+    };
+    let ready = format!("{path}.ready");
+    let probe = format!("{path}.probe");
+    Ok(Service {
+        domain: spec.domain.plain(),
+        mirror: mirror.unwrap_or_else(|| node.to_owned()),
+        address,
+        port,
+        weight: spec.weight.map_or(100, Plain::plain),
+        capacity: spec.capacity.map_or(0, Plain::plain),
+        url: spec.url.map(Plain::plain),
+        checks: checks(path, spec.checks.unwrap_or_default(), port)?,
+        ready: spec.ready.map(|keys| check::by_agent(&ready, keys, "ready", port)).transpose()?,
+        probe: spec.probe.map(|keys| check::by_broker(&probe, keys)).transpose()?.unwrap_or_default(),
+    })
+}
+
+/// Unnamed checks are named for their kind; two of a kind need names.
+fn checks(path: &str, keys: Vec<spec::CheckKeys>, port: u16) -> Result<Vec<ServiceCheck>, Fault> {
+    let mut checks = Vec::with_capacity(keys.len());
+    let mut names = HashSet::new();
+    for (i, keys) in keys.into_iter().enumerate() {
+        let path = format!("{path}.checks[{i}]");
+        let kind = keys.kind.0.as_str();
+        let check = check::by_agent(&path, keys, kind, port)?;
+        if !names.insert(check.name.clone()) {
+            return Err(Fault::rule(
+                format!("{path}.name"),
+                format!("there is already a check {:?}", check.name),
+            ));
+        }
+        checks.push(check);
+    }
+    Ok(checks)
+}
+
+/// At most one address a family, since health is kept per family; none means observed.
+fn addresses_of(path: &str, addresses: Vec<Text<Address>>) -> Result<MirrorAddress, Fault> {
+    let (mut v4, mut v6) = (None, None);
+    for (i, address) in addresses.into_iter().enumerate() {
+        let address = address.plain();
+        let key = format!("{path}.addresses[{i}]");
+        if address.is_unspecified() || address.is_multicast() {
+            return Err(Fault::value(key, format!("\"{address}\""), "an address of one host"));
+        }
+        let second = match address {
+            IpAddr::V4(ip) => v4.replace(ip).is_some(),
+            IpAddr::V6(ip) => v6.replace(ip).is_some(),
+        };
+        if second {
+            let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
+            let message = format!(
+                "{address} is a second {family} address; make it a second service with its own mirror"
+            );
+            return Err(Fault::rule(key, message));
+        }
+    }
+    Ok(match (v4, v6) {
+        (None, None) => MirrorAddress::Observed,
+        _ => MirrorAddress::Declared { v4, v6 },
+    })
+}

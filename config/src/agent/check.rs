@@ -1,0 +1,130 @@
+//! Checks: from the flat keys of the file to the core's kinds, refusing keys of another kind.
+
+use super::spec::{CheckKeys, Kind};
+use super::{ServiceCheck, ServiceProbe};
+use crate::error::Fault;
+use crate::value::{Plain, set};
+use nearmost_core::check::{CheckKind, CheckSpec, HttpCheck};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+/// Who makes a check, which decides its default pace and what it may be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Checker {
+    /// The agent, beside the service.
+    Agent,
+    /// A broker, from outside.
+    Broker,
+}
+
+/// A check by the agent: of `[[services.checks]]` or `[services.ready]`, at `path` in the file.
+pub(super) fn by_agent(path: &str, keys: CheckKeys, name: &str, port: u16) -> Result<ServiceCheck, Fault> {
+    let name = keys.name.as_ref().map_or_else(|| name.to_owned(), |n| n.0.clone());
+    let address = keys.address.as_ref().map_or(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), |a| a.0);
+    if address.port() == 0 {
+        return Err(Fault::value(
+            format!("{path}.address"),
+            format!("{:?}", address.to_string()),
+            "a port other than 0",
+        ));
+    }
+    match spec(path, keys, Checker::Agent)? {
+        Some(spec) => Ok(ServiceCheck { name, address, spec }),
+        None => {
+            Err(Fault::value(format!("{path}.kind"), "\"none\"", <Kind as crate::value::TextKind>::EXPECTED))
+        }
+    }
+}
+
+/// The probe by brokers: `[services.probe]`, at `path` in the file.
+pub(super) fn by_broker(path: &str, keys: CheckKeys) -> Result<ServiceProbe, Fault> {
+    for (key, given) in [("name", keys.name.is_some()), ("address", keys.address.is_some())] {
+        if given {
+            let message = "is not for probes from outside, which use the service's own address and port";
+            return Err(Fault::rule(format!("{path}.{key}"), message));
+        }
+    }
+    Ok(spec(path, keys, Checker::Broker)?.map_or(ServiceProbe::None, ServiceProbe::Check))
+}
+
+/// `None` for kind `none`.
+fn spec(path: &str, keys: CheckKeys, checker: Checker) -> Result<Option<CheckSpec>, Fault> {
+    let kind = keys.kind.0;
+    only_keys_of(path, kind, &keys)?;
+    let interval = match checker {
+        Checker::Agent => Duration::from_secs(1),
+        Checker::Broker => Duration::from_secs(2),
+    };
+    let mut spec =
+        CheckSpec { kind: CheckKind::Tcp, interval, timeout: Duration::from_secs(1), rise: 1, fall: 2 };
+    set(&mut spec.interval, keys.interval_ms);
+    set(&mut spec.timeout, keys.timeout_ms);
+    set(&mut spec.rise, keys.rise);
+    set(&mut spec.fall, keys.fall);
+    spec.kind = match kind {
+        Kind::None => return Ok(None),
+        Kind::Tcp => CheckKind::Tcp,
+        Kind::Http | Kind::Https => CheckKind::Http(HttpCheck {
+            tls: kind == Kind::Https,
+            path: keys.path.map_or_else(|| "/".to_owned(), Plain::plain),
+            host: keys.host.map(Plain::plain),
+            status: keys.status.map_or((200, 399), Plain::plain),
+            body_contains: keys.body_contains,
+            verify: keys.verify.unwrap_or(true),
+            min_days_to_expiry: keys.min_days_to_expiry.map(Plain::plain),
+        }),
+        Kind::Udp => CheckKind::Udp {
+            send: keys.send.map(Plain::plain).unwrap_or_default(),
+            expect: keys.expect.map(Plain::plain).unwrap_or_default(),
+        },
+        Kind::Command if checker == Checker::Broker => {
+            return Err(Fault::value(
+                format!("{path}.kind"),
+                "\"command\"",
+                "\"none\", \"tcp\", \"http\", \"https\" or \"udp\"; brokers run no commands",
+            ));
+        }
+        Kind::Command => CheckKind::Command { argv: command(path, keys.argv)? },
+    };
+    Ok(Some(spec))
+}
+
+fn command(path: &str, argv: Option<Vec<String>>) -> Result<Vec<String>, Fault> {
+    let argv = argv.unwrap_or_default();
+    let program = argv.first().is_some_and(|program| !program.is_empty());
+    match program && argv.iter().all(|a| !a.contains('\0')) {
+        true => Ok(argv),
+        false => {
+            let message =
+                "must name a program, then its arguments, such as [\"/usr/bin/pg_isready\", \"-q\"]";
+            Err(Fault::rule(format!("{path}.argv"), message))
+        }
+    }
+}
+
+/// A key that another kind of check has would be silently without effect.
+fn only_keys_of(path: &str, kind: Kind, keys: &CheckKeys) -> Result<(), Fault> {
+    const HTTP: &[Kind] = &[Kind::Http, Kind::Https];
+    let given: [(&str, bool, &[Kind]); 9] = [
+        ("path", keys.path.is_some(), HTTP),
+        ("host", keys.host.is_some(), HTTP),
+        ("status", keys.status.is_some(), HTTP),
+        ("body_contains", keys.body_contains.is_some(), HTTP),
+        ("verify", keys.verify.is_some(), &[Kind::Https]),
+        ("min_days_to_expiry", keys.min_days_to_expiry.is_some(), &[Kind::Https]),
+        ("send", keys.send.is_some(), &[Kind::Udp]),
+        ("expect", keys.expect.is_some(), &[Kind::Udp]),
+        ("argv", keys.argv.is_some(), &[Kind::Command]),
+    ];
+    let Some((key, _, kinds)) = given.into_iter().find(|(_, given, kinds)| *given && !kinds.contains(&kind))
+    else {
+        return Ok(());
+    };
+    let kinds: Vec<&str> = kinds.iter().map(|k| k.as_str()).collect();
+    let message = format!(
+        "only checks of kind {} have this key, and this one is {}",
+        kinds.join(" or "),
+        kind.as_str()
+    );
+    Err(Fault::rule(format!("{path}.{key}"), message))
+}

@@ -1,0 +1,168 @@
+//! The node agent's configuration as its subsystems take it; see the broker's for the rules.
+
+mod apply;
+mod check;
+mod render;
+pub(crate) mod spec;
+#[cfg(test)]
+mod tests;
+
+pub use render::{JoinedAgent, JoinedBroker, JoinedService, render_agent_config};
+
+use crate::error::ConfigError;
+use crate::load::Layers;
+use crate::log::LogConfig;
+use nearmost_core::check::CheckSpec;
+use nearmost_core::geo::Place;
+use nearmost_core::registry::MirrorAddress;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Everything a node agent is told.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AgentConfig {
+    /// The node's key lives here.
+    pub data_dir: PathBuf,
+    /// What is logged, and how.
+    pub log: LogConfig,
+    /// The node itself.
+    pub node: NodeConfig,
+    /// The brokers it may talk to; empty until it joined.
+    pub brokers: Vec<Broker>,
+    /// Where metrics are served over HTTP; `None` when off.
+    pub metrics: Option<SocketAddr>,
+    /// Time between two reports when nothing changes.
+    pub report_interval: Duration,
+    /// How long draining is announced before the agent leaves.
+    pub drain_grace: Duration,
+    /// Waiting between attempts to reach a broker.
+    pub reconnect: ReconnectConfig,
+    /// What the node serves.
+    pub services: Vec<Service>,
+}
+
+/// The node itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeConfig {
+    /// Its name at the brokers; empty for the one they know its key by.
+    pub name: String,
+    /// Where it is, if the operator says so.
+    pub place: Option<Place>,
+    /// Sessions with brokers kept at once.
+    pub max_sessions: usize,
+}
+
+/// A broker the agent may talk to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broker {
+    /// `nb1…`; its form is checked, not whether it is a point of the curve.
+    pub id: String,
+    /// `host:port` each, at least one, tried in order.
+    pub addresses: Vec<String>,
+}
+
+/// Waiting between attempts to reach a broker: doubling from `min` to `max`, with jitter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReconnectConfig {
+    /// After the first failure.
+    pub min: Duration,
+    /// At most.
+    pub max: Duration,
+}
+
+/// One service of this node: a mirror of a domain.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Service {
+    /// What it mirrors: lower case, no final dot.
+    pub domain: String,
+    /// The mirror's name; the node's unless given.
+    pub mirror: String,
+    /// Where users reach it.
+    pub address: MirrorAddress,
+    /// The port where users reach it.
+    pub port: u16,
+    /// Share among near-equals.
+    pub weight: u32,
+    /// How many users it can serve; 0 when not declared.
+    pub capacity: u32,
+    /// Base URL for redirects; from address and port when absent.
+    pub url: Option<String>,
+    /// All of them must pass for the service to be healthy.
+    pub checks: Vec<ServiceCheck>,
+    /// Must pass before the service gets users, as while it catches up on data.
+    pub ready: Option<ServiceCheck>,
+    /// What brokers should probe from outside.
+    pub probe: ServiceProbe,
+}
+
+/// A check that the agent makes of a service.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServiceCheck {
+    /// Unique within the service.
+    pub name: String,
+    /// What is checked; means nothing to a command.
+    pub address: SocketAddr,
+    /// How.
+    pub spec: CheckSpec,
+}
+
+/// What brokers should probe from outside.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum ServiceProbe {
+    /// What they do by default.
+    #[default]
+    Default,
+    /// Nothing: it cannot be reached from there.
+    None,
+    /// This; never a command.
+    Check(CheckSpec),
+}
+
+impl AgentConfig {
+    /// Reads the configuration: defaults, then the file, then those of `env` that start with
+    /// `NEARMOST__` (see [`crate::process_env`]), then `overrides` (see [`crate::parse_setting`]).
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with its place.
+    pub fn load(
+        path: Option<&Path>,
+        env: impl IntoIterator<Item = (String, String)>,
+        overrides: &[(String, String)],
+    ) -> Result<AgentConfig, ConfigError> {
+        AgentConfig::from_layers(&Layers::read(path, env, overrides)?)
+    }
+
+    pub(crate) fn from_layers(layers: &Layers) -> Result<AgentConfig, ConfigError> {
+        let spec: spec::AgentSpec = layers.spec(spec::VERSION)?;
+        apply::config(spec).map_err(|fault| layers.blame(fault))
+    }
+}
+
+impl Default for AgentConfig {
+    fn default() -> Self {
+        AgentConfig {
+            data_dir: PathBuf::from("/var/lib/nearmost-agent"),
+            log: LogConfig::default(),
+            node: NodeConfig::default(),
+            brokers: Vec::new(),
+            metrics: Some((Ipv4Addr::LOCALHOST, 9754).into()),
+            report_interval: Duration::from_secs(5),
+            drain_grace: Duration::from_secs(5),
+            reconnect: ReconnectConfig::default(),
+            services: Vec::new(),
+        }
+    }
+}
+
+impl Default for NodeConfig {
+    fn default() -> Self {
+        NodeConfig { name: String::new(), place: None, max_sessions: 3 }
+    }
+}
+
+impl Default for ReconnectConfig {
+    fn default() -> Self {
+        ReconnectConfig { min: Duration::from_millis(250), max: Duration::from_secs(30) }
+    }
+}

@@ -1,0 +1,230 @@
+//! From version 1 of the file to the plain configuration, and the rules between keys.
+
+use super::spec::*;
+use super::*;
+use crate::error::Fault;
+use crate::place::place;
+use crate::value::{Plain, set};
+use std::collections::{HashMap, HashSet};
+
+/// The defaults with what the spec says over them, if the whole makes sense.
+pub(super) fn config(spec: BrokerSpec) -> Result<BrokerConfig, Fault> {
+    let mut config = BrokerConfig::default();
+    set(&mut config.data_dir, spec.data_dir);
+    config.admin.socket = admin_socket(&config.data_dir);
+    if let Some(log) = spec.log {
+        log.apply(&mut config.log);
+    }
+    if let Some(dns) = spec.dns {
+        dns.apply(&mut config.dns);
+    }
+    if let Some(http) = spec.http {
+        http.apply(&mut config.http)?;
+    }
+    if let Some(admin) = spec.admin {
+        set(&mut config.admin.socket, admin.socket);
+    }
+    if let Some(agents) = spec.agents {
+        agents.apply(&mut config.agents);
+    }
+    if let Some(geo) = spec.geo {
+        geo.apply(&mut config.geo)?;
+    }
+    if let Some(health) = spec.health {
+        health.apply(&mut config.health);
+    }
+    if let Some(probe) = spec.probe {
+        probe.apply(&mut config.probe);
+    }
+    if let Some(resolver) = spec.resolver {
+        resolver.apply(&mut config.resolver)?;
+    }
+    advertise_listen(&mut config.agents);
+    http_beyond_loopback(&config.http)?;
+    listen_twice(&config)?;
+    Ok(config)
+}
+
+impl DnsSpec {
+    fn apply(self, dns: &mut DnsConfig) {
+        set(&mut dns.listen, self.listen);
+        set(&mut dns.workers, self.workers);
+        set(&mut dns.zones, self.zones);
+        set(&mut dns.nameservers, self.nameservers);
+        set(&mut dns.nameserver_addresses, self.nameserver_addresses);
+        set(&mut dns.hostmaster, self.hostmaster);
+        set(&mut dns.ecs, self.ecs);
+        set(&mut dns.max_udp_payload, self.max_udp_payload);
+        if let Some(tcp) = self.tcp {
+            set(&mut dns.tcp.max_connections, tcp.max_connections);
+            set(&mut dns.tcp.max_per_source, tcp.max_per_source);
+            set(&mut dns.tcp.idle_timeout, tcp.idle_timeout_ms);
+            set(&mut dns.tcp.max_queries, tcp.max_queries);
+        }
+        if let Some(soa) = self.soa {
+            set(&mut dns.soa.refresh, soa.refresh_s);
+            set(&mut dns.soa.retry, soa.retry_s);
+            set(&mut dns.soa.expire, soa.expire_s);
+        }
+    }
+}
+
+impl HttpSpec {
+    fn apply(self, http: &mut HttpConfig) -> Result<(), Fault> {
+        set(&mut http.listen, self.listen);
+        set(&mut http.redirect_listen, self.redirect_listen);
+        set(&mut http.trusted_sources, self.trusted_sources);
+        set(&mut http.max_connections, self.max_connections);
+        set(&mut http.requests_per_second, self.requests_per_second);
+        set(&mut http.request_burst, self.request_burst);
+        http.tls = match (self.tls_cert, self.tls_key) {
+            (Some(cert), Some(key)) => Some(TlsFiles { cert: cert.plain(), key: key.plain() }),
+            (Some(_), None) => return Err(Fault::rule("http.tls_cert", "needs http.tls_key beside it")),
+            (None, Some(_)) => return Err(Fault::rule("http.tls_key", "needs http.tls_cert beside it")),
+            (None, None) => None,
+        };
+        let token = |t: TokenSpec| HttpToken { name: t.name.plain(), sha256: t.sha256.plain() };
+        http.tokens = self.tokens.unwrap_or_default().into_iter().map(token).collect();
+        let person = |p: PersonSpec| Person { name: p.name.plain(), id: p.id.plain() };
+        http.persons = self.persons.unwrap_or_default().into_iter().map(person).collect();
+        unique("http.tokens", "name", http.tokens.iter().map(|t| t.name.as_str()))?;
+        unique("http.persons", "id", http.persons.iter().map(|p| p.id.as_str()))
+    }
+}
+
+impl AgentsSpec {
+    fn apply(self, agents: &mut AgentsConfig) {
+        set(&mut agents.listen, self.listen);
+        set(&mut agents.beacon_listen, self.beacon_listen);
+        set(&mut agents.advertise, self.advertise);
+        set(&mut agents.max_sessions, self.max_sessions);
+        set(&mut agents.max_handshakes, self.max_handshakes);
+        set(&mut agents.handshake_timeout, self.handshake_timeout_ms);
+    }
+}
+
+impl GeoSpec {
+    fn apply(self, geo: &mut GeoConfig) -> Result<(), Fault> {
+        set(&mut geo.databases, self.databases);
+        set(&mut geo.embedded, self.embedded);
+        set(&mut geo.watch, self.watch);
+        for (i, entry) in self.overrides.unwrap_or_default().into_iter().enumerate() {
+            let path = format!("geo.overrides[{i}]");
+            let place = place(&path, entry.latitude, entry.longitude, entry.country, entry.asn)?;
+            let Some(place) = place else {
+                return Err(Fault::rule(path, "says no place; give latitude and longitude, country or asn"));
+            };
+            geo.overrides.push(GeoOverride { prefix: entry.prefix.plain(), place });
+        }
+        let prefixes: Vec<String> = geo.overrides.iter().map(|o| o.prefix.to_string()).collect();
+        unique("geo.overrides", "prefix", prefixes.iter().map(String::as_str))
+    }
+}
+
+impl HealthSpec {
+    fn apply(self, health: &mut HealthConfig) {
+        set(&mut health.beacon_period, self.beacon_period_ms);
+        set(&mut health.missed_for_suspect, self.missed_for_suspect);
+        set(&mut health.reprobe_interval, self.reprobe_interval_ms);
+        set(&mut health.unattended_reprobe, self.unattended_reprobe_ms);
+        set(&mut health.resume_grace, self.resume_grace_ms);
+        set(&mut health.warm_up, self.warm_up_ms);
+        set(&mut health.burst_timeout, self.burst_timeout_ms);
+    }
+}
+
+impl ProbeSpec {
+    fn apply(self, probe: &mut ProbeConfig) {
+        set(&mut probe.interval, self.interval_ms);
+        set(&mut probe.timeout, self.timeout_ms);
+        set(&mut probe.rise, self.rise);
+        set(&mut probe.fall, self.fall);
+        set(&mut probe.max_in_flight, self.max_in_flight);
+    }
+}
+
+impl ResolverSpec {
+    fn apply(self, resolver: &mut ResolverConfig) -> Result<(), Fault> {
+        let key =
+            if self.min_refresh_ms.is_some() { "resolver.min_refresh_ms" } else { "resolver.max_refresh_ms" };
+        set(&mut resolver.servers, self.servers);
+        set(&mut resolver.min_refresh, self.min_refresh_ms);
+        set(&mut resolver.max_refresh, self.max_refresh_ms);
+        let (min, max) = (resolver.min_refresh.as_millis(), resolver.max_refresh.as_millis());
+        match min <= max {
+            true => Ok(()),
+            false => Err(Fault::rule(key, format!("min_refresh_ms ({min}) is above max_refresh_ms ({max})"))),
+        }
+    }
+}
+
+/// Tokens carry what the operator says, else those listen addresses that can be connected to.
+fn advertise_listen(agents: &mut AgentsConfig) {
+    if agents.advertise.is_empty() {
+        let concrete = |a: &&SocketAddr| !a.ip().is_unspecified() && a.port() != 0;
+        agents.advertise = agents.listen.iter().filter(concrete).map(SocketAddr::to_string).collect();
+    }
+}
+
+/// Whoever can reach the API from elsewhere must be known, and nobody may read along.
+fn http_beyond_loopback(http: &HttpConfig) -> Result<(), Fault> {
+    let beyond = |a: &SocketAddr| !a.ip().to_canonical().is_loopback();
+    let Some((i, address)) = http.listen.iter().enumerate().find(|(_, a)| beyond(a)) else {
+        return Ok(());
+    };
+    let mut missing = Vec::new();
+    if http.tls.is_none() {
+        missing.push("http.tls_cert and http.tls_key");
+    }
+    if http.tokens.is_empty() && http.persons.is_empty() {
+        missing.push("a token in http.tokens or a person in http.persons");
+    }
+    match missing.is_empty() {
+        true => Ok(()),
+        false => Err(Fault::rule(
+            format!("http.listen[{i}]"),
+            format!("{address} is beyond loopback, which needs {}", missing.join(", and ")),
+        )),
+    }
+}
+
+/// Two listeners cannot share an address of one protocol. Port 0 is a new port each time.
+fn listen_twice(config: &BrokerConfig) -> Result<(), Fault> {
+    let udp = [
+        ("dns.listen", &config.dns.listen),
+        ("agents.listen", &config.agents.listen),
+        ("agents.beacon_listen", &config.agents.beacon_listen),
+    ];
+    let tcp = [
+        ("dns.listen", &config.dns.listen),
+        ("http.listen", &config.http.listen),
+        ("http.redirect_listen", &config.http.redirect_listen),
+    ];
+    for (protocol, listeners) in [("UDP", udp), ("TCP", tcp)] {
+        let mut taken: HashMap<SocketAddr, String> = HashMap::new();
+        for (key, addresses) in listeners {
+            for (i, address) in addresses.iter().enumerate().filter(|(_, a)| a.port() != 0) {
+                let key = format!("{key}[{i}]");
+                if let Some(other) = taken.get(address) {
+                    return Err(Fault::rule(
+                        key,
+                        format!("{address} over {protocol} is already taken by {other}"),
+                    ));
+                }
+                taken.insert(*address, key);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// No two entries of a list share what tells them apart.
+fn unique<'a>(list: &str, key: &str, values: impl Iterator<Item = &'a str>) -> Result<(), Fault> {
+    let mut seen = HashSet::new();
+    for (i, value) in values.enumerate() {
+        if !seen.insert(value) {
+            return Err(Fault::rule(format!("{list}[{i}].{key}"), format!("{value:?} is there already")));
+        }
+    }
+    Ok(())
+}

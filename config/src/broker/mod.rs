@@ -1,0 +1,401 @@
+//! The broker's configuration as its subsystems take it: one structure each, no version, no text
+//! left to parse. The values of `Default` are the only place where defaults are written in code;
+//! `broker.toml` repeats them for people and a test compares the two.
+
+mod apply;
+pub(crate) mod spec;
+#[cfg(test)]
+mod tests;
+
+use crate::error::ConfigError;
+use crate::load::Layers;
+use crate::log::LogConfig;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use nearmost_core::check::{CheckKind, CheckSpec};
+use nearmost_core::geo::Place;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Everything a broker is told.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BrokerConfig {
+    /// Keys, registry and last verdicts live here.
+    pub data_dir: PathBuf,
+    /// What is logged, and how.
+    pub log: LogConfig,
+    /// Answering over DNS.
+    pub dns: DnsConfig,
+    /// Answering over HTTP.
+    pub http: HttpConfig,
+    /// Administration on this machine.
+    pub admin: AdminConfig,
+    /// Listening to node agents.
+    pub agents: AgentsConfig,
+    /// Where addresses are.
+    pub geo: GeoConfig,
+    /// Concluding who is healthy.
+    pub health: HealthConfig,
+    /// Probing mirrors from outside.
+    pub probe: ProbeConfig,
+    /// Following mirrors given by host name.
+    pub resolver: ResolverConfig,
+}
+
+/// Answering over DNS.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DnsConfig {
+    /// UDP and TCP addresses.
+    pub listen: Vec<SocketAddr>,
+    /// Threads that answer; 0 for one a core.
+    pub workers: usize,
+    /// Zones that hold several domains; every domain outside them is a zone of its own.
+    pub zones: Vec<String>,
+    /// Host names of the name servers, for NS records and the SOA.
+    pub nameservers: Vec<String>,
+    /// Addresses of those name servers whose names lie in a zone of ours (glue).
+    pub nameserver_addresses: Vec<IpAddr>,
+    /// Mailbox for the SOA, as `user@host`; empty for `hostmaster@<zone>`.
+    pub hostmaster: String,
+    /// Look at EDNS client subnets (RFC 7871).
+    pub ecs: bool,
+    /// Largest UDP answer sent, in bytes, whatever the client offers.
+    pub max_udp_payload: u16,
+    /// Limits of DNS over TCP.
+    pub tcp: DnsTcpConfig,
+    /// Timers of the SOA record.
+    pub soa: SoaConfig,
+}
+
+/// Limits of DNS over TCP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DnsTcpConfig {
+    /// Open connections, all together.
+    pub max_connections: usize,
+    /// Open connections of one source address.
+    pub max_per_source: usize,
+    /// A connection without a query for this long is closed.
+    pub idle_timeout: Duration,
+    /// Queries on one connection before it is closed.
+    pub max_queries: u32,
+}
+
+/// Timers of the SOA record (RFC 1035 section 3.3.13); the negative TTL is the domain's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SoaConfig {
+    /// When secondaries look again.
+    pub refresh: Duration,
+    /// When they try again after a failure.
+    pub retry: Duration,
+    /// When they give up.
+    pub expire: Duration,
+}
+
+/// Answering over HTTP.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HttpConfig {
+    /// Addresses of API, metrics and page; HTTPS when `tls` is set.
+    pub listen: Vec<SocketAddr>,
+    /// Addresses of plain HTTP that gives redirects and nothing else.
+    pub redirect_listen: Vec<SocketAddr>,
+    /// Certificate and key.
+    pub tls: Option<TlsFiles>,
+    /// Who may say on whose behalf it asks (`client=IP`, `X-Forwarded-For`).
+    pub trusted_sources: Vec<IpNet>,
+    /// Open connections, all together.
+    pub max_connections: usize,
+    /// Requests a second that one source address may make over time.
+    pub requests_per_second: u32,
+    /// Requests it may make at once after a pause.
+    pub request_burst: u32,
+    /// Who may use the API, by token.
+    pub tokens: Vec<HttpToken>,
+    /// Who may use the API, by key.
+    pub persons: Vec<Person>,
+}
+
+/// Certificate and key for HTTPS, PEM files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate with its chain.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+/// A bearer token of the API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpToken {
+    /// Whose it is, for logs.
+    pub name: String,
+    /// SHA-256 of the token's text; the token itself is not kept.
+    pub sha256: [u8; 32],
+}
+
+/// A person whose key may use the API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Person {
+    /// Who it is, for logs.
+    pub name: String,
+    /// `np1…`; its form is checked, not whether it is a point of the curve.
+    pub id: String,
+}
+
+/// Administration on this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdminConfig {
+    /// Unix socket; `admin.sock` in the data directory unless given.
+    pub socket: PathBuf,
+}
+
+/// Listening to node agents.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentsConfig {
+    /// QUIC addresses.
+    pub listen: Vec<SocketAddr>,
+    /// Addresses of beacons.
+    pub beacon_listen: Vec<SocketAddr>,
+    /// What tokens tell agents to connect to, as `host:port`; `listen` itself unless given, without
+    /// addresses that stand for all (`0.0.0.0`, `::`), so it can be empty.
+    pub advertise: Vec<String>,
+    /// Sessions held at once.
+    pub max_sessions: usize,
+    /// Handshakes under way at once.
+    pub max_handshakes: usize,
+    /// A handshake not done after this long is dropped.
+    pub handshake_timeout: Duration,
+}
+
+/// Where addresses are.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GeoConfig {
+    /// Database files, the first that knows an address wins.
+    pub databases: Vec<PathBuf>,
+    /// Fall back on the built-in country database.
+    pub embedded: bool,
+    /// Reload a database when its file changes.
+    pub watch: bool,
+    /// The operator's corrections; they win, the longest prefix first.
+    pub overrides: Vec<GeoOverride>,
+}
+
+/// What an operator knows better than any database.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GeoOverride {
+    /// The addresses.
+    pub prefix: IpNet,
+    /// Where they are; at least one part is known.
+    pub place: Place,
+}
+
+/// Concluding who is healthy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthConfig {
+    /// Time between two beacons of an agent.
+    pub beacon_period: Duration,
+    /// This many missed beacons make a mirror suspect; at least 1.
+    pub missed_for_suspect: u32,
+    /// Time between two outside probes of a mirror that is up.
+    pub reprobe_interval: Duration,
+    /// The same while its agent is silent.
+    pub unattended_reprobe: Duration,
+    /// After a restart, last verdicts stand this long unconfirmed.
+    pub resume_grace: Duration,
+    /// How long a mirror is `warming` before it is `up`; may be zero.
+    pub warm_up: Duration,
+    /// How long corroboration of a suspicion may take.
+    pub burst_timeout: Duration,
+}
+
+/// How mirrors are probed from outside where they do not say it themselves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProbeConfig {
+    /// Time between the starts of two probes.
+    pub interval: Duration,
+    /// After this long an unanswered probe has failed.
+    pub timeout: Duration,
+    /// Successes in a row that make a failing mirror good; at least 1.
+    pub rise: u8,
+    /// Failures in a row that make a good mirror bad; at least 1.
+    pub fall: u8,
+    /// Probes under way at once; more wait their turn.
+    pub max_in_flight: usize,
+}
+
+/// Following mirrors given by host name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResolverConfig {
+    /// DNS servers asked; the system's when empty.
+    pub servers: Vec<SocketAddr>,
+    /// A name is not asked again sooner, whatever its TTL.
+    pub min_refresh: Duration,
+    /// A name is asked again by then, whatever its TTL.
+    pub max_refresh: Duration,
+}
+
+impl BrokerConfig {
+    /// Reads the configuration: defaults, then the file, then those of `env` that start with
+    /// `NEARMOST__` (see [`crate::process_env`]), then `overrides` (see [`crate::parse_setting`]).
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with its place.
+    pub fn load(
+        path: Option<&Path>,
+        env: impl IntoIterator<Item = (String, String)>,
+        overrides: &[(String, String)],
+    ) -> Result<BrokerConfig, ConfigError> {
+        BrokerConfig::from_layers(&Layers::read(path, env, overrides)?)
+    }
+
+    pub(crate) fn from_layers(layers: &Layers) -> Result<BrokerConfig, ConfigError> {
+        let spec: spec::BrokerSpec = layers.spec(spec::VERSION)?;
+        apply::config(spec).map_err(|fault| layers.blame(fault))
+    }
+}
+
+impl ProbeConfig {
+    /// A probe of this kind at the default pace.
+    pub fn check(&self, kind: CheckKind) -> CheckSpec {
+        CheckSpec { kind, interval: self.interval, timeout: self.timeout, rise: self.rise, fall: self.fall }
+    }
+}
+
+/// Where `admin.sock` is, for a data directory.
+fn admin_socket(data_dir: &Path) -> PathBuf {
+    data_dir.join("admin.sock")
+}
+
+/// A port on every IPv6 address; with v6-only off, on IPv4 as well.
+fn any_v6(port: u16) -> SocketAddr {
+    (Ipv6Addr::UNSPECIFIED, port).into()
+}
+
+impl Default for BrokerConfig {
+    fn default() -> Self {
+        let data_dir = PathBuf::from("/var/lib/nearmost");
+        BrokerConfig {
+            admin: AdminConfig { socket: admin_socket(&data_dir) },
+            data_dir,
+            log: LogConfig::default(),
+            dns: DnsConfig::default(),
+            http: HttpConfig::default(),
+            agents: AgentsConfig::default(),
+            geo: GeoConfig::default(),
+            health: HealthConfig::default(),
+            probe: ProbeConfig::default(),
+            resolver: ResolverConfig::default(),
+        }
+    }
+}
+
+impl Default for DnsConfig {
+    fn default() -> Self {
+        DnsConfig {
+            listen: vec![(Ipv4Addr::UNSPECIFIED, 53).into(), any_v6(53)],
+            workers: 0,
+            zones: Vec::new(),
+            nameservers: Vec::new(),
+            nameserver_addresses: Vec::new(),
+            hostmaster: String::new(),
+            ecs: true,
+            // What passes every path of today unfragmented (DNS flag day 2020).
+            max_udp_payload: 1232,
+            tcp: DnsTcpConfig::default(),
+            soa: SoaConfig::default(),
+        }
+    }
+}
+
+impl Default for DnsTcpConfig {
+    fn default() -> Self {
+        DnsTcpConfig {
+            max_connections: 1000,
+            max_per_source: 20,
+            idle_timeout: Duration::from_secs(10),
+            max_queries: 1000,
+        }
+    }
+}
+
+impl Default for SoaConfig {
+    fn default() -> Self {
+        SoaConfig {
+            refresh: Duration::from_secs(3600),
+            retry: Duration::from_secs(600),
+            expire: Duration::from_secs(604_800),
+        }
+    }
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        const V4: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8);
+        const V6: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128);
+        HttpConfig {
+            listen: vec![(Ipv4Addr::LOCALHOST, 8053).into()],
+            redirect_listen: Vec::new(),
+            tls: None,
+            trusted_sources: vec![V4.into(), V6.into()],
+            max_connections: 1000,
+            requests_per_second: 100,
+            request_burst: 200,
+            tokens: Vec::new(),
+            persons: Vec::new(),
+        }
+    }
+}
+
+impl Default for AgentsConfig {
+    fn default() -> Self {
+        AgentsConfig {
+            listen: vec![any_v6(7841)],
+            beacon_listen: vec![any_v6(7842)],
+            advertise: Vec::new(),
+            max_sessions: 100_000,
+            max_handshakes: 1000,
+            handshake_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Default for GeoConfig {
+    fn default() -> Self {
+        GeoConfig { databases: Vec::new(), embedded: true, watch: true, overrides: Vec::new() }
+    }
+}
+
+impl Default for HealthConfig {
+    fn default() -> Self {
+        HealthConfig {
+            beacon_period: Duration::from_millis(200),
+            missed_for_suspect: 2,
+            reprobe_interval: Duration::from_secs(10),
+            unattended_reprobe: Duration::from_secs(1),
+            resume_grace: Duration::from_secs(5),
+            warm_up: Duration::ZERO,
+            burst_timeout: Duration::from_millis(600),
+        }
+    }
+}
+
+impl Default for ProbeConfig {
+    fn default() -> Self {
+        ProbeConfig {
+            interval: Duration::from_secs(2),
+            timeout: Duration::from_secs(1),
+            rise: 1,
+            fall: 2,
+            max_in_flight: 512,
+        }
+    }
+}
+
+impl Default for ResolverConfig {
+    fn default() -> Self {
+        ResolverConfig {
+            servers: Vec::new(),
+            min_refresh: Duration::from_secs(5),
+            max_refresh: Duration::from_secs(300),
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! `broker.toml`, version 1: one field a key. Everything is optional but what makes an entry of a
+//! list; unknown keys are refused everywhere. These structures are as long as the file's tables and
+//! live only until `apply` turned them into the plain types.
+
+use crate::log::LogSpec;
+use crate::value::{
+    Address, Country, Degrees, DnsServer, DomainName, FilePath, HostName, HostPort, Listen, Mailbox, Millis,
+    Name, Number, PersonId, Prefix, Seconds, Sha256, Text,
+};
+use serde::Deserialize;
+
+/// The only version there is.
+pub(crate) const VERSION: u64 = 1;
+
+/// A number of things that may be open at once.
+pub(crate) type Limit = Number<usize, 1>;
+
+/// The whole file.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(crate) struct BrokerSpec {
+    /// Checked before the rest is read; here so that the key is known.
+    #[serde(rename = "version")]
+    pub(super) _version: Option<Number<u64, 1, VERSION>>,
+    pub(super) data_dir: Option<Text<FilePath>>,
+    pub(super) log: Option<LogSpec>,
+    pub(super) dns: Option<DnsSpec>,
+    pub(super) http: Option<HttpSpec>,
+    pub(super) admin: Option<AdminSpec>,
+    pub(super) agents: Option<AgentsSpec>,
+    pub(super) geo: Option<GeoSpec>,
+    pub(super) health: Option<HealthSpec>,
+    pub(super) probe: Option<ProbeSpec>,
+    pub(super) resolver: Option<ResolverSpec>,
+}
+
+/// `[dns]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(crate) struct DnsSpec {
+    pub(super) listen: Option<Vec<Text<Listen>>>,
+    pub(super) workers: Option<Number<usize, 0>>,
+    pub(super) zones: Option<Vec<Text<DomainName>>>,
+    pub(super) nameservers: Option<Vec<Text<HostName>>>,
+    pub(super) nameserver_addresses: Option<Vec<Text<Address>>>,
+    pub(super) hostmaster: Option<Text<Mailbox>>,
+    pub(super) ecs: Option<bool>,
+    pub(super) max_udp_payload: Option<Number<u16, 512, 4096>>,
+    pub(super) tcp: Option<DnsTcpSpec>,
+    pub(super) soa: Option<SoaSpec>,
+}
+
+/// `[dns.tcp]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(crate) struct DnsTcpSpec {
+    pub(super) max_connections: Option<Limit>,
+    pub(super) max_per_source: Option<Limit>,
+    pub(super) idle_timeout_ms: Option<Millis>,
+    pub(super) max_queries: Option<Number<u32, 1>>,
+}
+
+/// `[dns.soa]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(crate) struct SoaSpec {
+    pub(super) refresh_s: Option<Seconds>,
+    pub(super) retry_s: Option<Seconds>,
+    pub(super) expire_s: Option<Seconds>,
+}
+
+/// `[http]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(crate) struct HttpSpec {
+    pub(super) listen: Option<Vec<Text<Listen>>>,
+    pub(super) redirect_listen: Option<Vec<Text<Listen>>>,
+    pub(super) tls_cert: Option<Text<FilePath>>,
+    pub(super) tls_key: Option<Text<FilePath>>,
+    pub(super) trusted_sources: Option<Vec<Text<Prefix>>>,
+    pub(super) max_connections: Option<Limit>,
+    pub(super) requests_per_second: Option<Number<u32, 1>>,
+    pub(super) request_burst: Option<Number<u32, 1>>,
+    pub(super) tokens: Option<Vec<TokenSpec>>,
+    pub(super) persons: Option<Vec<PersonSpec>>,
+}
+
+/// An entry of `[[http.tokens]]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(crate) struct TokenSpec {
+    pub(super) name: Text<Name>,
+    pub(super) sha256: Text<Sha256>,
+}
+
+/// An entry of `[[http.persons]]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(crate) struct PersonSpec {
+    pub(super) name: Text<Name>,
+    pub(super) id: Text<PersonId>,
+}
+
+/// `[admin]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(crate) struct AdminSpec {
+    pub(super) socket: Option<Text<FilePath>>,
+}
+
+/// `[agents]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(crate) struct AgentsSpec {
+    pub(super) listen: Option<Vec<Text<Listen>>>,
+    pub(super) beacon_listen: Option<Vec<Text<Listen>>>,
+    pub(super) advertise: Option<Vec<Text<HostPort>>>,
+    pub(super) max_sessions: Option<Limit>,
+    pub(super) max_handshakes: Option<Limit>,
+    pub(super) handshake_timeout_ms: Option<Millis>,
+}
+
+/// `[geo]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(crate) struct GeoSpec {
+    pub(super) databases: Option<Vec<Text<FilePath>>>,
+    pub(super) embedded: Option<bool>,
+    pub(super) watch: Option<bool>,
+    pub(super) overrides: Option<Vec<OverrideSpec>>,
+}
+
+/// An entry of `[[geo.overrides]]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(crate) struct OverrideSpec {
+    pub(super) prefix: Text<Prefix>,
+    pub(super) latitude: Option<Degrees<90>>,
+    pub(super) longitude: Option<Degrees<180>>,
+    pub(super) country: Option<Text<Country>>,
+    pub(super) asn: Option<Number<u32, 1>>,
+}
+
+/// `[health]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(crate) struct HealthSpec {
+    pub(super) beacon_period_ms: Option<Millis>,
+    pub(super) missed_for_suspect: Option<Number<u32, 1, 1000>>,
+    pub(super) reprobe_interval_ms: Option<Millis>,
+    pub(super) unattended_reprobe_ms: Option<Millis>,
+    pub(super) resume_grace_ms: Option<Millis<0>>,
+    pub(super) warm_up_ms: Option<Millis<0>>,
+    pub(super) burst_timeout_ms: Option<Millis>,
+}
+
+/// `[probe]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(crate) struct ProbeSpec {
+    pub(super) interval_ms: Option<Millis>,
+    pub(super) timeout_ms: Option<Millis>,
+    pub(super) rise: Option<Number<u8, 1, 255>>,
+    pub(super) fall: Option<Number<u8, 1, 255>>,
+    pub(super) max_in_flight: Option<Limit>,
+}
+
+/// `[resolver]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(crate) struct ResolverSpec {
+    pub(super) servers: Option<Vec<Text<DnsServer>>>,
+    pub(super) min_refresh_ms: Option<Millis>,
+    pub(super) max_refresh_ms: Option<Millis>,
+}

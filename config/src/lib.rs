@@ -1,0 +1,55 @@
+//! Layered configuration with errors that name the key and the place.
+//!
+//! ```text
+//!  defaults < file < environment < flags        load     figment: who said what
+//!        │
+//!        ▼
+//!  spec  (one key of the file, one field)       serde    text → types, unknown keys refused
+//!        │  apply
+//!        ▼
+//!  plain (BrokerConfig, AgentConfig)            rules    what keys may say together
+//! ```
+//!
+//! The file's format has a version; its `spec` types exist only between the file and the plain
+//! types, so programs never see a version. Every field of a spec is optional and the defaults live
+//! in the plain types alone. A test proves the annotated files beside this code equal to them.
+//!
+//! Reading binds no socket and opens no file but the configuration itself, so `check-config` is
+//! `load` and nothing else.
+//!
+//! | layer | how |
+//! |---|---|
+//! | file | TOML, given explicitly; without one, the defaults |
+//! | environment | `NEARMOST__DNS__WORKERS=4`: `__` between levels; lists as `["a", "b"]`, tables as `{a=1}` |
+//! | flags | `--set dns.workers=4`, values as in the environment |
+
+mod agent;
+mod broker;
+mod error;
+mod explain;
+mod keys;
+mod load;
+mod log;
+mod place;
+mod value;
+
+pub use agent::{
+    AgentConfig, Broker, JoinedAgent, JoinedBroker, JoinedService, NodeConfig, ReconnectConfig, Service,
+    ServiceCheck, ServiceProbe, render_agent_config,
+};
+pub use broker::{
+    AdminConfig, AgentsConfig, BrokerConfig, DnsConfig, DnsTcpConfig, GeoConfig, GeoOverride, HealthConfig,
+    HttpConfig, HttpToken, Person, ProbeConfig, ResolverConfig, SoaConfig, TlsFiles,
+};
+pub use error::{ConfigError, Origin};
+pub use load::{parse_setting, process_env};
+pub use log::{LogConfig, LogFormat, LogLevel};
+
+/// The shipped `broker.toml`: every key with its meaning, unit and default.
+pub const BROKER_TOML: &str = include_str!("../broker.toml");
+
+/// The shipped `node-agent.toml`: every key with its meaning, unit and default.
+pub const AGENT_TOML: &str = include_str!("../node-agent.toml");
+
+#[cfg(test)]
+mod testing;

@@ -1,0 +1,224 @@
+//! The health of all mirrors: nodes, beacons, reports and probes go in, verdicts and probe orders
+//! come out.
+//!
+//! [`Fleet`] owns one [`crate::health::machine::Machine`] for each mirror and family and turns what
+//! the driver saw into the machines' inputs:
+//!
+//! | file | its part |
+//! |---|---|
+//! | `config` | periods, bounds and schedules |
+//! | `types` | what goes in and comes out |
+//! | `node` | hearing one agent: replay window, loss, silence |
+//! | `probing` | asking one address: bursts, attempts, their own time limits |
+//! | `mirror` | one mirror: its machines, its addresses, its probing |
+//! | `timers` | one heap of deadlines for everything |
+//! | `sync` | following the registry, resuming after a restart |
+//! | `live` | what queries read of all this |
+//!
+//! The driver's loop: call the `on_*` that fits, then [`Fleet::poll_output`] until it is empty,
+//! then publish [`Fleet::live`] if [`Fleet::live_version`] grew, then sleep until
+//! [`Fleet::next_deadline`] or the next event; at the deadline, [`Fleet::on_deadline`].
+//!
+//! A beacon costs one hash lookup and a few stores: deadlines are lazy, a node's timer looks when
+//! it fires whether a beacon has come meanwhile. When the driver itself was held up (a stopped
+//! process, a starved machine), nothing that was not heard or answered meanwhile counts: every
+//! node gets a fresh window and every probe under way is asked again.
+
+mod config;
+mod events;
+mod live;
+mod mirror;
+mod node;
+mod probing;
+mod slots;
+mod sync;
+#[cfg(test)]
+mod tests;
+mod timers;
+mod types;
+
+pub use config::FleetConfig;
+pub use types::{
+    BeaconOutcome, NodeReport, Output, PersistedVerdict, ProbeOrder, ProbeToken, ServiceReport, Transition,
+};
+
+use crate::health::Family;
+use crate::health::machine::Input;
+use crate::live::Live;
+use crate::registry::Registry;
+use crate::time::{MonoTime, Now};
+use mirror::MirrorTable;
+use node::NodeTable;
+use probing::Prober;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+use timers::{Timer, Timers};
+
+/// The health of all mirrors of the registry.
+pub struct Fleet {
+    config: FleetConfig,
+    registry: Arc<Registry>,
+    nodes: NodeTable,
+    mirrors: MirrorTable,
+    prober: Prober,
+    timers: Timers,
+    attention: Attention,
+    live: Live,
+    live_version: u64,
+    outputs: VecDeque<Output>,
+}
+
+/// When the driver last looked, and since when it has been looking without a pause.
+#[derive(Default)]
+struct Attention {
+    last: Option<MonoTime>,
+    since: MonoTime,
+}
+
+impl Fleet {
+    /// An empty fleet; `seed` drives the jitter of probes.
+    pub fn new(config: FleetConfig, seed: u64) -> Fleet {
+        Fleet {
+            prober: Prober::new(&config, seed),
+            config,
+            registry: Arc::default(),
+            nodes: NodeTable::default(),
+            mirrors: MirrorTable::default(),
+            timers: Timers::default(),
+            attention: Attention::default(),
+            live: Live::default(),
+            live_version: 0,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Time between two beacons that agents are told to keep.
+    pub fn beacon_period(&self) -> Duration {
+        self.config.beacon_period
+    }
+
+    /// What queries read; entry *i* belongs to mirror *i* of the registry last set.
+    pub fn live(&self) -> &Live {
+        &self.live
+    }
+
+    /// Grows with every change of [`Fleet::live`].
+    pub fn live_version(&self) -> u64 {
+        self.live_version
+    }
+
+    /// The registry last set.
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+
+    /// The next thing for the driver to do. Take all after each call of another method: nothing
+    /// else bounds the queue.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`Fleet::on_deadline`] wants to be called at the latest. It may be early, never late.
+    pub fn next_deadline(&self) -> Option<MonoTime> {
+        // With anything to watch, look in every period, so that a pause can be told from quiet.
+        let heartbeat = match (self.attention.last, self.nodes.is_empty() && self.mirrors.is_empty()) {
+            (Some(last), false) => Some(last + self.config.beacon_period),
+            _ => None,
+        };
+        [heartbeat, self.timers.next()].into_iter().flatten().min()
+    }
+
+    /// Does what is due.
+    pub fn on_deadline(&mut self, now: Now) {
+        self.attend(now);
+        while let Some((at, timer)) = self.timers.pop_due(now.mono) {
+            match timer {
+                Timer::Node(slot) => self.node_due(slot, at, now),
+                Timer::Mirror(slot, family) => self.mirror_due(slot, family, at, now),
+            }
+        }
+    }
+
+    /// Notes that the driver is looking. After a pause, nothing missed meanwhile counts.
+    fn attend(&mut self, now: Now) {
+        let paused = self.attention.last.is_some_and(|last| now.mono.since(last) > self.config.pause());
+        self.attention.last = Some(self.attention.last.map_or(now.mono, |last| last.max(now.mono)));
+        if !paused || self.nodes.is_empty() && self.mirrors.is_empty() {
+            return;
+        }
+        self.attention.since = now.mono;
+        for (slot, family) in self.mirrors.being_probed() {
+            self.drive(slot, family, &[], mirror::Burst::Again, now);
+        }
+    }
+
+    fn node_due(&mut self, slot: u32, at: MonoTime, now: Now) {
+        let Some(node) = self.nodes.slots.get_mut(slot) else { return };
+        if node.armed != Some(at) {
+            return;
+        }
+        node.armed = None;
+        node.hearing.set_k(node.loss.k(self.config.silence_k));
+        let input = node.hearing.due(&self.config, self.attention.since, now.mono);
+        self.arm_node(slot, now);
+        if let Some(input) = input {
+            self.drive_node(slot, &[input], now);
+        }
+    }
+
+    fn mirror_due(&mut self, slot: u32, family: Family, at: MonoTime, now: Now) {
+        let Some(mirror) = self.mirrors.slots.get_mut(slot) else { return };
+        let side = &mut mirror.sides[family.index()];
+        if side.armed != Some(at) {
+            return;
+        }
+        side.armed = None;
+        if mirror.force_over(now) {
+            for family in Family::ALL {
+                self.drive(slot, family, &[Input::ForceEnded], mirror::Burst::AsWanted, now);
+            }
+        }
+        self.drive(slot, family, &[], mirror::Burst::AsWanted, now);
+    }
+
+    fn arm_node(&mut self, slot: u32, now: Now) {
+        let since = self.attention.since;
+        if let Some(node) = self.nodes.slots.get_mut(slot) {
+            let due = node.hearing.deadline(&self.config, since);
+            self.timers.arm(&mut node.armed, due, Timer::Node(slot), now.mono);
+        }
+    }
+
+    /// Hands inputs to all mirrors of a node, in both families.
+    fn drive_node(&mut self, slot: u32, inputs: &[Input], now: Now) {
+        let count = self.nodes.slots.get(slot).map_or(0, |n| n.mirrors.len());
+        for i in 0..count {
+            let mirror = self.nodes.slots.get(slot).and_then(|n| n.mirrors.get(i).copied());
+            if let Some(mirror) = mirror {
+                self.drive_mirror(mirror, inputs, now);
+            }
+        }
+    }
+
+    fn drive_mirror(&mut self, slot: u32, inputs: &[Input], now: Now) {
+        for family in Family::ALL {
+            self.drive(slot, family, inputs, mirror::Burst::AsWanted, now);
+        }
+    }
+
+    /// Hands inputs to one machine, keeps its probing going, and shows what came of it.
+    fn drive(&mut self, slot: u32, family: Family, inputs: &[Input], burst: mirror::Burst, now: Now) {
+        let Some(mirror) = self.mirrors.slots.get_mut(slot) else { return };
+        let from = mirror.sides[family.index()].machine.verdict().to_owned();
+        mirror.drive(slot, family, inputs, burst, &mut self.prober, now);
+        self.outputs.extend(self.prober.orders.drain(..).map(Output::Probe));
+        let due = mirror.deadline(family, &self.prober, now);
+        let side = &mut mirror.sides[family.index()];
+        self.timers.arm(&mut side.armed, due, Timer::Mirror(slot, family), now.mono);
+        let to = side.machine.verdict().to_owned();
+        if from != to {
+            self.show(slot, family, from, to);
+        }
+    }
+}

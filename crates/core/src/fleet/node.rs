@@ -1,0 +1,278 @@
+//! Hearing one agent: its sessions, the replay window of its beacons, their loss, and silence.
+
+use super::config::FleetConfig;
+use super::slots::Slots;
+use super::types::BeaconOutcome;
+use crate::health::machine::Input;
+use crate::id::NodeId;
+use crate::time::MonoTime;
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+
+/// Sessions of one node kept at a time; an agent has one, two while it reconnects.
+const MAX_SESSIONS: usize = 8;
+
+/// All nodes that have a key and are not revoked.
+#[derive(Default)]
+pub(super) struct NodeTable {
+    pub slots: Slots<Node>,
+    pub by_id: HashMap<NodeId, u32>,
+}
+
+impl NodeTable {
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    #[inline]
+    pub fn find(&mut self, id: &NodeId) -> Option<(u32, &mut Node)> {
+        let slot = *self.by_id.get(id)?;
+        Some((slot, self.slots.get_mut(slot)?))
+    }
+
+    pub fn insert(&mut self, id: NodeId) {
+        let slot = self.slots.insert(Node::new(id));
+        self.by_id.insert(id, slot);
+    }
+
+    /// Forgets those that are not among `kept`.
+    pub fn retain(&mut self, kept: &HashSet<NodeId>) {
+        let slots = &mut self.slots;
+        self.by_id.retain(|id, slot| {
+            let keep = kept.contains(id);
+            if !keep {
+                slots.remove(*slot);
+            }
+            keep
+        });
+    }
+}
+
+/// What is known of one agent.
+pub(super) struct Node {
+    pub id: NodeId,
+    pub window: ReplayWindow,
+    pub loss: Loss,
+    pub hearing: Hearing,
+    /// Ordered by number; the last is the newest.
+    pub sessions: Vec<u64>,
+    /// Source of the latest session of each family.
+    pub remote: [Option<IpAddr>; 2],
+    /// Slots of its mirrors.
+    pub mirrors: Vec<u32>,
+    pub armed: Option<MonoTime>,
+}
+
+impl Node {
+    fn new(id: NodeId) -> Node {
+        Node {
+            id,
+            window: ReplayWindow::default(),
+            loss: Loss::default(),
+            hearing: Hearing::default(),
+            sessions: Vec::new(),
+            remote: [None; 2],
+            mirrors: Vec::new(),
+            armed: None,
+        }
+    }
+
+    pub fn session_began(&mut self, session: u64) {
+        self.sessions.retain(|s| *s != session);
+        self.sessions.push(session);
+        self.sessions.sort_unstable();
+        if self.sessions.len() > MAX_SESSIONS {
+            self.sessions.remove(0);
+        }
+    }
+
+    /// Takes a session off; whether it was known.
+    pub fn session_ended(&mut self, session: u64) -> bool {
+        let before = self.sessions.len();
+        self.sessions.retain(|s| *s != session);
+        self.sessions.len() < before
+    }
+}
+
+/// Which beacons were seen: boots only go up, and within a boot each number counts once.
+///
+/// A bitmap of the last 64 numbers, as in RFC 4303 §3.4.3.
+#[derive(Default)]
+pub(super) struct ReplayWindow {
+    boot: Option<u64>,
+    highest: u64,
+    seen: u64,
+}
+
+/// A beacon that may count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fresh {
+    /// The first of a node never heard before.
+    First,
+    /// The first of a later boot.
+    NewBoot,
+    /// Ahead of all others, leaving this many out.
+    Ahead(u64),
+    /// Overtaken by others.
+    Late,
+}
+
+impl ReplayWindow {
+    pub fn accept(&mut self, boot: u64, seq: u64) -> Result<Fresh, BeaconOutcome> {
+        match self.boot {
+            Some(known) if boot < known => return Err(BeaconOutcome::Stale),
+            Some(known) if boot == known => return self.accept_seq(seq),
+            _ => {}
+        }
+        let fresh = if self.boot.is_none() { Fresh::First } else { Fresh::NewBoot };
+        *self = ReplayWindow { boot: Some(boot), highest: seq, seen: 1 };
+        Ok(fresh)
+    }
+
+    fn accept_seq(&mut self, seq: u64) -> Result<Fresh, BeaconOutcome> {
+        if let Some(ahead) = seq.checked_sub(self.highest).filter(|n| *n > 0) {
+            self.seen = if ahead < 64 { self.seen << ahead | 1 } else { 1 };
+            self.highest = seq;
+            return Ok(Fresh::Ahead(ahead - 1));
+        }
+        let behind = self.highest - seq;
+        if behind >= 64 {
+            return Err(BeaconOutcome::Stale);
+        }
+        let bit = 1u64 << behind;
+        if self.seen & bit != 0 {
+            return Err(BeaconOutcome::Replayed);
+        }
+        self.seen |= bit;
+        Ok(Fresh::Late)
+    }
+}
+
+/// How many beacons get lost, from gaps in their numbers; old ones count less and less.
+#[derive(Default)]
+pub(super) struct Loss {
+    sent: u32,
+    lost: u32,
+}
+
+/// Longer gaps are an outage or a pause, not loss.
+const LONGEST_GAP: u64 = 20;
+/// Fewer beacons say nothing about loss.
+const ENOUGH: u32 = 100;
+/// At this many, all counts are halved.
+const MEMORY: u32 = 4096;
+/// Missing beacons that evict while loss is not known.
+const DEFAULT_K: u32 = 10;
+/// Chance that loss alone looks like silence.
+const FALSE_SILENCE: f64 = 1e-9;
+
+impl Loss {
+    pub fn on(&mut self, fresh: Fresh) {
+        match fresh {
+            Fresh::Ahead(gap) if gap <= LONGEST_GAP => {
+                self.sent += 1 + gap as u32;
+                self.lost += gap as u32;
+            }
+            Fresh::Late => self.lost = self.lost.saturating_sub(1),
+            _ => {}
+        }
+        if self.sent >= MEMORY {
+            self.sent /= 2;
+            self.lost /= 2;
+        }
+    }
+
+    /// How many missing beacons loss does not explain, within bounds.
+    pub fn k(&self, (least, most): (u32, u32)) -> u32 {
+        let most = most.max(least);
+        if self.sent < ENOUGH {
+            return DEFAULT_K.clamp(least, most);
+        }
+        let loss = (f64::from(self.lost) / f64::from(self.sent)).clamp(1e-6, 0.99);
+        let k = (FALSE_SILENCE.ln() / loss.ln()).ceil();
+        (k as u32).clamp(least, most)
+    }
+}
+
+/// Whether the agent is heard.
+///
+/// ```text
+///           session, beacon                 beacons missed, session lost
+///   Never ──────────────────▶ Present ─────────────────────────────────▶ Silent
+///                              ▲  │ ▲   beacon, session                   │  │ k missed
+///           session, new boot  │  │ └─────────────────────────────────────┘  ▼
+///                              │  │ goodbye   beacon, session             Silent, long
+///                             Left ◀┘       (from here as from Silent)
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Neither beacon nor session yet.
+    #[default]
+    Never,
+    /// It is heard.
+    Present,
+    /// It is not; `long` when loss no longer explains it.
+    Silent { long: bool },
+    /// It said goodbye.
+    Left,
+}
+
+/// The stage and the moment from which missing beacons are counted.
+#[derive(Default)]
+pub(super) struct Hearing {
+    pub stage: Stage,
+    last: MonoTime,
+    k: u32,
+}
+
+impl Hearing {
+    /// A beacon came.
+    #[inline]
+    pub fn beacon(&mut self, now: MonoTime) {
+        // This may be earlier than what was expected of a new session: its grace is over.
+        self.last = now;
+    }
+
+    /// Expects the next beacon within `patience`.
+    pub fn expect(&mut self, config: &FleetConfig, patience: std::time::Duration, now: MonoTime) {
+        let spare = patience.saturating_sub(config.silence(config.missed_for_suspect));
+        self.stage = Stage::Present;
+        self.last = now + spare;
+    }
+
+    /// The session was lost: silence begins, and its length counts from the last beacon.
+    pub fn lost(&mut self) {
+        self.stage = Stage::Silent { long: false };
+    }
+
+    /// Takes note of how many missing beacons mean long silence.
+    pub fn set_k(&mut self, k: u32) {
+        self.k = k;
+    }
+
+    /// When to look whether beacons are missing. `attentive` is since when the driver has been
+    /// looking without a pause.
+    pub fn deadline(&self, config: &FleetConfig, attentive: MonoTime) -> Option<MonoTime> {
+        let from = self.last.max(attentive);
+        match self.stage {
+            Stage::Present => Some(from + config.silence(config.missed_for_suspect)),
+            Stage::Silent { long: false } => {
+                Some(from + config.silence(self.k.max(config.missed_for_suspect)))
+            }
+            _ => None,
+        }
+    }
+
+    /// What silence means by now.
+    pub fn due(&mut self, config: &FleetConfig, attentive: MonoTime, now: MonoTime) -> Option<Input> {
+        if self.deadline(config, attentive)? > now {
+            return None;
+        }
+        let (stage, input) = match self.stage {
+            Stage::Present => (Stage::Silent { long: false }, Input::SecondBeaconMissed),
+            _ => (Stage::Silent { long: true }, Input::SilenceConfirmedLong),
+        };
+        self.stage = stage;
+        Some(input)
+    }
+}

@@ -1,0 +1,224 @@
+//! Asking one address: bursts of attempts, each with its own time limit.
+//!
+//! A burst starts its attempts by the schedule, whether or not earlier ones were answered, and is
+//! concluded by the first pass or by the last failure. An attempt whose result never comes fails by
+//! itself a little after its time limit, so a lost result wedges nothing. Results of attempts that
+//! no longer matter are passed over.
+
+use super::config::FleetConfig;
+use super::types::{ProbeOrder, ProbeToken};
+use crate::check::CheckSpec;
+use crate::health::Family;
+use crate::registry::MirrorIndex;
+use crate::time::MonoTime;
+use arrayvec::ArrayVec;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// Most attempts in one burst.
+pub(super) const MAX_ATTEMPTS: usize = 16;
+/// How much later than its time limit a result may come.
+const RESULT_GRACE: Duration = Duration::from_millis(250);
+/// Least time between attempts past the end of the schedule.
+const SHORTEST_GAP: Duration = Duration::from_millis(50);
+/// A probe that the driver could not carry out is ordered again after this.
+const SKIPPED_RETRY: Duration = Duration::from_millis(200);
+
+/// What all probing shares: the schedule, jitter, numbers of tokens, and orders to hand out.
+pub(super) struct Prober {
+    pub config: FleetConfig,
+    pub orders: Vec<ProbeOrder>,
+    serial: u64,
+    random: u64,
+}
+
+impl Prober {
+    pub fn new(config: &FleetConfig, seed: u64) -> Prober {
+        Prober { config: config.clone(), orders: Vec::new(), serial: 0, random: seed }
+    }
+
+    /// `d`, up to a fifth shorter or longer.
+    pub fn jittered(&mut self, d: Duration) -> Duration {
+        // SplitMix64 (Steele, Lea, Flood 2014): one addition and a finalizer; plenty for jitter.
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let unit = ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64;
+        d.mul_f64(0.8 + 0.4 * unit)
+    }
+
+    /// When attempt `i` starts, from the burst's beginning.
+    fn offset(&self, i: usize) -> Duration {
+        let plan = &self.config.burst;
+        if let Some(at) = plan.get(i) {
+            return *at;
+        }
+        // Past the schedule's end its last gap goes on.
+        let last = plan.last().copied().unwrap_or_default();
+        let before = plan.iter().rev().nth(1).copied().unwrap_or_default();
+        let gap = last.saturating_sub(before).max(SHORTEST_GAP);
+        last + gap * (i + 1 - plan.len()) as u32
+    }
+}
+
+/// Where and how to ask.
+pub(super) struct Target<'a> {
+    pub slot: u32,
+    pub mirror: MirrorIndex,
+    pub family: Family,
+    pub addr: IpAddr,
+    pub port: u16,
+    pub spec: &'a CheckSpec,
+}
+
+/// How a burst ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Concluded {
+    Passed,
+    /// A regular probe failed, which alone concludes nothing.
+    Missed,
+    /// Every attempt of a burst failed.
+    Failed,
+}
+
+/// Why and how thoroughly to ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ask {
+    /// One regular attempt.
+    Once,
+    /// A burst of so many attempts.
+    Burst(usize),
+    /// The same, with the time limits of suspicion.
+    Urgently(usize),
+}
+
+/// The probing of one mirror in one family.
+#[derive(Default)]
+pub(super) struct Probing {
+    /// When to probe next if nothing happens.
+    pub next: Option<MonoTime>,
+    running: Option<Running>,
+    /// How long answers take, quick to rise and slow to fall.
+    took: Duration,
+}
+
+struct Running {
+    began: MonoTime,
+    ask: Ask,
+    attempts: usize,
+    sent: usize,
+    outstanding: ArrayVec<(u64, MonoTime), MAX_ATTEMPTS>,
+}
+
+impl Probing {
+    pub fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// Starts asking. What is under way and as thorough goes on instead.
+    pub fn start(&mut self, ask: Ask, now: MonoTime) {
+        let rank = |ask: Ask| match ask {
+            Ask::Once => 0,
+            Ask::Burst(_) => 1,
+            Ask::Urgently(_) => 2,
+        };
+        if self.running.as_ref().is_some_and(|r| rank(r.ask) >= rank(ask)) {
+            return;
+        }
+        let attempts = match ask {
+            Ask::Once => 1,
+            Ask::Burst(n) | Ask::Urgently(n) => n.clamp(1, MAX_ATTEMPTS),
+        };
+        self.next = None;
+        self.running = Some(Running { began: now, ask, attempts, sent: 0, outstanding: ArrayVec::new() });
+    }
+
+    /// Asks again from the beginning what is being asked.
+    pub fn again(&mut self, now: MonoTime) {
+        if let Some(running) = &mut self.running {
+            running.began = now;
+            running.sent = 0;
+            running.outstanding.clear();
+        }
+    }
+
+    /// Stops asking.
+    pub fn stop(&mut self) {
+        self.running = None;
+        self.next = None;
+    }
+
+    /// Takes a result; `None` when it no longer matters or concludes nothing.
+    pub fn result(&mut self, token: ProbeToken, passed: bool, took: Option<Duration>) -> Option<Concluded> {
+        let running = self.running.as_mut()?;
+        let at = running.outstanding.iter().position(|(serial, _)| *serial == token.serial)?;
+        running.outstanding.remove(at);
+        if passed {
+            let took = took.unwrap_or_default();
+            self.took = took.max(self.took * 7 / 8 + took / 8);
+            self.running = None;
+            return Some(Concluded::Passed);
+        }
+        self.failed_all()
+    }
+
+    /// The driver did not carry the attempt out: it says nothing, and the burst is asked again.
+    pub fn skipped(&mut self, token: ProbeToken, now: MonoTime) {
+        if let Some(running) = &mut self.running
+            && running.outstanding.iter().any(|(serial, _)| *serial == token.serial)
+        {
+            running.began = now + SKIPPED_RETRY;
+            running.sent = 0;
+            running.outstanding.clear();
+        }
+    }
+
+    fn failed_all(&mut self) -> Option<Concluded> {
+        let running = self.running.as_ref()?;
+        if running.sent < running.attempts || !running.outstanding.is_empty() {
+            return None;
+        }
+        let concluded = if running.ask == Ask::Once { Concluded::Missed } else { Concluded::Failed };
+        self.running = None;
+        Some(concluded)
+    }
+
+    /// Orders the attempts that are due and gives up those whose time is over.
+    pub fn advance(&mut self, target: &Target<'_>, prober: &mut Prober, now: MonoTime) -> Option<Concluded> {
+        let timeout = self.timeout(target.spec, &prober.config);
+        let running = self.running.as_mut()?;
+        
+        while running.sent < running.attempts && running.began + prober.offset(running.sent) <= now {
+            prober.serial += 1;
+            let token = ProbeToken { slot: target.slot, family: target.family, serial: prober.serial };
+            running.outstanding.push((token.serial, now + timeout + RESULT_GRACE));
+            running.sent += 1;
+            prober.orders.push(ProbeOrder {
+                token,
+                mirror: target.mirror,
+                family: target.family,
+                addr: target.addr,
+                port: target.port,
+                spec: CheckSpec { timeout, ..target.spec.clone() },
+            });
+        }
+        self.failed_all()
+    }
+
+    fn timeout(&self, spec: &CheckSpec, config: &FleetConfig) -> Duration {
+        match &self.running {
+            Some(Running { ask: Ask::Urgently(_), .. }) => {
+                spec.timeout.min(config.burst_timeout.max(self.took * 2))
+            }
+            _ => spec.timeout,
+        }
+    }
+
+    /// When to look again.
+    pub fn deadline(&self, prober: &Prober) -> Option<MonoTime> {
+        let Some(running) = &self.running else { return self.next };
+        let attempt = (running.sent < running.attempts).then(|| running.began + prober.offset(running.sent));
+        running.outstanding.iter().map(|(_, until)| *until).chain(attempt).min()
+    }
+}

@@ -1,0 +1,493 @@
+use super::node::{Fresh, Hearing, Loss, ReplayWindow, Stage};
+use super::probing::Prober;
+use super::*;
+use crate::check::{CheckKind, CheckSpec};
+use crate::geo::{Place, PlaceSource};
+use crate::health::machine::Input;
+use crate::health::{Reason, State, Verdict};
+use crate::id::NodeId;
+use crate::registry::{
+    AllDown, Domain, DomainIndex, Force, HealthMode, Mirror, MirrorAddress, MirrorIndex, Node, NodeIndex,
+    Orders, Policy,
+};
+use crate::time::UnixMillis;
+use proptest::prelude::*;
+use std::net::IpAddr;
+
+const ID: NodeId = NodeId([3; 32]);
+
+fn at(ms: u64) -> Now {
+    Now { mono: MonoTime::from_millis(ms), unix: UnixMillis(1_000_000 + ms) }
+}
+
+fn probe() -> CheckSpec {
+    let second = Duration::from_secs(1);
+    CheckSpec { kind: CheckKind::Tcp, interval: second, timeout: second, rise: 2, fall: 3 }
+}
+
+/// One domain, one node, a mirror a health mode given.
+fn registry(modes: &[HealthMode]) -> Registry {
+    let policy = Policy {
+        answers: 2,
+        ttl: Duration::from_secs(20),
+        negative_ttl: Duration::from_secs(20),
+        tie_band_ms: 5.0,
+        tie_band_share: 0.05,
+        all_down: AllDown::LastKnown,
+        alpn: vec![],
+    };
+    let name: Arc<str> = "play.example".into();
+    let domain = Domain {
+        name: name.clone(),
+        mirrors: 0..modes.len() as u32,
+        policy,
+        records: vec![],
+        redirect_hosts: vec![],
+    };
+    let node = Node {
+        name: "n".into(),
+        id: Some(ID),
+        revoked: false,
+        domains: vec![name.clone()],
+        drained: false,
+        place: None,
+    };
+    let mirror = |(i, health): (usize, &HealthMode)| Mirror {
+        name: format!("m{i}").into(),
+        domain: DomainIndex(0),
+        node: Some(NodeIndex(0)),
+        address: MirrorAddress::Declared { v4: Some([192, 0, 2, i as u8 + 1].into()), v6: None },
+        port: 80,
+        weight: 1,
+        place: Place::default(),
+        place_source: PlaceSource::Unknown,
+        health: *health,
+        probe: Some(probe()),
+        url: None,
+        orders: Orders::default(),
+    };
+    Registry {
+        version: 1,
+        domains: vec![domain],
+        nodes: vec![node],
+        mirrors: modes.iter().enumerate().map(mirror).collect(),
+        domain_by_name: [(name, DomainIndex(0))].into(),
+        node_by_id: [(ID, NodeIndex(0))].into(),
+    }
+}
+
+fn remote() -> IpAddr {
+    [198, 51, 100, 1].into()
+}
+
+fn report(mirrors: &[&str]) -> NodeReport {
+    let service = |m: &&str| ServiceReport {
+        domain: "play.example".into(),
+        mirror: (*m).into(),
+        healthy: true,
+        ready: true,
+        ..ServiceReport::default()
+    };
+    NodeReport { services: mirrors.iter().map(service).collect(), ..NodeReport::default() }
+}
+
+fn orders_of(fleet: &mut Fleet) -> Vec<ProbeOrder> {
+    std::iter::from_fn(|| fleet.poll_output())
+        .filter_map(|o| match o {
+            Output::Probe(order) => Some(order),
+            Output::Transition(_) => None,
+        })
+        .collect()
+}
+
+fn state(fleet: &Fleet, mirror: u32) -> (State, Reason) {
+    let v = fleet.live().mirror(MirrorIndex(mirror)).verdict(Family::V4);
+    (v.state, v.reason)
+}
+
+/// A fleet of one agent-mode mirror that is up at 100 ms.
+fn one_up() -> Fleet {
+    let mut fleet = Fleet::new(FleetConfig::default(), 1);
+    fleet.set_registry(Arc::new(registry(&[HealthMode::Agent])), at(0));
+    fleet.on_session_up(ID, 1, remote(), at(10));
+    fleet.on_report(ID, &report(&["m0"]), at(20));
+    let orders = orders_of(&mut fleet);
+    assert_eq!((orders.len(), state(&fleet, 0)), (1, (State::Unknown, Reason::AwaitingProbe)));
+    fleet.on_probe_result(orders[0].token, true, Some(Duration::from_millis(5)), at(30));
+    fleet.on_beacon(ID, 1, 0, at(100));
+    assert_eq!(state(&fleet, 0), (State::Up, Reason::Proven));
+    fleet
+}
+
+#[test]
+fn beacons_count_once_and_boots_only_go_up() {
+    let mut fleet = one_up();
+    let mut send = |boot, seq| fleet.on_beacon(ID, boot, seq, at(110));
+    assert_eq!(send(1, 0), BeaconOutcome::Replayed);
+    assert_eq!(send(1, 5), BeaconOutcome::Accepted);
+    assert_eq!(send(1, 3), BeaconOutcome::Accepted);
+    assert_eq!(send(1, 3), BeaconOutcome::Replayed);
+    assert_eq!(send(1, 100), BeaconOutcome::Accepted);
+    assert_eq!(send(1, 36), BeaconOutcome::Stale);
+    assert_eq!(send(1, 37), BeaconOutcome::Accepted);
+    assert_eq!(send(2, 0), BeaconOutcome::Accepted);
+    assert_eq!(send(1, 101), BeaconOutcome::Stale);
+    assert_eq!(fleet.on_beacon(NodeId([9; 32]), 1, 1, at(110)), BeaconOutcome::UnknownNode);
+}
+
+#[test]
+fn overlapping_sessions_count_as_one_agent() {
+    let mut fleet = one_up();
+    fleet.on_session_up(ID, 2, remote(), at(150));
+    fleet.on_session_lost(ID, 1, at(160));
+    assert_eq!(state(&fleet, 0).0, State::Up);
+    fleet.on_session_left(ID, 1, at(165));
+    assert_eq!(state(&fleet, 0).0, State::Up, "a goodbye of a session that is over");
+    fleet.on_session_lost(ID, 2, at(170));
+    assert_eq!(state(&fleet, 0), (State::Suspect, Reason::SessionLost));
+    assert_eq!(orders_of(&mut fleet).len(), 1, "probing begins at once");
+    fleet.on_beacon(ID, 1, 1, at(180));
+    assert_eq!(state(&fleet, 0), (State::Up, Reason::Proven));
+    fleet.on_session_up(ID, 3, remote(), at(200));
+    fleet.on_session_left(ID, 3, at(210));
+    assert_eq!(state(&fleet, 0), (State::Down, Reason::AgentLeft));
+    fleet.on_beacon(ID, 1, 2, at(220));
+    assert_eq!(state(&fleet, 0), (State::Down, Reason::AgentLeft), "overtaken by the goodbye");
+}
+
+#[test]
+fn a_burst_follows_its_schedule_and_the_tighter_limit_of_suspicion() {
+    let mut fleet = one_up();
+    fleet.on_session_lost(ID, 1, at(150));
+    let mut times = Vec::new();
+    for ms in 150..1200 {
+        fleet.on_deadline(at(ms));
+        for order in orders_of(&mut fleet) {
+            assert_eq!(order.spec.timeout, Duration::from_millis(600));
+            times.push(ms);
+        }
+        if state(&fleet, 0).0 == State::Down {
+            // Nobody answered: the last attempt's limit and a little for its result.
+            assert_eq!((times.clone(), ms), (vec![150, 250, 450], 1300));
+        }
+    }
+    assert_eq!(times, [150, 250, 450]);
+    fleet.on_deadline(at(1300));
+    assert_eq!(state(&fleet, 0), (State::Down, Reason::SilentAndUnreachable));
+}
+
+#[test]
+fn a_skipped_probe_says_nothing_and_is_asked_again() {
+    let mut fleet = one_up();
+    fleet.on_session_lost(ID, 1, at(150));
+    for ms in (150..4000).step_by(10) {
+        fleet.on_deadline(at(ms));
+        for order in orders_of(&mut fleet) {
+            fleet.on_probe_skipped(order.token, at(ms));
+        }
+    }
+    assert_eq!(state(&fleet, 0).0, State::Suspect);
+}
+
+#[test]
+fn a_pause_asks_again_instead_of_concluding() {
+    let mut fleet = one_up();
+    fleet.on_session_lost(ID, 1, at(150));
+    let before = orders_of(&mut fleet);
+    // The driver was stopped; its own timers now say that the probe took too long.
+    fleet.on_probe_result(before[0].token, false, None, at(4000));
+    assert_eq!(state(&fleet, 0).0, State::Suspect);
+    let again = orders_of(&mut fleet);
+    assert_eq!(again.len(), 1);
+    assert_ne!(again[0].token, before[0].token);
+}
+
+#[test]
+fn services_are_matched_to_the_node_that_serves_them() {
+    let mut fleet = one_up();
+    let mut said = report(&["m0", "other"]);
+    said.services[0].connections = 9;
+    said.load.cpu = 0.5;
+    assert_eq!(fleet.on_report(ID, &said, at(120)), 1);
+    let load = fleet.live().mirrors[0].load;
+    assert_eq!((load.connections, load.cpu), (9, 0.5));
+    assert_eq!(fleet.on_report(NodeId([9; 32]), &said, at(121)), 2);
+    assert_eq!(fleet.on_report(ID, &NodeReport::default(), at(122)), 0);
+    assert_eq!(state(&fleet, 0), (State::Down, Reason::NotReady), "no longer listed");
+}
+
+#[test]
+fn last_known_keeps_the_last_that_were_eligible_but_none_withdrawn() {
+    let up = HealthMode::Manual { up: true };
+    let down = HealthMode::Manual { up: false };
+    let mut fleet = Fleet::new(FleetConfig::default(), 1);
+    let known =
+        |fleet: &Fleet| -> Vec<bool> { fleet.live().mirrors.iter().map(|m| m.last_known[0]).collect() };
+    fleet.set_registry(Arc::new(registry(&[HealthMode::Probe, up, HealthMode::Probe])), at(0));
+    let orders = orders_of(&mut fleet);
+    for order in orders.iter().filter(|o| o.mirror != MirrorIndex(2)) {
+        fleet.on_probe_result(order.token, true, None, at(10));
+    }
+    assert_eq!(known(&fleet), [true, true, false]);
+    let mut next = registry(&[HealthMode::Probe, down, HealthMode::Probe]);
+    fleet.set_registry(Arc::new(next.clone()), at(20));
+    assert_eq!(known(&fleet), [true, false, false]);
+    for ms in (20..5000).step_by(20) {
+        fleet.on_deadline(at(ms));
+        for order in orders_of(&mut fleet) {
+            fleet.on_probe_result(order.token, false, None, at(ms));
+        }
+    }
+    assert_eq!(state(&fleet, 0), (State::Down, Reason::ProbeFailed));
+    assert_eq!(known(&fleet), [true, false, false], "all down: the last that was eligible");
+    next.mirrors[0].orders.drained = true;
+    fleet.set_registry(Arc::new(next), at(5000));
+    assert_eq!(known(&fleet), [false; 3]);
+}
+
+#[test]
+fn a_changed_port_or_address_must_be_proven_anew() {
+    let mut fleet = one_up();
+    let mut next = registry(&[HealthMode::Agent]);
+    next.mirrors[0].port = 81;
+    fleet.set_registry(Arc::new(next.clone()), at(200));
+    assert_eq!(state(&fleet, 0), (State::Unknown, Reason::AwaitingProbe));
+    let orders = orders_of(&mut fleet);
+    assert_eq!((orders.len(), orders[0].port), (1, 81));
+    fleet.on_probe_result(orders[0].token, true, None, at(210));
+    next.mirrors[0].address = MirrorAddress::Hostname("h.example".into());
+    fleet.set_registry(Arc::new(next), at(220));
+    assert_eq!(state(&fleet, 0), (State::Unknown, Reason::NoAddress));
+    let resolved: IpAddr = [203, 0, 113, 5].into();
+    fleet.set_address(MirrorIndex(0), Family::V6, Some(resolved), at(230));
+    assert_eq!(fleet.live().mirrors[0].v6, None, "not of that family");
+    fleet.set_address(MirrorIndex(0), Family::V4, Some(resolved), at(230));
+    let orders = orders_of(&mut fleet);
+    assert_eq!((orders.len(), orders[0].addr), (1, resolved));
+    fleet.on_probe_result(orders[0].token, true, None, at(240));
+    assert_eq!(state(&fleet, 0), (State::Up, Reason::Proven));
+    assert!(fleet.live().mirrors[0].eligible(Family::V4));
+}
+
+#[test]
+fn a_warm_up_ends_by_itself() {
+    let config = FleetConfig { warm_for: Duration::from_secs(2), ..FleetConfig::default() };
+    let mut fleet = Fleet::new(config, 1);
+    fleet.set_registry(Arc::new(registry(&[HealthMode::Probe])), at(0));
+    let token = orders_of(&mut fleet)[0].token;
+    fleet.on_probe_result(token, true, None, at(10));
+    assert_eq!(state(&fleet, 0), (State::Warming, Reason::Proven));
+    for ms in (10..2100).step_by(50) {
+        fleet.on_deadline(at(ms));
+        for order in orders_of(&mut fleet) {
+            fleet.on_probe_result(order.token, true, None, at(ms));
+        }
+    }
+    assert_eq!(state(&fleet, 0), (State::Up, Reason::Proven));
+}
+
+#[test]
+fn k_follows_the_measured_loss() {
+    let k = |lost_of_100: u64| {
+        let mut loss = Loss::default();
+        for i in 0..2000u64 {
+            let lost = i % 100 < lost_of_100;
+            loss.on(if lost { Fresh::Ahead(1) } else { Fresh::Ahead(0) });
+        }
+        loss.k((5, 50))
+    };
+    assert_eq!(Loss::default().k((5, 50)), 10, "nothing measured");
+    assert_eq!(k(0), 5);
+    // 5 lost of 105 sent: ln 1e-9 / ln 0.0476 = 6.8.
+    assert_eq!(k(5), 7);
+    assert_eq!(k(100), 30);
+    let mut outage = Loss::default();
+    (0..200).for_each(|_| outage.on(Fresh::Ahead(0)));
+    outage.on(Fresh::Ahead(10_000));
+    assert_eq!(outage.k((5, 50)), 5, "an outage is not loss");
+}
+
+/// Every stage of hearing, looked at before and after its deadline.
+#[test]
+fn hearing_every_stage() {
+    let config = FleetConfig::default();
+    let look = |stage, ms| {
+        let mut hearing = Hearing::default();
+        hearing.set_k(10);
+        hearing.stage = stage;
+        let input = hearing.due(&config, MonoTime::ZERO, MonoTime::from_millis(ms));
+        (hearing.stage, input)
+    };
+    let (short, long) = (Stage::Silent { long: false }, Stage::Silent { long: true });
+    let table = [
+        (Stage::Never, 9_999, Stage::Never, None),
+        (Stage::Left, 9_999, Stage::Left, None),
+        (Stage::Present, 449, Stage::Present, None),
+        (Stage::Present, 450, short, Some(Input::SecondBeaconMissed)),
+        (short, 2_049, short, None),
+        (short, 2_050, long, Some(Input::SilenceConfirmedLong)),
+        (long, 9_999, long, None),
+    ];
+    for (stage, ms, after, input) in table {
+        assert_eq!(look(stage, ms), (after, input), "{stage:?} at {ms}");
+    }
+}
+
+#[test]
+fn jitter_stays_within_a_fifth() {
+    let mut prober = Prober::new(&FleetConfig::default(), 42);
+    let drawn: Vec<_> = (0..1000).map(|_| prober.jittered(Duration::from_secs(10)).as_millis()).collect();
+    assert!(drawn.iter().all(|ms| (8_000..=12_000).contains(ms)));
+    assert!(drawn.iter().any(|ms| *ms < 8_500) && drawn.iter().any(|ms| *ms > 11_500));
+}
+
+#[test]
+fn persisted_verdicts_go_on_in_another_fleet() {
+    let fleet = one_up();
+    let stored = fleet.persisted();
+    assert_eq!(stored.len(), 1);
+    assert_eq!((stored[0].verdict.state, stored[0].verdict.reason), (State::Up, Reason::Proven));
+    let mut again = Fleet::new(FleetConfig::default(), 2);
+    again.set_registry(Arc::new(registry(&[HealthMode::Agent])), at(9000));
+    let mut unknown = stored[0].clone();
+    unknown.mirror = "gone".into();
+    again.resume(vec![unknown, stored[0].clone()], at(9000));
+    assert_eq!(state(&again, 0), (State::Up, Reason::Resumed));
+    assert_eq!(again.live().mirrors[0].verdicts[0].since, stored[0].verdict.since);
+    assert_eq!(orders_of(&mut again).len(), 1, "re-checked at once");
+}
+
+#[derive(Clone, Debug)]
+enum Act {
+    Up(u64),
+    Lost(u64),
+    Left(u64),
+    Beacon(u64, u64),
+    Report { healthy: bool, ready: bool, draining: bool },
+    Result { which: usize, passed: bool },
+    Skip(usize),
+    Registry { revoked: bool, drained: bool, force: Option<bool>, mode: u8, probed: bool },
+    Address(Option<u8>),
+    Resume(u8),
+    Wait(u64),
+}
+
+fn any_act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        1 => (0..4u64).prop_map(Act::Up),
+        1 => (0..4u64).prop_map(Act::Lost),
+        1 => (0..4u64).prop_map(Act::Left),
+        4 => (0..3u64, 0..80u64).prop_map(|(b, s)| Act::Beacon(b, s)),
+        4 => (prop::bool::weighted(0.8), prop::bool::weighted(0.8), prop::bool::weighted(0.1))
+            .prop_map(|(healthy, ready, draining)| Act::Report { healthy, ready, draining }),
+        8 => (any::<usize>(), any::<bool>()).prop_map(|(which, passed)| Act::Result { which, passed }),
+        1 => any::<usize>().prop_map(Act::Skip),
+        1 => (any::<bool>(), any::<bool>(), any::<Option<bool>>(), 0..5u8, any::<bool>()).prop_map(
+            |(revoked, drained, force, mode, probed)| Act::Registry { revoked, drained, force, mode, probed }
+        ),
+        1 => any::<Option<u8>>().prop_map(Act::Address),
+        1 => (0..7u8).prop_map(Act::Resume),
+        8 => (0..3_000u64).prop_map(Act::Wait),
+    ]
+}
+
+fn act(fleet: &mut Fleet, act: &Act, orders: &mut Vec<ProbeOrder>, ms: &mut u64) {
+    let now = at(*ms);
+    match act {
+        Act::Up(n) => fleet.on_session_up(ID, *n, remote(), now),
+        Act::Lost(n) => fleet.on_session_lost(ID, *n, now),
+        Act::Left(n) => fleet.on_session_left(ID, *n, now),
+        Act::Beacon(boot, seq) => drop(fleet.on_beacon(ID, *boot, *seq, now)),
+        Act::Report { healthy, ready, draining } => {
+            let mut said = report(&["m0"]);
+            said.draining = *draining;
+            said.services[0].healthy = *healthy;
+            said.services[0].ready = *ready;
+            fleet.on_report(ID, &said, now);
+        }
+        Act::Result { which, passed } if !orders.is_empty() => {
+            let order = orders.swap_remove(which % orders.len());
+            fleet.on_probe_result(order.token, *passed, None, now);
+        }
+        Act::Skip(which) if !orders.is_empty() => {
+            fleet.on_probe_skipped(orders[which % orders.len()].token, now)
+        }
+        Act::Registry { revoked, drained, force, mode, probed } => {
+            let modes = [HealthMode::Agent, HealthMode::Probe, HealthMode::Manual { up: false }];
+            let mut r = registry(&[modes.get(usize::from(*mode)).copied().unwrap_or(HealthMode::Agent)]);
+            r.nodes[0].revoked = *revoked;
+            r.mirrors[0].orders.drained = *drained;
+            r.mirrors[0].orders.force = force.map(|up| Force { up, until: UnixMillis(now.unix.0 + 700) });
+            r.mirrors[0].probe = probed.then(probe);
+            if *mode == 4 {
+                r.mirrors[0].address = MirrorAddress::Hostname("h.example".into());
+            }
+            fleet.set_registry(Arc::new(r), now);
+        }
+        Act::Address(last) => {
+            let addr = last.map(|b| IpAddr::from([203, 0, 113, b]));
+            fleet.set_address(MirrorIndex(0), Family::V4, addr, now);
+        }
+        Act::Resume(state) => {
+            let verdict = Verdict { state: State::ALL[usize::from(*state)], ..Verdict::default() };
+            let (domain, mirror) = ("play.example".into(), "m0".into());
+            fleet.resume(
+                vec![PersistedVerdict { domain, mirror, family: Family::V4, verdict, addr: None }],
+                now,
+            );
+        }
+        Act::Wait(more) => *ms += more,
+        _ => {}
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+    /// Whatever happens, in whatever order: no panic, the live part agrees with what was told, the
+    /// revoked are out, and deadlines come to rest.
+    #[test]
+    fn any_sequence_of_events_is_survived(acts in prop::collection::vec(any_act(), 0..80)) {
+        let mut fleet = Fleet::new(FleetConfig::default(), 5);
+        fleet.set_registry(Arc::new(registry(&[HealthMode::Agent])), at(0));
+        let (mut ms, mut orders, mut told) = (0, Vec::new(), Verdict::default());
+        for a in &acts {
+            act(&mut fleet, a, &mut orders, &mut ms);
+            // A look at the deadline must move the deadline on.
+            for _ in 0..3 {
+                if fleet.next_deadline().is_some_and(|d| d <= at(ms).mono) {
+                    fleet.on_deadline(at(ms));
+                }
+            }
+            prop_assert!(fleet.next_deadline().is_none_or(|d| d > at(ms).mono), "stuck after {:?}", a);
+            while let Some(output) = fleet.poll_output() {
+                match output {
+                    Output::Probe(order) => orders.push(order),
+                    Output::Transition(t) if t.family == Family::V4 => {
+                        prop_assert_ne!(t.from, t.to);
+                        told = t.to;
+                    }
+                    Output::Transition(_) => {}
+                }
+            }
+            let live = fleet.live().mirror(MirrorIndex(0));
+            prop_assert_eq!(told, *live.verdict(Family::V4), "after {:?}", a);
+            let revoked = fleet.registry().nodes[0].revoked;
+            prop_assert_eq!(revoked, live.verdict(Family::V4).reason == Reason::Revoked);
+        }
+    }
+
+    /// No beacon counts twice, whatever order they come in.
+    #[test]
+    fn no_beacon_counts_twice(beacons in prop::collection::vec((0..3u64, 0..150u64), 0..300)) {
+        let mut window = ReplayWindow::default();
+        let mut seen = std::collections::HashSet::new();
+        let mut boot = 0;
+        for (b, s) in beacons {
+            if window.accept(b, s).is_ok() {
+                prop_assert!(seen.insert((b, s)));
+                prop_assert!(b >= boot);
+                boot = b;
+            }
+        }
+    }
+}

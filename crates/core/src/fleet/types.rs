@@ -1,0 +1,129 @@
+//! What goes into the fleet and what comes out of it, as plain types.
+
+use crate::check::CheckSpec;
+use crate::health::{Family, Verdict};
+use crate::live::Load;
+use crate::registry::MirrorIndex;
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// What became of a beacon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BeaconOutcome {
+    /// Counted as a sign of life.
+    Accepted,
+    /// This very beacon was seen before.
+    Replayed,
+    /// Of an earlier boot, or older than the replay window.
+    Stale,
+    /// No such node, or a revoked one.
+    UnknownNode,
+}
+
+impl BeaconOutcome {
+    /// A bounded label for counters.
+    pub fn label(self) -> &'static str {
+        match self {
+            BeaconOutcome::Accepted => "accepted",
+            BeaconOutcome::Replayed => "replayed",
+            BeaconOutcome::Stale => "stale",
+            BeaconOutcome::UnknownNode => "unknown_node",
+        }
+    }
+}
+
+/// All that an agent knows of its services. A mirror of the node that is not listed is not served.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NodeReport {
+    /// The agent drains.
+    pub draining: bool,
+    /// Load of the machine; connections and capacity come with each service.
+    pub load: Load,
+    /// One entry a service.
+    pub services: Vec<ServiceReport>,
+}
+
+/// What an agent knows of one service.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ServiceReport {
+    /// Domain it mirrors.
+    pub domain: String,
+    /// Name of the mirror.
+    pub mirror: String,
+    /// All its checks pass.
+    pub healthy: bool,
+    /// It may take users.
+    pub ready: bool,
+    /// The first failing check and why, for people.
+    pub failing_check: Option<String>,
+    /// Established connections on its port.
+    pub connections: u32,
+    /// Connections it can carry; 0 when not declared.
+    pub capacity: u32,
+}
+
+/// Names one attempt at probing; given back with its result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ProbeToken {
+    pub(super) slot: u32,
+    pub(super) family: Family,
+    pub(super) serial: u64,
+}
+
+/// One attempt at probing, to be carried out now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProbeOrder {
+    /// For the result.
+    pub token: ProbeToken,
+    /// Which mirror, in the registry last set.
+    pub mirror: MirrorIndex,
+    /// Which family.
+    pub family: Family,
+    /// Where to.
+    pub addr: IpAddr,
+    /// Port of the service.
+    pub port: u16,
+    /// How; its timeout is the one to keep for this attempt.
+    pub spec: CheckSpec,
+}
+
+/// A verdict that changed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Transition {
+    /// Domain's name.
+    pub domain: Arc<str>,
+    /// Mirror's name.
+    pub mirror: Arc<str>,
+    /// In which family.
+    pub family: Family,
+    /// Before.
+    pub from: Verdict,
+    /// Now.
+    pub to: Verdict,
+}
+
+/// What the driver is to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// Probe, and tell [`super::Fleet::on_probe_result`].
+    Probe(ProbeOrder),
+    /// Tell people and store.
+    Transition(Transition),
+}
+
+/// What survives a restart: the verdict of the evidence (orders come from the registry), and the
+/// address, which may have been observed or resolved.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PersistedVerdict {
+    /// Domain's name.
+    pub domain: String,
+    /// Mirror's name.
+    pub mirror: String,
+    /// In which family.
+    pub family: Family,
+    /// Beneath any orders.
+    pub verdict: Verdict,
+    /// Where it was reached.
+    pub addr: Option<IpAddr>,
+}

@@ -1,0 +1,175 @@
+//! Settings of the answers, checked once when a [`crate::Responder`] is made.
+
+use crate::name;
+use hickory_proto::rr::Name;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// Least payload limit: every client takes 512 bytes (RFC 1035 §2.3.4).
+pub const MIN_UDP_PAYLOAD: u16 = 512;
+/// Default limit of a datagram: what crosses nearly every path unfragmented (DNS flag day 2020).
+pub const DEFAULT_UDP_PAYLOAD: u16 = 1232;
+
+/// How names are answered, besides what the registry says of each domain.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DnsConfig {
+    /// Zones whose parents delegate to the brokers. A domain at or below one of these belongs to
+    /// the longest such zone; every other domain is a zone of its own.
+    pub zones: Vec<String>,
+    /// Name servers of every zone, the first of them primary; `ns1.<zone>` when empty.
+    pub nameservers: Vec<String>,
+    /// Addresses of the name servers whose names lie within a zone: each such name has all of them.
+    pub nameserver_addresses: Vec<IpAddr>,
+    /// The responsible person as a name or as a mail address; `hostmaster.<zone>` when absent.
+    pub hostmaster: Option<String>,
+    /// Timers of SOA records.
+    pub soa: SoaTimers,
+    /// TTL of SOA, NS and name servers' addresses, and of the minimal answer to ANY.
+    pub infrastructure_ttl: Duration,
+    /// Largest datagram sent, in bytes; at least 512.
+    pub max_udp_payload: u16,
+    /// Whether client subnets are used and echoed. Malformed ones are refused either way.
+    pub ecs: bool,
+}
+
+/// Timers of SOA records (RFC 1035 §3.3.13).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SoaTimers {
+    /// Secondaries look for a new serial this often.
+    pub refresh: Duration,
+    /// They try again after this long.
+    pub retry: Duration,
+    /// They stop answering after this long without an answer.
+    pub expire: Duration,
+    /// Negative answers live this long (RFC 2308) in zones that hold several domains; a domain that
+    /// is its own zone has its policy's.
+    pub negative_ttl: Duration,
+}
+
+impl Default for DnsConfig {
+    fn default() -> Self {
+        DnsConfig {
+            zones: Vec::new(),
+            nameservers: Vec::new(),
+            nameserver_addresses: Vec::new(),
+            hostmaster: None,
+            soa: SoaTimers::default(),
+            infrastructure_ttl: Duration::from_secs(3600),
+            max_udp_payload: DEFAULT_UDP_PAYLOAD,
+            ecs: true,
+        }
+    }
+}
+
+impl Default for SoaTimers {
+    fn default() -> Self {
+        SoaTimers {
+            refresh: Duration::from_secs(3600),
+            retry: Duration::from_secs(600),
+            expire: Duration::from_secs(604_800),
+            negative_ttl: Duration::from_secs(30),
+        }
+    }
+}
+
+/// A setting that makes no sense.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// A zone that is no domain name.
+    #[error("dns zone {0:?} is not a domain name")]
+    Zone(String),
+    /// A name server that is no domain name.
+    #[error("dns name server {0:?} is not a domain name")]
+    Nameserver(String),
+    /// A hostmaster that is neither a name nor a mail address.
+    #[error("dns hostmaster {0:?} is neither a domain name nor a mail address")]
+    Hostmaster(String),
+    /// A payload limit that is too small.
+    #[error("dns max_udp_payload is {0}; expected at least 512")]
+    UdpPayload(u16),
+}
+
+/// The settings in the form that answers need.
+#[derive(Clone, Debug)]
+pub(crate) struct Prepared {
+    /// Lower case, no final dot.
+    pub(crate) zones: Vec<String>,
+    /// As text and as names; empty for the default of each zone.
+    pub(crate) nameservers: Vec<(String, Name)>,
+    pub(crate) hostmaster: Option<Name>,
+}
+
+impl Prepared {
+    pub(crate) fn new(config: &DnsConfig) -> Result<Prepared, ConfigError> {
+        if config.max_udp_payload < MIN_UDP_PAYLOAD {
+            return Err(ConfigError::UdpPayload(config.max_udp_payload));
+        }
+        let zones = config.zones.iter().map(|z| normal(z).ok_or_else(|| ConfigError::Zone(z.clone())));
+        let nameservers = config.nameservers.iter().map(|n| {
+            let text = normal(n).ok_or_else(|| ConfigError::Nameserver(n.clone()))?;
+            let wire = name::from_text(&text).ok_or_else(|| ConfigError::Nameserver(n.clone()))?;
+            Ok((text, wire))
+        });
+        let hostmaster = config
+            .hostmaster
+            .as_ref()
+            .map(|h| mailbox(h).ok_or_else(|| ConfigError::Hostmaster(h.clone())))
+            .transpose()?;
+        Ok(Prepared {
+            zones: zones.collect::<Result<_, _>>()?,
+            nameservers: nameservers.collect::<Result<_, _>>()?,
+            hostmaster,
+        })
+    }
+}
+
+/// Lower case without the final dot, if it is a host's or zone's name.
+fn normal(text: &str) -> Option<String> {
+    let text = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
+    let plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+    (plain && name::fits(&text)).then_some(text)
+}
+
+/// A mail address as a name: the local part is the first label, dots and all (RFC 1035 §8).
+fn mailbox(text: &str) -> Option<Name> {
+    match text.split_once('@') {
+        None => name::from_text(&normal(text)?),
+        Some((local, host)) => {
+            let host = normal(host)?;
+            let local = local.as_bytes();
+            if local.is_empty() || local.len() > 63 {
+                return None;
+            }
+            Name::from_labels(std::iter::once(local).chain(host.split('.').map(str::as_bytes))).ok()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_makes_no_sense_is_named() {
+        let with = |f: fn(&mut DnsConfig)| {
+            let mut config = DnsConfig::default();
+            f(&mut config);
+            Prepared::new(&config).unwrap_err()
+        };
+        assert_eq!(with(|c| c.zones = vec!["a..b".into()]), ConfigError::Zone("a..b".into()));
+        assert_eq!(with(|c| c.zones = vec!["".into()]), ConfigError::Zone("".into()));
+        assert_eq!(with(|c| c.nameservers = vec!["n s".into()]), ConfigError::Nameserver("n s".into()));
+        assert_eq!(with(|c| c.hostmaster = Some("@x".into())), ConfigError::Hostmaster("@x".into()));
+        assert_eq!(with(|c| c.max_udp_payload = 511), ConfigError::UdpPayload(511));
+    }
+
+    #[test]
+    fn mail_addresses_become_names() {
+        let prepared = |h: &str| {
+            let config = DnsConfig { hostmaster: Some(h.into()), ..DnsConfig::default() };
+            Prepared::new(&config).unwrap().hostmaster.unwrap()
+        };
+        assert_eq!(prepared("dns.admin@Example.com").iter().next(), Some(&b"dns.admin"[..]));
+        assert_eq!(prepared("dns.example.com.").num_labels(), 3);
+    }
+}

@@ -1,0 +1,124 @@
+//! Who asks, and what came of it: what the shells hand in and what their metrics need.
+
+use crate::error::QueryError;
+use arrayvec::ArrayVec;
+use nearmost_core::ranking::{Basis, MAX_ANSWERS};
+use nearmost_core::registry::{DomainIndex, MirrorIndex};
+use std::net::IpAddr;
+
+/// How a query came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Transport {
+    /// One datagram; answers are bounded by what the client says it can take.
+    Udp,
+    /// A stream with two-byte lengths (RFC 7766); answers up to 65 535 bytes.
+    Tcp,
+}
+
+impl Transport {
+    /// All, in the order of their discriminants.
+    pub const ALL: [Transport; 2] = [Transport::Udp, Transport::Tcp];
+
+    /// Label for metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Transport::Udp => "udp",
+            Transport::Tcp => "tcp",
+        }
+    }
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// The address that the query came from: a resolver's, as a rule.
+    pub source: IpAddr,
+    /// How it came.
+    pub transport: Transport,
+}
+
+/// The response codes that are given (RFC 1035 §4.1.1, RFC 6891 §9).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(u8)]
+pub enum Rcode {
+    /// Answered, or nothing of that type (NODATA).
+    #[default]
+    NoError,
+    /// The query is malformed.
+    FormErr,
+    /// A record of ours cannot be put on the wire.
+    ServFail,
+    /// No such name.
+    NxDomain,
+    /// The opcode or type is not implemented.
+    NotImp,
+    /// Not our zone, not our class, or no zone transfers here.
+    Refused,
+    /// An EDNS version that is not spoken here.
+    BadVers,
+}
+
+impl Rcode {
+    /// All, in the order of their discriminants.
+    pub const ALL: [Rcode; 7] = [
+        Rcode::NoError,
+        Rcode::FormErr,
+        Rcode::ServFail,
+        Rcode::NxDomain,
+        Rcode::NotImp,
+        Rcode::Refused,
+        Rcode::BadVers,
+    ];
+
+    /// The twelve-bit code of RFC 6891 §6.1.3.
+    pub fn code(self) -> u16 {
+        match self {
+            Rcode::NoError => 0,
+            Rcode::FormErr => 1,
+            Rcode::ServFail => 2,
+            Rcode::NxDomain => 3,
+            Rcode::NotImp => 4,
+            Rcode::Refused => 5,
+            Rcode::BadVers => 16,
+        }
+    }
+
+    /// Label for metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Rcode::NoError => "noerror",
+            Rcode::FormErr => "formerr",
+            Rcode::ServFail => "servfail",
+            Rcode::NxDomain => "nxdomain",
+            Rcode::NotImp => "notimp",
+            Rcode::Refused => "refused",
+            Rcode::BadVers => "badvers",
+        }
+    }
+}
+
+/// What came of one query. The reply itself is in the caller's buffer.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Outcome {
+    /// The reply's code; meaningless when `dropped`.
+    pub rcode: Rcode,
+    /// The type asked for; 0 when the question was not readable.
+    pub qtype: u16,
+    /// Whether the query carried a client subnet option.
+    pub ecs: bool,
+    /// The scope returned, when one was.
+    pub scope: Option<u8>,
+    /// Whether TC is set in the reply.
+    pub truncated: bool,
+    /// There is no reply, and the buffer is empty.
+    pub dropped: bool,
+    /// The registered domain that the name belongs to.
+    pub domain: Option<DomainIndex>,
+    /// The mirrors that the answer names, best first.
+    pub mirrors: ArrayVec<MirrorIndex, MAX_ANSWERS>,
+    /// How they were chosen; `None` when the answer does not depend on mirrors.
+    pub basis: Option<Basis>,
+    /// Why the message was not accepted as a query.
+    pub error: Option<QueryError>,
+}

@@ -1,0 +1,224 @@
+//! The strict query parser. It reads the message where it lies, allocates nothing, and accepts
+//! exactly this:
+//!
+//! ```text
+//! header    QR=0, opcode QUERY, one question, no answers, no authority
+//! question  an uncompressed name, type, class
+//! additional  any records; at most one OPT: root owner, version 0, options that fill it exactly,
+//!           at most one client subnet, well formed
+//! end       nothing after the last record
+//! ```
+//!
+//! What else comes is a [`Rejection`], which carries enough of the message to answer it.
+
+use crate::ecs::{self, Ecs};
+use crate::error::{ErrorKind, QueryError};
+use crate::name::QueryName;
+
+/// Bytes of a header.
+pub const HEADER_LEN: usize = 12;
+/// The type of OPT records (RFC 6891 §6.1.1).
+const TYPE_OPT: u16 = 41;
+
+/// A query that was well formed.
+#[derive(Clone, Debug)]
+pub struct Query<'m> {
+    /// The message's id.
+    pub id: u16,
+    /// Recursion desired: echoed, never honoured.
+    pub rd: bool,
+    /// The question's bytes exactly as received: name, type and class. Resolvers randomise the case
+    /// of names and compare, so it is echoed byte for byte.
+    pub question: &'m [u8],
+    /// The question's name in lower case.
+    pub name: QueryName,
+    /// The type asked for.
+    pub qtype: u16,
+    /// The class asked for.
+    pub qclass: u16,
+    /// The OPT record, if there was one.
+    pub edns: Option<Edns>,
+}
+
+/// What an OPT record said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Edns {
+    /// The largest datagram that the sender can take, as it says.
+    pub payload: u16,
+    /// The DO bit (RFC 3225).
+    pub dnssec_ok: bool,
+    /// The client subnet option, if there was one.
+    pub ecs: Option<Ecs>,
+}
+
+/// A message that is not accepted as a query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rejection<'m> {
+    /// What is wrong, and where.
+    pub error: QueryError,
+    /// The message's id; 0 when it has none.
+    pub id: u16,
+    /// Its opcode.
+    pub opcode: u8,
+    /// Recursion desired.
+    pub rd: bool,
+    /// Its question's bytes, if that much was well formed.
+    pub question: Option<&'m [u8]>,
+    /// Whether an OPT record had begun, so that the reply needs one.
+    pub opt: bool,
+}
+
+impl Query<'_> {
+    /// Name bytes of the question as received.
+    pub(crate) fn name_bytes(&self) -> &[u8] {
+        &self.question[..self.question.len().saturating_sub(4)]
+    }
+}
+
+/// Parses a message as a query.
+///
+/// # Errors
+/// A [`Rejection`] that says what is wrong at which offset, and what a reply needs.
+pub fn parse(message: &[u8]) -> Result<Query<'_>, Rejection<'_>> {
+    let mut seen = Rejection {
+        error: ErrorKind::Short.at(message.len()),
+        id: 0,
+        opcode: 0,
+        rd: false,
+        question: None,
+        opt: false,
+    };
+    match read(message, &mut seen) {
+        Ok(query) => Ok(query),
+        Err(error) => Err(Rejection { error, ..seen }),
+    }
+}
+
+/// Reads front to back and leaves in `seen` what was understood so far.
+fn read<'m>(message: &'m [u8], seen: &mut Rejection<'m>) -> Result<Query<'m>, QueryError> {
+    let Some(&[i0, i1, f0, _, q0, q1, an0, an1, ns0, ns1, ar0, ar1]) = message.first_chunk() else {
+        return Err(ErrorKind::Short.at(message.len()));
+    };
+    seen.id = u16::from_be_bytes([i0, i1]);
+    seen.opcode = (f0 >> 3) & 15;
+    seen.rd = f0 & 1 != 0;
+    if f0 & 0x80 != 0 {
+        return Err(ErrorKind::Response.at(2));
+    }
+    if seen.opcode != 0 {
+        return Err(ErrorKind::Opcode.at(2));
+    }
+    if [q0, q1] != [0, 1] {
+        return Err(ErrorKind::QuestionCount.at(4));
+    }
+    let (name, name_end) = QueryName::parse(message, HEADER_LEN)?;
+    let (qtype, at) = u16_at(message, name_end)?;
+    let (qclass, at) = u16_at(message, at)?;
+    let question = &message[HEADER_LEN..at];
+    seen.question = Some(question);
+    if [an0, an1] != [0, 0] {
+        return Err(ErrorKind::UnexpectedRecords.at(6));
+    }
+    if [ns0, ns1] != [0, 0] {
+        return Err(ErrorKind::UnexpectedRecords.at(8));
+    }
+    if matches!(qtype, 0 | TYPE_OPT) {
+        return Err(ErrorKind::QuestionType.at(name_end));
+    }
+    let (edns, at) = additional(message, at, u16::from_be_bytes([ar0, ar1]), &mut seen.opt)?;
+    if at != message.len() {
+        return Err(ErrorKind::TrailingBytes.at(at));
+    }
+    Ok(Query { id: seen.id, rd: seen.rd, question, name, qtype, qclass, edns })
+}
+
+/// Walks the additional section. The end of the message bounds it, whatever the count says.
+fn additional(
+    message: &[u8],
+    mut at: usize,
+    count: u16,
+    opt: &mut bool,
+) -> Result<(Option<Edns>, usize), QueryError> {
+    let mut edns = None;
+    for _ in 0..count {
+        let owner = at;
+        let owner_end = skip_name(message, at)?;
+        let (rtype, fields) = u16_at(message, owner_end)?;
+        let (class, ttl_at) = u16_at(message, fields)?;
+        let (ttl_high, ttl_low_at) = u16_at(message, ttl_at)?;
+        let (ttl_low, length_at) = u16_at(message, ttl_low_at)?;
+        let (length, data_at) = u16_at(message, length_at)?;
+        let end = data_at + usize::from(length);
+        let data = message.get(data_at..end).ok_or(ErrorKind::Truncated.at(data_at))?;
+        at = end;
+        if rtype != TYPE_OPT {
+            continue;
+        }
+        if message.get(owner) != Some(&0) {
+            return Err(ErrorKind::OptName.at(owner));
+        }
+        if std::mem::replace(opt, true) {
+            return Err(ErrorKind::OptTwice.at(owner));
+        }
+        // The TTL of an OPT record: extended RCODE, version, DO and reserved bits (RFC 6891 §6.1.3).
+        if ttl_high & 0xff != 0 {
+            return Err(ErrorKind::EdnsVersion.at(ttl_at + 1));
+        }
+        let ecs = options(data, data_at)?;
+        edns = Some(Edns { payload: class, dnssec_ok: ttl_low & 0x8000 != 0, ecs });
+    }
+    Ok((edns, at))
+}
+
+/// Walks the options of an OPT record whose data stands at `at`.
+fn options(data: &[u8], at: usize) -> Result<Option<Ecs>, QueryError> {
+    let mut ecs = None;
+    let mut rest = data;
+    while !rest.is_empty() {
+        let here = at + data.len() - rest.len();
+        let Some((&[c0, c1, l0, l1], after)) = rest.split_first_chunk::<4>() else {
+            return Err(ErrorKind::OptionLength.at(here));
+        };
+        let length = usize::from(u16::from_be_bytes([l0, l1]));
+        let Some((value, after)) = after.split_at_checked(length) else {
+            return Err(ErrorKind::OptionLength.at(here + 2));
+        };
+        rest = after;
+        if u16::from_be_bytes([c0, c1]) == ecs::OPTION_CODE {
+            if ecs.is_some() {
+                return Err(ErrorKind::EcsTwice.at(here));
+            }
+            ecs = Some(Ecs::parse(value, here + 4)?);
+        }
+    }
+    Ok(ecs)
+}
+
+/// The offset after a record's owner name; compression is allowed here, but not followed.
+fn skip_name(message: &[u8], start: usize) -> Result<usize, QueryError> {
+    let mut at = start;
+    loop {
+        match *message.get(at).ok_or(ErrorKind::Truncated.at(at))? {
+            0 => return Ok(at + 1),
+            0xc0.. => return u16_at(message, at).map(|(_, end)| end),
+            64.. => return Err(ErrorKind::Label.at(at)),
+            length if at + 1 + usize::from(length) > message.len() => return Err(ErrorKind::Truncated.at(at)),
+            length => at += 1 + usize::from(length),
+        }
+        if at + 1 - start > crate::name::MAX_WIRE {
+            return Err(ErrorKind::NameLength.at(start));
+        }
+    }
+}
+
+/// A number and the offset after it.
+fn u16_at(message: &[u8], at: usize) -> Result<(u16, usize), QueryError> {
+    match message.get(at..at + 2) {
+        Some(&[a, b]) => Ok((u16::from_be_bytes([a, b]), at + 2)),
+        _ => Err(ErrorKind::Truncated.at(at)),
+    }
+}
+
+#[cfg(test)]
+#[path = "query_tests.rs"]
+mod tests;

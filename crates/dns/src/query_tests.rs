@@ -1,0 +1,155 @@
+//! The parser: a table of everything it refuses, and what it reads of what it accepts.
+
+use super::*;
+use crate::testing::ask;
+use hickory_proto::op::{Edns as HickoryEdns, Message, Query as HickoryQuery};
+use hickory_proto::rr::{Name, RecordType};
+use proptest::prelude::*;
+
+fn query() -> Vec<u8> {
+    ask("Play.Example.com", RecordType::A).wire()
+}
+
+fn with_opt(options: &[(u16, &[u8])]) -> Vec<u8> {
+    let mut question = ask("play.example.com", RecordType::A).edns(1232);
+    question.options = options.iter().map(|(c, d)| (*c, d.to_vec())).collect();
+    question.wire()
+}
+
+fn set(mut wire: Vec<u8>, at: usize, to: &[u8]) -> Vec<u8> {
+    wire[at..at + to.len()].copy_from_slice(to);
+    wire
+}
+
+fn appended(mut wire: Vec<u8>, more: &[u8]) -> Vec<u8> {
+    wire.extend_from_slice(more);
+    wire
+}
+
+/// The question of `query()` ends here.
+const END: usize = 12 + 18 + 4;
+
+#[test]
+fn everything_refused_is_named_with_its_place() {
+    let opt = [0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0];
+    let one_more = |w: Vec<u8>| set(w, 10, &[0, 1]);
+    let two = appended(set(with_opt(&[]), 10, &[0, 2]), &opt);
+    let long_name = {
+        let mut name: Vec<u8> = [&[63][..], &[b'x'; 63]].concat().repeat(4);
+        name.push(0);
+        appended(appended(query()[..12].to_vec(), &name), &[0, 1, 0, 1])
+    };
+    let table: Vec<(Vec<u8>, ErrorKind, usize)> = vec![
+        (vec![], ErrorKind::Short, 0),
+        (vec![0; 11], ErrorKind::Short, 11),
+        (set(query(), 2, &[0x80]), ErrorKind::Response, 2),
+        (set(query(), 2, &[0x28]), ErrorKind::Opcode, 2),
+        (set(query(), 4, &[0, 0]), ErrorKind::QuestionCount, 4),
+        (set(query(), 4, &[0, 2]), ErrorKind::QuestionCount, 4),
+        (set(query(), 4, &[1, 1]), ErrorKind::QuestionCount, 4),
+        (set(query(), 6, &[0, 1]), ErrorKind::UnexpectedRecords, 6),
+        (set(query(), 8, &[0, 1]), ErrorKind::UnexpectedRecords, 8),
+        (set(query(), 12, &[64]), ErrorKind::Label, 12),
+        (set(query(), 12, &[0x80]), ErrorKind::Label, 12),
+        (set(query(), 17, &[0xc0, 12]), ErrorKind::Pointer, 17),
+        (long_name, ErrorKind::NameLength, 12),
+        (query()[..12].to_vec(), ErrorKind::Truncated, 12),
+        (query()[..20].to_vec(), ErrorKind::Truncated, 17),
+        (query()[..END - 5].to_vec(), ErrorKind::Truncated, END - 5),
+        (query()[..END - 3].to_vec(), ErrorKind::Truncated, END - 4),
+        (query()[..END - 1].to_vec(), ErrorKind::Truncated, END - 2),
+        (set(query(), END - 4, &[0, 41]), ErrorKind::QuestionType, END - 4),
+        (set(query(), END - 4, &[0, 0]), ErrorKind::QuestionType, END - 4),
+        (one_more(query()), ErrorKind::Truncated, END),
+        (appended(one_more(query()), &opt[..4]), ErrorKind::Truncated, END + 3),
+        (appended(one_more(query()), &opt[..10]), ErrorKind::Truncated, END + 9),
+        (appended(one_more(query()), &[0x40]), ErrorKind::Label, END),
+        (appended(one_more(query()), &[0xc0]), ErrorKind::Truncated, END),
+        (appended(one_more(query()), &[0x3f, 1]), ErrorKind::Truncated, END),
+        (appended(one_more(query()), &[&[1, b'x'], &opt[..]].concat()), ErrorKind::OptName, END),
+        (set(with_opt(&[]), END + 6, &[1]), ErrorKind::EdnsVersion, END + 6),
+        (two, ErrorKind::OptTwice, END + 11),
+        (set(with_opt(&[]), END + 9, &[0, 1]), ErrorKind::Truncated, END + 11),
+        (appended(set(with_opt(&[]), END + 9, &[0, 3]), &[0, 8, 0]), ErrorKind::OptionLength, END + 11),
+        (appended(set(with_opt(&[]), END + 9, &[0, 4]), &[0, 8, 0, 1]), ErrorKind::OptionLength, END + 13),
+        (with_opt(&[(8, &[0, 1, 0, 0]), (8, &[0, 1, 0, 0])]), ErrorKind::EcsTwice, END + 19),
+        (with_opt(&[(10, &[1; 8]), (8, &[0, 1, 9, 0, 1, 1])]), ErrorKind::EcsBits, END + 11 + 12 + 4 + 5),
+        (appended(query(), &[0]), ErrorKind::TrailingBytes, END),
+        (appended(with_opt(&[]), &opt), ErrorKind::TrailingBytes, END + 11),
+    ];
+    for (i, (wire, kind, at)) in table.iter().enumerate() {
+        let rejection = parse(wire).expect_err(&format!("row {i}"));
+        assert_eq!(rejection.error, kind.at(*at), "row {i}: {wire:?}");
+        assert!(rejection.error.to_string().ends_with(&format!("at byte {at}")));
+    }
+    let missing: Vec<_> = ErrorKind::ALL.iter().filter(|k| !table.iter().any(|(_, t, _)| t == *k)).collect();
+    // These have a table of their own beside the option's decoder.
+    assert!(missing.iter().all(|k| k.as_str().starts_with("ecs_")), "{missing:?}");
+}
+
+#[test]
+fn kinds_are_listed_in_order_and_labels_are_distinct() {
+    for (i, kind) in ErrorKind::ALL.iter().enumerate() {
+        assert_eq!(*kind as usize, i);
+        assert_eq!(ErrorKind::ALL.iter().filter(|k| k.as_str() == kind.as_str()).count(), 1);
+    }
+}
+
+#[test]
+fn case_is_kept_in_the_question_only() {
+    let wire = query();
+    let query = parse(&wire).unwrap();
+    assert_eq!(query.question, &wire[12..]);
+    assert_eq!(query.name.wire(), b"\x04play\x07example\x03com\x00");
+    assert_eq!((query.id, query.rd, query.qtype, query.qclass), (0x1234, true, 1, 1));
+    assert!(query.edns.is_none());
+}
+
+#[test]
+fn records_besides_opt_are_passed_over() {
+    // A TSIG-like record with a compressed owner, then the OPT record.
+    let mut wire = query();
+    wire.extend_from_slice(&[0xc0, 12, 0, 250, 0, 255, 0, 0, 0, 0, 0, 2, 9, 9]);
+    wire.extend_from_slice(&[0, 0, 41, 2, 0, 0, 0, 0x80, 0, 0, 0]);
+    let wire = set(wire, 10, &[0, 2]);
+    let edns = parse(&wire).unwrap().edns.unwrap();
+    assert_eq!(edns, Edns { payload: 512, dnssec_ok: true, ecs: None });
+}
+
+proptest! {
+    #[test]
+    fn what_another_encoder_writes_is_read_back(
+        id: u16,
+        labels in prop::collection::vec("[a-zA-Z0-9_-]{1,63}", 0..3),
+        qtype in prop::sample::select(vec![RecordType::A, RecordType::AAAA, RecordType::HTTPS, RecordType::SRV]),
+        payload in prop::option::of(512u16..),
+    ) {
+        let name = Name::from_labels(labels.iter().map(|l| l.as_bytes())).unwrap();
+        let mut message = Message::query();
+        message.metadata.id = id;
+        message.queries.push(HickoryQuery::query(name, qtype));
+        message.edns = payload.map(|p| {
+            let mut edns = HickoryEdns::new();
+            edns.set_max_payload(p);
+            edns
+        });
+        let wire = message.to_vec().unwrap();
+        let query = parse(&wire).unwrap();
+        prop_assert_eq!(query.id, id);
+        prop_assert_eq!(query.qtype, u16::from(qtype));
+        prop_assert_eq!(query.edns.map(|e| e.payload), payload);
+        let wanted: Vec<u8> = labels
+            .iter()
+            .flat_map(|l| std::iter::once(l.len() as u8).chain(l.to_ascii_lowercase().into_bytes()))
+            .chain([0])
+            .collect();
+        prop_assert_eq!(query.name.wire(), &wanted[..]);
+    }
+
+    #[test]
+    fn arbitrary_bytes_are_read_or_refused_within_the_message(bytes: Vec<u8>) {
+        if let Err(rejection) = parse(&bytes) {
+            prop_assert!(rejection.error.at <= bytes.len());
+        }
+    }
+}

@@ -1,0 +1,351 @@
+//! From a name in one of our zones to the records of the reply.
+
+use crate::answer::Responder;
+use crate::name::LookupName;
+use crate::outcome::{Outcome, Rcode};
+use crate::records;
+use crate::reply::{Reply, ReplyError, Section};
+use crate::service::{self, Service};
+use crate::zone::{self, DEFAULT_NS, Node, NodeKind, Zone};
+use hickory_proto::rr::rdata::{CNAME, HINFO, HTTPS, NS, SOA};
+use hickory_proto::rr::{Name, RData, RecordType};
+use nearmost_core::geo::table::Located;
+use nearmost_core::health::Family;
+use nearmost_core::ranking::{self, Basis, Choice};
+use nearmost_core::registry::{Domain, DomainIndex, StaticData};
+use nearmost_core::snapshot::Snapshot;
+use std::net::IpAddr;
+
+/// Most aliases followed for one answer.
+const MAX_ALIASES: usize = 8;
+
+/// One answer in the making.
+pub(crate) struct Resolver<'a, 'o> {
+    pub(crate) responder: &'a Responder,
+    pub(crate) snapshot: &'a Snapshot,
+    pub(crate) qtype: RecordType,
+    /// The address whose place decides.
+    pub(crate) client: IpAddr,
+    pub(crate) reply: Reply<'o>,
+    /// Where the client is, once that was needed.
+    pub(crate) located: Option<Located>,
+    /// Whether another place could have had another answer.
+    pub(crate) depends: bool,
+    /// Cleared by a referral.
+    pub(crate) authoritative: bool,
+    pub(crate) outcome: Outcome,
+}
+
+/// What one name came to.
+enum Step<'s> {
+    Done,
+    Follow(&'s str),
+}
+
+impl<'a> Resolver<'a, '_> {
+    /// Answers for a name, following aliases within its zone.
+    pub(crate) fn run(&mut self, question: &Name, name: &LookupName, skip: usize) -> Result<(), ReplyError> {
+        let (responder, snapshot) = (self.responder, self.snapshot);
+        let (registry, config) = (&snapshot.registry, &responder.prepared);
+        let Some(zone) = zone::find(registry, config, name, skip) else {
+            return Err(ReplyError::Unanswerable);
+        };
+        self.outcome.domain = zone.domain;
+        let mut owner = question.clone();
+        let mut next = match self.step(&zone, &owner, name)? {
+            Step::Done => return Ok(()),
+            Step::Follow(target) => target,
+        };
+        for _ in 0..MAX_ALIASES {
+            let target = LookupName::from_text(next).ok_or(ReplyError::Unanswerable)?;
+            let here = match zone::find(registry, config, &target, 0) {
+                Some(here) if here.apex == zone.apex => here,
+                // The resolver goes on from here by itself.
+                _ => return Ok(()),
+            };
+            owner = crate::name::from_text(next).ok_or(ReplyError::Unanswerable)?;
+            next = match self.step(&here, &owner, &target)? {
+                Step::Done => return Ok(()),
+                Step::Follow(target) => target,
+            };
+        }
+        Err(ReplyError::Unanswerable)
+    }
+
+    fn step(&mut self, zone: &Zone<'_>, owner: &Name, name: &LookupName) -> Result<Step<'a>, ReplyError> {
+        let node = zone::node(&self.snapshot.registry, &self.responder.prepared, zone, name);
+        // DS stands on the parent's side of a cut (RFC 4035 §3.1.4.1).
+        let parent_side = |cut: &str| self.qtype == RecordType::DS && cut == node.name;
+        if let Some(cut) = node.cut(zone)
+            && !parent_side(cut)
+        {
+            return self.referral(&node, cut).map(|()| Step::Done);
+        }
+        if let Some((target, ttl)) = node.alias()
+            && !matches!(self.qtype, RecordType::CNAME | RecordType::ANY)
+        {
+            let to = crate::name::from_text(target).ok_or(ReplyError::Unanswerable)?;
+            self.reply.add(Section::Answer, owner, ttl, RData::CNAME(CNAME(to)))?;
+            return Ok(Step::Follow(target));
+        }
+        if !self.records(zone, &node, owner)? {
+            self.negative(zone, &node)?;
+        }
+        Ok(Step::Done)
+    }
+
+    /// Writes what the node has of the type asked for; false when that is nothing.
+    fn records(&mut self, zone: &Zone<'_>, node: &Node<'a, '_>, owner: &Name) -> Result<bool, ReplyError> {
+        if self.qtype == RecordType::ANY {
+            return self.minimal_any(node, owner);
+        }
+        if self.statics(node, owner)? {
+            return Ok(true);
+        }
+        match (self.qtype, node.kind) {
+            (RecordType::SOA, _) if node.apex => self.soa(zone, node.owner, Section::Answer).map(|()| true),
+            (RecordType::NS, _) if node.apex => self.nameservers(zone, owner).map(|()| true),
+            (RecordType::A | RecordType::AAAA, NodeKind::Domain(i)) => self.addresses(i, owner),
+            (RecordType::HTTPS | RecordType::SVCB, NodeKind::Domain(i)) => self.services(i, owner),
+            (RecordType::SRV, NodeKind::Service(i)) => self.locations(i, owner),
+            (RecordType::A | RecordType::AAAA, NodeKind::Mirror(i)) => {
+                let addr = self.snapshot.live.mirrors.get(i.0 as usize).and_then(|m| m.addr(self.family()));
+                let ttl = node.owner.map_or(0, |d| records::seconds(d.policy.ttl));
+                self.outcome.mirrors.clear();
+                self.outcome.mirrors.push(i);
+                self.each(Section::Answer, owner, ttl, addr)
+            }
+            (RecordType::A | RecordType::AAAA, NodeKind::NameServer) => {
+                let (responder, wanted) = (self.responder, self.family() == Family::V4);
+                let addrs = responder.config.nameserver_addresses.iter().copied();
+                let ttl = records::seconds(responder.config.infrastructure_ttl);
+                self.each(Section::Answer, owner, ttl, addrs.filter(|a| a.is_ipv4() == wanted))
+            }
+            _ => Ok(false),
+        }
+    }
+
+    fn family(&self) -> Family {
+        if self.qtype == RecordType::AAAA { Family::V6 } else { Family::V4 }
+    }
+
+    fn each(
+        &mut self,
+        section: Section,
+        owner: &Name,
+        ttl: u32,
+        addrs: impl IntoIterator<Item = IpAddr>,
+    ) -> Result<bool, ReplyError> {
+        let mut any = false;
+        for addr in addrs {
+            self.reply.add(section, owner, ttl, records::address(addr))?;
+            any = true;
+        }
+        Ok(any)
+    }
+
+    /// The static records of the type; they win over what is derived. Their TTLs are made equal, as a
+    /// set of records must have (RFC 2181 §5.2).
+    fn statics(&mut self, node: &Node<'a, '_>, owner: &Name) -> Result<bool, ReplyError> {
+        let of_type = || node.statics().filter(|r| records::record_type(&r.data) == self.qtype);
+        let Some(ttl) = of_type().map(|r| r.ttl_s).min() else { return Ok(false) };
+        let qtype = self.qtype;
+        for record in node.statics().filter(|r| records::record_type(&r.data) == qtype) {
+            let data = records::static_data(&record.data).ok_or(ReplyError::Unanswerable)?;
+            self.reply.add(Section::Answer, owner, ttl, data)?;
+        }
+        Ok(true)
+    }
+
+    /// The smallest true answer to ANY (RFC 8482 §4.2).
+    fn minimal_any(&mut self, node: &Node<'a, '_>, owner: &Name) -> Result<bool, ReplyError> {
+        let bare = node.kind == NodeKind::Plain && !node.apex && node.statics().next().is_none();
+        if node.kind == NodeKind::Missing || bare {
+            return Ok(false);
+        }
+        let ttl = records::seconds(self.responder.config.infrastructure_ttl);
+        let data = RData::HINFO(HINFO::new("RFC8482".to_owned(), String::new()));
+        self.reply.add(Section::Answer, owner, ttl, data).map(|()| true)
+    }
+
+    /// The mirrors for this client in one family.
+    fn choose(&mut self, domain: DomainIndex, family: Family) -> Choice {
+        let snapshot = self.snapshot;
+        let located = *self.located.get_or_insert_with(|| snapshot.map.locate(self.client));
+        let choice = ranking::choose(&snapshot.registry, &snapshot.live, domain, &located.place, family);
+        // The only mirror of a domain is everyone's answer.
+        let alternatives = snapshot.registry.domain(domain).mirrors.len() > 1;
+        self.depends |= alternatives && !choice.mirrors.is_empty();
+        if self.outcome.basis.is_none_or(|b| b == Basis::Empty) {
+            self.outcome.basis = Some(choice.basis);
+        }
+        for candidate in &choice.mirrors {
+            if !self.outcome.mirrors.contains(&candidate.mirror) {
+                // Both families together can be more than an outcome holds.
+                let _ = self.outcome.mirrors.try_push(candidate.mirror);
+            }
+        }
+        choice
+    }
+
+    fn addresses(&mut self, domain: DomainIndex, owner: &Name) -> Result<bool, ReplyError> {
+        let choice = self.choose(domain, self.family());
+        let ttl = records::seconds(self.snapshot.registry.domain(domain).policy.ttl);
+        self.each(Section::Answer, owner, ttl, choice.addrs)
+    }
+
+    /// HTTPS and SVCB. An HTTPS record tells browsers to use TLS (RFC 9460 §9.5), so a domain has
+    /// them only if its policy names protocols.
+    fn services(&mut self, index: DomainIndex, owner: &Name) -> Result<bool, ReplyError> {
+        let registry = &self.snapshot.registry;
+        let domain = registry.domain(index);
+        if self.qtype == RecordType::HTTPS && domain.policy.alpn.is_empty() {
+            return Ok(false);
+        }
+        let (v4, v6) = (self.choose(index, Family::V4), self.choose(index, Family::V6));
+        let services = service::merge(&v4, &v6);
+        let Some(best) = services.first().map(|s| s.rtt_ms) else { return Ok(false) };
+        // A family's fallback addresses are no mirror's.
+        let fallback = [v4.basis, v6.basis].contains(&Basis::AllDownFallback);
+        let ttl = records::seconds(domain.policy.ttl);
+        for s in &services {
+            let mirror = registry.mirror(s.mirror);
+            // The owner's own addresses are this mirror's when it is the only one chosen.
+            let target = match services.len() {
+                1 if !fallback => Name::root(),
+                _ => service::mirror_name(domain, mirror).ok_or(ReplyError::Unanswerable)?,
+            };
+            let tier = service::tier(&domain.policy, best, s.rtt_ms);
+            let data = service::svcb(&domain.policy, mirror, s, target, tier);
+            let data =
+                if self.qtype == RecordType::HTTPS { RData::HTTPS(HTTPS(data)) } else { RData::SVCB(data) };
+            self.reply.add(Section::Answer, owner, ttl, data)?;
+        }
+        Ok(true)
+    }
+
+    fn locations(&mut self, index: DomainIndex, owner: &Name) -> Result<bool, ReplyError> {
+        let registry = &self.snapshot.registry;
+        let domain = registry.domain(index);
+        let services = service::merge(&self.choose(index, Family::V4), &self.choose(index, Family::V6));
+        let Some(best) = services.first().map(|s| s.rtt_ms) else { return Ok(false) };
+        let ttl = records::seconds(domain.policy.ttl);
+        for s in &services {
+            let mirror = registry.mirror(s.mirror);
+            let target = service::mirror_name(domain, mirror).ok_or(ReplyError::Unanswerable)?;
+            let tier = service::tier(&domain.policy, best, s.rtt_ms);
+            self.reply.add(Section::Answer, owner, ttl, RData::SRV(service::srv(mirror, target, tier)))?;
+        }
+        self.targets(domain, &services, ttl);
+        Ok(true)
+    }
+
+    /// Addresses of the targets save the client a second question; they may be missing.
+    fn targets(&mut self, domain: &Domain, services: &[Service], ttl: u32) {
+        for s in services {
+            let Some(name) = service::mirror_name(domain, self.snapshot.registry.mirror(s.mirror)) else {
+                continue;
+            };
+            let addrs = [s.v4.map(IpAddr::V4), s.v6.map(IpAddr::V6)].into_iter().flatten();
+            if self.each(Section::Additional, &name, ttl, addrs).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// NXDOMAIN, or NODATA for a name that exists, with the SOA that says for how long (RFC 2308).
+    fn negative(&mut self, zone: &Zone<'_>, node: &Node<'a, '_>) -> Result<(), ReplyError> {
+        if node.kind == NodeKind::Missing {
+            self.outcome.rcode = Rcode::NxDomain;
+        }
+        self.depends = false;
+        self.soa(zone, node.owner, Section::Authority)
+    }
+
+    fn soa(&mut self, zone: &Zone<'_>, owner: Option<&Domain>, section: Section) -> Result<(), ReplyError> {
+        let config = &self.responder.config;
+        let apex = crate::name::from_text(zone.apex).ok_or(ReplyError::Unanswerable)?;
+        let in_apex = |label: &str| apex.prepend_label(label).map_err(|_| ReplyError::Unanswerable);
+        let primary = match self.responder.prepared.nameservers.first() {
+            Some((_, name)) => name.clone(),
+            None => in_apex(DEFAULT_NS)?,
+        };
+        let hostmaster = match &self.responder.prepared.hostmaster {
+            Some(name) => name.clone(),
+            None => in_apex("hostmaster")?,
+        };
+        let own = owner.map(|d| records::seconds(d.policy.negative_ttl));
+        let shared = records::seconds(config.soa.negative_ttl);
+        // All records of one SOA are alike, whichever domain of the zone asked.
+        let minimum = if zone.configured { shared } else { own.unwrap_or(shared) };
+        let ttl = match section {
+            Section::Answer => records::seconds(config.infrastructure_ttl),
+            _ => own.unwrap_or(shared).min(minimum),
+        };
+        let timer = |d| i32::try_from(records::seconds(d)).unwrap_or(i32::MAX);
+        let soa = SOA::new(
+            primary,
+            hostmaster,
+            // Serials wrap around (RFC 1982), as this does.
+            self.snapshot.registry.version as u32,
+            timer(config.soa.refresh),
+            timer(config.soa.retry),
+            timer(config.soa.expire),
+            minimum,
+        );
+        self.reply.add(section, &apex, ttl, RData::SOA(soa))
+    }
+
+    /// The zone's name servers, with the addresses of those inside it.
+    fn nameservers(&mut self, zone: &Zone<'_>, owner: &Name) -> Result<(), ReplyError> {
+        let responder = self.responder;
+        let ttl = records::seconds(responder.config.infrastructure_ttl);
+        let apex = crate::name::from_text(zone.apex).ok_or(ReplyError::Unanswerable)?;
+        let default = [apex.prepend_label(DEFAULT_NS).map_err(|_| ReplyError::Unanswerable)?];
+        let configured = &responder.prepared.nameservers;
+        let names =
+            || configured.iter().map(|(_, n)| n).chain(default.iter().filter(|_| configured.is_empty()));
+        for name in names() {
+            self.reply.add(Section::Answer, owner, ttl, RData::NS(NS(name.clone())))?;
+        }
+        for name in names().filter(|n| apex.zone_of(n)) {
+            let addrs = responder.config.nameserver_addresses.iter().copied();
+            if self.each(Section::Additional, name, ttl, addrs).is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Points to the servers of a part of the zone that was delegated by static NS records.
+    fn referral(&mut self, node: &Node<'a, '_>, cut: &str) -> Result<(), ReplyError> {
+        self.authoritative = false;
+        let owner = crate::name::from_text(cut).ok_or(ReplyError::Unanswerable)?;
+        let all = || node.owner.into_iter().flat_map(|d| d.records.iter());
+        let servers = || {
+            all().filter(|r| *r.name == *cut).filter_map(|r| match &r.data {
+                StaticData::Ns(server) => Some((r.ttl_s, server.trim_end_matches('.'))),
+                _ => None,
+            })
+        };
+        for (ttl, server) in servers() {
+            let name = crate::name::from_text(server).ok_or(ReplyError::Unanswerable)?;
+            self.reply.add(Section::Authority, &owner, ttl, RData::NS(NS(name)))?;
+        }
+        for (_, server) in servers() {
+            for glue in all().filter(|r| r.name.eq_ignore_ascii_case(server)) {
+                let addr = match glue.data {
+                    StaticData::A(a) => IpAddr::V4(a),
+                    StaticData::Aaaa(a) => IpAddr::V6(a),
+                    _ => continue,
+                };
+                if let Some(name) = crate::name::from_text(server)
+                    && self.reply.add(Section::Additional, &name, glue.ttl_s, records::address(addr)).is_err()
+                {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,99 @@
+//! Mirrors as services: what SVCB, HTTPS (RFC 9460) and SRV (RFC 2782) answers name.
+//!
+//! The nearest eligible mirrors of each family, merged. Those within the tie band of the best share
+//! the first priority, so that clients spread over them; one that is only there because the other
+//! family has nothing nearer comes second.
+
+use crate::name;
+use arrayvec::ArrayVec;
+use hickory_proto::rr::Name;
+use hickory_proto::rr::rdata::svcb::{Alpn, IpHint, SvcParamKey, SvcParamValue};
+use hickory_proto::rr::rdata::{A, AAAA, SRV, SVCB};
+use nearmost_core::ranking::{Candidate, Choice, MAX_ANSWERS, tie_band_ms};
+use nearmost_core::registry::{Domain, Mirror, MirrorIndex, Policy};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Most mirrors of both families together.
+const MAX_SERVICES: usize = 2 * MAX_ANSWERS;
+
+/// One mirror as a service.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Service {
+    pub(crate) mirror: MirrorIndex,
+    pub(crate) rtt_ms: f32,
+    /// Its address, if it was chosen in that family.
+    pub(crate) v4: Option<Ipv4Addr>,
+    /// Likewise.
+    pub(crate) v6: Option<Ipv6Addr>,
+}
+
+/// The chosen mirrors of both families, nearest first.
+pub(crate) fn merge(v4: &Choice, v6: &Choice) -> ArrayVec<Service, MAX_SERVICES> {
+    let mut all: ArrayVec<Service, MAX_SERVICES> = ArrayVec::new();
+    for (candidate, addr) in pairs(v4).chain(pairs(v6)) {
+        let known = all.iter().position(|s| s.mirror == candidate.mirror);
+        let service = match known {
+            Some(i) => &mut all[i],
+            None => {
+                let new = Service { mirror: candidate.mirror, rtt_ms: candidate.rtt_ms, v4: None, v6: None };
+                if all.try_push(new).is_err() {
+                    break;
+                }
+                let last = all.len() - 1;
+                &mut all[last]
+            }
+        };
+        match addr {
+            IpAddr::V4(a) => service.v4 = Some(a),
+            IpAddr::V6(a) => service.v6 = Some(a),
+        }
+    }
+    // Stable: equals keep the order of the ranking.
+    all.sort_by(|a, b| a.rtt_ms.total_cmp(&b.rtt_ms));
+    all
+}
+
+fn pairs(choice: &Choice) -> impl Iterator<Item = (Candidate, IpAddr)> {
+    choice.mirrors.iter().copied().zip(choice.addrs.iter().copied())
+}
+
+/// 0 within the tie band of the best, 1 beyond.
+pub(crate) fn tier(policy: &Policy, best_rtt_ms: f32, rtt_ms: f32) -> u16 {
+    u16::from(rtt_ms > best_rtt_ms + tie_band_ms(policy, best_rtt_ms))
+}
+
+/// `<mirror>.<domain>`; `None` when that is no name.
+pub(crate) fn mirror_name(domain: &Domain, mirror: &Mirror) -> Option<Name> {
+    let mut labels: ArrayVec<&[u8], 128> = ArrayVec::new();
+    for label in mirror.name.split('.').chain(domain.name.split('.')) {
+        labels.try_push(label.as_bytes()).ok()?;
+    }
+    let fits = mirror.name.len() + 1 + domain.name.len() <= name::MAX_WIRE - 2;
+    if !fits || labels.iter().any(|l| l.is_empty()) {
+        return None;
+    }
+    Name::from_labels(labels).ok()
+}
+
+/// Record data of SVCB and HTTPS. Keys are in increasing order (RFC 9460 §2.2).
+pub(crate) fn svcb(policy: &Policy, mirror: &Mirror, service: &Service, target: Name, tier: u16) -> SVCB {
+    let mut params = Vec::with_capacity(4);
+    if !policy.alpn.is_empty() {
+        params.push((SvcParamKey::Alpn, SvcParamValue::Alpn(Alpn(policy.alpn.clone()))));
+    }
+    params.push((SvcParamKey::Port, SvcParamValue::Port(mirror.port)));
+    if let Some(a) = service.v4 {
+        params.push((SvcParamKey::Ipv4Hint, SvcParamValue::Ipv4Hint(IpHint(vec![A(a)]))));
+    }
+    if let Some(a) = service.v6 {
+        params.push((SvcParamKey::Ipv6Hint, SvcParamValue::Ipv6Hint(IpHint(vec![AAAA(a)]))));
+    }
+    // Priority 0 would be an alias (RFC 9460 §2.4.1).
+    SVCB::new(tier + 1, target, params)
+}
+
+/// Record data of SRV.
+pub(crate) fn srv(mirror: &Mirror, target: Name, tier: u16) -> SRV {
+    let weight = u16::try_from(mirror.weight).unwrap_or(u16::MAX);
+    SRV::new(tier, weight, mirror.port, target)
+}

@@ -1,0 +1,7 @@
+//! The answer function: tables of every kind of reply, and what holds for all of them.
+
+mod client_subnet;
+mod errors;
+mod kinds;
+mod properties;
+mod zones;

@@ -1,0 +1,37 @@
+//! Signed, versioned records: exact bytes, clock, merges, without I/O.
+//!
+//! What brokers share durably is a set of records. A record is written and signed by one key,
+//! then stored and forwarded as the exact bytes that were received, so that every broker can check
+//! it without trusting the broker it came from. Two copies of the set are brought together by
+//! merging record by record; merging is commutative, associative and idempotent, so the order and
+//! the number of deliveries do not matter.
+//!
+//! | module | subject |
+//! |---|---|
+//! | [`key`] | Ed25519 keys and signatures |
+//! | [`hlc`] | the hybrid logical clock that orders writes |
+//! | [`record`] | what a record says |
+//! | [`codec`] | the record's canonical bytes |
+//! | [`signed`] | bytes, meaning, hash and signature held together |
+//! | [`mod@merge`] | which of two records of one key stands |
+//! | [`log`] | the store's own account of what it applied |
+//!
+//! Nothing here reads a clock, a socket or a file, and nothing here reads the body of a record,
+//! with one exception that [`mod@merge`] explains: the expiry that kinds with
+//! [`merge::Rule::LatestExpiryWins`] put in front.
+
+pub mod codec;
+pub mod hlc;
+pub mod key;
+pub mod log;
+pub mod merge;
+pub mod record;
+pub mod signed;
+
+pub use codec::{MAX_RECORD_BYTES, RecordError};
+pub use hlc::{Hlc, HlcClock, HlcError};
+pub use key::{KeyError, PublicKey, SigningKey};
+pub use log::LogEntry;
+pub use merge::{MergeOutcome, TOMBSTONE_LIFE, merge};
+pub use record::{Body, Kind, Record, RecordKey};
+pub use signed::SignedRecord;

@@ -1,0 +1,135 @@
+//! What a record says.
+//!
+//! A record is one author's statement about one thing: that it is so ([`Body::Live`]) or that it
+//! no longer is ([`Body::Tombstone`]). The thing is named by [`RecordKey`]; the body's bytes belong
+//! to the application of the kind and are not read here, so that brokers relay kinds and versions
+//! they do not know.
+
+use crate::hlc::Hlc;
+use crate::key::PublicKey;
+use std::fmt;
+
+/// What sort of thing a record is about. Numbers not named here are kept and relayed unread.
+///
+/// The two highest bits say how the kind merges (see [`crate::merge::Rule`]), so that brokers of
+/// different versions merge a kind alike even where one of them does not know it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Kind(pub u16);
+
+impl Kind {
+    /// A name that users resolve.
+    pub const DOMAIN: Kind = Kind(1);
+    /// A machine with an agent.
+    pub const NODE: Kind = Kind(2);
+    /// One node's serving of one domain.
+    pub const MIRROR: Kind = Kind(3);
+    /// A health verdict overruled by a person.
+    pub const FORCE: Kind = Kind(4);
+    /// A person's key and what it may do.
+    pub const PERSON: Kind = Kind(5);
+    /// No new users for a mirror or a node: live while drained, a tombstone once lifted.
+    pub const DRAIN: Kind = Kind(0x4001);
+    /// A key or an address that is refused until an expiry: live while banned, a tombstone once
+    /// lifted.
+    pub const BAN: Kind = Kind(0x8001);
+
+    /// The name of a known kind.
+    pub fn name(self) -> Option<&'static str> {
+        Some(match self {
+            Kind::DOMAIN => "domain",
+            Kind::NODE => "node",
+            Kind::MIRROR => "mirror",
+            Kind::FORCE => "force",
+            Kind::PERSON => "person",
+            Kind::DRAIN => "drain",
+            Kind::BAN => "ban",
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name() {
+            Some(name) => f.write_str(name),
+            None => write!(f, "kind-{:#06x}", self.0),
+        }
+    }
+}
+
+impl fmt::Debug for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// What a record is about. Of all records with one key, one stands.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RecordKey {
+    /// What sort of thing.
+    pub kind: Kind,
+    /// Whose it is: a domain's name, or empty for the whole federation.
+    pub scope: String,
+    /// Which one within the scope.
+    pub id: String,
+}
+
+impl fmt::Display for RecordKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?} in {:?}", self.kind, self.id, self.scope)
+    }
+}
+
+/// What a record says of its thing.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Body {
+    /// It is so.
+    Live {
+        /// The version of the body's own format; a version not known is kept and relayed.
+        version: u8,
+        /// In the kind's own format.
+        bytes: Vec<u8>,
+    },
+    /// It is no longer.
+    Tombstone,
+}
+
+/// One author's statement about one thing.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Record {
+    /// What sort of thing.
+    pub kind: Kind,
+    /// Whose it is; at most [`crate::codec::MAX_NAME_BYTES`] bytes.
+    pub scope: String,
+    /// Which one within the scope; at most [`crate::codec::MAX_NAME_BYTES`] bytes.
+    pub id: String,
+    /// What is said.
+    pub body: Body,
+    /// When, on the hybrid logical clock.
+    pub hlc: Hlc,
+    /// Who signs.
+    pub author: PublicKey,
+    /// Grows when an author lost count of its own writes, e.g. after a restore from a backup.
+    pub author_epoch: u32,
+    /// The author's own count within the epoch; each number is used for one record only.
+    pub author_seq: u64,
+    /// Hashes of the records that entitle the author, at most [`crate::codec::MAX_GRANTS`].
+    pub grants: Vec<[u8; 32]>,
+}
+
+impl Record {
+    /// What it is about.
+    pub fn key(&self) -> RecordKey {
+        RecordKey { kind: self.kind, scope: self.scope.clone(), id: self.id.clone() }
+    }
+
+    /// Whether both are about the same thing.
+    pub fn same_key(&self, other: &Record) -> bool {
+        self.kind == other.kind && self.scope == other.scope && self.id == other.id
+    }
+
+    /// Whether it says that its thing is no longer.
+    pub fn is_tombstone(&self) -> bool {
+        matches!(self.body, Body::Tombstone)
+    }
+}
