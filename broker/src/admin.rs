@@ -1,0 +1,253 @@
+//! What people, agents and the API ask of the registrar, and how it refuses.
+
+use crate::registrar::Command;
+use crate::store::{HistoryFilter, StoreError, StoreHandle, TokenError};
+use data_encoding::BASE64;
+use nearmost_replica::{LogEntry, RecordError, SignedRecord};
+use nearmost_wire::agent::{Refusal, ServiceDecl};
+use nearmost_wire::api::{CommitRequest, CommitResponse, HistoryView, InviteRequest, InviteResponse, RegistryResponse};
+use nearmost_wire::identity::{Id, Role};
+use nearmost_wire::registry::{PlaceBody, Problem};
+use std::fmt;
+use tokio::sync::{mpsc, oneshot};
+
+/// Who asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Actor {
+    /// Someone on this machine who may open the admin socket.
+    Socket {
+        /// Their user id.
+        uid: u32,
+    },
+    /// The holder of a person's key.
+    Person(Id),
+    /// The holder of a configured token.
+    Token(String),
+}
+
+impl fmt::Display for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Actor::Socket { uid } => write!(f, "uid {uid} on the admin socket"),
+            Actor::Person(id) => write!(f, "{id}"),
+            Actor::Token(name) => write!(f, "token {name}"),
+        }
+    }
+}
+
+/// Why a request was refused; nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// A record that cannot be read, or whose signature is wrong.
+    #[error("record {index}: {source}")]
+    Record {
+        /// Position in the request.
+        index: usize,
+        /// What is wrong.
+        source: RecordError,
+    },
+    /// A text that is not base64.
+    #[error("record {0}: not base64")]
+    Base64(usize),
+    /// Nothing to do.
+    #[error("no records")]
+    Nothing,
+    /// An author who is not enrolled.
+    #[error("{0} is not enrolled here; the first change of a person is made on the broker's machine, over its admin socket")]
+    UnknownPerson(Id),
+    /// A writer's clock is too far ahead.
+    #[error("{0}")]
+    Clock(#[from] nearmost_replica::HlcError),
+    /// The registry would not make sense.
+    #[error("the change was refused: {}", list(.0))]
+    Invalid(Vec<Problem>),
+    /// The request itself is wrong.
+    #[error("{0}")]
+    Request(String),
+    /// The store refused or failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The broker is stopping.
+    #[error("the broker is stopping")]
+    Stopping,
+}
+
+fn list(problems: &[Problem]) -> String {
+    problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("; ")
+}
+
+impl AdminError {
+    /// A bounded code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            AdminError::Record { .. } | AdminError::Base64(_) => "bad_record",
+            AdminError::Nothing | AdminError::Request(_) => "bad_request",
+            AdminError::UnknownPerson(_) => "unknown_person",
+            AdminError::Clock(_) => "clock_ahead",
+            AdminError::Invalid(_) => "invalid",
+            AdminError::Store(StoreError::VersionMismatch { .. }) => "version_conflict",
+            AdminError::Store(StoreError::AuthorForked { .. }) => "author_forked",
+            AdminError::Store(StoreError::DiskFull { .. }) => "disk_full",
+            AdminError::Store(_) => "storage",
+            AdminError::Stopping => "stopping",
+        }
+    }
+
+    /// The HTTP status.
+    pub fn status(&self) -> u16 {
+        match self {
+            AdminError::Record { .. } | AdminError::Base64(_) | AdminError::Nothing | AdminError::Request(_) => 400,
+            AdminError::UnknownPerson(_) => 403,
+            AdminError::Clock(_) | AdminError::Invalid(_) => 422,
+            AdminError::Store(StoreError::VersionMismatch { .. } | StoreError::AuthorForked { .. }) => 409,
+            AdminError::Store(StoreError::DiskFull { .. }) => 507,
+            AdminError::Store(_) => 500,
+            AdminError::Stopping => 503,
+        }
+    }
+}
+
+/// What a joined node is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Joined {
+    /// Its name.
+    pub name: String,
+    /// Domains it may mirror.
+    pub domains: Vec<String>,
+}
+
+/// A refusal with its sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The code that the agent gets.
+    pub refusal: Refusal,
+    /// The sentence that its operator reads.
+    pub detail: String,
+}
+
+impl Refused {
+    /// A refusal.
+    pub fn new(refusal: Refusal, detail: impl Into<String>) -> Refused {
+        Refused { refusal, detail: detail.into() }
+    }
+}
+
+impl From<StoreError> for Refused {
+    fn from(e: StoreError) -> Refused {
+        let refusal = match &e {
+            StoreError::Token(TokenError::Unknown) => Refusal::UnknownToken,
+            StoreError::Token(TokenError::Expired { .. }) => Refusal::ExpiredToken,
+            StoreError::Token(TokenError::Used { .. }) => Refusal::UsedToken,
+            _ => Refusal::Storage,
+        };
+        Refused { refusal, detail: e.to_string() }
+    }
+}
+
+/// For everything that asks the registrar.
+#[derive(Clone)]
+pub struct AdminHandle {
+    pub(crate) commands: mpsc::Sender<Command>,
+    pub(crate) store: StoreHandle,
+}
+
+impl AdminHandle {
+    async fn ask<T>(&self, make: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+        let (tx, rx) = oneshot::channel();
+        self.commands.send(make(tx)).await.ok()?;
+        rx.await.ok()
+    }
+
+    /// What a change is planned against.
+    pub async fn registry(&self, author: Option<Id>) -> Result<RegistryResponse, AdminError> {
+        self.ask(|reply| Command::Registry { author, reply }).await.ok_or(AdminError::Stopping)?
+    }
+
+    /// Writes signed records, all or none.
+    pub async fn commit(&self, actor: Actor, request: CommitRequest) -> Result<CommitResponse, AdminError> {
+        if request.records.is_empty() {
+            return Err(AdminError::Nothing);
+        }
+        let note = request.note.chars().filter(|c| !c.is_control()).take(200).collect();
+        let expect_version = request.expect_version;
+        // Signatures are checked beside the registrar, which would otherwise stand still meanwhile.
+        let verified = tokio::task::spawn_blocking(move || verify(request)).await;
+        let records = verified.map_err(|_| AdminError::Stopping)??;
+        self.ask(|reply| Command::Commit { actor, records, note, expect_version, reply })
+            .await
+            .ok_or(AdminError::Stopping)?
+    }
+
+    /// Applied records, newest first; `key` is `domain`, `domain/mirror` or a node's name.
+    pub async fn history(&self, key: Option<String>, limit: usize) -> Result<Vec<HistoryView>, AdminError> {
+        let limit = limit.clamp(1, 10_000);
+        let filters = match key.as_deref().map(|k| k.split_once('/').ok_or(k)) {
+            None => vec![HistoryFilter { limit, ..HistoryFilter::default() }],
+            Some(Ok((scope, id))) => {
+                vec![HistoryFilter { scope: Some(scope.into()), id: Some(id.into()), limit, ..HistoryFilter::default() }]
+            }
+            // A bare name is a domain (with all in it) or a node.
+            Some(Err(name)) => vec![
+                HistoryFilter { scope: Some(name.into()), limit, ..HistoryFilter::default() },
+                HistoryFilter { scope: Some(String::new()), id: Some(name.into()), limit, ..HistoryFilter::default() },
+            ],
+        };
+        let mut entries = Vec::new();
+        for filter in filters {
+            entries.extend(self.store.history(filter).await?);
+        }
+        entries.sort_by_key(|e| std::cmp::Reverse(e.position));
+        entries.truncate(limit);
+        Ok(entries.iter().map(history_view).collect())
+    }
+
+    /// Makes a one-time token.
+    pub async fn invite(&self, actor: Actor, request: InviteRequest) -> Result<InviteResponse, AdminError> {
+        self.ask(|reply| Command::Invite { actor, request, reply }).await.ok_or(AdminError::Stopping)?
+    }
+
+    /// Redeems a token for the holder of a node's key.
+    pub async fn join(&self, key: [u8; 32], secret: [u8; 16], name: Option<String>) -> Result<Joined, Refused> {
+        let stopping = Refused::new(Refusal::Leaving, "the broker is stopping");
+        self.ask(|reply| Command::Join { key, secret, name, reply }).await.ok_or(stopping)?
+    }
+
+    /// Brings the registry in line with what a node's agent declares; returns sentences about what
+    /// was left out.
+    pub async fn declare(
+        &self,
+        key: [u8; 32],
+        services: Vec<ServiceDecl>,
+        place: Option<PlaceBody>,
+    ) -> Result<Vec<String>, Refused> {
+        let stopping = Refused::new(Refusal::Leaving, "the broker is stopping");
+        self.ask(|reply| Command::Declare { key, services, place, reply }).await.ok_or(stopping)?
+    }
+}
+
+fn verify(request: CommitRequest) -> Result<Vec<SignedRecord>, AdminError> {
+    let decode = |(index, view): (usize, &nearmost_wire::api::RecordView)| {
+        let bytes = BASE64.decode(view.record.as_bytes()).map_err(|_| AdminError::Base64(index))?;
+        SignedRecord::decode_verified(&bytes).map_err(|source| AdminError::Record { index, source })
+    };
+    request.records.iter().enumerate().map(decode).collect()
+}
+
+fn history_view(entry: &LogEntry) -> HistoryView {
+    HistoryView {
+        batch: entry.batch,
+        version: entry.version,
+        at_unix_ms: entry.received_unix_ms,
+        actor: entry.actor.clone(),
+        note: entry.note.clone(),
+        record: BASE64.encode(entry.record.bytes()),
+        previous: entry.previous.as_ref().map(|p| BASE64.encode(p.bytes())),
+    }
+}
+
+/// The author of a record as people see it: a broker when it is this one, else a person.
+pub fn author_id(author: &nearmost_replica::PublicKey, broker: &Id) -> Id {
+    let role = if author.0 == broker.key { Role::Broker } else { Role::Person };
+    Id { role, key: author.0 }
+}
+

@@ -1,0 +1,207 @@
+//! Receives beacons on their own UDP port, authenticates them and hands them to the driver in
+//! batches.
+//!
+//! The key of every registered node is prepared when the registry changes, so a beacon costs one
+//! look-up and one HMAC. A flood of forged ones costs the same and nothing else; when the driver's
+//! queue is full, beacons are dropped and counted: a lost beacon is what the fleet is made for.
+
+use super::endpoint::AgentError;
+use crate::driver::{BeaconSeen, DriverHandle, DriverInput};
+use crate::telemetry::AgentMetrics;
+use arc_swap::ArcSwap;
+use nearmost_core::id::NodeId;
+use nearmost_core::registry::Registry;
+use nearmost_wire::beacon::{self, Beacon, BeaconError, SiteKey};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::UdpSocket;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// The epoch of the keys in use.
+const KEY_EPOCH: u16 = 1;
+/// Most beacons handed over at once.
+const BATCH: usize = 64;
+
+type Keys = HashMap<u64, (NodeId, ring::hmac::Key)>;
+
+/// The keys of all nodes, and what agents are told about beacons.
+pub struct BeaconKeys {
+    site: SiteKey,
+    keys: ArcSwap<Keys>,
+    port: u16,
+    period: Duration,
+}
+
+impl BeaconKeys {
+    /// For beacons to `port`, one each `period`.
+    pub fn new(site: SiteKey, port: u16, period: Duration) -> BeaconKeys {
+        BeaconKeys { site, keys: ArcSwap::from_pointee(HashMap::new()), port, period }
+    }
+
+    /// The epoch of the keys in use.
+    pub fn key_epoch(&self) -> u16 {
+        KEY_EPOCH
+    }
+
+    /// Where beacons go.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Time between two beacons of one agent, in milliseconds.
+    pub fn period_ms(&self) -> u32 {
+        u32::try_from(self.period.as_millis()).unwrap_or(u32::MAX)
+    }
+
+    /// Prepares the keys of the registry's nodes; revoked ones lose theirs.
+    pub fn load(&self, registry: &Registry) {
+        let old = self.keys.load();
+        let nodes = registry.nodes.iter().filter(|n| !n.revoked).filter_map(|n| n.id);
+        let keys = nodes.map(|node| {
+            let secret = self.site.beacon_secret(&node, KEY_EPOCH);
+            let key = old.get(&secret.tag).map_or_else(|| secret.prepare(), |(_, key)| key.clone());
+            (secret.tag, (node, key))
+        });
+        self.keys.store(Arc::new(keys.collect()));
+    }
+
+    /// Makes sure that a node's key is there, ahead of the registry's change.
+    pub fn admit(&self, node: &NodeId) {
+        let secret = self.site.beacon_secret(node, KEY_EPOCH);
+        if !self.keys.load().contains_key(&secret.tag) {
+            self.keys.rcu(|keys| {
+                let mut keys = Keys::clone(keys);
+                keys.insert(secret.tag, (*node, secret.prepare()));
+                keys
+            });
+        }
+    }
+
+    /// Whose beacon a datagram is.
+    pub fn authenticate(&self, datagram: &[u8]) -> Result<BeaconSeen, BeaconError> {
+        let b = Beacon::decode(datagram)?;
+        let keys = self.keys.load();
+        match keys.get(&b.tag) {
+            Some((node, key)) if b.key_epoch == KEY_EPOCH => {
+                beacon::authenticate(datagram, key)?;
+                Ok(BeaconSeen { node: *node, boot: b.boot, seq: b.seq })
+            }
+            _ => Err(BeaconError::Mac),
+        }
+    }
+}
+
+/// Bound sockets, not receiving yet.
+pub struct BeaconServer {
+    sockets: Vec<UdpSocket>,
+}
+
+impl BeaconServer {
+    /// Binds.
+    pub fn bind(listen: &[SocketAddr]) -> Result<BeaconServer, AgentError> {
+        let bind = |&address: &SocketAddr| {
+            let named = |source| AgentError::Bind { what: "beacons (UDP)", address, source };
+            crate::net::udp_socket(address, 8 << 20).and_then(UdpSocket::from_std).map_err(named)
+        };
+        Ok(BeaconServer { sockets: listen.iter().map(bind).collect::<Result<_, _>>()? })
+    }
+
+    /// Where it listens.
+    pub fn local_addrs(&self) -> Vec<SocketAddr> {
+        self.sockets.iter().filter_map(|s| s.local_addr().ok()).collect()
+    }
+
+    /// Receives until cancelled.
+    pub async fn run(
+        self,
+        keys: Arc<BeaconKeys>,
+        driver: DriverHandle,
+        mut registry: watch::Receiver<Arc<Registry>>,
+        metrics: Arc<AgentMetrics>,
+        cancel: CancellationToken,
+    ) {
+        let mut tasks = tokio::task::JoinSet::new();
+        for socket in self.sockets {
+            tasks.spawn(receive(socket, keys.clone(), driver.clone(), metrics.clone()));
+        }
+        loop {
+            keys.load(&registry.borrow_and_update());
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                changed = registry.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+}
+
+async fn receive(socket: UdpSocket, keys: Arc<BeaconKeys>, driver: DriverHandle, metrics: Arc<AgentMetrics>) {
+    let mut buffer = [0; 128];
+    loop {
+        if let Err(error) = socket.readable().await {
+            tracing::error!(%error, "beacons cannot be received");
+            return;
+        }
+        let mut batch = Vec::new();
+        while batch.len() < BATCH {
+            match socket.try_recv_from(&mut buffer) {
+                Ok((n, _)) => match keys.authenticate(&buffer[..n]) {
+                    Ok(seen) => batch.push(seen),
+                    Err(e) => metrics.beacons_rejected.with_label_values(&[e.kind()]).inc(),
+                },
+                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => break,
+                // Errors of one datagram (ICMP answers to nothing of ours) do not end the socket.
+                Err(_) => continue,
+            }
+        }
+        let count = batch.len();
+        if count > 0 {
+            metrics.beacons.inc_by(count as u64);
+            if !driver.try_send(DriverInput::Beacons(batch)) {
+                metrics.beacons_dropped.inc_by(count as u64);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nearmost_core::registry::{Node, NodeIndex};
+
+    fn registry(nodes: &[(u8, bool)]) -> Registry {
+        let mut registry = Registry::default();
+        for (i, (id, revoked)) in nodes.iter().enumerate() {
+            let id = NodeId([*id; 32]);
+            registry.nodes.push(Node {
+                name: format!("n{i}").into(),
+                id: Some(id),
+                revoked: *revoked,
+                domains: Vec::new(),
+                drained: false,
+                place: None,
+            });
+            registry.node_by_id.insert(id, NodeIndex(i as u32));
+        }
+        registry
+    }
+
+    #[test]
+    fn only_registered_nodes_are_heard() {
+        let site = SiteKey::new(&[9; 32]);
+        let keys = BeaconKeys::new(site.clone(), 1, Duration::from_millis(200));
+        keys.load(&registry(&[(1, false), (2, true)]));
+        let beacon = |node: u8| {
+            let secret = site.beacon_secret(&NodeId([node; 32]), KEY_EPOCH);
+            Beacon { flags: 0, key_epoch: KEY_EPOCH, tag: secret.tag, boot: 7, seq: 8, sent_us: 9 }.encode(&secret.prepare())
+        };
+        let seen = keys.authenticate(&beacon(1)).unwrap();
+        assert_eq!((seen.node, seen.boot, seen.seq), (NodeId([1; 32]), 7, 8));
+        assert!(matches!(keys.authenticate(&beacon(2)), Err(BeaconError::Mac)));
+        assert!(matches!(keys.authenticate(&beacon(3)), Err(BeaconError::Mac)));
+        keys.admit(&NodeId([3; 32]));
+        assert!(keys.authenticate(&beacon(3)).is_ok());
+    }
+}

@@ -1,0 +1,19 @@
+//! The agents' side of the broker: QUIC sessions and beacons.
+//!
+//! | file | does |
+//! |---|---|
+//! | [`endpoint`] | accepts connections, hands each to a session |
+//! | [`session`] | one agent: join, hello, reports |
+//! | [`table`] | who is connected, and how to end it |
+//! | [`beacons`] | receives and authenticates beacons |
+//!
+//! A session is authorised by the key that its connection proved, at the first message and again
+//! whenever the registry changes: a revoked or removed node is closed at once.
+
+pub mod beacons;
+pub mod endpoint;
+pub mod session;
+pub mod table;
+
+pub use endpoint::{AgentError, AgentServer, AgentSettings};
+pub use table::SessionTable;

@@ -1,0 +1,278 @@
+//! One agent's session.
+//!
+//! ```text
+//! connected ── Join ──> joined ── close by agent
+//!     │
+//!     └────── Hello ──> declared ──> running ──> left (Goodbye) | lost (anything else)
+//! ```
+
+use super::endpoint::AgentParts;
+use super::table::{authorise, close};
+use crate::admin::Refused;
+use crate::driver::DriverInput;
+use nearmost_core::fleet::{NodeReport, ServiceReport};
+use nearmost_core::id::NodeId;
+use nearmost_core::live::Load;
+use nearmost_wire::agent::{BeaconGrant, Hello, Refusal, Report, ToAgent, ToBroker};
+use nearmost_wire::frame::{self, FrameError};
+use nearmost_wire::tls::peer_key;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// Acknowledgements waiting to be written to one agent.
+const OUTBOX: usize = 32;
+/// How often a session looks whether its agent's address changed.
+const WATCH_REMOTE: Duration = Duration::from_secs(1);
+
+/// What a session works with.
+pub struct SessionParts {
+    /// The broker's.
+    pub shared: Arc<AgentParts>,
+    /// Counts sessions; a newer one of the same node wins.
+    pub number: u64,
+    /// A connection that has not said hello by then is closed.
+    pub hello_timeout: Duration,
+}
+
+/// How a session ended.
+enum End {
+    Goodbye,
+    Lost(String),
+    Refused(Refused),
+}
+
+impl From<FrameError> for End {
+    fn from(e: FrameError) -> End {
+        match e {
+            FrameError::Ended | FrameError::Io(_) => End::Lost(e.to_string()),
+            bad => End::Refused(Refused::new(Refusal::BadMessage, bad.to_string())),
+        }
+    }
+}
+
+impl From<Refused> for End {
+    fn from(r: Refused) -> End {
+        End::Refused(r)
+    }
+}
+
+/// Serves one incoming connection to its end.
+pub async fn serve(incoming: quinn::Incoming, parts: SessionParts) {
+    let connection = match tokio::time::timeout(parts.hello_timeout, incoming).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "agent handshake failed");
+            return;
+        }
+        Err(_) => return,
+    };
+    let Some(key) = peer_key(&connection) else {
+        refuse(&connection, &parts, &Refused::new(Refusal::UnknownKey, "no raw public key was presented"));
+        return;
+    };
+    if let Some(refused) = converse(&connection, key, &parts).await {
+        refuse(&connection, &parts, &refused);
+    }
+}
+
+fn refuse(connection: &quinn::Connection, parts: &SessionParts, refused: &Refused) {
+    parts.shared.metrics.refusals.with_label_values(&[refused.refusal.label()]).inc();
+    tracing::info!(remote = %connection.remote_address(), reason = refused.refusal.label(), detail = refused.detail, "agent refused");
+    close(connection, refused.refusal, &refused.detail);
+}
+
+/// The whole conversation; what it returns is to be refused.
+async fn converse(connection: &quinn::Connection, key: [u8; 32], parts: &SessionParts) -> Option<Refused> {
+    let first = async {
+        let (send, mut receive) = connection.accept_bi().await.map_err(|e| FrameError::Io(e.into()))?;
+        let message: ToBroker = frame::read(&mut receive).await?;
+        Ok::<_, FrameError>((send, receive, message))
+    };
+    let late = || Refused::new(Refusal::OutOfOrder, "no hello in time");
+    let (mut send, mut receive, message) = match tokio::time::timeout(parts.hello_timeout, first).await {
+        Err(_) => return Some(late()),
+        Ok(Err(FrameError::Ended | FrameError::Io(_))) => return None,
+        Ok(Err(bad)) => {
+            parts.shared.metrics.bad_messages.inc();
+            return Some(Refused::new(Refusal::BadMessage, bad.to_string()));
+        }
+        Ok(Ok(first)) => first,
+    };
+    match message {
+        ToBroker::Join { secret, name } => match parts.shared.admin.join(key, secret, name).await {
+            Ok(joined) => {
+                parts.shared.metrics.joins.inc();
+                let answer = ToAgent::Joined { name: joined.name, domains: joined.domains };
+                if frame::write(&mut send, &answer).await.is_ok() {
+                    // The agent closes when it has read its answer.
+                    let _ = tokio::time::timeout(parts.hello_timeout, connection.closed()).await;
+                }
+                None
+            }
+            Err(refused) => Some(refused),
+        },
+        ToBroker::Hello(hello) => session(connection, NodeId(key), hello, send, &mut receive, parts).await,
+        _ => Some(Refused::new(Refusal::OutOfOrder, "the first message must be Hello or Join")),
+    }
+}
+
+async fn session(
+    connection: &quinn::Connection,
+    node: NodeId,
+    hello: Hello,
+    mut send: quinn::SendStream,
+    receive: &mut quinn::RecvStream,
+    parts: &SessionParts,
+) -> Option<Refused> {
+    let shared = &parts.shared;
+    let allowed = authorise(&shared.registry.borrow(), &node);
+    if let Err(refusal) = allowed {
+        return Some(Refused::new(refusal, format!("{node} may not begin a session")));
+    }
+    let warnings = match shared.admin.declare(node.0, hello.services, hello.place).await {
+        Ok(warnings) => warnings,
+        Err(refused) => return Some(refused),
+    };
+    for warning in &warnings {
+        tracing::warn!(%node, warning, "service not taken as declared");
+    }
+    let remote = connection.remote_address().ip().to_canonical();
+    shared.table.enter(node, parts.number, connection.clone());
+    shared.metrics.sessions.set(shared.table.len() as i64);
+    // The first beacon may come before the registry's change has reached everyone.
+    shared.beacons.admit(&node);
+    shared.driver.send(DriverInput::SessionUp { node, session: parts.number, remote }).await;
+    tracing::info!(%node, %remote, version = hello.version, "agent attached");
+    let welcome = ToAgent::Welcome { beacon: grant(parts, &node), observed: remote, warnings };
+    let end = match frame::write(&mut send, &welcome).await {
+        Ok(()) => run(connection, node, remote, send, receive, parts).await,
+        Err(e) => e.into(),
+    };
+    shared.table.leave(&node, parts.number);
+    shared.metrics.sessions.set(shared.table.len() as i64);
+    finish(connection, node, end, parts).await
+}
+
+async fn finish(connection: &quinn::Connection, node: NodeId, end: End, parts: &SessionParts) -> Option<Refused> {
+    let session = parts.number;
+    match end {
+        End::Goodbye => {
+            tracing::info!(%node, "agent left");
+            parts.shared.driver.send(DriverInput::SessionLeft { node, session }).await;
+            connection.close(0u8.into(), b"goodbye");
+            None
+        }
+        End::Lost(why) => {
+            tracing::info!(%node, why, "agent lost");
+            parts.shared.driver.send(DriverInput::SessionLost { node, session }).await;
+            None
+        }
+        End::Refused(refused) => {
+            if refused.refusal == Refusal::BadMessage {
+                parts.shared.metrics.bad_messages.inc();
+            }
+            parts.shared.driver.send(DriverInput::SessionLost { node, session }).await;
+            Some(refused)
+        }
+    }
+}
+
+fn grant(parts: &SessionParts, node: &NodeId) -> BeaconGrant {
+    let beacons = &parts.shared.beacons;
+    BeaconGrant {
+        secret: parts.shared.site.beacon_secret(node, beacons.key_epoch()),
+        port: beacons.port(),
+        period_ms: beacons.period_ms(),
+    }
+}
+
+async fn run(
+    connection: &quinn::Connection,
+    node: NodeId,
+    remote: IpAddr,
+    send: quinn::SendStream,
+    receive: &mut quinn::RecvStream,
+    parts: &SessionParts,
+) -> End {
+    let (acks, outbox) = mpsc::channel(OUTBOX);
+    tokio::select! {
+        end = read(node, receive, acks, parts) => end,
+        end = write(send, outbox) => end,
+        end = watch_remote(connection, node, remote, parts) => end,
+    }
+}
+
+async fn read(node: NodeId, receive: &mut quinn::RecvStream, acks: mpsc::Sender<Ack>, parts: &SessionParts) -> End {
+    loop {
+        match frame::read::<ToBroker>(receive).await {
+            Ok(ToBroker::Report(report)) => {
+                parts.shared.metrics.reports.inc();
+                let seq = report.seq;
+                let (done, published) = oneshot::channel();
+                parts.shared.driver.send(DriverInput::Report { node, report: plain(report), done }).await;
+                if acks.send(Ack { seq, published }).await.is_err() {
+                    return End::Lost("the answering side ended".into());
+                }
+            }
+            Ok(ToBroker::Goodbye) => return End::Goodbye,
+            Ok(ToBroker::Hello(_) | ToBroker::Join { .. }) => {
+                return End::Refused(Refused::new(Refusal::OutOfOrder, "Hello or Join within a session"));
+            }
+            Err(e) => return e.into(),
+        }
+    }
+}
+
+/// A report that waits to be part of what queries read.
+struct Ack {
+    seq: u64,
+    published: oneshot::Receiver<()>,
+}
+
+async fn write(mut send: quinn::SendStream, mut acks: mpsc::Receiver<Ack>) -> End {
+    while let Some(ack) = acks.recv().await {
+        if ack.published.await.is_err() {
+            return End::Lost("the broker is stopping".into());
+        }
+        if let Err(e) = frame::write(&mut send, &ToAgent::Ack { seq: ack.seq }).await {
+            return e.into();
+        }
+    }
+    // The reading side ends the session; it dropped the sender just now.
+    std::future::pending().await
+}
+
+/// Tells the driver when the agent's address changed: QUIC sessions survive it, observed mirrors move.
+async fn watch_remote(connection: &quinn::Connection, node: NodeId, mut last: IpAddr, parts: &SessionParts) -> End {
+    let mut tick = tokio::time::interval(WATCH_REMOTE);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    loop {
+        tick.tick().await;
+        let remote = connection.remote_address().ip().to_canonical();
+        if remote != last {
+            last = remote;
+            tracing::info!(%node, %remote, "agent moved");
+            parts.shared.driver.send(DriverInput::SessionMoved { node, session: parts.number, remote }).await;
+        }
+    }
+}
+
+fn plain(report: Report) -> NodeReport {
+    let finite = |share: f32| if share.is_finite() { share.clamp(0.0, 1.0) } else { 0.0 };
+    let service = |s: nearmost_wire::agent::ServiceReport| ServiceReport {
+        domain: s.domain,
+        mirror: s.mirror,
+        healthy: s.healthy,
+        ready: s.ready,
+        failing_check: s.problem.map(|p| p.chars().take(200).collect()),
+        connections: s.connections,
+        capacity: s.capacity,
+    };
+    NodeReport {
+        draining: report.draining,
+        load: Load { cpu: finite(report.cpu), memory: finite(report.memory), ..Load::default() },
+        services: report.services.into_iter().map(service).collect(),
+    }
+}

@@ -1,0 +1,79 @@
+//! Who is connected.
+
+use nearmost_core::id::NodeId;
+use nearmost_core::registry::Registry;
+use nearmost_wire::agent::Refusal;
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// The sessions of joined agents; one a node, the newest.
+#[derive(Default)]
+pub struct SessionTable {
+    sessions: Mutex<HashMap<NodeId, Session>>,
+}
+
+struct Session {
+    number: u64,
+    connection: quinn::Connection,
+}
+
+impl SessionTable {
+    fn lock(&self) -> MutexGuard<'_, HashMap<NodeId, Session>> {
+        // The map is consistent between any two of its operations, so a poisoned lock is usable.
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a node's agent has a session here.
+    pub fn is_connected(&self, node: &NodeId) -> bool {
+        self.lock().contains_key(node)
+    }
+
+    /// How many agents are connected.
+    pub fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Whether nobody is connected.
+    pub fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
+    /// Enters a session; an older one of the same node is closed.
+    pub fn enter(&self, node: NodeId, number: u64, connection: quinn::Connection) {
+        if let Some(old) = self.lock().insert(node, Session { number, connection }) {
+            close(&old.connection, Refusal::Superseded, "a newer session of the same node began");
+        }
+    }
+
+    /// Removes a session, unless a newer one took its place.
+    pub fn leave(&self, node: &NodeId, number: u64) {
+        let mut sessions = self.lock();
+        if sessions.get(node).is_some_and(|s| s.number == number) {
+            sessions.remove(node);
+        }
+    }
+
+    /// Closes the sessions of nodes that the registry no longer holds, or has revoked.
+    pub fn enforce(&self, registry: &Registry) {
+        for (node, session) in self.lock().iter() {
+            match authorise(registry, node) {
+                Ok(()) => {}
+                Err(refusal) => close(&session.connection, refusal, "the registry changed"),
+            }
+        }
+    }
+}
+
+/// Whether a node may have a session.
+pub fn authorise(registry: &Registry, node: &NodeId) -> Result<(), Refusal> {
+    match registry.node_by_id.get(node) {
+        None => Err(Refusal::UnknownKey),
+        Some(i) if registry.nodes[i.0 as usize].revoked => Err(Refusal::Revoked),
+        Some(_) => Ok(()),
+    }
+}
+
+/// Ends a connection with a refusal.
+pub fn close(connection: &quinn::Connection, refusal: Refusal, detail: &str) {
+    connection.close(refusal.code().into(), detail.as_bytes());
+}

@@ -1,0 +1,318 @@
+//! Who asks, and what they may.
+//!
+//! | listener | without credentials | with a token or a person's key |
+//! |---|---|---|
+//! | [`Unix`](ListenerKind::Unix) | everything: the socket's file mode is the credential | |
+//! | [`Loopback`](ListenerKind::Loopback) | reading | changing too |
+//! | [`Public`](ListenerKind::Public) | users' endpoints: resolve, redirects, health | everything |
+//! | [`Redirect`](ListenerKind::Redirect) | redirects and `/healthz`, nothing else ever | |
+//!
+//! A request that a proxy on this machine forwards for someone elsewhere is a public one.
+
+use super::error::Problem;
+use super::settings::{ApiSettings, ApiToken};
+use crate::admin::Actor;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use nearmost_wire::auth::{MAX_SKEW_MS, SignedRequest};
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
+
+/// What kind of listener a connection came in by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ListenerKind {
+    /// A loopback address: whoever is on this machine may read.
+    Loopback,
+    /// Any other address, always with TLS.
+    Public,
+    /// Plain HTTP that gives redirects and nothing else.
+    Redirect,
+    /// The admin socket: whoever may open it may do everything.
+    Unix,
+}
+
+/// The other end of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// Over TCP or TLS.
+    Tcp {
+        /// By which kind of listener.
+        kind: ListenerKind,
+        /// Its address.
+        addr: SocketAddr,
+    },
+    /// Over the admin socket.
+    Unix {
+        /// The user's id, as the kernel says.
+        uid: u32,
+    },
+}
+
+impl Peer {
+    /// By which kind of listener it came.
+    pub fn kind(&self) -> ListenerKind {
+        match self {
+            Peer::Tcp { kind, .. } => *kind,
+            Peer::Unix { .. } => ListenerKind::Unix,
+        }
+    }
+}
+
+/// Who asks, once admitted.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// The other end of the connection.
+    pub peer: Peer,
+    /// Who it proved to be; `None` where that was not asked.
+    pub actor: Option<Actor>,
+}
+
+/// What a request needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Nothing.
+    Open,
+    /// A token or a person's signature.
+    Credentials,
+    /// There is no such thing on this listener.
+    Hidden,
+}
+
+/// Endpoints that users need, by route template.
+const USERS: [&str; 3] = ["/v1/resolve/{domain}", "/healthz", "/readyz"];
+/// What a listener of redirects serves besides redirects.
+const REDIRECT: [&str; 1] = ["/healthz"];
+
+/// What a request to a route (`None`: to nowhere) needs.
+pub(super) fn access(kind: ListenerKind, method: &Method, route: Option<&str>) -> Access {
+    let among = |routes: &[&str]| route.is_some_and(|r| routes.contains(&r) || r.starts_with("/go/"));
+    let reads = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
+    match kind {
+        ListenerKind::Unix => Access::Open,
+        ListenerKind::Redirect if among(&REDIRECT) => Access::Open,
+        ListenerKind::Redirect => Access::Hidden,
+        ListenerKind::Loopback if reads || among(&USERS) => Access::Open,
+        // Nothing is told by a 404.
+        ListenerKind::Public if among(&USERS) || route.is_none() => Access::Open,
+        ListenerKind::Loopback | ListenerKind::Public => Access::Credentials,
+    }
+}
+
+/// A claim in an `Authorization` header, not yet proven.
+pub(super) enum Claim {
+    /// The bearer of a known token; nothing is left to prove.
+    Token(Actor),
+    /// A person's signature, to be checked with the body.
+    Signed(SignedRequest),
+}
+
+/// Reads the claim of a request.
+///
+/// # Errors
+/// 401 without one or with a wrong one; 403 for a person who may not use this API.
+pub(super) fn claim(headers: &HeaderMap, settings: &ApiSettings) -> Result<Claim, AuthProblem> {
+    let Some(value) = headers.get(header::AUTHORIZATION) else {
+        return Err(AuthProblem::new("credentials_missing", "this needs a token or a person's key"));
+    };
+    let text = value.to_str().unwrap_or("");
+    let (scheme, rest) = text.split_once(' ').unwrap_or((text, ""));
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return match token(rest.trim(), &settings.tokens) {
+            Some(token) => Ok(Claim::Token(Actor::Token(token.name.clone()))),
+            None => Err(AuthProblem::new("token_unknown", "the token is not one of http.tokens")),
+        };
+    }
+    if scheme != "Nearmost" {
+        return Err(AuthProblem::new("scheme_unknown", "Authorization must be of scheme Bearer or Nearmost"));
+    }
+    let signed =
+        SignedRequest::parse(text).map_err(|e| AuthProblem::new("signature_format", e.to_string()))?;
+    if !settings.persons.contains(&signed.person) {
+        let message = format!("{} is not one of http.persons", signed.person);
+        return Err(AuthProblem { forbidden: true, ..AuthProblem::new("person_unknown", message) });
+    }
+    Ok(Claim::Signed(signed))
+}
+
+/// The token of this text. Every hash is compared in full, so time tells nothing of them.
+fn token<'a>(text: &str, tokens: &'a [ApiToken]) -> Option<&'a ApiToken> {
+    let hash: [u8; 32] = Sha256::digest(text.as_bytes()).into();
+    let mut found = None;
+    for token in tokens {
+        let differing = token.sha256.iter().zip(hash).fold(0, |bits, (a, b)| bits | (a ^ b));
+        if std::hint::black_box(differing) == 0 {
+            found = Some(token);
+        }
+    }
+    found
+}
+
+/// Why credentials were refused.
+#[derive(Debug)]
+pub(super) struct AuthProblem {
+    /// Code, and label of the counter.
+    pub(super) kind: &'static str,
+    message: String,
+    /// 403 instead of 401: asking again with other words does not help.
+    forbidden: bool,
+}
+
+impl AuthProblem {
+    pub(super) fn new(kind: &'static str, message: impl Into<String>) -> AuthProblem {
+        AuthProblem { kind, message: message.into(), forbidden: false }
+    }
+}
+
+impl From<AuthProblem> for Problem {
+    fn from(problem: AuthProblem) -> Problem {
+        if problem.forbidden {
+            return Problem::new(StatusCode::FORBIDDEN, problem.kind, problem.message);
+        }
+        let ask = HeaderValue::from_static("Bearer realm=\"nearmost\", Nearmost realm=\"nearmost\"");
+        let refused = Problem::new(StatusCode::UNAUTHORIZED, problem.kind, problem.message);
+        Problem { header: Some((header::WWW_AUTHENTICATE, ask)), ..refused }
+    }
+}
+
+/// Most nonces remembered: more signed requests than this within two minutes are refused, rather
+/// than one of them forgotten.
+const MAX_NONCES: usize = 16 * 1024;
+
+/// Nonces of signed requests, each good once.
+#[derive(Default)]
+pub(super) struct Nonces(Mutex<Seen>);
+
+#[derive(Default)]
+struct Seen {
+    /// Hash of person and nonce → when its request would be too old anyway.
+    until: HashMap<[u8; 32], u64>,
+    swept_ms: u64,
+}
+
+impl Nonces {
+    /// Checks a signed request's time, signature and nonce.
+    ///
+    /// # Errors
+    /// What does not fit.
+    pub(super) fn check(
+        &self,
+        signed: &SignedRequest,
+        parts: &http::request::Parts,
+        body: &[u8],
+        now_ms: u64,
+    ) -> Result<(), AuthProblem> {
+        use nearmost_wire::auth::AuthError;
+        let path = parts.uri.path_and_query().map_or("/", |p| p.as_str());
+        signed.check(parts.method.as_str(), path, body, now_ms).map_err(|e| {
+            let kind = match e {
+                AuthError::Format => "signature_format",
+                AuthError::Skew(_) => "signature_time",
+                AuthError::Signature => "signature_wrong",
+            };
+            AuthProblem::new(kind, e.to_string())
+        })?;
+        self.take(signed, now_ms)
+    }
+
+    fn take(&self, signed: &SignedRequest, now_ms: u64) -> Result<(), AuthProblem> {
+        let key = Sha256::new().chain_update(signed.person.key).chain_update(&signed.nonce).finalize().into();
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = &mut *seen;
+        if now_ms.abs_diff(seen.swept_ms) >= 1000 {
+            seen.swept_ms = now_ms;
+            seen.until.retain(|_, until| *until >= now_ms);
+        }
+        if seen.until.contains_key(&key) {
+            return Err(AuthProblem::new(
+                "signature_replayed",
+                "this signed request was made already; sign a new one",
+            ));
+        }
+        if seen.until.len() >= MAX_NONCES {
+            return Err(AuthProblem::new(
+                "signature_flood",
+                "too many signed requests in two minutes; try again later",
+            ));
+        }
+        seen.until.insert(key, signed.time_ms.saturating_add(MAX_SKEW_MS));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nearmost_wire::auth::sign;
+    use nearmost_wire::identity::{KeyPair, Role};
+
+    #[test]
+    fn each_listener_gives_what_its_table_says() {
+        use Access::{Credentials, Hidden, Open};
+        use ListenerKind::{Loopback, Public, Redirect, Unix};
+        let cases = [
+            ("GET", Some("/v1/resolve/{domain}"), [Open, Open, Hidden, Open]),
+            ("POST", Some("/go/{domain}/{*path}"), [Open, Open, Open, Open]),
+            ("GET", Some("/go/{domain}"), [Open, Open, Open, Open]),
+            ("GET", Some("/healthz"), [Open, Open, Open, Open]),
+            ("GET", Some("/readyz"), [Open, Open, Hidden, Open]),
+            ("GET", Some("/v1/fleet"), [Open, Credentials, Hidden, Open]),
+            ("GET", Some("/metrics"), [Open, Credentials, Hidden, Open]),
+            ("GET", Some("/v1/registry"), [Open, Credentials, Hidden, Open]),
+            ("POST", Some("/v1/registry"), [Credentials, Credentials, Hidden, Open]),
+            ("POST", Some("/v1/invites"), [Credentials, Credentials, Hidden, Open]),
+            ("GET", None, [Open, Open, Hidden, Open]),
+        ];
+        for (method, route, expected) in cases {
+            let got =
+                [Loopback, Public, Redirect, Unix].map(|kind| access(kind, &method.parse().unwrap(), route));
+            assert_eq!(got, expected, "{method} {route:?}");
+        }
+    }
+
+    #[test]
+    fn a_nonce_is_good_once_while_its_time_is() {
+        let key = KeyPair::from_seed(Role::Person, &[9; 32]);
+        let (parts, ()) = http::Request::post("/v1/registry?a=b").body(()).unwrap().into_parts();
+        let request = |time, nonce| {
+            SignedRequest::parse(&sign(&key, "POST", "/v1/registry?a=b", time, nonce, b"x")).unwrap()
+        };
+        let nonces = Nonces::default();
+        let check =
+            |request: &SignedRequest, now| nonces.check(request, &parts, b"x", now).map_err(|e| e.kind);
+        assert_eq!(check(&request(1_000_000, "n"), 1_000_000), Ok(()));
+        assert_eq!(check(&request(1_000_000, "n"), 1_000_500), Err("signature_replayed"));
+        assert_eq!(check(&request(1_000_000, "m"), 1_000_500), Ok(()));
+        // One from the future stays good, and so remembered, longer.
+        assert_eq!(check(&request(1_060_000, "f"), 1_000_500), Ok(()));
+        assert_eq!(check(&request(1_060_000, "f"), 1_110_000), Err("signature_replayed"));
+        assert_eq!(check(&request(1_060_000, "f"), 1_130_000), Err("signature_time"));
+        assert_eq!(
+            nonces.check(&request(1_000_000, "o"), &parts, b"y", 1_000_000).map_err(|e| e.kind),
+            Err("signature_wrong")
+        );
+    }
+
+    #[test]
+    fn nonces_are_bounded_and_forgotten_in_time() {
+        let key = KeyPair::from_seed(Role::Person, &[9; 32]);
+        let nonces = Nonces::default();
+        let mut request = SignedRequest::parse(&sign(&key, "GET", "/", 1_000_000, "n", b"")).unwrap();
+        for n in 0..MAX_NONCES {
+            request.nonce = n.to_string();
+            nonces.take(&request, 1_000_000).unwrap();
+        }
+        request.nonce = "one more".into();
+        assert_eq!(nonces.take(&request, 1_000_000).unwrap_err().kind, "signature_flood");
+        assert!(nonces.take(&request, 1_070_000).is_ok());
+    }
+
+    #[test]
+    fn tokens_are_found_by_hash() {
+        let tokens = [("a", "secret one"), ("b", "secret two")]
+            .map(|(name, text)| ApiToken { name: name.into(), sha256: Sha256::digest(text).into() });
+        assert_eq!(token("secret two", &tokens).map(|t| &*t.name), Some("b"));
+        assert!(token("secret three", &tokens).is_none());
+        assert!(token("", &tokens).is_none());
+    }
+}

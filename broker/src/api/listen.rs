@@ -1,0 +1,190 @@
+//! The API's sockets: which there are, and what can be wrong with binding them.
+
+use super::auth::ListenerKind;
+use super::tls::TlsError;
+use nearmost_config::{BrokerConfig, TlsFiles};
+use socket2::{Domain, Protocol, Socket, Type};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use tokio::net::{TcpListener, UnixListener};
+
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 1024;
+
+/// Where the API listens.
+#[derive(Clone, Debug, Default)]
+pub struct Listeners {
+    /// API, metrics and redirects; HTTPS when `tls` is set.
+    pub http: Vec<SocketAddr>,
+    /// Plain HTTP that gives redirects and nothing else.
+    pub redirect: Vec<SocketAddr>,
+    /// Certificate and key.
+    pub tls: Option<TlsFiles>,
+    /// The admin socket.
+    pub socket: Option<PathBuf>,
+    /// Open connections over TCP, all together.
+    pub max_connections: usize,
+}
+
+impl From<&BrokerConfig> for Listeners {
+    fn from(config: &BrokerConfig) -> Listeners {
+        Listeners {
+            http: config.http.listen.clone(),
+            redirect: config.http.redirect_listen.clone(),
+            tls: config.http.tls.clone(),
+            socket: Some(config.admin.socket.clone()),
+            max_connections: config.http.max_connections,
+        }
+    }
+}
+
+/// Why the API cannot listen.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// Another program has the port.
+    #[error("port in use: {what} asked for {addr}")]
+    PortInUse {
+        /// Who asked.
+        what: &'static str,
+        /// For what.
+        addr: SocketAddr,
+    },
+    /// The system refuses the address.
+    #[error("{what} cannot listen on {addr}: {source}")]
+    Bind {
+        /// Who asked.
+        what: &'static str,
+        /// For what.
+        addr: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// An address that others can reach, without TLS.
+    #[error(
+        "HTTP API cannot listen on {0} without TLS: others can reach that address; set http.tls, or listen on a loopback address"
+    )]
+    TlsRequired(SocketAddr),
+    /// Certificate or key.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// Another broker serves the admin socket.
+    #[error("admin socket {}: another broker is serving it", .0.display())]
+    SocketInUse(PathBuf),
+    /// Something else is where the admin socket should be.
+    #[error("admin socket {}: there is a file that is not a socket", .0.display())]
+    NotASocket(PathBuf),
+    /// The admin socket cannot be made.
+    #[error("admin socket {}: {source}", path.display())]
+    Socket {
+        /// Where.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// A bound TCP listener.
+pub(super) struct TcpBound {
+    pub(super) listener: TcpListener,
+    pub(super) kind: ListenerKind,
+    pub(super) tls: bool,
+    pub(super) addr: SocketAddr,
+}
+
+/// Binds every TCP listener, or names the one that cannot be.
+pub(super) fn bind_tcp(listeners: &Listeners) -> Result<Vec<TcpBound>, ApiError> {
+    let mut bound = Vec::new();
+    for addr in &listeners.http {
+        let kind = match addr.ip().to_canonical().is_loopback() {
+            true => ListenerKind::Loopback,
+            false => ListenerKind::Public,
+        };
+        if kind == ListenerKind::Public && listeners.tls.is_none() {
+            return Err(ApiError::TlsRequired(*addr));
+        }
+        bound.push(tcp("HTTP API", *addr, &listeners.http, kind, listeners.tls.is_some())?);
+    }
+    for addr in &listeners.redirect {
+        bound.push(tcp("HTTP redirects", *addr, &listeners.redirect, ListenerKind::Redirect, false)?);
+    }
+    Ok(bound)
+}
+
+fn tcp(
+    what: &'static str,
+    addr: SocketAddr,
+    all: &[SocketAddr],
+    kind: ListenerKind,
+    tls: bool,
+) -> Result<TcpBound, ApiError> {
+    let listen = || -> io::Result<TcpListener> {
+        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+        if addr.is_ipv6() {
+            socket.set_only_v6(all.iter().any(|other| is_v4_twin(addr, *other)))?;
+        }
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&addr.into())?;
+        socket.listen(BACKLOG)?;
+        TcpListener::from_std(socket.into())
+    };
+    let fail = |source: io::Error| match source.kind() {
+        io::ErrorKind::AddrInUse => ApiError::PortInUse { what, addr },
+        _ => ApiError::Bind { what, addr, source },
+    };
+    let listener = listen().map_err(fail)?;
+    let addr = listener.local_addr().map_err(|source| ApiError::Bind { what, addr, source })?;
+    Ok(TcpBound { listener, kind, tls, addr })
+}
+
+/// `[::]` takes IPv4 too, unless an IPv4 address of the same port is asked for beside it.
+fn is_v4_twin(v6: SocketAddr, other: SocketAddr) -> bool {
+    matches!(other.ip(), IpAddr::V4(_)) && v6.ip().is_unspecified() && other.port() == v6.port()
+}
+
+/// The admin socket, and the file that goes with it.
+pub(super) struct UnixBound {
+    pub(super) listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Drop for UnixBound {
+    fn drop(&mut self) {
+        // One that is gone already needs no removal.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Binds the admin socket, readable and writable by its owner only. The file of a broker that died
+/// is replaced, that of one that lives is an error.
+pub(super) async fn bind_unix(path: &Path) -> Result<UnixBound, ApiError> {
+    let fail = |source| ApiError::Socket { path: path.into(), source };
+    match std::fs::symlink_metadata(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        Err(e) => return Err(fail(e)),
+        Ok(meta) if !meta.file_type().is_socket() => return Err(ApiError::NotASocket(path.into())),
+        Ok(_) => match tokio::net::UnixStream::connect(path).await {
+            Ok(_) => return Err(ApiError::SocketInUse(path.into())),
+            Err(e) if matches!(e.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound) => {}
+            // A full backlog: someone is there.
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                return Err(ApiError::SocketInUse(path.into()));
+            }
+            Err(e) => return Err(fail(e)),
+        },
+    }
+    // Made under another name, closed to others, and only then put in place.
+    let mut name = path.as_os_str().to_owned();
+    name.push("~");
+    let new = PathBuf::from(name);
+    match std::fs::remove_file(&new) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(fail(e)),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&new).map_err(fail)?;
+    std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o600)).map_err(fail)?;
+    std::fs::rename(&new, path).map_err(fail)?;
+    Ok(UnixBound { listener, path: path.into() })
+}

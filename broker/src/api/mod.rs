@@ -1,0 +1,195 @@
+//! The HTTP API.
+//!
+//! ```text
+//! listener ── Peer ──> gate ──> route ──> handler ──> view ──> JSON
+//!  TCP, TLS,           redirects by host,            pure functions of
+//!  Unix socket         rate limit, credentials,      the one snapshot
+//!                      body, counters
+//! ```
+//!
+//! | module | holds |
+//! |---|---|
+//! | `server`, `listen`, `tls` | sockets, certificates, connections |
+//! | `gate`, `auth`, `client`, `limit` | who asks, for whom, how often, and what they may |
+//! | `users`, `redirect`, `target` | what users ask for |
+//! | `ops`, `stream`, `drain`, `changes` | what operators and administrators ask for |
+//! | `view`, `reasons` | the snapshot as JSON and in sentences |
+//!
+//! One table of routes ([`router`]) makes both the router and `/openapi.json`. Every refusal is an
+//! [`ErrorBody`](nearmost_wire::api::ErrorBody).
+
+mod auth;
+mod changes;
+mod client;
+mod drain;
+mod error;
+mod gate;
+mod limit;
+mod listen;
+mod ops;
+mod reasons;
+mod redirect;
+mod server;
+mod settings;
+mod stream;
+mod target;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod users;
+mod view;
+
+pub use auth::{Caller, ListenerKind, Peer};
+pub use error::Problem;
+pub use listen::{ApiError, Listeners};
+pub use server::{ApiControl, ApiServer};
+pub use settings::{ApiSettings, ApiToken, RateLimit, Readiness};
+pub use tls::TlsError;
+
+use crate::admin::AdminHandle;
+use crate::agents::SessionTable;
+use crate::events::EventLog;
+use crate::publish::SnapshotReader;
+use crate::telemetry::ApiMetrics;
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::any;
+use http::{StatusCode, Uri};
+use nearmost_core::registry::{DomainIndex, Registry};
+use nearmost_wire::identity::Id;
+use std::sync::Arc;
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// What the API shows and whom it asks.
+#[derive(Clone)]
+pub struct ApiState {
+    /// This broker.
+    pub id: Id,
+    /// What everything is answered from.
+    pub snapshot: SnapshotReader,
+    /// Transitions.
+    pub events: Arc<EventLog>,
+    /// Changes go here.
+    pub admin: AdminHandle,
+    /// Who is connected.
+    pub sessions: Arc<SessionTable>,
+    /// What `/metrics` encodes.
+    pub registry: prometheus::Registry,
+    /// Counters.
+    pub metrics: ApiMetrics,
+    /// Who may do what.
+    pub settings: ApiSettings,
+    /// How far the broker has come.
+    pub ready: watch::Receiver<Readiness>,
+}
+
+/// What all requests share.
+struct Shared {
+    api: ApiState,
+    limiter: limit::SourceLimiter,
+    nonces: auth::Nonces,
+    hosts: redirect::Hosts,
+    /// Readers of events.
+    streams: Arc<Semaphore>,
+    /// Drain previews under way.
+    previews: Arc<Semaphore>,
+    openapi: String,
+    /// Streams end when it is cancelled.
+    closing: CancellationToken,
+}
+
+/// The description's frame; paths and schemas come from the routes.
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "nearmost broker", description = "Which mirror is near, which are healthy, and why."),
+    paths(redirect::go),
+    modifiers(&Credentials),
+    tags(
+        (name = "users", description = "Open to everyone"),
+        (name = "health", description = "For the machines that watch the broker"),
+        (name = "operators", description = "Reading; beyond this machine with credentials"),
+        (name = "administration", description = "The registry; changes need credentials or the admin socket"),
+    )
+)]
+struct Description;
+
+/// The two ways to prove who asks.
+struct Credentials;
+
+impl utoipa::Modify for Credentials {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+        let components = openapi.components.get_or_insert_default();
+        components.add_security_scheme("token", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
+    }
+}
+
+/// The whole API as a service; `closing` ends its streams. Each request needs a [`Peer`] among its
+/// extensions, without one it has no rights.
+pub fn router(state: ApiState, closing: CancellationToken) -> Router {
+    let (router, description) = OpenApiRouter::<Arc<Shared>>::with_openapi(Description::openapi())
+        .routes(routes!(users::resolve))
+        .routes(routes!(users::explain))
+        .routes(routes!(users::geo))
+        .routes(routes!(ops::fleet))
+        .routes(routes!(stream::events))
+        .routes(routes!(drain::drain_preview))
+        .routes(routes!(changes::registry, changes::commit))
+        .routes(routes!(changes::history))
+        .routes(routes!(changes::invite))
+        .routes(routes!(ops::metrics))
+        .routes(routes!(ops::healthz))
+        .routes(routes!(ops::readyz))
+        .routes(routes!(ops::openapi))
+        .split_for_parts();
+    let shared = Arc::new(Shared {
+        limiter: limit::SourceLimiter::new(state.settings.rate),
+        nonces: auth::Nonces::default(),
+        hosts: redirect::Hosts::default(),
+        streams: Arc::new(Semaphore::new(state.settings.max_event_streams)),
+        previews: Arc::new(Semaphore::new(1)),
+        // A description always has a JSON form.
+        openapi: description.to_pretty_json().unwrap_or_default(),
+        api: state,
+        closing,
+    });
+    // Any method: 307 keeps it.
+    router
+        .route("/go/{domain}", any(redirect::go))
+        .route("/go/{domain}/", any(redirect::go))
+        .route("/go/{domain}/{*path}", any(redirect::go))
+        .fallback(|uri: Uri| async move { no_such_route(&uri) })
+        .method_not_allowed_fallback(method_not_allowed)
+        // The gate has bounded every body before.
+        .layer(DefaultBodyLimit::max(gate::MAX_CHANGE))
+        .layer(axum::middleware::from_fn_with_state(shared.clone(), gate::gate))
+        .with_state(shared)
+}
+
+async fn method_not_allowed(method: http::Method, uri: Uri) -> Problem {
+    let path: String = uri.path().chars().take(200).collect();
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", format!("{method} is not for {path}"))
+}
+
+fn no_such_route(uri: &Uri) -> Problem {
+    let path: String = uri.path().chars().take(200).collect();
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        "no_such_path",
+        format!("nothing is served at {path:?}; see /openapi.json"),
+    )
+}
+
+/// A domain by name, or the refusal that names the one that was perhaps meant.
+fn find_domain(registry: &Registry, name: &str) -> Result<DomainIndex, Problem> {
+    registry.find_domain(name).ok_or_else(|| {
+        let known = registry.domains.iter().map(|d| &*d.name);
+        Problem::not_found("unknown_domain", "domain", name, error::nearest(name, known))
+    })
+}

@@ -1,0 +1,75 @@
+//! For operators and their machines: the fleet, metrics, health, and the API's own description.
+
+use super::error::Problem;
+use super::{Shared, view};
+use crate::clock::unix_now;
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::{StatusCode, header};
+use nearmost_wire::api::{ErrorBody, FleetResponse};
+use prometheus::{TEXT_FORMAT, TextEncoder};
+use std::sync::Arc;
+
+/// Lists domains, nodes and mirrors with their verdicts and load.
+#[utoipa::path(get, path = "/v1/fleet", tag = "operators", responses((status = 200, body = FleetResponse)))]
+pub(super) async fn fleet(State(shared): State<Arc<Shared>>) -> Json<FleetResponse> {
+    let api = &shared.api;
+    let connected = |id: &_| api.sessions.is_connected(id);
+    Json(view::fleet(&api.id, &api.snapshot.load(), connected, unix_now()))
+}
+
+/// Metrics in the text format of Prometheus.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "operators",
+    responses((status = 200, content_type = "text/plain", body = String))
+)]
+pub(super) async fn metrics(State(shared): State<Arc<Shared>>) -> Result<Response, Problem> {
+    let text = TextEncoder::new().encode_to_string(&shared.api.registry.gather()).map_err(|e| {
+        let message = format!("the metrics cannot be encoded: {e}");
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "metrics", message)
+    })?;
+    Ok(([(header::CONTENT_TYPE, TEXT_FORMAT)], text).into_response())
+}
+
+/// Says that the process is alive.
+#[utoipa::path(
+    get,
+    path = "/healthz",
+    tag = "health",
+    responses((status = 200, content_type = "text/plain", body = String))
+)]
+pub(super) async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// Says whether the broker can answer: store open, registry loaded, sockets bound, not stopping.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    tag = "health",
+    responses(
+        (status = 200, content_type = "text/plain", body = String),
+        (status = 503, description = "What is missing", body = ErrorBody),
+    )
+)]
+pub(super) async fn readyz(State(shared): State<Arc<Shared>>) -> Result<&'static str, Problem> {
+    let readiness = *shared.api.ready.borrow();
+    match readiness.missing() {
+        None => Ok("ready\n"),
+        Some(missing) => Err(Problem::unavailable("not_ready", missing, 1)),
+    }
+}
+
+/// This description.
+#[utoipa::path(
+    get,
+    path = "/openapi.json",
+    tag = "health",
+    responses((status = 200, content_type = "application/json", body = String))
+)]
+pub(super) async fn openapi(State(shared): State<Arc<Shared>>) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], shared.openapi.clone()).into_response()
+}

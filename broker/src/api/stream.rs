@@ -1,0 +1,163 @@
+//! `GET /v1/events`: every transition as a server-sent event (HTML, section 9.2).
+//!
+//! ```text
+//! id: 1700000000000001
+//! event: transition
+//! data: {"number":1700000000000001,…}
+//! ```
+//! A reader that reconnects with `Last-Event-ID` gets what it missed, as far as it is retained. When
+//! something is lost, for a reader that resumes too late or reads too slowly, an event `lagged`
+//! says so: `{"missed": 12}`, or `null` where the number is not known.
+
+use super::Shared;
+use super::error::Problem;
+use crate::events::Subscription;
+use crate::telemetry::ApiMetrics;
+use axum::extract::State;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use nearmost_wire::api::{ErrorBody, EventView};
+use serde::Serialize;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::BroadcastStream;
+use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+/// A comment is sent after this long without an event, so that both ends see that the other is there.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// Streams every transition.
+#[utoipa::path(
+    get,
+    path = "/v1/events",
+    tag = "operators",
+    params(("Last-Event-ID" = Option<u64>, Header, description = "Resume after the event of this number")),
+    responses(
+        (status = 200, description = "Events `transition` and `lagged`", content_type = "text/event-stream", body = EventView),
+        (status = 503, description = "Too many readers", body = ErrorBody),
+    )
+)]
+pub(super) async fn events(
+    State(shared): State<Arc<Shared>>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let permit = shared.streams.clone().try_acquire_owned().map_err(|_| {
+        let most = shared.api.settings.max_event_streams;
+        Problem::unavailable(
+            "too_many_readers",
+            format!("{most} readers of events already; no more are served"),
+            5,
+        )
+    })?;
+    let since = last_event_id(&headers)?;
+    let metrics = shared.api.metrics.clone();
+    metrics.event_streams.inc();
+    let stream = EventStream {
+        log: Feed::new(shared.api.events.subscribe(since)),
+        closing: Box::pin(shared.closing.clone().cancelled_owned()),
+        reader: Reader { metrics, _permit: permit },
+    };
+    let mut response = Sse::new(stream).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response();
+    // Proxies that buffer would hold events back.
+    response
+        .headers_mut()
+        .insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    Ok(response)
+}
+
+fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
+    let Some(value) = headers.get("last-event-id") else { return Ok(None) };
+    let text = value.to_str().unwrap_or("");
+    match text.trim().parse() {
+        Ok(number) => Ok(Some(number)),
+        Err(_) => Err(Problem::bad_request(format!("Last-Event-ID: {text:?} is not the number of an event"))),
+    }
+}
+
+/// Counts a reader for as long as it reads.
+struct Reader {
+    metrics: ApiMetrics,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.metrics.event_streams.dec();
+    }
+}
+
+/// What a reader gets next: word of a gap, then the backlog, then live events.
+struct Feed {
+    gap: bool,
+    backlog: std::vec::IntoIter<Arc<EventView>>,
+    live: BroadcastStream<Arc<EventView>>,
+}
+
+impl Feed {
+    fn new(subscription: Subscription) -> Feed {
+        Feed {
+            gap: subscription.gap,
+            backlog: subscription.backlog.into_iter(),
+            live: BroadcastStream::new(subscription.live),
+        }
+    }
+}
+
+/// The body: ends when the broker stops.
+struct EventStream {
+    log: Feed,
+    closing: Pin<Box<WaitForCancellationFutureOwned>>,
+    reader: Reader,
+}
+
+impl Stream for EventStream {
+    type Item = Result<Event, Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.closing.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(None);
+        }
+        if std::mem::take(&mut self.log.gap) {
+            return Poll::Ready(Some(Ok(lagged(None))));
+        }
+        if let Some(event) = self.log.backlog.next() {
+            return Poll::Ready(Some(Ok(transition(&event))));
+        }
+        Pin::new(&mut self.log.live).poll_next(cx).map(|next| {
+            next.map(|event| {
+                Ok(match event {
+                    Ok(event) => transition(&event),
+                    Err(BroadcastStreamRecvError::Lagged(missed)) => {
+                        self.reader.metrics.events_lagged.inc_by(missed);
+                        lagged(Some(missed))
+                    }
+                })
+            })
+        })
+    }
+}
+
+fn transition(event: &EventView) -> Event {
+    data(Event::default().id(event.number.to_string()).event("transition"), event)
+}
+
+#[derive(Serialize)]
+struct Lagged {
+    missed: Option<u64>,
+}
+
+fn lagged(missed: Option<u64>) -> Event {
+    data(Event::default().event("lagged"), &Lagged { missed })
+}
+
+fn data(event: Event, value: &impl Serialize) -> Event {
+    // Plain structures of strings and numbers always have a JSON form.
+    event.data(serde_json::to_string(value).unwrap_or_default())
+}

@@ -1,0 +1,256 @@
+//! Snapshots for tests, built by hand: one domain, five mirrors, clients in five places.
+
+use super::{ApiSettings, ApiState, Readiness};
+use crate::admin::AdminHandle;
+use crate::agents::SessionTable;
+use crate::events::EventLog;
+use crate::publish::SnapshotReader;
+use crate::registrar::{Registrar, RegistrarSettings};
+use crate::store::{RedbStore, StoreThread};
+use crate::telemetry::ApiMetrics;
+use nearmost_core::geo::table::{PlaceTable, PlaceTableBuilder};
+use nearmost_core::geo::{CountryCode, Place, PlaceSource, Position};
+use nearmost_core::health::{Reason, State, Vantage, Verdict};
+use nearmost_core::id::NodeId;
+use nearmost_core::live::{Live, LiveMirror, Load};
+use nearmost_core::map::Map;
+use nearmost_core::registry::{
+    AllDown, Domain, DomainIndex, HealthMode, Mirror, MirrorAddress, Node, NodeIndex, Orders, Policy,
+    Registry,
+};
+use nearmost_core::snapshot::Snapshot;
+use nearmost_core::time::UnixMillis;
+use nearmost_wire::identity::{KeyPair, Role};
+use nearmost_wire::registry::BuildDefaults;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// The domain of every fixture.
+pub(crate) const DOMAIN: &str = "play.nearmost.test";
+/// A name that is redirected to it.
+pub(crate) const REDIRECT_HOST: &str = "www.play.test";
+
+const PLACES: [(&str, &str, f64, f64); 5] = [
+    ("lon", "GB", 51.51, -0.13),
+    ("nyc", "US", 40.71, -74.01),
+    ("sao", "BR", -23.55, -46.63),
+    ("sin", "SG", 1.35, 103.82),
+    ("syd", "AU", -33.87, 151.21),
+];
+
+/// A snapshot that tests change, and its reader.
+pub(crate) struct Fixture {
+    registry: Registry,
+    live: Live,
+    places: Arc<PlaceTable>,
+    reader: SnapshotReader,
+}
+
+fn place(at: usize) -> Place {
+    let (_, country, lat, lon) = PLACES[at];
+    Place { position: Position::from_degrees(lat, lon), country: CountryCode::new(country), asn: None }
+}
+
+fn places() -> PlaceTable {
+    let mut builder = PlaceTableBuilder::new();
+    let mut database = builder.database("testdb").unwrap();
+    for (net, at) in [("198.51.100.0/24", 0), ("203.0.113.0/24", 1)] {
+        let id = database.place(place(at));
+        database.add(net.parse().unwrap(), id).unwrap();
+    }
+    builder.build().unwrap()
+}
+
+fn node(at: usize) -> Node {
+    Node {
+        name: format!("{}-node", PLACES[at].0).into(),
+        id: Some(NodeId([at as u8 + 1; 32])),
+        revoked: false,
+        domains: vec![DOMAIN.into()],
+        drained: false,
+        place: None,
+    }
+}
+
+fn mirror(at: usize) -> Mirror {
+    Mirror {
+        name: PLACES[at].0.into(),
+        domain: DomainIndex(0),
+        node: Some(NodeIndex(at as u32)),
+        address: MirrorAddress::Declared { v4: Some(v4(at)), v6: None },
+        port: 8080,
+        weight: 100,
+        place: place(at),
+        place_source: PlaceSource::Given,
+        health: HealthMode::Agent,
+        probe: None,
+        url: None,
+        orders: Orders::default(),
+    }
+}
+
+fn v4(at: usize) -> Ipv4Addr {
+    Ipv4Addr::new(192, 0, 2, at as u8 + 1)
+}
+
+impl Fixture {
+    /// London, New York, São Paulo, Singapore and Sydney, all up in IPv4 for three seconds.
+    /// 198.51.100.0/24 is in London, 203.0.113.0/24 in New York.
+    pub(crate) fn five_mirrors() -> Fixture {
+        let policy = Policy {
+            answers: 2,
+            ttl: Duration::from_secs(20),
+            negative_ttl: Duration::from_secs(20),
+            tie_band_ms: 3.0,
+            tie_band_share: 0.05,
+            all_down: AllDown::LastKnown,
+            alpn: Vec::new(),
+        };
+        let domain = Domain {
+            name: DOMAIN.into(),
+            mirrors: 0..5,
+            policy,
+            records: Vec::new(),
+            redirect_hosts: vec![REDIRECT_HOST.into()],
+        };
+        let registry = Registry {
+            version: 1,
+            domains: vec![domain],
+            nodes: (0..5).map(node).collect(),
+            mirrors: (0..5).map(mirror).collect(),
+            domain_by_name: [(DOMAIN.into(), DomainIndex(0))].into(),
+            node_by_id: (0..5).map(|i| (NodeId([i as u8 + 1; 32]), NodeIndex(i))).collect(),
+        };
+        let mut fixture = Fixture {
+            live: Live { mirrors: vec![LiveMirror::default(); 5] },
+            registry,
+            places: Arc::new(places()),
+            reader: crate::publish::Publisher::default().reader(),
+        };
+        for (at, live) in fixture.live.mirrors.iter_mut().enumerate() {
+            live.v4 = Some(v4(at));
+            live.load = Load { cpu: 0.5, memory: 0.25, connections: 7, capacity: 100 };
+        }
+        for (name, ..) in PLACES {
+            fixture.set_state(name, State::Up);
+        }
+        fixture
+    }
+
+    /// Of the registry; grows with every change made here.
+    pub(crate) fn version(&self) -> u64 {
+        self.registry.version
+    }
+
+    /// Three seconds after every verdict.
+    pub(crate) fn now(&self) -> UnixMillis {
+        UnixMillis(1_700_000_003_000)
+    }
+
+    /// What the broker's parts hold; follows the fixture's changes.
+    pub(crate) fn reader(&self) -> SnapshotReader {
+        self.reader.clone()
+    }
+
+    /// As published.
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        self.reader.load_full()
+    }
+
+    fn publish(&mut self) {
+        self.registry.version += 1;
+        self.reader.store(Arc::new(Snapshot {
+            registry: Arc::new(self.registry.clone()),
+            map: Arc::new(Map { version: 1, places: self.places.clone() }),
+            live: Arc::new(self.live.clone()),
+            published: UnixMillis(1_700_000_000_000),
+        }));
+    }
+
+    fn index(&self, mirror: &str) -> usize {
+        self.registry.mirrors.iter().position(|m| *m.name == *mirror).unwrap()
+    }
+
+    /// A mirror's place.
+    pub(crate) fn place_of(&self, mirror: &str) -> Place {
+        self.registry.mirrors[self.index(mirror)].place
+    }
+
+    /// Changes a mirror.
+    pub(crate) fn mirror(&mut self, name: &str, change: impl FnOnce(&mut Mirror)) {
+        let at = self.index(name);
+        change(&mut self.registry.mirrors[at]);
+        self.publish();
+    }
+
+    /// Changes the domain's policy.
+    pub(crate) fn policy(&mut self, change: impl FnOnce(&mut Policy)) {
+        change(&mut self.registry.domains[0].policy);
+        self.publish();
+    }
+
+    /// Removes a mirror.
+    pub(crate) fn remove(&mut self, name: &str) {
+        let at = self.index(name);
+        self.registry.mirrors.remove(at);
+        self.live.mirrors.remove(at);
+        self.registry.domains[0].mirrors.end -= 1;
+        self.publish();
+    }
+
+    /// Changes a mirror's IPv4 verdict.
+    pub(crate) fn set_state(&mut self, name: &str, state: State) {
+        let at = self.index(name);
+        let (reason, vantage) = match state {
+            State::Up => (Reason::Proven, Vantage::AgentAndBroker),
+            State::Draining => (Reason::DrainedByOrder, Vantage::Operator),
+            _ => (Reason::SilentAndUnreachable, Vantage::Broker),
+        };
+        let since = UnixMillis(1_700_000_000_000);
+        self.live.mirrors[at].verdicts[0] = Verdict { state, reason, vantage, since, stale: false };
+        self.live.mirrors[at].last_known[0] |= state.eligible();
+        self.publish();
+    }
+
+    /// An API over this fixture, with a registrar and a store of its own.
+    pub(crate) async fn api(&self, settings: ApiSettings) -> TestApi {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = prometheus::Registry::new();
+        let (ready, is_ready) = watch::channel(Readiness::READY);
+        let key = KeyPair::from_seed(Role::Broker, &[1; 32]);
+        let state = ApiState {
+            id: key.id(),
+            snapshot: self.reader(),
+            events: Arc::new(EventLog::default()),
+            admin: admin(&key, dir.path()).await,
+            sessions: Arc::new(SessionTable::default()),
+            metrics: ApiMetrics::register(&registry).unwrap(),
+            registry,
+            settings,
+            ready: is_ready,
+        };
+        TestApi { state, ready, _dir: dir }
+    }
+}
+
+/// What [`Fixture::api`] makes.
+pub(crate) struct TestApi {
+    pub(crate) state: ApiState,
+    pub(crate) ready: watch::Sender<Readiness>,
+    _dir: tempfile::TempDir,
+}
+
+async fn admin(key: &KeyPair, dir: &Path) -> AdminHandle {
+    let (store, _) = StoreThread::spawn(Box::new(RedbStore::open(dir).unwrap())).unwrap();
+    let settings =
+        RegistrarSettings { advertise: vec!["127.0.0.1:7841".into()], defaults: BuildDefaults::default() };
+    let (registrar, _) = Registrar::open(store, key, settings).await.unwrap();
+    let (handle, inbox) = registrar.handle();
+    // Ends with the last handle.
+    tokio::spawn(registrar.run(inbox, CancellationToken::new()));
+    handle
+}

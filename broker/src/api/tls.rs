@@ -1,0 +1,175 @@
+//! Certificates of HTTPS: loaded from PEM files, and again when the files change.
+
+use arc_swap::ArcSwap;
+use nearmost_config::TlsFiles;
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls_pki_types::pem::{Error as PemError, PemObject};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// Why HTTPS cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file cannot be read or is not PEM.
+    #[error("{what} {}: {source}", path.display())]
+    File {
+        /// `TLS certificate` or `TLS key`.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: PemError,
+    },
+    /// A file holds no certificate.
+    #[error("TLS certificate {}: no certificate in it", .0.display())]
+    NoCertificate(PathBuf),
+    /// Certificate and key do not go together, or are of a kind that is not supported.
+    #[error("TLS certificate {} and key {}: {source}", cert.display(), key.display())]
+    Unusable {
+        /// The certificate's file.
+        cert: PathBuf,
+        /// The key's file.
+        key: PathBuf,
+        /// What the library says.
+        source: rustls::Error,
+    },
+}
+
+/// The certificate in use.
+pub(super) struct Certificates {
+    files: TlsFiles,
+    config: ArcSwap<ServerConfig>,
+    loaded: ArcSwap<Fingerprint>,
+}
+
+/// What changes when a file is written or replaced: length and time of change of each.
+type Fingerprint = [Option<(u64, SystemTime)>; 2];
+
+impl Certificates {
+    /// Loads certificate and key.
+    ///
+    /// # Errors
+    /// Names the file that is wrong.
+    pub(super) fn load(files: &TlsFiles) -> Result<Certificates, TlsError> {
+        let before = fingerprint(files);
+        let config = server_config(files)?;
+        Ok(Certificates {
+            files: files.clone(),
+            config: ArcSwap::from_pointee(config),
+            loaded: ArcSwap::from_pointee(before),
+        })
+    }
+
+    /// For the next handshake.
+    pub(super) fn config(&self) -> Arc<ServerConfig> {
+        self.config.load_full()
+    }
+
+    /// Loads the files again; new connections get the new certificate.
+    ///
+    /// # Errors
+    /// Names the file that is wrong; the old certificate stays in use.
+    pub(super) fn reload(&self) -> Result<(), TlsError> {
+        let before = fingerprint(&self.files);
+        // A broken file is reported once, not at every look.
+        self.loaded.store(Arc::new(before));
+        self.config.store(Arc::new(server_config(&self.files)?));
+        Ok(())
+    }
+
+    /// [`reload`](Self::reload), if a file changed since the last time. Says whether it did.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) fn reload_if_changed(&self) -> Result<bool, TlsError> {
+        if fingerprint(&self.files) == **self.loaded.load() {
+            return Ok(false);
+        }
+        self.reload().map(|()| true)
+    }
+}
+
+fn fingerprint(files: &TlsFiles) -> Fingerprint {
+    [&files.cert, &files.key].map(|path| {
+        let meta = std::fs::metadata(path).ok()?;
+        Some((meta.len(), meta.modified().ok()?))
+    })
+}
+
+fn server_config(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
+    let chain = chain(&files.cert)?;
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|source| TlsError::File {
+        what: "TLS key",
+        path: files.key.clone(),
+        source,
+    })?;
+    let unusable = |source| TlsError::Unusable { cert: files.cert.clone(), key: files.key.clone(), source };
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(unusable)?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .map_err(unusable)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let file = |source| TlsError::File { what: "TLS certificate", path: path.into(), source };
+    let chain: Vec<_> =
+        CertificateDer::pem_file_iter(path).map_err(file)?.collect::<Result<_, _>>().map_err(file)?;
+    match chain.is_empty() {
+        false => Ok(chain),
+        true => Err(TlsError::NoCertificate(path.into())),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// Writes a new certificate for `localhost` and its key.
+    pub(in crate::api) fn write_certificate(dir: &Path) -> (TlsFiles, rcgen::Certificate) {
+        let made = rcgen::generate_simple_self_signed(["localhost".into()]).unwrap();
+        let files = TlsFiles { cert: dir.join("cert.pem"), key: dir.join("key.pem") };
+        std::fs::write(&files.cert, made.cert.pem()).unwrap();
+        std::fs::write(&files.key, made.signing_key.serialize_pem()).unwrap();
+        (files, made.cert)
+    }
+
+    #[test]
+    fn wrong_files_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let (files, _) = write_certificate(dir.path());
+        let says = |files: &TlsFiles, part: &str| {
+            let said = Certificates::load(files).err().unwrap().to_string();
+            assert!(said.contains(part), "{said}");
+        };
+        says(&TlsFiles { cert: dir.path().join("none.pem"), ..files.clone() }, "TLS certificate");
+        says(&TlsFiles { cert: files.key.clone(), ..files.clone() }, "no certificate in it");
+        says(&TlsFiles { key: files.cert.clone(), ..files.clone() }, "TLS key");
+        let other = tempfile::tempdir().unwrap();
+        let (foreign, _) = write_certificate(other.path());
+        says(&TlsFiles { key: foreign.key, ..files.clone() }, "cert.pem");
+        assert!(Certificates::load(&files).is_ok());
+    }
+
+    #[test]
+    fn a_broken_file_leaves_the_old_certificate_in_use() {
+        let dir = tempfile::tempdir().unwrap();
+        let (files, _) = write_certificate(dir.path());
+        let certificates = Certificates::load(&files).unwrap();
+        let first = certificates.config();
+        assert!(!certificates.reload_if_changed().unwrap());
+        std::fs::write(&files.cert, "broken").unwrap();
+        assert!(certificates.reload_if_changed().is_err());
+        assert!(!certificates.reload_if_changed().unwrap(), "said once");
+        assert!(Arc::ptr_eq(&first, &certificates.config()));
+        let (_, _) = write_certificate(dir.path());
+        assert!(certificates.reload_if_changed().unwrap());
+        assert!(!Arc::ptr_eq(&first, &certificates.config()));
+    }
+}

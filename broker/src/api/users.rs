@@ -1,0 +1,107 @@
+//! What is near: resolve, explain, and where an address is.
+
+use super::auth::Caller;
+use super::error::Problem;
+use super::view::{self, Ranking};
+use super::{Shared, client, find_domain};
+use crate::clock::unix_now;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use http::{HeaderMap, header};
+use nearmost_wire::api::{ErrorBody, ExplainResponse, GeoResponse, ResolveResponse};
+use serde::Deserialize;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Query of `/v1/resolve/{domain}`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ResolveQuery {
+    client: Option<IpAddr>,
+}
+
+/// Ranks the mirrors of a domain for the asking client: eligible ones first, nearest first.
+#[utoipa::path(
+    get,
+    path = "/v1/resolve/{domain}",
+    tag = "users",
+    params(
+        ("domain" = String, Path, description = "A domain of this broker"),
+        ("client" = Option<String>, Query, description = "Answer for this address; trusted sources only"),
+    ),
+    responses(
+        (status = 200, body = ResolveResponse),
+        (status = 403, description = "`client` from a source that is not trusted", body = ErrorBody),
+        (status = 404, description = "Unknown domain", body = ErrorBody),
+    )
+)]
+pub(super) async fn resolve(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    path: Result<Path<String>, PathRejection>,
+    query: Result<Query<ResolveQuery>, QueryRejection>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let (Path(name), Query(query)) = (path?, query?);
+    let client = client::on_behalf_of(query.client, &caller, &headers, &shared.api.settings.trusted_sources)?;
+    let snapshot = shared.api.snapshot.load_full();
+    let domain = find_domain(&snapshot.registry, &name)?;
+    let answer = Ranking::new(&snapshot, domain, client, unix_now()).resolve();
+    let cache = format!("private, max-age={}", answer.ttl_s);
+    Ok(([(header::CACHE_CONTROL, cache)], Json(answer)).into_response())
+}
+
+/// Query of `/v1/explain`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ExplainQuery {
+    domain: String,
+    client: Option<IpAddr>,
+}
+
+/// Tells why each mirror of a domain stands where it stands for a client.
+#[utoipa::path(
+    get,
+    path = "/v1/explain",
+    tag = "operators",
+    params(
+        ("domain" = String, Query, description = "A domain of this broker"),
+        ("client" = Option<String>, Query, description = "Explain for this address; trusted sources only"),
+    ),
+    responses(
+        (status = 200, body = ExplainResponse),
+        (status = 403, description = "`client` from a source that is not trusted", body = ErrorBody),
+        (status = 404, description = "Unknown domain", body = ErrorBody),
+    )
+)]
+pub(super) async fn explain(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    query: Result<Query<ExplainQuery>, QueryRejection>,
+    headers: HeaderMap,
+) -> Result<Json<ExplainResponse>, Problem> {
+    let Query(query) = query?;
+    let client = client::on_behalf_of(query.client, &caller, &headers, &shared.api.settings.trusted_sources)?;
+    let snapshot = shared.api.snapshot.load_full();
+    let domain = find_domain(&snapshot.registry, &query.domain)?;
+    Ok(Json(Ranking::new(&snapshot, domain, client, unix_now()).explain()))
+}
+
+/// Tells what is known of an address, and from which source.
+#[utoipa::path(
+    get,
+    path = "/v1/geo/{ip}",
+    tag = "operators",
+    params(("ip" = String, Path, description = "An IPv4 or IPv6 address")),
+    responses((status = 200, body = GeoResponse), (status = 400, description = "Not an address", body = ErrorBody))
+)]
+pub(super) async fn geo(
+    State(shared): State<Arc<Shared>>,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<Json<GeoResponse>, Problem> {
+    let Path(text) = path?;
+    let address = text.parse().map_err(|_| Problem::bad_request(format!("{text:?} is not an IP address")))?;
+    Ok(Json(view::geo(&shared.api.snapshot.load(), address)))
+}

@@ -1,0 +1,317 @@
+//! The snapshot as the API shows it: pure functions, `now` handed in.
+
+use super::reasons;
+use super::target::{base_url, family_of};
+use nearmost_core::geo::table::{Located, PlaceTable};
+use nearmost_core::geo::{Place, PlaceSource, countries};
+use nearmost_core::health::{Family, Reason};
+use nearmost_core::id::NodeId;
+use nearmost_core::live::LiveMirror;
+use nearmost_core::ranking::{self, Basis, Candidate, Choice, tie_band_ms};
+use nearmost_core::registry::{DomainIndex, HealthMode, MirrorIndex, Node};
+use nearmost_core::snapshot::Snapshot;
+use nearmost_core::time::UnixMillis;
+use nearmost_wire::api::{
+    ExplainResponse, FleetMirror, FleetNode, FleetResponse, GeoResponse, PlaceView, RankedMirror,
+    ResolveResponse, VerdictView,
+};
+use nearmost_wire::identity::Id;
+use std::net::IpAddr;
+
+/// All mirrors of a domain as seen from one client, and what a DNS answer of now holds.
+pub(super) struct Ranking<'a> {
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) domain: DomainIndex,
+    pub(super) client: IpAddr,
+    pub(super) located: Located,
+    /// Nearest first.
+    pub(super) all: Vec<Candidate>,
+    /// By [`Family::index`].
+    pub(super) choices: [Choice; 2],
+    pub(super) now: UnixMillis,
+}
+
+impl<'a> Ranking<'a> {
+    pub(super) fn new(
+        snapshot: &'a Snapshot,
+        domain: DomainIndex,
+        client: IpAddr,
+        now: UnixMillis,
+    ) -> Ranking<'a> {
+        let client = client.to_canonical();
+        let located = snapshot.map.locate(client);
+        let (registry, live) = (&snapshot.registry, &snapshot.live);
+        let all = ranking::rank(registry, domain, &located.place);
+        let choices = Family::ALL.map(|f| ranking::choose(registry, live, domain, &located.place, f));
+        Ranking { snapshot, domain, client, located, all, choices, now }
+    }
+
+    /// Families in which a mirror has an address.
+    pub(super) fn families(&self, mirror: MirrorIndex) -> Vec<Family> {
+        let live = self.snapshot.live.mirror(mirror);
+        Family::ALL.into_iter().filter(|f| live.addr(*f).is_some()).collect()
+    }
+
+    fn chosen(&self, mirror: MirrorIndex) -> bool {
+        self.choices.iter().any(|c| c.mirrors.iter().any(|m| m.mirror == mirror))
+    }
+
+    fn mirrors(&self) -> Vec<RankedMirror> {
+        (0..self.all.len()).map(|at| self.mirror(at)).collect()
+    }
+
+    fn mirror(&self, at: usize) -> RankedMirror {
+        let candidate = self.all[at];
+        let mirror = self.snapshot.registry.mirror(candidate.mirror);
+        let live = self.snapshot.live.mirror(candidate.mirror);
+        let base = base_url(mirror, live, family_of(self.client));
+        RankedMirror {
+            mirror: mirror.name.to_string(),
+            node: node_name(self.snapshot, candidate.mirror),
+            addresses: Family::ALL.into_iter().filter_map(|f| live.addr(f)).map(|a| a.to_string()).collect(),
+            port: mirror.port,
+            url: base.map(|b| format!("{b}/")).unwrap_or_default(),
+            rtt_ms: candidate.rtt_ms,
+            distance_km: candidate.distance_km,
+            eligible: live.eligible_any(),
+            chosen: self.chosen(candidate.mirror),
+            verdicts: verdicts(live, self.now),
+            reasons: reasons::sentences(self, at),
+        }
+    }
+
+    /// Seconds that an answer may be used.
+    fn ttl_s(&self) -> u32 {
+        let ttl = self.snapshot.registry.domain(self.domain).policy.ttl;
+        u32::try_from(ttl.as_secs()).unwrap_or(u32::MAX)
+    }
+
+    /// `GET /v1/resolve/{domain}`.
+    pub(super) fn resolve(&self) -> ResolveResponse {
+        let mut mirrors = self.mirrors();
+        // Stable, so nearest first within each part.
+        mirrors.sort_by_key(|m| !m.eligible);
+        ResolveResponse {
+            domain: self.snapshot.registry.domain(self.domain).name.to_string(),
+            client: self.client,
+            version: self.snapshot.registry.version,
+            ttl_s: self.ttl_s(),
+            mirrors,
+        }
+    }
+
+    /// `GET /v1/explain`.
+    pub(super) fn explain(&self) -> ExplainResponse {
+        let domain = self.snapshot.registry.domain(self.domain);
+        let [v4, v6] = &self.choices;
+        let best = self.choices.iter().filter_map(|c| c.mirrors.first()).map(|c| c.rtt_ms).reduce(f32::min);
+        ExplainResponse {
+            domain: domain.name.to_string(),
+            client: self.client,
+            place: place(&self.located.place, self.located.source, &self.snapshot.map.places),
+            cell: self.located.cell.to_string(),
+            ttl_s: self.ttl_s(),
+            basis_v4: basis(v4.basis).into(),
+            basis_v6: basis(v6.basis).into(),
+            answer: v4.addrs.iter().chain(&v6.addrs).copied().collect(),
+            tie_band_ms: best.map_or(domain.policy.tie_band_ms, |b| tie_band_ms(&domain.policy, b)),
+            mirrors: self.mirrors(),
+        }
+    }
+}
+
+/// Name of a way to an answer.
+fn basis(basis: Basis) -> &'static str {
+    match basis {
+        Basis::Eligible => "eligible",
+        Basis::AllDownLastKnown => "all_down_last_known",
+        Basis::AllDownAll => "all_down_all",
+        Basis::AllDownFallback => "all_down_fallback",
+        Basis::Empty => "empty",
+    }
+}
+
+/// A place with its source's name.
+pub(super) fn place(place: &Place, source: PlaceSource, table: &PlaceTable) -> PlaceView {
+    // Four decimals are eleven metres, less than a unit vector of f32 resolves.
+    let round = |degrees: f64| (degrees * 1e4).round() / 1e4;
+    let degrees = place.position.map(|p| p.degrees());
+    PlaceView {
+        latitude: degrees.map(|(lat, _)| round(lat)),
+        longitude: degrees.map(|(_, lon)| round(lon)),
+        country: place.country.map(|c| c.to_string()),
+        country_name: place.country.and_then(countries::find).map(|c| c.name.to_string()),
+        asn: place.asn,
+        source: table.source_name(source).into(),
+    }
+}
+
+/// `GET /v1/geo/{ip}`.
+pub(super) fn geo(snapshot: &Snapshot, address: IpAddr) -> GeoResponse {
+    let address = address.to_canonical();
+    let located = snapshot.map.locate(address);
+    GeoResponse {
+        address,
+        place: place(&located.place, located.source, &snapshot.map.places),
+        cell: located.cell.to_string(),
+    }
+}
+
+/// Verdicts of the families that the mirror has an address in, or that something was heard of; of
+/// both when that is none.
+fn verdicts(live: &LiveMirror, now: UnixMillis) -> Vec<VerdictView> {
+    let known = |f: &Family| {
+        live.addr(*f).is_some()
+            || !matches!(live.verdict(*f).reason, Reason::NothingHeard | Reason::NoAddress)
+    };
+    let mut families: Vec<Family> = Family::ALL.into_iter().filter(known).collect();
+    if families.is_empty() {
+        families.extend(Family::ALL);
+    }
+    families.into_iter().map(|f| verdict(live, f, now)).collect()
+}
+
+fn verdict(live: &LiveMirror, family: Family, now: UnixMillis) -> VerdictView {
+    let verdict = live.verdict(family);
+    VerdictView {
+        family: family.as_str().into(),
+        address: live.addr(family).map(|a| a.to_string()),
+        state: verdict.state.as_str().into(),
+        eligible: live.eligible(family),
+        reason: verdict.reason.code().into(),
+        vantage: verdict.vantage.as_str().into(),
+        since_unix_ms: verdict.since.0,
+        age_ms: now.0.saturating_sub(verdict.since.0),
+        stale: verdict.stale,
+    }
+}
+
+fn node_name(snapshot: &Snapshot, mirror: MirrorIndex) -> Option<String> {
+    let node = snapshot.registry.mirror(mirror).node?;
+    snapshot.registry.nodes.get(node.0 as usize).map(|n| n.name.to_string())
+}
+
+/// `GET /v1/fleet`.
+pub(super) fn fleet(
+    broker: &Id,
+    snapshot: &Snapshot,
+    connected: impl Fn(&NodeId) -> bool,
+    now: UnixMillis,
+) -> FleetResponse {
+    let registry = &snapshot.registry;
+    let node = |n: &Node| FleetNode {
+        name: n.name.to_string(),
+        id: n.id.map(|id| id.to_string()),
+        connected: n.id.as_ref().is_some_and(&connected),
+        revoked: n.revoked,
+        drained: n.drained,
+        domains: n.domains.iter().map(|d| d.to_string()).collect(),
+    };
+    FleetResponse {
+        broker: broker.to_string(),
+        version: registry.version,
+        domains: registry.domains.iter().map(|d| d.name.to_string()).collect(),
+        nodes: registry.nodes.iter().map(node).collect(),
+        mirrors: (0..)
+            .zip(&registry.mirrors)
+            .map(|(i, _)| fleet_mirror(snapshot, MirrorIndex(i), now))
+            .collect(),
+    }
+}
+
+fn fleet_mirror(snapshot: &Snapshot, at: MirrorIndex, now: UnixMillis) -> FleetMirror {
+    let mirror = snapshot.registry.mirror(at);
+    let live = snapshot.live.mirror(at);
+    FleetMirror {
+        domain: snapshot.registry.domain(mirror.domain).name.to_string(),
+        mirror: mirror.name.to_string(),
+        node: node_name(snapshot, at),
+        health: match mirror.health {
+            HealthMode::Agent => "agent",
+            HealthMode::Probe => "probe",
+            HealthMode::Manual { .. } => "manual",
+        }
+        .into(),
+        port: mirror.port,
+        weight: mirror.weight,
+        place: place(&mirror.place, mirror.place_source, &snapshot.map.places),
+        verdicts: verdicts(live, now),
+        cpu: live.load.cpu,
+        memory: live.load.memory,
+        connections: live.load.connections,
+        capacity: live.load.capacity,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::testing::{DOMAIN, Fixture};
+    use nearmost_core::health::State;
+    use nearmost_wire::identity::{KeyPair, Role};
+
+    fn names(mirrors: &[RankedMirror]) -> Vec<&str> {
+        mirrors.iter().map(|m| m.mirror.as_str()).collect()
+    }
+
+    fn ranking<'a>(snapshot: &'a Snapshot, client: &str, fixture: &Fixture) -> Ranking<'a> {
+        let domain = snapshot.registry.find_domain(DOMAIN).unwrap();
+        Ranking::new(snapshot, domain, client.parse().unwrap(), fixture.now())
+    }
+
+    #[test]
+    fn resolve_puts_eligible_mirrors_first_and_explain_the_nearest() {
+        let mut fixture = Fixture::five_mirrors();
+        fixture.set_state("lon", State::Down);
+        let snapshot = fixture.snapshot();
+        let seen = ranking(&snapshot, "198.51.100.1", &fixture);
+        let resolved = seen.resolve();
+        assert_eq!(names(&resolved.mirrors), ["nyc", "sao", "sin", "syd", "lon"]);
+        assert_eq!((resolved.ttl_s, resolved.version), (20, fixture.version()));
+        let explained = seen.explain();
+        assert_eq!(names(&explained.mirrors), ["lon", "nyc", "sao", "sin", "syd"]);
+        let chosen: Vec<_> =
+            explained.mirrors.iter().filter(|m| m.chosen).map(|m| m.mirror.as_str()).collect();
+        assert_eq!(chosen, ["nyc"]);
+        assert_eq!(explained.answer, ["192.0.2.2".parse::<IpAddr>().unwrap()]);
+        assert_eq!((&*explained.basis_v4, &*explained.basis_v6), ("eligible", "empty"));
+        assert_eq!(explained.place.country_name.as_deref(), Some("United Kingdom"));
+        assert_eq!((&*explained.place.source, &*explained.cell), ("testdb", "198.51.100.0/24"));
+    }
+
+    #[test]
+    fn verdicts_have_their_age_and_mapped_clients_are_ipv4() {
+        let fixture = Fixture::five_mirrors();
+        let snapshot = fixture.snapshot();
+        let explained = ranking(&snapshot, "::ffff:198.51.100.1", &fixture).explain();
+        assert_eq!(explained.client.to_string(), "198.51.100.1");
+        let verdicts = &explained.mirrors[0].verdicts;
+        assert_eq!((verdicts.len(), verdicts[0].age_ms), (1, 3000));
+        assert_eq!(explained.mirrors[0].url, "http://192.0.2.1:8080/");
+    }
+
+    #[test]
+    fn the_fleet_tells_who_is_connected() {
+        let fixture = Fixture::five_mirrors();
+        let snapshot = fixture.snapshot();
+        let broker = KeyPair::from_seed(Role::Broker, &[1; 32]).id();
+        let first = snapshot.registry.nodes[0].id.unwrap();
+        let fleet = fleet(&broker, &snapshot, |id| *id == first, fixture.now());
+        assert_eq!((fleet.nodes.len(), fleet.mirrors.len()), (5, 5));
+        assert_eq!(fleet.nodes.iter().filter(|n| n.connected).count(), 1);
+        assert_eq!(
+            (fleet.mirrors[0].node.as_deref(), &*fleet.mirrors[0].health),
+            (Some("lon-node"), "agent")
+        );
+        assert_eq!(fleet.mirrors[0].place.source, "given");
+    }
+
+    #[test]
+    fn geo_tells_place_source_and_cell() {
+        let fixture = Fixture::five_mirrors();
+        let known = geo(&fixture.snapshot(), "203.0.113.9".parse().unwrap());
+        assert_eq!((known.place.country.as_deref(), &*known.cell), (Some("US"), "203.0.113.0/24"));
+        let unknown = geo(&fixture.snapshot(), "2001:db8::1".parse().unwrap());
+        assert_eq!((unknown.place.source.as_str(), unknown.place.latitude), ("unknown", None));
+    }
+}

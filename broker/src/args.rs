@@ -1,0 +1,100 @@
+//! The command line of `nearmost-broker`, as a library so that another program can be a broker too.
+
+use crate::server::{Broker, Control, init};
+use crate::telemetry::logging;
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand};
+use nearmost_config::{BrokerConfig, parse_setting, process_env};
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::PathBuf;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// nearmost broker: answers for domains, knows who is healthy and near.
+#[derive(Debug, Parser)]
+#[command(name = "nearmost-broker", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve until SIGTERM or Ctrl-C; SIGHUP reloads geo databases and certificates.
+    Run(Common),
+    /// Read the configuration, say what is wrong with it, and stop.
+    CheckConfig(Common),
+    /// Make the data directory and the broker's key, and print its id.
+    Init(Common),
+}
+
+#[derive(Debug, Args)]
+struct Common {
+    /// Configuration file (TOML).
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Overrule one setting, e.g. --set dns.listen='["127.0.0.1:5300"]'.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    settings: Vec<String>,
+}
+
+impl Common {
+    fn load(&self) -> Result<BrokerConfig> {
+        let settings = self.settings.iter().map(|s| parse_setting(s)).collect::<Result<Vec<_>, _>>()?;
+        Ok(BrokerConfig::load(self.config.as_deref(), process_env(), &settings)?)
+    }
+}
+
+/// Runs the program that `args` (with the program's name first) ask for.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> Result<()> {
+    match Arguments::parse_from(args).command {
+        Command::CheckConfig(common) => {
+            common.load()?;
+            writeln!(std::io::stdout(), "the configuration is good")?;
+            Ok(())
+        }
+        Command::Init(common) => {
+            let (id, new) = init(&common.load()?)?;
+            writeln!(std::io::stdout(), "{id}{}", if new { "" } else { " (was there already)" })?;
+            Ok(())
+        }
+        Command::Run(common) => {
+            let config = common.load()?;
+            let filter = std::env::var("NEARMOST_LOG").ok();
+            logging::init(&config.log, filter.as_deref())?;
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("runtime")?;
+            runtime.block_on(serve(config, common))
+        }
+    }
+}
+
+async fn serve(config: BrokerConfig, common: Common) -> Result<()> {
+    let cancel = CancellationToken::new();
+    let broker = Broker::bind(config).await?;
+    // One line for people and scripts: where everything is, and that it answers from now on.
+    writeln!(std::io::stdout(), "{}", serde_json::to_string(broker.addresses())?)?;
+    tokio::spawn(signals(common, broker.control(), cancel.clone()));
+    broker.run(cancel).await?;
+    Ok(())
+}
+
+async fn signals(common: Common, control: Control, cancel: CancellationToken) {
+    let (terminate, hangup) = (signal(SignalKind::terminate()), signal(SignalKind::hangup()));
+    let (Ok(mut terminate), Ok(mut hangup)) = (terminate, hangup) else {
+        tracing::error!("signals cannot be handled; stop the broker with SIGKILL");
+        return;
+    };
+    loop {
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => break,
+            _ = terminate.recv() => break,
+            _ = hangup.recv() => match common.load() {
+                Ok(config) => control.reload(&config).await,
+                Err(error) => tracing::error!(%error, "configuration not reloaded; the old one stays"),
+            },
+        }
+    }
+    tracing::info!("stopping");
+    cancel.cancel();
+}

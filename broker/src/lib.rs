@@ -1,0 +1,23 @@
+//! The broker: answers for domains, knows who is healthy and near.
+
+pub mod admin;
+pub mod agents;
+pub mod api;
+pub mod args;
+pub mod clock;
+mod declare;
+pub mod dns;
+pub mod driver;
+pub mod events;
+pub mod geoip;
+pub mod hostnames;
+pub mod keys;
+mod net;
+pub mod probing;
+pub mod publish;
+pub mod registrar;
+pub mod server;
+pub mod settings;
+pub mod store;
+pub mod telemetry;
+pub mod verdicts;

@@ -1,0 +1,54 @@
+//! Carries out the fleet's probe orders and hands the results back to the driver.
+//!
+//! Orders wait for a free place when many mirrors are probed at once; each has its own timeout, so
+//! one slow mirror holds only its own place.
+
+use crate::driver::{DriverHandle, DriverInput};
+use nearmost_core::check::CheckOutcome;
+use nearmost_core::fleet::ProbeOrder;
+use nearmost_probe::Prober;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+/// Runs probes.
+#[derive(Clone)]
+pub struct Probes {
+    prober: Arc<Prober>,
+    places: Arc<Semaphore>,
+    cancel: CancellationToken,
+}
+
+impl Probes {
+    /// At most `max_in_flight` at once.
+    pub fn new(prober: Prober, max_in_flight: usize, cancel: CancellationToken) -> Probes {
+        Probes { prober: Arc::new(prober), places: Arc::new(Semaphore::new(max_in_flight)), cancel }
+    }
+
+    /// Starts one probe; its result reaches `driver`.
+    pub fn start(&self, order: ProbeOrder, driver: DriverHandle) {
+        let this = self.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = this.cancel.cancelled() => {}
+                () = this.run(order, driver) => {}
+            }
+        });
+    }
+
+    async fn run(&self, order: ProbeOrder, driver: DriverHandle) {
+        // The semaphore is never closed; were it, the fleet times the order out by itself.
+        let Ok(_place) = self.places.acquire().await else { return };
+        let target = SocketAddr::new(order.addr, order.port);
+        let outcome = nearmost_probe::run(&self.prober, target, &order.spec.kind, order.spec.timeout).await;
+        let (passed, rtt) = match outcome {
+            CheckOutcome::Pass { took } => (true, Some(took)),
+            CheckOutcome::Fail { reason } => {
+                tracing::debug!(%target, reason, "probe failed");
+                (false, None)
+            }
+        };
+        driver.send(DriverInput::ProbeResult { token: order.token, passed, rtt }).await;
+    }
+}

@@ -1,0 +1,412 @@
+//! The registrar: the one task that changes the registry.
+//!
+//! ```text
+//! people ── Commit ──┐                      ┌─> store (record + log entry, one transaction)
+//! agents ── Join ────┼─> registrar ─────────┤
+//!           Declare ─┘   merge, build,      └─> watch: Arc<Registry> ─> driver, agents, beacons
+//!                        refuse nonsense
+//! ```
+//! A change is merged in memory first and the registry built from the result: what would add a
+//! problem is refused before anything is written. What the store accepted becomes the registry.
+
+use crate::admin::{Actor, AdminError, AdminHandle, Joined, Refused, author_id};
+use crate::clock::unix_now;
+use crate::declare;
+use crate::store::{Committed, StoreError, StoreHandle, TokenEntry, WriteBatch};
+use data_encoding::BASE64;
+use nearmost_core::registry::Registry;
+use nearmost_replica::{
+    Body, HlcClock, Kind, MergeOutcome, PublicKey, Record, RecordKey, SignedRecord, SigningKey, merge,
+};
+use nearmost_wire::agent::{Refusal, ServiceDecl};
+use nearmost_wire::api::{CommitResponse, InviteRequest, InviteResponse, RecordView, RegistryResponse};
+use nearmost_wire::identity::{Id, KeyPair, Role};
+use nearmost_wire::name;
+use nearmost_wire::registry::{BODY_VERSION, BuildDefaults, Built, NodeBody, PlaceBody, Problem, build, entry_of};
+use nearmost_wire::token::JoinToken;
+use ring::rand::{SecureRandom, SystemRandom};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// Requests waiting for the registrar.
+const QUEUE: usize = 1024;
+/// Longest life of an invitation, in seconds: 30 days.
+const MAX_INVITE_S: u64 = 30 * 24 * 3600;
+
+pub(crate) type Reply<T> = oneshot::Sender<T>;
+
+/// What can be asked.
+pub(crate) enum Command {
+    Registry {
+        author: Option<Id>,
+        reply: Reply<Result<RegistryResponse, AdminError>>,
+    },
+    Commit {
+        actor: Actor,
+        records: Vec<SignedRecord>,
+        note: String,
+        expect_version: Option<u64>,
+        reply: Reply<Result<CommitResponse, AdminError>>,
+    },
+    Invite {
+        actor: Actor,
+        request: InviteRequest,
+        reply: Reply<Result<InviteResponse, AdminError>>,
+    },
+    Join {
+        key: [u8; 32],
+        secret: [u8; 16],
+        name: Option<String>,
+        reply: Reply<Result<Joined, Refused>>,
+    },
+    Declare {
+        key: [u8; 32],
+        services: Vec<ServiceDecl>,
+        place: Option<PlaceBody>,
+        reply: Reply<Result<Vec<String>, Refused>>,
+    },
+}
+
+/// How the registrar works.
+#[derive(Clone, Debug)]
+pub struct RegistrarSettings {
+    /// `host:port` of the agents' port, as tokens carry it.
+    pub advertise: Vec<String>,
+    /// Of probes.
+    pub defaults: BuildDefaults,
+}
+
+/// What the broker signs with, and how far it got.
+struct Author {
+    id: Id,
+    key: SigningKey,
+    epoch: u32,
+    next_seq: u64,
+}
+
+/// The registry's records and the one task's state.
+pub struct Registrar {
+    records: BTreeMap<RecordKey, SignedRecord>,
+    version: u64,
+    clock: HlcClock,
+    author: Author,
+    built: Built,
+    store: StoreHandle,
+    registry: watch::Sender<Arc<Registry>>,
+    settings: RegistrarSettings,
+}
+
+impl Registrar {
+    /// Reads the store. The handle and the receiver see the registry as it was last written.
+    pub async fn open(
+        store: StoreHandle,
+        key: &KeyPair,
+        settings: RegistrarSettings,
+    ) -> Result<(Registrar, watch::Receiver<Arc<Registry>>), StoreError> {
+        let contents = store.read_all().await?;
+        let signing = SigningKey::from_seed(&key.seed());
+        let position = store.author_position(signing.public()).await?;
+        let records: BTreeMap<_, _> = contents.records.into_iter().map(|r| (r.record().key(), r)).collect();
+        let built = build_from(contents.version, &records, &settings.defaults);
+        for problem in &built.problems {
+            tracing::warn!(%problem, "registry entry left out");
+        }
+        let (registry, receiver) = watch::channel(Arc::new(built.registry.clone()));
+        let registrar = Registrar {
+            records,
+            version: contents.version,
+            clock: HlcClock::new(contents.max_hlc, nearmost_replica::hlc::DEFAULT_MAX_AHEAD),
+            author: Author { id: key.id(), key: signing, epoch: position.epoch, next_seq: position.next_seq },
+            built,
+            store,
+            registry,
+            settings,
+        };
+        Ok((registrar, receiver))
+    }
+
+    /// The channel into a registrar.
+    pub fn handle(&self) -> (AdminHandle, RegistrarInbox) {
+        let (commands, inbox) = mpsc::channel(QUEUE);
+        (AdminHandle { commands, store: self.store.clone() }, RegistrarInbox(inbox))
+    }
+
+    /// Serves until every handle is dropped or `cancel` is.
+    pub async fn run(mut self, mut inbox: RegistrarInbox, cancel: tokio_util::sync::CancellationToken) {
+        loop {
+            let command = tokio::select! {
+                () = cancel.cancelled() => return,
+                command = inbox.0.recv() => command,
+            };
+            match command {
+                Some(command) => self.serve(command).await,
+                None => return,
+            }
+        }
+    }
+
+    async fn serve(&mut self, command: Command) {
+        // One who no longer waits for the answer does not miss it.
+        match command {
+            Command::Registry { author, reply } => drop(reply.send(self.view(author).await)),
+            Command::Commit { actor, records, note, expect_version, reply } => {
+                drop(reply.send(self.commit(&actor, records, note, expect_version).await));
+            }
+            Command::Invite { actor, request, reply } => drop(reply.send(self.invite(&actor, request).await)),
+            Command::Join { key, secret, name, reply } => drop(reply.send(self.join(key, secret, name).await)),
+            Command::Declare { key, services, place, reply } => {
+                drop(reply.send(self.declare(key, &services, place).await));
+            }
+        }
+    }
+
+    async fn view(&self, author: Option<Id>) -> Result<RegistryResponse, AdminError> {
+        let position = match author {
+            Some(id) => self.store.author_position(PublicKey(id.key)).await?,
+            None => Default::default(),
+        };
+        let hlc = self.clock.last();
+        Ok(RegistryResponse {
+            broker: self.author.id.to_string(),
+            version: self.version,
+            hlc_millis: hlc.millis,
+            hlc_counter: hlc.counter,
+            author_epoch: position.epoch,
+            author_next_seq: position.next_seq,
+            records: self.records.values().map(|r| RecordView { record: BASE64.encode(r.bytes()) }).collect(),
+        })
+    }
+
+    async fn commit(
+        &mut self,
+        actor: &Actor,
+        records: Vec<SignedRecord>,
+        note: String,
+        expect_version: Option<u64>,
+    ) -> Result<CommitResponse, AdminError> {
+        self.authorise(actor, &records)?;
+        let now = unix_now().0;
+        let ahead = records.iter().map(|r| r.record().hlc).max();
+        if let Some(hlc) = ahead {
+            self.clock.clone().observe(hlc, now)?;
+        }
+        let batch = WriteBatch {
+            actor: actor.to_string(),
+            note,
+            received_unix_ms: now,
+            expect_version,
+            redeem: None,
+            records,
+        };
+        let committed = self.write(batch).await?;
+        let applied = committed.outcomes.iter().filter(|o| **o == MergeOutcome::Applied).count() as u64;
+        Ok(CommitResponse {
+            version: committed.version,
+            batch: committed.batch,
+            applied,
+            unchanged: committed.outcomes.len() as u64 - applied,
+        })
+    }
+
+    /// Every author is an enrolled person, or enrols with this very batch over the admin socket.
+    fn authorise(&self, actor: &Actor, records: &[SignedRecord]) -> Result<(), AdminError> {
+        let enrolling: BTreeSet<&str> = match actor {
+            Actor::Socket { .. } => {
+                let persons = records.iter().map(|r| r.record()).filter(|r| r.kind == Kind::PERSON && !r.is_tombstone());
+                persons.map(|r| r.id.as_str()).collect()
+            }
+            _ => BTreeSet::new(),
+        };
+        for record in records {
+            let author = author_id(&record.record().author, &self.author.id);
+            let enrolled = self.built.persons.contains_key(&author.key);
+            if author.role != Role::Person || !(enrolled || enrolling.contains(author.to_string().as_str())) {
+                return Err(AdminError::UnknownPerson(author));
+            }
+        }
+        Ok(())
+    }
+
+    /// Merges, builds, refuses what makes no sense, stores, and publishes.
+    async fn write(&mut self, batch: WriteBatch) -> Result<Committed, AdminError> {
+        let mut merged = self.records.clone();
+        for record in &batch.records {
+            let key = record.record().key();
+            if merge(merged.get(&key), record) == MergeOutcome::Applied {
+                merged.insert(key, record.clone());
+            }
+        }
+        let mut built = build_from(self.version + 1, &merged, &self.settings.defaults);
+        let known: BTreeSet<&Problem> = self.built.problems.iter().collect();
+        let new: Vec<Problem> = built.problems.iter().filter(|p| !known.contains(p)).cloned().collect();
+        if !new.is_empty() {
+            return Err(AdminError::Invalid(new));
+        }
+        let highest = batch.records.iter().map(|r| r.record().hlc).max();
+        let now = batch.received_unix_ms;
+        let committed = self.store.write(batch).await?;
+        if let Some(hlc) = highest {
+            // Checked before by those who take records from others; our own are never ahead.
+            let _ = self.clock.observe(hlc, now);
+        }
+        if committed.changed() {
+            built.registry.version = committed.version;
+            self.version = committed.version;
+            self.records = merged;
+            self.registry.send_replace(Arc::new(built.registry.clone()));
+            self.built = built;
+        }
+        Ok(committed)
+    }
+
+    /// Signs with the broker's key and writes. `None` bodies remove.
+    async fn write_own(
+        &mut self,
+        changes: Vec<(RecordKey, Option<Vec<u8>>)>,
+        note: String,
+        redeem: Option<[u8; 32]>,
+    ) -> Result<(), AdminError> {
+        let now = unix_now().0;
+        let mut seq = self.author.next_seq;
+        let mut records = Vec::with_capacity(changes.len());
+        for (index, (key, body)) in changes.into_iter().enumerate() {
+            let record = Record {
+                kind: key.kind,
+                scope: key.scope,
+                id: key.id,
+                body: body.map_or(Body::Tombstone, |bytes| Body::Live { version: BODY_VERSION, bytes }),
+                hlc: self.clock.tick(now),
+                author: self.author.key.public(),
+                author_epoch: self.author.epoch,
+                author_seq: seq,
+                grants: Vec::new(),
+            };
+            seq += 1;
+            let signed = SignedRecord::sign(record, &self.author.key);
+            records.push(signed.map_err(|source| AdminError::Record { index, source })?);
+        }
+        let batch = WriteBatch {
+            records,
+            actor: self.author.id.to_string(),
+            note,
+            received_unix_ms: now,
+            expect_version: None,
+            redeem,
+        };
+        self.write(batch).await?;
+        self.author.next_seq = seq;
+        Ok(())
+    }
+
+    async fn invite(&mut self, actor: &Actor, request: InviteRequest) -> Result<InviteResponse, AdminError> {
+        let bad = AdminError::Request;
+        if request.domains.is_empty() {
+            return Err(bad("an invitation names at least one domain".into()));
+        }
+        let mut domains = Vec::new();
+        for text in &request.domains {
+            let domain = name::domain(text).map_err(|e| bad(e.to_string()))?;
+            if self.built.registry.find_domain(&domain).is_none() {
+                return Err(bad(format!("unknown domain {domain:?}; add it first")));
+            }
+            domains.push(domain);
+        }
+        let node = match &request.name {
+            Some(text) => name::short(text).map_err(|e| bad(e.to_string()))?,
+            None => String::new(),
+        };
+        if request.ttl_s == 0 || request.ttl_s > MAX_INVITE_S {
+            return Err(bad(format!("ttl_s = {}: expected 1 to {MAX_INVITE_S}", request.ttl_s)));
+        }
+        if self.settings.advertise.is_empty() {
+            return Err(bad("agents.advertise is empty and the agents' port listens on every address: say in the configuration under which host:port nodes reach this broker".into()));
+        }
+        let mut secret = [0; 16];
+        SystemRandom::new().fill(&mut secret).map_err(|_| bad("the system's random number generator failed".into()))?;
+        let expires_unix_ms = unix_now().0 + request.ttl_s * 1000;
+        let entry = TokenEntry { domains, node, expires_unix_ms, created_by: actor.to_string() };
+        self.store.put_token(JoinToken::secret_hash(&secret), entry).await?;
+        let token = JoinToken { broker: self.author.id.key, secret, addresses: self.settings.advertise.clone() };
+        Ok(InviteResponse { token: token.encode(), expires_unix_ms })
+    }
+
+    async fn join(&mut self, key: [u8; 32], secret: [u8; 16], asked: Option<String>) -> Result<Joined, Refused> {
+        let hash = JoinToken::secret_hash(&secret);
+        let entry = self.store.check_token(hash, unix_now().0).await?;
+        let id = Id { role: Role::Node, key };
+        let known = self.built.registry.node_by_id.get(&id.node_id()).map(|i| &self.built.registry.nodes[i.0 as usize]);
+        if known.is_some_and(|n| n.revoked) {
+            return Err(Refused::new(Refusal::Revoked, format!("{id} was revoked")));
+        }
+        let name = match (known, entry.node.as_str(), &asked) {
+            (Some(node), _, _) => node.name.to_string(),
+            (None, "", None) => format!("node-{}", &id.to_string()[3..11]),
+            (None, "", Some(asked)) => asked.clone(),
+            (None, named, _) => named.to_owned(),
+        };
+        let name = name::short(&name).map_err(|e| Refused::new(Refusal::BadName, e.to_string()))?;
+        let record_key = RecordKey { kind: Kind::NODE, scope: String::new(), id: name.clone() };
+        let mut body: NodeBody = self.live_body(&record_key).unwrap_or_default();
+        if body.id.as_ref().is_some_and(|other| *other != id.to_string()) {
+            return Err(Refused::new(Refusal::BadName, format!("the name {name} belongs to another node")));
+        }
+        body.id = Some(id.to_string());
+        for domain in entry.domains {
+            if !body.domains.contains(&domain) {
+                body.domains.push(domain);
+            }
+        }
+        let json = serde_json::to_vec(&body).map_err(|e| Refused::new(Refusal::Storage, e.to_string()))?;
+        let note = format!("{name} joined by invitation of {}", entry.created_by);
+        self.write_own(vec![(record_key, Some(json))], note, Some(hash)).await.map_err(refused)?;
+        Ok(Joined { name, domains: body.domains })
+    }
+
+    async fn declare(
+        &mut self,
+        key: [u8; 32],
+        services: &[ServiceDecl],
+        place: Option<PlaceBody>,
+    ) -> Result<Vec<String>, Refused> {
+        let id = Id { role: Role::Node, key };
+        let registry = &self.built.registry;
+        let Some(&index) = registry.node_by_id.get(&id.node_id()) else {
+            return Err(Refused::new(Refusal::UnknownKey, format!("{id} is not a node of this registry")));
+        };
+        let node = &registry.nodes[index.0 as usize];
+        if node.revoked {
+            return Err(Refused::new(Refusal::Revoked, format!("node {} was revoked", node.name)));
+        }
+        let view = declare::View { records: &self.records, broker: PublicKey(self.author.id.key), registry };
+        let mut plan = declare::plan(&view, &node.name, services, place, &self.settings.defaults);
+        if !plan.changes.is_empty() {
+            let note = format!("declared by the agent of {}", node.name);
+            match self.write_own(plan.changes, note, None).await {
+                Ok(()) => {}
+                Err(AdminError::Invalid(problems)) => plan.warnings.extend(problems.iter().map(Problem::to_string)),
+                Err(e) => return Err(refused(e)),
+            }
+        }
+        Ok(plan.warnings)
+    }
+
+    fn live_body<T: serde::de::DeserializeOwned>(&self, key: &RecordKey) -> Option<T> {
+        declare::live_body(&self.records, key)
+    }
+}
+
+/// The receiving side of [`AdminHandle`].
+pub struct RegistrarInbox(mpsc::Receiver<Command>);
+
+fn build_from(version: u64, records: &BTreeMap<RecordKey, SignedRecord>, defaults: &BuildDefaults) -> Built {
+    build(version, records.values().filter_map(|r| entry_of(r.record())), defaults)
+}
+
+fn refused(e: AdminError) -> Refused {
+    match e {
+        AdminError::Store(e) => e.into(),
+        AdminError::Invalid(_) => Refused::new(Refusal::BadName, e.to_string()),
+        other => Refused::new(Refusal::Storage, other.to_string()),
+    }
+}

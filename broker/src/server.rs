@@ -1,0 +1,371 @@
+//! The broker as a whole: bind everything, then run until told to stop.
+//!
+//! [`Broker::bind`] opens the store and every socket, so that whatever is wrong with files, ports
+//! or databases is said before anything is served. [`Broker::run`] serves; when its token is
+//! cancelled, agents are told, queries in hand are finished, verdicts and the store are written.
+
+use crate::admin::AdminHandle;
+use crate::agents::beacons::{BeaconKeys, BeaconServer};
+use crate::agents::endpoint::AgentParts;
+use crate::agents::{AgentError, AgentServer, SessionTable};
+use crate::api::{ApiError, ApiServer, ApiSettings, ApiState, Listeners, Readiness};
+use crate::clock::{Clock, unix_now};
+use crate::dns::{DnsError, DnsMetrics, DnsServer};
+use crate::driver::{self, Driver, DriverHandle, DriverInput, DriverParts};
+use crate::events::EventLog;
+use crate::geoip::{GeoError, GeoMetrics, GeoService};
+use crate::hostnames;
+use crate::keys::{self, DataDirError, Keys};
+use crate::probing::Probes;
+use crate::publish::Publisher;
+use crate::registrar::{Registrar, RegistrarInbox, RegistrarSettings};
+use crate::settings;
+use crate::store::{RedbStore, StoreError, StoreHandle, StoreThread};
+use crate::telemetry::{AgentMetrics, ApiMetrics, FleetMetrics, StoreMetrics};
+use crate::verdicts::{self, StoredVerdicts};
+use nearmost_config::BrokerConfig;
+use nearmost_core::fleet::Fleet;
+use nearmost_core::geo::table::PlaceTable;
+use nearmost_core::registry::Registry;
+use nearmost_dns::Responder;
+use nearmost_probe::{Prober, ProberError, ProberOptions};
+use nearmost_wire::identity::{Id, IdError, KeyError};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Why a broker does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum BrokerError {
+    /// The data directory.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// A key file.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A geo database.
+    #[error(transparent)]
+    Geo(#[from] GeoError),
+    /// DNS sockets.
+    #[error(transparent)]
+    Dns(#[from] DnsError),
+    /// DNS settings.
+    #[error("configuration: dns: {0}")]
+    DnsConfig(#[from] nearmost_dns::ConfigError),
+    /// Agents' sockets.
+    #[error(transparent)]
+    Agents(#[from] AgentError),
+    /// HTTP sockets and certificates.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// A person's id in the configuration.
+    #[error("configuration: http.persons: {0}")]
+    Person(#[from] IdError),
+    /// TLS of probes.
+    #[error(transparent)]
+    Probe(#[from] ProberError),
+    /// Two metrics of one name: a defect of the program.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+    /// The system allows no further thread.
+    #[error("cannot start the store's thread: {0}")]
+    Thread(std::io::Error),
+}
+
+/// Where a bound broker is reached.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Addresses {
+    /// Its id.
+    pub broker: String,
+    /// DNS, UDP and TCP.
+    pub dns: Vec<SocketAddr>,
+    /// HTTP API.
+    pub http: Vec<SocketAddr>,
+    /// Redirects.
+    pub redirect: Vec<SocketAddr>,
+    /// Agents' sessions.
+    pub agents: Vec<SocketAddr>,
+    /// Beacons.
+    pub beacons: Vec<SocketAddr>,
+    /// Admin socket.
+    pub admin: PathBuf,
+}
+
+/// Sockets, bound and not yet served.
+struct Sockets {
+    dns: DnsServer,
+    api: ApiServer,
+    agents: AgentServer,
+    beacons: BeaconServer,
+}
+
+/// Tasks' states, made and not yet run.
+struct Tasks {
+    registrar: (Registrar, RegistrarInbox),
+    registry: watch::Receiver<Arc<Registry>>,
+    driver: (Driver, mpsc::Receiver<DriverInput>),
+    driver_handle: DriverHandle,
+    verdicts: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,
+    agents: AgentParts,
+    places: watch::Receiver<Arc<PlaceTable>>,
+    store: StoreThread,
+    collector: StoreHandle,
+}
+
+/// A bound broker.
+pub struct Broker {
+    config: BrokerConfig,
+    addresses: Addresses,
+    sockets: Sockets,
+    tasks: Tasks,
+    geo: GeoService,
+    ready: watch::Sender<Readiness>,
+    /// Ends the geo service, which runs from the start.
+    early: CancellationToken,
+}
+
+/// What a running broker can be told.
+#[derive(Clone)]
+pub struct Control {
+    geo: GeoService,
+    api: crate::api::ApiControl,
+}
+
+impl Control {
+    /// Takes over what can change while running: geo databases and overrides, TLS certificates.
+    /// Everything else needs a restart.
+    pub async fn reload(&self, config: &BrokerConfig) {
+        match self.geo.reload_with(settings::geo(config)).await {
+            Ok(()) => tracing::info!("geo databases reloaded"),
+            Err(error) => tracing::error!(%error, "geo databases not reloaded; the old ones stay"),
+        }
+        match self.api.reload() {
+            Ok(()) => tracing::info!("TLS certificates reloaded"),
+            Err(error) => tracing::error!(%error, "TLS certificates not reloaded; the old ones stay"),
+        }
+    }
+}
+
+impl Broker {
+    /// Opens the store, loads the databases and binds every socket.
+    pub async fn bind(config: BrokerConfig) -> Result<Broker, BrokerError> {
+        let early = CancellationToken::new();
+        let bound = Broker::bind_with(config, early.clone()).await;
+        if bound.is_err() {
+            early.cancel();
+        }
+        bound
+    }
+
+    async fn bind_with(config: BrokerConfig, early: CancellationToken) -> Result<Broker, BrokerError> {
+        keys::prepare_data_dir(&config.data_dir)?;
+        // The store first: its lock says whether another broker uses this directory.
+        let store = RedbStore::open(&config.data_dir)?;
+        let keys = keys::load_or_create(&config.data_dir)?;
+        if keys.new {
+            tracing::info!(id = %keys.broker.id(), "new broker key");
+        }
+        let (store, store_thread) = StoreThread::spawn(Box::new(store)).map_err(BrokerError::Thread)?;
+        let metrics = prometheus::Registry::new();
+        let geo_metrics = GeoMetrics::new(&metrics)?;
+        let (geo, places) = GeoService::start(settings::geo(&config), geo_metrics, early.clone()).await?;
+
+        let publisher = Publisher::default();
+        let reader = publisher.reader();
+        let responder = Arc::new(Responder::new(settings::responder(&config))?);
+        let dns_metrics = Arc::new(DnsMetrics::new(&metrics)?);
+        let dns = DnsServer::bind(settings::dns(&config), responder, reader.clone(), dns_metrics)?;
+        let agents = AgentServer::bind(settings::agents(&config), &keys.broker)?;
+        let beacons = BeaconServer::bind(&config.agents.beacon_listen)?;
+
+        let registrar_settings = RegistrarSettings {
+            advertise: settings::advertise(&config, &agents.local_addrs()),
+            defaults: settings::probe_defaults(&config),
+        };
+        let (registrar, registry) = Registrar::open(store.clone(), &keys.broker, registrar_settings).await?;
+        let (admin, inbox) = registrar.handle();
+        let events = Arc::new(EventLog::starting_at(unix_now().0 * 1000));
+        let fleet_metrics = Arc::new(FleetMetrics::register(&metrics, reader.clone())?);
+        let (driver_handle, inputs) = driver::channel();
+        let (sink, verdict_writer) = StoredVerdicts::new(store.clone());
+        let probes = Probes::new(Prober::new(ProberOptions::default())?, config.probe.max_in_flight, early.clone());
+        let clock = Clock::start();
+        let mut fleet = Fleet::new(settings::fleet(&config), rand::random());
+        fleet.resume(verdicts::load(&store).await?, clock.now());
+        let parts = DriverParts {
+            fleet,
+            clock,
+            registry: registry.clone(),
+            places: places.borrow().clone(),
+            publisher,
+            probes,
+            events: events.clone(),
+            metrics: fleet_metrics,
+            sink: Box::new(sink),
+        };
+        let driver = Driver::new(parts, driver_handle.clone());
+
+        let agent_metrics = Arc::new(AgentMetrics::register(&metrics)?);
+        let agent_parts =
+            agent_parts(&config, &keys, &beacons, admin.clone(), driver_handle.clone(), registry.clone(), agent_metrics);
+        let (ready, ready_seen) = watch::channel(Readiness::default());
+        StoreMetrics::register(&metrics)?.follow(&store);
+        let state = ApiState {
+            id: keys.broker.id(),
+            snapshot: reader,
+            events,
+            admin,
+            sessions: agent_parts.table.clone(),
+            registry: metrics.clone(),
+            metrics: ApiMetrics::register(&metrics)?,
+            settings: ApiSettings::try_from(&config.http)?,
+            ready: ready_seen,
+        };
+        let api = ApiServer::bind(&Listeners::from(&config), state).await?;
+        let addresses = Addresses {
+            broker: keys.broker.id().to_string(),
+            dns: dns.local_addrs(),
+            http: api.local_addrs(),
+            redirect: api.redirect_addrs(),
+            agents: agents.local_addrs(),
+            beacons: beacons.local_addrs(),
+            admin: config.admin.socket.clone(),
+        };
+        let tasks = Tasks {
+            registrar: (registrar, inbox),
+            registry,
+            driver: (driver, inputs),
+            driver_handle,
+            verdicts: Box::pin(verdict_writer),
+            agents: agent_parts,
+            places,
+            store: store_thread,
+            collector: store,
+        };
+        let sockets = Sockets { dns, api, agents, beacons };
+        Ok(Broker { config, addresses, sockets, tasks, geo, ready, early })
+    }
+
+    /// Where it is reached.
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// For signals.
+    pub fn control(&self) -> Control {
+        Control { geo: self.geo.clone(), api: self.sockets.api.control() }
+    }
+
+    /// Serves until cancelled.
+    pub async fn run(self, cancel: CancellationToken) -> Result<(), BrokerError> {
+        let Broker { config, sockets, tasks, ready, early, .. } = self;
+        let front = TaskTracker::new();
+        front.spawn(serve_dns(sockets.dns, cancel.clone()));
+        front.spawn(sockets.api.run(cancel.clone()));
+        let (keys, metrics) = (tasks.agents.beacons.clone(), tasks.agents.metrics.clone());
+        let (handle, registry) = (tasks.driver_handle, tasks.registry);
+        front.spawn(sockets.beacons.run(keys, handle.clone(), registry.clone(), metrics, cancel.clone()));
+        front.spawn(sockets.agents.run(tasks.agents, cancel.clone()));
+        front.spawn(follow_places(tasks.places, handle.clone(), cancel.clone()));
+        front.spawn(follow_hostnames(settings::hostnames(&config), registry, handle, cancel.clone()));
+        front.close();
+
+        // What the front hands work to ends after it.
+        let back = TaskTracker::new();
+        let stop_back = CancellationToken::new();
+        back.spawn(tasks.verdicts);
+        back.spawn(stop_back.clone().run_until_cancelled_owned(collect(tasks.collector)));
+        back.spawn(tasks.driver.0.run(tasks.driver.1, stop_back.clone()));
+        back.spawn(tasks.registrar.0.run(tasks.registrar.1, stop_back.clone()));
+        back.close();
+
+        ready.send_replace(Readiness::READY);
+        cancel.cancelled().await;
+        ready.send_modify(|r| r.stopping = true);
+        front.wait().await;
+        stop_back.cancel();
+        back.wait().await;
+        early.cancel();
+        tasks.store.stop().await?;
+        Ok(())
+    }
+}
+
+fn agent_parts(
+    config: &BrokerConfig,
+    keys: &Keys,
+    beacons: &BeaconServer,
+    admin: AdminHandle,
+    driver: DriverHandle,
+    registry: watch::Receiver<Arc<Registry>>,
+    metrics: Arc<AgentMetrics>,
+) -> AgentParts {
+    let port = beacons.local_addrs().first().map_or(0, SocketAddr::port);
+    AgentParts {
+        admin,
+        driver,
+        registry,
+        site: keys.site.clone(),
+        beacons: Arc::new(BeaconKeys::new(keys.site.clone(), port, config.health.beacon_period)),
+        table: Arc::new(SessionTable::default()),
+        metrics,
+    }
+}
+
+/// A DNS server that cannot go on takes the broker down, so that whoever watches it restarts it.
+async fn serve_dns(server: DnsServer, cancel: CancellationToken) {
+    if let Err(error) = server.run(cancel.clone()).await {
+        tracing::error!(%error, "DNS has stopped");
+        cancel.cancel();
+    }
+}
+
+async fn follow_places(mut places: watch::Receiver<Arc<PlaceTable>>, driver: DriverHandle, cancel: CancellationToken) {
+    // The driver began with the table of now.
+    places.mark_unchanged();
+    loop {
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            changed = places.changed() => if changed.is_err() { return },
+        }
+        let table = places.borrow_and_update().clone();
+        driver.send(DriverInput::Places(table)).await;
+    }
+}
+
+async fn follow_hostnames(
+    settings: hostnames::HostnameSettings,
+    registry: watch::Receiver<Arc<Registry>>,
+    driver: DriverHandle,
+    cancel: CancellationToken,
+) {
+    if let Err(error) = hostnames::follow(settings, registry, driver, cancel).await {
+        tracing::error!(%error, "mirrors given by host name have no address");
+    }
+}
+
+/// Removes tombstones and tokens whose time is over, at start and then once a day.
+async fn collect(store: StoreHandle) {
+    let mut day = tokio::time::interval(Duration::from_secs(24 * 3600));
+    loop {
+        day.tick().await;
+        match store.collect(unix_now().0).await {
+            Ok(collected) => tracing::debug!(?collected, "old tombstones and tokens removed"),
+            Err(error) => tracing::warn!(%error, "old tombstones and tokens stay"),
+        }
+    }
+}
+
+/// The broker's id, made if there is none: `nearmost-broker init`.
+pub fn init(config: &BrokerConfig) -> Result<(Id, bool), BrokerError> {
+    keys::prepare_data_dir(&config.data_dir)?;
+    let keys = keys::load_or_create(&config.data_dir)?;
+    Ok((keys.broker.id(), keys.new))
+}

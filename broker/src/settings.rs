@@ -1,0 +1,109 @@
+//! Configuration → what each subsystem takes.
+
+use crate::agents::AgentSettings;
+use crate::dns::DnsSettings;
+use crate::geoip::GeoSettings;
+use crate::hostnames::HostnameSettings;
+use nearmost_config::BrokerConfig;
+use nearmost_core::fleet::FleetConfig;
+use nearmost_dns::{DnsConfig, SoaTimers};
+use nearmost_wire::registry::BuildDefaults;
+use std::net::SocketAddr;
+
+/// Of the answer function.
+pub fn responder(config: &BrokerConfig) -> DnsConfig {
+    let dns = &config.dns;
+    DnsConfig {
+        zones: dns.zones.clone(),
+        nameservers: dns.nameservers.clone(),
+        nameserver_addresses: dns.nameserver_addresses.clone(),
+        hostmaster: Some(dns.hostmaster.clone()).filter(|h| !h.is_empty()),
+        soa: SoaTimers {
+            refresh: dns.soa.refresh,
+            retry: dns.soa.retry,
+            expire: dns.soa.expire,
+            ..SoaTimers::default()
+        },
+        max_udp_payload: dns.max_udp_payload,
+        ecs: dns.ecs,
+        ..DnsConfig::default()
+    }
+}
+
+/// Of the DNS sockets.
+pub fn dns(config: &BrokerConfig) -> DnsSettings {
+    let tcp = &config.dns.tcp;
+    DnsSettings {
+        listen: config.dns.listen.clone(),
+        workers: config.dns.workers,
+        tcp: crate::dns::TcpLimits {
+            max_connections: tcp.max_connections,
+            max_per_source: tcp.max_per_source,
+            idle_timeout: tcp.idle_timeout,
+            max_queries: tcp.max_queries,
+            ..crate::dns::TcpLimits::default()
+        },
+    }
+}
+
+/// Of the geo databases.
+pub fn geo(config: &BrokerConfig) -> GeoSettings {
+    GeoSettings {
+        embedded: config.geo.embedded,
+        databases: config.geo.databases.clone(),
+        overrides: config.geo.overrides.iter().map(|o| (o.prefix, o.place)).collect(),
+    }
+}
+
+/// Of the agents' sessions.
+pub fn agents(config: &BrokerConfig) -> AgentSettings {
+    AgentSettings {
+        listen: config.agents.listen.clone(),
+        max_sessions: config.agents.max_sessions,
+        max_handshakes: config.agents.max_handshakes,
+        hello_timeout: config.agents.handshake_timeout,
+    }
+}
+
+/// Of the fleet.
+pub fn fleet(config: &BrokerConfig) -> FleetConfig {
+    let health = &config.health;
+    FleetConfig {
+        beacon_period: health.beacon_period,
+        missed_for_suspect: health.missed_for_suspect,
+        reprobe_interval: health.reprobe_interval,
+        unattended_reprobe: health.unattended_reprobe,
+        resume_grace: health.resume_grace,
+        warm_for: health.warm_up,
+        burst_timeout: health.burst_timeout,
+        ..FleetConfig::default()
+    }
+}
+
+/// Of mirrors given by host name.
+pub fn hostnames(config: &BrokerConfig) -> HostnameSettings {
+    HostnameSettings {
+        servers: config.resolver.servers.clone(),
+        min_refresh: config.resolver.min_refresh,
+        max_refresh: config.resolver.max_refresh,
+    }
+}
+
+/// What absent parts of a probe take.
+pub fn probe_defaults(config: &BrokerConfig) -> BuildDefaults {
+    BuildDefaults {
+        probe_interval: config.probe.interval,
+        probe_timeout: config.probe.timeout,
+        probe_rise: config.probe.rise,
+        probe_fall: config.probe.fall,
+    }
+}
+
+/// What tokens carry: as configured, else the concrete addresses that the agents' port listens on.
+pub fn advertise(config: &BrokerConfig, bound: &[SocketAddr]) -> Vec<String> {
+    // The configuration derives its default from the listening addresses; a port of 0 is only known now.
+    if config.agents.advertise.iter().any(|a| !a.ends_with(":0")) {
+        return config.agents.advertise.clone();
+    }
+    bound.iter().filter(|a| !a.ip().is_unspecified()).map(SocketAddr::to_string).collect()
+}

@@ -1,0 +1,126 @@
+//! What the broker counts and logs.
+//!
+//! One structure a subsystem, each registered once with the registry that `GET /metrics` encodes.
+//! Names begin with `nearmost_`, durations are in seconds, counters end in `_total`. Every label
+//! takes its values from a fixed list or from the registry of mirrors, so series are bounded; what
+//! belongs to a mirror is read from the snapshot at each scrape and vanishes with the mirror.
+
+mod agents;
+mod api;
+mod fleet;
+pub mod logging;
+mod store;
+
+pub use agents::AgentMetrics;
+pub use api::ApiMetrics;
+pub use fleet::FleetMetrics;
+pub use store::StoreMetrics;
+
+use prometheus::core::Collector;
+use prometheus::{
+    Error, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+};
+
+/// Upper bounds of durations, in seconds: 100 µs to 10 s.
+const SECONDS: [f64; 12] = [0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0, 2.5, 10.0];
+
+fn registered<C: Collector + Clone + 'static>(registry: &Registry, metric: C) -> Result<C, Error> {
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> Result<IntCounter, Error> {
+    registered(registry, IntCounter::new(name, help)?)
+}
+
+fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, Error> {
+    registered(registry, IntCounterVec::new(Opts::new(name, help), labels)?)
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> Result<IntGauge, Error> {
+    registered(registry, IntGauge::new(name, help)?)
+}
+
+fn seconds(registry: &Registry, name: &str, help: &str) -> Result<Histogram, Error> {
+    registered(registry, Histogram::with_opts(HistogramOpts::new(name, help).buckets(SECONDS.to_vec()))?)
+}
+
+fn seconds_by(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Result<HistogramVec, Error> {
+    registered(registry, HistogramVec::new(HistogramOpts::new(name, help).buckets(SECONDS.to_vec()), labels)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::testing::Fixture;
+    use crate::store::{RedbStore, StoreHandle, StoreThread};
+    use nearmost_core::fleet::BeaconOutcome;
+    use nearmost_core::health::State;
+    use std::process::{Command, Stdio};
+    use std::time::Duration;
+
+    /// Every structure on one registry, each metric touched.
+    fn all(store: &StoreHandle) -> Registry {
+        let registry = Registry::new();
+        let fixture = Fixture::five_mirrors();
+        let api = ApiMetrics::register(&registry).unwrap();
+        api.answered("/v1/fleet", 200, Duration::from_millis(2));
+        api.auth_failures.with_label_values(&["token_unknown"]).inc();
+        let agents = AgentMetrics::register(&registry).unwrap();
+        agents.refusals.with_label_values(&["unknown_token"]).inc();
+        agents.beacons_rejected.with_label_values(&["signature"]).inc();
+        let fleet = FleetMetrics::register(&registry, fixture.reader()).unwrap();
+        fleet.transition(State::Up, State::Down);
+        fleet.published_after(Duration::from_millis(3));
+        fleet.beacon(BeaconOutcome::Accepted);
+        StoreMetrics::register(&registry).unwrap().follow(store);
+        registry
+    }
+
+    fn text(registry: &Registry) -> String {
+        prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap()
+    }
+
+    fn with_all<T>(test: impl FnOnce(&Registry) -> T) -> T {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = StoreThread::spawn(Box::new(RedbStore::open(dir.path()).unwrap())).unwrap();
+        test(&all(&store))
+    }
+
+    #[test]
+    fn the_subsystems_share_one_registry() {
+        let text = with_all(text);
+        for name in [
+            "nearmost_http_requests_total{code=\"2xx\",route=\"/v1/fleet\"} 1",
+            "nearmost_mirror_state{domain=\"play.nearmost.test\",family=\"v4\",mirror=\"lon\",state=\"up\"} 1",
+            "nearmost_transitions_total{from=\"up\",to=\"down\"} 1",
+            "nearmost_mirrors_eligible{domain=\"play.nearmost.test\"} 5",
+            "nearmost_store_batches_total 0",
+        ] {
+            assert!(text.contains(name), "{name} is missing in\n{text}");
+        }
+    }
+
+    #[test]
+    fn names_and_units_are_as_prometheus_likes_them() {
+        let child = Command::new("promtool")
+            .args(["check", "metrics"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        // A machine with only Rust has no promtool; the rules it checks are few and checked below.
+        if let Ok(mut child) = child {
+            std::io::Write::write_all(&mut child.stdin.take().unwrap(), with_all(text).as_bytes()).unwrap();
+            let output = child.wait_with_output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(output.status.success() && said.is_empty(), "promtool: {said}");
+        }
+        for family in with_all(Registry::gather) {
+            assert!(family.name().starts_with("nearmost_"), "{}", family.name());
+            let counter = family.get_field_type() == prometheus::proto::MetricType::COUNTER;
+            assert_eq!(family.name().ends_with("_total"), counter, "{}", family.name());
+            assert!(!family.help().is_empty(), "{}", family.name());
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! Command checks: a program that must exit with status 0.
+//!
+//! The program leads a process group of its own. When the deadline passes, or the check is dropped,
+//! the whole group is killed, so that what the program started dies with it. Both outputs are read
+//! all the time, so that a talkative program never blocks, but only the last [`KEPT_BYTES`] of each
+//! are kept. What a program leaves running in the background after it exited is its own affair;
+//! that it still holds the output open does not hold up the check.
+
+use crate::deadline::Deadline;
+use crate::reason;
+use rustix::process::{Pid, Signal, kill_process_group};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::{Child, Command};
+
+/// How much of each output is kept for the reason.
+const KEPT_BYTES: usize = 8 * 1024;
+/// How long to read on after the program exited; its output ends at once unless something that it
+/// left behind holds it open.
+const AFTER_EXIT: Duration = Duration::from_millis(50);
+
+/// Runs the program and judges its exit.
+pub async fn run(deadline: &Deadline, argv: &[String]) -> Result<(), String> {
+    let Some((program, args)) = argv.split_first() else {
+        return Err("expected a program to run, found none".into());
+    };
+    let shown = reason::quote(program.as_bytes(), 60);
+    let mut command = Command::new(program);
+    command
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true);
+    let child = command.spawn().map_err(|e| format!("expected to run {shown}, found: {}", reason::io(&e)))?;
+    let mut group = Group::of(child);
+    let (mut out, mut err) = (Tail::default(), Tail::default());
+    let waiting = tokio::time::timeout_at(deadline.at(), group.wait(&mut out, &mut err)).await;
+    match waiting {
+        Ok(Ok(status)) if status.success() => Ok(()),
+        Ok(Ok(status)) => {
+            Err(format!("expected {shown} to exit with 0, found {}{}", ending(status), said(&out, &err)))
+        }
+        Ok(Err(e)) => Err(format!("expected {shown} to exit with 0, found: {}", reason::io(&e))),
+        Err(_) => {
+            group.kill().await;
+            Err(format!("{}{}", deadline.missed(&format!("expected an exit of {shown}")), said(&out, &err)))
+        }
+    }
+}
+
+/// How a program ended, in words.
+fn ending(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit status {code}"),
+        (None, Some(signal)) => format!("death by signal {signal}"),
+        (None, None) => status.to_string(),
+    }
+}
+
+/// The last line of standard error, else of standard output.
+fn said(out: &Tail, err: &Tail) -> String {
+    match err.last_line().or_else(|| out.last_line()) {
+        Some(line) => format!(": {}", reason::quote(line, 100)),
+        None => String::new(),
+    }
+}
+
+/// A program and the process group that it leads; dropped before the program ended, it kills both.
+struct Group {
+    child: Child,
+    /// `None` once the program was waited for: from then on the number may belong to others.
+    id: Option<Pid>,
+}
+
+impl Group {
+    fn of(child: Child) -> Self {
+        let id = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        Group { child, id }
+    }
+
+    /// Reads both outputs until the program ended.
+    async fn wait(&mut self, out: &mut Tail, err: &mut Tail) -> std::io::Result<ExitStatus> {
+        let stdout = self.child.stdout.take();
+        let stderr = self.child.stderr.take();
+        let reading = async { tokio::join!(out.read(stdout), err.read(stderr)) };
+        tokio::pin!(reading);
+        let mut read_all = false;
+        let status = loop {
+            tokio::select! {
+                status = self.child.wait() => break status?,
+                _ = &mut reading, if !read_all => read_all = true,
+            }
+        };
+        self.id = None;
+        if !read_all {
+            // Running out of this time is no failure: the program itself has ended.
+            let _ = tokio::time::timeout(AFTER_EXIT, reading).await;
+        }
+        Ok(status)
+    }
+
+    /// Kills the group and waits for its leader to be gone.
+    async fn kill(&mut self) {
+        self.signal();
+        if let Err(e) = self.child.wait().await {
+            tracing::warn!(error = %e, "a killed check command could not be waited for");
+        }
+        self.id = None;
+    }
+
+    fn signal(&self) {
+        if let Some(id) = self.id
+            && let Err(e) = kill_process_group(id, Signal::KILL)
+        {
+            tracing::warn!(error = %e, group = %id, "a check command could not be killed");
+        }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.signal();
+    }
+}
+
+/// The last [`KEPT_BYTES`] of an output.
+#[derive(Default)]
+struct Tail(Vec<u8>);
+
+impl Tail {
+    /// Reads to the end, keeping what was last.
+    async fn read(&mut self, from: Option<impl AsyncRead + Unpin>) {
+        let Some(mut from) = from else { return };
+        let mut buffer = vec![0; KEPT_BYTES];
+        // An output that cannot be read says nothing; the exit status still judges.
+        while let Ok(n @ 1..) = from.read(&mut buffer).await {
+            self.push(&buffer[..n]);
+        }
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        let bytes = &bytes[bytes.len().saturating_sub(KEPT_BYTES)..];
+        let surplus = (self.0.len() + bytes.len()).saturating_sub(KEPT_BYTES);
+        self.0.drain(..surplus);
+        self.0.extend_from_slice(bytes);
+    }
+
+    /// The last line that is not blank.
+    fn last_line(&self) -> Option<&[u8]> {
+        let mut lines = self.0.split(|b| *b == b'\n').map(<[u8]>::trim_ascii);
+        lines.rfind(|line| !line.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_tail_of_an_output_is_kept() {
+        let mut tail = Tail::default();
+        for i in 0..10_000 {
+            tail.push(format!("line {i}\n").as_bytes());
+            assert!(tail.0.len() <= KEPT_BYTES);
+        }
+        assert_eq!(tail.last_line(), Some(b"line 9999".as_slice()));
+        tail.push(&vec![b'x'; 3 * KEPT_BYTES]);
+        assert_eq!(tail.0, vec![b'x'; KEPT_BYTES]);
+    }
+
+    #[test]
+    fn blank_lines_say_nothing() {
+        let mut tail = Tail::default();
+        assert_eq!(tail.last_line(), None);
+        tail.push(b"disk full\r\n\n  \n");
+        assert_eq!(tail.last_line(), Some(b"disk full".as_slice()));
+    }
+}

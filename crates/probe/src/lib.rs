@@ -1,0 +1,79 @@
+//! Carries out checks of services: tcp, http(s), udp, command.
+//!
+//! The broker uses it to probe mirrors from outside, the node agent to check its own services. What
+//! a check *is* lives in [`nearmost_core::check`]; here is only how it is done:
+//!
+//! * [`run`] carries out one check and always returns within its timeout (a check that has to wait
+//!   for a free command slot waits outside of it). Each step is bounded by the one deadline, so a
+//!   reason says which step ran out of time.
+//! * [`RiseFall`] turns a row of results into good or bad; it knows no clock and no socket.
+//! * [`CheckRunner`] runs any number of named checks, each in a task of its own: a slow check delays
+//!   no other and never overlaps itself.
+//!
+//! A reason for a failure names what was expected and what was found, in at most
+//! [`MAX_REASON_CHARS`] characters with everything unprintable escaped: parts of it come from the
+//! network and end up in logs and on terminals.
+
+mod clock;
+mod command;
+mod deadline;
+mod http_check;
+mod prober;
+mod reason;
+mod rise_fall;
+mod scheduler;
+mod tls;
+mod udp;
+
+pub use prober::{Prober, ProberError, ProberOptions};
+pub use reason::MAX_REASON_CHARS;
+pub use rise_fall::RiseFall;
+pub use scheduler::{CheckRunner, CheckStatus, NamedCheck};
+
+use deadline::Deadline;
+use nearmost_core::check::{CheckKind, CheckOutcome};
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::net::TcpStream;
+
+/// Carries out one check of the service at `target`.
+///
+/// Never takes longer than `timeout`, except for commands, which first wait for a slot
+/// ([`ProberOptions::max_commands`]); dropping the future ends the check and everything it started.
+/// `target` is not used by commands.
+pub async fn run(prober: &Prober, target: SocketAddr, kind: &CheckKind, timeout: Duration) -> CheckOutcome {
+    let _slot = match kind {
+        CheckKind::Command { .. } => match prober.command_slot().await {
+            Some(slot) => Some(slot),
+            None => return fail("commands are not run here"),
+        },
+        _ => None,
+    };
+    let started = clock::now();
+    let deadline = Deadline::new(started, timeout);
+    let verdict = match kind {
+        CheckKind::Tcp => connect(&deadline, target).await.map(drop),
+        CheckKind::Http(check) => http_check::run(prober, &deadline, target, check).await,
+        CheckKind::Udp { send, expect } => udp::run(&deadline, target, send, expect).await,
+        CheckKind::Command { argv } => command::run(&deadline, argv).await,
+    };
+    match verdict {
+        Ok(()) => CheckOutcome::Pass { took: clock::now() - started },
+        Err(reason) => fail(&reason),
+    }
+}
+
+/// A failure with its reason made presentable.
+fn fail(reason: &str) -> CheckOutcome {
+    CheckOutcome::Fail { reason: reason::presentable(reason) }
+}
+
+/// Opens a TCP connection.
+async fn connect(deadline: &Deadline, target: SocketAddr) -> Result<TcpStream, String> {
+    let connecting = TcpStream::connect(target);
+    let step = format!("expected a TCP connection to {target}");
+    match deadline.bound(&step, connecting).await? {
+        Ok(stream) => Ok(stream),
+        Err(e) => Err(format!("{step}, found: {}", reason::io(&e))),
+    }
+}

@@ -1,0 +1,97 @@
+//! Reasons for people: short, printable, naming what was found.
+
+use std::io;
+
+/// The most characters that a reason has.
+pub const MAX_REASON_CHARS: usize = 200;
+
+/// Escapes what is unprintable and cuts to [`MAX_REASON_CHARS`] characters.
+pub fn presentable(text: &str) -> String {
+    // What lies further back is cut anyway.
+    let escaped: String = text.chars().take(MAX_REASON_CHARS + 1).map(printable).collect();
+    if escaped.chars().count() <= MAX_REASON_CHARS {
+        return escaped;
+    }
+    escaped.chars().take(MAX_REASON_CHARS - 1).chain(['…']).collect()
+}
+
+/// A character, escaped when it would move a cursor or hide text (bidirectional marks included).
+fn printable(c: char) -> String {
+    let invisible =
+        matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+    if c.is_control() || invisible { c.escape_default().to_string() } else { c.to_string() }
+}
+
+/// At most `max` characters of some bytes, quoted.
+pub fn quote(bytes: &[u8], max: usize) -> String {
+    // A UTF-8 character has at most four bytes.
+    let head = &bytes[..bytes.len().min(max.saturating_mul(4))];
+    let text = String::from_utf8_lossy(head);
+    let cut: String = text.chars().take(max).collect();
+    let more = if cut.len() < text.len() || head.len() < bytes.len() { "…" } else { "" };
+    format!("\"{cut}{more}\"")
+}
+
+/// An I/O error without the operating system's number.
+pub fn io(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "connection refused".into(),
+        io::ErrorKind::ConnectionReset => "connection reset".into(),
+        io::ErrorKind::NotFound => "no such file".into(),
+        io::ErrorKind::PermissionDenied => "permission denied".into(),
+        _ => {
+            let text = error.to_string();
+            match text.split_once(" (os error") {
+                Some((text, _)) => text.to_string(),
+                None => text,
+            }
+        }
+    }
+}
+
+/// Whether `needle` is within `hay`.
+pub fn contains(hay: &[u8], needle: &[u8]) -> bool {
+    needle.is_empty() || hay.windows(needle.len()).any(|w| w == needle)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_printable_text_is_left_alone() {
+        assert_eq!(presentable("expected 200, found 503: très bien"), "expected 200, found 503: très bien");
+    }
+
+    #[test]
+    fn long_text_is_cut_to_the_limit() {
+        for text in ["x".repeat(500), "é".repeat(500), "\u{1b}".repeat(500), format!("{}\n", "x".repeat(199))]
+        {
+            let cut = presentable(&text);
+            assert!(cut.chars().count() <= MAX_REASON_CHARS, "{} characters", cut.chars().count());
+            assert!(cut.ends_with('…'), "{cut}");
+        }
+        assert_eq!(presentable(&"x".repeat(200)), "x".repeat(200));
+    }
+
+    #[test]
+    fn nothing_from_outside_reaches_a_terminal_unescaped() {
+        let cut = presentable("a\u{1b}[31mred\r\n\u{202e}txt");
+        assert_eq!(cut, "a\\u{1b}[31mred\\r\\n\\u{202e}txt");
+    }
+
+    #[test]
+    fn quotes_are_cut_and_say_so() {
+        assert_eq!(quote(b"pong", 10), "\"pong\"");
+        assert_eq!(quote(b"0123456789abc", 10), "\"0123456789…\"");
+        assert_eq!(quote(&[b'x'; 1000], 3), "\"xxx…\"");
+        assert_eq!(quote(&[0xff], 3), "\"\u{fffd}\"");
+    }
+
+    #[test]
+    fn contains_finds_needles_at_both_ends() {
+        assert!(contains(b"abc", b""));
+        assert!(contains(b"abc", b"ab") && contains(b"abc", b"bc") && contains(b"abc", b"abc"));
+        assert!(!contains(b"abc", b"abcd") && !contains(b"", b"a"));
+    }
+}

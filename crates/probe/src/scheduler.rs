@@ -1,0 +1,246 @@
+//! Runs named checks for as long as they are wanted.
+//!
+//! Each check has a task of its own, so a slow one delays no other, and the task awaits each result
+//! before it looks at the next start, so a check never overlaps itself. Starts are an interval
+//! apart, give or take [`JITTER_PERCENT`] %, so that checks of one service by many do not fall into
+//! step; a check that took longer than its interval starts again at once.
+//!
+//! Every task keeps its [`CheckStatus`] in a watch channel of one value: there is no queue that
+//! could overflow, and a slow reader sees the latest. [`CheckRunner::changes`] wakes when good or
+//! bad changed anywhere.
+
+use crate::prober::Prober;
+use crate::rise_fall::RiseFall;
+use crate::{clock, run};
+use nearmost_core::check::{CheckOutcome, CheckSpec};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How far a start may lie from its interval, in percent of it.
+const JITTER_PERCENT: f64 = 10.0;
+/// The shortest time between two starts, whatever the interval says.
+const MIN_INTERVAL: Duration = Duration::from_millis(10);
+/// The longest time between two starts.
+const MAX_INTERVAL: Duration = Duration::from_secs(86_400);
+
+/// A check with a name of its own.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NamedCheck {
+    /// Unique within a runner.
+    pub name: String,
+    /// Where the service is; not used by commands.
+    pub target: SocketAddr,
+    /// What is done, and how often.
+    pub spec: CheckSpec,
+}
+
+/// What is known of one check.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CheckStatus {
+    /// The check's name.
+    pub name: String,
+    /// Good, bad, or not known before the first result.
+    pub good: Option<bool>,
+    /// The latest result.
+    pub last: Option<CheckOutcome>,
+    /// When `good` last changed.
+    pub since: Instant,
+    /// How many results like the latest came in a row.
+    pub consecutive: u32,
+}
+
+/// Runs checks until it is shut down or dropped.
+pub struct CheckRunner {
+    prober: Arc<Prober>,
+    rng: StdRng,
+    checks: BTreeMap<String, Running>,
+    changes: watch::Sender<u64>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// One check's task, seen from outside.
+struct Running {
+    check: NamedCheck,
+    status: watch::Receiver<CheckStatus>,
+    trigger: Arc<Notify>,
+    stop: CancellationToken,
+}
+
+impl CheckRunner {
+    /// A runner without checks; `seed` is the randomness of its jitter. Stops when `stop` is
+    /// cancelled.
+    pub fn new(prober: Arc<Prober>, seed: u64, stop: &CancellationToken) -> Self {
+        CheckRunner {
+            prober,
+            rng: StdRng::seed_from_u64(seed),
+            checks: BTreeMap::new(),
+            changes: watch::Sender::new(0),
+            stop: stop.child_token(),
+            tasks: TaskTracker::new(),
+        }
+    }
+
+    /// Makes `wanted` the checks that run: those that run already with the same settings go on
+    /// undisturbed and keep what is known of them, others are stopped or started. Of two with one
+    /// name the later wins. Must be called within a tokio runtime.
+    pub fn set(&mut self, wanted: Vec<NamedCheck>) {
+        let mut old = std::mem::take(&mut self.checks);
+        for check in wanted {
+            let running = match old.remove(&check.name) {
+                Some(running) if running.check == check => running,
+                replaced => {
+                    replaced.inspect(Running::halt);
+                    self.start(check)
+                }
+            };
+            if let Some(twin) = self.checks.insert(running.check.name.clone(), running) {
+                twin.halt();
+            }
+        }
+        old.values().for_each(Running::halt);
+        self.changes.send_modify(|version| *version += 1);
+    }
+
+    fn start(&mut self, check: NamedCheck) -> Running {
+        let unknown = CheckStatus {
+            name: check.name.clone(),
+            good: None,
+            last: None,
+            since: clock::now(),
+            consecutive: 0,
+        };
+        let (sender, status) = watch::channel(unknown);
+        let trigger = Arc::new(Notify::new());
+        let stop = self.stop.child_token();
+        let task = Task {
+            prober: Arc::clone(&self.prober),
+            rise_fall: RiseFall::new(check.spec.rise, check.spec.fall),
+            check: check.clone(),
+            rng: StdRng::seed_from_u64(self.rng.random()),
+            status: sender,
+            changes: self.changes.clone(),
+            trigger: Arc::clone(&trigger),
+        };
+        let stopped = stop.clone();
+        // A check that is cut off ends with everything it started; see `run`.
+        self.tasks.spawn(async move { stopped.run_until_cancelled(task.run()).await });
+        Running { check, status, trigger, stop }
+    }
+
+    /// What is known of every check, by name.
+    pub fn statuses(&self) -> Vec<CheckStatus> {
+        self.checks.values().map(|c| c.status.borrow().clone()).collect()
+    }
+
+    /// Follows one check; every result is a change.
+    pub fn watch(&self, name: &str) -> Option<watch::Receiver<CheckStatus>> {
+        self.checks.get(name).map(|c| c.status.clone())
+    }
+
+    /// Wakes whenever a check became good or bad, or the set of checks changed; the number grows.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Starts a check now instead of at its next time; one that is under way runs again when it
+    /// ends. Whether there is a check of that name.
+    pub fn run_now(&self, name: &str) -> bool {
+        let check = self.checks.get(name);
+        if let Some(check) = check {
+            check.trigger.notify_one();
+        }
+        check.is_some()
+    }
+
+    /// Stops every check and waits until all have ended.
+    pub async fn shutdown(self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+impl Drop for CheckRunner {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Running {
+    fn halt(&self) {
+        self.stop.cancel();
+    }
+}
+
+/// One check's task.
+struct Task {
+    prober: Arc<Prober>,
+    rise_fall: RiseFall,
+    check: NamedCheck,
+    rng: StdRng,
+    status: watch::Sender<CheckStatus>,
+    changes: watch::Sender<u64>,
+    trigger: Arc<Notify>,
+}
+
+impl Task {
+    async fn run(mut self) {
+        loop {
+            let started = clock::now();
+            let spec = &self.check.spec;
+            let outcome = run(&self.prober, self.check.target, &spec.kind, spec.timeout).await;
+            self.take(outcome);
+            let next = started + jittered(self.check.spec.interval, self.rng.random());
+            tokio::select! {
+                () = tokio::time::sleep_until(next) => {}
+                () = self.trigger.notified() => {}
+            }
+        }
+    }
+
+    fn take(&mut self, outcome: CheckOutcome) {
+        let changed = self.rise_fall.on(outcome.passed());
+        let (good, consecutive) = (self.rise_fall.good(), self.rise_fall.consecutive());
+        self.status.send_modify(|status| {
+            status.good = good;
+            status.consecutive = consecutive;
+            status.last = Some(outcome);
+            if changed {
+                status.since = clock::now();
+            }
+        });
+        if changed {
+            self.changes.send_modify(|version| *version += 1);
+        }
+    }
+}
+
+/// An interval moved by up to [`JITTER_PERCENT`] % either way; `uniform` lies in `0..1`.
+fn jittered(interval: Duration, uniform: f64) -> Duration {
+    let factor = 1.0 + (2.0 * uniform - 1.0) * JITTER_PERCENT / 100.0;
+    interval.clamp(MIN_INTERVAL, MAX_INTERVAL).mul_f64(factor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jitter_stays_within_its_percentage() {
+        let second = Duration::from_secs(1);
+        assert_eq!(jittered(second, 0.0), Duration::from_millis(900));
+        assert_eq!(jittered(second, 0.5), second);
+        assert_eq!(jittered(second, 1.0), Duration::from_millis(1100));
+        assert_eq!(jittered(Duration::ZERO, 0.5), MIN_INTERVAL);
+        assert_eq!(jittered(Duration::MAX, 0.5), MAX_INTERVAL);
+    }
+}

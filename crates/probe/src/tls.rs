@@ -1,0 +1,106 @@
+//! TLS for HTTPS checks: with verification, without it, and the expiry of certificates.
+
+use crate::clock;
+use crate::prober::ProberError;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{ClientConfig, Resumption, WantsClientCert};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::{ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use std::sync::Arc;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+const SECONDS_A_DAY: i64 = 86_400;
+
+/// Settings that verify chain and name against the public trust anchors and `extra`.
+pub fn verifying(
+    provider: &Arc<CryptoProvider>,
+    extra: Vec<CertificateDer<'static>>,
+) -> Result<ClientConfig, ProberError> {
+    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    for (index, root) in extra.into_iter().enumerate() {
+        roots.add(root).map_err(|source| ProberError::Root { index, source })?;
+    }
+    let builder = ClientConfig::builder_with_provider(Arc::clone(provider))
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots);
+    Ok(finish(builder))
+}
+
+/// Settings that accept any certificate; the handshake's signature must still be right.
+pub fn unverifying(provider: &Arc<CryptoProvider>) -> Result<ClientConfig, ProberError> {
+    let verifier = AnyCertificate(Arc::clone(provider));
+    let builder = ClientConfig::builder_with_provider(Arc::clone(provider))
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier));
+    Ok(finish(builder))
+}
+
+fn finish(builder: ConfigBuilder<ClientConfig, WantsClientCert>) -> ClientConfig {
+    let mut config = builder.with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // A resumed session would not show the certificate that the service has now.
+    config.resumption = Resumption::disabled();
+    config
+}
+
+/// Fails when the server's certificate expires in fewer than `min_days` days.
+pub fn check_expiry(chain: Option<&[CertificateDer<'_>]>, min_days: u32) -> Result<(), String> {
+    let expected = format!("expected a certificate good for {min_days} days");
+    let Some(leaf) = chain.and_then(<[_]>::first) else {
+        return Err(format!("{expected}, found no certificate"));
+    };
+    let Ok((_, cert)) = X509Certificate::from_der(leaf) else {
+        return Err(format!("{expected}, found one that cannot be parsed"));
+    };
+    let left = cert.validity().not_after.timestamp().saturating_sub(clock::unix_seconds());
+    if left < 0 {
+        let days = left.saturating_neg() / SECONDS_A_DAY;
+        return Err(format!("{expected}, found one that expired {days} days ago"));
+    }
+    if left < i64::from(min_days) * SECONDS_A_DAY {
+        let days = left / SECONDS_A_DAY;
+        return Err(format!("{expected}, found one that expires in {days} days"));
+    }
+    Ok(())
+}
+
+/// For checks with verification off: whoever answers is taken as the service.
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

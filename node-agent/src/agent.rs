@@ -1,0 +1,187 @@
+//! An agent: made from a configuration and a key, then run.
+//! The loop itself is in `running`.
+
+use crate::clock::{self, Clock};
+use crate::declare::{self, DeclareError};
+use crate::http::{self, Pages, Pulse};
+use crate::link::Outgoing;
+use crate::load::{self, Load};
+use crate::metrics::Metrics;
+use crate::running::{Meter, Running};
+use crate::status::AgentStatus;
+use nearmost_config::{AgentConfig, Service};
+use nearmost_probe::{Prober, ProberError, ProberOptions};
+use nearmost_wire::identity::{Id, IdError, KeyPair, Role};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// Time between two readings of the load.
+const LOAD_EVERY: Duration = Duration::from_secs(1);
+/// How many check commands run at once.
+const MAX_COMMANDS: usize = 8;
+
+/// Why an agent could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// There is no broker to talk to.
+    #[error("no broker is configured: join first, with `nearmost-agent join TOKEN`")]
+    NoBroker,
+    /// A broker's id is not one.
+    #[error("brokers[{index}].id: {source}")]
+    BrokerId {
+        /// Its position.
+        index: usize,
+        /// What is wrong.
+        source: IdError,
+    },
+    /// The address of the metrics page cannot be had.
+    #[error("metrics.listen: cannot listen on {addr}: {source}")]
+    Listen {
+        /// The address.
+        addr: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A service cannot be declared.
+    #[error(transparent)]
+    Declare(#[from] DeclareError),
+    /// Checks cannot be made.
+    #[error(transparent)]
+    Prober(#[from] ProberError),
+    /// Metrics cannot be counted.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// How an agent is told to stop.
+#[derive(Clone, Debug, Default)]
+pub struct Shutdown {
+    /// Drain, say goodbye, end.
+    pub drain: CancellationToken,
+    /// End at once.
+    pub now: CancellationToken,
+}
+
+/// An agent that is ready to run.
+pub struct Agent {
+    pub(crate) config: AgentConfig,
+    pub(crate) key: Arc<KeyPair>,
+    pub(crate) brokers: Vec<Id>,
+    pub(crate) listener: Option<TcpListener>,
+    pub(crate) prober: Arc<Prober>,
+    pub(crate) pages: Pages,
+    pub(crate) status: watch::Sender<AgentStatus>,
+    pub(crate) outgoing: watch::Sender<Outgoing>,
+    pub(crate) clock: Clock,
+    pub(crate) boot: u64,
+}
+
+impl Agent {
+    /// Takes the configuration and the node's key, and listens where metrics are served.
+    ///
+    /// # Errors
+    /// What in the configuration, or on the machine, stands in the way.
+    pub async fn bind(config: AgentConfig, key: KeyPair) -> Result<Agent, AgentError> {
+        let brokers = broker_ids(&config)?;
+        let boot = clock::unix().0;
+        let hello = Arc::new(declare::hello(&config, boot)?);
+        let prober = Prober::new(ProberOptions { extra_roots: Vec::new(), max_commands: MAX_COMMANDS })?;
+        let listener = match config.metrics {
+            Some(addr) => Some(listen(addr).await?),
+            None => None,
+        };
+        let clock = Clock::start();
+        let status = watch::Sender::new(AgentStatus::new(key.id(), brokers.iter().copied()));
+        let pages = Pages {
+            metrics: Arc::new(Metrics::new()?),
+            status: status.subscribe(),
+            pulse: Arc::new(Pulse::new(clock)),
+        };
+        let outgoing = Outgoing { generation: 0, hello, report: None };
+        Ok(Agent {
+            config,
+            key: Arc::new(key),
+            brokers,
+            listener,
+            prober: Arc::new(prober),
+            pages,
+            status,
+            outgoing: watch::Sender::new(outgoing),
+            clock,
+            boot,
+        })
+    }
+
+    /// Where metrics are served; the port is the real one even when 0 was configured.
+    pub fn metrics_addr(&self) -> Option<SocketAddr> {
+        self.listener.as_ref().and_then(|l| l.local_addr().ok())
+    }
+
+    /// Follows how the agent is doing.
+    pub fn status(&self) -> watch::Receiver<AgentStatus> {
+        self.status.subscribe()
+    }
+
+    /// Runs until told to stop. New configurations that come from `reloads` replace services,
+    /// place, report interval and drain grace; other settings need a restart.
+    pub async fn run(mut self, shutdown: Shutdown, reloads: mpsc::Receiver<AgentConfig>) {
+        let mut helpers = JoinSet::new();
+        if let Some(listener) = self.listener.take() {
+            let pages = self.pages.clone();
+            helpers.spawn(async move {
+                if let Err(e) = http::serve(listener, pages).await {
+                    tracing::error!(error = %e, "the metrics page stopped");
+                }
+            });
+        }
+        let (ports, wanted) = watch::channel(ports_of(&self.config.services));
+        let (load, measured) = watch::channel(Load::default());
+        helpers.spawn(measure(wanted, load));
+        let mut running = Running::new(self, Meter { ports, load: measured });
+        running.set_checks();
+        running.work(&shutdown, reloads).await;
+        running.finish(&shutdown.now).await;
+    }
+}
+
+fn broker_ids(config: &AgentConfig) -> Result<Vec<Id>, AgentError> {
+    if config.brokers.is_empty() {
+        return Err(AgentError::NoBroker);
+    }
+    let id = |(index, broker): (usize, &nearmost_config::Broker)| {
+        Id::parse(&broker.id, Role::Broker).map_err(|source| AgentError::BrokerId { index, source })
+    };
+    config.brokers.iter().enumerate().map(id).collect()
+}
+
+async fn listen(addr: SocketAddr) -> Result<TcpListener, AgentError> {
+    TcpListener::bind(addr).await.map_err(|source| AgentError::Listen { addr, source })
+}
+
+/// The ports whose connections are counted.
+pub(crate) fn ports_of(services: &[Service]) -> Vec<u16> {
+    services.iter().map(|s| s.port).collect()
+}
+
+/// Reads the load again and again, on blocking threads.
+async fn measure(ports: watch::Receiver<Vec<u16>>, load: watch::Sender<Load>) {
+    let mut ticks = None;
+    loop {
+        let wanted = ports.borrow().clone();
+        let reading = tokio::task::spawn_blocking(move || load::sample(Path::new("/proc"), wanted, ticks));
+        match reading.await {
+            Ok((latest, now)) => {
+                ticks = now;
+                load.send_replace(latest);
+            }
+            Err(e) => tracing::warn!(error = %e, "the load could not be read"),
+        }
+        tokio::time::sleep(LOAD_EVERY).await;
+    }
+}

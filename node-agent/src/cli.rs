@@ -1,0 +1,171 @@
+//! The command line of `nearmost-agent`, in the library so that another binary can be the agent.
+
+use crate::agent::{Agent, Shutdown};
+use crate::join::{JoinOptions, KEY_FILE, join};
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use nearmost_config::{AgentConfig, LogConfig, LogFormat, parse_setting, process_env};
+use nearmost_wire::identity::{KeyPair, Role};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tracing_subscriber::EnvFilter;
+
+/// Where the configuration is unless `--config` says otherwise.
+const CONFIG: &str = "/etc/nearmost/node-agent.toml";
+
+#[derive(Parser)]
+#[command(name = "nearmost-agent", version, about = "Tells nearmost brokers how this machine's services are")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Join with a one-time token from `nearmost node invite`
+    Join(Join),
+    /// Run the agent
+    Run(Settings),
+    /// Say whether the configuration is right
+    CheckConfig(Settings),
+}
+
+#[derive(Args)]
+struct Join {
+    /// The token
+    token: String,
+    /// Where to write the configuration
+    #[arg(long, value_name = "PATH", default_value = CONFIG)]
+    config: PathBuf,
+    /// Where to keep the node's key
+    #[arg(long, value_name = "PATH")]
+    data_dir: Option<PathBuf>,
+    /// The node's name, if the invitation names none
+    #[arg(long)]
+    name: Option<String>,
+    /// Port of the service
+    #[arg(long, default_value_t = 443)]
+    port: u16,
+}
+
+#[derive(Args)]
+struct Settings {
+    /// The configuration
+    #[arg(long, value_name = "PATH", default_value = CONFIG)]
+    config: PathBuf,
+    /// A setting over the configuration's, such as drain.grace_ms=0
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+impl Settings {
+    fn load(&self) -> anyhow::Result<AgentConfig> {
+        let set = self.set.iter().map(|s| parse_setting(s)).collect::<Result<Vec<_>, _>>()?;
+        Ok(AgentConfig::load(Some(&self.config), process_env(), &set)?)
+    }
+}
+
+/// Runs the command line `args`, of which the first is the program's name. Sets up logging.
+///
+/// # Errors
+/// For people: what did not work and why.
+pub async fn main_from_args(args: impl Iterator<Item = OsString>) -> anyhow::Result<ExitCode> {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(e) => {
+            e.print().context("standard output")?;
+            return Ok(ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(2)));
+        }
+    };
+    match cli.command {
+        Command::Join(options) => join_from(options).await,
+        Command::Run(settings) => run_from(settings).await,
+        Command::CheckConfig(settings) => check_config(&settings),
+    }
+}
+
+async fn join_from(options: Join) -> anyhow::Result<ExitCode> {
+    let data_dir = options.data_dir.unwrap_or_else(|| AgentConfig::default().data_dir);
+    let config = options.config;
+    let options =
+        JoinOptions { token: options.token, config, data_dir, name: options.name, port: options.port };
+    let joined = join(&options).await?;
+    println!("joined as {} ({})", joined.name, joined.id);
+    println!("wrote {} and {}", options.config.display(), options.data_dir.join(KEY_FILE).display());
+    for domain in &joined.domains {
+        println!("mirrors {domain} on port {}; check [[services]] in the configuration", options.port);
+    }
+    println!("next: nearmost-agent run --config {}", options.config.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check_config(settings: &Settings) -> anyhow::Result<ExitCode> {
+    let config = settings.load()?;
+    crate::declare::hello(&config, 0)?;
+    let (brokers, services) = (config.brokers.len(), config.services.len());
+    println!("{}: good ({brokers} brokers, {services} services)", settings.config.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn run_from(settings: Settings) -> anyhow::Result<ExitCode> {
+    let config = settings.load()?;
+    init_logging(&config.log);
+    let key = KeyPair::load(&config.data_dir.join(KEY_FILE), Role::Node)?;
+    tracing::info!(node = %key.id(), brokers = config.brokers.len(), services = config.services.len(), "starting");
+    let agent = Agent::bind(config, key).await?;
+    if let Some(addr) = agent.metrics_addr() {
+        tracing::info!(%addr, "metrics are served");
+    }
+    let shutdown = Shutdown::default();
+    let (reload, reloads) = mpsc::channel(1);
+    let signals = tokio::spawn(signals(settings, shutdown.clone(), reload)?);
+    agent.run(shutdown, reloads).await;
+    signals.abort();
+    tracing::info!("stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Obeys signals: TERM and INT drain, a second one ends at once, HUP reads the configuration again.
+fn signals(
+    settings: Settings,
+    shutdown: Shutdown,
+    reload: mpsc::Sender<AgentConfig>,
+) -> anyhow::Result<impl Future<Output = ()>> {
+    let mut term = signal(SignalKind::terminate()).context("SIGTERM")?;
+    let mut int = signal(SignalKind::interrupt()).context("SIGINT")?;
+    let mut hup = signal(SignalKind::hangup()).context("SIGHUP")?;
+    Ok(async move {
+        loop {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = int.recv() => {}
+                _ = hup.recv() => {
+                    match settings.load() {
+                        // An agent that is stopping does not care.
+                        Ok(config) => drop(reload.send(config).await),
+                        Err(e) => tracing::error!("the new configuration is not used: {e}"),
+                    }
+                    continue;
+                }
+            }
+            if shutdown.drain.is_cancelled() {
+                shutdown.now.cancel();
+            }
+            shutdown.drain.cancel();
+        }
+    })
+}
+
+/// Logs to standard error as configured; `RUST_LOG` overrules the level. Does nothing when logging
+/// is set up already, as in a binary that is more than an agent.
+pub fn init_logging(log: &LogConfig) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(log.level.as_str()));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let _ = match log.format {
+        LogFormat::Text => builder.try_init(),
+        LogFormat::Json => builder.json().try_init(),
+    };
+}

@@ -1,0 +1,199 @@
+//! What the agent declares of its services, from its configuration.
+
+use nearmost_config::{AgentConfig, Service, ServiceProbe};
+use nearmost_core::check::{CheckKind, CheckSpec};
+use nearmost_core::geo::Place;
+use nearmost_core::registry::MirrorAddress;
+use nearmost_wire::agent::{Hello, ServiceDecl};
+use nearmost_wire::registry::{PlaceBody, ProbeBody, ProbeKind};
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// What cannot be declared.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DeclareError {
+    /// A datagram that is not text.
+    #[error(
+        "service {domain}: {key} of its outside probe is not text; brokers can send and look for text only"
+    )]
+    Datagram {
+        /// The service's domain.
+        domain: String,
+        /// `send` or `expect`.
+        key: &'static str,
+    },
+    /// A command, which brokers do not run.
+    #[error("service {domain}: brokers do not run commands as outside probes")]
+    Command {
+        /// The service's domain.
+        domain: String,
+    },
+}
+
+/// How a session begins; `boot` is when the agent started, in Unix milliseconds.
+///
+/// # Errors
+/// An outside probe that brokers cannot make.
+pub fn hello(config: &AgentConfig, boot: u64) -> Result<Hello, DeclareError> {
+    let services = config.services.iter().map(service).collect::<Result<_, _>>()?;
+    let version = env!("CARGO_PKG_VERSION").to_string();
+    Ok(Hello { version, boot, services, place: config.node.place.as_ref().map(place) })
+}
+
+fn place(place: &Place) -> PlaceBody {
+    let country = place.country.and_then(|c| <[u8; 2]>::try_from(c.as_str().as_bytes()).ok());
+    let degrees = place.position.map(|p| p.degrees());
+    PlaceBody {
+        latitude: degrees.map(|(latitude, _)| latitude),
+        longitude: degrees.map(|(_, longitude)| longitude),
+        country,
+        asn: place.asn,
+    }
+}
+
+fn service(service: &Service) -> Result<ServiceDecl, DeclareError> {
+    let (addresses, hostname) = match &service.address {
+        MirrorAddress::Declared { v4, v6 } => {
+            let v4 = v4.map(IpAddr::V4);
+            (v4.into_iter().chain(v6.map(IpAddr::V6)).collect(), None)
+        }
+        MirrorAddress::Hostname(name) => (Vec::new(), Some(name.to_string())),
+        MirrorAddress::Observed => (Vec::new(), None),
+    };
+    Ok(ServiceDecl {
+        domain: service.domain.clone(),
+        mirror: service.mirror.clone(),
+        addresses,
+        hostname,
+        port: service.port,
+        weight: service.weight,
+        probe: probe(service)?,
+        url: service.url.clone(),
+    })
+}
+
+fn probe(service: &Service) -> Result<ProbeBody, DeclareError> {
+    match &service.probe {
+        ServiceProbe::Default => Ok(ProbeBody::default()),
+        ServiceProbe::None => Ok(ProbeBody { kind: ProbeKind::None, ..ProbeBody::default() }),
+        ServiceProbe::Check(spec) => check(&service.domain, spec),
+    }
+}
+
+fn check(domain: &str, spec: &CheckSpec) -> Result<ProbeBody, DeclareError> {
+    let ms = |d: Duration| Some(u32::try_from(d.as_millis()).unwrap_or(u32::MAX));
+    let mut body = ProbeBody {
+        interval_ms: ms(spec.interval),
+        timeout_ms: ms(spec.timeout),
+        rise: Some(spec.rise),
+        fall: Some(spec.fall),
+        ..ProbeBody::default()
+    };
+    match &spec.kind {
+        CheckKind::Tcp => body.kind = ProbeKind::Tcp,
+        CheckKind::Http(http) => {
+            body.kind = if http.tls { ProbeKind::Https } else { ProbeKind::Http };
+            body.path = Some(http.path.clone());
+            body.host = http.host.clone();
+            body.status = Some(http.status);
+            body.body_contains = http.body_contains.clone();
+            body.verify = Some(http.verify);
+            body.min_days_to_expiry = http.min_days_to_expiry;
+        }
+        CheckKind::Udp { send, expect } => {
+            let text = |bytes: &[u8], key| match String::from_utf8(bytes.to_vec()) {
+                Ok(text) => Ok(Some(text)),
+                Err(_) => Err(DeclareError::Datagram { domain: domain.into(), key }),
+            };
+            body.kind = ProbeKind::Udp;
+            body.send = text(send, "send")?;
+            body.expect = text(expect, "expect")?;
+        }
+        CheckKind::Command { .. } => return Err(DeclareError::Command { domain: domain.into() }),
+    }
+    Ok(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nearmost_core::check::HttpCheck;
+
+    fn spec(kind: CheckKind) -> CheckSpec {
+        CheckSpec {
+            kind,
+            interval: Duration::from_secs(2),
+            timeout: Duration::from_secs(1),
+            rise: 1,
+            fall: 2,
+        }
+    }
+
+    fn mirror(address: MirrorAddress, probe: ServiceProbe) -> Service {
+        Service {
+            domain: "play.example".into(),
+            mirror: "lon".into(),
+            address,
+            port: 443,
+            weight: 100,
+            capacity: 5,
+            url: None,
+            checks: Vec::new(),
+            ready: None,
+            probe,
+        }
+    }
+
+    #[test]
+    fn addresses_are_declared_as_they_are_configured() {
+        let v4 = "192.0.2.1".parse().expect("address");
+        let v6 = "2001:db8::1".parse().expect("address");
+        let declared = MirrorAddress::Declared { v4: Some(v4), v6: Some(v6) };
+        let decl = service(&mirror(declared, ServiceProbe::Default)).expect("declared");
+        assert_eq!(decl.addresses, [IpAddr::V4(v4), IpAddr::V6(v6)]);
+        assert_eq!((decl.hostname, decl.probe), (None, ProbeBody::default()));
+        let named = mirror(MirrorAddress::Hostname("lon.example.net".into()), ServiceProbe::None);
+        let decl = service(&named).expect("declared");
+        assert_eq!((decl.addresses, decl.hostname.as_deref()), (vec![], Some("lon.example.net")));
+        assert_eq!(decl.probe.kind, ProbeKind::None);
+    }
+
+    #[test]
+    fn probes_keep_every_setting() {
+        let http = HttpCheck {
+            tls: true,
+            path: "/healthz".into(),
+            host: Some("play.example".into()),
+            status: (200, 204),
+            body_contains: Some("ok".into()),
+            verify: false,
+            min_days_to_expiry: Some(7),
+        };
+        let body = check("play.example", &spec(CheckKind::Http(http))).expect("declared");
+        let expected = ProbeBody {
+            kind: ProbeKind::Https,
+            interval_ms: Some(2000),
+            timeout_ms: Some(1000),
+            rise: Some(1),
+            fall: Some(2),
+            path: Some("/healthz".into()),
+            host: Some("play.example".into()),
+            status: Some((200, 204)),
+            body_contains: Some("ok".into()),
+            verify: Some(false),
+            min_days_to_expiry: Some(7),
+            send: None,
+            expect: None,
+        };
+        assert_eq!(body, expected);
+    }
+
+    #[test]
+    fn what_brokers_cannot_probe_is_refused_by_name() {
+        let udp = CheckKind::Udp { send: vec![0xff], expect: vec![] };
+        let error = check("play.example", &spec(udp)).expect_err("refused").to_string();
+        assert!(error.contains("play.example: send"), "{error}");
+        let command = CheckKind::Command { argv: vec!["true".into()] };
+        assert!(check("play.example", &spec(command)).is_err());
+    }
+}

@@ -1,0 +1,39 @@
+//! The node agent: runs beside a service and tells brokers how it is.
+//!
+//! It dials out, so it works behind NAT and on changing addresses. With each of up to
+//! `node.max_sessions` brokers it holds one QUIC session, over which it declares its services,
+//! reports their checks and load, and gets the key for its beacons; the beacons themselves are UDP.
+//!
+//! | module | does |
+//! |---|---|
+//! | [`agent`] | an agent as a whole; its one loop, which owns all state, is in `running` |
+//! | [`slots`], [`backoff`] | decide which broker to try when |
+//! | [`dial`], [`link`] | one connection, one session |
+//! | [`beacons`] | when a beacon is due, and sending it |
+//! | [`declare`], [`report`], [`load`] | what is said: declarations, checks and load |
+//! | [`drain`] | leaving in order |
+//! | [`join`] | redeeming an invitation |
+//! | [`metrics`], [`status`], [`http`] | what people see of it |
+//! | [`cli`] | the command line |
+
+pub mod agent;
+pub mod backoff;
+pub mod beacons;
+pub mod cli;
+pub mod clock;
+pub mod declare;
+pub mod dial;
+pub mod drain;
+pub mod http;
+pub mod join;
+pub mod link;
+pub mod load;
+pub mod metrics;
+pub mod report;
+mod running;
+pub mod slots;
+pub mod status;
+
+pub use agent::{Agent, AgentError, Shutdown};
+pub use cli::{init_logging, main_from_args};
+pub use status::{AgentStatus, BrokerStatus, SessionState};

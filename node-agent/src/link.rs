@@ -1,0 +1,248 @@
+//! One session with one broker: reports up, orders down.
+//!
+//! The agent's loop holds the truth in a watch channel ([`Outgoing`]); a session sends it whenever
+//! it changes, so a slow broker misses versions in between and never makes a queue. What the broker
+//! says goes back to the loop as [`Event`]s.
+
+use crate::dial::{Dialled, LinkError, STEP, dial};
+use nearmost_wire::agent::{BeaconGrant, Hello, Report, ServiceReport, ToAgent, ToBroker};
+use nearmost_wire::frame;
+use nearmost_wire::identity::{Id, KeyPair};
+use quinn::{RecvStream, SendStream};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+/// What sessions tell their brokers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outgoing {
+    /// Grows when `hello` changes: sessions then begin anew.
+    pub generation: u64,
+    /// How a session begins.
+    pub hello: Arc<Hello>,
+    /// What is reported; `None` until there is something to say.
+    pub report: Option<Arc<ReportBody>>,
+}
+
+/// A report without its number, which each session counts for itself.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ReportBody {
+    /// The agent drains.
+    pub draining: bool,
+    /// CPU in use on the machine, 0..=1.
+    pub cpu: f32,
+    /// Memory in use on the machine, 0..=1.
+    pub memory: f32,
+    /// One entry a service of which every check has had a result.
+    pub services: Vec<ServiceReport>,
+}
+
+/// What a session tells the agent's loop.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The session is on.
+    Attached {
+        /// The broker's address as connected to.
+        remote: IpAddr,
+        /// How to send beacons.
+        beacon: BeaconGrant,
+        /// Our address as the broker sees it.
+        observed: IpAddr,
+        /// What is wrong with declared services.
+        warnings: Vec<String>,
+    },
+    /// New beacon key or period.
+    Beacon {
+        /// The broker's address as connected to.
+        remote: IpAddr,
+        /// How to send beacons.
+        beacon: BeaconGrant,
+    },
+    /// A report is part of what the broker answers with.
+    Acked {
+        /// Whether that report, or an earlier one, said that we drain.
+        draining: bool,
+    },
+    /// A report was sent.
+    Reported,
+}
+
+/// How a session ended without an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// We said goodbye.
+    Left,
+    /// What we declare changed, so a new session must begin.
+    Renew,
+}
+
+/// One session to be.
+pub struct Link {
+    /// The node's key.
+    pub key: Arc<KeyPair>,
+    /// Position of the broker in the configuration.
+    pub broker: usize,
+    /// Whose key must be there.
+    pub id: Id,
+    /// `host:port`.
+    pub address: String,
+    /// What to tell.
+    pub outgoing: watch::Receiver<Outgoing>,
+    /// Where events go, with `broker`.
+    pub events: mpsc::Sender<(usize, Event)>,
+    /// Cancelled to say goodbye.
+    pub leave: CancellationToken,
+}
+
+impl Link {
+    /// Connects and speaks until the session ends.
+    ///
+    /// # Errors
+    /// Why there is no session, or no longer.
+    pub async fn run(self) -> Result<End, LinkError> {
+        let Some(dialled) = self.leave.run_until_cancelled(dial(&self.key, self.id, &self.address)).await
+        else {
+            return Ok(End::Left);
+        };
+        let dialled = dialled?;
+        let session = Session {
+            broker: self.broker,
+            dialled,
+            outgoing: self.outgoing,
+            events: self.events,
+            leave: self.leave,
+            // No report has said it yet.
+            drained_by: AtomicU64::new(u64::MAX),
+        };
+        session.run().await
+    }
+}
+
+struct Session {
+    broker: usize,
+    dialled: Dialled,
+    outgoing: watch::Receiver<Outgoing>,
+    events: mpsc::Sender<(usize, Event)>,
+    leave: CancellationToken,
+    /// Number of the first report that said that we drain.
+    drained_by: AtomicU64,
+}
+
+impl Session {
+    async fn run(mut self) -> Result<End, LinkError> {
+        let opened = self.dialled.connection.open_bi().await;
+        let (mut send, mut recv) = opened.map_err(|e| self.dialled.lost(e))?;
+        let (generation, hello) = {
+            let outgoing = self.outgoing.borrow_and_update();
+            (outgoing.generation, Hello::clone(&outgoing.hello))
+        };
+        self.write(&mut send, &ToBroker::Hello(hello)).await?;
+        self.welcomed(&mut recv).await?;
+        // The first report goes out at once.
+        self.outgoing.mark_changed();
+        let outgoing = self.outgoing.clone();
+        let end = tokio::select! {
+            end = self.speak(&mut send, outgoing, generation) => end?,
+            failed = self.listen(&mut recv) => return Err(failed),
+        };
+        self.dialled.farewell(send).await;
+        Ok(end)
+    }
+
+    async fn welcomed(&self, recv: &mut RecvStream) -> Result<(), LinkError> {
+        let answer = tokio::time::timeout(STEP, frame::read::<ToAgent>(recv)).await;
+        let answer = answer.map_err(|_| self.dialled.slow("welcome"))?;
+        match answer.map_err(|e| self.dialled.frame_error(e))? {
+            ToAgent::Welcome { beacon, observed, warnings } => {
+                let remote = self.remote();
+                self.tell(Event::Attached { remote, beacon, observed, warnings }).await;
+                Ok(())
+            }
+            _ => Err(self.dialled.out_of_order("a welcome")),
+        }
+    }
+
+    /// Sends reports until told to leave or to begin anew.
+    async fn speak(
+        &self,
+        send: &mut SendStream,
+        mut outgoing: watch::Receiver<Outgoing>,
+        generation: u64,
+    ) -> Result<End, LinkError> {
+        let mut seq = 0;
+        loop {
+            tokio::select! {
+                biased;
+                () = self.leave.cancelled() => break,
+                changed = outgoing.changed() => if changed.is_err() { break },
+            }
+            let latest = outgoing.borrow_and_update().clone();
+            if latest.generation != generation {
+                return Ok(End::Renew);
+            }
+            if let Some(body) = latest.report {
+                seq += 1;
+                self.report(send, seq, &body).await?;
+            }
+        }
+        self.write(send, &ToBroker::Goodbye).await?;
+        Ok(End::Left)
+    }
+
+    async fn report(&self, send: &mut SendStream, seq: u64, body: &ReportBody) -> Result<(), LinkError> {
+        if body.draining {
+            self.drained_by.fetch_min(seq, Ordering::Relaxed);
+        }
+        let report = Report {
+            seq,
+            draining: body.draining,
+            cpu: body.cpu,
+            memory: body.memory,
+            services: body.services.clone(),
+        };
+        self.write(send, &ToBroker::Report(report)).await?;
+        self.tell(Event::Reported).await;
+        Ok(())
+    }
+
+    /// Passes on what the broker says, until it says something wrong or nothing more.
+    async fn listen(&self, recv: &mut RecvStream) -> LinkError {
+        loop {
+            let event = match frame::read(recv).await {
+                Ok(ToAgent::Ack { seq }) => {
+                    Event::Acked { draining: seq >= self.drained_by.load(Ordering::Relaxed) }
+                }
+                Ok(ToAgent::Beacon(beacon)) => Event::Beacon { remote: self.remote(), beacon },
+                Ok(_) => return self.dialled.out_of_order("an acknowledgement or a beacon grant"),
+                Err(frame::FrameError::Ended) => {
+                    // The stream's end is soon followed by the connection's, which says why.
+                    let closed = self.dialled.connection.closed();
+                    return match tokio::time::timeout(STEP, closed).await {
+                        Ok(reason) => self.dialled.lost(reason),
+                        Err(_) => self.dialled.frame_error(frame::FrameError::Ended),
+                    };
+                }
+                Err(e) => return self.dialled.frame_error(e),
+            };
+            self.tell(event).await;
+        }
+    }
+
+    /// Writes one message; a broker that does not read is as good as gone.
+    async fn write(&self, send: &mut SendStream, message: &ToBroker) -> Result<(), LinkError> {
+        let written = tokio::time::timeout(STEP, frame::write(send, message)).await;
+        let written = written.map_err(|_| self.dialled.slow("room for a message"))?;
+        written.map_err(|e| self.dialled.frame_error(e))
+    }
+
+    fn remote(&self) -> IpAddr {
+        self.dialled.connection.remote_address().ip().to_canonical()
+    }
+
+    async fn tell(&self, event: Event) {
+        // Without a loop to listen the session is about to be dropped.
+        let _ = self.events.send((self.broker, event)).await;
+    }
+}

@@ -1,0 +1,188 @@
+//! What the agent counts, for Prometheus.
+//!
+//! | metric | labels | meaning |
+//! |---|---|---|
+//! | `nearmost_agent_sessions` | | sessions with brokers that are on |
+//! | `nearmost_agent_session_ends_total` | `reason` | attempts and sessions that ended, by reason |
+//! | `nearmost_agent_beacons_total` | | beacons sent |
+//! | `nearmost_agent_beacon_errors_total` | | beacons that the system did not take |
+//! | `nearmost_agent_reports_total` | | reports sent, over all sessions |
+//! | `nearmost_agent_report_acks_total` | | reports that brokers acknowledged |
+//! | `nearmost_agent_service_healthy` | `domain`, `mirror` | 1 while all checks of the service pass |
+//! | `nearmost_agent_service_ready` | `domain`, `mirror` | 1 while the service may get users |
+//! | `nearmost_agent_service_connections` | `domain`, `mirror` | established connections on its port |
+//! | `nearmost_agent_draining` | | 1 while draining |
+//! | `nearmost_agent_cpu_ratio` | | CPU in use on the machine, 0 to 1 |
+//! | `nearmost_agent_memory_ratio` | | memory in use on the machine, 0 to 1 |
+//!
+//! Labels are bounded: reasons are a fixed list, services are those of the configuration.
+
+use crate::link::ReportBody;
+use prometheus::{
+    Encoder, Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+/// What the agent counts.
+pub struct Metrics {
+    registry: Registry,
+    /// Sessions that are on.
+    pub sessions: IntGauge,
+    /// Attempts and sessions that ended, by `reason`.
+    pub session_ends: IntCounterVec,
+    /// Beacons sent.
+    pub beacons: IntCounter,
+    /// Beacons that the system did not take.
+    pub beacon_errors: IntCounter,
+    /// Reports sent.
+    pub reports: IntCounter,
+    /// Reports acknowledged.
+    pub report_acks: IntCounter,
+    services: Services,
+    machine: Machine,
+}
+
+struct Services {
+    healthy: IntGaugeVec,
+    ready: IntGaugeVec,
+    connections: IntGaugeVec,
+}
+
+struct Machine {
+    draining: IntGauge,
+    cpu: Gauge,
+    memory: Gauge,
+}
+
+impl Metrics {
+    /// All at zero.
+    ///
+    /// # Errors
+    /// A metric whose name or labels the library refuses.
+    pub fn new() -> Result<Metrics, prometheus::Error> {
+        let registry = Registry::new();
+        let r = &registry;
+        let services = Services {
+            healthy: per_service(r, "healthy", "1 while all checks of the service pass")?,
+            ready: per_service(r, "ready", "1 while the service may get users")?,
+            connections: per_service(r, "connections", "Established connections on the service's port")?,
+        };
+        let machine = Machine {
+            draining: gauge(r, "draining", "1 while draining")?,
+            cpu: ratio(r, "cpu_ratio", "CPU in use on the machine, 0 to 1")?,
+            memory: ratio(r, "memory_ratio", "Memory in use on the machine, 0 to 1")?,
+        };
+        let ends = opts("session_ends_total", "Attempts and sessions with brokers that ended, by reason");
+        let session_ends = IntCounterVec::new(ends, &["reason"])?;
+        r.register(Box::new(session_ends.clone()))?;
+        Ok(Metrics {
+            sessions: gauge(r, "sessions", "Sessions with brokers that are on")?,
+            session_ends,
+            beacons: counter(r, "beacons_total", "Beacons sent")?,
+            beacon_errors: counter(r, "beacon_errors_total", "Beacons that the system did not take")?,
+            reports: counter(r, "reports_total", "Reports sent, over all sessions")?,
+            report_acks: counter(r, "report_acks_total", "Reports that brokers acknowledged")?,
+            services,
+            machine,
+            registry,
+        })
+    }
+
+    /// Takes over what is reported.
+    pub fn reported(&self, report: &ReportBody) {
+        self.machine.draining.set(report.draining.into());
+        self.machine.cpu.set(report.cpu.into());
+        self.machine.memory.set(report.memory.into());
+        let Services { healthy, ready, connections } = &self.services;
+        for service in &report.services {
+            let labels = [service.domain.as_str(), service.mirror.as_str()];
+            healthy.with_label_values(&labels).set(service.healthy.into());
+            ready.with_label_values(&labels).set(service.ready.into());
+            connections.with_label_values(&labels).set(service.connections.into());
+        }
+    }
+
+    /// Drops what is known of services, because their configuration changed.
+    pub fn forget_services(&self) {
+        let Services { healthy, ready, connections } = &self.services;
+        for vec in [healthy, ready, connections] {
+            vec.reset();
+        }
+    }
+
+    /// The page in Prometheus' text format.
+    ///
+    /// # Errors
+    /// What the library could not write.
+    pub fn render(&self) -> Result<Vec<u8>, prometheus::Error> {
+        let mut page = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut page)?;
+        Ok(page)
+    }
+}
+
+fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(name, help).namespace("nearmost_agent")
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+    let metric = IntCounter::with_opts(opts(name, help))?;
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+    let metric = IntGauge::with_opts(opts(name, help))?;
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+fn ratio(registry: &Registry, name: &str, help: &str) -> Result<Gauge, prometheus::Error> {
+    let metric = Gauge::with_opts(opts(name, help))?;
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+fn per_service(registry: &Registry, name: &str, help: &str) -> Result<IntGaugeVec, prometheus::Error> {
+    let metric = IntGaugeVec::new(opts(name, help).subsystem("service"), &["domain", "mirror"])?;
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nearmost_wire::agent::ServiceReport;
+
+    #[test]
+    fn the_page_shows_what_is_reported() {
+        let metrics = Metrics::new().expect("metrics");
+        let service = ServiceReport {
+            domain: "play.example".into(),
+            mirror: "lon".into(),
+            healthy: true,
+            ready: false,
+            problem: None,
+            connections: 7,
+            capacity: 0,
+        };
+        metrics.sessions.set(2);
+        metrics.session_ends.with_label_values(&["lost"]).inc();
+        metrics.reported(&ReportBody { draining: true, cpu: 0.5, memory: 0.25, services: vec![service] });
+        let page = String::from_utf8(metrics.render().expect("a page")).expect("text");
+        for line in [
+            "nearmost_agent_sessions 2",
+            "nearmost_agent_session_ends_total{reason=\"lost\"} 1",
+            "nearmost_agent_service_healthy{domain=\"play.example\",mirror=\"lon\"} 1",
+            "nearmost_agent_service_ready{domain=\"play.example\",mirror=\"lon\"} 0",
+            "nearmost_agent_service_connections{domain=\"play.example\",mirror=\"lon\"} 7",
+            "nearmost_agent_draining 1",
+            "nearmost_agent_cpu_ratio 0.5",
+            "nearmost_agent_beacons_total 0",
+        ] {
+            assert!(page.lines().any(|l| l == line), "{line:?} is not in\n{page}");
+        }
+        metrics.forget_services();
+        let page = String::from_utf8(metrics.render().expect("a page")).expect("text");
+        assert!(!page.contains("play.example"));
+    }
+}

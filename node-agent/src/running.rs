@@ -1,0 +1,385 @@
+//! The agent's one loop.
+//!
+//! ```text
+//!  checks ──▶ ┐                        ┌──▶ sessions (one task a broker): reports
+//!  load ────▶ ├─ report ── loop ───────┼──▶ beacons, straight from the loop
+//!  signals ─▶ ┘     ▲                  └──▶ status, metrics
+//!                   └── events of sessions
+//! ```
+//!
+//! The loop owns all state: [`Slots`] (whom to try), [`Schedule`] (which beacon is due), [`Drain`].
+//! It never waits for a broker, a check or a file; those have tasks of their own. Beacons are sent
+//! from the loop itself, so that an agent whose loop hangs falls silent and is taken out.
+
+use crate::agent::{Agent, Shutdown, ports_of};
+use crate::backoff::Backoff;
+use crate::beacons::{Schedule, Sockets};
+use crate::declare;
+use crate::dial::LinkError;
+use crate::drain::{Drain, Stage};
+use crate::link::{End, Event, Link, ReportBody};
+use crate::load::Load;
+use crate::report;
+use crate::slots::Slots;
+use crate::status::SessionState;
+use nearmost_config::AgentConfig;
+use nearmost_core::time::MonoTime;
+use nearmost_probe::CheckRunner;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+/// The loop turns at least this often.
+const TURN: Duration = Duration::from_secs(1);
+/// How long the first report waits for first results of checks. Brokers do not send users to services
+/// that a report leaves out, so one without them would take healthy mirrors out.
+const FIRST_RESULTS: Duration = Duration::from_secs(5);
+/// Events that sessions may have waiting; a session waits when it is full.
+const EVENTS: usize = 64;
+/// How long sessions may take to say goodbye.
+const FAREWELL: Duration = Duration::from_secs(3);
+
+/// The loop's state.
+pub(crate) struct Running {
+    agent: Agent,
+    runner: CheckRunner,
+    meter: Meter,
+    sessions: Sessions,
+    beacons: Schedule,
+    sockets: Sockets,
+    drain: Drain,
+    next_report: MonoTime,
+    /// When the first report goes out even though some check had no result yet.
+    first_by: MonoTime,
+    rng: StdRng,
+}
+
+/// The task that reads the load, seen from the loop.
+pub(crate) struct Meter {
+    /// Ports whose connections it counts.
+    pub(crate) ports: watch::Sender<Vec<u16>>,
+    /// What it read last.
+    pub(crate) load: watch::Receiver<Load>,
+}
+
+/// The tasks of sessions.
+struct Sessions {
+    slots: Slots,
+    tasks: JoinSet<Result<End, LinkError>>,
+    brokers: HashMap<tokio::task::Id, usize>,
+    sender: mpsc::Sender<(usize, Event)>,
+    events: mpsc::Receiver<(usize, Event)>,
+    leave: CancellationToken,
+}
+
+impl Sessions {
+    fn new(config: &AgentConfig) -> Sessions {
+        let (sender, events) = mpsc::channel(EVENTS);
+        let addresses: Vec<usize> = config.brokers.iter().map(|b| b.addresses.len()).collect();
+        let backoff = Backoff { first: config.reconnect.min, cap: config.reconnect.max };
+        Sessions {
+            slots: Slots::new(&addresses, config.node.max_sessions, backoff),
+            tasks: JoinSet::new(),
+            brokers: HashMap::new(),
+            sender,
+            events,
+            leave: CancellationToken::new(),
+        }
+    }
+}
+
+type Ended = Result<(tokio::task::Id, Result<End, LinkError>), JoinError>;
+
+impl Running {
+    /// Nothing connected and nothing checked yet.
+    pub(crate) fn new(agent: Agent, meter: Meter) -> Running {
+        let mut rng = StdRng::seed_from_u64(rand::random());
+        Running {
+            runner: CheckRunner::new(Arc::clone(&agent.prober), rng.random(), &CancellationToken::new()),
+            sessions: Sessions::new(&agent.config),
+            meter,
+            beacons: Schedule::new(agent.boot),
+            sockets: Sockets::default(),
+            drain: Drain::new(agent.config.drain_grace),
+            next_report: agent.clock.now(),
+            first_by: agent.clock.now() + FIRST_RESULTS,
+            rng,
+            agent,
+        }
+    }
+
+    /// Runs the checks of the configuration.
+    pub(crate) fn set_checks(&mut self) {
+        self.runner.set(report::checks(&self.agent.config.services));
+    }
+
+    /// Turns until it is time to leave.
+    pub(crate) async fn work(&mut self, shutdown: &Shutdown, mut reloads: mpsc::Receiver<AgentConfig>) {
+        let mut changes = self.runner.changes();
+        let mut may_reload = true;
+        while self.turn() {
+            let wake = self.agent.clock.instant(self.wake());
+            tokio::select! {
+                () = tokio::time::sleep_until(wake) => {}
+                Some((broker, event)) = self.sessions.events.recv() => self.on_event(broker, event),
+                Some(ended) = self.sessions.tasks.join_next_with_id() => self.on_ended(ended),
+                Ok(()) = changes.changed() => self.publish_if_changed(),
+                () = shutdown.now.cancelled() => return,
+                () = shutdown.drain.cancelled(), if !self.drain.draining() => self.on_drain(),
+                config = reloads.recv(), if may_reload => match config {
+                    Some(config) => self.on_reload(config),
+                    None => may_reload = false,
+                },
+            }
+        }
+    }
+
+    /// All that time alone brings; whether to go on.
+    fn turn(&mut self) -> bool {
+        let now = self.agent.clock.now();
+        self.agent.pages.pulse.beat(now);
+        self.drain.advance(now);
+        self.send_beacons(now);
+        if self.next_report <= now {
+            self.publish();
+        }
+        while let Some(attempt) = self.sessions.slots.next(now) {
+            self.connect(attempt.broker, attempt.address);
+        }
+        self.drain.stage() != Stage::Leaving
+    }
+
+    /// When time will bring something next.
+    fn wake(&self) -> MonoTime {
+        let turn = self.agent.clock.now() + TURN;
+        let deadlines = [
+            self.beacons.deadline(),
+            self.sessions.slots.deadline(),
+            self.drain.deadline(),
+            Some(self.next_report),
+        ];
+        deadlines.into_iter().flatten().fold(turn, MonoTime::min)
+    }
+
+    fn send_beacons(&mut self, now: MonoTime) {
+        let draining = self.drain.draining();
+        let metrics = &self.agent.pages.metrics;
+        while let Some(datagram) = self.beacons.due(now, draining) {
+            match self.sockets.send(&datagram) {
+                Ok(()) => metrics.beacons.inc(),
+                Err(e) => {
+                    metrics.beacon_errors.inc();
+                    tracing::debug!(to = %datagram.to, error = %e, "a beacon could not be sent");
+                }
+            }
+        }
+    }
+
+    fn connect(&mut self, broker: usize, address: usize) {
+        let addresses = self.agent.config.brokers.get(broker).map(|b| &b.addresses);
+        let Some(address) = addresses.and_then(|a| a.get(address)).cloned() else { return };
+        let link = Link {
+            key: Arc::clone(&self.agent.key),
+            broker,
+            id: self.agent.brokers[broker],
+            address,
+            outgoing: self.agent.outgoing.subscribe(),
+            events: self.sessions.sender.clone(),
+            leave: self.sessions.leave.clone(),
+        };
+        let task = self.sessions.tasks.spawn(link.run());
+        self.sessions.brokers.insert(task.id(), broker);
+        self.agent.status.send_modify(|s| s.brokers[broker].session = SessionState::Connecting);
+    }
+
+    fn on_event(&mut self, broker: usize, event: Event) {
+        let now = self.agent.clock.now();
+        let metrics = &self.agent.pages.metrics;
+        match event {
+            Event::Attached { remote, beacon, observed, warnings } => {
+                let id = self.agent.brokers[broker];
+                tracing::info!(broker = %id, %remote, %observed, period_ms = beacon.period_ms, "session is on");
+                for warning in &warnings {
+                    tracing::warn!(broker = %id, "{warning}");
+                }
+                self.sessions.slots.attached(broker, now);
+                self.beacons.grant(broker, remote, &beacon, now);
+                self.agent.status.send_modify(|s| {
+                    let b = &mut s.brokers[broker];
+                    (b.session, b.error) = (SessionState::Attached, None);
+                    (b.observed, b.warnings) = (Some(observed), warnings);
+                });
+            }
+            Event::Beacon { remote, beacon } => self.beacons.grant(broker, remote, &beacon, now),
+            Event::Reported => metrics.reports.inc(),
+            Event::Acked { draining } => {
+                metrics.report_acks.inc();
+                if draining {
+                    self.drain.settled(broker, now);
+                }
+            }
+        }
+        self.count_sessions();
+    }
+
+    /// A session's task ended.
+    fn on_ended(&mut self, ended: Ended) {
+        let now = self.agent.clock.now();
+        let (task, result) = match ended {
+            Ok((task, result)) => (task, Some(result)),
+            Err(e) => {
+                tracing::error!(error = %e, "a session's task failed");
+                (e.id(), None)
+            }
+        };
+        let Some(broker) = self.sessions.brokers.remove(&task) else { return };
+        // What the session said before it ended comes first.
+        while let Ok((broker, event)) = self.sessions.events.try_recv() {
+            self.on_event(broker, event);
+        }
+        let uniform = self.rng.random();
+        let mut error = None;
+        match result {
+            Some(Ok(End::Renew)) => self.sessions.slots.again(broker, now),
+            Some(Err(e)) => {
+                error = Some(e.to_string());
+                self.failed(broker, &e, now, uniform);
+            }
+            Some(Ok(End::Left)) | None => self.sessions.slots.ended(broker, now, uniform),
+        }
+        self.drain.settled(broker, now);
+        self.agent.status.send_modify(|s| {
+            let b = &mut s.brokers[broker];
+            b.session = SessionState::Idle;
+            if error.is_some() {
+                b.error = error;
+            }
+        });
+        self.count_sessions();
+    }
+
+    fn failed(&mut self, broker: usize, error: &LinkError, now: MonoTime, uniform: f64) {
+        let id = self.agent.brokers[broker];
+        self.agent.pages.metrics.session_ends.with_label_values(&[error.label()]).inc();
+        match error.refusal() {
+            Some(refusal) if !refusal.retryable() => {
+                tracing::error!(broker = %id, "{error}");
+                self.beacons.forget(broker);
+                self.sessions.slots.refused(broker, now, uniform);
+            }
+            _ => {
+                tracing::warn!(broker = %id, "{error}");
+                self.beacons.linger(broker, now);
+                self.sessions.slots.ended(broker, now, uniform);
+            }
+        }
+    }
+
+    fn count_sessions(&self) {
+        let attached = self.agent.status.borrow().attached();
+        self.agent.pages.metrics.sessions.set(i64::try_from(attached).unwrap_or(i64::MAX));
+    }
+
+    fn on_drain(&mut self) {
+        let attached: Vec<usize> = {
+            let status = self.agent.status.borrow();
+            let on = |b: &usize| status.brokers[*b].session == SessionState::Attached;
+            (0..status.brokers.len()).filter(on).collect()
+        };
+        tracing::info!(sessions = attached.len(), "draining");
+        self.drain.order(attached, self.agent.clock.now());
+        self.agent.status.send_modify(|s| s.draining = true);
+        self.publish();
+    }
+
+    fn on_reload(&mut self, config: AgentConfig) {
+        let hello = match declare::hello(&config, self.agent.boot) {
+            Ok(hello) => Arc::new(hello),
+            Err(e) => {
+                tracing::error!(error = %e, "the new configuration is not used");
+                return;
+            }
+        };
+        let mut kept = config.clone();
+        let current = &mut self.agent.config;
+        kept.services.clone_from(&current.services);
+        kept.node.place.clone_from(&current.node.place);
+        kept.report_interval = current.report_interval;
+        kept.drain_grace = current.drain_grace;
+        if kept != *current {
+            tracing::warn!("some changed settings take effect only after a restart");
+        }
+        current.services = config.services;
+        current.node.place = config.node.place;
+        current.report_interval = config.report_interval;
+        if current.drain_grace != config.drain_grace && !self.drain.draining() {
+            current.drain_grace = config.drain_grace;
+            self.drain = Drain::new(config.drain_grace);
+        }
+        self.agent.pages.metrics.forget_services();
+        self.meter.ports.send_replace(ports_of(&self.agent.config.services));
+        self.set_checks();
+        self.agent.outgoing.send_if_modified(|outgoing| {
+            let changed = outgoing.hello != hello;
+            if changed {
+                outgoing.hello = hello;
+                outgoing.generation += 1;
+            }
+            changed
+        });
+        self.publish();
+        tracing::info!("the new configuration is in use");
+    }
+
+    fn body(&self) -> ReportBody {
+        let load = self.meter.load.borrow().clone();
+        let said = self.agent.outgoing.borrow().report.clone().unwrap_or_default();
+        let services = &self.agent.config.services;
+        report::assemble(services, &self.runner.statuses(), &load, self.drain.draining(), &said)
+    }
+
+    /// Reports now, unless the first results of checks are still to come.
+    fn publish(&mut self) {
+        let now = self.agent.clock.now();
+        let body = self.body();
+        let first = self.agent.outgoing.borrow().report.is_none();
+        let complete = body.services.len() == self.agent.config.services.len();
+        if first && !complete && !body.draining && now < self.first_by {
+            // A first result also brings us here.
+            self.next_report = self.first_by;
+            return;
+        }
+        self.agent.pages.metrics.reported(&body);
+        self.agent.outgoing.send_modify(|outgoing| outgoing.report = Some(Arc::new(body)));
+        self.next_report = now + self.agent.config.report_interval;
+    }
+
+    fn publish_if_changed(&mut self) {
+        let said = self.agent.outgoing.borrow().report.clone();
+        if said.is_none_or(|said| report::differs(&said, &self.body())) {
+            self.publish();
+        }
+    }
+
+    /// Says goodbye to the brokers and stops the checks, unless there is no time even for that.
+    pub(crate) async fn finish(mut self, now: &CancellationToken) {
+        self.sessions.leave.cancel();
+        let goodbye = async {
+            while self.sessions.tasks.join_next().await.is_some() {
+                // Nobody listens to events any more, but sessions must not wait for room.
+                while self.sessions.events.try_recv().is_ok() {}
+            }
+        };
+        let said = now.run_until_cancelled(tokio::time::timeout(FAREWELL, goodbye)).await;
+        if !matches!(said, Some(Ok(()))) {
+            tracing::warn!("left without every broker's notice");
+        }
+        self.sessions.tasks.abort_all();
+        self.runner.shutdown().await;
+    }
+}

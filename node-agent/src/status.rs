@@ -1,0 +1,62 @@
+//! How the agent is doing, for `/healthz` and for programs that run it.
+
+use nearmost_wire::identity::Id;
+use serde::Serialize;
+
+/// How the agent is doing.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct AgentStatus {
+    /// The node's id.
+    pub node: String,
+    /// It drains.
+    pub draining: bool,
+    /// One entry a broker of the configuration.
+    pub brokers: Vec<BrokerStatus>,
+}
+
+/// How it is with one broker.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct BrokerStatus {
+    /// The broker's id.
+    pub id: String,
+    /// How far the session is.
+    pub session: SessionState,
+    /// Our address as that broker saw it last.
+    pub observed: Option<std::net::IpAddr>,
+    /// Why the last attempt or session ended; cleared when one is on.
+    pub error: Option<String>,
+    /// What the broker finds wrong with declared services.
+    pub warnings: Vec<String>,
+}
+
+/// How far a session is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SessionState {
+    /// None; it is not its turn, or it is tried again later.
+    Idle,
+    /// Being tried.
+    Connecting,
+    /// On.
+    Attached,
+}
+
+impl AgentStatus {
+    /// Nothing tried yet.
+    pub fn new(node: Id, brokers: impl IntoIterator<Item = Id>) -> AgentStatus {
+        let broker = |id: Id| BrokerStatus {
+            id: id.to_string(),
+            session: SessionState::Idle,
+            observed: None,
+            error: None,
+            warnings: Vec::new(),
+        };
+        let brokers = brokers.into_iter().map(broker).collect();
+        AgentStatus { node: node.to_string(), draining: false, brokers }
+    }
+
+    /// Sessions that are on.
+    pub fn attached(&self) -> usize {
+        self.brokers.iter().filter(|b| b.session == SessionState::Attached).count()
+    }
+}

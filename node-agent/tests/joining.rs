@@ -1,0 +1,162 @@
+//! Redeeming tokens, and the agent's own binary.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking, in helpers too")]
+
+mod fake;
+
+use fake::*;
+use nearmost_agent::join::{JoinError, JoinOptions, join};
+use nearmost_config::AgentConfig;
+use nearmost_wire::agent::Refusal;
+use nearmost_wire::identity::{KeyPair, Role};
+use nearmost_wire::token::JoinToken;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Stdio;
+use tokio::process::Command;
+
+fn token(broker: &FakeBroker) -> String {
+    let addresses = vec![broker.addr.to_string()];
+    JoinToken { broker: broker.id.key, secret: [5; 16], addresses }.encode()
+}
+
+fn options(dir: &Path, token: String) -> JoinOptions {
+    JoinOptions {
+        token,
+        config: dir.join("etc/node-agent.toml"),
+        data_dir: dir.join("data"),
+        name: Some("wanted".into()),
+        port: 8443,
+    }
+}
+
+#[tokio::test]
+async fn a_token_becomes_a_key_and_a_configuration() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut broker = FakeBroker::start(1, Manner::Invite("lon-1")).await;
+    let options = options(dir.path(), token(&broker));
+    let joined = join(&options).await.expect("joined");
+    assert_eq!(
+        (joined.name.as_str(), joined.domains.as_slice()),
+        ("lon-1", &["play.example".to_string()][..])
+    );
+    assert!(
+        matches!(broker.next().await, Seen::Join(secret, Some(name)) if secret == [5; 16] && name == "wanted")
+    );
+    let key_file = options.data_dir.join("node.key");
+    let mode = std::fs::metadata(&key_file).expect("a key").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert_eq!(KeyPair::load(&key_file, Role::Node).expect("a key").id(), joined.id);
+    let config = AgentConfig::load(Some(&options.config), [], &[]).expect("a configuration");
+    assert_eq!((config.node.name.as_str(), &config.data_dir), ("lon-1", &options.data_dir));
+    assert_eq!(config.brokers, [broker.config()]);
+    assert_eq!((config.services[0].domain.as_str(), config.services[0].port), ("play.example", 8443));
+    assert_eq!(std::fs::read_dir(dir.path().join("etc")).expect("a folder").count(), 1);
+    // Once there is a configuration, no token is spent.
+    let again = join(&options).await.expect_err("refused");
+    assert!(matches!(&again, JoinError::Exists(path) if *path == options.config), "{again}");
+}
+
+#[tokio::test]
+async fn refused_tokens_are_named_and_leave_no_configuration() {
+    for (refusal, words) in [
+        (Refusal::UsedToken, "used already"),
+        (Refusal::ExpiredToken, "expired"),
+        (Refusal::UnknownToken, "not made there"),
+        (Refusal::BadName, "name is taken"),
+    ] {
+        let dir = tempfile::tempdir().expect("a folder");
+        let broker = FakeBroker::start(1, Manner::Refuse(refusal)).await;
+        let options = options(dir.path(), token(&broker));
+        let error = join(&options).await.expect_err("refused").to_string();
+        assert!(error.contains(words), "{error}");
+        assert_eq!(std::fs::read_dir(dir.path().join("etc")).expect("a folder").count(), 0);
+    }
+}
+
+#[tokio::test]
+async fn foreign_brokers_damaged_tokens_and_bad_folders_are_named() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let broker = FakeBroker::start(1, Manner::Invite("lon-1")).await;
+    let other = KeyPair::from_seed(Role::Broker, &[2; 32]).id();
+    let addresses = vec![broker.addr.to_string()];
+    let foreign = JoinToken { broker: other.key, secret: [5; 16], addresses }.encode();
+    let error = join(&options(dir.path(), foreign)).await.expect_err("refused").to_string();
+    assert!(error.contains("wrong broker key") && error.contains(&other.to_string()), "{error}");
+    let whole = token(&broker);
+    let error = join(&options(dir.path(), whole[..40].into())).await.expect_err("refused").to_string();
+    assert!(error.contains("cut short"), "{error}");
+    let empty = JoinToken { broker: broker.id.key, secret: [5; 16], addresses: vec![] }.encode();
+    let error = join(&options(dir.path(), empty)).await.expect_err("refused");
+    assert!(matches!(error, JoinError::NoAddress), "{error}");
+    // A file where the data folder should be.
+    let mut bad = options(dir.path(), whole);
+    bad.data_dir = dir.path().join("file");
+    std::fs::write(&bad.data_dir, "").expect("written");
+    let error = join(&bad).await.expect_err("refused").to_string();
+    assert!(error.contains("file"), "{error}");
+}
+
+fn agent() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_nearmost-agent"));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    command
+}
+
+async fn output(command: &mut Command) -> (Option<i32>, String, String) {
+    let output = tokio::time::timeout(LONG, command.output()).await.expect("in time").expect("runs");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+#[tokio::test]
+async fn the_binary_joins_checks_runs_and_drains_on_sigterm() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let inviting = FakeBroker::start(1, Manner::Invite("lon-1")).await;
+    let config = dir.path().join("node-agent.toml");
+    let data = dir.path().join("data");
+    let (code, out, err) = output(
+        agent().arg("join").arg(token(&inviting)).arg("--config").arg(&config).arg("--data-dir").arg(&data),
+    )
+    .await;
+    assert_eq!(code, Some(0), "{err}");
+    assert!(out.contains("joined as lon-1 (nn1"), "{out}");
+    let (code, out, err) = output(agent().arg("check-config").arg("--config").arg(&config)).await;
+    assert_eq!((code, out.contains("good (1 brokers, 1 services)")), (Some(0), true), "{out}{err}");
+
+    let mut serving = FakeBroker::start(1, Manner::Serve).await;
+    let brokers = format!("brokers=[{{id=\"{}\", addresses=[\"{}\"]}}]", serving.id, serving.addr);
+    let child = agent()
+        .arg("run")
+        .arg("--config")
+        .arg(&config)
+        .args(["--set", &brokers, "--set", "metrics.listen=", "--set", "drain.grace_ms=0"])
+        .spawn()
+        .expect("runs");
+    let (_, hello) = serving.hello().await;
+    assert_eq!(hello.services[0].domain, "play.example");
+    serving.report(|_| true).await;
+    let pid = child.id().expect("it runs").to_string();
+    let killed = Command::new("kill").arg(&pid).status().await.expect("kill");
+    assert!(killed.success());
+    serving.report(|r| r.draining).await;
+    while !matches!(serving.next().await, Seen::Goodbye) {}
+    let ended = tokio::time::timeout(LONG, child.wait_with_output()).await.expect("in time").expect("ended");
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+}
+
+#[tokio::test]
+async fn the_binary_names_what_is_wrong() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let config = dir.path().join("node-agent.toml");
+    std::fs::write(&config, "version = 1\n[drain]\ngrace = 5\n").expect("written");
+    let (code, _, err) = output(agent().arg("check-config").arg("--config").arg(&config)).await;
+    assert_eq!(code, Some(1));
+    assert!(err.contains("grace_ms"), "{err}");
+    std::fs::write(&config, format!("data_dir = {:?}\n", dir.path())).expect("written");
+    let (code, _, err) = output(agent().arg("run").arg("--config").arg(&config)).await;
+    assert_eq!(code, Some(1));
+    assert!(err.contains("node.key"), "{err}");
+    let (code, _, err) = output(agent().arg("walk")).await;
+    assert_eq!(code, Some(2));
+    assert!(err.contains("walk"), "{err}");
+}
