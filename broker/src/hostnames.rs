@@ -59,7 +59,7 @@ pub async fn follow(
     // Set up only when the first host name appears: a machine without resolv.conf must still run.
     let mut shared: Option<Arc<TokioResolver>> = None;
     let mut tasks = JoinSet::new();
-    let mut followed: BTreeMap<(Arc<str>, Arc<str>, Arc<str>), AbortHandle> = BTreeMap::new();
+    let mut followed: BTreeMap<Followed, AbortHandle> = BTreeMap::new();
     loop {
         let wanted = host_names(&registry.borrow_and_update());
         followed.retain(|key, task| {
@@ -89,6 +89,7 @@ pub async fn follow(
     }
 }
 
+/// Domain, mirror and host name.
 type Followed = (Arc<str>, Arc<str>, Arc<str>);
 
 /// Domain, mirror and host name of every mirror given by host name.

@@ -61,7 +61,7 @@ fn a_dead_host_is_down_within_a_second_and_a_half() {
             assert!(at - killed <= 3 * SECOND / 2, "{how:?}: {} µs, {t:?}", at - killed);
             worst.set(worst.get().max(at - killed));
             assert_eq!(world.verdict(1, family).reason, Reason::SilentAndUnreachable);
-            assert_eq!(world.verdict(0, family).state.eligible(), true);
+            assert!(world.verdict(0, family).state.eligible());
         }
         assert_eq!(world.evictions().len(), 2, "{:#?}", world.evictions());
     });

@@ -240,6 +240,28 @@ mod tests {
     }
 
     #[test]
+    fn a_hello_round_trips_with_and_without_its_options() {
+        let full = PlaceBody { latitude: Some(1.5), longitude: Some(-2.0), country: Some(*b"GB"), asn: Some(7) };
+        let country = PlaceBody { country: Some(*b"BR"), ..PlaceBody::default() };
+        for place in [None, Some(PlaceBody::default()), Some(country), Some(full)] {
+            let service = ServiceDecl {
+                domain: "play.example".into(),
+                mirror: "lon".into(),
+                addresses: vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
+                hostname: None,
+                port: 443,
+                weight: 100,
+                probe: ProbeBody { path: Some("/".into()), status: Some((200, 204)), ..ProbeBody::default() },
+                url: place.map(|_| "https://lon.example/".into()),
+            };
+            let hello = Hello { version: "0".into(), boot: 9, services: vec![service], place };
+            let message = ToBroker::Hello(hello);
+            let bytes = crate::frame::encode(&message).unwrap();
+            assert_eq!(crate::frame::decode::<ToBroker>(&bytes[4..]).unwrap(), message);
+        }
+    }
+
+    #[test]
     fn a_report_round_trips() {
         let service = ServiceReport {
             domain: "play.example".into(),

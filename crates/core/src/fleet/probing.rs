@@ -188,7 +188,7 @@ impl Probing {
     pub fn advance(&mut self, target: &Target<'_>, prober: &mut Prober, now: MonoTime) -> Option<Concluded> {
         let timeout = self.timeout(target.spec, &prober.config);
         let running = self.running.as_mut()?;
-        
+        running.outstanding.retain(|(_, until)| *until > now);
         while running.sent < running.attempts && running.began + prober.offset(running.sent) <= now {
             prober.serial += 1;
             let token = ProbeToken { slot: target.slot, family: target.family, serial: prober.serial };

@@ -8,6 +8,10 @@ use crate::health::Family;
 use crate::time::MonoTime;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::time::Duration;
+
+/// Between being armed and firing.
+const SOONEST: Duration = Duration::from_millis(1);
 
 /// Whose deadline it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,9 +27,10 @@ pub(super) struct Timers {
 
 impl Timers {
     /// Sees to it that `timer` fires at `due`, or earlier if it is armed already. A deadline that
-    /// passed fires at the next look.
+    /// passed fires a little later, so that no owner can hold up the others by wanting it now
+    /// again and again.
     pub fn arm(&mut self, armed: &mut Option<MonoTime>, due: Option<MonoTime>, timer: Timer, now: MonoTime) {
-        let Some(due) = due.map(|due| due.max(now)) else { return };
+        let Some(due) = due.map(|due| due.max(now + SOONEST)) else { return };
         if armed.is_none_or(|at| due < at) {
             *armed = Some(due);
             self.heap.push(Reverse((due, timer)));

@@ -117,7 +117,7 @@ fn agent_mode_every_state_and_input() {
         ua :  .    up   ua~  ua~  ua~  dl   up   df   dn   dr   .    .    ur   |  pr!  pr   pr!  .    .
         ua~:  ua   up   .    .    .    dl   .    df~  dn~  dr~  .    .    ur~  |  pr~! pr~  pr~! .    .
         dr :  .    .    dr~! dr~! dr~! dl   .    .    .    .    un   .    .    |  .    .    .    .    .
-        dr~:  dr   dr   .    .    .    dl   .    .    .    .    un~  .    ur~  |  .    .    dr~! .    .
+        dr~:  dr   dr   .    .    .    dl   .    .    .    .    un~  .    ds~  |  .    .    dr~! .    .
         df :  .    .    df~  df~  df~  dl   re!  .    dn   dr   .    .    .    |  .    .    .    .    .
         df~:  df   df   .    .    .    dl   re~! .    dn~  dr~  .    .    .    |  .    .    .    .    .
         dn :  .    .    dn~  dn~  dn~  dl   re!  df   .    dr   .    .    .    |  .    .    .    .    .
@@ -152,8 +152,8 @@ fn agent_mode_where_nobody_can_be_asked() {
         su~:  su   up   .    ur~  .    dl   .    df~  dn~  dr~  .    .    .    |  .    .    .    .
         sl :  .    up   sl~  ur~  sl~  dl   up   df   dn   dr   .    .    .    |  .    .    .    .
         sl~:  sl   up   .    ur~  .    dl   .    df~  dn~  dr~  .    .    .    |  .    .    .    .
-        dr :  .    .    dr~  ur~  dr~  dl   .    .    .    .    un   .    .    |  .    .    .    .
-        dr~:  dr   dr   .    ur~  .    dl   .    .    .    .    un~  .    .    |  .    .    .    .
+        dr :  .    .    dr~  dm~  dr~  dl   .    .    .    .    un   .    .    |  .    .    .    .
+        dr~:  dr   dr   .    dm~  .    dl   .    .    .    .    un~  .    .    |  .    .    .    .
         df :  .    .    df~  df~  df~  dl   up   .    dn   dr   .    .    .    |  .    .    .    .
         df~:  df   df   .    .    .    dl   .    .    dn~  dr~  .    .    .    |  .    .    .    .
         dl :  .    .    dl~  dl~  dl~  .    up   df   dn   dr   .    .    .    |  .    .    .    .
@@ -387,6 +387,7 @@ impl Proof {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4000))]
     #[test]
     fn nothing_is_eligible_without_proof(inputs in prop::collection::vec(any_input(), 0..60), probe_mode: bool, warms: bool) {
         let mode = if probe_mode { Mode::Probe } else { Mode::Agent };

@@ -143,10 +143,7 @@ impl Phase {
             Input::SilenceConfirmedLong if rules.probed => {
                 self.fell_silent(rules, here, Reason::MissedBeacons)
             }
-            Input::SilenceConfirmedLong => {
-                let gone = self.eligible() || self == Phase::Draining;
-                Step { silent: true, ..here }.to(if gone { Phase::Unreachable } else { self })
-            }
+            Input::SilenceConfirmedLong => self.long_silent(here),
             Input::AgentLeft => Step { silent: false, ..here }.to(Phase::Down(Reason::AgentLeft)),
             Input::ReportHealthy | Input::ReportFailing | Input::ReportNotReady => {
                 self.reported(rules, here, input)
@@ -190,6 +187,16 @@ impl Phase {
         }
     }
 
+    /// Where nobody can be asked, long silence decides.
+    fn long_silent(self, here: Step) -> Step {
+        let gone = Step { silent: true, ..here };
+        match self {
+            Phase::Draining => gone.to(Phase::Down(Reason::MissedBeacons)),
+            _ if self.eligible() => gone.to(Phase::Unreachable),
+            _ => gone,
+        }
+    }
+
     fn reported(self, rules: Rules, here: Step, input: Input) -> Step {
         use Phase::*;
         match (input, self) {
@@ -224,7 +231,8 @@ impl Phase {
             // Without a report of this lifetime a passing probe alone must not lead out.
             Resumed { heard: false, .. } => here.to(Down(Reason::ProbeFailed)),
             Resumed { .. } => here.to(Unreachable),
-            Draining if here.silent => here.to(Unreachable),
+            // It was leaving: only its agent can bring it back.
+            Draining if here.silent => here.to(Down(Reason::SilentAndUnreachable)),
             _ => here,
         }
     }

@@ -83,21 +83,19 @@ fn record_ttl() -> u32 {
     3600
 }
 
-/// Where something is.
+/// Where something is. Agents' messages carry it too, in an encoding without field names: no field
+/// may be skipped when writing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PlaceBody {
     /// Degrees north.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub latitude: Option<f64>,
     /// Degrees east.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub longitude: Option<f64>,
     /// Two letters (ISO 3166-1).
-    #[serde(skip_serializing_if = "Option::is_none", with = "country")]
+    #[serde(with = "country")]
     pub country: Option<[u8; 2]>,
     /// Autonomous system.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub asn: Option<u32>,
 }
 
@@ -200,7 +198,8 @@ pub enum HealthBody {
     ManualDown,
 }
 
-/// A probe from outside. Absent parts take the broker's defaults.
+/// A probe from outside. Absent parts take the broker's defaults. Agents' messages carry it too, in an
+/// encoding without field names: no field may be skipped when writing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ProbeBody {

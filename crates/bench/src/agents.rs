@@ -1,0 +1,189 @@
+//! What an agent costs a broker: memory and CPU each, with real QUIC sessions, reports and beacons.
+//!
+//! The agents speak the real protocol from this one process: each has its own key, its own session
+//! and its own beacons at the period that the broker asks for, and reports every 5 s. Three figures
+//! are taken of the broker's process: before anyone is there, with all attached and quiet for a
+//! while, and the CPU it used meanwhile.
+
+use crate::broker::Broker;
+use crate::proc;
+use anyhow::{Context, Result, bail};
+use nearmost_wire::agent::{BeaconGrant, Hello, Report, ServiceDecl, ServiceReport, ToAgent, ToBroker};
+use nearmost_wire::beacon::Beacon;
+use nearmost_wire::frame;
+use nearmost_wire::identity::{Id, KeyPair, Role};
+use nearmost_wire::registry::ProbeBody;
+use nearmost_wire::tls::{self, ALPN_AGENT, SERVER_NAME};
+use std::fmt::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::UdpSocket;
+use tokio::task::JoinSet;
+
+const DOMAIN: &str = "play.example.com";
+
+/// What is measured.
+#[derive(clap::Args)]
+pub struct AgentsArgs {
+    /// How many agents.
+    #[arg(long, default_value_t = 1000)]
+    count: usize,
+    /// Seconds of quiet that are measured.
+    #[arg(long, default_value_t = 20)]
+    seconds: u64,
+}
+
+/// Runs the measurement and prints it.
+pub async fn run(args: AgentsArgs) -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    // Each mirror is probed from outside at the default pace, as in production.
+    let broker = Broker::start(dir.path(), &[]).await?;
+    let keys: Vec<KeyPair> = (0..args.count).map(|_| KeyPair::generate(Role::Node)).collect::<Result<_, _>>()?;
+    broker.apply(&registry(&keys)?).await?;
+    let service = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let address = service.local_addr()?;
+    tokio::spawn(async move { while service.accept().await.is_ok() {} });
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let pid = broker.pid()?;
+    let empty = proc::resident(pid)?;
+
+    let mut agents = attach_all(&broker, &keys, address).await?;
+    let up = wait_until_up(&broker, args.count).await?;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let (full, before) = (proc::resident(pid)?, proc::cpu(pid)?);
+    tokio::time::sleep(Duration::from_secs(args.seconds)).await;
+    let used = proc::cpu(pid)? - before;
+    if let Some(ended) = agents.try_join_next() {
+        ended??;
+        bail!("an agent ended during the measurement");
+    }
+
+    let (count, seconds) = (args.count as f64, args.seconds as f64);
+    let beacons = count * seconds * 5.0;
+    println!("{count} agents attached, {up} mirrors up");
+    println!("memory: {:.1} MiB without agents, {:.1} MiB with them: {:.1} KiB an agent", mib(empty), mib(full), full.saturating_sub(empty) as f64 / count / 1024.0);
+    println!("CPU: {:.1} % of a core, {:.0} µs an agent and second", used.as_secs_f64() / seconds * 100.0, used.as_secs_f64() * 1e6 / count / seconds);
+    println!("that is {:.1} µs a beacon with everything else (sessions, reports, probes) counted in", used.as_secs_f64() * 1e6 / beacons);
+    Ok(())
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / (1024.0 * 1024.0)
+}
+
+fn registry(keys: &[KeyPair]) -> Result<String> {
+    let mut text = format!("version = 1\n[[domain]]\nname = {DOMAIN:?}\n");
+    for (i, key) in keys.iter().enumerate() {
+        writeln!(text, "[[node]]\nname = \"n{i}\"\nid = \"{}\"\ndomains = [{DOMAIN:?}]", key.id())?;
+    }
+    Ok(text)
+}
+
+async fn attach_all(broker: &Broker, keys: &[KeyPair], service: SocketAddr) -> Result<JoinSet<Result<()>>> {
+    let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse()?)?;
+    let target = *broker.at.agents.first().context("no agents' address")?;
+    let id = broker.id()?;
+    let beacons = Arc::new(UdpSocket::bind("127.0.0.1:0").await?);
+    let mut tasks = JoinSet::new();
+    for (i, key) in keys.iter().enumerate() {
+        let attached = attach(&endpoint, target, id, key, i, service).await.with_context(|| format!("agent {i}"))?;
+        tasks.spawn(live(attached, beacons.clone(), i));
+    }
+    Ok(tasks)
+}
+
+/// A session that is on.
+struct Attached {
+    connection: quinn::Connection,
+    send: quinn::SendStream,
+    receive: quinn::RecvStream,
+    grant: BeaconGrant,
+    mirror: String,
+}
+
+async fn attach(
+    endpoint: &quinn::Endpoint,
+    target: SocketAddr,
+    broker: Id,
+    key: &KeyPair,
+    index: usize,
+    service: SocketAddr,
+) -> Result<Attached> {
+    let config = quinn::ClientConfig::new(Arc::new(tls::client_config(key, broker, ALPN_AGENT)?));
+    let connection = endpoint.connect_with(config, target, SERVER_NAME)?.await?;
+    let (mut send, mut receive) = connection.open_bi().await?;
+    let mirror = format!("m{index}");
+    let decl = ServiceDecl {
+        domain: DOMAIN.into(),
+        mirror: mirror.clone(),
+        addresses: vec![service.ip()],
+        hostname: None,
+        port: service.port(),
+        weight: 100,
+        probe: ProbeBody::default(),
+        url: None,
+    };
+    let hello = Hello { version: "bench".into(), boot: 1, services: vec![decl], place: None };
+    frame::write(&mut send, &ToBroker::Hello(hello)).await?;
+    match frame::read(&mut receive).await? {
+        ToAgent::Welcome { beacon, warnings, .. } if warnings.is_empty() => {
+            Ok(Attached { connection, send, receive, grant: beacon, mirror })
+        }
+        other => bail!("expected a welcome, got {other:?}"),
+    }
+}
+
+/// Beacons and reports for as long as the measurement lasts.
+async fn live(mut agent: Attached, socket: Arc<UdpSocket>, index: usize) -> Result<()> {
+    let key = agent.grant.secret.prepare();
+    let target = SocketAddr::new(agent.connection.remote_address().ip(), agent.grant.port);
+    let period = Duration::from_millis(agent.grant.period_ms.into());
+    // Spread over the period, as agents that started at different times are.
+    tokio::time::sleep(period.mul_f64((index % 100) as f64 / 100.0)).await;
+    let mut beacons = tokio::time::interval(period);
+    let mut reports = tokio::time::interval(Duration::from_secs(5));
+    let (mut seq, mut number) = (0, 0);
+    loop {
+        tokio::select! {
+            _ = beacons.tick() => {
+                let secret = &agent.grant.secret;
+                let beacon = Beacon { flags: 0, key_epoch: secret.key_epoch, tag: secret.tag, boot: 1, seq, sent_us: 0 };
+                seq += 1;
+                socket.send_to(&beacon.encode(&key), target).await?;
+            }
+            _ = reports.tick() => {
+                number += 1;
+                frame::write(&mut agent.send, &ToBroker::Report(report(&agent.mirror, number))).await?;
+                let ToAgent::Ack { .. } = frame::read(&mut agent.receive).await? else { bail!("expected an ack") };
+            }
+        }
+    }
+}
+
+fn report(mirror: &str, seq: u64) -> Report {
+    let service = ServiceReport {
+        domain: DOMAIN.into(),
+        mirror: mirror.into(),
+        healthy: true,
+        ready: true,
+        problem: None,
+        connections: 10,
+        capacity: 100,
+    };
+    Report { seq, draining: false, cpu: 0.1, memory: 0.2, services: vec![service] }
+}
+
+async fn wait_until_up(broker: &Broker, count: usize) -> Result<usize> {
+    let client = broker.client()?;
+    let mut tick = tokio::time::interval(Duration::from_millis(500));
+    for _ in 0..120 {
+        tick.tick().await;
+        let fleet = client.fleet().await?;
+        let up = fleet.mirrors.iter().filter(|m| m.verdicts.iter().any(|v| v.state == "up")).count();
+        if up == count {
+            return Ok(up);
+        }
+    }
+    bail!("not all mirrors came up")
+}

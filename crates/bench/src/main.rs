@@ -1,0 +1,34 @@
+//! Measurements that anyone can rerun: `cargo xtask bench NAME`.
+//!
+//! Every figure is a ratio or a unit cost within one run, because absolute figures drift from
+//! machine to machine and from minute to minute. What they gave is kept in BENCHMARKS.md.
+
+mod agents;
+mod broker;
+mod dns;
+mod proc;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "nearmost-bench", about = "Side-by-side measurements")]
+struct Args {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// Server CPU a DNS query, beside gdnsd, Knot and a bare echo.
+    Dns(dns::DnsArgs),
+    /// Memory and CPU an agent, with real QUIC sessions and beacons.
+    Agents(agents::AgentsArgs),
+}
+
+fn main() -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    match Args::parse().bench {
+        Bench::Dns(args) => runtime.block_on(dns::run(args)),
+        Bench::Agents(args) => runtime.block_on(agents::run(args)),
+    }
+}

@@ -1,0 +1,184 @@
+//! The command line.
+
+use crate::edit::{domain::DomainCommand, mirror::MirrorCommand, node::NodeCommand};
+use clap::{Args as ClapArgs, Parser, Subcommand};
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+/// Asks a nearmost broker where users should go, and administers its registry.
+#[derive(Debug, Parser)]
+#[command(name = "nearmost", version, max_term_width = 100)]
+pub struct Args {
+    /// For every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, ClapArgs)]
+pub struct Global {
+    /// The broker: unix:/path, http://host:port or https://host:port. Default: the admin socket of
+    /// this machine
+    #[arg(long, global = true, env = "NEARMOST_BROKER", value_name = "URL")]
+    pub broker: Option<String>,
+    /// Bearer token; otherwise requests beyond this machine's socket are signed with your key
+    #[arg(long, global = true, env = "NEARMOST_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// Certificate authorities (PEM) trusted besides the public ones
+    #[arg(long, global = true, env = "NEARMOST_CA", value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// The mirrors of a domain, best first
+    Resolve {
+        /// The domain
+        domain: String,
+        /// On behalf of this client
+        #[arg(long, value_name = "IP")]
+        client: Option<IpAddr>,
+    },
+    /// Why each mirror stands where it stands for a client
+    Explain {
+        /// The domain
+        domain: String,
+        /// The client
+        #[arg(long, value_name = "IP")]
+        client: IpAddr,
+    },
+    /// All mirrors with their state
+    Status,
+    /// Follow changes of state as they happen
+    Events {
+        /// Begin after the event of this number
+        #[arg(long, value_name = "NUMBER")]
+        after: Option<u64>,
+    },
+    /// Domains
+    #[command(subcommand)]
+    Domain(DomainCommand),
+    /// Nodes
+    #[command(subcommand)]
+    Node(NodeCommand),
+    /// Mirrors, written DOMAIN/NAME
+    #[command(subcommand)]
+    Mirror(MirrorCommand),
+    /// Make the registry say what a file says
+    Apply {
+        /// The registry file; - reads standard input
+        file: PathBuf,
+        /// Only show what would change
+        #[arg(long)]
+        dry_run: bool,
+        /// Remove what the file does not hold, if your key made it
+        #[arg(long)]
+        prune: bool,
+    },
+    /// Write the registry as a file that `apply` takes
+    Export {
+        /// Where to; default: standard output
+        file: Option<PathBuf>,
+    },
+    /// Who changed what
+    History {
+        /// Only a domain, a mirror (DOMAIN/NAME) or a node
+        key: Option<String>,
+        /// Most records
+        #[arg(long, default_value_t = 100)]
+        limit: u32,
+    },
+    /// Take a change back
+    Undo {
+        /// Its number in the history; default: your own last change
+        change: Option<u64>,
+    },
+    /// What is known of addresses
+    #[command(subcommand)]
+    Geo(GeoCommand),
+}
+
+/// What is known of addresses.
+#[derive(Debug, Subcommand)]
+pub enum GeoCommand {
+    /// Where an address is, and how that is known
+    Lookup {
+        /// The address
+        address: IpAddr,
+    },
+}
+
+/// Which entry, and a note.
+#[derive(Debug, ClapArgs)]
+pub struct DrainArgs {
+    /// What to drain
+    pub name: String,
+    /// For whoever wonders why
+    #[arg(long)]
+    pub note: Option<String>,
+    /// Only show where its users would go
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Where something is.
+#[derive(Debug, Default, ClapArgs)]
+pub struct PlaceArgs {
+    /// Degrees north
+    #[arg(long, allow_hyphen_values = true, requires = "longitude")]
+    pub latitude: Option<f64>,
+    /// Degrees east
+    #[arg(long, allow_hyphen_values = true, requires = "latitude")]
+    pub longitude: Option<f64>,
+    /// Two letters
+    #[arg(long, value_parser = country, value_name = "CC")]
+    pub country: Option<[u8; 2]>,
+    /// Autonomous system
+    #[arg(long)]
+    pub asn: Option<u32>,
+}
+
+impl PlaceArgs {
+    /// Puts what was given into a place.
+    pub fn patch(&self, place: &mut Option<nearmost_client::registry::PlaceBody>) {
+        if self.latitude.is_none() && self.country.is_none() && self.asn.is_none() {
+            return;
+        }
+        let place = place.get_or_insert_default();
+        place.latitude = self.latitude.or(place.latitude);
+        place.longitude = self.longitude.or(place.longitude);
+        place.country = self.country.or(place.country);
+        place.asn = self.asn.or(place.asn);
+    }
+}
+
+fn country(text: &str) -> Result<[u8; 2], String> {
+    match text.to_ascii_uppercase().as_bytes() {
+        [a, b] if a.is_ascii_uppercase() && b.is_ascii_uppercase() => Ok([*a, *b]),
+        _ => Err("expected two letters such as GB".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn countries_are_two_letters() {
+        assert_eq!(country("gb"), Ok(*b"GB"));
+        assert!(country("GBR").is_err() && country("é").is_err());
+    }
+}

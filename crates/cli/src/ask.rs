@@ -1,0 +1,188 @@
+//! Questions: resolve, explain, status, events, geo.
+
+use crate::broker::Context;
+use crate::output::{emit, emit_json};
+use crate::table::Table;
+use crate::time::{age, moment};
+use nearmost_client::api::{EventView, FleetMirror, PlaceView, RankedMirror, VerdictView};
+use nearmost_client::events::Notice;
+use std::net::IpAddr;
+
+/// Prints the mirrors of a domain, best first.
+pub async fn resolve(context: &Context, domain: &str, client: Option<IpAddr>) -> anyhow::Result<()> {
+    let answer = context.client.resolve(domain, client).await?;
+    if context.json {
+        return emit_json(&serde_json::to_value(&answer)?);
+    }
+    emit(&format!("{} for {}, good for {} s\n", answer.domain, answer.client, answer.ttl_s))?;
+    let mut table = Table::new(&["", "MIRROR", "RTT ms", "KM", "STATE", "ADDRESSES", "URL"]);
+    for (i, mirror) in answer.mirrors.iter().enumerate() {
+        let mut row = ranked(i, mirror);
+        row.extend([mirror.addresses.join(" "), mirror.url.clone()]);
+        table.row(row);
+    }
+    table.print("no mirrors")
+}
+
+/// Rank, name, round trip, distance, state.
+fn ranked(index: usize, mirror: &RankedMirror) -> Vec<String> {
+    vec![
+        format!("{}{}", index + 1, if mirror.chosen { "*" } else { "" }),
+        mirror.mirror.clone(),
+        format!("{:.1}", mirror.rtt_ms),
+        mirror.distance_km.map_or("-".into(), |km| format!("{km:.0}")),
+        states(&mirror.verdicts),
+    ]
+}
+
+/// `up`, or `v4 up, v6 down` where the families differ.
+fn states(verdicts: &[VerdictView]) -> String {
+    match verdicts {
+        [] => "-".into(),
+        [first, rest @ ..] if rest.iter().all(|v| v.state == first.state) => first.state.clone(),
+        all => all.iter().map(|v| format!("{} {}", v.family, v.state)).collect::<Vec<_>>().join(", "),
+    }
+}
+
+fn place(place: &PlaceView) -> String {
+    let position = place.latitude.zip(place.longitude).map(|(lat, lon)| format!("{lat:.2},{lon:.2}"));
+    let country = place.country_name.clone().or_else(|| place.country.clone());
+    let asn = place.asn.map(|asn| format!("AS{asn}"));
+    let parts: Vec<String> = [country, position, asn].into_iter().flatten().collect();
+    if parts.is_empty() { "unknown".into() } else { parts.join(" ") }
+}
+
+/// Prints why each mirror stands where it stands.
+pub async fn explain(context: &Context, domain: &str, client: IpAddr) -> anyhow::Result<()> {
+    let answer = context.client.explain(domain, client).await?;
+    if context.json {
+        return emit_json(&serde_json::to_value(&answer)?);
+    }
+    let addresses: Vec<String> = answer.answer.iter().map(ToString::to_string).collect();
+    let addresses = if addresses.is_empty() { "no address".into() } else { addresses.join(" ") };
+    emit(&format!(
+        "{} for {} ({}, from {}), cell {}\nanswer: {addresses}, TTL {} s; v4 {}, v6 {}; tie band {:.1} ms\n",
+        answer.domain,
+        answer.client,
+        place(&answer.place),
+        answer.place.source,
+        answer.cell,
+        answer.ttl_s,
+        answer.basis_v4,
+        answer.basis_v6,
+        answer.tie_band_ms,
+    ))?;
+    let mut table = Table::new(&["", "MIRROR", "RTT ms", "KM", "STATE", "WHY"]);
+    for (i, mirror) in answer.mirrors.iter().enumerate() {
+        let mut reasons = mirror.reasons.iter();
+        let mut row = ranked(i, mirror);
+        row.push(reasons.next().cloned().unwrap_or_default());
+        table.row(row);
+        for more in reasons {
+            let mut row = vec![String::new(); 5];
+            row.push(more.clone());
+            table.row(row);
+        }
+    }
+    table.print("no mirrors")
+}
+
+/// Prints all mirrors with their state in each family.
+pub async fn status(context: &Context) -> anyhow::Result<()> {
+    let fleet = context.client.fleet().await?;
+    if context.json {
+        return emit_json(&serde_json::to_value(&fleet)?);
+    }
+    emit(&format!(
+        "broker {}, registry version {}: {} domains, {} nodes, {} mirrors\n",
+        fleet.broker,
+        fleet.version,
+        fleet.domains.len(),
+        fleet.nodes.len(),
+        fleet.mirrors.len()
+    ))?;
+    let headings = ["MIRROR", "PLACE", "FAMILY", "ADDRESS", "STATE", "REASON", "VANTAGE", "SINCE"];
+    let mut table = Table::new(&headings);
+    for mirror in &fleet.mirrors {
+        rows(mirror).into_iter().for_each(|row| table.row(row));
+    }
+    table.print("no mirrors")
+}
+
+fn rows(mirror: &FleetMirror) -> Vec<Vec<String>> {
+    let name = format!("{}/{}", mirror.domain, mirror.mirror);
+    let place = place(&mirror.place);
+    if mirror.verdicts.is_empty() {
+        return vec![vec![name, place, "-".into(), "-".into(), "unknown".into()]];
+    }
+    let row = |(i, v): (usize, &VerdictView)| {
+        let (name, place) = if i == 0 { (name.clone(), place.clone()) } else { Default::default() };
+        let state = format!("{}{}", v.state, if v.stale { " (stale)" } else { "" });
+        let address = v.address.clone().unwrap_or("-".into());
+        vec![
+            name,
+            place,
+            v.family.clone(),
+            address,
+            state,
+            v.reason.clone(),
+            v.vantage.clone(),
+            age(v.age_ms),
+        ]
+    };
+    mirror.verdicts.iter().enumerate().map(row).collect()
+}
+
+/// Prints changes of state until interrupted.
+pub async fn events(context: &Context, after: Option<u64>) -> anyhow::Result<()> {
+    let mut events = context.client.events(after);
+    loop {
+        match events.next().await? {
+            Notice::Event(event) if context.json => emit(&format!("{}\n", serde_json::to_string(&event)?))?,
+            Notice::Event(event) => emit(&line(&event))?,
+            Notice::Lost { why, retry_in } => {
+                let why = why.map_or("the broker ended the stream".into(), |e| e.to_string());
+                eprintln!("{why}; trying again in {:.1} s", retry_in.as_secs_f64());
+            }
+        }
+    }
+}
+
+fn line(event: &EventView) -> String {
+    format!(
+        "{}  {:>6}  {}/{} {}  {} → {}  {} ({})\n",
+        moment(event.at_unix_ms),
+        event.number,
+        event.domain,
+        event.mirror,
+        event.family,
+        event.from,
+        event.to,
+        event.reason,
+        event.vantage
+    )
+}
+
+/// Prints what is known of an address.
+pub async fn geo(context: &Context, address: IpAddr) -> anyhow::Result<()> {
+    let answer = context.client.geo(address).await?;
+    if context.json {
+        return emit_json(&serde_json::to_value(&answer)?);
+    }
+    let place_of = &answer.place;
+    let shown = |text: Option<String>| text.unwrap_or("unknown".into());
+    let position = place_of.latitude.zip(place_of.longitude);
+    let country = place_of.country_name.clone().map(|name| match &place_of.country {
+        Some(code) => format!("{name} ({code})"),
+        None => name,
+    });
+    emit(&format!(
+        "address   {}\ncountry   {}\nposition  {}\nAS        {}\nprefix    {}\nsource    {}\n",
+        answer.address,
+        shown(country.or_else(|| place_of.country.clone())),
+        shown(position.map(|(lat, lon)| format!("{lat:.4}, {lon:.4}"))),
+        shown(place_of.asn.map(|asn| asn.to_string())),
+        answer.cell,
+        place_of.source
+    ))
+}

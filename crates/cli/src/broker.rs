@@ -1,0 +1,86 @@
+//! Which broker is asked, and as whom.
+
+use crate::args::Global;
+use anyhow::{Context as _, bail};
+use nearmost_client::identity::KeyPair;
+use nearmost_client::{Auth, Client, Endpoint, person};
+use std::path::Path;
+
+/// Where a broker's admin socket is looked for, in this order.
+const SOCKETS: [&str; 2] = ["/run/nearmost/admin.sock", "/var/lib/nearmost/admin.sock"];
+
+/// What every command needs.
+pub struct Context {
+    /// To the broker.
+    pub client: Client,
+    /// Print JSON.
+    pub json: bool,
+    token: bool,
+}
+
+impl Context {
+    /// From the options of every command.
+    pub fn new(global: &Global) -> anyhow::Result<Context> {
+        let endpoint = match &global.broker {
+            Some(text) => text.parse::<Endpoint>()?,
+            None => default_endpoint(&SOCKETS)?,
+        };
+        let endpoint = endpoint.with_ca_file(global.ca.clone());
+        let auth = match &global.token {
+            Some(token) => Auth::Token(token.clone()),
+            None if endpoint.is_unix() => Auth::None,
+            // Only a key that is there: a question alone makes none.
+            None => match person::default_path() {
+                Ok(path) => person::load(&path)?.map_or(Auth::None, Auth::person),
+                Err(_) => Auth::None,
+            },
+        };
+        Ok(Context { client: Client::new(endpoint, auth), json: global.json, token: global.token.is_some() })
+    }
+
+    /// The key that signs changes, made on first use, and a client that proves itself with it
+    /// where nothing else does.
+    pub fn signer(&self) -> anyhow::Result<(KeyPair, Client)> {
+        let path = person::default_path()?;
+        let (key, made) = person::load_or_create(&path)?;
+        if made {
+            eprintln!("made your key {} in {}; keep a copy", key.id(), path.display());
+        }
+        let client = match self.token {
+            true => self.client.clone(),
+            false => Client::new(self.client.endpoint().clone(), Auth::person(key.clone())),
+        };
+        Ok((key, client))
+    }
+}
+
+fn default_endpoint(sockets: &[&str]) -> anyhow::Result<Endpoint> {
+    for path in sockets {
+        if Path::new(path).try_exists().with_context(|| format!("socket {path}"))? {
+            return Ok(Endpoint::Unix(path.into()));
+        }
+    }
+    bail!(
+        "no broker runs on this machine: tried {}; name one with --broker unix:PATH, --broker https://HOST or \
+         NEARMOST_BROKER",
+        sockets.join(" and ")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_socket_that_exists_is_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let (a, b) = (dir.path().join("a.sock"), dir.path().join("b.sock"));
+        let sockets = [a.to_str().unwrap(), b.to_str().unwrap()];
+        let error = default_endpoint(&sockets).unwrap_err().to_string();
+        assert!(error.contains(sockets[0]) && error.contains(sockets[1]), "{error}");
+        std::fs::write(&b, "").unwrap();
+        assert_eq!(default_endpoint(&sockets).unwrap(), Endpoint::Unix(b.clone()));
+        std::fs::write(&a, "").unwrap();
+        assert_eq!(default_endpoint(&sockets).unwrap(), Endpoint::Unix(a.clone()));
+    }
+}

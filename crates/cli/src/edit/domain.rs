@@ -1,0 +1,238 @@
+//! `nearmost domain …`
+
+use super::{current, drain, mirrors_of, must_not_exist, undrain};
+use crate::args::DrainArgs;
+use crate::broker::Context;
+use crate::change::{make, view};
+use crate::output::emit_json;
+use crate::preview;
+use crate::table::Table;
+use clap::{Args, Subcommand};
+use nearmost_client::registry::{
+    AllDownBody, Content, DomainBody, Edit, EntryKey, Plan, PlanError, RecordBody, RegistryView,
+};
+use std::net::IpAddr;
+
+/// Domains.
+#[derive(Debug, Subcommand)]
+pub enum DomainCommand {
+    /// Register a domain
+    Add {
+        /// Its name
+        name: String,
+        /// What it says
+        #[command(flatten)]
+        fields: DomainFields,
+    },
+    /// Change what is given, leave the rest
+    Set {
+        /// Its name
+        name: String,
+        /// What it says
+        #[command(flatten)]
+        fields: DomainFields,
+    },
+    /// Remove a domain
+    Remove {
+        /// Its name
+        name: String,
+        /// And all of its mirrors
+        #[arg(long)]
+        with_mirrors: bool,
+    },
+    /// All domains
+    List,
+    /// Send no new users to any of its mirrors
+    Drain(DrainArgs),
+    /// Lift the drain of all of its mirrors
+    Undrain {
+        /// Its name
+        name: String,
+    },
+}
+
+/// Fields of a domain.
+#[derive(Debug, Default, Args)]
+pub struct DomainFields {
+    /// Most addresses in one DNS answer, 1 to 8
+    #[arg(long)]
+    answers: Option<u8>,
+    /// TTL of address answers, in seconds
+    #[arg(long, value_name = "SECONDS")]
+    ttl: Option<u32>,
+    /// TTL of negative answers, in seconds
+    #[arg(long, value_name = "SECONDS")]
+    negative_ttl: Option<u32>,
+    /// Mirrors this much slower than the best are as good as it, in milliseconds …
+    #[arg(long, value_name = "MS")]
+    tie_band_ms: Option<f32>,
+    /// … or in percent of the best
+    #[arg(long, value_name = "PERCENT")]
+    tie_band_percent: Option<f32>,
+    /// What is answered when no mirror is eligible: last-known, all, no-answer, or addresses
+    /// separated by commas
+    #[arg(long, value_parser = all_down, value_name = "POLICY")]
+    all_down: Option<AllDownBody>,
+    /// Protocol offered in HTTPS records, e.g. h2; repeat for more, replaces all
+    #[arg(long)]
+    alpn: Vec<String>,
+    /// Host whose plain HTTP requests are redirected to the nearest mirror; replaces all
+    #[arg(long, value_name = "HOST")]
+    redirect_host: Vec<String>,
+    /// Static record "NAME TYPE TTL VALUE", @ for the domain itself; replaces all
+    #[arg(long, value_parser = record, value_name = "RECORD")]
+    record: Vec<RecordBody>,
+}
+
+fn all_down(text: &str) -> Result<AllDownBody, String> {
+    match text {
+        "last-known" => Ok(AllDownBody::LastKnown),
+        "all" => Ok(AllDownBody::All),
+        "no-answer" => Ok(AllDownBody::NoAnswer),
+        list => {
+            let parse = |a: &str| {
+                a.trim().parse::<IpAddr>().map_err(|_| format!("{a:?} is neither a policy nor an IP address"))
+            };
+            Ok(AllDownBody::Fallback(list.split(',').map(parse).collect::<Result<_, _>>()?))
+        }
+    }
+}
+
+fn record(text: &str) -> Result<RecordBody, String> {
+    let mut rest = text.trim();
+    let mut word = |what: &str| {
+        let (word, after) = rest.split_once(char::is_whitespace).ok_or_else(|| format!("no {what}"))?;
+        rest = after.trim_start();
+        Ok::<&str, String>(word)
+    };
+    let (name, kind, ttl) = (word("type")?, word("TTL")?, word("value")?);
+    let ttl_s = ttl.parse().map_err(|_| format!("{ttl:?} is not a TTL in seconds"))?;
+    Ok(RecordBody { name: name.into(), kind: kind.into(), ttl_s, value: rest.into() })
+}
+
+impl DomainFields {
+    fn patch(&self, body: &mut DomainBody) {
+        body.answers = self.answers.unwrap_or(body.answers);
+        body.ttl_s = self.ttl.unwrap_or(body.ttl_s);
+        body.negative_ttl_s = self.negative_ttl.unwrap_or(body.negative_ttl_s);
+        body.tie_band_ms = self.tie_band_ms.unwrap_or(body.tie_band_ms);
+        body.tie_band_percent = self.tie_band_percent.unwrap_or(body.tie_band_percent);
+        if let Some(policy) = &self.all_down {
+            body.all_down = policy.clone();
+        }
+        replace(&mut body.alpn, &self.alpn);
+        replace(&mut body.redirect_hosts, &self.redirect_host);
+        replace(&mut body.records, &self.record);
+    }
+}
+
+fn replace<T: Clone>(field: &mut Vec<T>, given: &[T]) {
+    if !given.is_empty() {
+        *field = given.to_vec();
+    }
+}
+
+/// Carries out a command.
+pub async fn run(context: &Context, command: DomainCommand) -> anyhow::Result<()> {
+    match command {
+        DomainCommand::Add { name, fields } => {
+            let key = EntryKey::domain(&name)?;
+            let plan = |view: &RegistryView| {
+                must_not_exist(view, &key)?;
+                let mut body = DomainBody::default();
+                fields.patch(&mut body);
+                Plan::of_edits(view, vec![Edit::put(key.clone(), Content::Domain(body))])
+            };
+            make(context, &format!("add {key}"), plan).await
+        }
+        DomainCommand::Set { name, fields } => {
+            let key = EntryKey::domain(&name)?;
+            let plan = |view: &RegistryView| {
+                let mut content = current(view, &key)?.clone();
+                if let Content::Domain(body) = &mut content {
+                    fields.patch(body);
+                }
+                Plan::of_edits(view, vec![Edit::put(key.clone(), content)])
+            };
+            make(context, &format!("set {key}"), plan).await
+        }
+        DomainCommand::Remove { name, with_mirrors } => {
+            let key = EntryKey::domain(&name)?;
+            make(context, &format!("remove {key}"), |view| remove(view, &key, with_mirrors)).await
+        }
+        DomainCommand::List => list(context).await,
+        DomainCommand::Drain(args) => drain_all(context, &args).await,
+        DomainCommand::Undrain { name } => {
+            let key = EntryKey::domain(&name)?;
+            let plan = |view: &RegistryView| {
+                let mirrors = mirrors_of(view, &key)?;
+                Plan::of_edits(view, mirrors.iter().filter_map(|m| undrain(view, m)).collect())
+            };
+            make(context, &format!("undrain {key}"), plan).await
+        }
+    }
+}
+
+fn remove(view: &RegistryView, key: &EntryKey, with_mirrors: bool) -> Result<Plan, PlanError> {
+    let mirrors = mirrors_of(view, key)?;
+    if !mirrors.is_empty() && !with_mirrors {
+        let mirrors = mirrors.into_iter().map(|m| m.id).collect();
+        return Err(PlanError::HasMirrors { domain: key.clone(), mirrors });
+    }
+    Plan::of_edits(view, mirrors.into_iter().chain([key.clone()]).map(Edit::remove).collect())
+}
+
+async fn drain_all(context: &Context, args: &DrainArgs) -> anyhow::Result<()> {
+    let key = EntryKey::domain(&args.name)?;
+    if args.dry_run {
+        let view = view(context, None).await?;
+        let mirrors: Vec<String> = mirrors_of(&view, &key)?.iter().map(EntryKey::name).collect();
+        return preview::drain(context, &mirrors, &[]).await;
+    }
+    let plan = |view: &RegistryView| {
+        let mirrors = mirrors_of(view, &key)?;
+        if mirrors.is_empty() {
+            return Err(PlanError::Refused(format!("{key} has no mirrors to drain")));
+        }
+        Plan::of_edits(view, mirrors.iter().map(|m| drain(m, args.note.as_ref())).collect())
+    };
+    make(context, &format!("drain {key}"), plan).await
+}
+
+async fn list(context: &Context) -> anyhow::Result<()> {
+    let fleet = context.client.fleet().await?;
+    if context.json {
+        return emit_json(&serde_json::to_value(&fleet.domains)?);
+    }
+    let mut table = Table::new(&["DOMAIN", "MIRRORS", "ELIGIBLE"]);
+    for domain in &fleet.domains {
+        let mirrors = fleet.mirrors.iter().filter(|m| m.domain == *domain);
+        let eligible = mirrors.clone().filter(|m| m.verdicts.iter().any(|v| v.eligible)).count();
+        table.row(vec![domain.clone(), mirrors.count().to_string(), eligible.to_string()]);
+    }
+    table.print("no domains")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_read_from_one_text() {
+        let read = record("@  MX 300   10 mail.example.com.").unwrap();
+        assert_eq!((read.name.as_str(), read.kind.as_str(), read.ttl_s), ("@", "MX", 300));
+        assert_eq!(read.value, "10 mail.example.com.");
+        assert_eq!(record("@ MX"), Err("no TTL".into()));
+        assert_eq!(record("@ A x 1.2.3.4"), Err("\"x\" is not a TTL in seconds".into()));
+    }
+
+    #[test]
+    fn policies_are_read() {
+        assert_eq!(all_down("no-answer"), Ok(AllDownBody::NoAnswer));
+        assert_eq!(
+            all_down("192.0.2.1, ::1").unwrap(),
+            AllDownBody::Fallback(vec![[192, 0, 2, 1].into(), "::1".parse().unwrap()])
+        );
+        assert!(all_down("panic").unwrap_err().contains("panic"));
+    }
+}

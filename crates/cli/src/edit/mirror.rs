@@ -1,0 +1,365 @@
+//! `nearmost mirror …`
+
+use super::{clearable, current, drain, must_exist, must_not_exist, undrain};
+use crate::args::{DrainArgs, PlaceArgs};
+use crate::broker::Context;
+use crate::change::{make, view};
+use crate::output::emit_json;
+use crate::preview;
+use crate::table::Table;
+use crate::time::parse_duration;
+use clap::{Args, Subcommand, ValueEnum};
+use nearmost_client::clock::now_unix_ms;
+use nearmost_client::registry::{
+    Content, Edit, EntryKey, ForceBody, HealthBody, MirrorBody, Plan, PlanError, ProbeBody, ProbeKind,
+    RegistryView,
+};
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// Mirrors, written DOMAIN/NAME.
+#[derive(Debug, Subcommand)]
+pub enum MirrorCommand {
+    /// Register a mirror
+    Add {
+        /// DOMAIN/NAME
+        name: String,
+        /// What it says
+        #[command(flatten)]
+        fields: Box<MirrorFields>,
+    },
+    /// Change what is given, leave the rest
+    Set {
+        /// DOMAIN/NAME
+        name: String,
+        /// What it says
+        #[command(flatten)]
+        fields: Box<MirrorFields>,
+    },
+    /// Remove a mirror
+    Remove {
+        /// DOMAIN/NAME
+        name: String,
+    },
+    /// All mirrors
+    List,
+    /// Send no new users there
+    Drain(DrainArgs),
+    /// Lift its drain
+    Undrain {
+        /// DOMAIN/NAME
+        name: String,
+    },
+    /// Overrule its health for a while
+    Force {
+        /// DOMAIN/NAME
+        name: String,
+        /// To what; clear ends the order early
+        state: ForceState,
+        /// How long, e.g. 10m
+        #[arg(long = "for", value_parser = parse_duration, value_name = "DURATION", required_if_eq_any([("state", "up"), ("state", "down")]))]
+        duration: Option<Duration>,
+    },
+}
+
+/// What a verdict is forced to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ForceState {
+    /// Serving
+    Up,
+    /// Not serving
+    Down,
+    /// No longer forced
+    Clear,
+}
+
+/// Where health comes from.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Health {
+    /// The node's agent
+    Agent,
+    /// The broker's own probes
+    Probe,
+    /// By hand: serving
+    ManualUp,
+    /// By hand: not serving
+    ManualDown,
+}
+
+/// How a mirror is probed.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Kind {
+    /// A TCP connection
+    Tcp,
+    /// An HTTP request
+    Http,
+    /// An HTTPS request
+    Https,
+    /// A datagram and its reply
+    Udp,
+    /// Not at all
+    None,
+}
+
+/// Fields of a mirror.
+#[derive(Debug, Default, Args)]
+pub struct MirrorFields {
+    /// The node that runs it; an empty text clears it
+    #[arg(long)]
+    node: Option<String>,
+    /// At most one IPv4 and one IPv6 address; replaces all, and a hostname
+    #[arg(long, value_name = "IP", conflicts_with = "hostname")]
+    address: Vec<IpAddr>,
+    /// A host name to follow instead of addresses; an empty text clears it
+    #[arg(long)]
+    hostname: Option<String>,
+    /// Service port
+    #[arg(long)]
+    port: Option<u16>,
+    /// Share among near-equals; 100 is usual
+    #[arg(long)]
+    weight: Option<u32>,
+    /// Where its health comes from
+    #[arg(long)]
+    health: Option<Health>,
+    /// Base URL for redirects; an empty text clears it
+    #[arg(long)]
+    url: Option<String>,
+    /// Where it is
+    #[command(flatten)]
+    place: PlaceArgs,
+    /// How brokers probe it
+    #[command(flatten)]
+    probe: ProbeFields,
+}
+
+/// Fields of a probe.
+#[derive(Debug, Default, Args)]
+pub struct ProbeFields {
+    /// Probe by this
+    #[arg(long, value_name = "KIND")]
+    probe: Option<Kind>,
+    /// Time between two probes, in milliseconds
+    #[arg(long, value_name = "MS")]
+    probe_interval_ms: Option<u32>,
+    /// Time after which a probe failed, in milliseconds
+    #[arg(long, value_name = "MS")]
+    probe_timeout_ms: Option<u32>,
+    /// HTTP path and query
+    #[arg(long, value_name = "PATH")]
+    probe_path: Option<String>,
+    /// HTTP host and TLS server name
+    #[arg(long, value_name = "HOST")]
+    probe_host: Option<String>,
+    /// Good HTTP status, or range: 200 or 200-399
+    #[arg(long, value_parser = status, value_name = "RANGE")]
+    probe_status: Option<(u16, u16)>,
+    /// Text that the HTTP body must contain
+    #[arg(long, value_name = "TEXT")]
+    probe_contains: Option<String>,
+    /// Whether the certificate is verified
+    #[arg(long, value_name = "BOOL")]
+    probe_verify: Option<bool>,
+    /// UDP: what is sent
+    #[arg(long, value_name = "TEXT")]
+    probe_send: Option<String>,
+    /// UDP: what the reply must contain
+    #[arg(long, value_name = "TEXT")]
+    probe_expect: Option<String>,
+}
+
+fn status(text: &str) -> Result<(u16, u16), String> {
+    let number =
+        |t: &str| t.parse::<u16>().map_err(|_| format!("{t:?} is not a status; write 200 or 200-399"));
+    match text.split_once('-') {
+        Some((low, high)) => Ok((number(low)?, number(high)?)),
+        None => number(text).map(|n| (n, n)),
+    }
+}
+
+impl ProbeFields {
+    fn patch(&self, body: &mut ProbeBody) {
+        if let Some(kind) = self.probe {
+            body.kind = match kind {
+                Kind::Tcp => ProbeKind::Tcp,
+                Kind::Http => ProbeKind::Http,
+                Kind::Https => ProbeKind::Https,
+                Kind::Udp => ProbeKind::Udp,
+                Kind::None => ProbeKind::None,
+            };
+        }
+        body.interval_ms = self.probe_interval_ms.or(body.interval_ms);
+        body.timeout_ms = self.probe_timeout_ms.or(body.timeout_ms);
+        body.status = self.probe_status.or(body.status);
+        body.verify = self.probe_verify.or(body.verify);
+        clearable(&self.probe_path, &mut body.path);
+        clearable(&self.probe_host, &mut body.host);
+        clearable(&self.probe_contains, &mut body.body_contains);
+        clearable(&self.probe_send, &mut body.send);
+        clearable(&self.probe_expect, &mut body.expect);
+    }
+}
+
+impl MirrorFields {
+    fn patch(&self, body: &mut MirrorBody) {
+        clearable(&self.node, &mut body.node);
+        body.node = body.node.take().map(|n| n.to_ascii_lowercase());
+        if !self.address.is_empty() {
+            body.addresses = self.address.clone();
+            body.hostname = None;
+        }
+        if self.hostname.as_ref().is_some_and(|h| !h.is_empty()) {
+            body.addresses.clear();
+        }
+        clearable(&self.hostname, &mut body.hostname);
+        body.port = self.port.unwrap_or(body.port);
+        body.weight = self.weight.unwrap_or(body.weight);
+        if let Some(health) = self.health {
+            body.health = match health {
+                Health::Agent => HealthBody::Agent,
+                Health::Probe => HealthBody::Probe,
+                Health::ManualUp => HealthBody::ManualUp,
+                Health::ManualDown => HealthBody::ManualDown,
+            };
+        }
+        clearable(&self.url, &mut body.url);
+        self.place.patch(&mut body.place);
+        self.probe.patch(&mut body.probe);
+    }
+}
+
+/// Carries out a command.
+pub async fn run(context: &Context, command: MirrorCommand) -> anyhow::Result<()> {
+    match command {
+        MirrorCommand::Add { name, fields } => {
+            let key = EntryKey::mirror(&name)?;
+            let plan = |view: &RegistryView| {
+                must_not_exist(view, &key)?;
+                put(view, &key, MirrorBody::default(), &fields)
+            };
+            make(context, &format!("add {key}"), plan).await
+        }
+        MirrorCommand::Set { name, fields } => {
+            let key = EntryKey::mirror(&name)?;
+            let plan = |view: &RegistryView| match current(view, &key)? {
+                Content::Mirror(body) => put(view, &key, body.clone(), &fields),
+                _ => Err(PlanError::Unreadable(key.clone())),
+            };
+            make(context, &format!("set {key}"), plan).await
+        }
+        MirrorCommand::Remove { name } => {
+            let key = EntryKey::mirror(&name)?;
+            let plan = |view: &RegistryView| Plan::of_edits(view, vec![Edit::remove(key.clone())]);
+            make(context, &format!("remove {key}"), plan).await
+        }
+        MirrorCommand::List => list(context).await,
+        MirrorCommand::Drain(args) => drain_mirror(context, &args).await,
+        MirrorCommand::Undrain { name } => {
+            let key = EntryKey::mirror(&name)?;
+            let plan = |view: &RegistryView| {
+                must_exist(view, &key)?;
+                Plan::of_edits(view, undrain(view, &key).into_iter().collect())
+            };
+            make(context, &format!("undrain {key}"), plan).await
+        }
+        MirrorCommand::Force { name, state, duration } => force(context, &name, state, duration).await,
+    }
+}
+
+fn put(
+    view: &RegistryView,
+    key: &EntryKey,
+    mut body: MirrorBody,
+    fields: &MirrorFields,
+) -> Result<Plan, PlanError> {
+    fields.patch(&mut body);
+    Plan::of_edits(view, vec![Edit::put(key.clone(), Content::Mirror(body))])
+}
+
+async fn drain_mirror(context: &Context, args: &DrainArgs) -> anyhow::Result<()> {
+    let key = EntryKey::mirror(&args.name)?;
+    if args.dry_run {
+        must_exist(&view(context, None).await?, &key)?;
+        return preview::drain(context, &[key.name()], &[]).await;
+    }
+    let plan = |view: &RegistryView| {
+        must_exist(view, &key)?;
+        Plan::of_edits(view, vec![drain(&key, args.note.as_ref())])
+    };
+    make(context, &format!("drain {key}"), plan).await
+}
+
+async fn force(
+    context: &Context,
+    name: &str,
+    state: ForceState,
+    duration: Option<Duration>,
+) -> anyhow::Result<()> {
+    let key = EntryKey::mirror(name)?;
+    let ms = u64::try_from(duration.unwrap_or_default().as_millis()).unwrap_or(u64::MAX);
+    let until_unix_ms = now_unix_ms().saturating_add(ms);
+    let plan = |view: &RegistryView| {
+        must_exist(view, &key)?;
+        let order = key.force();
+        let edit = match state {
+            ForceState::Clear => view.has(&order).then_some(Edit::remove(order)),
+            up_or_down => {
+                let body = ForceBody { up: up_or_down == ForceState::Up, until_unix_ms };
+                Some(Edit::put(order, Content::Force(body)))
+            }
+        };
+        Plan::of_edits(view, edit.into_iter().collect())
+    };
+    let word = match state {
+        ForceState::Up => "up",
+        ForceState::Down => "down",
+        ForceState::Clear => "clear",
+    };
+    make(context, &format!("force {key} {word}"), plan).await
+}
+
+async fn list(context: &Context) -> anyhow::Result<()> {
+    let fleet = context.client.fleet().await?;
+    if context.json {
+        return emit_json(&serde_json::to_value(&fleet.mirrors)?);
+    }
+    let mut table = Table::new(&["MIRROR", "NODE", "HEALTH", "PORT", "WEIGHT", "ELIGIBLE", "ADDRESSES"]);
+    for m in &fleet.mirrors {
+        let eligible = m.verdicts.iter().any(|v| v.eligible);
+        let addresses: Vec<String> = m.verdicts.iter().filter_map(|v| v.address.clone()).collect();
+        table.row(vec![
+            format!("{}/{}", m.domain, m.mirror),
+            m.node.clone().unwrap_or("-".into()),
+            m.health.clone(),
+            m.port.to_string(),
+            m.weight.to_string(),
+            if eligible { "yes" } else { "no" }.into(),
+            addresses.join(" "),
+        ]);
+    }
+    table.print("no mirrors")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn status_ranges_are_read() {
+        assert_eq!(status("204"), Ok((204, 204)));
+        assert_eq!(status("200-399"), Ok((200, 399)));
+        assert!(status("2xx").is_err());
+    }
+
+    #[test]
+    fn addresses_and_hostname_replace_each_other() {
+        let mut body = MirrorBody::default();
+        let address = MirrorFields { address: vec![[192, 0, 2, 1].into()], ..MirrorFields::default() };
+        let host = MirrorFields { hostname: Some("a.example".into()), ..MirrorFields::default() };
+        address.patch(&mut body);
+        host.patch(&mut body);
+        assert!(body.addresses.is_empty() && body.hostname.is_some());
+        address.patch(&mut body);
+        assert!(!body.addresses.is_empty() && body.hostname.is_none());
+    }
+}

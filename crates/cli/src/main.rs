@@ -1,0 +1,52 @@
+//! The `nearmost` command: asks a broker, and administers its registry.
+//!
+//! A command line becomes a question to the broker or a change of its registry; both are the
+//! client library's business. Here are only the words, the tables and the exit code: 0 when it was
+//! done or there was nothing to do, 1 when not, 2 when the command line makes no sense.
+
+mod args;
+mod ask;
+mod broker;
+mod change;
+mod edit;
+mod history;
+mod output;
+mod preview;
+mod table;
+mod time;
+
+use args::{Args, Command, GeoCommand};
+use broker::Context;
+use clap::Parser;
+use std::process::ExitCode;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    match run(Args::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        // Who reads has read enough, as `head` does.
+        Err(e) if output::is_broken_pipe(&e) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(args: Args) -> anyhow::Result<()> {
+    let context = Context::new(&args.global)?;
+    match args.command {
+        Command::Resolve { domain, client } => ask::resolve(&context, &domain, client).await,
+        Command::Explain { domain, client } => ask::explain(&context, &domain, client).await,
+        Command::Status => ask::status(&context).await,
+        Command::Events { after } => ask::events(&context, after).await,
+        Command::Geo(GeoCommand::Lookup { address }) => ask::geo(&context, address).await,
+        Command::Domain(command) => edit::domain::run(&context, command).await,
+        Command::Node(command) => edit::node::run(&context, command).await,
+        Command::Mirror(command) => edit::mirror::run(&context, command).await,
+        Command::Apply { file, dry_run, prune } => change::apply(&context, &file, dry_run, prune).await,
+        Command::Export { file } => change::export(&context, file.as_deref()).await,
+        Command::History { key, limit } => history::history(&context, key.as_deref(), limit).await,
+        Command::Undo { change } => history::undo(&context, change).await,
+    }
+}

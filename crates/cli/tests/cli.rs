@@ -1,0 +1,227 @@
+//! The command as people run it, against a broker on a Unix socket.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+
+#[path = "../../client/tests/support/mod.rs"]
+mod support;
+
+use std::path::PathBuf;
+use std::process::Output;
+use support::FakeBroker;
+use tempfile::TempDir;
+
+struct Lab {
+    dir: TempDir,
+    broker: FakeBroker,
+    socket: PathBuf,
+}
+
+impl Lab {
+    async fn new() -> Lab {
+        let dir = tempfile::tempdir().unwrap();
+        let (broker, socket) = FakeBroker::unix(dir.path()).await;
+        Lab { dir, broker, socket }
+    }
+
+    async fn run(&self, line: &str) -> Output {
+        self.run_args(&line.split_whitespace().collect::<Vec<_>>()).await
+    }
+
+    async fn run_args(&self, args: &[&str]) -> Output {
+        tokio::process::Command::new(env!("CARGO_BIN_EXE_nearmost"))
+            .args(args)
+            .env("NEARMOST_BROKER", format!("unix:{}", self.socket.display()))
+            .env("NEARMOST_PERSON_KEY", self.dir.path().join("person.key"))
+            .env("USER", "ada")
+            .env_remove("NEARMOST_TOKEN")
+            .output()
+            .await
+            .unwrap()
+    }
+
+    /// Runs it, expects success, and gives standard output.
+    async fn ok(&self, line: &str) -> String {
+        let output = self.run(line).await;
+        let (out, err) = texts(&output);
+        assert!(output.status.success(), "{line}\n{out}\n{err}");
+        out
+    }
+
+    /// Runs it, expects exit code 1, and gives standard error.
+    async fn fails(&self, line: &str) -> String {
+        let output = self.run(line).await;
+        let (out, err) = texts(&output);
+        assert_eq!(output.status.code(), Some(1), "{line}\n{out}\n{err}");
+        err
+    }
+
+    fn file(&self, text: &str) -> String {
+        let path = self.dir.path().join("reg.toml");
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().into()
+    }
+}
+
+fn texts(output: &Output) -> (String, String) {
+    (String::from_utf8_lossy(&output.stdout).into(), String::from_utf8_lossy(&output.stderr).into())
+}
+
+const FILE: &str = r#"
+version = 1
+[[domain]]
+name = "play.example.com"
+[[mirror]]
+domain = "play.example.com"
+name = "lon"
+addresses = ["203.0.113.1"]
+health = "probe"
+"#;
+
+#[tokio::test]
+async fn questions_are_shown_as_tables_and_as_json() {
+    let lab = Lab::new().await;
+    let shown = lab.ok("resolve play.example.com --client 192.0.2.7").await;
+    assert!(
+        shown.contains("play.example.com for 192.0.2.7") && shown.contains("1*  lon     12.3"),
+        "{shown}"
+    );
+    let shown = lab.ok("explain play.example.com --client 192.0.2.7").await;
+    assert!(shown.contains("v4 up, v6 down  nearest by distance") && shown.contains("v6 is down"), "{shown}");
+    let shown = lab.ok("status").await;
+    assert!(shown.contains("play.example.com/lon  United Kingdom 51.50,-0.12 AS64500  v4"), "{shown}");
+    assert!(shown.contains("2m"), "{shown}");
+    let shown = lab.ok("geo lookup 192.0.2.7").await;
+    assert!(shown.contains("United Kingdom (GB)") && shown.contains("192.0.2.0/24"), "{shown}");
+    assert!(lab.ok("node list").await.contains("lon1  connected  drained"));
+    assert!(lab.ok("domain list").await.contains("play.example.com  1        1"));
+    assert!(lab.ok("mirror list").await.contains("play.example.com/lon"));
+    let json = lab.ok("--json resolve play.example.com").await;
+    assert!(json.contains("\"ttl_s\": 20"), "{json}");
+}
+
+#[tokio::test]
+async fn a_file_is_applied_once_exported_and_undone() {
+    let lab = Lab::new().await;
+    let file = lab.file(FILE);
+    let dry = lab.ok(&format!("apply {file} --dry-run")).await;
+    assert!(dry.contains("+ domain play.example.com") && dry.contains("2 to add"), "{dry}");
+    assert_eq!(lab.broker.store.lock().unwrap().commits, 0);
+    let first = lab.run(&format!("apply {file}")).await;
+    let (out, err) = texts(&first);
+    assert!(out.contains("+ mirror play.example.com/lon  addresses: [203.0.113.1], health: probe"), "{out}");
+    assert!(err.contains("this broker now knows your key np1"), "{err}");
+    assert!(lab.ok(&format!("apply {file}")).await.contains("nothing to do"));
+    assert!(lab.ok(&format!("apply {file} --dry-run --prune")).await.contains("nothing to do"));
+
+    let exported = lab.dir.path().join("exported.toml");
+    lab.ok(&format!("export {}", exported.display())).await;
+    assert!(lab.ok(&format!("apply {} --prune", exported.display())).await.contains("nothing to do"));
+    assert!(lab.ok("export").await.contains("name = \"play.example.com\""));
+
+    let history = lab.ok("history").await;
+    assert!(
+        history.contains("change 1  2025-10-09 08:53:20 UTC") && history.contains("+ person"),
+        "{history}"
+    );
+    assert!(lab.ok("history play.example.com/lon").await.contains("+ mirror"));
+    let undone = lab.ok("undo").await;
+    assert!(undone.contains("- domain play.example.com") && undone.contains("- mirror"), "{undone}");
+    assert!(lab.ok("undo").await.contains("+ mirror play.example.com/lon"));
+    let err = lab.fails("undo 1").await;
+    assert!(err.contains("change 1 cannot be undone"), "{err}");
+}
+
+#[tokio::test]
+async fn entries_are_added_set_drained_forced_and_removed() {
+    let lab = Lab::new().await;
+    lab.ok("domain add Play.Example.com --answers 3").await;
+    lab.ok("node add lon1 --domain play.example.com --latitude 51.5 --longitude -0.12 --country gb").await;
+    let added = lab.ok("mirror add play.example.com/lon --node lon1 --address 203.0.113.1 --probe http --probe-status 200").await;
+    assert!(
+        added.contains("+ mirror play.example.com/lon  ") && added.contains("probe.status: [200 200]"),
+        "{added}"
+    );
+    let set = lab.ok("mirror set play.example.com/lon --port 8443 --weight 50").await;
+    assert!(set.contains("~ mirror play.example.com/lon  port: 443 → 8443, weight: 100 → 50"), "{set}");
+    assert!(lab.ok("mirror set play.example.com/lon --port 8443").await.contains("nothing to do"));
+    assert!(lab.fails("mirror add play.example.com/lon --node lon1").await.contains("is there already"));
+    assert!(
+        lab.fails("mirror set play.example.com/nyc --port 1")
+            .await
+            .contains("there is no mirror play.example.com/nyc")
+    );
+
+    let preview = lab.ok("mirror drain play.example.com/lon --dry-run").await;
+    assert!(
+        preview.contains("play.example.com/lon  20.0   0.0") && preview.contains("nothing was written"),
+        "{preview}"
+    );
+    assert!(
+        lab.ok("domain drain play.example.com --note maintenance")
+            .await
+            .contains("+ drain play.example.com/lon")
+    );
+    assert!(lab.ok("mirror undrain play.example.com/lon").await.contains("- drain play.example.com/lon"));
+    assert!(lab.ok("mirror undrain play.example.com/lon").await.contains("nothing to do"));
+    assert!(lab.ok("node drain lon1").await.contains("+ drain lon1"));
+    assert!(
+        lab.ok("mirror force play.example.com/lon down --for 10m")
+            .await
+            .contains("+ force play.example.com/lon")
+    );
+    assert!(lab.ok("mirror force play.example.com/lon clear").await.contains("- force play.example.com/lon"));
+    assert!(lab.ok("node revoke lon1").await.contains("revoked: none → true"));
+
+    assert!(lab.fails("node remove lon1").await.contains("unknown node \"lon1\""));
+    let err = lab.fails("domain remove play.example.com").await;
+    assert!(err.contains("has mirrors (lon)") && err.contains("--with-mirrors"), "{err}");
+    let gone = lab.fails("node remove lon2").await;
+    assert!(gone.contains("there is no node lon2"), "{gone}");
+    lab.ok("mirror remove play.example.com/lon").await;
+    lab.ok("node remove lon1").await;
+    lab.ok("domain remove play.example.com").await;
+    let view = lab.broker.view();
+    assert_eq!(view.entries.len(), 1, "only the person is left: {:?}", view.entries.keys());
+}
+
+#[tokio::test]
+async fn an_invitation_prints_only_the_token() {
+    let lab = Lab::new().await;
+    let output = lab.run("node invite --domain Play.example.com. --name LON1 --ttl 90m").await;
+    let (out, err) = texts(&output);
+    assert_eq!(out, "nmt1token\n");
+    assert!(err.contains("good for one node until 2025-10-09 08:53:20 UTC"), "{err}");
+    let invite = lab.broker.store.lock().unwrap().invites[0].clone();
+    assert_eq!(
+        (invite.domains, invite.name, invite.ttl_s),
+        (vec!["play.example.com".into()], Some("lon1".into()), 5400)
+    );
+}
+
+#[tokio::test]
+async fn mistakes_are_told_with_their_place_and_write_nothing() {
+    let lab = Lab::new().await;
+    for (text, says) in [
+        (
+            FILE.replace("203.0.113.1", "203.0.113.999"),
+            "reg.toml:8:14: mirror play.example.com/lon: addresses: \"203.0.113.999\" is not an IP address",
+        ),
+        (FILE.replace("domain = \"play", "domain = \"pray"), "unknown domain \"pray.example.com\""),
+        (
+            format!("{FILE}{}", &FILE[FILE.find("[[mirror]]").unwrap()..]),
+            "given twice; the first is at line 5",
+        ),
+        (FILE.replace("version = 1", ""), "version is missing"),
+    ] {
+        let err = lab.fails(&format!("apply {}", lab.file(&text))).await;
+        assert!(err.contains(says), "{err}");
+    }
+    assert!(lab.fails("apply /nowhere/reg.toml").await.contains("registry file /nowhere/reg.toml"));
+    assert!(lab.fails("domain add b_d!").await.contains("'!'"));
+    assert!(lab.fails("--broker ftp://x status").await.contains("expected unix:/path"));
+    let err = lab.fails("--broker unix:/nowhere/admin.sock status").await;
+    assert!(err.contains("no broker listens on /nowhere/admin.sock"), "{err}");
+    assert_eq!(lab.run("mirror force a/b up").await.status.code(), Some(2), "--for is missing");
+    assert_eq!(lab.run("node invite").await.status.code(), Some(2));
+    assert_eq!(lab.broker.store.lock().unwrap().commits, 0);
+}

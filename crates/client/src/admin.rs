@@ -1,0 +1,74 @@
+//! The API's administration, typed.
+
+use crate::client::Client;
+use crate::error::ClientError;
+use crate::http::Ask;
+use nearmost_wire::api::{
+    CommitRequest, CommitResponse, DrainPreview, HistoryView, InviteRequest, InviteResponse, RegistryResponse,
+};
+use nearmost_wire::identity::Id;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+impl Client {
+    /// All records, and what `author`'s next ones must say.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn registry(&self, author: Option<&Id>) -> Result<RegistryResponse, ClientError> {
+        let author = author.map(ToString::to_string);
+        let query: Vec<_> = author.iter().map(|a| ("author", a.as_str())).collect();
+        self.transport.json(Ask::get("/v1/registry", &query)).await
+    }
+
+    /// Writes signed records, all or none.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn commit(&self, request: &CommitRequest) -> Result<CommitResponse, ClientError> {
+        self.post("/v1/registry", request).await
+    }
+
+    /// The newest `limit` written records, newest first; with `key` those of one domain (and all
+    /// in it), one mirror (`DOMAIN/NAME`) or one node.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn history(&self, key: Option<&str>, limit: u32) -> Result<Vec<HistoryView>, ClientError> {
+        let limit = limit.to_string();
+        let query: Vec<_> = key.map(|k| ("key", k)).into_iter().chain([("limit", limit.as_str())]).collect();
+        self.transport.json(Ask::get("/v1/history", &query)).await
+    }
+
+    /// A one-time token for a node to join with.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn invite(&self, request: &InviteRequest) -> Result<InviteResponse, ClientError> {
+        self.post("/v1/invites", request).await
+    }
+
+    /// Where the users of mirrors (`DOMAIN/NAME`) and of nodes' mirrors would go if they were
+    /// drained.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn drain_preview(
+        &self,
+        mirrors: &[String],
+        nodes: &[String],
+    ) -> Result<DrainPreview, ClientError> {
+        let mirrors = mirrors.iter().map(|m| ("mirror", m.as_str()));
+        let query: Vec<_> = mirrors.chain(nodes.iter().map(|n| ("node", n.as_str()))).collect();
+        self.transport.json(Ask::get("/v1/drain-preview", &query)).await
+    }
+
+    async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
+        let body = serde_json::to_vec(body).map_err(|e| ClientError::Protocol {
+            at: self.transport.at(),
+            what: format!("POST {path}"),
+            detail: e.to_string(),
+        })?;
+        self.transport.json(Ask::post(path, body)).await
+    }
+}

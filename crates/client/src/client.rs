@@ -1,0 +1,74 @@
+//! The API's questions, typed.
+
+use crate::endpoint::{Auth, Endpoint};
+use crate::error::ClientError;
+use crate::events::EventStream;
+use crate::http::{Ask, Transport};
+use nearmost_wire::api::{ExplainResponse, FleetResponse, GeoResponse, ResolveResponse};
+use nearmost_wire::name;
+use std::net::IpAddr;
+
+/// Asks one broker. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Client {
+    pub(crate) transport: Transport,
+}
+
+impl Client {
+    /// A client of the broker at `endpoint`; nothing is connected before something is asked.
+    pub fn new(endpoint: Endpoint, auth: Auth) -> Client {
+        Client { transport: Transport { endpoint, auth } }
+    }
+
+    /// Where it asks.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.transport.endpoint
+    }
+
+    /// The mirrors of a domain, best first. `client` asks on behalf of another address; brokers
+    /// honour that from trusted sources only.
+    ///
+    /// # Errors
+    /// [`ClientError`]; `unknown_domain` is its code where the broker does not serve the domain.
+    pub async fn resolve(
+        &self,
+        domain: &str,
+        client: Option<IpAddr>,
+    ) -> Result<ResolveResponse, ClientError> {
+        let path = format!("/v1/resolve/{}", name::domain(domain)?);
+        let client = client.map(|ip| ip.to_string());
+        let query: Vec<_> = client.iter().map(|c| ("client", c.as_str())).collect();
+        self.transport.json(Ask::get(&path, &query)).await
+    }
+
+    /// Why each mirror of a domain stands where it stands for a client.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn explain(&self, domain: &str, client: IpAddr) -> Result<ExplainResponse, ClientError> {
+        let (domain, client) = (name::domain(domain)?, client.to_string());
+        self.transport.json(Ask::get("/v1/explain", &[("domain", &domain), ("client", &client)])).await
+    }
+
+    /// All domains, nodes and mirrors with their verdicts.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn fleet(&self) -> Result<FleetResponse, ClientError> {
+        self.transport.json(Ask::get("/v1/fleet", &[])).await
+    }
+
+    /// What the broker knows of an address, and from which source.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn geo(&self, address: IpAddr) -> Result<GeoResponse, ClientError> {
+        let path = format!("/v1/geo/{}", crate::http::encode(&address.to_string()));
+        self.transport.json(Ask::get(&path, &[])).await
+    }
+
+    /// Transitions from now on, or those after the event numbered `after`.
+    pub fn events(&self, after: Option<u64>) -> EventStream {
+        EventStream::new(self.transport.clone(), after)
+    }
+}

@@ -1,0 +1,46 @@
+//! The client of nearmost: asks a broker where to go, and administers its registry.
+//!
+//! [`Client`] speaks HTTP/1.1 to one broker, over the admin Unix socket of the machine, plain TCP
+//! or TLS; each request is one connection, bounded in time and size. What it returns are the JSON
+//! types of [`api`]. A program that only wants to know its nearest mirror needs no more:
+//!
+//! ```no_run
+//! # async fn f() -> Result<(), nearmost_client::ClientError> {
+//! use nearmost_client::{Auth, Client, Endpoint};
+//! let broker: Endpoint = "https://broker.example.com".parse()?;
+//! let client = Client::new(broker, Auth::None);
+//! let answer = client.resolve("play.example.com", None).await?;
+//! println!("go to {}", answer.mirrors[0].url);
+//! # Ok(()) }
+//! ```
+//!
+//! With the feature `admin` come registry files, plans, signed changes and persons' keys.
+//!
+//! | module | subject |
+//! |---|---|
+//! | [`endpoint`] | where a broker listens, and what proves us to it |
+//! | [`client`] | the API's questions, typed |
+//! | [`events`] | transitions as they happen, resumed after a cut |
+//! | `admin` | the API's administration, typed |
+//! | `person` | a person's key |
+//! | `registry` | files, plans, signatures, undo |
+
+#[cfg(feature = "admin")]
+pub mod admin;
+pub mod client;
+pub mod clock;
+pub mod endpoint;
+mod error;
+pub mod events;
+mod http;
+#[cfg(feature = "admin")]
+pub mod person;
+#[cfg(feature = "admin")]
+pub mod registry;
+mod sse;
+
+pub use client::Client;
+pub use endpoint::{Auth, Endpoint};
+pub use error::ClientError;
+pub use events::EventStream;
+pub use nearmost_wire::{api, identity, name};

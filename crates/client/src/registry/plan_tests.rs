@@ -1,0 +1,276 @@
+//! Tests of [`super`], and of signing what it plans.
+
+use super::*;
+use crate::registry::sign::{sign, to_view};
+use crate::registry::view::Current;
+use nearmost_replica::{Body, Hlc, SignedRecord};
+use nearmost_wire::api::{RecordView, RegistryResponse};
+use nearmost_wire::identity::{KeyPair, Role};
+use nearmost_wire::registry::{DrainBody, ForceBody, MirrorBody, NodeBody, PersonBody};
+use proptest::prelude::*;
+
+fn person(seed: u8) -> KeyPair {
+    KeyPair::from_seed(Role::Person, &[seed; 32])
+}
+
+fn broker() -> KeyPair {
+    KeyPair::from_seed(Role::Broker, &[200; 32])
+}
+
+fn empty() -> RegistryView {
+    view_of(Vec::new())
+}
+
+fn view_of(records: Vec<RecordView>) -> RegistryView {
+    let response = RegistryResponse {
+        broker: broker().id().to_string(),
+        version: 7,
+        hlc_millis: 1_000,
+        hlc_counter: 3,
+        author_epoch: 2,
+        author_next_seq: 40,
+        records,
+    };
+    RegistryView::decode(&response).unwrap()
+}
+
+/// The registry after `key` carried out `plan`; an error when a record loses against what was there.
+fn after(view: &RegistryView, plan: &Plan, key: &KeyPair) -> RegistryView {
+    let mut next = view.clone();
+    for signed in sign(plan, view, key, None, 500).unwrap() {
+        let entry = EntryKey::of_record(signed.record().key()).unwrap();
+        assert!(signed.record().hlc > view.hlc);
+        let outcome = nearmost_replica::merge(next.records.get(&entry), &signed);
+        assert_eq!(outcome, nearmost_replica::MergeOutcome::Applied, "{entry}");
+        match &signed.record().body {
+            Body::Live { bytes, .. } => {
+                let content = Content::parse(entry.kind, bytes).ok();
+                next.entries.insert(entry.clone(), Current { content, signed: signed.clone() });
+            }
+            Body::Tombstone => drop(next.entries.remove(&entry)),
+        }
+        next.hlc = signed.record().hlc;
+        next.author_next_seq = signed.record().author_seq + 1;
+        next.records.insert(entry, signed);
+    }
+    next.version += 1;
+    next
+}
+
+const FILE: &str = r#"
+version = 1
+[[domain]]
+name = "a.example"
+[[node]]
+name = "n1"
+domains = ["a.example"]
+[[mirror]]
+domain = "a.example"
+name = "lon"
+node = "n1"
+[[mirror]]
+domain = "a.example"
+name = "nyc"
+addresses = ["192.0.2.1"]
+health = "probe"
+"#;
+
+fn file(text: &str) -> RegistryFile {
+    RegistryFile::parse("reg.toml", text).unwrap()
+}
+
+fn of_file(text: &str, view: &RegistryView, me: &KeyPair, prune: bool) -> Plan {
+    Plan::of_file(&file(text), view, &me.id(), prune).unwrap()
+}
+
+fn mirror_key(name: &str) -> EntryKey {
+    EntryKey::mirror(&format!("a.example/{name}")).unwrap()
+}
+
+fn without(text: &str, name: &str) -> String {
+    let start = text.rfind("[[mirror]]").unwrap();
+    assert!(text[start..].contains(name));
+    text[..start].into()
+}
+
+#[test]
+fn applying_twice_does_nothing_the_second_time() {
+    let me = person(1);
+    let plan = of_file(FILE, &empty(), &me, false);
+    assert_eq!(plan.count(|a| a == Action::Add), 4);
+    let there = after(&empty(), &plan, &me);
+    assert!(of_file(FILE, &there, &me, true).is_empty());
+    assert!(of_file(FILE, &there, &person(2), true).is_empty(), "whoever wrote it");
+}
+
+#[test]
+fn the_diff_says_what_is_added_changed_and_removed() {
+    let me = person(1);
+    let plan = of_file(FILE, &empty(), &me, false);
+    let shown = plan.to_string();
+    assert!(shown.contains("+ mirror a.example/nyc  addresses: [192.0.2.1], health: probe\n"), "{shown}");
+    assert!(shown.contains("+ domain a.example\n"), "{shown}");
+    let there = after(&empty(), &plan, &me);
+    let changed = without(FILE, "nyc").replace("node = \"n1\"", "node = \"n1\"\nport = 8443");
+    let kept = of_file(&changed, &there, &me, false);
+    assert_eq!(kept.to_string(), "~ mirror a.example/lon  port: 443 → 8443\n");
+    assert_eq!(kept.count(|a| a == Action::Kept(Kept::NotPruned)), 1);
+    assert!(kept.changes.iter().any(|c| c.to_string() == "  mirror a.example/nyc kept: not in the file"));
+    let pruned = of_file(&changed, &there, &me, true);
+    assert_eq!(pruned.to_string(), "~ mirror a.example/lon  port: 443 → 8443\n- mirror a.example/nyc\n");
+    assert!(!after(&there, &pruned, &me).has(&mirror_key("nyc")));
+}
+
+#[test]
+fn pruning_removes_only_what_the_same_person_made_and_never_the_own_key() {
+    let (me, other) = (person(1), person(2));
+    let there = after(&empty(), &of_file(FILE, &empty(), &other, false), &other);
+    let own_key = Edit::put(EntryKey::person(&me.id()), Content::Person(PersonBody::default()));
+    let there = after(&there, &Plan::of_edits(&there, vec![own_key]).unwrap(), &me);
+    let plan = of_file(&without(FILE, "nyc"), &there, &me, true);
+    assert!(plan.is_empty());
+    let kept: Vec<_> = plan.changes.iter().map(|c| (c.key.clone(), c.action)).collect();
+    assert!(kept.contains(&(mirror_key("nyc"), Action::Kept(Kept::MadeBy(other.id())))));
+    assert!(kept.contains(&(EntryKey::person(&me.id()), Action::Kept(Kept::OwnKey))));
+    assert!(plan.to_string().contains(&format!("made by {}", other.id())));
+}
+
+/// A node that joined: its record is the broker's.
+fn joined(view: &RegistryView, revoked: bool) -> (RegistryView, String) {
+    let id = KeyPair::from_seed(Role::Node, &[9; 32]).id().to_string();
+    let body = NodeBody { id: Some(id.clone()), domains: vec![], revoked, place: None };
+    let edit = Edit::put(EntryKey::node("n1").unwrap(), Content::Node(body));
+    (after(view, &Plan::of_edits(view, vec![edit]).unwrap(), &broker()), id)
+}
+
+#[test]
+fn the_file_wins_over_the_broker_and_a_joined_node_keeps_its_id() {
+    let me = person(1);
+    let (there, id) = joined(&empty(), true);
+    let plan = of_file(FILE, &there, &me, false);
+    let next = after(&there, &plan, &me);
+    let key = EntryKey::node("n1").unwrap();
+    let Some(Content::Node(node)) = next.content(&key) else { panic!() };
+    assert_eq!(node.id, Some(id.clone()));
+    assert_eq!(node.domains, ["a.example"]);
+    assert!(node.revoked, "a file that is silent does not admit a revoked node");
+    assert_eq!(next.entries[&key].author().0, me.id().key);
+    assert!(of_file(FILE, &next, &me, true).is_empty());
+
+    let admitted = FILE.replace("name = \"n1\"", "name = \"n1\"\nrevoked = false");
+    let next = after(&next, &of_file(&admitted, &next, &me, false), &me);
+    let Some(Content::Node(node)) = next.content(&key) else { panic!() };
+    assert!(!node.revoked);
+}
+
+#[test]
+fn a_file_may_name_what_only_the_broker_knows() {
+    let (there, _) = joined(&empty(), false);
+    let text = FILE.replace("[[node]]\nname = \"n1\"\ndomains = [\"a.example\"]\n", "");
+    let plan = of_file(&text, &there, &person(1), false);
+    assert_eq!(plan.count(|a| a == Action::Add), 3);
+    let refused = Plan::of_file(&file(&text), &empty(), &person(1).id(), false).unwrap_err().to_string();
+    assert!(
+        refused.contains("mirror a.example/lon: unknown node \"n1\": neither this file nor the broker"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn a_plan_that_would_break_something_is_refused() {
+    let me = person(1);
+    let there = after(&empty(), &of_file(FILE, &empty(), &me, false), &me);
+    let gone =
+        Plan::of_edits(&there, vec![Edit::remove(EntryKey::node("n1").unwrap())]).unwrap_err().to_string();
+    assert!(gone.contains("mirror a.example/lon: unknown node \"n1\""), "{gone}");
+    let gone = Plan::of_edits(&there, vec![Edit::remove(EntryKey::node("n2").unwrap())]).unwrap_err();
+    assert_eq!(gone.to_string(), "there is no node n2");
+    let zero = Edit::put(mirror_key("lon"), Content::Mirror(MirrorBody { port: 0, ..MirrorBody::default() }));
+    assert!(Plan::of_edits(&there, vec![zero]).unwrap_err().to_string().contains("port = 0"));
+}
+
+#[test]
+fn orders_go_with_what_they_are_about_and_files_leave_them_alone() {
+    let me = person(1);
+    let there = after(&empty(), &of_file(FILE, &empty(), &me, false), &me);
+    let orders = vec![
+        Edit::put(mirror_key("nyc").drain(), Content::Drain(DrainBody::default())),
+        Edit::put(mirror_key("nyc").force(), Content::Force(ForceBody { up: true, until_unix_ms: 9 })),
+    ];
+    let there = after(&there, &Plan::of_edits(&there, orders).unwrap(), &me);
+    assert!(of_file(FILE, &there, &me, true).is_empty());
+    let plan = of_file(&without(FILE, "nyc"), &there, &person(1), true);
+    assert_eq!(plan.count(|a| a == Action::Remove), 3, "{plan}");
+}
+
+#[test]
+fn signed_records_continue_clock_and_sequence_and_verify() {
+    let me = person(1);
+    let plan = of_file(FILE, &empty(), &me, false);
+    let signed = sign(&plan, &empty(), &me, Some("ada"), 500).unwrap();
+    let first = signed[0].record();
+    assert_eq!((first.kind, first.id.clone()), (nearmost_replica::Kind::PERSON, me.id().to_string()));
+    for (i, record) in signed.iter().enumerate() {
+        let said = record.record();
+        assert_eq!((said.author_epoch, said.author_seq), (2, 40 + i as u64));
+        assert_eq!(said.hlc, Hlc { millis: 1_000, counter: 4 + i as u16 }, "after the broker's newest");
+        SignedRecord::decode_verified(record.bytes()).unwrap();
+    }
+    let later = sign(&plan, &empty(), &me, None, 5_000).unwrap();
+    assert_eq!(later[0].record().hlc, Hlc { millis: 5_000, counter: 0 });
+    let decoded = view_of(later.iter().map(to_view).collect());
+    assert_eq!(decoded.entries.len(), 4);
+}
+
+#[test]
+fn an_entry_too_big_for_a_record_is_named() {
+    let key = EntryKey::domain("a.example").unwrap();
+    let record = nearmost_wire::registry::RecordBody {
+        name: "@".into(),
+        kind: "TXT".into(),
+        ttl_s: 1,
+        value: "x".repeat(200),
+    };
+    let body = nearmost_wire::registry::DomainBody { records: vec![record; 40], ..Default::default() };
+    let plan = Plan::of_edits(&empty(), vec![Edit::put(key, Content::Domain(body))]).unwrap();
+    let refused = sign(&plan, &empty(), &person(1), None, 1).unwrap_err().to_string();
+    assert!(refused.contains("domain a.example") && refused.contains("4096"), "{refused}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    /// From whatever registry, applying a file with pruning leaves what the file says of what is
+    /// one's own, and a second time nothing to do.
+    #[test]
+    fn a_file_is_reached_from_anywhere(
+        wanted in prop::collection::btree_map("[a-d]", 1u16..5, 0..4),
+        before in prop::collection::btree_map("[a-d]", (1u16..5, any::<bool>()), 0..4),
+    ) {
+        let (me, other) = (person(1), person(2));
+        let domain = Edit::put(EntryKey::domain("a.example").unwrap(), Content::Domain(Default::default()));
+        let mut view = after(&empty(), &Plan::of_edits(&empty(), vec![domain]).unwrap(), &other);
+        for (name, (port, mine)) in &before {
+            let body = MirrorBody {
+                addresses: vec![[192, 0, 2, 1].into()],
+                health: nearmost_wire::registry::HealthBody::Probe,
+                port: *port,
+                ..MirrorBody::default()
+            };
+            let plan = Plan::of_edits(&view, vec![Edit::put(mirror_key(name), Content::Mirror(body))]).unwrap();
+            view = after(&view, &plan, if *mine { &me } else { &other });
+        }
+        let mut text = "version = 1\n".to_owned();
+        for (name, port) in &wanted {
+            text.push_str(&format!("[[mirror]]\ndomain = \"a.example\"\nname = \"{name}\"\nport = {port}\n"));
+            text.push_str("addresses = [\"192.0.2.1\"]\nhealth = \"probe\"\n");
+        }
+        let next = after(&view, &of_file(&text, &view, &me, true), &me);
+        prop_assert!(of_file(&text, &next, &me, true).is_empty());
+        for (key, mirror) in next.mirrors() {
+            let foreign = before.get(&key.id).is_some_and(|(_, mine)| !mine);
+            prop_assert!(wanted.get(&key.id) == Some(&mirror.port) || (foreign && !wanted.contains_key(&key.id)));
+        }
+        prop_assert!(wanted.keys().all(|name| next.has(&mirror_key(name))));
+    }
+}

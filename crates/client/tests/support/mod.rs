@@ -1,0 +1,347 @@
+//! A broker as far as its API goes: an in-memory registry with history behind axum on a Unix
+//! socket or a TCP port. It keeps the rules that clients rely on: signatures, persons, versions,
+//! clocks and sequence numbers.
+//!
+//! Speaks of types only through the client's own re-exports, so that the command's tests use it too.
+
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "test support: each test binary uses its own part, and a failed unwrap fails the test"
+)]
+
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::sse::{Event, Sse};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use nearmost_client::api::*;
+use nearmost_client::identity::{Id, KeyPair, Role};
+use nearmost_client::registry::view::decode_record;
+use nearmost_client::registry::{EntryKey, RegistryView};
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+/// What it holds.
+#[derive(Default)]
+pub struct Store {
+    pub records: BTreeMap<EntryKey, String>,
+    pub history: Vec<HistoryView>,
+    pub version: u64,
+    pub sequences: BTreeMap<String, u64>,
+    /// How many commits to refuse as if somebody else had been faster.
+    pub conflicts: u32,
+    /// Commits seen.
+    pub commits: u32,
+    /// Requests seen: method, path with query, authorization.
+    pub requests: Vec<(String, Option<String>)>,
+    pub invites: Vec<InviteRequest>,
+    /// Whether it takes new persons: over its Unix socket.
+    pub enrols: bool,
+}
+
+#[derive(Clone)]
+pub struct FakeBroker {
+    pub store: Arc<Mutex<Store>>,
+    key: KeyPair,
+}
+
+type Answer<T> = Result<Json<T>, Response>;
+
+fn refuse(status: StatusCode, code: &str, message: impl Into<String>) -> Response {
+    (status, Json(ErrorBody { code: code.into(), message: message.into() })).into_response()
+}
+
+impl FakeBroker {
+    fn new(enrols: bool) -> FakeBroker {
+        let store = Store { enrols, ..Store::default() };
+        FakeBroker { store: Arc::new(Mutex::new(store)), key: KeyPair::from_seed(Role::Broker, &[200; 32]) }
+    }
+
+    /// Serves on a Unix socket in `folder` until the runtime ends.
+    pub async fn unix(folder: &std::path::Path) -> (FakeBroker, PathBuf) {
+        let broker = FakeBroker::new(true);
+        let path = folder.join("admin.sock");
+        let listener = tokio::net::UnixListener::bind(&path).unwrap();
+        let app = broker.router();
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        (broker, path)
+    }
+
+    /// Serves on a loopback port until the runtime ends.
+    pub async fn tcp() -> (FakeBroker, String) {
+        let broker = FakeBroker::new(false);
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let app = broker.router();
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        (broker, url)
+    }
+
+    pub fn router(&self) -> Router {
+        let noted = self.clone();
+        Router::new()
+            .route("/v1/registry", get(registry).post(commit))
+            .route("/v1/history", get(history))
+            .route("/v1/invites", post(invite))
+            .route("/v1/resolve/{domain}", get(resolve))
+            .route("/v1/explain", get(explain))
+            .route("/v1/fleet", get(fleet))
+            .route("/v1/geo/{ip}", get(geo))
+            .route("/v1/events", get(events))
+            .route("/v1/drain-preview", get(drain_preview))
+            .layer(axum::middleware::from_fn(
+                move |request: axum::extract::Request, next: axum::middleware::Next| {
+                    let what = format!("{} {}", request.method(), request.uri());
+                    let auth = request.headers().get("authorization").map(|v| v.to_str().unwrap().to_owned());
+                    noted.store.lock().unwrap().requests.push((what, auth));
+                    next.run(request)
+                },
+            ))
+            .with_state(self.clone())
+    }
+
+    pub fn view(&self) -> RegistryView {
+        RegistryView::decode(&self.registry_of(&self.store.lock().unwrap(), None)).unwrap()
+    }
+
+    fn registry_of(&self, store: &Store, author: Option<&str>) -> RegistryResponse {
+        let records: Vec<String> = store.records.values().cloned().collect();
+        let newest =
+            records.iter().map(|r| decode_record(r, 0).unwrap().record().hlc).max().unwrap_or_default();
+        RegistryResponse {
+            broker: self.key.id().to_string(),
+            version: store.version,
+            hlc_millis: newest.millis,
+            hlc_counter: newest.counter,
+            author_epoch: 1,
+            author_next_seq: author.and_then(|a| store.sequences.get(a)).copied().unwrap_or(1),
+            records: records.into_iter().map(|record| RecordView { record }).collect(),
+        }
+    }
+}
+
+/// Values of a query's key, decoded.
+fn values(query: &Option<String>, key: &str) -> Vec<String> {
+    let pairs = query.as_deref().unwrap_or("").split('&').filter_map(|p| p.split_once('='));
+    pairs.filter(|(k, _)| *k == key).map(|(_, v)| v.replace("%2F", "/").replace("%3A", ":")).collect()
+}
+
+async fn registry(State(broker): State<FakeBroker>, RawQuery(query): RawQuery) -> Json<RegistryResponse> {
+    let author = values(&query, "author").pop();
+    Json(broker.registry_of(&broker.store.lock().unwrap(), author.as_deref()))
+}
+
+async fn commit(
+    State(broker): State<FakeBroker>,
+    Json(request): Json<CommitRequest>,
+) -> Answer<CommitResponse> {
+    let store = &mut *broker.store.lock().unwrap();
+    store.commits += 1;
+    if store.conflicts > 0 {
+        store.conflicts -= 1;
+        store.version += 1;
+        return Err(refuse(StatusCode::CONFLICT, "version_conflict", "the registry moved on"));
+    }
+    if request.expect_version.is_some_and(|v| v != store.version) {
+        return Err(refuse(StatusCode::CONFLICT, "version_conflict", "the registry moved on"));
+    }
+    let batch = store.history.iter().map(|h| h.batch).max().unwrap_or(0) + 1;
+    let mut enrolled: Vec<String> =
+        store.records.keys().filter_map(|k| k.person_id()).map(|i| i.to_string()).collect();
+    let mut written = Vec::new();
+    for (index, view) in request.records.iter().enumerate() {
+        let signed = decode_record(&view.record, index).unwrap();
+        signed.verify().unwrap();
+        let record = signed.record();
+        let key = EntryKey::of_record(record.key()).unwrap();
+        let author = Id { role: Role::Person, key: record.author.0 }.to_string();
+        if store.enrols {
+            enrolled.extend(key.person_id().map(|i| i.to_string()));
+        }
+        if !enrolled.contains(&author) {
+            return Err(refuse(
+                StatusCode::FORBIDDEN,
+                "unknown_person",
+                format!("{author} is not enrolled here"),
+            ));
+        }
+        let next = store.sequences.entry(author.clone()).or_insert(1);
+        assert_eq!(record.author_seq, *next, "sequence numbers continue");
+        *next += 1;
+        let previous = store.records.get(&key).cloned();
+        if let Some(previous) = &previous {
+            assert!(record.hlc > decode_record(previous, 0).unwrap().record().hlc, "the newer record wins");
+        }
+        store.records.insert(key.clone(), view.record.clone());
+        written.push((author, view.record.clone(), previous));
+    }
+    store.version += 1;
+    let applied = written.len() as u64;
+    for (actor, record, previous) in written {
+        let (version, note) = (store.version, request.note.clone());
+        store.history.insert(
+            0,
+            HistoryView { batch, version, at_unix_ms: 1_760_000_000_000, actor, note, record, previous },
+        );
+    }
+    Ok(Json(CommitResponse { version: store.version, batch, applied, unchanged: 0 }))
+}
+
+async fn history(State(broker): State<FakeBroker>, RawQuery(query): RawQuery) -> Json<Vec<HistoryView>> {
+    let limit: usize = values(&query, "limit")[0].parse().unwrap();
+    let key = values(&query, "key").pop();
+    let store = broker.store.lock().unwrap();
+    let name = |h: &&HistoryView| {
+        let of = EntryKey::of_record(decode_record(&h.record, 0).unwrap().record().key()).unwrap().name();
+        key.as_ref().is_none_or(|k| *k == of)
+    };
+    Json(store.history.iter().filter(name).take(limit).cloned().collect())
+}
+
+async fn invite(
+    State(broker): State<FakeBroker>,
+    Json(request): Json<InviteRequest>,
+) -> Json<InviteResponse> {
+    broker.store.lock().unwrap().invites.push(request);
+    Json(InviteResponse { token: "nmt1token".into(), expires_unix_ms: 1_760_000_000_000 })
+}
+
+fn place() -> PlaceView {
+    PlaceView {
+        latitude: Some(51.5),
+        longitude: Some(-0.12),
+        country: Some("GB".into()),
+        country_name: Some("United Kingdom".into()),
+        asn: Some(64500),
+        source: "test".into(),
+    }
+}
+
+fn verdict(family: &str, state: &str) -> VerdictView {
+    VerdictView {
+        family: family.into(),
+        address: Some("203.0.113.1".into()),
+        state: state.into(),
+        eligible: state == "up",
+        reason: "reported".into(),
+        vantage: "agent".into(),
+        since_unix_ms: 0,
+        age_ms: 125_000,
+        stale: false,
+    }
+}
+
+fn ranked() -> RankedMirror {
+    RankedMirror {
+        mirror: "lon".into(),
+        node: Some("lon1".into()),
+        addresses: vec!["203.0.113.1".into()],
+        port: 443,
+        url: "https://203.0.113.1/".into(),
+        rtt_ms: 12.34,
+        distance_km: Some(345.6),
+        eligible: true,
+        chosen: true,
+        verdicts: vec![verdict("v4", "up"), verdict("v6", "down")],
+        reasons: vec!["nearest by distance".into(), "v6 is down".into()],
+    }
+}
+
+async fn resolve(Path(domain): Path<String>, RawQuery(query): RawQuery) -> Answer<ResolveResponse> {
+    if domain != "play.example.com" {
+        return Err(refuse(StatusCode::NOT_FOUND, "unknown_domain", format!("no domain {domain:?}")));
+    }
+    let client = values(&query, "client").pop().unwrap_or("127.0.0.1".into()).parse().unwrap();
+    Ok(Json(ResolveResponse { domain, client, version: 1, ttl_s: 20, mirrors: vec![ranked()] }))
+}
+
+async fn explain(RawQuery(query): RawQuery) -> Json<ExplainResponse> {
+    Json(ExplainResponse {
+        domain: values(&query, "domain").remove(0),
+        client: values(&query, "client")[0].parse().unwrap(),
+        place: place(),
+        cell: "192.0.2.0/24".into(),
+        ttl_s: 20,
+        basis_v4: "eligible".into(),
+        basis_v6: "empty".into(),
+        answer: vec!["203.0.113.1".parse().unwrap()],
+        tie_band_ms: 3.0,
+        mirrors: vec![ranked()],
+    })
+}
+
+async fn fleet(State(broker): State<FakeBroker>) -> Json<FleetResponse> {
+    let mirror = FleetMirror {
+        domain: "play.example.com".into(),
+        mirror: "lon".into(),
+        node: Some("lon1".into()),
+        health: "agent".into(),
+        port: 443,
+        weight: 100,
+        place: place(),
+        verdicts: vec![verdict("v4", "up"), verdict("v6", "down")],
+        cpu: 0.1,
+        memory: 0.2,
+        connections: 3,
+        capacity: 0,
+    };
+    let node = FleetNode {
+        name: "lon1".into(),
+        id: None,
+        connected: true,
+        revoked: false,
+        drained: true,
+        domains: vec!["play.example.com".into()],
+    };
+    Json(FleetResponse {
+        broker: broker.key.id().to_string(),
+        version: 1,
+        domains: vec!["play.example.com".into()],
+        nodes: vec![node],
+        mirrors: vec![mirror],
+    })
+}
+
+async fn geo(Path(ip): Path<String>) -> Json<GeoResponse> {
+    Json(GeoResponse { address: ip.parse().unwrap(), place: place(), cell: "192.0.2.0/24".into() })
+}
+
+/// Two events more than the last one seen, then the end.
+async fn events(headers: HeaderMap) -> Sse<impl tokio_stream::Stream<Item = Result<Event, Infallible>>> {
+    let last: u64 = headers.get("last-event-id").map_or(0, |v| v.to_str().unwrap().parse().unwrap());
+    let event = |number: u64| {
+        let view = EventView {
+            number,
+            at_unix_ms: 1_760_000_000_000,
+            domain: "play.example.com".into(),
+            mirror: "lon".into(),
+            family: "v4".into(),
+            from: "up".into(),
+            to: "down".into(),
+            reason: "beacons_missed".into(),
+            vantage: "broker".into(),
+        };
+        Ok(Event::default().id(number.to_string()).json_data(view).unwrap())
+    };
+    Sse::new(tokio_stream::iter([event(last + 1), event(last + 2)]))
+}
+
+async fn drain_preview(RawQuery(query): RawQuery) -> Json<DrainPreview> {
+    let row = |mirror: String| {
+        let (domain, mirror) = mirror.split_once('/').unwrap_or(("node", &mirror));
+        DrainRow {
+            domain: domain.into(),
+            mirror: mirror.into(),
+            before_percent: 20.0,
+            after_percent: 0.0,
+            before_rtt_ms: 10.0,
+            after_rtt_ms: 35.5,
+        }
+    };
+    let named = values(&query, "mirror").into_iter().chain(values(&query, "node"));
+    Json(DrainPreview { rows: named.map(row).collect(), addresses: 1000 })
+}

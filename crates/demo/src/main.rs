@@ -1,0 +1,63 @@
+//! A broker and five mirrors on one machine, each mirror a process of its own.
+//!
+//! `cargo run --release` starts this. It re-executes itself: once as a broker, through the library
+//! main of `nearmost-broker`, and five times as a mirror, which is the library main of
+//! `nearmost-agent` beside a small HTTP service. Nothing is simulated: the mirrors join with
+//! one-time tokens, send beacons, are probed and are chosen as in production; only the addresses
+//! are loopback ones, and each node says where it would be.
+
+mod cast;
+mod child;
+mod mirror;
+mod script;
+mod stage;
+
+use clap::{Parser, Subcommand};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "nearmost-demo", version, about = "A broker and five mirrors on this machine")]
+struct Args {
+    /// Where the broker answers DNS.
+    #[arg(long, default_value = "127.0.0.1:5300")]
+    dns: SocketAddr,
+    /// Where the broker answers HTTP.
+    #[arg(long, default_value = "127.0.0.1:8053")]
+    http: SocketAddr,
+    /// Port of the mirrors' service, each on its own loopback address; 0 takes any free one.
+    #[arg(long, default_value_t = 8080)]
+    service_port: u16,
+    #[command(subcommand)]
+    part: Option<Part>,
+}
+
+#[derive(Subcommand)]
+enum Part {
+    /// The broker of the demo.
+    #[command(name = "__broker", hide = true)]
+    Broker {
+        /// Arguments of `nearmost-broker`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<std::ffi::OsString>,
+    },
+    /// One mirror of the demo.
+    #[command(name = "__mirror", hide = true)]
+    Mirror(mirror::MirrorArgs),
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let args = Args::parse();
+    match args.part {
+        Some(Part::Broker { args }) => {
+            child::end_with_parent();
+            nearmost_broker::args::main(std::iter::once("nearmost-broker".into()).chain(args))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(Part::Mirror(mirror)) => {
+            child::end_with_parent();
+            mirror::main(mirror)
+        }
+        None => stage::main(args.dns, args.http, args.service_port),
+    }
+}

@@ -1,0 +1,54 @@
+//! What the end to end tests share: the real binaries as processes, and a DNS client.
+//!
+//! The binaries come from the folder in `NEARMOST_BIN_DIR`, which `cargo xtask test` builds and
+//! sets. Everything listens on port 0 and says where it is.
+
+pub mod dns;
+pub mod process;
+pub mod service;
+
+use std::time::{Duration, Instant};
+
+/// Longest that a test waits for something that should happen.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Asks again and again until the answer satisfies; for what can only be observed from outside.
+/// Fails with the last answer after [`PATIENCE`].
+pub async fn eventually<T: std::fmt::Debug, F: Future<Output = T>>(
+    what: &str,
+    mut ask: impl FnMut() -> F,
+    satisfied: impl Fn(&T) -> bool,
+) -> T {
+    let mut tick = tokio::time::interval(Duration::from_millis(20));
+    let mut last = None;
+    let asking = async {
+        loop {
+            tick.tick().await;
+            let answer = ask().await;
+            if satisfied(&answer) {
+                return answer;
+            }
+            last = Some(answer);
+        }
+    };
+    match tokio::time::timeout(PATIENCE, asking).await {
+        Ok(answer) => answer,
+        Err(_) => panic!("{what}: not within {PATIENCE:?}; last seen: {last:?}"),
+    }
+}
+
+/// Measures how long something took.
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    /// From now.
+    #[expect(clippy::disallowed_methods, reason = "tests measure real time here only")]
+    pub fn start() -> Stopwatch {
+        Stopwatch(Instant::now())
+    }
+
+    /// Until now.
+    pub fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
