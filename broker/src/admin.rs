@@ -5,7 +5,9 @@ use crate::store::{HistoryFilter, StoreError, StoreHandle, TokenError};
 use data_encoding::BASE64;
 use nearmost_replica::{LogEntry, RecordError, SignedRecord};
 use nearmost_wire::agent::{Refusal, ServiceDecl};
-use nearmost_wire::api::{CommitRequest, CommitResponse, HistoryView, InviteRequest, InviteResponse, RegistryResponse};
+use nearmost_wire::api::{
+    CommitRequest, CommitResponse, HistoryView, InviteRequest, InviteResponse, RegistryResponse,
+};
 use nearmost_wire::identity::{Id, Role};
 use nearmost_wire::registry::{PlaceBody, Problem};
 use std::fmt;
@@ -53,7 +55,9 @@ pub enum AdminError {
     #[error("no records")]
     Nothing,
     /// An author who is not enrolled.
-    #[error("{0} is not enrolled here; the first change of a person is made on the broker's machine, over its admin socket")]
+    #[error(
+        "{0} is not enrolled here; the first change of a person is made on the broker's machine, over its admin socket"
+    )]
     UnknownPerson(Id),
     /// A writer's clock is too far ahead.
     #[error("{0}")]
@@ -96,7 +100,10 @@ impl AdminError {
     /// The HTTP status.
     pub fn status(&self) -> u16 {
         match self {
-            AdminError::Record { .. } | AdminError::Base64(_) | AdminError::Nothing | AdminError::Request(_) => 400,
+            AdminError::Record { .. }
+            | AdminError::Base64(_)
+            | AdminError::Nothing
+            | AdminError::Request(_) => 400,
             AdminError::UnknownPerson(_) => 403,
             AdminError::Clock(_) | AdminError::Invalid(_) => 422,
             AdminError::Store(StoreError::VersionMismatch { .. } | StoreError::AuthorForked { .. }) => 409,
@@ -184,12 +191,22 @@ impl AdminHandle {
         let filters = match key.as_deref().map(|k| k.split_once('/').ok_or(k)) {
             None => vec![HistoryFilter { limit, ..HistoryFilter::default() }],
             Some(Ok((scope, id))) => {
-                vec![HistoryFilter { scope: Some(scope.into()), id: Some(id.into()), limit, ..HistoryFilter::default() }]
+                vec![HistoryFilter {
+                    scope: Some(scope.into()),
+                    id: Some(id.into()),
+                    limit,
+                    ..HistoryFilter::default()
+                }]
             }
             // A bare name is a domain (with all in it) or a node.
             Some(Err(name)) => vec![
                 HistoryFilter { scope: Some(name.into()), limit, ..HistoryFilter::default() },
-                HistoryFilter { scope: Some(String::new()), id: Some(name.into()), limit, ..HistoryFilter::default() },
+                HistoryFilter {
+                    scope: Some(String::new()),
+                    id: Some(name.into()),
+                    limit,
+                    ..HistoryFilter::default()
+                },
             ],
         };
         let mut entries = Vec::new();
@@ -207,7 +224,12 @@ impl AdminHandle {
     }
 
     /// Redeems a token for the holder of a node's key.
-    pub async fn join(&self, key: [u8; 32], secret: [u8; 16], name: Option<String>) -> Result<Joined, Refused> {
+    pub async fn join(
+        &self,
+        key: [u8; 32],
+        secret: [u8; 16],
+        name: Option<String>,
+    ) -> Result<Joined, Refused> {
         let stopping = Refused::new(Refusal::Leaving, "the broker is stopping");
         self.ask(|reply| Command::Join { key, secret, name, reply }).await.ok_or(stopping)?
     }
@@ -250,4 +272,3 @@ pub fn author_id(author: &nearmost_replica::PublicKey, broker: &Id) -> Id {
     let role = if author.0 == broker.key { Role::Broker } else { Role::Person };
     Id { role, key: author.0 }
 }
-

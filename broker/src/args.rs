@@ -63,7 +63,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Result<()> {
             let config = common.load()?;
             let filter = std::env::var("NEARMOST_LOG").ok();
             logging::init(&config.log, filter.as_deref())?;
-            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("runtime")?;
+            let runtime =
+                tokio::runtime::Builder::new_multi_thread().enable_all().build().context("runtime")?;
             runtime.block_on(serve(config, common))
         }
     }

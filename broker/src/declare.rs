@@ -7,7 +7,9 @@ use nearmost_core::registry::Registry;
 use nearmost_replica::{Body, Kind, PublicKey, RecordKey, SignedRecord};
 use nearmost_wire::agent::ServiceDecl;
 use nearmost_wire::name;
-use nearmost_wire::registry::{BuildDefaults, Entry, EntryKind, HealthBody, MirrorBody, NodeBody, PlaceBody, build, entry_of};
+use nearmost_wire::registry::{
+    BuildDefaults, Entry, EntryKind, HealthBody, MirrorBody, NodeBody, PlaceBody, build, entry_of,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,7 +37,10 @@ pub struct Plan {
 }
 
 /// The body of a live record of this build's version.
-pub fn live_body<T: DeserializeOwned>(records: &BTreeMap<RecordKey, SignedRecord>, key: &RecordKey) -> Option<T> {
+pub fn live_body<T: DeserializeOwned>(
+    records: &BTreeMap<RecordKey, SignedRecord>,
+    key: &RecordKey,
+) -> Option<T> {
     match &records.get(key)?.record().body {
         Body::Live { bytes, .. } => serde_json::from_slice(bytes).ok(),
         Body::Tombstone => None,
@@ -53,13 +58,17 @@ pub fn plan(
     let mut plan = Plan::default();
     let mut declared = BTreeSet::new();
     if services.len() > MAX_SERVICES {
-        plan.warnings.push(format!("{} services declared; only the first {MAX_SERVICES} are taken", services.len()));
+        plan.warnings
+            .push(format!("{} services declared; only the first {MAX_SERVICES} are taken", services.len()));
     }
     for service in services.iter().take(MAX_SERVICES) {
         match mirror(view, node, service, defaults) {
             Ok(change) => {
                 if !declared.insert(change.0.clone()) {
-                    plan.warnings.push(format!("{}/{} is declared twice; the first counts", change.0.scope, change.0.id));
+                    plan.warnings.push(format!(
+                        "{}/{} is declared twice; the first counts",
+                        change.0.scope, change.0.id
+                    ));
                 } else if let (key, Some(body)) = change {
                     plan.changes.push((key, Some(body)));
                 }
@@ -78,9 +87,12 @@ pub fn plan(
 
 /// Mirrors that this broker recorded for a node.
 fn own_mirrors<'a>(view: &'a View<'_>, node: &'a str) -> impl Iterator<Item = RecordKey> + 'a {
-    let own = view.records.iter().filter(|(key, r)| key.kind == Kind::MIRROR && r.record().author == view.broker);
-    own.filter(move |(key, _)| live_body::<MirrorBody>(view.records, key).is_some_and(|b| b.node.as_deref() == Some(node)))
-        .map(|(key, _)| key.clone())
+    let own =
+        view.records.iter().filter(|(key, r)| key.kind == Kind::MIRROR && r.record().author == view.broker);
+    own.filter(move |(key, _)| {
+        live_body::<MirrorBody>(view.records, key).is_some_and(|b| b.node.as_deref() == Some(node))
+    })
+    .map(|(key, _)| key.clone())
 }
 
 type Planned = (RecordKey, Option<Vec<u8>>);
@@ -95,7 +107,12 @@ fn mirror(
     let domain = name::domain(&service.domain).map_err(|e| (None, e.to_string()))?;
     let mirror = name::short(&service.mirror).map_err(|e| (None, e.to_string()))?;
     let key = RecordKey { kind: Kind::MIRROR, scope: domain.clone(), id: mirror };
-    let allowed = view.registry.nodes.iter().find(|n| &*n.name == node).is_some_and(|n| n.domains.iter().any(|d| **d == *domain));
+    let allowed = view
+        .registry
+        .nodes
+        .iter()
+        .find(|n| &*n.name == node)
+        .is_some_and(|n| n.domains.iter().any(|d| **d == *domain));
     if !allowed {
         return Err((None, "the node was not invited to mirror this domain".into()));
     }
@@ -115,7 +132,10 @@ fn mirror(
     };
     match view.records.get(&key).map(SignedRecord::record) {
         Some(r) if r.author != view.broker && r.is_tombstone() => {
-            return Err((None, "the mirror was removed by a person; add it there again if it should serve".into()));
+            return Err((
+                None,
+                "the mirror was removed by a person; add it there again if it should serve".into(),
+            ));
         }
         // A person registered it: that stands.
         Some(r) if r.author != view.broker => return Ok((key, None)),
@@ -186,7 +206,8 @@ mod tests {
             world.put(PERSON, Kind::DOMAIN, "a.example", "", Some(encode(&DomainBody::default()).unwrap()));
             for (name, seed) in [("one", 11), ("two", 12)] {
                 let id = KeyPair::from_seed(Role::Node, &[seed; 32]).id().to_string();
-                let body = NodeBody { id: Some(id), domains: vec!["a.example".into()], ..NodeBody::default() };
+                let body =
+                    NodeBody { id: Some(id), domains: vec!["a.example".into()], ..NodeBody::default() };
                 world.put(BROKER, Kind::NODE, "", name, Some(encode(&body).unwrap()));
             }
             world
@@ -214,7 +235,13 @@ mod tests {
             let defaults = BuildDefaults::default();
             let built = build(1, self.records.values().filter_map(|r| entry_of(r.record())), &defaults);
             let broker = SigningKey::from_seed(&[BROKER; 32]).public();
-            plan(&View { records: &self.records, broker, registry: &built.registry }, node, services, place, &defaults)
+            plan(
+                &View { records: &self.records, broker, registry: &built.registry },
+                node,
+                services,
+                place,
+                &defaults,
+            )
         }
 
         /// Plans and takes the changes over, as the registrar does.
@@ -293,7 +320,13 @@ mod tests {
         let mut world = World::with_nodes();
         let place = Some(PlaceBody { latitude: Some(1.0), longitude: Some(2.0), ..PlaceBody::default() });
         assert_eq!(world.plan("one", &[], place).changes.len(), 1);
-        world.put(PERSON, Kind::NODE, "", "one", Some(encode(&NodeBody { domains: vec![], ..NodeBody::default() }).unwrap()));
+        world.put(
+            PERSON,
+            Kind::NODE,
+            "",
+            "one",
+            Some(encode(&NodeBody { domains: vec![], ..NodeBody::default() }).unwrap()),
+        );
         assert_eq!(world.plan("one", &[], place).changes.len(), 0);
     }
 }

@@ -90,6 +90,8 @@ pub enum DriverInput {
         /// How long it took.
         rtt: Option<Duration>,
     },
+    /// A probe could not be started: too many were on their way.
+    ProbeSkipped(ProbeToken),
     /// A mirror's host name resolved to another address, or to none.
     Address {
         /// Its domain.
@@ -138,8 +140,10 @@ pub trait VerdictSink: Send + 'static {
 
 /// What the driver works with.
 pub struct DriverParts {
-    /// Already resumed from persisted verdicts.
+    /// Empty.
     pub fleet: Fleet,
+    /// Verdicts of before a restart.
+    pub verdicts: Vec<PersistedVerdict>,
     /// Clocks.
     pub clock: Clock,
     /// The registry and its changes.
@@ -206,6 +210,7 @@ impl Driver {
         let registry = parts.registry.borrow_and_update().clone();
         let map = Arc::new(Map { version: 1, places: parts.places.clone() });
         parts.fleet.set_registry(registry.clone(), now);
+        parts.fleet.resume(std::mem::take(&mut parts.verdicts), now);
         let mut driver = Driver {
             parts,
             handle,
@@ -279,8 +284,12 @@ impl Driver {
                 self.map = Arc::new(Map { version: self.map.version + 1, places });
                 self.placed.clear();
             }
-            DriverInput::SessionUp { node, session, remote } => fleet.on_session_up(node, session, remote, now),
-            DriverInput::SessionMoved { node, session, remote } => fleet.on_session_up(node, session, remote, now),
+            DriverInput::SessionUp { node, session, remote } => {
+                fleet.on_session_up(node, session, remote, now)
+            }
+            DriverInput::SessionMoved { node, session, remote } => {
+                fleet.on_session_up(node, session, remote, now)
+            }
             DriverInput::SessionLost { node, session } => fleet.on_session_lost(node, session, now),
             DriverInput::SessionLeft { node, session } => fleet.on_session_left(node, session, now),
             DriverInput::Beacons(beacons) => {
@@ -295,8 +304,10 @@ impl Driver {
                 self.waiting.push(done);
             }
             DriverInput::ProbeResult { token, passed, rtt } => fleet.on_probe_result(token, passed, rtt, now),
+            DriverInput::ProbeSkipped(token) => fleet.on_probe_skipped(token, now),
             DriverInput::Address { domain, mirror, family, addr } => {
-                let index = self.registry.find_domain(&domain).and_then(|d| self.registry.find_mirror(d, &mirror));
+                let index =
+                    self.registry.find_domain(&domain).and_then(|d| self.registry.find_mirror(d, &mirror));
                 if let Some(index) = index {
                     fleet.set_address(index, family, addr, now);
                 }
@@ -354,15 +365,19 @@ impl Driver {
     }
 
     fn publish(&mut self, now: Now) {
-        let versions =
-            Shown { live: self.parts.fleet.live_version(), registry: self.given.version, map: self.map.version };
+        let versions = Shown {
+            live: self.parts.fleet.live_version(),
+            registry: self.given.version,
+            map: self.map.version,
+        };
         // Most reports change nothing that queries read; then nothing is copied.
         if versions != self.shown {
             let live = Arc::new(self.parts.fleet.live().clone());
             self.place_mirrors(&live);
             let (registry, map) = (self.registry.clone(), self.map.clone());
             self.parts.publisher.publish(Snapshot { registry, map, live, published: now.unix });
-            let waited = self.due.changed.map_or(Duration::ZERO, |since| self.parts.clock.now().mono.since(since));
+            let waited =
+                self.due.changed.map_or(Duration::ZERO, |since| self.parts.clock.now().mono.since(since));
             self.parts.metrics.published_after(waited);
             self.shown = versions;
         }
@@ -378,7 +393,8 @@ impl Driver {
     /// Gives mirrors without a given place that of their address; the registry is copied only when
     /// an address, the registry or the map changed.
     fn place_mirrors(&mut self, live: &Live) {
-        let addresses = |i: usize| live.mirrors.get(i).map_or([None, None], |m| Family::ALL.map(|f| m.addr(f)));
+        let addresses =
+            |i: usize| live.mirrors.get(i).map_or([None, None], |m| Family::ALL.map(|f| m.addr(f)));
         let same = self.placed.len() == live.mirrors.len()
             && self.placed.iter().enumerate().all(|(i, placed)| *placed == addresses(i));
         if same {

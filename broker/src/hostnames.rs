@@ -44,7 +44,10 @@ fn resolver(settings: &HostnameSettings) -> Result<TokioResolver, HostnameError>
             server
         };
         let servers = settings.servers.iter().map(server).collect();
-        Resolver::builder_with_config(ResolverConfig::from_name_servers(servers), TokioRuntimeProvider::default())
+        Resolver::builder_with_config(
+            ResolverConfig::from_name_servers(servers),
+            TokioRuntimeProvider::default(),
+        )
     };
     builder.build().map_err(fail)
 }
@@ -78,7 +81,8 @@ pub async fn follow(
                 None => shared.insert(Arc::new(resolver(&settings)?)).clone(),
             };
             let (settings, driver, (domain, mirror, host)) = (settings.clone(), driver.clone(), key.clone());
-            let task = tasks.spawn(async move { follow_one(resolver, settings, driver, domain, mirror, host).await });
+            let task = tasks
+                .spawn(async move { follow_one(resolver, settings, driver, domain, mirror, host).await });
             followed.insert(key, task);
         }
         tokio::select! {
@@ -95,7 +99,9 @@ type Followed = (Arc<str>, Arc<str>, Arc<str>);
 /// Domain, mirror and host name of every mirror given by host name.
 fn host_names(registry: &Registry) -> Vec<Followed> {
     let host = |m: &nearmost_core::registry::Mirror| match &m.address {
-        MirrorAddress::Hostname(host) => Some((registry.domain(m.domain).name.clone(), m.name.clone(), host.clone())),
+        MirrorAddress::Hostname(host) => {
+            Some((registry.domain(m.domain).name.clone(), m.name.clone(), host.clone()))
+        }
         _ => None,
     };
     registry.mirrors.iter().filter_map(host).collect()
@@ -135,7 +141,11 @@ async fn follow_one(
 
 /// The lowest address of one family (stable when a name has several) and how long it is good;
 /// no records of the family is an answer too.
-async fn lookup(resolver: &TokioResolver, fqdn: &str, family: Family) -> Result<(Option<IpAddr>, Duration), String> {
+async fn lookup(
+    resolver: &TokioResolver,
+    fqdn: &str,
+    family: Family,
+) -> Result<(Option<IpAddr>, Duration), String> {
     let answer = match family {
         Family::V4 => resolver.ipv4_lookup(fqdn).await,
         Family::V6 => resolver.ipv6_lookup(fqdn).await,

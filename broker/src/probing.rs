@@ -1,7 +1,7 @@
 //! Carries out the fleet's probe orders and hands the results back to the driver.
 //!
-//! Orders wait for a free place when many mirrors are probed at once; each has its own timeout, so
-//! one slow mirror holds only its own place.
+//! Each probe has its own timeout, so one slow mirror holds only its own place. An order that finds
+//! no free place is handed back at once: waiting here would count as the mirror's silence.
 
 use crate::driver::{DriverHandle, DriverInput};
 use nearmost_core::check::CheckOutcome;
@@ -38,8 +38,10 @@ impl Probes {
     }
 
     async fn run(&self, order: ProbeOrder, driver: DriverHandle) {
-        // The semaphore is never closed; were it, the fleet times the order out by itself.
-        let Ok(_place) = self.places.acquire().await else { return };
+        let Ok(_place) = self.places.try_acquire() else {
+            driver.send(DriverInput::ProbeSkipped(order.token)).await;
+            return;
+        };
         let target = SocketAddr::new(order.addr, order.port);
         let outcome = nearmost_probe::run(&self.prober, target, &order.spec.kind, order.spec.timeout).await;
         let (passed, rtt) = match outcome {

@@ -22,7 +22,9 @@ use nearmost_wire::agent::{Refusal, ServiceDecl};
 use nearmost_wire::api::{CommitResponse, InviteRequest, InviteResponse, RecordView, RegistryResponse};
 use nearmost_wire::identity::{Id, KeyPair, Role};
 use nearmost_wire::name;
-use nearmost_wire::registry::{BODY_VERSION, BuildDefaults, Built, NodeBody, PlaceBody, Problem, build, entry_of};
+use nearmost_wire::registry::{
+    BODY_VERSION, BuildDefaults, Built, NodeBody, PlaceBody, Problem, build, entry_of,
+};
 use nearmost_wire::token::JoinToken;
 use ring::rand::{SecureRandom, SystemRandom};
 use std::collections::{BTreeMap, BTreeSet};
@@ -154,7 +156,9 @@ impl Registrar {
                 drop(reply.send(self.commit(&actor, records, note, expect_version).await));
             }
             Command::Invite { actor, request, reply } => drop(reply.send(self.invite(&actor, request).await)),
-            Command::Join { key, secret, name, reply } => drop(reply.send(self.join(key, secret, name).await)),
+            Command::Join { key, secret, name, reply } => {
+                drop(reply.send(self.join(key, secret, name).await))
+            }
             Command::Declare { key, services, place, reply } => {
                 drop(reply.send(self.declare(key, &services, place).await));
             }
@@ -213,7 +217,10 @@ impl Registrar {
     fn authorise(&self, actor: &Actor, records: &[SignedRecord]) -> Result<(), AdminError> {
         let enrolling: BTreeSet<&str> = match actor {
             Actor::Socket { .. } => {
-                let persons = records.iter().map(|r| r.record()).filter(|r| r.kind == Kind::PERSON && !r.is_tombstone());
+                let persons = records
+                    .iter()
+                    .map(|r| r.record())
+                    .filter(|r| r.kind == Kind::PERSON && !r.is_tombstone());
                 persons.map(|r| r.id.as_str()).collect()
             }
             _ => BTreeSet::new(),
@@ -323,19 +330,32 @@ impl Registrar {
             return Err(bad("agents.advertise is empty and the agents' port listens on every address: say in the configuration under which host:port nodes reach this broker".into()));
         }
         let mut secret = [0; 16];
-        SystemRandom::new().fill(&mut secret).map_err(|_| bad("the system's random number generator failed".into()))?;
+        SystemRandom::new()
+            .fill(&mut secret)
+            .map_err(|_| bad("the system's random number generator failed".into()))?;
         let expires_unix_ms = unix_now().0 + request.ttl_s * 1000;
         let entry = TokenEntry { domains, node, expires_unix_ms, created_by: actor.to_string() };
         self.store.put_token(JoinToken::secret_hash(&secret), entry).await?;
-        let token = JoinToken { broker: self.author.id.key, secret, addresses: self.settings.advertise.clone() };
+        let token =
+            JoinToken { broker: self.author.id.key, secret, addresses: self.settings.advertise.clone() };
         Ok(InviteResponse { token: token.encode(), expires_unix_ms })
     }
 
-    async fn join(&mut self, key: [u8; 32], secret: [u8; 16], asked: Option<String>) -> Result<Joined, Refused> {
+    async fn join(
+        &mut self,
+        key: [u8; 32],
+        secret: [u8; 16],
+        asked: Option<String>,
+    ) -> Result<Joined, Refused> {
         let hash = JoinToken::secret_hash(&secret);
         let entry = self.store.check_token(hash, unix_now().0).await?;
         let id = Id { role: Role::Node, key };
-        let known = self.built.registry.node_by_id.get(&id.node_id()).map(|i| &self.built.registry.nodes[i.0 as usize]);
+        let known = self
+            .built
+            .registry
+            .node_by_id
+            .get(&id.node_id())
+            .map(|i| &self.built.registry.nodes[i.0 as usize]);
         if known.is_some_and(|n| n.revoked) {
             return Err(Refused::new(Refusal::Revoked, format!("{id} was revoked")));
         }
@@ -384,7 +404,9 @@ impl Registrar {
             let note = format!("declared by the agent of {}", node.name);
             match self.write_own(plan.changes, note, None).await {
                 Ok(()) => {}
-                Err(AdminError::Invalid(problems)) => plan.warnings.extend(problems.iter().map(Problem::to_string)),
+                Err(AdminError::Invalid(problems)) => {
+                    plan.warnings.extend(problems.iter().map(Problem::to_string))
+                }
                 Err(e) => return Err(refused(e)),
             }
         }

@@ -195,13 +195,12 @@ impl Broker {
         let fleet_metrics = Arc::new(FleetMetrics::register(&metrics, reader.clone())?);
         let (driver_handle, inputs) = driver::channel();
         let (sink, verdict_writer) = StoredVerdicts::new(store.clone());
-        let probes = Probes::new(Prober::new(ProberOptions::default())?, config.probe.max_in_flight, early.clone());
-        let clock = Clock::start();
-        let mut fleet = Fleet::new(settings::fleet(&config), rand::random());
-        fleet.resume(verdicts::load(&store).await?, clock.now());
+        let probes =
+            Probes::new(Prober::new(ProberOptions::default())?, config.probe.max_in_flight, early.clone());
         let parts = DriverParts {
-            fleet,
-            clock,
+            fleet: Fleet::new(settings::fleet(&config), rand::random()),
+            verdicts: verdicts::load(&store).await?,
+            clock: Clock::start(),
             registry: registry.clone(),
             places: places.borrow().clone(),
             publisher,
@@ -213,8 +212,15 @@ impl Broker {
         let driver = Driver::new(parts, driver_handle.clone());
 
         let agent_metrics = Arc::new(AgentMetrics::register(&metrics)?);
-        let agent_parts =
-            agent_parts(&config, &keys, &beacons, admin.clone(), driver_handle.clone(), registry.clone(), agent_metrics);
+        let agent_parts = agent_parts(
+            &config,
+            &keys,
+            &beacons,
+            admin.clone(),
+            driver_handle.clone(),
+            registry.clone(),
+            agent_metrics,
+        );
         let (ready, ready_seen) = watch::channel(Readiness::default());
         StoreMetrics::register(&metrics)?.follow(&store);
         let state = ApiState {
@@ -327,7 +333,11 @@ async fn serve_dns(server: DnsServer, cancel: CancellationToken) {
     }
 }
 
-async fn follow_places(mut places: watch::Receiver<Arc<PlaceTable>>, driver: DriverHandle, cancel: CancellationToken) {
+async fn follow_places(
+    mut places: watch::Receiver<Arc<PlaceTable>>,
+    driver: DriverHandle,
+    cancel: CancellationToken,
+) {
     // The driver began with the table of now.
     places.mark_unchanged();
     loop {

@@ -13,7 +13,11 @@ pub fn binary(name: &str) -> PathBuf {
     let dir = std::env::var_os("NEARMOST_BIN_DIR");
     let dir = dir.expect("NEARMOST_BIN_DIR is not set: run the end to end tests with `cargo xtask test`");
     let path = PathBuf::from(dir).join(name);
-    assert!(path.is_file(), "{} is not there: run the end to end tests with `cargo xtask test`", path.display());
+    assert!(
+        path.is_file(),
+        "{} is not there: run the end to end tests with `cargo xtask test`",
+        path.display()
+    );
     path
 }
 
@@ -70,10 +74,17 @@ impl Broker {
     /// Starts a broker with the configuration that is in `dir` already.
     pub async fn restart(dir: &Path) -> Broker {
         let mut command = broker_command(dir);
-        let log = std::fs::File::options().create(true).append(true).open(dir.join("broker.log")).expect("log file");
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(dir.join("broker.log"))
+            .expect("log file");
         let mut child = command.stderr(log).spawn().expect("start nearmost-broker");
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
-        let line = tokio::time::timeout(crate::PATIENCE, lines.next_line()).await.expect("ready in time").expect("read");
+        let line = tokio::time::timeout(crate::PATIENCE, lines.next_line())
+            .await
+            .expect("ready in time")
+            .expect("read");
         let log = || std::fs::read_to_string(dir.join("broker.log")).unwrap_or_default();
         let line = line.unwrap_or_else(|| panic!("the broker stopped at once:\n{}", log()));
         let at = serde_json::from_str(&line).expect("the ready line is JSON");
@@ -112,7 +123,11 @@ impl Broker {
     /// The same, which must fail; its standard error.
     pub async fn fails(&self, args: &[&str]) -> String {
         let output = self.cli(args).await;
-        assert!(!output.status.success(), "nearmost {args:?} succeeded: {}", String::from_utf8_lossy(&output.stdout));
+        assert!(
+            !output.status.success(),
+            "nearmost {args:?} succeeded: {}",
+            String::from_utf8_lossy(&output.stdout)
+        );
         String::from_utf8_lossy(&output.stderr).into_owned()
     }
 
@@ -127,7 +142,10 @@ impl Broker {
 
     /// The fleet as the broker sees it.
     pub async fn fleet(&self) -> FleetResponse {
-        nearmost_client::Client::new(self.endpoint(), nearmost_client::Auth::None).fleet().await.expect("fleet")
+        nearmost_client::Client::new(self.endpoint(), nearmost_client::Auth::None)
+            .fleet()
+            .await
+            .expect("fleet")
     }
 
     /// The HTTP API on TCP.
@@ -155,7 +173,8 @@ impl Broker {
     /// SIGTERM, and waits for the end.
     pub async fn stop(mut self) {
         terminate(&self.child);
-        let status = tokio::time::timeout(crate::PATIENCE, self.child.wait()).await.expect("it stops").expect("wait");
+        let status =
+            tokio::time::timeout(crate::PATIENCE, self.child.wait()).await.expect("it stops").expect("wait");
         assert!(status.success(), "the broker ended with {status}");
     }
 
@@ -214,7 +233,8 @@ impl Agent {
 
     /// Starts a joined agent with settings on its command line.
     pub async fn run(dir: &Path, settings: &[String]) -> Agent {
-        let log = std::fs::File::options().create(true).append(true).open(dir.join("agent.log")).expect("log file");
+        let log =
+            std::fs::File::options().create(true).append(true).open(dir.join("agent.log")).expect("log file");
         let mut command = Command::new(binary("nearmost-agent"));
         command.arg("run").arg("--config").arg(dir.join("node-agent.toml"));
         for setting in settings {

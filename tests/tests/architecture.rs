@@ -45,7 +45,17 @@ const ARROWS: [(&str, &[&str]); 14] = [
 /// Crates of pure logic know none of these.
 const NO_IO: [&str; 3] = ["crates/core", "crates/dns", "crates/replica"];
 const IO: [&str; 12] = [
-    "tokio", "tokio-util", "quinn", "axum", "hyper", "hyper-util", "socket2", "libc", "rustix", "notify", "redb",
+    "tokio",
+    "tokio-util",
+    "quinn",
+    "axum",
+    "hyper",
+    "hyper-util",
+    "socket2",
+    "libc",
+    "rustix",
+    "notify",
+    "redb",
     "maxminddb",
 ];
 
@@ -91,7 +101,8 @@ fn logic_does_no_io() {
 /// What the sources themselves name, beyond what their manifests allow: std has clocks and sockets.
 #[test]
 fn logic_names_no_clock_socket_or_file() {
-    const BANNED: [&str; 6] = ["std::net::Udp", "std::net::Tcp", "std::fs", "Instant::now", "SystemTime", "std::thread"];
+    const BANNED: [&str; 6] =
+        ["std::net::Udp", "std::net::Tcp", "std::fs", "Instant::now", "SystemTime", "std::thread"];
     let mut found: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for folder in NO_IO {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(folder).join("src");

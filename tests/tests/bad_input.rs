@@ -16,7 +16,11 @@ async fn a_wrong_configuration_names_key_and_place() {
         ("workers", "wrokers", vec!["broker.toml", "dns.wrokers", "dns.workers"]),
         ("workers = 1", "workers = \"many\"", vec!["broker.toml", "dns.workers", "many"]),
         ("version = 1", "version = 9", vec!["version", "9"]),
-        ("listen = [\"127.0.0.1:0\"]\nworkers", "listen = [\"nowhere\"]\nworkers", vec!["dns.listen", "nowhere"]),
+        (
+            "listen = [\"127.0.0.1:0\"]\nworkers",
+            "listen = [\"nowhere\"]\nworkers",
+            vec!["dns.listen", "nowhere"],
+        ),
     ] {
         write(dir.path(), &broker_config(dir.path(), "").replacen(from, to, 1));
         let said = Broker::refused(dir.path()).await;
@@ -86,7 +90,10 @@ async fn an_empty_geo_database_is_refused_by_name_and_never_replaces_a_good_one(
     std::fs::write(&staged, "").expect("write");
     std::fs::rename(&staged, &path).expect("replace");
     let log = || async { std::fs::read_to_string(dir.path().join("broker.log")).unwrap_or_default() };
-    nearmost_tests::eventually("the refusal is logged", log, |l| l.contains("empty.mmdb") && l.contains("WARN") || l.contains("ERROR")).await;
+    nearmost_tests::eventually("the refusal is logged", log, |l| {
+        l.contains("empty.mmdb") && l.contains("WARN") || l.contains("ERROR")
+    })
+    .await;
     assert!(broker.ok(&["geo", "lookup", "212.58.224.1"]).await.contains("GB"));
 }
 
@@ -97,7 +104,9 @@ async fn a_wrong_registry_file_names_what_is_wrong_and_changes_nothing() {
     broker.apply(&format!("version = 1\n{DOMAIN}"), &[]).await;
     let before = broker.ok(&["export"]).await;
     let mirror = |domain: &str, address: &str| {
-        format!("[[mirror]]\ndomain = \"{domain}\"\nname = \"a\"\naddresses = [\"{address}\"]\nport = 80\nhealth = \"probe\"\n")
+        format!(
+            "[[mirror]]\ndomain = \"{domain}\"\nname = \"a\"\naddresses = [\"{address}\"]\nport = 80\nhealth = \"probe\"\n"
+        )
     };
     let good = mirror("play.example.com", "192.0.2.1");
     for (registry, says) in [

@@ -38,8 +38,10 @@ async fn the_demo_shows_a_failover_and_leaves_nothing_behind() {
     assert_eq!(digs.len(), 6, "{text:#?}");
     let dns_at = dns_address(digs[0]);
     for line in &digs {
-        let prefix = line.split("+subnet=").nth(1).and_then(|r| r.split_whitespace().next()).expect("a subnet");
-        let promised = line.rsplit(' ').next().expect("an address").parse().expect("an address");
+        let prefix =
+            line.split("+subnet=").nth(1).and_then(|r| r.split_whitespace().next()).expect("a subnet");
+        let promised: std::net::IpAddr =
+            line.rsplit(' ').next().expect("an address").parse().expect("an address");
         assert_eq!(dns::ask(dns_at, DOMAIN, prefix).await, [promised], "{line}");
     }
 
@@ -54,7 +56,8 @@ async fn the_demo_shows_a_failover_and_leaves_nothing_behind() {
     assert!(dead.elapsed() < Duration::from_millis(1500), "took {:?}", dead.elapsed());
 
     // Ctrl-C ends everything: no process of the demo is left.
-    let pids: Vec<String> = text.iter().filter_map(|l| l.split(" pid ").nth(1).map(|p| p.trim().to_owned())).collect();
+    let pids: Vec<String> =
+        text.iter().filter_map(|l| l.split(" pid ").nth(1).map(|p| p.trim().to_owned())).collect();
     assert_eq!(pids.len(), 5);
     let id = demo.id().expect("it runs").to_string();
     assert!(std::process::Command::new("kill").args(["-INT", &id]).status().expect("kill").success());

@@ -81,7 +81,10 @@ async fn every_port_survives_garbage() {
 
 async fn metrics(at: SocketAddr) -> String {
     let mut stream = TcpStream::connect(at).await.expect("connect");
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: broker\r\nConnection: close\r\n\r\n").await.expect("write");
+    stream
+        .write_all(b"GET /metrics HTTP/1.1\r\nHost: broker\r\nConnection: close\r\n\r\n")
+        .await
+        .expect("write");
     let mut reply = String::new();
     stream.read_to_string(&mut reply).await.expect("read");
     assert!(reply.starts_with("HTTP/1.1 200"), "{reply}");

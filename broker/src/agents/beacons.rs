@@ -195,7 +195,8 @@ mod tests {
         keys.load(&registry(&[(1, false), (2, true)]));
         let beacon = |node: u8| {
             let secret = site.beacon_secret(&NodeId([node; 32]), KEY_EPOCH);
-            Beacon { flags: 0, key_epoch: KEY_EPOCH, tag: secret.tag, boot: 7, seq: 8, sent_us: 9 }.encode(&secret.prepare())
+            Beacon { flags: 0, key_epoch: KEY_EPOCH, tag: secret.tag, boot: 7, seq: 8, sent_us: 9 }
+                .encode(&secret.prepare())
         };
         let seen = keys.authenticate(&beacon(1)).unwrap();
         assert_eq!((seen.node, seen.boot, seen.seq), (NodeId([1; 32]), 7, 8));

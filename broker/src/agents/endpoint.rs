@@ -89,7 +89,8 @@ impl AgentServer {
             let named = |source| AgentError::Bind { what: "agents' sessions (QUIC)", address, source };
             let socket = crate::net::udp_socket(address, 4 << 20).map_err(named)?;
             let runtime = Arc::new(quinn::TokioRuntime);
-            quinn::Endpoint::new(quinn::EndpointConfig::default(), Some(config.clone()), socket, runtime).map_err(named)
+            quinn::Endpoint::new(quinn::EndpointConfig::default(), Some(config.clone()), socket, runtime)
+                .map_err(named)
         };
         let endpoints = settings.listen.iter().map(bind).collect::<Result<_, _>>()?;
         Ok(AgentServer { endpoints, settings })
@@ -106,7 +107,13 @@ impl AgentServer {
         let tasks = TaskTracker::new();
         let numbers = Arc::new(AtomicU64::new(1));
         for endpoint in &self.endpoints {
-            let accept = accept(endpoint.clone(), self.settings.clone(), parts.clone(), numbers.clone(), tasks.clone());
+            let accept = accept(
+                endpoint.clone(),
+                self.settings.clone(),
+                parts.clone(),
+                numbers.clone(),
+                tasks.clone(),
+            );
             tasks.spawn(cancel.clone().run_until_cancelled_owned(accept));
         }
         let mut registry = parts.registry.clone();
@@ -149,8 +156,11 @@ async fn accept(
             let _ = incoming.retry();
             continue;
         }
-        let session =
-            SessionParts { shared: parts.clone(), number: numbers.fetch_add(1, Ordering::Relaxed), hello_timeout: settings.hello_timeout };
+        let session = SessionParts {
+            shared: parts.clone(),
+            number: numbers.fetch_add(1, Ordering::Relaxed),
+            hello_timeout: settings.hello_timeout,
+        };
         tasks.spawn(session::serve(incoming, session));
     }
 }

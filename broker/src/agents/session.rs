@@ -155,7 +155,12 @@ async fn session(
     finish(connection, node, end, parts).await
 }
 
-async fn finish(connection: &quinn::Connection, node: NodeId, end: End, parts: &SessionParts) -> Option<Refused> {
+async fn finish(
+    connection: &quinn::Connection,
+    node: NodeId,
+    end: End,
+    parts: &SessionParts,
+) -> Option<Refused> {
     let session = parts.number;
     match end {
         End::Goodbye => {
@@ -204,7 +209,12 @@ async fn run(
     }
 }
 
-async fn read(node: NodeId, receive: &mut quinn::RecvStream, acks: mpsc::Sender<Ack>, parts: &SessionParts) -> End {
+async fn read(
+    node: NodeId,
+    receive: &mut quinn::RecvStream,
+    acks: mpsc::Sender<Ack>,
+    parts: &SessionParts,
+) -> End {
     loop {
         match frame::read::<ToBroker>(receive).await {
             Ok(ToBroker::Report(report)) => {
@@ -245,7 +255,12 @@ async fn write(mut send: quinn::SendStream, mut acks: mpsc::Receiver<Ack>) -> En
 }
 
 /// Tells the driver when the agent's address changed: QUIC sessions survive it, observed mirrors move.
-async fn watch_remote(connection: &quinn::Connection, node: NodeId, mut last: IpAddr, parts: &SessionParts) -> End {
+async fn watch_remote(
+    connection: &quinn::Connection,
+    node: NodeId,
+    mut last: IpAddr,
+    parts: &SessionParts,
+) -> End {
     let mut tick = tokio::time::interval(WATCH_REMOTE);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {

@@ -39,7 +39,8 @@ pub async fn run(args: AgentsArgs) -> Result<()> {
     let dir = tempfile::tempdir()?;
     // Each mirror is probed from outside at the default pace, as in production.
     let broker = Broker::start(dir.path(), &[]).await?;
-    let keys: Vec<KeyPair> = (0..args.count).map(|_| KeyPair::generate(Role::Node)).collect::<Result<_, _>>()?;
+    let keys: Vec<KeyPair> =
+        (0..args.count).map(|_| KeyPair::generate(Role::Node)).collect::<Result<_, _>>()?;
     broker.apply(&registry(&keys)?).await?;
     let service = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let address = service.local_addr()?;
@@ -62,9 +63,21 @@ pub async fn run(args: AgentsArgs) -> Result<()> {
     let (count, seconds) = (args.count as f64, args.seconds as f64);
     let beacons = count * seconds * 5.0;
     println!("{count} agents attached, {up} mirrors up");
-    println!("memory: {:.1} MiB without agents, {:.1} MiB with them: {:.1} KiB an agent", mib(empty), mib(full), full.saturating_sub(empty) as f64 / count / 1024.0);
-    println!("CPU: {:.1} % of a core, {:.0} µs an agent and second", used.as_secs_f64() / seconds * 100.0, used.as_secs_f64() * 1e6 / count / seconds);
-    println!("that is {:.1} µs a beacon with everything else (sessions, reports, probes) counted in", used.as_secs_f64() * 1e6 / beacons);
+    println!(
+        "memory: {:.1} MiB without agents, {:.1} MiB with them: {:.1} KiB an agent",
+        mib(empty),
+        mib(full),
+        full.saturating_sub(empty) as f64 / count / 1024.0
+    );
+    println!(
+        "CPU: {:.1} % of a core, {:.0} µs an agent and second",
+        used.as_secs_f64() / seconds * 100.0,
+        used.as_secs_f64() * 1e6 / count / seconds
+    );
+    println!(
+        "that is {:.1} µs a beacon with everything else (sessions, reports, probes) counted in",
+        used.as_secs_f64() * 1e6 / beacons
+    );
     Ok(())
 }
 
@@ -87,7 +100,8 @@ async fn attach_all(broker: &Broker, keys: &[KeyPair], service: SocketAddr) -> R
     let beacons = Arc::new(UdpSocket::bind("127.0.0.1:0").await?);
     let mut tasks = JoinSet::new();
     for (i, key) in keys.iter().enumerate() {
-        let attached = attach(&endpoint, target, id, key, i, service).await.with_context(|| format!("agent {i}"))?;
+        let attached =
+            attach(&endpoint, target, id, key, i, service).await.with_context(|| format!("agent {i}"))?;
         tasks.spawn(live(attached, beacons.clone(), i));
     }
     Ok(tasks)

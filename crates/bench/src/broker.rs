@@ -47,7 +47,9 @@ impl Broker {
         }
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
         let stdout = child.stdout.take().context("its output")?;
-        let Some(line) = BufReader::new(stdout).lines().next_line().await? else { bail!("the broker did not start") };
+        let Some(line) = BufReader::new(stdout).lines().next_line().await? else {
+            bail!("the broker did not start")
+        };
         Ok(Broker { child, at: serde_json::from_str(&line)?, key: KeyPair::generate(Role::Person)? })
     }
 

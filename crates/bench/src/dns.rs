@@ -51,7 +51,9 @@ pub async fn run(args: DnsArgs) -> Result<()> {
     let queries = dir.path().join("queries");
     let count = args.queries.to_string();
     call("python3", &[path(&tools.join("queries.py"))?, path(&queries)?, &count, NAME]).await?;
-    let broker = Broker::start(dir.path(), &[format!("geo.databases=[{:?}]", path(&city)?), "dns.workers=1".into()]).await?;
+    let broker =
+        Broker::start(dir.path(), &[format!("geo.databases=[{:?}]", path(&city)?), "dns.workers=1".into()])
+            .await?;
     broker.apply(&registry()).await?;
     let floor = floor(&tools, dir.path()).await?;
     let peers = dir.path().join("peers");
@@ -80,7 +82,8 @@ fn path(p: &Path) -> Result<&str> {
 }
 
 async fn call(program: &str, args: &[&str]) -> Result<String> {
-    let output = Command::new(program).args(args).output().await.with_context(|| format!("cannot start {program}"))?;
+    let output =
+        Command::new(program).args(args).output().await.with_context(|| format!("cannot start {program}"))?;
     if !output.status.success() {
         bail!("{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
@@ -111,7 +114,8 @@ async fn measure_all(
     floor: &Floor,
     peers: &Path,
 ) -> Result<Figures> {
-    let pid_of = |name: &str| -> Result<u32> { Ok(std::fs::read_to_string(peers.join(name))?.trim().parse()?) };
+    let pid_of =
+        |name: &str| -> Result<u32> { Ok(std::fs::read_to_string(peers.join(name))?.trim().parse()?) };
     let port = broker.at.dns.first().context("no DNS address")?.port();
     let servers = [
         ("floor", floor.child.id().context("the echo ended")?, floor.port),
@@ -129,7 +133,8 @@ async fn measure_all(
             let line = String::from_utf8_lossy(&output.stdout).trim().to_owned();
             println!("round {} {line}", round + 1);
             let cpu = line.split("cpu_us_per_q=").nth(1).and_then(|r| r.split_whitespace().next());
-            let cpu: f64 = cpu.and_then(|c| c.parse().ok()).with_context(|| format!("no figure in: {line}"))?;
+            let cpu: f64 =
+                cpu.and_then(|c| c.parse().ok()).with_context(|| format!("no figure in: {line}"))?;
             figures.entry(name).or_default().push(cpu);
         }
     }

@@ -8,13 +8,7 @@ pub struct NodeId(pub [u8; 32]);
 
 impl fmt::Display for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "nn1{}",
-            data_encoding::BASE32_NOPAD
-                .encode(&self.0)
-                .to_ascii_lowercase()
-        )
+        write!(f, "nn1{}", data_encoding::BASE32_NOPAD.encode(&self.0).to_ascii_lowercase())
     }
 }
 

@@ -78,17 +78,12 @@ fn before(registry: &Registry, a: &Candidate, b: &Candidate) -> bool {
 
 /// All mirrors of a domain, nearest first.
 pub fn rank(registry: &Registry, domain: DomainIndex, client: &Place) -> Vec<Candidate> {
-    let mut all: Vec<Candidate> = registry
-        .mirrors_of(domain)
-        .map(|(i, m)| candidate(i, m, client))
-        .collect();
-    all.sort_by(|a, b| {
-        if before(registry, a, b) {
-            std::cmp::Ordering::Less
-        } else {
-            std::cmp::Ordering::Greater
-        }
-    });
+    let mut all: Vec<Candidate> = registry.mirrors_of(domain).map(|(i, m)| candidate(i, m, client)).collect();
+    all.sort_by(
+        |a, b| {
+            if before(registry, a, b) { std::cmp::Ordering::Less } else { std::cmp::Ordering::Greater }
+        },
+    );
     all
 }
 
@@ -123,9 +118,7 @@ pub fn choose(
             choice.basis = Basis::AllDownAll;
         }
         AllDown::Fallback(addrs) => {
-            let of_family = addrs
-                .iter()
-                .filter(|a| a.is_ipv4() == (family == Family::V4));
+            let of_family = addrs.iter().filter(|a| a.is_ipv4() == (family == Family::V4));
             choice.addrs.extend(of_family.copied().take(MAX_ANSWERS));
             choice.basis = Basis::AllDownFallback;
         }
@@ -154,10 +147,7 @@ fn nearest(
             continue;
         }
         let c = candidate(i, mirror, client);
-        let at = best
-            .iter()
-            .position(|b| before(registry, &c, b))
-            .unwrap_or(best.len());
+        let at = best.iter().position(|b| before(registry, &c, b)).unwrap_or(best.len());
         if at < most {
             best.truncate(most - usize::from(best.len() == most));
             best.insert(at, c);
@@ -167,13 +157,6 @@ fn nearest(
         let limit = first.rtt_ms + tie_band_ms(policy, first.rtt_ms);
         best.retain(|c| c.rtt_ms <= limit);
     }
-    let addrs = best
-        .iter()
-        .filter_map(|c| live.mirror(c.mirror).addr(family))
-        .collect();
-    Choice {
-        mirrors: best,
-        addrs,
-        basis: Basis::Empty,
-    }
+    let addrs = best.iter().filter_map(|c| live.mirror(c.mirror).addr(family)).collect();
+    Choice { mirrors: best, addrs, basis: Basis::Empty }
 }

@@ -250,10 +250,7 @@ impl Registry {
         let name = name.strip_suffix('.').unwrap_or(name);
         match self.domain_by_name.get(name) {
             Some(i) => Some(*i),
-            None => self
-                .domain_by_name
-                .get(name.to_ascii_lowercase().as_str())
-                .copied(),
+            None => self.domain_by_name.get(name.to_ascii_lowercase().as_str()).copied(),
         }
     }
 
@@ -265,8 +262,6 @@ impl Registry {
 
     /// A mirror by domain and name.
     pub fn find_mirror(&self, domain: DomainIndex, name: &str) -> Option<MirrorIndex> {
-        self.mirrors_of(domain)
-            .find(|(_, m)| &*m.name == name)
-            .map(|(i, _)| i)
+        self.mirrors_of(domain).find(|(_, m)| &*m.name == name).map(|(i, _)| i)
     }
 }

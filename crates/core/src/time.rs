@@ -25,27 +25,14 @@ impl MonoTime {
 impl Add<Duration> for MonoTime {
     type Output = MonoTime;
     fn add(self, d: Duration) -> MonoTime {
-        MonoTime(
-            self.0
-                .saturating_add(u64::try_from(d.as_micros()).unwrap_or(u64::MAX)),
-        )
+        MonoTime(self.0.saturating_add(u64::try_from(d.as_micros()).unwrap_or(u64::MAX)))
     }
 }
 
 /// Wall time, milliseconds since the Unix epoch. Only for people, expiry dates and records:
 /// it can jump, so no timeout is measured with it.
 #[derive(
-    Clone,
-    Copy,
-    Debug,
-    Default,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    serde::Serialize,
-    serde::Deserialize,
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
 )]
 pub struct UnixMillis(pub u64);
 

@@ -127,7 +127,7 @@ fn lost_beacons_evict_nobody_who_answers() {
     for_seeds(10, |seed| {
         let mut world = started(seed, 8);
         world.loss = 0.05;
-        world.run_for(30 * 60 * SECOND);
+        world.run_for(60 * 60 * SECOND);
         let suspected = world.log.iter().filter(|(_, t)| t.to.state == State::Suspect).count();
         assert!(suspected > 10, "the loss must have been noticed: {suspected}");
         assert!(world.evictions().is_empty(), "{:#?}", world.evictions());

@@ -43,13 +43,15 @@ pub fn main(args: MirrorArgs) -> Result<ExitCode> {
 
 async fn run(args: MirrorArgs) -> Result<ExitCode> {
     let listener = tokio::net::TcpListener::bind(args.listen);
-    let listener = listener.await.with_context(|| format!("the service of {} asked for {}", args.city, args.listen))?;
+    let listener =
+        listener.await.with_context(|| format!("the service of {} asked for {}", args.city, args.listen))?;
     let address = listener.local_addr()?;
     let service = tokio::spawn(async move { axum::serve(listener, service(args.city, address)).await });
 
     let config = args.dir.join("node-agent.toml");
     let data_dir = [format!("--data-dir={}", args.dir.display())];
-    let joined = agent(["join".into(), args.token.into(), "--config".into(), config.clone().into()], &data_dir);
+    let joined =
+        agent(["join".into(), args.token.into(), "--config".into(), config.clone().into()], &data_dir);
     if joined.await? != ExitCode::SUCCESS {
         bail!("the node did not join");
     }
@@ -78,7 +80,11 @@ async fn agent<const N: usize>(args: [OsString; N], more: &[String]) -> Result<E
 
 fn service(city: String, address: SocketAddr) -> Router {
     Router::new().fallback(move |uri: OriginalUri| async move {
-        let body = format!("Hello from {city} ({address}, pid {}), you asked for {}\n", std::process::id(), uri.path());
+        let body = format!(
+            "Hello from {city} ({address}, pid {}), you asked for {}\n",
+            std::process::id(),
+            uri.path()
+        );
         ([("content-type", "text/plain; charset=utf-8")], body).into_response()
     })
 }

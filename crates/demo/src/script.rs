@@ -30,7 +30,12 @@ pub fn mirrors(running: &[Running]) -> String {
 }
 
 /// The lines to try. Where each user is sent is asked of the broker, not assumed.
-pub async fn things_to_try(client: &Client, dns: SocketAddr, http: SocketAddr, running: &[Running]) -> String {
+pub async fn things_to_try(
+    client: &Client,
+    dns: SocketAddr,
+    http: SocketAddr,
+    running: &[Running],
+) -> String {
     let (ip, port) = (dns.ip(), dns.port());
     let mut text = String::from("\nAsk as users around the world (the answer is the mirror's address):\n\n");
     for (prefix, country) in USERS {

@@ -71,7 +71,10 @@ struct Signals {
 impl Signals {
     fn new() -> Result<Signals> {
         use tokio::signal::unix::{SignalKind, signal};
-        Ok(Signals { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+        Ok(Signals {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
     }
 
     async fn stop(&mut self) {
@@ -90,7 +93,9 @@ async fn perform(dir: &Path, at: &Addresses, service_port: u16, mirrors: &mut Ve
     for role in MIRRORS {
         mirrors.push(start_mirror(dir, &client, role, service_port).await?);
     }
-    tokio::time::timeout(PATIENCE, all_up(&client, mirrors)).await.context("the mirrors did not come up in time")??;
+    tokio::time::timeout(PATIENCE, all_up(&client, mirrors))
+        .await
+        .context("the mirrors did not come up in time")??;
     let running: Vec<Running> = mirrors.iter().map(|m| m.running).collect();
     print!("{}", script::mirrors(&running));
     let [dns, http] = [at.dns.first(), at.http.first()].map(|a| a.copied());
@@ -130,7 +135,8 @@ fn toml_text(path: &Path) -> String {
 
 /// Registers the domain with a person's key that lives as long as the demo.
 async fn register(client: &Client) -> Result<()> {
-    let text = format!("version = 1\n[[domain]]\nname = \"{DOMAIN}\"\nttl_s = 5\nredirect_hosts = [\"{DOMAIN}\"]\n");
+    let text =
+        format!("version = 1\n[[domain]]\nname = \"{DOMAIN}\"\nttl_s = 5\nredirect_hosts = [\"{DOMAIN}\"]\n");
     let file = RegistryFile::parse_complete("the demo's registry", &text)?;
     let key = KeyPair::generate(KeyRole::Person)?;
     let author = Author { key: &key, name: "demo", note: "the demo begins" };
@@ -153,7 +159,8 @@ async fn start_mirror(dir: &Path, client: &Client, role: Role, service_port: u16
         ("--country", role.country.into()),
         ("--listen", listen.to_string().into()),
     ];
-    let args: Vec<&OsStr> = pairs.iter().flat_map(|(flag, value)| [OsStr::new(flag), value.as_os_str()]).collect();
+    let args: Vec<&OsStr> =
+        pairs.iter().flat_map(|(flag, value)| [OsStr::new(flag), value.as_os_str()]).collect();
     let log = own.join("mirror.log");
     let child = child::start("__mirror", &args, &log)?;
     let pid = child.id().context("the mirror ended at once")?;

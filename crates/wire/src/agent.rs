@@ -241,7 +241,8 @@ mod tests {
 
     #[test]
     fn a_hello_round_trips_with_and_without_its_options() {
-        let full = PlaceBody { latitude: Some(1.5), longitude: Some(-2.0), country: Some(*b"GB"), asn: Some(7) };
+        let full =
+            PlaceBody { latitude: Some(1.5), longitude: Some(-2.0), country: Some(*b"GB"), asn: Some(7) };
         let country = PlaceBody { country: Some(*b"BR"), ..PlaceBody::default() };
         for place in [None, Some(PlaceBody::default()), Some(country), Some(full)] {
             let service = ServiceDecl {
@@ -272,7 +273,13 @@ mod tests {
             connections: 3,
             capacity: 100,
         };
-        let report = ToBroker::Report(Report { seq: 4, draining: true, cpu: 0.5, memory: 0.25, services: vec![service] });
+        let report = ToBroker::Report(Report {
+            seq: 4,
+            draining: true,
+            cpu: 0.5,
+            memory: 0.25,
+            services: vec![service],
+        });
         let bytes = crate::frame::encode(&report).unwrap();
         assert_eq!(crate::frame::decode::<ToBroker>(&bytes[4..]).unwrap(), report);
     }

@@ -48,7 +48,14 @@ pub fn signed_text(method: &str, path_and_query: &str, time_ms: u64, nonce: &str
 }
 
 /// The value of the `Authorization` header.
-pub fn sign(key: &KeyPair, method: &str, path_and_query: &str, time_ms: u64, nonce: &str, body: &[u8]) -> String {
+pub fn sign(
+    key: &KeyPair,
+    method: &str,
+    path_and_query: &str,
+    time_ms: u64,
+    nonce: &str,
+    body: &[u8],
+) -> String {
     let signature = key.sign(&signed_text(method, path_and_query, time_ms, nonce, body));
     let signature = BASE64URL_NOPAD.encode(&signature);
     format!("{SCHEME}id={}, time={time_ms}, nonce={nonce}, signature={signature}", key.id())
@@ -61,12 +68,17 @@ impl SignedRequest {
         let mut parts = [None; 4];
         for part in rest.split(',') {
             let (key, value) = part.trim().split_once('=').ok_or(AuthError::Format)?;
-            let at = ["id", "time", "nonce", "signature"].iter().position(|k| *k == key).ok_or(AuthError::Format)?;
+            let at = ["id", "time", "nonce", "signature"]
+                .iter()
+                .position(|k| *k == key)
+                .ok_or(AuthError::Format)?;
             if parts[at].replace(value).is_some() {
                 return Err(AuthError::Format);
             }
         }
-        let [Some(id), Some(time), Some(nonce), Some(signature)] = parts else { return Err(AuthError::Format) };
+        let [Some(id), Some(time), Some(nonce), Some(signature)] = parts else {
+            return Err(AuthError::Format);
+        };
         if nonce.is_empty() || nonce.len() > 64 {
             return Err(AuthError::Format);
         }
@@ -80,7 +92,13 @@ impl SignedRequest {
     }
 
     /// Checks time and signature; that the nonce is new is the server's to check.
-    pub fn check(&self, method: &str, path_and_query: &str, body: &[u8], now_ms: u64) -> Result<(), AuthError> {
+    pub fn check(
+        &self,
+        method: &str,
+        path_and_query: &str,
+        body: &[u8],
+        now_ms: u64,
+    ) -> Result<(), AuthError> {
         let skew = self.time_ms.abs_diff(now_ms);
         if skew > MAX_SKEW_MS {
             return Err(AuthError::Skew(skew));
@@ -107,7 +125,10 @@ mod tests {
         assert_eq!(request.check("PUT", "/v1/registry?x=1", b"body", 1_000_000), Err(AuthError::Signature));
         assert_eq!(request.check("POST", "/v1/registry", b"body", 1_000_000), Err(AuthError::Signature));
         assert_eq!(request.check("POST", "/v1/registry?x=1", b"other", 1_000_000), Err(AuthError::Signature));
-        assert_eq!(request.check("POST", "/v1/registry?x=1", b"body", 1_060_001), Err(AuthError::Skew(60_001)));
+        assert_eq!(
+            request.check("POST", "/v1/registry?x=1", b"body", 1_060_001),
+            Err(AuthError::Skew(60_001))
+        );
         let mut late = request.clone();
         late.time_ms += 1;
         assert_eq!(late.check("POST", "/v1/registry?x=1", b"body", 1_000_000), Err(AuthError::Signature));
@@ -117,7 +138,9 @@ mod tests {
     fn other_headers_are_refused() {
         let key = KeyPair::from_seed(Role::Person, &[5; 32]);
         let good = sign(&key, "GET", "/", 1, "n", b"");
-        for bad in ["", "Bearer x", "Nearmost ", "Nearmost id=1", &good[..good.len() - 3], &format!("{good}, id=x")] {
+        for bad in
+            ["", "Bearer x", "Nearmost ", "Nearmost id=1", &good[..good.len() - 3], &format!("{good}, id=x")]
+        {
             assert_eq!(SignedRequest::parse(bad), Err(AuthError::Format), "{bad}");
         }
     }

@@ -213,7 +213,8 @@ mod tests {
 
     #[test]
     fn another_nodes_key_is_refused() {
-        let bytes = Beacon { flags: 0, key_epoch: 3, tag: 1, boot: 2, seq: 3, sent_us: 4 }.encode(&secret(1).prepare());
+        let bytes = Beacon { flags: 0, key_epoch: 3, tag: 1, boot: 2, seq: 3, sent_us: 4 }
+            .encode(&secret(1).prepare());
         assert_eq!(authenticate(&bytes, &secret(2).prepare()), Err(BeaconError::Mac));
     }
 }

@@ -88,14 +88,21 @@ pub async fn read<M: DeserializeOwned>(stream: &mut (impl AsyncRead + Unpin)) ->
 }
 
 /// Writes one message.
-pub async fn write<M: Serialize>(stream: &mut (impl AsyncWrite + Unpin), message: &M) -> Result<(), FrameError> {
+pub async fn write<M: Serialize>(
+    stream: &mut (impl AsyncWrite + Unpin),
+    message: &M,
+) -> Result<(), FrameError> {
     stream.write_all(&encode(message)?).await?;
     stream.flush().await?;
     Ok(())
 }
 
 /// Fills `buffer`; an end before its first byte is clean only where `may_end`.
-async fn fill(stream: &mut (impl AsyncRead + Unpin), buffer: &mut [u8], may_end: bool) -> Result<(), FrameError> {
+async fn fill(
+    stream: &mut (impl AsyncRead + Unpin),
+    buffer: &mut [u8],
+    may_end: bool,
+) -> Result<(), FrameError> {
     let mut have = 0;
     while have < buffer.len() {
         match stream.read(&mut buffer[have..]).await? {

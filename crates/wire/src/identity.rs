@@ -248,8 +248,7 @@ impl fmt::Debug for KeyPair {
 /// keys of small order).
 pub fn verify(key: &[u8; 32], message: &[u8], signature: &[u8; 64]) -> bool {
     let signature = ed25519_dalek::Signature::from_bytes(signature);
-    ed25519_dalek::VerifyingKey::from_bytes(key)
-        .is_ok_and(|k| k.verify_strict(message, &signature).is_ok())
+    ed25519_dalek::VerifyingKey::from_bytes(key).is_ok_and(|k| k.verify_strict(message, &signature).is_ok())
 }
 
 #[cfg(test)]

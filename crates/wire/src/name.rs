@@ -18,7 +18,9 @@ pub enum NameError {
         label: String,
     },
     /// A character that no label of a host name may have.
-    #[error("{name:?}: character {found:?} is not allowed; use letters, digits, '-' and '_' (international names in their xn-- form)")]
+    #[error(
+        "{name:?}: character {found:?} is not allowed; use letters, digits, '-' and '_' (international names in their xn-- form)"
+    )]
     Character {
         /// The whole name.
         name: String,
@@ -62,7 +64,8 @@ pub fn short(text: &str) -> Result<String, NameError> {
 }
 
 fn label(name: &str, label: &str) -> Result<(), NameError> {
-    let found = label.chars().find(|c| !(c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_')));
+    let found =
+        label.chars().find(|c| !(c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_')));
     if let Some(found) = found {
         return Err(NameError::Character { name: name.into(), found });
     }

@@ -65,7 +65,11 @@ fn certified(key: &KeyPair, provider: &CryptoProvider) -> Result<Arc<CertifiedKe
 }
 
 /// For an endpoint that connects with `key` to the holder of `server`'s key only.
-pub fn client_config(key: &KeyPair, server: Id, alpn: &[u8]) -> Result<quinn::crypto::rustls::QuicClientConfig, TlsError> {
+pub fn client_config(
+    key: &KeyPair,
+    server: Id,
+    alpn: &[u8],
+) -> Result<quinn::crypto::rustls::QuicClientConfig, TlsError> {
     let provider = provider();
     let own = certified(key, &provider)?;
     let verifier = PinnedServer { key: server.key, algorithms: provider.signature_verification_algorithms };
@@ -80,7 +84,10 @@ pub fn client_config(key: &KeyPair, server: Id, alpn: &[u8]) -> Result<quinn::cr
 }
 
 /// For an endpoint that accepts any key and authorises by [`peer_key`].
-pub fn server_config(key: &KeyPair, alpn: &[u8]) -> Result<quinn::crypto::rustls::QuicServerConfig, TlsError> {
+pub fn server_config(
+    key: &KeyPair,
+    alpn: &[u8],
+) -> Result<quinn::crypto::rustls::QuicServerConfig, TlsError> {
     let provider = provider();
     let own = certified(key, &provider)?;
     let verifier = AnyKey { algorithms: provider.signature_verification_algorithms };
@@ -220,7 +227,11 @@ mod tests {
         quinn::Endpoint::server(config, (Ipv4Addr::LOCALHOST, 0).into()).unwrap()
     }
 
-    async fn connect(to: &quinn::Endpoint, key: &KeyPair, pinned: Id) -> Result<quinn::Connection, quinn::ConnectionError> {
+    async fn connect(
+        to: &quinn::Endpoint,
+        key: &KeyPair,
+        pinned: Id,
+    ) -> Result<quinn::Connection, quinn::ConnectionError> {
         let config = quinn::ClientConfig::new(Arc::new(client_config(key, pinned, ALPN_AGENT).unwrap()));
         let endpoint = quinn::Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         endpoint.connect_with(config, to.local_addr().unwrap(), SERVER_NAME).unwrap().await
@@ -228,7 +239,8 @@ mod tests {
 
     #[tokio::test]
     async fn both_sides_learn_the_others_key() {
-        let (broker, node) = (KeyPair::from_seed(Role::Broker, &[1; 32]), KeyPair::from_seed(Role::Node, &[2; 32]));
+        let (broker, node) =
+            (KeyPair::from_seed(Role::Broker, &[1; 32]), KeyPair::from_seed(Role::Node, &[2; 32]));
         let endpoint = server(&broker);
         let accept = async { endpoint.accept().await.unwrap().await.unwrap() };
         let (accepted, connected) = tokio::join!(accept, connect(&endpoint, &node, broker.id()));
@@ -238,7 +250,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_server_with_another_key_is_refused_by_name() {
-        let (broker, other) = (KeyPair::from_seed(Role::Broker, &[1; 32]), KeyPair::from_seed(Role::Broker, &[3; 32]));
+        let (broker, other) =
+            (KeyPair::from_seed(Role::Broker, &[1; 32]), KeyPair::from_seed(Role::Broker, &[3; 32]));
         let node = KeyPair::from_seed(Role::Node, &[2; 32]);
         let endpoint = server(&other);
         let accept = async { endpoint.accept().await.unwrap().await };

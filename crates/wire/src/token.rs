@@ -61,7 +61,8 @@ impl JoinToken {
     pub fn decode(text: &str) -> Result<JoinToken, TokenError> {
         let rest = text.trim().strip_prefix(PREFIX).ok_or(TokenError::Prefix)?.to_ascii_uppercase();
         let bytes = data_encoding::BASE32_NOPAD.decode(rest.as_bytes()).map_err(|_| TokenError::Damaged)?;
-        let (body, check) = bytes.split_at_checked(bytes.len().wrapping_sub(CHECK)).ok_or(TokenError::Damaged)?;
+        let (body, check) =
+            bytes.split_at_checked(bytes.len().wrapping_sub(CHECK)).ok_or(TokenError::Damaged)?;
         if Sha256::digest(body)[..CHECK] != *check {
             return Err(TokenError::Damaged);
         }

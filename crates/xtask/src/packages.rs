@@ -8,7 +8,8 @@ const NEEDED: [(&str, &str); 3] = [("dig", "dnsutils"), ("curl", "curl"), ("prom
 
 /// Installs what is missing; without the right to, says exactly what to run.
 pub fn install() -> Result<()> {
-    let missing: Vec<&str> = NEEDED.iter().filter(|(program, _)| !present(program)).map(|(_, p)| *p).collect();
+    let missing: Vec<&str> =
+        NEEDED.iter().filter(|(program, _)| !present(program)).map(|(_, p)| *p).collect();
     if missing.is_empty() {
         return Ok(());
     }

@@ -76,9 +76,11 @@ impl Fleet {
             Err(outcome) => return outcome,
         };
         node.loss.on(fresh);
-        node.hearing.beacon(now.mono);
+        let earlier = node.hearing.beacon(now.mono);
         if node.hearing.stage != Stage::Present || fresh == Fresh::NewBoot {
             self.first_beacon(slot, fresh, now);
+        } else if earlier {
+            self.arm_node(slot, now);
         }
         BeaconOutcome::Accepted
     }

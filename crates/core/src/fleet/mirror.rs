@@ -3,7 +3,7 @@
 use super::config::FleetConfig;
 use super::probing::{Ask, Concluded, Prober, Probing, Target};
 use super::slots::Slots;
-use super::types::ProbeToken;
+use super::types::{PersistedVerdict, ProbeToken};
 use crate::check::CheckSpec;
 use crate::health::Family;
 use crate::health::machine::{Cadence, Input, Machine, Mode, Rules};
@@ -26,6 +26,8 @@ pub(super) struct MirrorTable {
     pub by_key: HashMap<Key, u32>,
     /// Slot of each mirror of the registry.
     pub by_index: Vec<u32>,
+    /// Verdicts of before a restart about mirrors that the registry does not have yet.
+    pub awaited: Vec<PersistedVerdict>,
 }
 
 impl MirrorTable {

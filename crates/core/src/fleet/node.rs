@@ -226,11 +226,14 @@ pub(super) struct Hearing {
 }
 
 impl Hearing {
-    /// A beacon came.
+    /// A beacon came. Whether the next is due earlier than was thought: the grace of a new session
+    /// is over, and the timer that was armed for it would come too late.
     #[inline]
-    pub fn beacon(&mut self, now: MonoTime) {
-        // This may be earlier than what was expected of a new session: its grace is over.
+    #[must_use]
+    pub fn beacon(&mut self, now: MonoTime) -> bool {
+        let grace_is_over = now < self.last;
         self.last = now;
+        grace_is_over
     }
 
     /// Expects the next beacon within `patience`.

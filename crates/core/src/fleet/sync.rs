@@ -29,6 +29,7 @@ impl Fleet {
         for slot in self.mirrors.by_index.clone() {
             self.follow(slot, now);
         }
+        self.resume_awaited(now);
         for domain in 0..self.registry.domains.len() as u32 {
             for family in Family::ALL {
                 self.remember(DomainIndex(domain), family);
@@ -155,19 +156,30 @@ impl Fleet {
         }
     }
 
-    /// Goes on with the verdicts of before a restart, marked stale, and re-checks at once. Call it
-    /// after the first [`Fleet::set_registry`]; what is not registered any more is passed over.
-    /// Agents have [`FleetConfig::resume_grace`] to come back.
+    /// Goes on with the verdicts of before a restart, marked stale, and re-checks at once. What is
+    /// not registered yet waits for the next [`Fleet::set_registry`], and no longer. Agents have
+    /// [`FleetConfig::resume_grace`] to come back.
     pub fn resume(&mut self, verdicts: Vec<PersistedVerdict>, now: Now) {
         self.attend(now);
         for persisted in verdicts {
-            let registry = self.registry.clone();
-            let index = registry
-                .find_domain(&persisted.domain)
-                .and_then(|domain| registry.find_mirror(domain, &persisted.mirror));
-            let Some(slot) = index.and_then(|i| self.mirrors.slot(i)) else { continue };
-            self.resume_one(slot, &persisted, now);
+            match self.slot_of(&persisted) {
+                Some(slot) => self.resume_one(slot, &persisted, now),
+                None => self.mirrors.awaited.push(persisted),
+            }
         }
+    }
+
+    fn resume_awaited(&mut self, now: Now) {
+        for persisted in std::mem::take(&mut self.mirrors.awaited) {
+            if let Some(slot) = self.slot_of(&persisted) {
+                self.resume_one(slot, &persisted, now);
+            }
+        }
+    }
+
+    fn slot_of(&self, persisted: &PersistedVerdict) -> Option<u32> {
+        let domain = self.registry.find_domain(&persisted.domain)?;
+        self.mirrors.slot(self.registry.find_mirror(domain, &persisted.mirror)?)
     }
 
     fn resume_one(&mut self, slot: u32, persisted: &PersistedVerdict, now: Now) {

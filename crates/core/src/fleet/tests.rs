@@ -357,6 +357,22 @@ fn persisted_verdicts_go_on_in_another_fleet() {
     assert_eq!(orders_of(&mut again).len(), 1, "re-checked at once");
 }
 
+#[test]
+fn verdicts_wait_for_the_first_registry() {
+    let stored = one_up().persisted();
+    let mut fleet = Fleet::new(FleetConfig::default(), 2);
+    fleet.resume(stored.clone(), at(9000));
+    fleet.set_registry(Arc::new(registry(&[HealthMode::Agent])), at(9001));
+    assert_eq!(state(&fleet, 0), (State::Up, Reason::Resumed));
+    assert!(fleet.live().mirrors[0].verdicts[0].stale);
+    // A mirror registered only later is a new one.
+    let mut late = Fleet::new(FleetConfig::default(), 2);
+    late.resume(stored, at(9000));
+    late.set_registry(Arc::new(registry(&[])), at(9001));
+    late.set_registry(Arc::new(registry(&[HealthMode::Agent])), at(9002));
+    assert_eq!(state(&late, 0), (State::Unknown, Reason::NothingHeard));
+}
+
 #[derive(Clone, Debug)]
 enum Act {
     Up(u64),
@@ -490,4 +506,20 @@ proptest! {
             }
         }
     }
+}
+
+/// The grace of a new session ends with its first beacon: an agent that dies right after it is
+/// missed as soon as any other.
+#[test]
+fn a_first_beacon_ends_the_grace_of_a_new_session() {
+    let mut fleet = one_up();
+    let _ = fleet.on_beacon(ID, 1, 1_000, at(200));
+    let patience = FleetConfig::default().silence(2);
+    let mut now = at(200);
+    while let Some(due) = fleet.next_deadline().filter(|_| state(&fleet, 0).0 == State::Up) {
+        now = Now { mono: due, unix: UnixMillis(1_000_000 + due.0 / 1000) };
+        fleet.on_deadline(now);
+    }
+    let waited = now.mono.since(at(200).mono);
+    assert!(waited <= patience + FleetConfig::default().beacon_period, "{waited:?}");
 }

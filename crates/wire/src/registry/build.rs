@@ -4,14 +4,18 @@
 //! [`Built::problems`]. A change that would add a problem is refused before it is written, so
 //! problems come only from other brokers' records that arrived in another order.
 
-use super::bodies::{AllDownBody, BODY_VERSION, DomainBody, DrainBody, ForceBody, HealthBody, MirrorBody, NodeBody, PersonBody, PlaceBody, ProbeBody, ProbeKind};
+use super::bodies::{
+    AllDownBody, BODY_VERSION, DomainBody, DrainBody, ForceBody, HealthBody, MirrorBody, NodeBody,
+    PersonBody, PlaceBody, ProbeBody, ProbeKind,
+};
 use super::record::static_record;
 use crate::identity::{Id, Role};
 use crate::name;
 use nearmost_core::check::{CheckKind, CheckSpec, HttpCheck};
 use nearmost_core::geo::{CountryCode, Place, PlaceSource, Position};
 use nearmost_core::registry::{
-    AllDown, Domain, DomainIndex, Force, HealthMode, Mirror, MirrorAddress, Node, NodeIndex, Orders, Policy, Registry,
+    AllDown, Domain, DomainIndex, Force, HealthMode, Mirror, MirrorAddress, Node, NodeIndex, Orders, Policy,
+    Registry,
 };
 use nearmost_core::time::UnixMillis;
 use serde::de::DeserializeOwned;
@@ -142,7 +146,11 @@ pub fn entry_of(record: &nearmost_replica::Record) -> Option<Entry<'_>> {
 }
 
 /// Builds the registry of `version` from live entries.
-pub fn build<'a>(version: u64, entries: impl IntoIterator<Item = Entry<'a>>, defaults: &BuildDefaults) -> Built {
+pub fn build<'a>(
+    version: u64,
+    entries: impl IntoIterator<Item = Entry<'a>>,
+    defaults: &BuildDefaults,
+) -> Built {
     let mut parsed = Parsed::default();
     for entry in entries {
         if let Err(problem) = parsed.take(&entry) {
@@ -217,7 +225,8 @@ impl Parsed {
                 Ok(node) => {
                     let i = NodeIndex(registry.nodes.len() as u32);
                     if let Some(other) = node.id.and_then(|id| registry.node_by_id.insert(id, i)) {
-                        let taken = format!("its key is that of node {}", registry.nodes[other.0 as usize].name);
+                        let taken =
+                            format!("its key is that of node {}", registry.nodes[other.0 as usize].name);
                         registry.node_by_id.extend(node.id.map(|id| (id, other)));
                         self.problem(EntryKind::Node, &name, taken);
                         continue;
@@ -277,7 +286,9 @@ impl Parsed {
         }
         let mut at = 0u32;
         for (i, domain) in registry.domains.iter_mut().enumerate() {
-            let end = at + registry.mirrors[at as usize..].iter().take_while(|m| m.domain.0 as usize == i).count() as u32;
+            let end = at
+                + registry.mirrors[at as usize..].iter().take_while(|m| m.domain.0 as usize == i).count()
+                    as u32;
             domain.mirrors = at..end;
             at = end;
         }
@@ -310,10 +321,9 @@ fn node(name: &str, body: &NodeBody, drained: bool) -> Result<Node, String> {
 /// The plain place of a body.
 pub(super) fn place(body: &PlaceBody) -> Result<Place, String> {
     let position = match (body.latitude, body.longitude) {
-        (Some(lat), Some(lon)) => Some(
-            Position::from_degrees(lat, lon)
-                .ok_or_else(|| format!("place {lat}, {lon}: expected latitude -90..90 and longitude -180..180"))?,
-        ),
+        (Some(lat), Some(lon)) => Some(Position::from_degrees(lat, lon).ok_or_else(|| {
+            format!("place {lat}, {lon}: expected latitude -90..90 and longitude -180..180")
+        })?),
         (None, None) => None,
         _ => return Err("place: latitude and longitude go together".into()),
     };
@@ -343,13 +353,16 @@ fn domain(domain_name: &str, body: &DomainBody) -> Result<Domain, String> {
         all_down: match &body.all_down {
             AllDownBody::LastKnown => AllDown::LastKnown,
             AllDownBody::All => AllDown::All,
-            AllDownBody::Fallback(addrs) if addrs.is_empty() => return Err("all_down: fallback without an address".into()),
+            AllDownBody::Fallback(addrs) if addrs.is_empty() => {
+                return Err("all_down: fallback without an address".into());
+            }
             AllDownBody::Fallback(addrs) => AllDown::Fallback(addrs.clone()),
             AllDownBody::NoAnswer => AllDown::NoAnswer,
         },
         alpn: body.alpn.clone(),
     };
-    let records = body.records.iter().map(|r| static_record(domain_name, r)).collect::<Result<Vec<_>, _>>()?;
+    let records =
+        body.records.iter().map(|r| static_record(domain_name, r)).collect::<Result<Vec<_>, _>>()?;
     super::record::check_cnames(domain_name, &records)?;
     let hosts = body.redirect_hosts.iter().map(|h| name::domain(h).map(Arc::from).map_err(|e| e.to_string()));
     Ok(Domain {
@@ -386,7 +399,9 @@ fn mirror(
     let probe = probe(&body.probe, domain_name, defaults)?;
     match (health, node, &probe) {
         (HealthMode::Agent, None, _) => return Err("health = \"agent\" needs a node".into()),
-        (HealthMode::Probe, _, None) => return Err("health = \"probe\" needs a probe, but its kind is \"none\"".into()),
+        (HealthMode::Probe, _, None) => {
+            return Err("health = \"probe\" needs a probe, but its kind is \"none\"".into());
+        }
         _ => {}
     }
     let address = address(body)?;
@@ -433,7 +448,9 @@ fn address(body: &MirrorBody) -> Result<MirrorAddress, String> {
             IpAddr::V6(a) => v6.replace(a).is_some(),
         };
         if taken {
-            return Err(format!("address {addr}: a second address of its family; make it a mirror of its own"));
+            return Err(format!(
+                "address {addr}: a second address of its family; make it a mirror of its own"
+            ));
         }
     }
     Ok(match (v4, v6) {
@@ -443,7 +460,11 @@ fn address(body: &MirrorBody) -> Result<MirrorAddress, String> {
 }
 
 /// The plain check of a probe; `None` for kind `none`.
-pub(super) fn probe(body: &ProbeBody, domain: &str, defaults: &BuildDefaults) -> Result<Option<CheckSpec>, String> {
+pub(super) fn probe(
+    body: &ProbeBody,
+    domain: &str,
+    defaults: &BuildDefaults,
+) -> Result<Option<CheckSpec>, String> {
     let http = |tls: bool| -> Result<CheckKind, String> {
         let path = body.path.clone().unwrap_or_else(|| "/".into());
         if !path.starts_with('/') || path.chars().any(|c| c.is_control() || c == ' ') {
@@ -473,7 +494,8 @@ pub(super) fn probe(body: &ProbeBody, domain: &str, defaults: &BuildDefaults) ->
             expect: body.expect.clone().unwrap_or_default().into_bytes(),
         },
     };
-    let duration = |ms: Option<u32>, default: Duration| ms.map_or(default, |ms| Duration::from_millis(ms.into()));
+    let duration =
+        |ms: Option<u32>, default: Duration| ms.map_or(default, |ms| Duration::from_millis(ms.into()));
     let spec = CheckSpec {
         kind,
         interval: duration(body.interval_ms, defaults.probe_interval),
@@ -482,8 +504,12 @@ pub(super) fn probe(body: &ProbeBody, domain: &str, defaults: &BuildDefaults) ->
         fall: body.fall.unwrap_or(defaults.probe_fall),
     };
     match () {
-        () if spec.interval < Duration::from_millis(100) => Err("probe interval_ms: expected at least 100".into()),
-        () if spec.timeout < Duration::from_millis(10) => Err("probe timeout_ms: expected at least 10".into()),
+        () if spec.interval < Duration::from_millis(100) => {
+            Err("probe interval_ms: expected at least 100".into())
+        }
+        () if spec.timeout < Duration::from_millis(10) => {
+            Err("probe timeout_ms: expected at least 10".into())
+        }
         () if spec.rise == 0 || spec.fall == 0 => Err("probe rise and fall: expected at least 1".into()),
         () => Ok(Some(spec)),
     }

@@ -22,7 +22,8 @@ fn mirror(domain: &str, name: &str, body: Value) -> Owned {
 }
 
 fn built(entries: &[Owned]) -> Built {
-    let view = entries.iter().map(|(kind, scope, id, body)| Entry { kind: *kind, scope, id, body: body.as_bytes() });
+    let view =
+        entries.iter().map(|(kind, scope, id, body)| Entry { kind: *kind, scope, id, body: body.as_bytes() });
     build(7, view, &BuildDefaults::default())
 }
 
@@ -36,12 +37,21 @@ fn only_problem(entries: &[Owned]) -> String {
 fn a_whole_registry_is_built() {
     let node_id = crate::identity::KeyPair::from_seed(crate::identity::Role::Node, &[3; 32]).id().to_string();
     let built = built(&[
-        mirror("b.example", "z", json!({ "addresses": ["192.0.2.1", "2001:db8::1"], "health": "probe", "port": 80 })),
+        mirror(
+            "b.example",
+            "z",
+            json!({ "addresses": ["192.0.2.1", "2001:db8::1"], "health": "probe", "port": 80 }),
+        ),
         mirror("a.example", "m", json!({ "node": "n1" })),
         mirror("b.example", "a", json!({ "hostname": "Host.Example.", "health": "manual_up" })),
         domain("b.example"),
         domain("a.example"),
-        entry(EntryKind::Node, "", "n1", json!({ "id": node_id, "domains": ["a.example"], "place": { "latitude": 1.0, "longitude": 2.0, "country": "sg" } })),
+        entry(
+            EntryKind::Node,
+            "",
+            "n1",
+            json!({ "id": node_id, "domains": ["a.example"], "place": { "latitude": 1.0, "longitude": 2.0, "country": "sg" } }),
+        ),
         entry(EntryKind::Drain, "", "n1", json!({})),
         entry(EntryKind::Force, "b.example", "z", json!({ "up": false, "until_unix_ms": 99 })),
     ]);
@@ -74,20 +84,34 @@ fn what_makes_no_sense_is_left_out_and_named() {
         (json!({ "health": "probe" }), "needs addresses"),
         (json!({ "addresses": ["192.0.2.1"], "hostname": "h.example", "health": "probe" }), "not both"),
         (json!({ "addresses": ["192.0.2.1"], "health": "probe", "port": 0 }), "port = 0"),
-        (json!({ "addresses": ["192.0.2.1"], "health": "probe", "probe": { "kind": "none" } }), "needs a probe"),
-        (json!({ "addresses": ["192.0.2.1"], "health": "probe", "probe": { "path": "/", "fall": 0 } }), "rise and fall"),
+        (
+            json!({ "addresses": ["192.0.2.1"], "health": "probe", "probe": { "kind": "none" } }),
+            "needs a probe",
+        ),
+        (
+            json!({ "addresses": ["192.0.2.1"], "health": "probe", "probe": { "path": "/", "fall": 0 } }),
+            "rise and fall",
+        ),
         (json!({ "addresses": ["192.0.2.1"], "node": "gone" }), "unknown node \"gone\""),
         (json!({ "addresses": ["nonsense"] }), "body"),
         (json!({ "addresses": ["192.0.2.1"], "health": "probe", "url": "ftp://x" }), "http://"),
-        (json!({ "addresses": ["192.0.2.1"], "health": "probe", "place": { "latitude": 91.0, "longitude": 0.0 } }), "91"),
+        (
+            json!({ "addresses": ["192.0.2.1"], "health": "probe", "place": { "latitude": 91.0, "longitude": 0.0 } }),
+            "91",
+        ),
     ] {
         let problem = with(body.clone());
         assert!(problem.contains(says) && problem.contains("a.example/m"), "{body}: {problem}");
     }
-    assert!(only_problem(&[mirror("gone.example", "m", json!({}))]).contains("unknown domain \"gone.example\""));
+    assert!(
+        only_problem(&[mirror("gone.example", "m", json!({}))]).contains("unknown domain \"gone.example\"")
+    );
     assert!(only_problem(&[entry(EntryKind::Domain, "A.example", "", json!({}))]).contains("a.example"));
     assert!(only_problem(&[entry(EntryKind::Domain, "a b", "", json!({}))]).contains("' '"));
-    assert!(only_problem(&[entry(EntryKind::Domain, "a.example", "", json!({ "answers": 9 }))]).contains("answers = 9"));
+    assert!(
+        only_problem(&[entry(EntryKind::Domain, "a.example", "", json!({ "answers": 9 }))])
+            .contains("answers = 9")
+    );
 }
 
 #[test]
@@ -105,7 +129,12 @@ fn two_nodes_cannot_share_a_key() {
 fn bodies_round_trip() {
     let body = MirrorBody {
         node: Some("n".into()),
-        place: Some(PlaceBody { latitude: Some(1.5), longitude: Some(-2.0), country: Some(*b"GB"), asn: Some(7) }),
+        place: Some(PlaceBody {
+            latitude: Some(1.5),
+            longitude: Some(-2.0),
+            country: Some(*b"GB"),
+            asn: Some(7),
+        }),
         probe: ProbeBody { kind: ProbeKind::Https, status: Some((200, 204)), ..ProbeBody::default() },
         ..MirrorBody::default()
     };

@@ -78,7 +78,9 @@ fn texts(value: &str) -> Result<Vec<String>, String> {
         }
     }
     match strings.iter().find(|s| s.len() > 255) {
-        Some(long) => Err(format!("a string of {} bytes; at most 255, split it into quoted strings", long.len())),
+        Some(long) => {
+            Err(format!("a string of {} bytes; at most 255, split it into quoted strings", long.len()))
+        }
         None => Ok(strings),
     }
 }
@@ -122,7 +124,10 @@ mod tests {
     fn every_type_is_read() {
         assert_eq!(read("a", "192.0.2.1"), Ok(StaticData::A([192, 0, 2, 1].into())));
         assert!(matches!(read("AAAA", "2001:db8::1"), Ok(StaticData::Aaaa(_))));
-        assert_eq!(read("MX", "10 Mail.Example.com."), Ok(StaticData::Mx { preference: 10, exchange: "mail.example.com".into() }));
+        assert_eq!(
+            read("MX", "10 Mail.Example.com."),
+            Ok(StaticData::Mx { preference: 10, exchange: "mail.example.com".into() })
+        );
         assert_eq!(read("TXT", "v=spf1 -all"), Ok(StaticData::Txt(vec!["v=spf1 -all".into()])));
         assert_eq!(read("TXT", r#""a b" "c\"d""#), Ok(StaticData::Txt(vec!["a b".into(), "c\"d".into()])));
         assert_eq!(
@@ -156,7 +161,11 @@ mod tests {
     #[test]
     fn a_cname_is_alone() {
         let at = |name: &str, kind: &str, value: &str| {
-            static_record("example.com", &RecordBody { name: name.into(), kind: kind.into(), ttl_s: 60, value: value.into() }).unwrap()
+            static_record(
+                "example.com",
+                &RecordBody { name: name.into(), kind: kind.into(), ttl_s: 60, value: value.into() },
+            )
+            .unwrap()
         };
         let alone = [at("www", "CNAME", "example.com")];
         assert_eq!(check_cnames("example.com", &alone), Ok(()));
