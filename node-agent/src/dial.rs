@@ -15,9 +15,9 @@ pub const STEP: Duration = Duration::from_secs(5);
 /// How long to wait for the broker to have seen our last words.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// Keeps the connection and the ways through NATs open between reports.
-const KEEP_ALIVE: Duration = Duration::from_secs(5);
+const KEEP_ALIVE: Duration = Duration::from_millis(1_500);
 /// Silence after which the connection is lost.
-const IDLE_MS: u32 = 15_000;
+const IDLE_MS: u32 = 5_000;
 
 /// Why there is no session.
 #[derive(Debug, thiserror::Error)]

@@ -73,7 +73,17 @@ impl Broker {
 
     /// Starts a broker with the configuration that is in `dir` already.
     pub async fn restart(dir: &Path) -> Broker {
-        let mut command = broker_command(dir);
+        Broker::spawn(dir, broker_command(dir)).await
+    }
+
+    /// The same by a command line of the test's own.
+    pub async fn start_by(dir: &Path, command_line: &[String]) -> Broker {
+        let mut command = Command::new(&command_line[0]);
+        command.args(&command_line[1..]).stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
+        Broker::spawn(dir, command).await
+    }
+
+    async fn spawn(dir: &Path, mut command: Command) -> Broker {
         let log = std::fs::File::options()
             .create(true)
             .append(true)

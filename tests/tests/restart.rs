@@ -56,13 +56,10 @@ async fn registry_and_verdicts_survive_sigterm_and_sigkill() {
 
     // Agents find a broker that came back at its old address.
     broker.stop().await;
-    let fixed = format!(
-        "{}",
-        std::fs::read_to_string(dir.path().join("broker.toml"))
-            .expect("config")
-            .replace("[agents]\nlisten = [\"127.0.0.1:0\"]", &format!("[agents]\nlisten = [\"{agents}\"]"))
-            .replace("beacon_listen = [\"127.0.0.1:0\"]", &format!("beacon_listen = [\"{beacons}\"]"))
-    );
+    let fixed = std::fs::read_to_string(dir.path().join("broker.toml"))
+        .expect("config")
+        .replace("[agents]\nlisten = [\"127.0.0.1:0\"]", &format!("[agents]\nlisten = [\"{agents}\"]"))
+        .replace("beacon_listen = [\"127.0.0.1:0\"]", &format!("beacon_listen = [\"{beacons}\"]"));
     std::fs::write(dir.path().join("broker.toml"), fixed).expect("write");
     let own = dir.path().join("good");
     let settings = nearmost_tests::process::service_config(&own, DOMAIN, good.addr);

@@ -82,8 +82,8 @@ impl AgentServer {
         // One control stream each way is all that agents use; the rest of an attacker's is refused.
         transport.max_concurrent_bidi_streams(2u8.into()).max_concurrent_uni_streams(0u8.into());
         transport.receive_window((256u32 * 1024).into()).stream_receive_window((128u32 * 1024).into());
+        // Agents keep their sessions alive, and ask for a shorter timeout themselves.
         transport.max_idle_timeout(Some(quinn::VarInt::from_u32(15_000).into()));
-        transport.keep_alive_interval(Some(Duration::from_secs(5)));
         config.transport_config(Arc::new(transport)).migration(true).max_incoming(settings.max_handshakes);
         let bind = |&address: &SocketAddr| {
             let named = |source| AgentError::Bind { what: "agents' sessions (QUIC)", address, source };

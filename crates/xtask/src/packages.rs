@@ -4,7 +4,13 @@ use anyhow::{Context, Result, bail};
 use std::process::{Command, Stdio};
 
 /// A program that tests run, and the Debian package that brings it.
-const NEEDED: [(&str, &str); 3] = [("dig", "dnsutils"), ("curl", "curl"), ("promtool", "prometheus")];
+const NEEDED: [(&str, &str); 5] = [
+    ("dig", "dnsutils"),
+    ("unshare", "util-linux"),
+    ("curl", "curl"),
+    ("openssl", "openssl"),
+    ("promtool", "prometheus"),
+];
 
 /// Installs what is missing; without the right to, says exactly what to run.
 pub fn install() -> Result<()> {

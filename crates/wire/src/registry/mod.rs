@@ -1,6 +1,6 @@
 //! The registry on the wire: bodies of records, and records → plain types.
 //!
-//! A record's body is JSON of one of the types in [`bodies`], version [`BODY_VERSION`]; its kind,
+//! A record's body is JSON of one of the `…Body` types, version [`BODY_VERSION`]; its kind,
 //! scope and id say what it is of:
 //!
 //! | kind | scope | id | body |
