@@ -55,9 +55,13 @@ impl EventLog {
         EventLog { ring: Mutex::new(Ring { next: first, kept: VecDeque::with_capacity(RETAINED) }), live }
     }
 
-    /// Adds an event; its `number` is set here. Returns the number.
+    /// Adds an event; its `number` is set here. Returns the number of the newest: what leaves the state
+    /// as it was (another reason for it, say) is no transition and not added.
     pub fn publish(&self, mut event: EventView) -> u64 {
         let mut ring = self.ring();
+        if event.from == event.to {
+            return ring.next.saturating_sub(1);
+        }
         let number = ring.next;
         ring.next += 1;
         event.number = number;
@@ -136,6 +140,17 @@ mod tests {
         assert_eq!(at.live.recv().await.unwrap().number, 6);
         assert!(log.subscribe(None).backlog.is_empty());
         assert!(!log.subscribe(Some(6)).gap);
+    }
+
+    #[tokio::test]
+    async fn what_changes_no_state_is_no_event() {
+        let log = EventLog::default();
+        let mut at = log.subscribe(None);
+        assert_eq!(log.publish(event()), 1);
+        assert_eq!(log.publish(EventView { from: "down".into(), reason: "forced".into(), ..event() }), 1);
+        assert_eq!(log.publish(event()), 2);
+        assert_eq!((at.live.recv().await.unwrap().number, at.live.recv().await.unwrap().number), (1, 2));
+        assert_eq!(log.newest(), 2);
     }
 
     #[test]

@@ -13,7 +13,8 @@ use super::error::Problem;
 use super::settings::{ApiSettings, ApiToken};
 use crate::admin::Actor;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use nearmost_wire::auth::{MAX_SKEW_MS, SignedRequest};
+use nearmost_wire::auth::{MAX_SKEW_MS, Signable, SignedRequest};
+use nearmost_wire::identity::Id;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -84,7 +85,19 @@ const USERS: [&str; 3] = ["/v1/resolve/{domain}", "/healthz", "/readyz"];
 /// What a listener of redirects serves besides redirects.
 const REDIRECT: [&str; 1] = ["/healthz"];
 
-/// What a request to a route (`None`: to nowhere) needs.
+/// Whether a route serves a method; redirects keep whichever it is.
+pub(super) fn serves(route: &str, method: &Method) -> bool {
+    let reads = matches!(*method, Method::GET | Method::HEAD);
+    match route {
+        "/v1/registry" => reads || *method == Method::POST,
+        "/v1/invites" => *method == Method::POST,
+        go if go.starts_with("/go/") => true,
+        _ => reads,
+    }
+}
+
+/// What a request to a route (`None`: to nowhere) needs. Nothing is needed to be told that a method
+/// is not served.
 pub(super) fn access(kind: ListenerKind, method: &Method, route: Option<&str>) -> Access {
     let among = |routes: &[&str]| route.is_some_and(|r| routes.contains(&r) || r.starts_with("/go/"));
     let reads = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
@@ -92,7 +105,10 @@ pub(super) fn access(kind: ListenerKind, method: &Method, route: Option<&str>) -
         ListenerKind::Unix => Access::Open,
         ListenerKind::Redirect if among(&REDIRECT) => Access::Open,
         ListenerKind::Redirect => Access::Hidden,
-        ListenerKind::Loopback if reads || among(&USERS) => Access::Open,
+        ListenerKind::Loopback | ListenerKind::Public if route.is_some_and(|r| !serves(r, method)) => {
+            Access::Open
+        }
+        ListenerKind::Loopback if reads || among(&USERS) || route.is_none() => Access::Open,
         // Nothing is told by a 404.
         ListenerKind::Public if among(&USERS) || route.is_none() => Access::Open,
         ListenerKind::Loopback | ListenerKind::Public => Access::Credentials,
@@ -179,9 +195,13 @@ impl From<AuthProblem> for Problem {
 /// than one of them forgotten.
 const MAX_NONCES: usize = 16 * 1024;
 
-/// Nonces of signed requests, each good once.
-#[derive(Default)]
-pub(super) struct Nonces(Mutex<Seen>);
+/// Nonces of signed requests, each good once. Those of an earlier run of the broker are forgotten, so
+/// no request signed before this one is taken.
+pub(super) struct Nonces {
+    broker: Id,
+    started_ms: u64,
+    seen: Mutex<Seen>,
+}
 
 #[derive(Default)]
 struct Seen {
@@ -191,6 +211,11 @@ struct Seen {
 }
 
 impl Nonces {
+    /// For requests signed for `broker` from `started_ms` (Unix) on.
+    pub(super) fn new(broker: Id, started_ms: u64) -> Nonces {
+        Nonces { broker, started_ms, seen: Mutex::default() }
+    }
+
     /// Checks a signed request's time, signature and nonce.
     ///
     /// # Errors
@@ -204,7 +229,9 @@ impl Nonces {
     ) -> Result<(), AuthProblem> {
         use nearmost_wire::auth::AuthError;
         let path = parts.uri.path_and_query().map_or("/", |p| p.as_str());
-        signed.check(parts.method.as_str(), path, body, now_ms).map_err(|e| {
+        let asked =
+            Signable { broker: &self.broker, method: parts.method.as_str(), path_and_query: path, body };
+        signed.check(&asked, now_ms).map_err(|e| {
             let kind = match e {
                 AuthError::Format => "signature_format",
                 AuthError::Skew(_) => "signature_time",
@@ -212,12 +239,18 @@ impl Nonces {
             };
             AuthProblem::new(kind, e.to_string())
         })?;
+        if signed.time_ms < self.started_ms {
+            return Err(AuthProblem::new(
+                "signature_time",
+                "the request was signed before this broker started; sign a new one",
+            ));
+        }
         self.take(signed, now_ms)
     }
 
     fn take(&self, signed: &SignedRequest, now_ms: u64) -> Result<(), AuthProblem> {
         let key = Sha256::new().chain_update(signed.person.key).chain_update(&signed.nonce).finalize().into();
-        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let seen = &mut *seen;
         if now_ms.abs_diff(seen.swept_ms) >= 1000 {
             seen.swept_ms = now_ms;
@@ -243,7 +276,7 @@ impl Nonces {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nearmost_wire::auth::sign;
+    use nearmost_wire::auth::sign as sign_for;
     use nearmost_wire::identity::{KeyPair, Role};
 
     #[test]
@@ -262,12 +295,45 @@ mod tests {
             ("POST", Some("/v1/registry"), [Credentials, Credentials, Hidden, Open]),
             ("POST", Some("/v1/invites"), [Credentials, Credentials, Hidden, Open]),
             ("GET", None, [Open, Open, Hidden, Open]),
+            ("POST", None, [Open, Open, Hidden, Open]),
+            ("DELETE", Some("/v1/fleet"), [Open, Open, Hidden, Open]),
+            ("PUT", Some("/v1/registry"), [Open, Open, Hidden, Open]),
+            ("GET", Some("/v1/invites"), [Open, Open, Hidden, Open]),
         ];
         for (method, route, expected) in cases {
             let got =
                 [Loopback, Public, Redirect, Unix].map(|kind| access(kind, &method.parse().unwrap(), route));
             assert_eq!(got, expected, "{method} {route:?}");
         }
+    }
+
+    fn broker() -> Id {
+        KeyPair::from_seed(Role::Broker, &[1; 32]).id()
+    }
+
+    fn sign(
+        key: &KeyPair,
+        method: &str,
+        path_and_query: &str,
+        time_ms: u64,
+        nonce: &str,
+        body: &[u8],
+    ) -> String {
+        let asked = Signable { broker: &broker(), method, path_and_query, body };
+        sign_for(key, &asked, time_ms, nonce)
+    }
+
+    #[test]
+    fn what_was_signed_for_another_broker_or_run_is_refused() {
+        let key = KeyPair::from_seed(Role::Person, &[9; 32]);
+        let (parts, ()) = http::Request::get("/").body(()).unwrap().into_parts();
+        let request = |time| SignedRequest::parse(&sign(&key, "GET", "/", time, "n", b"")).unwrap();
+        let check =
+            |nonces: Nonces, time| nonces.check(&request(time), &parts, b"", 1_000_000).map_err(|e| e.kind);
+        assert_eq!(check(Nonces::new(broker(), 990_000), 990_000), Ok(()));
+        assert_eq!(check(Nonces::new(broker(), 990_000), 989_999), Err("signature_time"));
+        let other = KeyPair::from_seed(Role::Broker, &[2; 32]).id();
+        assert_eq!(check(Nonces::new(other, 0), 1_000_000), Err("signature_wrong"));
     }
 
     #[test]
@@ -277,7 +343,7 @@ mod tests {
         let request = |time, nonce| {
             SignedRequest::parse(&sign(&key, "POST", "/v1/registry?a=b", time, nonce, b"x")).unwrap()
         };
-        let nonces = Nonces::default();
+        let nonces = Nonces::new(broker(), 0);
         let check =
             |request: &SignedRequest, now| nonces.check(request, &parts, b"x", now).map_err(|e| e.kind);
         assert_eq!(check(&request(1_000_000, "n"), 1_000_000), Ok(()));
@@ -296,7 +362,7 @@ mod tests {
     #[test]
     fn nonces_are_bounded_and_forgotten_in_time() {
         let key = KeyPair::from_seed(Role::Person, &[9; 32]);
-        let nonces = Nonces::default();
+        let nonces = Nonces::new(broker(), 0);
         let mut request = SignedRequest::parse(&sign(&key, "GET", "/", 1_000_000, "n", b"")).unwrap();
         for n in 0..MAX_NONCES {
             request.nonce = n.to_string();

@@ -4,13 +4,16 @@
 use super::Shared;
 use super::auth::Caller;
 use super::error::Problem;
+use super::params::{self, Params};
 use crate::admin::Actor;
-use axum::extract::rejection::{JsonRejection, QueryRejection};
-use axum::extract::{Query, State};
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
 use axum::{Extension, Json};
-use http::StatusCode;
+use http::{HeaderMap, StatusCode, Uri};
 use nearmost_wire::api::{
-    CommitRequest, CommitResponse, ErrorBody, HistoryView, InviteRequest, InviteResponse, RegistryResponse,
+    CommitRequest, CommitResponse, ErrorBody, HistoryView, InviteRequest, InviteResponse, RecordView,
+    RegistryResponse,
 };
 use nearmost_wire::identity::Id;
 use serde::Deserialize;
@@ -18,13 +21,6 @@ use std::sync::Arc;
 
 /// Entries of the history that are sent unless asked for otherwise.
 const HISTORY: usize = 100;
-
-/// Query of `GET /v1/registry`.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RegistryQuery {
-    author: Option<String>,
-}
 
 /// All current records, and what an author signs the next with.
 #[utoipa::path(
@@ -36,12 +32,42 @@ pub(super) struct RegistryQuery {
 )]
 pub(super) async fn registry(
     State(shared): State<Arc<Shared>>,
-    query: Result<Query<RegistryQuery>, QueryRejection>,
+    uri: Uri,
 ) -> Result<Json<RegistryResponse>, Problem> {
-    let Query(query) = query?;
-    let author = query.author.map(|text| text.parse::<Id>()).transpose();
-    let author = author.map_err(|e| Problem::bad_request(e.to_string()))?;
+    let author = Params::read(&uri, &["author"])?.parsed::<Id>("author", "an id such as np1…")?;
     Ok(Json(shared.api.admin.registry(author).await?))
+}
+
+/// A [`CommitRequest`] as it is taken: a key that is not known is a slip, where in an answer it would be
+/// of a newer broker.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Commit {
+    records: Vec<Written>,
+    expect_version: Option<u64>,
+    note: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    record: String,
+}
+
+impl From<Commit> for CommitRequest {
+    fn from(commit: Commit) -> CommitRequest {
+        let records = commit.records.into_iter().map(|r| RecordView { record: r.record }).collect();
+        CommitRequest { records, expect_version: commit.expect_version, note: commit.note }
+    }
+}
+
+/// An [`InviteRequest`] as it is taken.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Invite {
+    domains: Vec<String>,
+    name: Option<String>,
+    ttl_s: u64,
 }
 
 /// Writes signed records, all or none.
@@ -54,25 +80,18 @@ pub(super) async fn registry(
         (status = 200, body = CommitResponse),
         (status = 400, description = "A record cannot be read", body = ErrorBody),
         (status = 409, description = "The registry has changed meanwhile", body = ErrorBody),
-        (status = 413, description = "More than 4 MiB", body = ErrorBody),
+        (status = 413, description = "More than 64 MiB", body = ErrorBody),
         (status = 422, description = "The registry would not make sense", body = ErrorBody),
     )
 )]
 pub(super) async fn commit(
     State(shared): State<Arc<Shared>>,
     Extension(caller): Extension<Caller>,
-    body: Result<Json<CommitRequest>, JsonRejection>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<CommitResponse>, Problem> {
-    let Json(request) = body?;
+    let request = CommitRequest::from(params::json::<Commit>(&headers, &body?)?);
     Ok(Json(shared.api.admin.commit(actor(caller)?, request).await?))
-}
-
-/// Query of `GET /v1/history`.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct HistoryQuery {
-    key: Option<String>,
-    limit: Option<usize>,
 }
 
 /// Records written, newest first.
@@ -88,10 +107,11 @@ pub(super) struct HistoryQuery {
 )]
 pub(super) async fn history(
     State(shared): State<Arc<Shared>>,
-    query: Result<Query<HistoryQuery>, QueryRejection>,
+    uri: Uri,
 ) -> Result<Json<Vec<HistoryView>>, Problem> {
-    let Query(query) = query?;
-    Ok(Json(shared.api.admin.history(query.key, query.limit.unwrap_or(HISTORY)).await?))
+    let query = Params::read(&uri, &["key", "limit"])?;
+    let limit = query.parsed("limit", "a whole number")?.unwrap_or(HISTORY);
+    Ok(Json(shared.api.admin.history(query.text("key").map(Into::into), limit).await?))
 }
 
 /// Makes a one-time token that a node joins with.
@@ -105,9 +125,11 @@ pub(super) async fn history(
 pub(super) async fn invite(
     State(shared): State<Arc<Shared>>,
     Extension(caller): Extension<Caller>,
-    body: Result<Json<InviteRequest>, JsonRejection>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<InviteResponse>, Problem> {
-    let Json(request) = body?;
+    let Invite { domains, name, ttl_s } = params::json(&headers, &body?)?;
+    let request = InviteRequest { domains, name, ttl_s };
     Ok(Json(shared.api.admin.invite(actor(caller)?, request).await?))
 }
 

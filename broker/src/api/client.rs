@@ -1,8 +1,8 @@
 //! For whom a request is answered.
 //!
 //! The other end of the connection, unless that is trusted to speak for others: then the nearest
-//! hop of `Forwarded` (RFC 7239) or `X-Forwarded-For` that is not itself trusted, or whoever the
-//! query names with `client=`.
+//! hop of `X-Forwarded-For` or `Forwarded` (RFC 7239) that is not itself trusted, or whoever a trusted
+//! source names in the query with `client=`.
 
 use super::auth::{Caller, Peer};
 use super::error::Problem;
@@ -13,25 +13,58 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 /// Most hops that are looked at.
 const MAX_HOPS: usize = 32;
 
-/// The client that a request comes from: headers count only when the peer is trusted.
-pub(super) fn source(peer: &Peer, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+/// Where a request comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Source {
+    /// The client.
+    pub(super) addr: IpAddr,
+    /// Whether it, and every hop between, is trusted to speak for others.
+    pub(super) trusted: bool,
+}
+
+/// The client that a request comes from: headers count only when the peer is trusted. A client can
+/// write the header that its proxy does not: `Forwarded` counts only without `X-Forwarded-For`, and
+/// where they differ, whichever names someone who is not trusted.
+pub(super) fn source(peer: &Peer, headers: &HeaderMap, trusted: &[IpNet]) -> Source {
     let is_trusted = |addr: IpAddr| trusted.iter().any(|net| net.contains(&addr));
-    let (mut client, trusted_peer) = match peer {
+    let (addr, trusted_peer) = match peer {
         Peer::Unix { .. } => (IpAddr::V4(Ipv4Addr::LOCALHOST), true),
         Peer::Tcp { addr, .. } => (addr.ip().to_canonical(), is_trusted(addr.ip().to_canonical())),
     };
+    let peer = Source { addr, trusted: trusted_peer };
     if !trusted_peer {
-        return client;
+        return peer;
     }
-    for hop in hops(headers) {
-        // A hop that is no address ends what can be believed.
-        let Some(addr) = hop else { break };
-        client = addr;
-        if !is_trusted(addr) {
+    let [older, newer] = hops(headers).map(|h| (!h.is_empty()).then(|| nearest(peer, &h, is_trusted)));
+    match (older, newer) {
+        (Some(older), Some(newer)) if older.trusted && !newer.trusted => newer,
+        (Some(one), _) | (None, Some(one)) => one,
+        (None, None) => peer,
+    }
+}
+
+/// The nearest hop that is not trusted, else the farthest.
+fn nearest(peer: Source, hops: &[Option<IpAddr>], is_trusted: impl Fn(IpAddr) -> bool) -> Source {
+    let mut client = peer;
+    for hop in hops {
+        match hop {
+            Some(addr) => client = Source { addr: *addr, trusted: is_trusted(*addr) },
+            // A hop that is no address ends what can be believed.
+            None => client.trusted = false,
+        }
+        if !client.trusted {
             break;
         }
     }
     client
+}
+
+/// Whether all that the headers say is that the request stays on this machine.
+pub(super) fn stays_here(headers: &HeaderMap) -> bool {
+    let local = |hop: &Option<IpAddr>| hop.is_some_and(|addr| addr.is_loopback());
+    let [older, newer] = hops(headers);
+    let agree = older.is_empty() || newer.is_empty() || older == newer;
+    agree && older.iter().chain(&newer).all(local)
 }
 
 /// The client to answer for: `asked` (the query's `client=`) where it is honoured.
@@ -44,15 +77,11 @@ pub(super) fn on_behalf_of(
     headers: &HeaderMap,
     trusted: &[IpNet],
 ) -> Result<IpAddr, Problem> {
-    let Some(asked) = asked else { return Ok(source(&caller.peer, headers, trusted)) };
-    let allowed = match &caller.peer {
-        Peer::Unix { .. } => true,
-        Peer::Tcp { addr, .. } => {
-            let addr = addr.ip().to_canonical();
-            caller.actor.is_some() || trusted.iter().any(|net| net.contains(&addr))
-        }
-    };
-    match allowed {
+    let source = source(&caller.peer, headers, trusted);
+    let Some(asked) = asked else { return Ok(source.addr) };
+    let known = caller.actor.is_some() || matches!(caller.peer, Peer::Unix { .. });
+    // Not the peer: behind a trusted proxy sits everyone.
+    match known || source.trusted {
         true => Ok(asked.to_canonical()),
         false => Err(Problem::new(
             StatusCode::FORBIDDEN,
@@ -62,21 +91,24 @@ pub(super) fn on_behalf_of(
     }
 }
 
-/// Hops of the forwarding headers, nearest first; `None` for one that is no address. `Forwarded`
-/// stands before `X-Forwarded-For` when both are there.
-pub(super) fn hops(headers: &HeaderMap) -> impl Iterator<Item = Option<IpAddr>> {
-    let forwarded = elements(headers, "forwarded");
-    let hops: Vec<Option<IpAddr>> = match forwarded.is_empty() {
-        false => forwarded.into_iter().map(forwarded_for).collect(),
-        true => elements(headers, "x-forwarded-for").into_iter().map(address).collect(),
-    };
-    hops.into_iter()
+/// Hops of `X-Forwarded-For` and of `Forwarded`, nearest first; `None` for one that is no address.
+fn hops(headers: &HeaderMap) -> [Vec<Option<IpAddr>>; 2] {
+    [
+        elements(headers, "x-forwarded-for").into_iter().map(address).collect(),
+        elements(headers, "forwarded").into_iter().map(forwarded_for).collect(),
+    ]
 }
 
-/// Comma-separated elements of all lines of a header, last first.
+/// Comma-separated elements of all lines of a header, last first; an empty one, which is no address,
+/// stands for all that are too many.
 fn elements<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a str> {
     let lines: Vec<&str> = headers.get_all(name).iter().map(|v| v.to_str().unwrap_or("")).collect();
-    lines.into_iter().rev().flat_map(|line| line.rsplit(',')).map(str::trim).take(MAX_HOPS).collect()
+    let all = lines.into_iter().rev().flat_map(|line| line.rsplit(',')).map(str::trim);
+    let mut some: Vec<&str> = all.take(MAX_HOPS + 1).collect();
+    if let Some(last) = some.get_mut(MAX_HOPS) {
+        *last = "";
+    }
+    some
 }
 
 /// The `for` parameter of one element of `Forwarded`.
@@ -115,7 +147,7 @@ mod tests {
     }
 
     fn seen(peer: &str, lines: &[(&'static str, &str)]) -> String {
-        source(&tcp(peer), &headers(lines), &trusted()).to_string()
+        source(&tcp(peer), &headers(lines), &trusted()).addr.to_string()
     }
 
     #[test]
@@ -142,11 +174,40 @@ mod tests {
     }
 
     #[test]
-    fn forwarded_is_understood_and_stands_before_the_older_header() {
+    fn forwarded_is_understood_where_the_older_header_is_absent() {
         let line = "for=\"[2001:db8::7]:1234\";proto=https, For=10.0.0.4;by=10.0.0.5";
-        assert_eq!(seen("10.1.1.1", &[("forwarded", line), ("x-forwarded-for", "1.1.1.1")]), "2001:db8::7");
+        assert_eq!(seen("10.1.1.1", &[("forwarded", line)]), "2001:db8::7");
         assert_eq!(seen("10.1.1.1", &[("forwarded", "for=198.51.100.2:99")]), "198.51.100.2");
         assert_eq!(seen("10.1.1.1", &[("forwarded", "for=_hidden")]), "10.1.1.1");
+    }
+
+    #[test]
+    fn a_second_header_hides_nobody() {
+        for other in ["for=10.9.9.9", "for=127.0.0.1", "for=1.1.1.1"] {
+            let lines = [("forwarded", other), ("x-forwarded-for", "198.51.100.1")];
+            assert_eq!(seen("10.1.1.1", &lines), "198.51.100.1", "{other}");
+        }
+        let lines = [("forwarded", "for=198.51.100.1"), ("x-forwarded-for", "10.9.9.9")];
+        assert_eq!(seen("10.1.1.1", &lines), "198.51.100.1");
+    }
+
+    #[test]
+    fn only_what_both_headers_say_is_local_stays_here() {
+        for (lines, here) in [
+            (vec![], true),
+            (vec![("x-forwarded-for", "127.0.0.1")], true),
+            (vec![("forwarded", "for=127.0.0.1")], true),
+            (vec![("forwarded", "for=127.0.0.1"), ("x-forwarded-for", "127.0.0.1")], true),
+            (vec![("forwarded", "for=127.0.0.1"), ("x-forwarded-for", "203.0.113.5")], false),
+            (vec![("forwarded", "for=203.0.113.5"), ("x-forwarded-for", "127.0.0.1")], false),
+            (vec![("forwarded", "for=127.0.0.2"), ("x-forwarded-for", "127.0.0.1")], false),
+            (vec![("forwarded", "proto=https")], false),
+            (vec![("x-forwarded-for", "unknown")], false),
+        ] {
+            assert_eq!(stays_here(&headers(&lines)), here, "{lines:?}");
+        }
+        let many = vec!["127.0.0.1"; MAX_HOPS + 1].join(",");
+        assert!(!stays_here(&headers(&[("x-forwarded-for", &many)])));
     }
 
     #[test]
@@ -156,6 +217,15 @@ mod tests {
         let ask = |peer| on_behalf_of(asked, &caller(peer), &HeaderMap::new(), &trusted());
         assert_eq!(ask(tcp("10.0.0.1")).unwrap().to_string(), "198.51.100.1");
         assert_eq!(ask(Peer::Unix { uid: 0 }).unwrap().to_string(), "198.51.100.1");
+        for line in
+            [("x-forwarded-for", "192.0.2.7"), ("forwarded", "for=_hidden"), ("forwarded", "for=192.0.2.7")]
+        {
+            let proxied = headers(&[line]);
+            let said = on_behalf_of(asked, &caller(tcp("10.0.0.1")), &proxied, &trusted()).unwrap_err();
+            assert_eq!(said.code, "client_not_trusted", "behind a trusted proxy sits everyone: {line:?}");
+        }
+        let inner = headers(&[("x-forwarded-for", "10.3.3.3")]);
+        assert!(on_behalf_of(asked, &caller(tcp("10.0.0.1")), &inner, &trusted()).is_ok());
         let refused = ask(tcp("192.0.2.1")).unwrap_err();
         assert_eq!((refused.status, refused.code), (StatusCode::FORBIDDEN, "client_not_trusted"));
         let known = Caller { peer: tcp("192.0.2.1"), actor: Some(crate::admin::Actor::Token("ci".into())) };

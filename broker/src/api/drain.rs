@@ -6,9 +6,10 @@
 
 use super::Shared;
 use super::error::{Problem, nearest};
+use super::params::Params;
 use axum::Json;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::State;
+use http::Uri;
 use nearmost_core::geo::{Place, Position};
 use nearmost_core::health::{Family, State as Health};
 use nearmost_core::live::Live;
@@ -39,11 +40,11 @@ const MAX_PLACES: usize = 20_000;
 )]
 pub(super) async fn drain_preview(
     State(shared): State<Arc<Shared>>,
-    query: Result<Query<Vec<(String, String)>>, QueryRejection>,
+    uri: Uri,
 ) -> Result<Json<DrainPreview>, Problem> {
-    let Query(query) = query?;
+    let query = Params::read_repeated(&uri, &["mirror", "node"])?;
     let snapshot = shared.api.snapshot.load_full();
-    let drained = selected(&snapshot.registry, &query)?;
+    let drained = selected(&snapshot.registry, query.pairs())?;
     // One at a time: it keeps a core busy for a moment.
     let turn = shared.previews.clone().acquire_owned().await;
     let work = tokio::task::spawn_blocking(move || {

@@ -3,7 +3,7 @@
 
 use crate::admin::AdminError;
 use axum::Json;
-use axum::extract::rejection::{BytesRejection, JsonRejection, PathRejection, QueryRejection};
+use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use nearmost_wire::api::ErrorBody;
@@ -46,9 +46,9 @@ impl Problem {
         Problem { header: Some((header::RETRY_AFTER, HeaderValue::from(retry_after_s))), ..problem }
     }
 
-    /// 413: the body is larger than what is read.
-    pub fn too_large(limit: usize) -> Problem {
-        let message = format!("the request's body is larger than {limit} bytes");
+    /// 413: the body is larger than what is read; `remedy` ends the sentence.
+    pub fn too_large(limit: usize, remedy: &str) -> Problem {
+        let message = format!("the request's body is larger than {limit} bytes{remedy}");
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
     }
 }
@@ -64,24 +64,9 @@ impl IntoResponse for Problem {
     }
 }
 
-impl From<QueryRejection> for Problem {
-    fn from(rejection: QueryRejection) -> Problem {
-        Problem::bad_request(rejection.body_text())
-    }
-}
-
 impl From<PathRejection> for Problem {
-    fn from(rejection: PathRejection) -> Problem {
-        Problem::bad_request(rejection.body_text())
-    }
-}
-
-impl From<JsonRejection> for Problem {
-    fn from(rejection: JsonRejection) -> Problem {
-        match rejection {
-            JsonRejection::BytesRejection(inner) => inner.into(),
-            other => Problem::new(other.status(), "bad_json", other.body_text()),
-        }
+    fn from(_: PathRejection) -> Problem {
+        Problem::bad_request("the path, with its percent signs decoded, is not UTF-8")
     }
 }
 
@@ -91,7 +76,7 @@ impl From<BytesRejection> for Problem {
             StatusCode::PAYLOAD_TOO_LARGE => "body_too_large",
             _ => "bad_request",
         };
-        Problem::new(rejection.status(), code, rejection.body_text())
+        Problem::new(rejection.status(), code, "the request's body cannot be read")
     }
 }
 

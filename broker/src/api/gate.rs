@@ -4,6 +4,7 @@
 use super::Shared;
 use super::auth::{Access, Caller, Claim, ListenerKind, Peer, access, claim};
 use super::error::Problem;
+use super::limit::SourceLimiter;
 use super::{client, redirect};
 use crate::admin::Actor;
 use crate::clock::{mono_now, unix_now};
@@ -11,17 +12,26 @@ use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, header, request};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Largest body of a change of the registry, in bytes.
-pub(super) const MAX_CHANGE: usize = 4 << 20;
+/// Largest body of a change of the registry, in bytes: some 50 000 entries.
+pub(super) const MAX_CHANGE: usize = 64 << 20;
+/// Largest body of a change by someone who has claimed to be a person and not proven it: the signature
+/// covers the body. Larger ones are taken from few at once.
+const MAX_UNPROVEN: usize = 4 << 20;
+/// How many larger ones at once.
+pub(super) const LARGE_UNPROVEN: usize = 2;
+/// Longest request target, in bytes; what is longer than 64 KiB is refused before it gets here.
+const MAX_URI: usize = 32 << 10;
 /// Largest body of anything else.
 const MAX_BODY: usize = 64 << 10;
 /// A body not received after this long is not waited for.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// The same for a change of the registry.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Admits a request or refuses it, and counts it.
 pub(super) async fn gate(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
@@ -49,15 +59,22 @@ enum Admitted {
 async fn admit(shared: &Shared, request: Request, route: Option<&str>) -> Result<Admitted, Problem> {
     let (mut parts, body) = request.into_parts();
     let peer = parts.extensions.get::<Peer>().cloned().unwrap_or(STRANGER);
-    let source = client::source(&peer, &parts.headers, &shared.api.settings.trusted_sources);
-    let kind = kind_of(&peer, &parts.headers);
+    let active = shared.settings.load();
+    let source = client::source(&peer, &parts.headers, &active.settings.trusted_sources).addr;
+    let pointed = match peer.kind() {
+        ListenerKind::Unix => None,
+        _ => redirect::by_host(shared, &parts, source),
+    };
+    let kind = kind_of(&peer, &parts, pointed.is_some());
     if matches!(kind, ListenerKind::Public | ListenerKind::Redirect) {
-        limit(shared, source)?;
+        limit(shared, &active.limiter, source)?;
     }
-    if kind != ListenerKind::Unix
-        && let Some(response) = redirect::by_host(shared, &parts, source)
-    {
-        return Ok(Admitted::Redirected(response));
+    if parts.uri.path_and_query().is_some_and(|p| p.as_str().len() > MAX_URI) {
+        let message = format!("the request's path and query are longer than {MAX_URI} bytes");
+        return Err(Problem::new(StatusCode::URI_TOO_LONG, "uri_too_long", message));
+    }
+    if let Some(pointed) = pointed {
+        return Ok(Admitted::Redirected(pointed.send(shared)));
     }
     let actor = match (access(kind, &parts.method, route), &peer) {
         (Access::Hidden, _) => return Err(super::no_such_route(&parts.uri)),
@@ -75,7 +92,9 @@ async fn admit(shared: &Shared, request: Request, route: Option<&str>) -> Result
     };
     parts.extensions.insert(Caller { peer, actor });
     let body = match parts.method {
-        Method::POST if route.is_some_and(|r| r.starts_with("/v1/")) => collect(&parts, body).await?.into(),
+        Method::POST if route.is_some_and(|r| r.starts_with("/v1/")) => {
+            collect(&parts, body, MAX_CHANGE).await?.into()
+        }
         _ => body,
     };
     Ok(Admitted::Request(Request::from_parts(parts, body)))
@@ -88,17 +107,18 @@ const STRANGER: Peer = Peer::Tcp {
 };
 
 /// A request that a proxy on this machine forwards for someone elsewhere is a public one, whether
-/// or not the proxy is trusted to say for whom.
-fn kind_of(peer: &Peer, headers: &HeaderMap) -> ListenerKind {
-    let local = |hop: Option<IpAddr>| hop.is_some_and(|addr| addr.is_loopback());
+/// or not the proxy is trusted to say for whom. So is one for a host that is not this machine: a web
+/// page elsewhere can have its own name resolve to 127.0.0.1, and its scripts read what is answered.
+fn kind_of(peer: &Peer, parts: &request::Parts, pointed: bool) -> ListenerKind {
+    let stays_here = || client::stays_here(&parts.headers) && (pointed || redirect::host_is_here(parts));
     match peer.kind() {
-        ListenerKind::Loopback if !client::hops(headers).all(local) => ListenerKind::Public,
+        ListenerKind::Loopback if !stays_here() => ListenerKind::Public,
         kind => kind,
     }
 }
 
-fn limit(shared: &Shared, source: IpAddr) -> Result<(), Problem> {
-    shared.limiter.check(source).map_err(|wait| {
+fn limit(shared: &Shared, limiter: &SourceLimiter, source: IpAddr) -> Result<(), Problem> {
+    limiter.check(source).map_err(|wait| {
         shared.api.metrics.rate_limited.inc();
         let seconds = wait.as_secs() + 1;
         let message = format!("{source} asks too often; wait {seconds} s");
@@ -108,30 +128,43 @@ fn limit(shared: &Shared, source: IpAddr) -> Result<(), Problem> {
 }
 
 /// Checks the credentials; a signature covers the body, so that is read here.
-async fn prove(shared: &Shared, parts: &http::request::Parts, body: Body) -> Result<(Actor, Body), Problem> {
-    match claim(&parts.headers, &shared.api.settings)? {
-        Claim::Token(actor) => Ok((actor, collect(parts, body).await?.into())),
+async fn prove(shared: &Shared, parts: &request::Parts, body: Body) -> Result<(Actor, Body), Problem> {
+    match claim(&parts.headers, &shared.settings.load().settings)? {
+        Claim::Token(actor) => Ok((actor, collect(parts, body, MAX_CHANGE).await?.into())),
         Claim::Signed(signed) => {
-            let body = collect(parts, body).await?;
+            let announced =
+                parts.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
+            let large = announced.is_some_and(|length: usize| length > MAX_UNPROVEN);
+            let _turn = match large {
+                true => Some(shared.large.try_acquire().map_err(|_| {
+                    let message = "other large changes are under way; try again in a moment";
+                    Problem::unavailable("busy", message, 5)
+                })?),
+                false => None,
+            };
+            let body = collect(parts, body, if large { MAX_CHANGE } else { MAX_UNPROVEN }).await?;
             shared.nonces.check(&signed, parts, &body, unix_now().0)?;
             Ok((Actor::Person(signed.person), body.into()))
         }
     }
 }
 
-async fn collect(parts: &http::request::Parts, body: Body) -> Result<Bytes, Problem> {
-    let limit = match parts.uri.path() {
-        "/v1/registry" => MAX_CHANGE,
-        _ => MAX_BODY,
+/// Reads a body; that of a change of the registry may have `most` bytes.
+async fn collect(parts: &request::Parts, body: Body, most: usize) -> Result<Bytes, Problem> {
+    let (limit, timeout, remedy) = match parts.uri.path() {
+        "/v1/registry" => {
+            (most, CHANGE_TIMEOUT, "; split the change: a registry file can be applied in several parts")
+        }
+        _ => (MAX_BODY, BODY_TIMEOUT, ""),
     };
-    match tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, limit)).await {
+    match tokio::time::timeout(timeout, to_bytes(body, limit)).await {
         Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(e)) if is_limit(&e) => Err(Problem::too_large(limit)),
-        Ok(Err(e)) => Err(Problem::bad_request(format!("the request's body broke off: {e}"))),
+        Ok(Err(e)) if is_limit(&e) => Err(Problem::too_large(limit, remedy)),
+        Ok(Err(_)) => Err(Problem::bad_request("the request's body broke off")),
         Err(_) => Err(Problem::new(
             StatusCode::REQUEST_TIMEOUT,
             "body_timeout",
-            format!("the request's body took longer than {} s", BODY_TIMEOUT.as_secs()),
+            format!("the request's body took longer than {} s", timeout.as_secs()),
         )),
     }
 }

@@ -6,7 +6,7 @@ use nearmost_config::{BrokerConfig, TlsFiles};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use tokio::net::{TcpListener, UnixListener};
 
@@ -175,16 +175,52 @@ pub(super) async fn bind_unix(path: &Path) -> Result<UnixBound, ApiError> {
             Err(e) => return Err(fail(e)),
         },
     }
-    // Made under another name, closed to others, and only then put in place.
+    let listener = bind_in_private(path).map_err(fail)?;
+    Ok(UnixBound { listener, path: path.into() })
+}
+
+/// Makes the socket in a folder that nobody else may enter, closes it to others, and only then puts it
+/// in place: at no moment can anybody else connect.
+fn bind_in_private(path: &Path) -> io::Result<UnixListener> {
     let mut name = path.as_os_str().to_owned();
     name.push("~");
-    let new = PathBuf::from(name);
-    match std::fs::remove_file(&new) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(fail(e)),
-        _ => {}
+    let folder = PathBuf::from(name);
+    // One that a broker left which died here; a link or a file of that name is not followed, but an error.
+    let new = folder.join("s");
+    for left in [std::fs::remove_file(&new), std::fs::remove_dir(&folder)] {
+        match left {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
     }
-    let listener = UnixListener::bind(&new).map_err(fail)?;
-    std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o600)).map_err(fail)?;
-    std::fs::rename(&new, path).map_err(fail)?;
-    Ok(UnixBound { listener, path: path.into() })
+    std::fs::DirBuilder::new().mode(0o700).create(&folder)?;
+    let listener = UnixListener::bind(&new)?;
+    std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o600))?;
+    std::fs::rename(&new, path)?;
+    std::fs::remove_dir(&folder)?;
+    Ok(listener)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_admin_socket_is_made_out_of_reach_and_what_was_left_is_cleared() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("admin.sock");
+        let folder = dir.path().join("admin.sock~");
+        std::fs::create_dir(&folder).unwrap();
+        drop(std::os::unix::net::UnixListener::bind(folder.join("s")).unwrap());
+        // Nobody is let in before the socket is in its place: the folder would stop them.
+        let bound = bind_unix(&path).await.unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(!folder.exists());
+        drop(bound);
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join("precious"), "").unwrap();
+        let said = bind_unix(&path).await.err().unwrap().to_string();
+        assert!(said.contains("admin.sock"), "{said}");
+        assert!(folder.join("precious").exists() && !path.exists());
+    }
 }

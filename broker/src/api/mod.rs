@@ -14,6 +14,7 @@
 //! | `users`, `redirect`, `target` | what users ask for |
 //! | `ops`, `stream`, `drain`, `changes` | what operators and administrators ask for |
 //! | `view`, `reasons` | the snapshot as JSON and in sentences |
+//! | `params`, `error`, `openapi` | questions read, refusals, the API's own description |
 //!
 //! One table of routes ([`router`]) makes both the router and `/openapi.json`. Every refusal is an
 //! [`ErrorBody`](nearmost_wire::api::ErrorBody).
@@ -26,7 +27,9 @@ mod error;
 mod gate;
 mod limit;
 mod listen;
+mod openapi;
 mod ops;
+mod params;
 mod reasons;
 mod redirect;
 mod server;
@@ -44,12 +47,13 @@ mod view;
 pub use auth::{Caller, ListenerKind, Peer};
 pub use error::Problem;
 pub use listen::{ApiError, Listeners};
-pub use server::{ApiControl, ApiServer};
+pub use server::{ApiControl, ApiServer, ReloadError};
 pub use settings::{ApiSettings, ApiToken, RateLimit, Readiness};
 pub use tls::TlsError;
 
 use crate::admin::AdminHandle;
 use crate::agents::SessionTable;
+use crate::clock::unix_now;
 use crate::events::EventLog;
 use crate::publish::SnapshotReader;
 use crate::telemetry::ApiMetrics;
@@ -83,7 +87,7 @@ pub struct ApiState {
     pub registry: prometheus::Registry,
     /// Counters.
     pub metrics: ApiMetrics,
-    /// Who may do what.
+    /// Who may do what, until a reload says otherwise.
     pub settings: ApiSettings,
     /// How far the broker has come.
     pub ready: watch::Receiver<Readiness>,
@@ -92,11 +96,13 @@ pub struct ApiState {
 /// What all requests share.
 struct Shared {
     api: ApiState,
-    limiter: limit::SourceLimiter,
+    settings: settings::ActiveSettings,
     nonces: auth::Nonces,
     hosts: redirect::Hosts,
     /// Readers of events.
     streams: Arc<Semaphore>,
+    /// Large bodies of people who have not proven themselves yet.
+    large: Semaphore,
     /// Drain previews under way.
     previews: Arc<Semaphore>,
     openapi: String,
@@ -109,7 +115,6 @@ struct Shared {
 #[openapi(
     info(title = "nearmost broker", description = "Which mirror is near, which are healthy, and why."),
     paths(redirect::go),
-    modifiers(&Credentials),
     tags(
         (name = "users", description = "Open to everyone"),
         (name = "health", description = "For the machines that watch the broker"),
@@ -119,20 +124,15 @@ struct Shared {
 )]
 struct Description;
 
-/// The two ways to prove who asks.
-struct Credentials;
-
-impl utoipa::Modify for Credentials {
-    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
-        use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
-        let components = openapi.components.get_or_insert_default();
-        components.add_security_scheme("token", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
-    }
-}
-
 /// The whole API as a service; `closing` ends its streams. Each request needs a [`Peer`] among its
 /// extensions, without one it has no rights.
 pub fn router(state: ApiState, closing: CancellationToken) -> Router {
+    let settings = settings::ActiveSettings::new(state.settings.clone());
+    router_with(state, settings, closing)
+}
+
+/// The same with settings that others may replace.
+fn router_with(state: ApiState, settings: settings::ActiveSettings, closing: CancellationToken) -> Router {
     let (router, description) = OpenApiRouter::<Arc<Shared>>::with_openapi(Description::openapi())
         .routes(routes!(users::resolve))
         .routes(routes!(users::explain))
@@ -149,13 +149,13 @@ pub fn router(state: ApiState, closing: CancellationToken) -> Router {
         .routes(routes!(ops::openapi))
         .split_for_parts();
     let shared = Arc::new(Shared {
-        limiter: limit::SourceLimiter::new(state.settings.rate),
-        nonces: auth::Nonces::default(),
+        settings,
+        nonces: auth::Nonces::new(state.id, unix_now().0),
         hosts: redirect::Hosts::default(),
         streams: Arc::new(Semaphore::new(state.settings.max_event_streams)),
+        large: Semaphore::new(gate::LARGE_UNPROVEN),
         previews: Arc::new(Semaphore::new(1)),
-        // A description always has a JSON form.
-        openapi: description.to_pretty_json().unwrap_or_default(),
+        openapi: openapi::describe(&description),
         api: state,
         closing,
     });

@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
-use nearmost_wire::api::{ErrorBody, FleetResponse};
+use nearmost_wire::api::{ErrorBody, FleetResponse, HealthResponse};
 use prometheus::{TEXT_FORMAT, TextEncoder};
 use std::sync::Arc;
 
@@ -34,15 +34,15 @@ pub(super) async fn metrics(State(shared): State<Arc<Shared>>) -> Result<Respons
     Ok(([(header::CONTENT_TYPE, TEXT_FORMAT)], text).into_response())
 }
 
-/// Says that the process is alive.
+/// Says that the process is alive, and which broker it is: people sign requests for that id.
 #[utoipa::path(
     get,
     path = "/healthz",
     tag = "health",
-    responses((status = 200, content_type = "text/plain", body = String))
+    responses((status = 200, body = HealthResponse))
 )]
-pub(super) async fn healthz() -> &'static str {
-    "ok\n"
+pub(super) async fn healthz(State(shared): State<Arc<Shared>>) -> Json<HealthResponse> {
+    Json(HealthResponse { status: "ok".into(), broker: shared.api.id.to_string() })
 }
 
 /// Says whether the broker can answer: store open, registry loaded, sockets bound, not stopping.

@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 /// Redirects to the nearest eligible mirror, keeping path and query.
 #[utoipa::path(
-    get,
+    method(get, head),
     path = "/go/{domain}/{path}",
     tag = "users",
     params(
@@ -47,7 +47,8 @@ pub(super) async fn go(
     let name = params.get("domain").map_or("", String::as_str);
     let snapshot = shared.api.snapshot.load_full();
     let domain = find_domain(&snapshot.registry, name)?;
-    let source = client::source(&caller.peer, &headers, &shared.api.settings.trusted_sources);
+    let active = shared.settings.load();
+    let source = client::source(&caller.peer, &headers, &active.settings.trusted_sources).addr;
     Ok(send(&shared, &snapshot, domain, source, &below_domain(&uri)))
 }
 
@@ -64,13 +65,44 @@ fn with_query(path: &str, uri: &Uri) -> String {
     escape(&format!("{path}{query}"))
 }
 
-/// The redirect of a request whose host is a domain's; `None` for every other host.
-pub(super) fn by_host(shared: &Shared, parts: &request::Parts, source: IpAddr) -> Option<Response> {
+/// A request whose host is a domain's.
+pub(super) struct Pointed {
+    snapshot: Arc<Snapshot>,
+    domain: DomainIndex,
+    source: IpAddr,
+    path: String,
+}
+
+impl Pointed {
+    /// Its redirect.
+    pub(super) fn send(&self, shared: &Shared) -> Response {
+        send(shared, &self.snapshot, self.domain, self.source, &self.path)
+    }
+}
+
+/// The domain that a request's host leads to; `None` for every other host.
+pub(super) fn by_host(shared: &Shared, parts: &request::Parts, source: IpAddr) -> Option<Pointed> {
     let header = || parts.headers.get(header::HOST).and_then(|h| h.to_str().ok());
     let host = parts.uri.host().or_else(header)?;
     let snapshot = shared.api.snapshot.load_full();
     let domain = shared.hosts.find(&snapshot.registry, host)?;
-    Some(send(shared, &snapshot, domain, source, &with_query(parts.uri.path(), &parts.uri)))
+    Some(Pointed { snapshot, domain, source, path: with_query(parts.uri.path(), &parts.uri) })
+}
+
+/// Whether every host that a request names is an address or `localhost`, or it names none.
+pub(super) fn host_is_here(parts: &request::Parts) -> bool {
+    let headers = parts.headers.get_all(header::HOST).iter().map(|h| h.to_str().ok());
+    headers.chain(parts.uri.authority().map(|a| Some(a.as_str()))).all(|h| h.is_some_and(is_here))
+}
+
+fn is_here(host: &str) -> bool {
+    let bare = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let bare = bare.strip_suffix('.').unwrap_or(bare);
+    let inner = bare.strip_prefix('[').and_then(|b| b.strip_suffix(']'));
+    bare.eq_ignore_ascii_case("localhost") || inner.unwrap_or(bare).parse::<IpAddr>().is_ok()
 }
 
 fn send(shared: &Shared, snapshot: &Snapshot, domain: DomainIndex, source: IpAddr, path: &str) -> Response {
@@ -148,5 +180,29 @@ impl HostMap {
             }
         }
         HostMap { version: registry.version, redirect }
+    }
+}
+
+#[cfg(test)]
+mod unit {
+    use super::is_here;
+
+    #[test]
+    fn addresses_and_localhost_are_here() {
+        for host in
+            ["localhost", "LOCALHOST:80", "localhost.", "127.0.0.1", "192.0.2.1:8053", "[::1]", "[::1]:8053"]
+        {
+            assert!(is_here(host), "{host}");
+        }
+        for host in [
+            "",
+            "evil.test",
+            "evil.test:8053",
+            "localhost.evil.test",
+            "127.0.0.1.evil.test",
+            "user@127.0.0.1",
+        ] {
+            assert!(!is_here(host), "{host}");
+        }
     }
 }

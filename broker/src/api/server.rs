@@ -6,14 +6,17 @@
 
 use super::auth::{ListenerKind, Peer};
 use super::listen::{ApiError, Listeners, TcpBound, UnixBound, bind_tcp, bind_unix};
+use super::settings::{ActiveSettings, ApiSettings};
 use super::tls::{Certificates, TlsError};
-use super::{ApiState, router};
+use super::{ApiState, router_with};
 use crate::telemetry::ApiMetrics;
 use axum::Router;
 use axum::body::Body;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use nearmost_config::HttpConfig;
+use nearmost_wire::identity::IdError;
 use rustls::ServerConfig;
 use std::collections::HashMap;
 use std::io;
@@ -49,6 +52,7 @@ pub struct ApiServer {
     unix: Option<UnixBound>,
     certificates: Option<Arc<Certificates>>,
     state: ApiState,
+    settings: ActiveSettings,
     max_connections: usize,
 }
 
@@ -56,15 +60,29 @@ pub struct ApiServer {
 #[derive(Clone)]
 pub struct ApiControl {
     certificates: Option<Arc<Certificates>>,
+    settings: ActiveSettings,
+}
+
+/// What of a reload failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// A person's id in the configuration; nothing was changed.
+    #[error("configuration: http.persons: {0}")]
+    Person(#[from] IdError),
+    /// The certificate; the old one stays in use, everything else is in force.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 impl ApiControl {
-    /// Loads the TLS certificate again; without TLS there is nothing to do.
+    /// Puts tokens, persons, trusted sources and the limit of `config` in force, and loads the TLS
+    /// certificate again. A token that is withdrawn is so even where the certificate is wrong.
     ///
     /// # Errors
-    /// Names the file that is wrong; the old certificate stays in use.
-    pub fn reload(&self) -> Result<(), TlsError> {
-        self.certificates.as_ref().map_or(Ok(()), |c| c.reload())
+    /// [`ReloadError`].
+    pub fn reload(&self, config: &HttpConfig) -> Result<(), ReloadError> {
+        self.settings.replace(ApiSettings::try_from(config)?);
+        Ok(self.certificates.as_ref().map_or(Ok(()), |c| c.reload())?)
     }
 }
 
@@ -80,7 +98,9 @@ impl ApiServer {
             Some(path) => Some(bind_unix(path).await?),
             None => None,
         };
-        Ok(ApiServer { tcp, unix, certificates, state, max_connections: listeners.max_connections })
+        let settings = ActiveSettings::new(state.settings.clone());
+        let max_connections = listeners.max_connections;
+        Ok(ApiServer { tcp, unix, certificates, state, settings, max_connections })
     }
 
     /// Where the API listens, in the order asked for.
@@ -95,14 +115,14 @@ impl ApiServer {
 
     /// For signals.
     pub fn control(&self) -> ApiControl {
-        ApiControl { certificates: self.certificates.clone() }
+        ApiControl { certificates: self.certificates.clone(), settings: self.settings.clone() }
     }
 
     /// Serves until cancelled; then streams end, and requests in hand are finished.
     pub async fn run(self, cancel: CancellationToken) {
         let server = Arc::new(Server {
             metrics: self.state.metrics.clone(),
-            router: router(self.state, cancel.clone()),
+            router: router_with(self.state, self.settings, cancel.clone()),
             certificates: self.certificates.clone(),
             places: Places::new(self.max_connections),
             admin: Arc::new(Semaphore::new(MAX_ADMIN)),

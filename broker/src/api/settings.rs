@@ -1,8 +1,11 @@
 //! What the API is told, and how far the broker has come.
 
+use super::limit::SourceLimiter;
+use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use nearmost_config::HttpConfig;
 use nearmost_wire::identity::{Id, IdError, Role};
+use std::sync::Arc;
 
 /// Who may do what.
 #[derive(Clone, Debug, Default)]
@@ -51,6 +54,37 @@ impl TryFrom<&HttpConfig> for ApiSettings {
             // A quarter of the connections, so that readers who stay leave room for the others.
             max_event_streams: (config.max_connections / 4).max(1),
         })
+    }
+}
+
+/// The settings in force, and the limiter that follows from them.
+pub(super) struct Active {
+    pub(super) settings: ApiSettings,
+    pub(super) limiter: Arc<SourceLimiter>,
+}
+
+/// What requests read and a reload replaces.
+#[derive(Clone)]
+pub(super) struct ActiveSettings(Arc<ArcSwap<Active>>);
+
+impl ActiveSettings {
+    pub(super) fn new(settings: ApiSettings) -> ActiveSettings {
+        let limiter = Arc::new(SourceLimiter::new(settings.rate));
+        ActiveSettings(Arc::new(ArcSwap::from_pointee(Active { settings, limiter })))
+    }
+
+    pub(super) fn load(&self) -> Arc<Active> {
+        self.0.load_full()
+    }
+
+    /// Puts other settings in force; with the same limit nobody's count begins anew.
+    pub(super) fn replace(&self, settings: ApiSettings) {
+        let now = self.load();
+        let limiter = match now.settings.rate == settings.rate {
+            true => now.limiter.clone(),
+            false => Arc::new(SourceLimiter::new(settings.rate)),
+        };
+        self.0.store(Arc::new(Active { settings, limiter }));
     }
 }
 

@@ -49,7 +49,7 @@ pub(super) async fn events(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let permit = shared.streams.clone().try_acquire_owned().map_err(|_| {
-        let most = shared.api.settings.max_event_streams;
+        let most = shared.settings.load().settings.max_event_streams;
         Problem::unavailable(
             "too_many_readers",
             format!("{most} readers of events already; no more are served"),

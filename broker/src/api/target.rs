@@ -68,11 +68,11 @@ fn all_down(
     client: IpAddr,
     target: impl Fn(MirrorIndex) -> Option<Target>,
 ) -> Vec<Target> {
-    let place = snapshot.map.locate(client).place;
+    let located = snapshot.map.locate(client);
     let own = family_of(client);
     let other = Family::ALL[1 - own.index()];
     for family in [own, other] {
-        let choice = ranking::choose(&snapshot.registry, &snapshot.live, domain, &place, family);
+        let choice = ranking::choose(&snapshot.registry, &snapshot.live, domain, &located, family);
         if !choice.mirrors.is_empty() {
             return choice.mirrors.iter().filter_map(|c| target(c.mirror)).collect();
         }

@@ -124,6 +124,7 @@ impl Fixture {
             mirrors: (0..5).map(mirror).collect(),
             domain_by_name: [(DOMAIN.into(), DomainIndex(0))].into(),
             node_by_id: (0..5).map(|i| (NodeId([i as u8 + 1; 32]), NodeIndex(i))).collect(),
+            ..Registry::default()
         };
         let mut fixture = Fixture {
             live: Live { mirrors: vec![LiveMirror::default(); 5] },

@@ -140,6 +140,14 @@ async fn every_documented_operation_is_served_and_every_schema_is_there() {
             assert!(!unknown, "{method} {path}: {answer:?}");
         }
     }
+    let fleet = &description["paths"]["/v1/fleet"]["get"];
+    assert_eq!(fleet["security"], serde_json::json!([{ "token": [] }, { "person": [] }]));
+    assert!(["401", "403", "429"].iter().all(|status| fleet["responses"].get(status).is_some()), "{fleet}");
+    let resolve = &description["paths"]["/v1/resolve/{domain}"]["get"];
+    assert!(resolve.get("security").is_none() && resolve["responses"].get("429").is_some(), "{resolve}");
+    let go = &description["paths"]["/go/{domain}/{path}"];
+    assert!(go.get("get").is_some() && go.get("head").is_some(), "{go}");
+    assert_eq!(description["components"]["securitySchemes"]["person"]["type"], "apiKey");
     let schemas = description["components"]["schemas"].as_object().unwrap();
     for name in
         ["ResolveResponse", "ExplainResponse", "FleetResponse", "DrainPreview", "ErrorBody", "VerdictView"]
@@ -153,7 +161,7 @@ async fn refusals_are_always_json() {
     let api = Api::new().await;
     assert_eq!(api.get(local(), "/nothing").await.refusal(), (404, "no_such_path".into()));
     let wrong = api.send(local(), Request::delete("/v1/fleet"), Body::empty()).await;
-    assert_eq!(wrong.refusal(), (401, "credentials_missing".into()));
+    assert_eq!(wrong.refusal(), (405, "method_not_allowed".into()), "before anyone is asked who it is");
     let wrong = api.send(admin(), Request::delete("/v1/fleet"), Body::empty()).await;
     assert_eq!(wrong.refusal(), (405, "method_not_allowed".into()));
     assert_eq!(wrong.header("allow"), "GET,HEAD");
@@ -172,8 +180,14 @@ async fn refusals_are_always_json() {
     assert_eq!(bad("{\"records\":3}").await.refusal(), (422, "bad_json".into()));
     let untyped = api.send(admin(), Request::post("/v1/registry"), "{}").await;
     assert_eq!(untyped.refusal(), (415, "bad_json".into()));
+    let unknown = bad("{\"records\":[],\"note\":\"\",\"notes\":1}").await;
+    assert_eq!(unknown.refusal(), (422, "bad_json".into()));
+    assert!(unknown.text().contains("unknown key \\\"notes\\\""), "{}", unknown.text());
     let large = api.send(admin(), Request::post("/v1/registry"), vec![b' '; gate::MAX_CHANGE + 1]).await;
     assert_eq!(large.refusal(), (413, "body_too_large".into()));
+    assert!(large.text().contains("split the change"), "{}", large.text());
+    let long = api.get(local(), &format!("/v1/resolve/{}", "x".repeat(40_000))).await;
+    assert_eq!(long.refusal(), (414, "uri_too_long".into()));
     let large = api.send(admin(), Request::post("/v1/invites"), vec![b' '; 100_000]).await;
     assert_eq!(large.refusal(), (413, "body_too_large".into()));
 }

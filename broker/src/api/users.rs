@@ -2,25 +2,20 @@
 
 use super::auth::Caller;
 use super::error::Problem;
+use super::params::Params;
 use super::view::{self, Ranking};
 use super::{Shared, client, find_domain};
 use crate::clock::unix_now;
-use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use http::{HeaderMap, header};
+use http::{HeaderMap, Uri, header};
 use nearmost_wire::api::{ErrorBody, ExplainResponse, GeoResponse, ResolveResponse};
-use serde::Deserialize;
-use std::net::IpAddr;
 use std::sync::Arc;
 
-/// Query of `/v1/resolve/{domain}`.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ResolveQuery {
-    client: Option<IpAddr>,
-}
+/// What `client=` must be.
+const ADDRESS: &str = "an IP address";
 
 /// Ranks the mirrors of a domain for the asking client: eligible ones first, nearest first.
 #[utoipa::path(
@@ -41,24 +36,18 @@ pub(super) async fn resolve(
     State(shared): State<Arc<Shared>>,
     Extension(caller): Extension<Caller>,
     path: Result<Path<String>, PathRejection>,
-    query: Result<Query<ResolveQuery>, QueryRejection>,
+    uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let (Path(name), Query(query)) = (path?, query?);
-    let client = client::on_behalf_of(query.client, &caller, &headers, &shared.api.settings.trusted_sources)?;
+    let Path(name) = path?;
+    let asked = Params::read(&uri, &["client"])?.parsed("client", ADDRESS)?;
+    let active = shared.settings.load();
+    let client = client::on_behalf_of(asked, &caller, &headers, &active.settings.trusted_sources)?;
     let snapshot = shared.api.snapshot.load_full();
     let domain = find_domain(&snapshot.registry, &name)?;
     let answer = Ranking::new(&snapshot, domain, client, unix_now()).resolve();
     let cache = format!("private, max-age={}", answer.ttl_s);
     Ok(([(header::CACHE_CONTROL, cache)], Json(answer)).into_response())
-}
-
-/// Query of `/v1/explain`.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ExplainQuery {
-    domain: String,
-    client: Option<IpAddr>,
 }
 
 /// Tells why each mirror of a domain stands where it stands for a client.
@@ -79,13 +68,15 @@ pub(super) struct ExplainQuery {
 pub(super) async fn explain(
     State(shared): State<Arc<Shared>>,
     Extension(caller): Extension<Caller>,
-    query: Result<Query<ExplainQuery>, QueryRejection>,
+    uri: Uri,
     headers: HeaderMap,
 ) -> Result<Json<ExplainResponse>, Problem> {
-    let Query(query) = query?;
-    let client = client::on_behalf_of(query.client, &caller, &headers, &shared.api.settings.trusted_sources)?;
+    let query = Params::read(&uri, &["domain", "client"])?;
+    let (name, asked) = (query.required("domain")?, query.parsed("client", ADDRESS)?);
+    let active = shared.settings.load();
+    let client = client::on_behalf_of(asked, &caller, &headers, &active.settings.trusted_sources)?;
     let snapshot = shared.api.snapshot.load_full();
-    let domain = find_domain(&snapshot.registry, &query.domain)?;
+    let domain = find_domain(&snapshot.registry, name)?;
     Ok(Json(Ranking::new(&snapshot, domain, client, unix_now()).explain()))
 }
 

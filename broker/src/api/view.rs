@@ -42,7 +42,7 @@ impl<'a> Ranking<'a> {
         let located = snapshot.map.locate(client);
         let (registry, live) = (&snapshot.registry, &snapshot.live);
         let all = ranking::rank(registry, domain, &located.place);
-        let choices = Family::ALL.map(|f| ranking::choose(registry, live, domain, &located.place, f));
+        let choices = Family::ALL.map(|f| ranking::choose(registry, live, domain, &located, f));
         Ranking { snapshot, domain, client, located, all, choices, now }
     }
 
@@ -104,7 +104,7 @@ impl<'a> Ranking<'a> {
     pub(super) fn explain(&self) -> ExplainResponse {
         let domain = self.snapshot.registry.domain(self.domain);
         let [v4, v6] = &self.choices;
-        let best = self.choices.iter().filter_map(|c| c.mirrors.first()).map(|c| c.rtt_ms).reduce(f32::min);
+        let band = |choice: &Choice| choice.mirrors.first().map(|c| tie_band_ms(&domain.policy, c.rtt_ms));
         ExplainResponse {
             domain: domain.name.to_string(),
             client: self.client,
@@ -114,7 +114,8 @@ impl<'a> Ranking<'a> {
             basis_v4: basis(v4.basis).into(),
             basis_v6: basis(v6.basis).into(),
             answer: v4.addrs.iter().chain(&v6.addrs).copied().collect(),
-            tie_band_ms: best.map_or(domain.policy.tie_band_ms, |b| tie_band_ms(&domain.policy, b)),
+            tie_band_v4_ms: band(v4),
+            tie_band_v6_ms: band(v6),
             mirrors: self.mirrors(),
         }
     }
@@ -275,6 +276,9 @@ mod tests {
         assert_eq!(chosen, ["nyc"]);
         assert_eq!(explained.answer, ["192.0.2.2".parse::<IpAddr>().unwrap()]);
         assert_eq!((&*explained.basis_v4, &*explained.basis_v6), ("eligible", "empty"));
+        // Five percent of New York's round trip are more than the three milliseconds.
+        let nyc = explained.mirrors[1].rtt_ms;
+        assert_eq!((explained.tie_band_v4_ms, explained.tie_band_v6_ms), (Some(nyc * 0.05), None));
         assert_eq!(explained.place.country_name.as_deref(), Some("United Kingdom"));
         assert_eq!((&*explained.place.source, &*explained.cell), ("testdb", "198.51.100.0/24"));
     }

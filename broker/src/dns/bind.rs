@@ -1,10 +1,10 @@
 //! Sockets of one address: a TCP listener and several UDP sockets on the same port.
 
-use super::DnsError;
+use super::{DnsError, udp::Socket as UdpSocket};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::SocketAddr;
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::TcpListener;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 512;
@@ -72,7 +72,7 @@ fn udp(address: SocketAddr, workers: usize) -> io::Result<Vec<UdpSocket>> {
             // The system may cap it; a smaller buffer only means losing sooner in a burst.
             let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
             socket.bind(&address.into())?;
-            UdpSocket::from_std(socket.into())
+            UdpSocket::new(socket.into())
         })
         .collect()
 }

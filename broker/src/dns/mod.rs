@@ -7,9 +7,8 @@
 //!  TCP :53 ──► accept ► one task a connection, bounded in all and for each source
 //! ```
 //!
-//! A reply leaves from the address that the socket is bound to. On a wildcard address (`0.0.0.0`,
-//! `::`) of a host with several addresses the kernel picks the one on the way to the client, which
-//! need not be the one that was asked: such hosts list their addresses instead.
+//! A reply leaves from the address that was asked, also where a wildcard address (`0.0.0.0`, `::`) is
+//! served.
 
 mod bind;
 pub mod metrics;
@@ -76,7 +75,7 @@ impl Default for TcpLimits {
 #[derive(Debug, thiserror::Error)]
 pub enum DnsError {
     /// An address cannot be had.
-    #[error("cannot listen on {address} for {what}: {source}")]
+    #[error("{}", bind_message(*address, what, source))]
     Bind {
         /// The address asked for.
         address: SocketAddr,
@@ -91,6 +90,44 @@ pub enum DnsError {
     /// A task ended that should serve until it is told to stop.
     #[error("a DNS task ended unexpectedly: {0}")]
     Task(#[from] tokio::task::JoinError),
+}
+
+fn bind_message(address: SocketAddr, what: &str, source: &io::Error) -> String {
+    match source.kind() {
+        io::ErrorKind::AddrInUse => format!("port in use: {what} asked for {address}"),
+        _ => format!("cannot listen on {address} for {what}: {source}"),
+    }
+}
+
+/// The addresses of name servers within our own zones: those configured, else the addresses that
+/// DNS is served on. Loopback addresses count only where there is no other, as in a trial; wildcard
+/// addresses never.
+pub fn nameserver_addresses(configured: &[IpAddr], listen: &[SocketAddr]) -> Vec<IpAddr> {
+    if !configured.is_empty() {
+        return configured.to_vec();
+    }
+    let mut addrs: Vec<IpAddr> = Vec::new();
+    for addr in listen.iter().map(|a| a.ip()).filter(|a| !a.is_unspecified() && !a.is_multicast()) {
+        if !addrs.contains(&addr) {
+            addrs.push(addr);
+        }
+    }
+    if addrs.iter().any(|a| !a.is_loopback()) {
+        addrs.retain(|a| !a.is_loopback());
+    }
+    addrs
+}
+
+/// Whether a zone of ours can have a name server without an address.
+fn lacks_glue(config: &nearmost_dns::DnsConfig) -> bool {
+    let below = |name: &str, zone: &String| {
+        let (name, zone) = (name.trim_end_matches('.').to_ascii_lowercase(), zone.trim_end_matches('.'));
+        name.strip_suffix(&zone.to_ascii_lowercase())
+            .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    };
+    let inside = |name: &String| config.zones.iter().any(|z| below(name, z));
+    config.nameserver_addresses.is_empty()
+        && (config.nameservers.is_empty() || config.nameservers.iter().any(inside))
 }
 
 /// Bound sockets, ready to serve.
@@ -113,6 +150,13 @@ impl DnsServer {
     ) -> Result<DnsServer, DnsError> {
         if settings.listen.is_empty() {
             return Err(DnsError::NoAddress);
+        }
+        if lacks_glue(responder.config()) {
+            tracing::warn!(
+                "the zones' name servers have no address, so resolvers may not find them: set \
+                 dns.nameservers to names that resolve elsewhere, or dns.nameserver_addresses, or list \
+                 addresses instead of a wildcard in dns.listen"
+            );
         }
         let cpus = || std::thread::available_parallelism().map_or(1, usize::from);
         let workers = if settings.workers == 0 { cpus() } else { settings.workers };

@@ -19,6 +19,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Replies are sent at the latest when this many bytes have gathered.
 const FLUSH_AT: usize = 64 * 1024;
+/// How long a client may take to take its last replies once the connection is over.
+const LINGER: Duration = Duration::from_secs(2);
 /// Pause after a failed accept: out of file descriptors, as a rule, and trying at once would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -204,7 +206,7 @@ impl Connection {
                 begun = None;
             }
             if self.served >= self.limits.max_queries {
-                return self.stream.shutdown().await;
+                return self.close(stop).await;
             }
             let now = crate::clock::mono_now();
             // A query must be complete some time after its first byte, however slowly it trickles.
@@ -215,7 +217,7 @@ impl Connection {
             };
             self.input.reserve(self.missing());
             let read = tokio::select! {
-                () = stop.cancelled() => return self.stream.shutdown().await,
+                () = stop.cancelled() => return self.close(stop).await,
                 read = timeout_at(deadline.into(), self.stream.read_buf(&mut self.input)) => read,
             };
             match read {
@@ -227,6 +229,24 @@ impl Connection {
                     return Ok(());
                 }
             }
+        }
+    }
+
+    /// Ends the connection so that the replies sent arrive. Input that nobody read would make the
+    /// kernel answer with a reset, and a reset makes the client's discard what it has not read: so
+    /// input is thrown away until the client closes, for a bounded time, or until told to stop.
+    async fn close(mut self, stop: &CancellationToken) -> io::Result<()> {
+        self.stream.shutdown().await?;
+        let mut rest = vec![0; 4096];
+        let drained = async {
+            while self.stream.read(&mut rest).await? > 0 {}
+            Ok(())
+        };
+        tokio::select! {
+            // Reads first what is there.
+            biased;
+            drained = timeout(LINGER, drained) => drained.unwrap_or(Ok(())),
+            () = stop.cancelled() => Ok(()),
         }
     }
 

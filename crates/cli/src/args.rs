@@ -2,6 +2,7 @@
 
 use crate::edit::{domain::DomainCommand, mirror::MirrorCommand, node::NodeCommand};
 use clap::{Args as ClapArgs, Parser, Subcommand};
+use nearmost_client::identity::Id;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -27,6 +28,9 @@ pub struct Global {
     /// Bearer token; otherwise requests beyond this machine's socket are signed with your key
     #[arg(long, global = true, env = "NEARMOST_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
+    /// Sign requests for this broker (nb1…) only, instead of asking it who it is
+    #[arg(long, global = true, env = "NEARMOST_BROKER_ID", value_name = "ID")]
+    pub broker_id: Option<Id>,
     /// Certificate authorities (PEM) trusted besides the public ones
     #[arg(long, global = true, env = "NEARMOST_CA", value_name = "FILE")]
     pub ca: Option<PathBuf>,
@@ -95,7 +99,7 @@ pub enum Command {
         #[arg(long, default_value_t = 100)]
         limit: u32,
     },
-    /// Take a change back
+    /// Take a change back; undoing the undoing, as a second `undo` does, makes the change again
     Undo {
         /// Its number in the history; default: your own last change
         change: Option<u64>,
@@ -113,6 +117,34 @@ pub enum GeoCommand {
         /// The address
         address: IpAddr,
     },
+}
+
+/// One of several values of an option that replaces a whole list; an empty text clears the list.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Item<T>(pub Option<T>);
+
+impl<T: Clone> Item<T> {
+    /// An item read by `read`.
+    pub fn read(text: &str, read: impl Fn(&str) -> Result<T, String>) -> Result<Item<T>, String> {
+        if text.is_empty() { Ok(Item(None)) } else { read(text).map(|value| Item(Some(value))) }
+    }
+
+    /// Puts what was given, if anything, in the place of what is there.
+    pub fn replace(field: &mut Vec<T>, given: &[Item<T>]) {
+        if !given.is_empty() {
+            *field = given.iter().filter_map(|item| item.0.clone()).collect();
+        }
+    }
+}
+
+/// An item that is any text.
+pub fn text_item(text: &str) -> Result<Item<String>, String> {
+    Item::read(text, |t| Ok(t.to_owned()))
+}
+
+/// An item that is an address.
+pub fn address_item(text: &str) -> Result<Item<IpAddr>, String> {
+    Item::read(text, |t| t.parse().map_err(|_| format!("{t:?} is not an IP address")))
 }
 
 /// Which entry, and a note.

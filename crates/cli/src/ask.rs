@@ -1,11 +1,12 @@
 //! Questions: resolve, explain, status, events, geo.
 
 use crate::broker::Context;
-use crate::output::{emit, emit_json};
+use crate::output::{emit, emit_json, escaped};
 use crate::table::Table;
 use crate::time::{age, moment};
 use nearmost_client::api::{EventView, FleetMirror, PlaceView, RankedMirror, VerdictView};
 use nearmost_client::events::Notice;
+use nearmost_client::text::printable;
 use std::net::IpAddr;
 
 /// Prints the mirrors of a domain, best first.
@@ -61,7 +62,7 @@ pub async fn explain(context: &Context, domain: &str, client: IpAddr) -> anyhow:
     let addresses: Vec<String> = answer.answer.iter().map(ToString::to_string).collect();
     let addresses = if addresses.is_empty() { "no address".into() } else { addresses.join(" ") };
     emit(&format!(
-        "{} for {} ({}, from {}), cell {}\nanswer: {addresses}, TTL {} s; v4 {}, v6 {}; tie band {:.1} ms\n",
+        "{} for {} ({}, from {}), cell {}\nanswer: {addresses}, TTL {} s; v4 {}{}, v6 {}{}\n",
         answer.domain,
         answer.client,
         place(&answer.place),
@@ -69,8 +70,9 @@ pub async fn explain(context: &Context, domain: &str, client: IpAddr) -> anyhow:
         answer.cell,
         answer.ttl_s,
         answer.basis_v4,
+        band(answer.tie_band_v4_ms),
         answer.basis_v6,
-        answer.tie_band_ms,
+        band(answer.tie_band_v6_ms),
     ))?;
     let mut table = Table::new(&["", "MIRROR", "RTT ms", "KM", "STATE", "WHY"]);
     for (i, mirror) in answer.mirrors.iter().enumerate() {
@@ -85,6 +87,11 @@ pub async fn explain(context: &Context, domain: &str, client: IpAddr) -> anyhow:
         }
     }
     table.print("no mirrors")
+}
+
+/// ` (tie band 3.0 ms)`, where there is a best to be near to.
+fn band(ms: Option<f32>) -> String {
+    ms.map(|ms| format!(" (tie band {ms:.1} ms)")).unwrap_or_default()
 }
 
 /// Prints all mirrors with their state in each family.
@@ -138,11 +145,20 @@ pub async fn events(context: &Context, after: Option<u64>) -> anyhow::Result<()>
     let mut events = context.client.events(after);
     loop {
         match events.next().await? {
-            Notice::Event(event) if context.json => emit(&format!("{}\n", serde_json::to_string(&event)?))?,
+            Notice::Event(event) if context.json => {
+                emit(&escaped(&format!("{}\n", serde_json::to_string(&event)?)))?;
+            }
             Notice::Event(event) => emit(&line(&event))?,
+            Notice::Missed(missed) if context.json => {
+                emit(&format!("{}\n", serde_json::json!({ "missed": missed })))?;
+            }
+            Notice::Missed(missed) => {
+                let number = missed.map_or("some".into(), |n| n.to_string());
+                emit(&format!("{number} events were missed\n"))?;
+            }
             Notice::Lost { why, retry_in } => {
                 let why = why.map_or("the broker ended the stream".into(), |e| e.to_string());
-                eprintln!("{why}; trying again in {:.1} s", retry_in.as_secs_f64());
+                eprintln!("{}; trying again in {:.1} s", printable(&why), retry_in.as_secs_f64());
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::args::Global;
 use anyhow::{Context as _, bail};
-use nearmost_client::identity::KeyPair;
+use nearmost_client::identity::{Id, KeyPair};
 use nearmost_client::{Auth, Client, Endpoint, person};
 use std::path::Path;
 
@@ -16,6 +16,7 @@ pub struct Context {
     /// Print JSON.
     pub json: bool,
     token: bool,
+    broker_id: Option<Id>,
 }
 
 impl Context {
@@ -35,7 +36,9 @@ impl Context {
                 Err(_) => Auth::None,
             },
         };
-        Ok(Context { client: Client::new(endpoint, auth), json: global.json, token: global.token.is_some() })
+        let client = Client::new(endpoint, auth).with_broker_id(global.broker_id);
+        let (json, token, broker_id) = (global.json, global.token.is_some(), global.broker_id);
+        Ok(Context { client, json, token, broker_id })
     }
 
     /// The key that signs changes, made on first use, and a client that proves itself with it
@@ -48,7 +51,8 @@ impl Context {
         }
         let client = match self.token {
             true => self.client.clone(),
-            false => Client::new(self.client.endpoint().clone(), Auth::person(key.clone())),
+            false => Client::new(self.client.endpoint().clone(), Auth::person(key.clone()))
+                .with_broker_id(self.broker_id),
         };
         Ok((key, client))
     }

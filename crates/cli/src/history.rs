@@ -6,6 +6,7 @@ use crate::output::{emit, emit_json};
 use crate::time::moment;
 use nearmost_client::registry::history::batches;
 use nearmost_client::registry::undo;
+use nearmost_client::text::printable;
 
 /// Prints the newest changes, newest first.
 pub async fn history(context: &Context, key: Option<&str>, limit: u32) -> anyhow::Result<()> {
@@ -16,12 +17,13 @@ pub async fn history(context: &Context, key: Option<&str>, limit: u32) -> anyhow
     }
     let mut text = String::new();
     for batch in batches(&history)? {
-        let note = if batch.note.is_empty() { String::new() } else { format!("  {}", batch.note) };
+        let note =
+            if batch.note.is_empty() { String::new() } else { format!("  {}", printable(&batch.note)) };
         text.push_str(&format!(
             "change {}  {}  {}{note}\n",
             batch.number,
             moment(batch.at_unix_ms),
-            batch.actor
+            printable(&batch.actor)
         ));
         batch.changes.iter().for_each(|c| text.push_str(&format!("  {c}\n")));
     }

@@ -27,10 +27,19 @@ async fn main() -> ExitCode {
         // Who reads has read enough, as `head` does.
         Err(e) if output::is_broken_pipe(&e) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("error: {e:#}");
+            eprintln!("error: {}", told(&e));
             ExitCode::FAILURE
         }
     }
+}
+
+/// The error and those of its causes that it does not tell itself.
+fn told(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |told, said| match told.is_empty() {
+        true => said,
+        false if told.contains(&said) => told,
+        false => format!("{told}: {said}"),
+    })
 }
 
 async fn run(args: Args) -> anyhow::Result<()> {

@@ -1,6 +1,7 @@
 //! Tables of text.
 
 use crate::output::emit;
+use nearmost_client::text::printable;
 
 /// Rows under headings; the last column may be of any length.
 pub struct Table {
@@ -14,9 +15,9 @@ impl Table {
         Table { headings: headings.to_vec(), rows: Vec::new() }
     }
 
-    /// Adds a row.
+    /// Adds a row; what would break out of its cell is shown escaped.
     pub fn row(&mut self, cells: Vec<String>) {
-        self.rows.push(cells);
+        self.rows.push(cells.iter().map(|c| printable(c)).collect());
     }
 
     /// The text: columns aligned, two spaces between them.
@@ -50,5 +51,7 @@ mod tests {
         table.row(vec!["São".into(), "x".into()]);
         table.row(vec!["y".into(), String::new()]);
         assert_eq!(table.render(), "a    long\nSão  x\ny\n");
+        table.row(vec!["z\nforged".into(), "\u{1b}]0;x".into()]);
+        assert!(table.render().ends_with("\nz\\u{a}forged  \\u{1b}]0;x\n"), "{}", table.render());
     }
 }

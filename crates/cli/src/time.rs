@@ -8,6 +8,9 @@ const MOST: Duration = Duration::from_secs(366 * 86_400);
 /// `90s`, `10m`, `24h`, `7d`, or several such parts: `1h30m`.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is not a duration; write 90s, 10m, 24h or 7d");
+    if text.starts_with('-') {
+        return Err(format!("{text:?} lies in the past; write 90s, 10m, 24h or 7d"));
+    }
     let mut total = Duration::ZERO;
     let mut digits = String::new();
     for c in text.chars() {

@@ -141,6 +141,18 @@ async fn entries_are_added_set_drained_forced_and_removed() {
         added.contains("+ mirror play.example.com/lon  ") && added.contains("probe.status: [200 200]"),
         "{added}"
     );
+    let lists = ["--alpn", "h2", "--redirect-host", "www.example.com"];
+    lab.run_args(&[&["domain", "set", "play.example.com"], &lists[..]].concat()).await;
+    let cleared =
+        lab.run_args(&["domain", "set", "play.example.com", "--alpn", "", "--redirect-host", ""]).await;
+    let (out, err) = texts(&cleared);
+    assert!(out.contains("alpn: [h2] → none, redirect_hosts: [www.example.com] → none"), "{out}{err}");
+    let hostile = ["mirror", "set", "play.example.com/lon", "--url", "http://a/\u{202e}x"];
+    let (out, err) = texts(&lab.run_args(&hostile).await);
+    assert!(!format!("{out}{err}").contains('\u{202e}'), "{out}{err}");
+    lab.run_args(&["mirror", "set", "play.example.com/lon", "--url", ""]).await;
+    let (_, err) = texts(&lab.run("node invite --domain play.example.com --ttl -5m").await);
+    assert!(err.contains("\"-5m\" lies in the past"), "{err}");
     let set = lab.ok("mirror set play.example.com/lon --port 8443 --weight 50").await;
     assert!(set.contains("~ mirror play.example.com/lon  port: 443 → 8443, weight: 100 → 50"), "{set}");
     assert!(lab.ok("mirror set play.example.com/lon --port 8443").await.contains("nothing to do"));
@@ -153,7 +165,8 @@ async fn entries_are_added_set_drained_forced_and_removed() {
 
     let preview = lab.ok("mirror drain play.example.com/lon --dry-run").await;
     assert!(
-        preview.contains("play.example.com/lon  20.0   0.0") && preview.contains("nothing was written"),
+        preview.contains("play.example.com  lon     20.0   0.0     10.0        -\n")
+            && preview.contains("nothing was written"),
         "{preview}"
     );
     assert!(

@@ -5,6 +5,7 @@ use crate::error::ClientError;
 use crate::events::EventStream;
 use crate::http::{Ask, Transport};
 use nearmost_wire::api::{ExplainResponse, FleetResponse, GeoResponse, ResolveResponse};
+use nearmost_wire::identity::Id;
 use nearmost_wire::name;
 use std::net::IpAddr;
 
@@ -17,7 +18,15 @@ pub struct Client {
 impl Client {
     /// A client of the broker at `endpoint`; nothing is connected before something is asked.
     pub fn new(endpoint: Endpoint, auth: Auth) -> Client {
-        Client { transport: Transport { endpoint, auth } }
+        Client { transport: Transport { endpoint, auth, broker: None } }
+    }
+
+    /// Signs requests for this broker only, instead of asking the endpoint which one it is: nobody in
+    /// between can then use them elsewhere.
+    #[must_use]
+    pub fn with_broker_id(mut self, id: Option<Id>) -> Client {
+        self.transport.broker = id;
+        self
     }
 
     /// Where it asks.

@@ -13,6 +13,8 @@ use crate::http::{Ask, Streaming, Transport, random};
 use crate::sse::{Event, Parser};
 use http::HeaderName;
 use nearmost_wire::api::EventView;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -24,6 +26,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 pub enum Notice {
     /// A transition.
     Event(EventView),
+    /// So many were lost, for reading too slowly or resuming too late; `None` when nobody knows how many.
+    Missed(Option<u64>),
     /// The connection was lost and is made again after `retry_in`.
     Lost {
         /// What happened; `None` when the broker ended the stream.
@@ -31,6 +35,12 @@ pub enum Notice {
         /// How long is waited.
         retry_in: Duration,
     },
+}
+
+/// Data of the event `lagged`.
+#[derive(Deserialize)]
+struct Lagged {
+    missed: Option<u64>,
 }
 
 /// An endless stream of transitions.
@@ -71,7 +81,10 @@ impl EventStream {
     pub async fn next(&mut self) -> Result<Notice, ClientError> {
         loop {
             if let Some(event) = self.ready.pop_front() {
-                return self.understood(&event).map(Notice::Event);
+                match self.understood(&event)? {
+                    Some(notice) => return Ok(notice),
+                    None => continue,
+                }
             }
             if let Some(wait) = self.pending_wait {
                 tokio::time::sleep(wait).await;
@@ -120,14 +133,26 @@ impl EventStream {
         Ok(Notice::Lost { why, retry_in })
     }
 
-    fn understood(&mut self, event: &Event) -> Result<EventView, ClientError> {
-        let view: EventView = serde_json::from_str(&event.data).map_err(|e| ClientError::Answer {
+    /// `None` for events of names that only a newer client knows.
+    fn understood(&mut self, event: &Event) -> Result<Option<Notice>, ClientError> {
+        match event.name.as_deref() {
+            None | Some("transition") => {
+                let view: EventView = self.data(event)?;
+                let id = event.id.as_deref().and_then(|id| id.parse().ok());
+                self.last_id = id.or(Some(view.number));
+                Ok(Some(Notice::Event(view)))
+            }
+            // It has no number: where to resume stays as it is.
+            Some("lagged") => Ok(Some(Notice::Missed(self.data::<Lagged>(event)?.missed))),
+            Some(_) => Ok(None),
+        }
+    }
+
+    fn data<T: DeserializeOwned>(&self, event: &Event) -> Result<T, ClientError> {
+        serde_json::from_str(&event.data).map_err(|e| ClientError::Answer {
             at: self.transport.at(),
             what: "GET /v1/events".into(),
             detail: format!("event {:?}: {e}", event.data),
-        })?;
-        let id = event.id.as_deref().and_then(|id| id.parse().ok());
-        self.last_id = id.or(Some(view.number));
-        Ok(view)
+        })
     }
 }

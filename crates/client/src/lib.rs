@@ -21,6 +21,7 @@
 //! | [`endpoint`] | where a broker listens, and what proves us to it |
 //! | [`client`] | the API's questions, typed |
 //! | [`events`] | transitions as they happen, resumed after a cut |
+//! | [`text`] | others' text on a terminal |
 //! | `admin` | the API's administration, typed |
 //! | `person` | a person's key |
 //! | `registry` | files, plans, signatures, undo |
@@ -38,6 +39,7 @@ pub mod person;
 #[cfg(feature = "admin")]
 pub mod registry;
 mod sse;
+pub mod text;
 
 pub use client::Client;
 pub use endpoint::{Auth, Endpoint};

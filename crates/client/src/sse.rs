@@ -1,6 +1,6 @@
 //! Server-sent events (WHATWG HTML §9.2), as far as brokers send them: bytes in, events out.
 //!
-//! A line ends with LF or CRLF; an empty line dispatches what `id:` and `data:` lines gathered;
+//! A line ends with LF or CRLF; an empty line dispatches what `id:`, `event:` and `data:` lines gathered;
 //! comments keep the connection alive. Without I/O.
 
 /// Longest event in bytes; a broker's are a few hundred.
@@ -11,6 +11,8 @@ pub const MAX_EVENT_BYTES: usize = 64 * 1024;
 pub struct Event {
     /// Last `id:` line.
     pub id: Option<String>,
+    /// Last `event:` line: the event's name.
+    pub name: Option<String>,
     /// `data:` lines, joined by LF.
     pub data: String,
 }
@@ -66,7 +68,8 @@ impl Parser {
                 self.event.data.push_str(value);
             }
             "id" => self.event.id = Some(value.into()),
-            // Comments, `event` and `retry` mean nothing here.
+            "event" => self.event.name = Some(value.into()),
+            // Comments and `retry` mean nothing here.
             _ => {}
         }
         None
@@ -94,8 +97,8 @@ mod tests {
         assert_eq!(
             parse(&[text]),
             [
-                Event { id: Some("7".into()), data: "{\"a\":1}".into() },
-                Event { id: None, data: "x\ny".into() }
+                Event { id: Some("7".into()), name: None, data: "{\"a\":1}".into() },
+                Event { id: None, name: Some("z".into()), data: "x\ny".into() }
             ]
         );
     }

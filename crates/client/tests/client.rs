@@ -117,16 +117,34 @@ async fn the_first_change_over_the_socket_makes_the_person_known() {
 }
 
 #[tokio::test]
-async fn a_conflict_is_planned_anew_three_times_at_most() {
+async fn a_conflict_is_planned_anew_ten_times_at_most() {
     let dir = tempfile::tempdir().unwrap();
     let (broker, path) = FakeBroker::unix(dir.path()).await;
     let (client, me) = (on(&path), person(1));
-    broker.store.lock().unwrap().conflicts = 2;
+    broker.store.lock().unwrap().conflicts = 9;
     change(&client, &author(&me), put("a.example")).await.unwrap();
-    assert_eq!(broker.store.lock().unwrap().commits, 3);
-    broker.store.lock().unwrap().conflicts = 3;
+    assert_eq!(broker.store.lock().unwrap().commits, 10);
+    broker.store.lock().unwrap().conflicts = 10;
     let busy = change(&client, &author(&me), put("b.example")).await.unwrap_err();
     assert!(matches!(busy, ChangeError::Busy), "{busy}");
+}
+
+#[tokio::test]
+async fn those_who_change_at_once_all_get_their_turn() {
+    let dir = tempfile::tempdir().unwrap();
+    let (broker, path) = FakeBroker::unix(dir.path()).await;
+    let me = person(1);
+    change(&on(&path), &author(&me), put("a.example")).await.unwrap();
+    let all = (0..8).map(|n| {
+        let (client, me) = (on(&path), me.clone());
+        tokio::spawn(async move {
+            change(&client, &author(&me), put(&format!("d{n}.example"))).await.map_err(|e| e.to_string())
+        })
+    });
+    for one in all.collect::<Vec<_>>() {
+        one.await.unwrap().unwrap();
+    }
+    assert_eq!(broker.view().domains().count(), 9);
 }
 
 #[tokio::test]
@@ -139,7 +157,13 @@ async fn over_the_network_requests_are_signed_and_strangers_refused() {
     let token = Client::new(url.parse().unwrap(), Auth::Token("secret".into()));
     token.fleet().await.unwrap();
     let requests = broker.store.lock().unwrap().requests.clone();
-    assert!(requests[0].1.as_ref().unwrap().starts_with(&format!("Nearmost id={}", me.id())));
+    assert_eq!(requests[0], ("GET /healthz".into(), None), "whom it signs for is asked first");
+    let authorization = requests[1].1.as_ref().unwrap();
+    assert!(authorization.starts_with(&format!("Nearmost id={}", me.id())));
+    let pinned = client.with_broker_id(Some(KeyPair::from_seed(Role::Broker, &[200; 32]).id()));
+    pinned.fleet().await.unwrap();
+    let asked = broker.store.lock().unwrap().requests.last().unwrap().0.clone();
+    assert_eq!(asked, "GET /v1/fleet", "a broker that is known is not asked who it is");
     assert_eq!(requests.last().unwrap().1.as_deref(), Some("Bearer secret"));
 }
 
@@ -179,14 +203,16 @@ async fn events_go_on_after_a_cut() {
     let (broker, path) = FakeBroker::unix(dir.path()).await;
     let mut events = on(&path).events(Some(7));
     let mut seen = Vec::new();
-    let mut cuts = 0;
+    let (mut missed, mut cuts) = (Vec::new(), 0);
     while seen.len() < 3 {
         match events.next().await.unwrap() {
             Notice::Event(event) => seen.push(event.number),
+            Notice::Missed(how_many) => missed.push(how_many),
             Notice::Lost { .. } => cuts += 1,
         }
     }
     assert_eq!(seen, [8, 9, 10]);
+    assert_eq!(missed, [Some(12), None], "what was lost is said, and resuming goes on behind what was seen");
     assert_eq!((cuts, events.last_id()), (1, Some(10)));
     assert_eq!(broker.store.lock().unwrap().requests.len(), 2);
 

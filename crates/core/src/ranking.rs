@@ -6,13 +6,21 @@
 //!   band, at most `policy.answers`, without allocating. It reads health when asked (DESIGN §3.3).
 //!
 //! Ties are broken by weight, then by index, so that every broker gives the same order.
+//!
+//! To a client of unknown position all mirrors are equally far, and weight alone would send all such
+//! clients to one. They get one mirror each instead, by weighted rendezvous over their cell (Thaler
+//! and Ravishankar 1998; weights after Schindelhauer and Schomaker 2005): every broker chooses the
+//! same, each mirror gets its weight's share of the cells, and a mirror that comes or goes moves its
+//! own share only.
 
 use crate::geo::Place;
+use crate::geo::table::Located;
 use crate::health::Family;
 use crate::live::Live;
 use crate::registry::{AllDown, DomainIndex, Mirror, MirrorIndex, Policy, Registry};
 use crate::rtt;
 use arrayvec::ArrayVec;
+use ipnet::IpNet;
 use std::net::IpAddr;
 
 /// Most mirrors that one answer can hold.
@@ -36,7 +44,7 @@ pub enum Basis {
     Eligible,
     /// No mirror was eligible: the domain's all-down policy chose.
     AllDownLastKnown,
-    /// As above: every mirror.
+    /// As above: every mirror that nobody withdrew.
     AllDownAll,
     /// As above: the fallback addresses.
     AllDownFallback,
@@ -53,6 +61,27 @@ pub struct Choice {
     pub addrs: ArrayVec<IpAddr, MAX_ANSWERS>,
     /// Why these.
     pub basis: Basis,
+}
+
+/// Whom a choice is for.
+#[derive(Clone, Copy, Debug)]
+pub struct Viewer<'a> {
+    /// Where the client is.
+    pub place: &'a Place,
+    /// The cell around it; `None` stands for any. Decides where the position is unknown.
+    pub cell: Option<IpNet>,
+}
+
+impl<'a> From<&'a Place> for Viewer<'a> {
+    fn from(place: &'a Place) -> Self {
+        Viewer { place, cell: None }
+    }
+}
+
+impl<'a> From<&'a Located> for Viewer<'a> {
+    fn from(located: &'a Located) -> Self {
+        Viewer { place: &located.place, cell: Some(located.cell) }
+    }
 }
 
 /// A mirror as seen from a place.
@@ -93,18 +122,26 @@ pub fn tie_band_ms(policy: &Policy, best_rtt_ms: f32) -> f32 {
 }
 
 /// The mirrors to answer one client of one family with.
-pub fn choose(
+///
+/// The all-down policy is asked only when no mirror is eligible in any family: a family that is
+/// broken by itself has no address, and its users come over the other.
+pub fn choose<'v>(
     registry: &Registry,
     live: &Live,
     domain: DomainIndex,
-    client: &Place,
+    client: impl Into<Viewer<'v>>,
     family: Family,
 ) -> Choice {
+    let client = client.into();
     let policy = &registry.domain(domain).policy;
     let eligible = |i: MirrorIndex| live.mirror(i).eligible(family);
     let mut choice = nearest(registry, live, domain, client, family, eligible);
     choice.basis = Basis::Eligible;
     if !choice.addrs.is_empty() {
+        return choice;
+    }
+    if registry.mirrors_of(domain).any(|(i, _)| live.mirror(i).eligible_any()) {
+        choice.basis = Basis::Empty;
         return choice;
     }
     match &policy.all_down {
@@ -114,7 +151,9 @@ pub fn choose(
             choice.basis = Basis::AllDownLastKnown;
         }
         AllDown::All => {
-            choice = nearest(registry, live, domain, client, family, |_| true);
+            choice = nearest(registry, live, domain, client, family, |i| {
+                !live.mirror(i).verdict(family).withdrawn()
+            });
             choice.basis = Basis::AllDownAll;
         }
         AllDown::Fallback(addrs) => {
@@ -130,15 +169,18 @@ pub fn choose(
     choice
 }
 
-/// The nearest mirrors that pass `wanted` and have an address, within the tie band.
+/// The nearest mirrors, or for a client of unknown position its own, that pass `wanted` and have an address, within the tie band.
 fn nearest(
     registry: &Registry,
     live: &Live,
     domain: DomainIndex,
-    client: &Place,
+    client: Viewer<'_>,
     family: Family,
     wanted: impl Fn(MirrorIndex) -> bool,
 ) -> Choice {
+    if client.place.position.is_none() {
+        return shared_out(registry, live, domain, client, family, wanted);
+    }
     let policy = &registry.domain(domain).policy;
     let most = usize::from(policy.answers).clamp(1, MAX_ANSWERS);
     let mut best: ArrayVec<Candidate, MAX_ANSWERS> = ArrayVec::new();
@@ -146,7 +188,7 @@ fn nearest(
         if live.mirror(i).addr(family).is_none() || !wanted(i) {
             continue;
         }
-        let c = candidate(i, mirror, client);
+        let c = candidate(i, mirror, client.place);
         let at = best.iter().position(|b| before(registry, &c, b)).unwrap_or(best.len());
         if at < most {
             best.truncate(most - usize::from(best.len() == most));
@@ -160,3 +202,57 @@ fn nearest(
     let addrs = best.iter().filter_map(|c| live.mirror(c.mirror).addr(family)).collect();
     Choice { mirrors: best, addrs, basis: Basis::Empty }
 }
+
+/// The one mirror of a client whose position is unknown: weighted rendezvous over its cell.
+fn shared_out(
+    registry: &Registry,
+    live: &Live,
+    domain: DomainIndex,
+    client: Viewer<'_>,
+    family: Family,
+    wanted: impl Fn(MirrorIndex) -> bool,
+) -> Choice {
+    let cell = client.cell.map_or(0, hash_of_cell);
+    let mut choice = Choice { mirrors: ArrayVec::new(), addrs: ArrayVec::new(), basis: Basis::Empty };
+    let mut best = f64::NEG_INFINITY;
+    for (i, mirror) in registry.mirrors_of(domain) {
+        let Some(addr) = live.mirror(i).addr(family).filter(|_| wanted(i)) else { continue };
+        let hash = mix(cell ^ fnv1a(mirror.name.bytes()));
+        // 53 bits, as many as a float holds, in the open interval (0, 1).
+        let share = ((hash >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
+        let score = -f64::from(mirror.weight.max(1)) / share.ln();
+        if score > best {
+            best = score;
+            choice.mirrors.clear();
+            choice.addrs.clear();
+            choice.mirrors.push(candidate(i, mirror, client.place));
+            choice.addrs.push(addr);
+        }
+    }
+    choice
+}
+
+fn hash_of_cell(cell: IpNet) -> u64 {
+    match cell {
+        IpNet::V4(n) => fnv1a(n.network().octets().into_iter().chain([n.prefix_len()])),
+        IpNet::V6(n) => fnv1a(n.network().octets().into_iter().chain([n.prefix_len()])),
+    }
+}
+
+/// FNV-1a, 64 bits (Fowler, Noll, Vo; RFC 9923).
+fn fnv1a(bytes: impl IntoIterator<Item = u8>) -> u64 {
+    bytes
+        .into_iter()
+        .fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3))
+}
+
+/// The finalizer of splitmix64 (Steele, Lea, Flood 2014): FNV alone leaves similar inputs similar.
+fn mix(mut x: u64) -> u64 {
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}
+
+#[cfg(test)]
+#[path = "ranking_tests.rs"]
+mod tests;

@@ -37,6 +37,17 @@ pub struct Registry {
     pub domain_by_name: HashMap<Arc<str>, DomainIndex>,
     /// Key → node.
     pub node_by_id: HashMap<NodeId, NodeIndex>,
+    /// What [`Registry::index`] makes of the domains.
+    pub names: NameIndex,
+}
+
+/// Answers what the names of all domains say, without looking at each.
+#[derive(Clone, Debug, Default)]
+pub struct NameIndex {
+    /// Domains sorted by their labels from the last to the first: those below a name are one run.
+    by_suffix: Vec<DomainIndex>,
+    /// Of each domain that delegates parts of itself by static NS records: the delegated names.
+    cuts: HashMap<DomainIndex, Vec<Arc<str>>>,
 }
 
 /// A name users resolve, with its policy.
@@ -254,6 +265,42 @@ impl Registry {
         }
     }
 
+    /// Builds [`Registry::names`]; to be called when the domains are complete.
+    pub fn index(&mut self) {
+        let mut by_suffix: Vec<DomainIndex> = (0..self.domains.len() as u32).map(DomainIndex).collect();
+        by_suffix.sort_by(|a, b| by_labels(&self.domain(*a).name, &self.domain(*b).name));
+        let mut cuts: HashMap<DomainIndex, Vec<Arc<str>>> = HashMap::new();
+        for (domain, i) in self.domains.iter().zip(0u32..) {
+            let delegated = domain
+                .records
+                .iter()
+                .filter(|r| matches!(r.data, StaticData::Ns(_)) && r.name != domain.name);
+            for record in delegated {
+                let cuts = cuts.entry(DomainIndex(i)).or_default();
+                if !cuts.contains(&record.name) {
+                    cuts.push(record.name.clone());
+                }
+            }
+        }
+        self.names = NameIndex { by_suffix, cuts };
+    }
+
+    /// Whether a domain's name lies strictly below a name (lower case, no final dot).
+    pub fn any_domain_below(&self, name: &str) -> bool {
+        let order = |i: &DomainIndex| by_labels(&self.domain(*i).name, name);
+        let next = self.names.by_suffix.partition_point(|i| order(i).is_le());
+        // A name sorts right before those below it.
+        self.names.by_suffix.get(next).is_some_and(|i| {
+            let below = self.domain(*i).name.strip_suffix(name);
+            below.is_some_and(|prefix| prefix.ends_with('.'))
+        })
+    }
+
+    /// Names within a domain, other than its own, at which static NS records stand.
+    pub fn cuts(&self, domain: DomainIndex) -> &[Arc<str>] {
+        self.names.cuts.get(&domain).map_or(&[], Vec::as_slice)
+    }
+
     /// The mirrors of a domain, with their indexes.
     pub fn mirrors_of(&self, domain: DomainIndex) -> impl Iterator<Item = (MirrorIndex, &Mirror)> {
         let range = self.domain(domain).mirrors.clone();
@@ -263,5 +310,66 @@ impl Registry {
     /// A mirror by domain and name.
     pub fn find_mirror(&self, domain: DomainIndex, name: &str) -> Option<MirrorIndex> {
         self.mirrors_of(domain).find(|(_, m)| &*m.name == name).map(|(i, _)| i)
+    }
+}
+
+/// Order by labels from the last to the first.
+fn by_labels(a: &str, b: &str) -> std::cmp::Ordering {
+    a.rsplit('.').cmp(b.rsplit('.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn registry<'a>(names: impl IntoIterator<Item = &'a str>) -> Registry {
+        let policy = Policy {
+            answers: 1,
+            ttl: Duration::ZERO,
+            negative_ttl: Duration::ZERO,
+            tie_band_ms: 0.0,
+            tie_band_share: 0.0,
+            all_down: AllDown::NoAnswer,
+            alpn: Vec::new(),
+        };
+        let domain = |name: &str| Domain {
+            name: name.into(),
+            mirrors: 0..0,
+            policy: policy.clone(),
+            records: Vec::new(),
+            redirect_hosts: Vec::new(),
+        };
+        let mut registry =
+            Registry { domains: names.into_iter().map(domain).collect(), ..Registry::default() };
+        registry.index();
+        registry
+    }
+
+    #[test]
+    fn delegated_names_are_known_by_domain() {
+        let mut registry = registry(["a.test", "b.test"]);
+        let ns = |name: &str| StaticRecord {
+            name: name.into(),
+            ttl_s: 1,
+            data: StaticData::Ns("ns.example".into()),
+        };
+        registry.domains[1].records = vec![ns("b.test"), ns("sub.b.test"), ns("sub.b.test")];
+        registry.index();
+        assert!(registry.cuts(DomainIndex(0)).is_empty());
+        assert_eq!(registry.cuts(DomainIndex(1)).iter().map(|n| &**n).collect::<Vec<_>>(), ["sub.b.test"]);
+    }
+
+    proptest! {
+        /// The index agrees with a look at every domain.
+        #[test]
+        fn names_below_are_found(
+            names in proptest::collection::btree_set("[ab-]{1,2}(\\.[ab-]{1,2}){0,3}", 0..12),
+            name in "[ab-]{1,2}(\\.[ab-]{1,2}){0,3}",
+        ) {
+            let registry = registry(names.iter().map(String::as_str));
+            let below = format!(".{name}");
+            prop_assert_eq!(registry.any_domain_below(&name), names.iter().any(|n| n.ends_with(&below)));
+        }
     }
 }

@@ -46,18 +46,18 @@ enum Part {
     Mirror(mirror::MirrorArgs),
 }
 
-fn main() -> anyhow::Result<ExitCode> {
+fn main() -> ExitCode {
     let args = Args::parse();
-    match args.part {
+    let ended = match args.part {
         Some(Part::Broker { args }) => {
             child::end_with_parent();
-            nearmost_broker::args::main(std::iter::once("nearmost-broker".into()).chain(args))?;
-            Ok(ExitCode::SUCCESS)
+            return nearmost_broker::args::program(std::iter::once("nearmost-broker".into()).chain(args));
         }
         Some(Part::Mirror(mirror)) => {
             child::end_with_parent();
             mirror::main(mirror)
         }
         None => stage::main(args.dns, args.http, args.service_port),
-    }
+    };
+    ended.unwrap_or_else(nearmost_agent::cli::failed)
 }

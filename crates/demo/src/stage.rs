@@ -104,6 +104,7 @@ async fn perform(dir: &Path, at: &Addresses, service_port: u16, mirrors: &mut Ve
     loop {
         match events.next().await? {
             Notice::Event(event) => println!("{}", script::event(&event)),
+            Notice::Missed(_) => println!("some events were missed"),
             Notice::Lost { .. } => println!("the broker's event stream broke; connecting again"),
         }
     }

@@ -76,17 +76,18 @@ impl<'a> Resolver<'a, '_> {
         let node = zone::node(&self.snapshot.registry, &self.responder.prepared, zone, name);
         // DS stands on the parent's side of a cut (RFC 4035 §3.1.4.1).
         let parent_side = |cut: &str| self.qtype == RecordType::DS && cut == node.name;
-        if let Some(cut) = node.cut(zone)
+        if let Some(cut) = node.cut(&self.snapshot.registry, zone)
             && !parent_side(cut)
         {
             return self.referral(&node, cut).map(|()| Step::Done);
         }
         if let Some((target, ttl)) = node.alias()
-            && !matches!(self.qtype, RecordType::CNAME | RecordType::ANY)
+            && self.qtype != RecordType::CNAME
         {
             let to = crate::name::from_text(target).ok_or(ReplyError::Unanswerable)?;
             self.reply.add(Section::Answer, owner, ttl, RData::CNAME(CNAME(to)))?;
-            return Ok(Step::Follow(target));
+            // To ANY the alias itself is the whole answer: nothing else may stand beside it.
+            return Ok(if self.qtype == RecordType::ANY { Step::Done } else { Step::Follow(target) });
         }
         if !self.records(zone, &node, owner)? {
             self.negative(zone, &node)?;
@@ -172,9 +173,13 @@ impl<'a> Resolver<'a, '_> {
     fn choose(&mut self, domain: DomainIndex, family: Family) -> Choice {
         let snapshot = self.snapshot;
         let located = *self.located.get_or_insert_with(|| snapshot.map.locate(self.client));
-        let choice = ranking::choose(&snapshot.registry, &snapshot.live, domain, &located.place, family);
-        // The only mirror of a domain is everyone's answer.
-        let alternatives = snapshot.registry.domain(domain).mirrors.len() > 1;
+        let choice = ranking::choose(&snapshot.registry, &snapshot.live, domain, &located, family);
+        // The only mirror of a family is everyone's answer.
+        let reachable = snapshot
+            .registry
+            .mirrors_of(domain)
+            .filter(|(i, _)| snapshot.live.mirror(*i).addr(family).is_some());
+        let alternatives = reachable.take(2).count() > 1;
         self.depends |= alternatives && !choice.mirrors.is_empty();
         if self.outcome.basis.is_none_or(|b| b == Basis::Empty) {
             self.outcome.basis = Some(choice.basis);
@@ -203,17 +208,18 @@ impl<'a> Resolver<'a, '_> {
             return Ok(false);
         }
         let (v4, v6) = (self.choose(index, Family::V4), self.choose(index, Family::V6));
-        let services = service::merge(&v4, &v6);
+        let mut services = service::merge(&v4, &v6);
+        // The owner's own addresses are the mirror's when it is the only one chosen, and no family's
+        // fallback was.
+        let own = services.len() == 1 && ![v4.basis, v6.basis].contains(&Basis::AllDownFallback);
+        services.truncate(usize::from(domain.policy.answers.max(1)));
         let Some(best) = services.first().map(|s| s.rtt_ms) else { return Ok(false) };
-        // A family's fallback addresses are no mirror's.
-        let fallback = [v4.basis, v6.basis].contains(&Basis::AllDownFallback);
         let ttl = records::seconds(domain.policy.ttl);
         for s in &services {
             let mirror = registry.mirror(s.mirror);
-            // The owner's own addresses are this mirror's when it is the only one chosen.
-            let target = match services.len() {
-                1 if !fallback => Name::root(),
-                _ => service::mirror_name(domain, mirror).ok_or(ReplyError::Unanswerable)?,
+            let target = match own {
+                true => Name::root(),
+                false => service::mirror_name(domain, mirror).ok_or(ReplyError::Unanswerable)?,
             };
             let tier = service::tier(&domain.policy, best, s.rtt_ms);
             let data = service::svcb(&domain.policy, mirror, s, target, tier);
@@ -227,7 +233,8 @@ impl<'a> Resolver<'a, '_> {
     fn locations(&mut self, index: DomainIndex, owner: &Name) -> Result<bool, ReplyError> {
         let registry = &self.snapshot.registry;
         let domain = registry.domain(index);
-        let services = service::merge(&self.choose(index, Family::V4), &self.choose(index, Family::V6));
+        let mut services = service::merge(&self.choose(index, Family::V4), &self.choose(index, Family::V6));
+        services.truncate(usize::from(domain.policy.answers.max(1)));
         let Some(best) = services.first().map(|s| s.rtt_ms) else { return Ok(false) };
         let ttl = records::seconds(domain.policy.ttl);
         for s in &services {
@@ -309,7 +316,7 @@ impl<'a> Resolver<'a, '_> {
             self.reply.add(Section::Answer, owner, ttl, RData::NS(NS(name.clone())))?;
         }
         for name in names().filter(|n| apex.zone_of(n)) {
-            let addrs = responder.config.nameserver_addresses.iter().copied();
+            let addrs = self.server_addresses(zone, name);
             if self.each(Section::Additional, name, ttl, addrs).is_err() {
                 break;
             }
@@ -317,9 +324,34 @@ impl<'a> Resolver<'a, '_> {
         Ok(())
     }
 
+    /// The addresses of a name server within a zone: what its name is answered with.
+    fn server_addresses(&self, zone: &Zone<'_>, name: &Name) -> Vec<IpAddr> {
+        let (snapshot, prepared) = (self.snapshot, &self.responder.prepared);
+        let Some(name) = LookupName::from_text(&name.to_ascii()) else { return Vec::new() };
+        let here = zone::find(&snapshot.registry, prepared, &name, 0).filter(|z| z.apex == zone.apex);
+        let Some(here) = here else { return Vec::new() };
+        let node = zone::node(&snapshot.registry, prepared, &here, &name);
+        let of = |family: Family| -> Vec<IpAddr> {
+            let fixed: Vec<IpAddr> = node.statics().filter_map(|r| address_of(&r.data)).collect();
+            let fixed = fixed.into_iter().filter(|a| a.is_ipv4() == (family == Family::V4));
+            let fixed: Vec<IpAddr> = fixed.collect();
+            match node.kind {
+                _ if !fixed.is_empty() => fixed,
+                NodeKind::Mirror(i) => snapshot.live.mirror(i).addr(family).into_iter().collect(),
+                NodeKind::NameServer => {
+                    let all = self.responder.config.nameserver_addresses.iter().copied();
+                    all.filter(|a| a.is_ipv4() == (family == Family::V4)).collect()
+                }
+                _ => Vec::new(),
+            }
+        };
+        Family::ALL.into_iter().flat_map(of).collect()
+    }
+
     /// Points to the servers of a part of the zone that was delegated by static NS records.
     fn referral(&mut self, node: &Node<'a, '_>, cut: &str) -> Result<(), ReplyError> {
-        self.authoritative = false;
+        // After an alias, AA speaks of the alias (RFC 1035 §4.1.1).
+        self.authoritative = self.reply.counts()[Section::Answer as usize] > 0;
         let owner = crate::name::from_text(cut).ok_or(ReplyError::Unanswerable)?;
         let all = || node.owner.into_iter().flat_map(|d| d.records.iter());
         let servers = || {
@@ -332,20 +364,31 @@ impl<'a> Resolver<'a, '_> {
             let name = crate::name::from_text(server).ok_or(ReplyError::Unanswerable)?;
             self.reply.add(Section::Authority, &owner, ttl, RData::NS(NS(name)))?;
         }
-        for (_, server) in servers() {
-            for glue in all().filter(|r| r.name.eq_ignore_ascii_case(server)) {
-                let addr = match glue.data {
-                    StaticData::A(a) => IpAddr::V4(a),
-                    StaticData::Aaaa(a) => IpAddr::V6(a),
-                    _ => continue,
-                };
-                if let Some(name) = crate::name::from_text(server)
-                    && self.reply.add(Section::Additional, &name, glue.ttl_s, records::address(addr)).is_err()
-                {
-                    return Ok(());
+        // Servers inside the part cannot be found without their addresses: if one does not fit, the
+        // reply is truncated (RFC 9471 §3.1). The others' may be missing, so they come last.
+        for inside in [true, false] {
+            let of_kind = servers().filter(|(_, s)| crate::name::below(s, cut).is_some() == inside);
+            for (_, server) in of_kind {
+                let name = crate::name::from_text(server).ok_or(ReplyError::Unanswerable)?;
+                for glue in all().filter(|r| r.name.eq_ignore_ascii_case(server)) {
+                    let Some(addr) = address_of(&glue.data) else { continue };
+                    let data = records::address(addr);
+                    if self.reply.add(Section::Additional, &name, glue.ttl_s, data).is_err() {
+                        self.outcome.truncated |= inside;
+                        return Ok(());
+                    }
                 }
             }
         }
         Ok(())
+    }
+}
+
+/// The address of an address record.
+fn address_of(data: &StaticData) -> Option<IpAddr> {
+    match data {
+        StaticData::A(a) => Some(IpAddr::V4(*a)),
+        StaticData::Aaaa(a) => Some(IpAddr::V6(*a)),
+        _ => None,
     }
 }

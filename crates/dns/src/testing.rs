@@ -132,6 +132,7 @@ impl Fixture {
             registry.domain_by_name.insert(domain.name.clone(), index);
             registry.domains.push(domain);
         }
+        registry.index();
         let mut places = PlaceTableBuilder::new();
         for (net, place) in &self.places {
             places.add_override(net.parse().unwrap(), *place);

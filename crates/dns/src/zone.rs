@@ -7,8 +7,9 @@
 //! ```text
 //! <apex>                          SOA, NS
 //! <domain>                        addresses and services of the chosen mirrors
-//! ns1.<apex>, configured servers  addresses of the name servers
+//! configured servers              addresses of the name servers
 //! <mirror>.<domain>               that mirror's own addresses
+//! ns1.<apex>, none configured     addresses of the name servers
 //! _service._proto.<domain>        SRV of the chosen mirrors
 //! a static record's owner         that record, and it wins over all of the above of its type
 //! above any of these              nothing, but the name exists (an empty non-terminal)
@@ -100,15 +101,9 @@ impl<'s> Node<'s, '_> {
 
     /// The name at or above this one where static NS records delegate to others, if one does. NS at
     /// an apex or at a domain's own name is the zone's, not a delegation.
-    pub(crate) fn cut(&self, zone: &Zone<'_>) -> Option<&'s str> {
-        let domain = self.owner?;
-        let cuts = domain.records.iter().filter(|r| {
-            matches!(r.data, StaticData::Ns(_))
-                && *r.name != *zone.apex
-                && r.name != domain.name
-                && name::below(self.name, &r.name).is_some()
-        });
-        cuts.map(|r| &*r.name).min_by_key(|n| n.len())
+    pub(crate) fn cut(&self, registry: &'s Registry, zone: &Zone<'_>) -> Option<&'s str> {
+        let cuts = registry.cuts(zone.domain?).iter().map(|cut| &**cut);
+        cuts.filter(|cut| name::below(self.name, cut).is_some()).min_by_key(|cut| cut.len())
     }
 }
 
@@ -134,7 +129,7 @@ fn kind(registry: &Registry, config: &Prepared, zone: &Zone<'_>, node: &Node<'_,
     if let Some((i, _, "")) = inside {
         return NodeKind::Domain(i);
     }
-    if is_nameserver(config, zone, node.name) {
+    if config.nameservers.iter().any(|(n, _)| n == node.name) {
         return NodeKind::NameServer;
     }
     if let Some((i, domain, prefix)) = inside {
@@ -147,18 +142,13 @@ fn kind(registry: &Registry, config: &Prepared, zone: &Zone<'_>, node: &Node<'_,
             _ => {}
         }
     }
+    if config.nameservers.is_empty() && name::below(node.name, zone.apex) == Some(DEFAULT_NS) {
+        return NodeKind::NameServer;
+    }
     if node.apex || node.statics().next().is_some() || has_descendants(registry, config, zone, node) {
         return NodeKind::Plain;
     }
     NodeKind::Missing
-}
-
-/// Whether a name is one of the zone's name servers.
-fn is_nameserver(config: &Prepared, zone: &Zone<'_>, name: &str) -> bool {
-    if config.nameservers.is_empty() {
-        return name::below(name, zone.apex) == Some(DEFAULT_NS);
-    }
-    config.nameservers.iter().any(|(n, _)| n == name)
 }
 
 /// A domain's mirrors are sorted by name.
@@ -179,8 +169,7 @@ fn service(prefix: &str) -> Option<bool> {
     }
 }
 
-/// Whether anything stands below a name. Looks at every domain: the registry is not sorted by
-/// suffix, and only names that are otherwise unknown come here.
+/// Whether anything stands below a name.
 fn has_descendants(registry: &Registry, config: &Prepared, zone: &Zone<'_>, node: &Node<'_, '_>) -> bool {
     let below = |n: &str| name::strictly_below(n, node.name);
     if node
@@ -191,7 +180,7 @@ fn has_descendants(registry: &Registry, config: &Prepared, zone: &Zone<'_>, node
     }
     config.nameservers.iter().any(|(n, _)| below(n) && name::below(n, zone.apex).is_some())
         || config.zones.iter().any(|z| below(z))
-        || registry.domains.iter().any(|d| below(&d.name))
+        || registry.any_domain_below(node.name)
 }
 
 /// Whether a mirror with dots in its name stands below.

@@ -122,8 +122,10 @@ pub struct ExplainResponse {
     /// Addresses that a DNS answer of now holds.
     #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
     pub answer: Vec<IpAddr>,
-    /// Tie band around the best round trip.
-    pub tie_band_ms: f32,
+    /// Tie band around the best round trip of the IPv4 answer; `null` when that has no mirror.
+    pub tie_band_v4_ms: Option<f32>,
+    /// The same for IPv6.
+    pub tie_band_v6_ms: Option<f32>,
     /// All mirrors, nearest first.
     pub mirrors: Vec<RankedMirror>,
 }
@@ -214,6 +216,16 @@ pub struct EventView {
     pub reason: String,
     /// Who measured it.
     pub vantage: String,
+}
+}
+
+api! {
+/// `GET /healthz`: alive, and who it is; requests are signed for this id.
+pub struct HealthResponse {
+    /// `ok`.
+    pub status: String,
+    /// This broker's id.
+    pub broker: String,
 }
 }
 

@@ -3,9 +3,10 @@
 //! ```text
 //! Authorization: Nearmost id=np1…, time=1760000000000, nonce=…, signature=…
 //! ```
-//! The signature (Ed25519, base64url without padding) is over [`signed_text`]: method, path with
-//! query, time, nonce and the SHA-256 of the body. The server accepts times within
-//! [`MAX_SKEW_MS`] and each nonce once in that window.
+//! The signature (Ed25519, base64url without padding) is over [`signed_text`]: the broker's id, method,
+//! path with query, time, nonce and the SHA-256 of the body. The server accepts times within
+//! [`MAX_SKEW_MS`] and not before its own start (it forgets nonces when it ends), and each nonce once
+//! in that window. With the id a request made to one broker is of no use at another.
 
 use crate::identity::{Id, KeyPair, Role, verify};
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
@@ -37,26 +38,34 @@ pub enum AuthError {
     #[error("the request was signed {0} ms away from this broker's time; at most {MAX_SKEW_MS} are accepted")]
     Skew(u64),
     /// The signature does not fit.
-    #[error("the signature does not fit the request")]
+    #[error("the signature does not fit the request, or is meant for another broker")]
     Signature,
 }
 
+/// A request as its signature covers it.
+#[derive(Clone, Copy, Debug)]
+pub struct Signable<'a> {
+    /// Id of the broker that is asked.
+    pub broker: &'a Id,
+    /// `GET`, `POST`, …
+    pub method: &'a str,
+    /// As in the request line.
+    pub path_and_query: &'a str,
+    /// Exact bytes.
+    pub body: &'a [u8],
+}
+
 /// What is signed.
-pub fn signed_text(method: &str, path_and_query: &str, time_ms: u64, nonce: &str, body: &[u8]) -> Vec<u8> {
+pub fn signed_text(request: &Signable<'_>, time_ms: u64, nonce: &str) -> Vec<u8> {
+    let Signable { broker, method, path_and_query, body } = request;
     let body = HEXLOWER.encode(&Sha256::digest(body));
-    format!("nearmost http v1\n{method}\n{path_and_query}\n{time_ms}\n{nonce}\n{body}\n").into_bytes()
+    format!("nearmost http v2\n{broker}\n{method}\n{path_and_query}\n{time_ms}\n{nonce}\n{body}\n")
+        .into_bytes()
 }
 
 /// The value of the `Authorization` header.
-pub fn sign(
-    key: &KeyPair,
-    method: &str,
-    path_and_query: &str,
-    time_ms: u64,
-    nonce: &str,
-    body: &[u8],
-) -> String {
-    let signature = key.sign(&signed_text(method, path_and_query, time_ms, nonce, body));
+pub fn sign(key: &KeyPair, request: &Signable<'_>, time_ms: u64, nonce: &str) -> String {
+    let signature = key.sign(&signed_text(request, time_ms, nonce));
     let signature = BASE64URL_NOPAD.encode(&signature);
     format!("{SCHEME}id={}, time={time_ms}, nonce={nonce}, signature={signature}", key.id())
 }
@@ -92,18 +101,12 @@ impl SignedRequest {
     }
 
     /// Checks time and signature; that the nonce is new is the server's to check.
-    pub fn check(
-        &self,
-        method: &str,
-        path_and_query: &str,
-        body: &[u8],
-        now_ms: u64,
-    ) -> Result<(), AuthError> {
+    pub fn check(&self, request: &Signable<'_>, now_ms: u64) -> Result<(), AuthError> {
         let skew = self.time_ms.abs_diff(now_ms);
         if skew > MAX_SKEW_MS {
             return Err(AuthError::Skew(skew));
         }
-        let text = signed_text(method, path_and_query, self.time_ms, &self.nonce, body);
+        let text = signed_text(request, self.time_ms, &self.nonce);
         match verify(&self.person.key, &text, &self.signature) {
             true => Ok(()),
             false => Err(AuthError::Signature),
@@ -115,29 +118,38 @@ impl SignedRequest {
 mod tests {
     use super::*;
 
+    fn broker(seed: u8) -> Id {
+        KeyPair::from_seed(Role::Broker, &[seed; 32]).id()
+    }
+
     #[test]
     fn a_signed_request_is_accepted_and_every_change_is_not() {
         let key = KeyPair::from_seed(Role::Person, &[5; 32]);
-        let header = sign(&key, "POST", "/v1/registry?x=1", 1_000_000, "n1", b"body");
-        let request = SignedRequest::parse(&header).unwrap();
+        let (here, elsewhere) = (broker(1), broker(2));
+        let asked =
+            Signable { broker: &here, method: "POST", path_and_query: "/v1/registry?x=1", body: b"body" };
+        let request = SignedRequest::parse(&sign(&key, &asked, 1_000_000, "n1")).unwrap();
         assert_eq!(request.person, key.id());
-        assert_eq!(request.check("POST", "/v1/registry?x=1", b"body", 1_030_000), Ok(()));
-        assert_eq!(request.check("PUT", "/v1/registry?x=1", b"body", 1_000_000), Err(AuthError::Signature));
-        assert_eq!(request.check("POST", "/v1/registry", b"body", 1_000_000), Err(AuthError::Signature));
-        assert_eq!(request.check("POST", "/v1/registry?x=1", b"other", 1_000_000), Err(AuthError::Signature));
-        assert_eq!(
-            request.check("POST", "/v1/registry?x=1", b"body", 1_060_001),
-            Err(AuthError::Skew(60_001))
-        );
+        assert_eq!(request.check(&asked, 1_030_000), Ok(()));
+        for other in [
+            Signable { broker: &elsewhere, ..asked },
+            Signable { method: "PUT", ..asked },
+            Signable { path_and_query: "/v1/registry", ..asked },
+            Signable { body: b"other", ..asked },
+        ] {
+            assert_eq!(request.check(&other, 1_000_000), Err(AuthError::Signature), "{other:?}");
+        }
+        assert_eq!(request.check(&asked, 1_060_001), Err(AuthError::Skew(60_001)));
         let mut late = request.clone();
         late.time_ms += 1;
-        assert_eq!(late.check("POST", "/v1/registry?x=1", b"body", 1_000_000), Err(AuthError::Signature));
+        assert_eq!(late.check(&asked, 1_000_000), Err(AuthError::Signature));
     }
 
     #[test]
     fn other_headers_are_refused() {
         let key = KeyPair::from_seed(Role::Person, &[5; 32]);
-        let good = sign(&key, "GET", "/", 1, "n", b"");
+        let asked = Signable { broker: &broker(1), method: "GET", path_and_query: "/", body: b"" };
+        let good = sign(&key, &asked, 1, "n");
         for bad in
             ["", "Bearer x", "Nearmost ", "Nearmost id=1", &good[..good.len() - 3], &format!("{good}, id=x")]
         {

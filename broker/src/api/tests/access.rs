@@ -2,7 +2,7 @@
 
 use super::*;
 use nearmost_wire::api::{CommitRequest, HistoryView, InviteRequest, InviteResponse, RegistryResponse};
-use nearmost_wire::auth::sign;
+use nearmost_wire::auth::Signable;
 use nearmost_wire::identity::{KeyPair, Role};
 use sha2::{Digest, Sha256};
 
@@ -15,6 +15,13 @@ fn person() -> KeyPair {
 async fn guarded() -> Api {
     let token = ApiToken { name: "ops".into(), sha256: Sha256::digest(TOKEN).into() };
     Api::with(ApiSettings { tokens: vec![token], persons: vec![person().id()], ..settings() }, |_| ()).await
+}
+
+/// Signed for the fixture's broker.
+fn sign(key: &KeyPair, method: &str, path: &str, time_ms: u64, nonce: &str, body: &[u8]) -> String {
+    let broker = KeyPair::from_seed(Role::Broker, &[1; 32]).id();
+    let asked = Signable { broker: &broker, method, path_and_query: path, body };
+    nearmost_wire::auth::sign(key, &asked, time_ms, nonce)
 }
 
 fn signed(key: &KeyPair, method: &str, path: &str, nonce: &str, body: &[u8]) -> Builder {
@@ -136,6 +143,63 @@ async fn what_a_local_proxy_forwards_is_public() {
     assert_eq!(via("127.0.0.1, 198.51.100.1").await, 401);
     assert_eq!(via("unknown").await, 401);
     assert_eq!(via("127.0.0.1").await, 200);
+    let both = |forwarded: &str| {
+        let request = Request::get("/v1/fleet").header("x-forwarded-for", "203.0.113.5");
+        let request = request.header("forwarded", forwarded);
+        let api = &api;
+        async move { api.send(local(), request, Body::empty()).await.status.as_u16() }
+    };
+    assert_eq!(both("for=127.0.0.1").await, 401, "a second header takes nothing back");
+    assert_eq!(both("for=203.0.113.5").await, 401);
+}
+
+#[tokio::test]
+async fn a_page_elsewhere_that_resolves_to_this_machine_reads_nothing() {
+    let api = guarded().await;
+    for (host, status) in [
+        ("evil.test", 401),
+        ("evil.test:8053", 401),
+        ("127.0.0.1.evil.test", 401),
+        ("localhost:8053", 200),
+        ("127.0.0.1:8053", 200),
+        ("[::1]:8053", 200),
+        (testing::DOMAIN, 307),
+        (testing::REDIRECT_HOST, 307),
+    ] {
+        let answer = api.send(local(), Request::get("/v1/fleet").header("host", host), Body::empty()).await;
+        assert_eq!(answer.status.as_u16(), status, "{host}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_is_named_only_by_a_trusted_source_and_not_through_a_trusted_proxy() {
+    let api = guarded().await;
+    let ask = |forwarded: &'static str| {
+        let path = format!("/v1/resolve/{}?client=198.51.100.1", testing::DOMAIN);
+        let request = Request::get(path).header("x-forwarded-for", forwarded);
+        let api = &api;
+        async move { api.send(peer(ListenerKind::Public, "10.0.0.1"), request, Body::empty()).await }
+    };
+    assert_eq!(ask("203.0.113.5").await.refusal(), (403, "client_not_trusted".into()));
+    assert_eq!(ask("10.0.0.9").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_reload_replaces_tokens_and_the_limit() {
+    let api = guarded().await;
+    let active = super::super::settings::ActiveSettings::new(settings());
+    let router = super::super::router_with(api.api.state.clone(), active.clone(), CancellationToken::new());
+    let ask = || {
+        let mut request = with("/v1/fleet", &format!("Bearer {TOKEN}")).body(Body::empty()).unwrap();
+        request.extensions_mut().insert(public());
+        let router = router.clone();
+        async move { router.oneshot(request).await.unwrap().status().as_u16() }
+    };
+    assert_eq!(ask().await, 401);
+    active.replace(api.api.state.settings.clone());
+    assert_eq!(ask().await, 200);
+    active.replace(ApiSettings { rate: RateLimit { per_second: 1, burst: 1 }, ..settings() });
+    assert_eq!((ask().await, ask().await), (401, 429));
 }
 
 #[tokio::test]

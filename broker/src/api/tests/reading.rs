@@ -68,7 +68,8 @@ async fn a_drain_is_previewed() {
 #[tokio::test]
 async fn health_and_readiness_are_two_things() {
     let api = Api::new().await;
-    assert_eq!(api.get(public(), "/healthz").await.text(), "ok\n");
+    let health: nearmost_wire::api::HealthResponse = api.get(public(), "/healthz").await.json();
+    assert_eq!((&*health.status, health.broker), ("ok", api.api.state.id.to_string()));
     assert_eq!(api.get(public(), "/readyz").await.status, StatusCode::OK);
     api.api.ready.send_modify(|r| r.registry_loaded = false);
     let answer = api.get(public(), "/readyz").await;

@@ -1,7 +1,7 @@
 //! `nearmost domain …`
 
 use super::{current, drain, mirrors_of, must_not_exist, undrain};
-use crate::args::DrainArgs;
+use crate::args::{DrainArgs, Item, text_item};
 use crate::broker::Context;
 use crate::change::{make, view};
 use crate::output::emit_json;
@@ -58,30 +58,33 @@ pub struct DomainFields {
     #[arg(long)]
     answers: Option<u8>,
     /// TTL of address answers, in seconds
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", allow_hyphen_values = true)]
     ttl: Option<u32>,
     /// TTL of negative answers, in seconds
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", allow_hyphen_values = true)]
     negative_ttl: Option<u32>,
     /// Mirrors this much slower than the best are as good as it, in milliseconds …
-    #[arg(long, value_name = "MS")]
+    #[arg(long, value_name = "MS", allow_hyphen_values = true)]
     tie_band_ms: Option<f32>,
     /// … or in percent of the best
-    #[arg(long, value_name = "PERCENT")]
+    #[arg(long, value_name = "PERCENT", allow_hyphen_values = true)]
     tie_band_percent: Option<f32>,
     /// What is answered when no mirror is eligible: last-known, all, no-answer, or addresses
     /// separated by commas
     #[arg(long, value_parser = all_down, value_name = "POLICY")]
     all_down: Option<AllDownBody>,
-    /// Protocol offered in HTTPS records, e.g. h2; repeat for more, replaces all
-    #[arg(long)]
-    alpn: Vec<String>,
-    /// Host whose plain HTTP requests are redirected to the nearest mirror; replaces all
-    #[arg(long, value_name = "HOST")]
-    redirect_host: Vec<String>,
-    /// Static record "NAME TYPE TTL VALUE", @ for the domain itself; replaces all
-    #[arg(long, value_parser = record, value_name = "RECORD")]
-    record: Vec<RecordBody>,
+    /// Protocol offered in HTTPS records, e.g. h2; repeat for more, replaces all, an empty text
+    /// clears
+    #[arg(long, value_parser = text_item)]
+    alpn: Vec<Item<String>>,
+    /// Host whose plain HTTP requests are redirected to the nearest mirror; replaces all, an empty
+    /// text clears
+    #[arg(long, value_name = "HOST", value_parser = text_item)]
+    redirect_host: Vec<Item<String>>,
+    /// Static record "NAME TYPE TTL VALUE", @ for the domain itself; replaces all, an empty text
+    /// clears
+    #[arg(long, value_parser = record_item, value_name = "RECORD")]
+    record: Vec<Item<RecordBody>>,
 }
 
 fn all_down(text: &str) -> Result<AllDownBody, String> {
@@ -120,16 +123,14 @@ impl DomainFields {
         if let Some(policy) = &self.all_down {
             body.all_down = policy.clone();
         }
-        replace(&mut body.alpn, &self.alpn);
-        replace(&mut body.redirect_hosts, &self.redirect_host);
-        replace(&mut body.records, &self.record);
+        Item::replace(&mut body.alpn, &self.alpn);
+        Item::replace(&mut body.redirect_hosts, &self.redirect_host);
+        Item::replace(&mut body.records, &self.record);
     }
 }
 
-fn replace<T: Clone>(field: &mut Vec<T>, given: &[T]) {
-    if !given.is_empty() {
-        *field = given.to_vec();
-    }
+fn record_item(text: &str) -> Result<Item<RecordBody>, String> {
+    Item::read(text, record)
 }
 
 /// Carries out a command.

@@ -1,7 +1,7 @@
 //! `nearmost mirror …`
 
 use super::{clearable, current, drain, must_exist, must_not_exist, undrain};
-use crate::args::{DrainArgs, PlaceArgs};
+use crate::args::{DrainArgs, Item, PlaceArgs, address_item};
 use crate::broker::Context;
 use crate::change::{make, view};
 use crate::output::emit_json;
@@ -57,7 +57,7 @@ pub enum MirrorCommand {
         /// To what; clear ends the order early
         state: ForceState,
         /// How long, e.g. 10m
-        #[arg(long = "for", value_parser = parse_duration, value_name = "DURATION", required_if_eq_any([("state", "up"), ("state", "down")]))]
+        #[arg(long = "for", value_parser = parse_duration, allow_hyphen_values = true, value_name = "DURATION", required_if_eq_any([("state", "up"), ("state", "down")]))]
         duration: Option<Duration>,
     },
 }
@@ -107,9 +107,9 @@ pub struct MirrorFields {
     /// The node that runs it; an empty text clears it
     #[arg(long)]
     node: Option<String>,
-    /// At most one IPv4 and one IPv6 address; replaces all, and a hostname
-    #[arg(long, value_name = "IP", conflicts_with = "hostname")]
-    address: Vec<IpAddr>,
+    /// At most one IPv4 and one IPv6 address; replaces all, and a hostname; an empty text clears
+    #[arg(long, value_name = "IP", conflicts_with = "hostname", value_parser = address_item)]
+    address: Vec<Item<IpAddr>>,
     /// A host name to follow instead of addresses; an empty text clears it
     #[arg(long)]
     hostname: Option<String>,
@@ -205,7 +205,7 @@ impl MirrorFields {
         clearable(&self.node, &mut body.node);
         body.node = body.node.take().map(|n| n.to_ascii_lowercase());
         if !self.address.is_empty() {
-            body.addresses = self.address.clone();
+            Item::replace(&mut body.addresses, &self.address);
             body.hostname = None;
         }
         if self.hostname.as_ref().is_some_and(|h| !h.is_empty()) {
@@ -354,7 +354,8 @@ mod tests {
     #[test]
     fn addresses_and_hostname_replace_each_other() {
         let mut body = MirrorBody::default();
-        let address = MirrorFields { address: vec![[192, 0, 2, 1].into()], ..MirrorFields::default() };
+        let address =
+            MirrorFields { address: vec![Item(Some([192, 0, 2, 1].into()))], ..MirrorFields::default() };
         let host = MirrorFields { hostname: Some("a.example".into()), ..MirrorFields::default() };
         address.patch(&mut body);
         host.patch(&mut body);

@@ -1,7 +1,7 @@
 //! `nearmost node …`
 
 use super::{clearable, current, drain, must_exist, must_not_exist, undrain};
-use crate::args::{DrainArgs, PlaceArgs};
+use crate::args::{DrainArgs, Item, PlaceArgs, text_item};
 use crate::broker::Context;
 use crate::change::{make, view};
 use crate::output::{emit, emit_json};
@@ -56,7 +56,7 @@ pub enum NodeCommand {
         #[arg(long)]
         name: Option<String>,
         /// How long the token is good
-        #[arg(long, default_value = "24h", value_parser = parse_duration)]
+        #[arg(long, default_value = "24h", value_parser = parse_duration, allow_hyphen_values = true)]
         ttl: Duration,
     },
     /// Refuse a node from now on; `set --revoked false` admits it again
@@ -72,9 +72,9 @@ pub struct NodeFields {
     /// Its id (nn1…); an empty text clears it
     #[arg(long)]
     id: Option<String>,
-    /// Domain that it may mirror; repeat for more, replaces all
-    #[arg(long)]
-    domain: Vec<String>,
+    /// Domain that it may mirror; repeat for more, replaces all, an empty text clears
+    #[arg(long, value_parser = text_item)]
+    domain: Vec<Item<String>>,
     /// Whether it is refused
     #[arg(long, value_name = "BOOL")]
     revoked: Option<bool>,
@@ -87,7 +87,7 @@ impl NodeFields {
     fn patch(&self, body: &mut NodeBody) -> Result<(), PlanError> {
         clearable(&self.id, &mut body.id);
         if !self.domain.is_empty() {
-            let names = self.domain.iter().map(|d| name::domain(d));
+            let names = self.domain.iter().filter_map(|d| d.0.as_deref()).map(name::domain);
             body.domains = names.collect::<Result<_, _>>().map_err(|e| PlanError::Refused(e.to_string()))?;
         }
         body.revoked = self.revoked.unwrap_or(body.revoked);

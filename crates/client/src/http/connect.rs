@@ -52,8 +52,22 @@ async fn tls(
 ) -> Result<Stream, ClientError> {
     let tls_error = |source| ClientError::Tls { at: endpoint.to_string(), source };
     let name = ServerName::try_from(host.to_owned()).map_err(|e| tls_error(std::io::Error::other(e)))?;
-    let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(tls_error)?;
+    let stream = TlsConnector::from(Arc::new(config))
+        .connect(name, stream)
+        .await
+        .map_err(|e| tls_error(friendly(e)))?;
     Ok(Stream::Tls(Box::new(stream)))
+}
+
+/// The one refusal that whoever made a certificate by hand meets first, in words that say what to do.
+fn friendly(error: std::io::Error) -> std::io::Error {
+    match error.to_string().contains("CaUsedAsEndEntity") {
+        true => std::io::Error::other(
+            "the broker's certificate is that of a certificate authority (CA:TRUE), which cannot stand for a \
+             server; make one with basicConstraints=CA:FALSE, or one that this authority signs",
+        ),
+        false => error,
+    }
 }
 
 /// Trusts the public authorities and those of `ca_file`.

@@ -8,6 +8,7 @@ mod connect;
 use crate::clock::now_unix_ms;
 use crate::endpoint::{Auth, Endpoint};
 use crate::error::ClientError;
+use crate::text::printable;
 use connect::{Stream, connect};
 use data_encoding::HEXLOWER;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
@@ -15,7 +16,9 @@ use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body as _, Bytes, Incoming};
 use hyper_util::rt::TokioIo;
-use nearmost_wire::api::ErrorBody;
+use nearmost_wire::api::{ErrorBody, HealthResponse};
+use nearmost_wire::auth::Signable;
+use nearmost_wire::identity::{Id, IdError, Role};
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::de::DeserializeOwned;
 use std::future::Future;
@@ -28,6 +31,8 @@ pub const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 const MAX_ERROR_BYTES: usize = 64 * 1024;
 /// How long an answer may take, connecting included.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// A longer time is given to long requests: what a slow line carries, in bytes a second.
+const SLOWEST_BYTES_PER_S: usize = 256 * 1024;
 /// How long a stream may be silent; brokers send comments much more often.
 const SILENT_WITHIN: Duration = Duration::from_secs(90);
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
@@ -93,14 +98,21 @@ pub(crate) fn random<const N: usize>() -> Result<[u8; N], ClientError> {
 pub(crate) struct Transport {
     pub(crate) endpoint: Endpoint,
     pub(crate) auth: Auth,
+    /// For whom requests are signed; `None`: for whom the endpoint says it is.
+    pub(crate) broker: Option<Id>,
 }
 
 impl Transport {
     /// Asks and reads the whole answer as JSON.
     pub(crate) async fn json<T: DeserializeOwned>(&self, ask: Ask) -> Result<T, ClientError> {
         let what = ask.what();
-        let bytes = self.within(ANSWER_WITHIN, &what, self.bytes(ask)).await?;
-        serde_json::from_slice(&bytes).map_err(|e| ClientError::Answer {
+        let sending = Duration::from_secs((ask.body.len() / SLOWEST_BYTES_PER_S) as u64);
+        let bytes = self.within(ANSWER_WITHIN + sending, &what, self.bytes(ask)).await?;
+        self.decode(what, &bytes)
+    }
+
+    fn decode<T: DeserializeOwned>(&self, what: String, bytes: &[u8]) -> Result<T, ClientError> {
+        serde_json::from_slice(bytes).map_err(|e| ClientError::Answer {
             at: self.at(),
             what,
             detail: e.to_string(),
@@ -121,8 +133,38 @@ impl Transport {
     }
 
     async fn send(&self, ask: Ask) -> Result<(Response<Incoming>, Connection), ClientError> {
+        let broker = self.signed_for().await?;
+        self.exchange(ask, broker.as_ref()).await
+    }
+
+    /// The broker that the next request is signed for; `None` where none is signed.
+    async fn signed_for(&self) -> Result<Option<Id>, ClientError> {
+        match &self.auth {
+            Auth::Person(_) if !self.endpoint.is_unix() && self.broker.is_none() => {
+                let ask = Ask::get("/healthz", &[]);
+                let what = ask.what();
+                let open = Transport { auth: Auth::None, ..self.clone() };
+                let asked = async {
+                    let (response, _connection) = open.exchange(ask, None).await?;
+                    open.collect(response.into_body(), &what, MAX_ERROR_BYTES).await
+                };
+                let bytes = self.within(ANSWER_WITHIN, &what, asked).await?;
+                let health: HealthResponse = self.decode(what.clone(), &bytes)?;
+                let id = Id::parse(&health.broker, Role::Broker);
+                let wrong = |e: IdError| ClientError::Answer { at: self.at(), what, detail: e.to_string() };
+                id.map(Some).map_err(wrong)
+            }
+            _ => Ok(self.broker),
+        }
+    }
+
+    async fn exchange(
+        &self,
+        ask: Ask,
+        broker: Option<&Id>,
+    ) -> Result<(Response<Incoming>, Connection), ClientError> {
         let what = ask.what();
-        let request = self.request(ask)?;
+        let request = self.request(ask, broker)?;
         let stream = self.within(CONNECT_WITHIN, &what, connect(&self.endpoint)).await?;
         let protocol = |e: hyper::Error| self.protocol(&what, &e);
         let io = TokioIo::new(stream);
@@ -141,7 +183,7 @@ impl Transport {
         Err(self.refused(response, &what).await)
     }
 
-    fn request(&self, ask: Ask) -> Result<Request<Full<Bytes>>, ClientError> {
+    fn request(&self, ask: Ask, broker: Option<&Id>) -> Result<Request<Full<Bytes>>, ClientError> {
         self.endpoint.check_auth(&self.auth)?;
         let what = ask.what();
         let mut request = Request::builder()
@@ -149,7 +191,7 @@ impl Transport {
             .uri(&ask.path_and_query)
             .header(HOST, self.endpoint.authority())
             .header(ACCEPT, "application/json");
-        if let Some(value) = self.authorization(&ask)? {
+        if let Some(value) = self.authorization(&ask, broker)? {
             request = request.header(AUTHORIZATION, value);
         }
         if !ask.body.is_empty() {
@@ -161,23 +203,21 @@ impl Transport {
         request.body(Full::new(ask.body.into())).map_err(|e| self.protocol(&what, &e))
     }
 
-    fn authorization(&self, ask: &Ask) -> Result<Option<String>, ClientError> {
-        Ok(match &self.auth {
+    fn authorization(&self, ask: &Ask, broker: Option<&Id>) -> Result<Option<String>, ClientError> {
+        Ok(match (&self.auth, broker) {
             _ if self.endpoint.is_unix() => None,
-            Auth::None => None,
-            Auth::Token(token) => Some(format!("Bearer {token}")),
-            Auth::Person(key) => {
+            (Auth::Token(token), _) => Some(format!("Bearer {token}")),
+            (Auth::Person(key), Some(broker)) => {
                 let nonce = HEXLOWER.encode(&random::<16>()?);
-                let method = ask.method.as_str();
-                Some(nearmost_wire::auth::sign(
-                    key,
-                    method,
-                    &ask.path_and_query,
-                    now_unix_ms(),
-                    &nonce,
-                    &ask.body,
-                ))
+                let asked = Signable {
+                    broker,
+                    method: ask.method.as_str(),
+                    path_and_query: &ask.path_and_query,
+                    body: &ask.body,
+                };
+                Some(nearmost_wire::auth::sign(key, &asked, now_unix_ms(), &nonce))
             }
+            (Auth::None | Auth::Person(_), _) => None,
         })
     }
 
@@ -188,7 +228,10 @@ impl Transport {
             Err(e) => return e,
         };
         match serde_json::from_slice::<ErrorBody>(&body) {
-            Ok(ErrorBody { code, message }) => ClientError::Api { status: status.as_u16(), code, message },
+            Ok(ErrorBody { code, message }) => {
+                let (code, message) = (printable(&code), printable(&message));
+                ClientError::Api { status: status.as_u16(), code, message }
+            }
             Err(_) => self.foreign(status, &body, what),
         }
     }
@@ -305,13 +348,19 @@ mod tests {
         use nearmost_wire::identity::{KeyPair, Role};
         let key = KeyPair::from_seed(Role::Person, &[9; 32]);
         let endpoint = "http://127.0.0.1:1".parse().unwrap();
-        let transport = Transport { endpoint, auth: Auth::person(key.clone()) };
-        let header =
-            |ask: Ask| transport.request(ask).unwrap().headers()[AUTHORIZATION].to_str().unwrap().to_owned();
+        let transport = Transport { endpoint, auth: Auth::person(key.clone()), broker: None };
+        let broker = KeyPair::from_seed(Role::Broker, &[1; 32]).id();
+        let header = |ask: Ask| {
+            transport.request(ask, Some(&broker)).unwrap().headers()[AUTHORIZATION]
+                .to_str()
+                .unwrap()
+                .to_owned()
+        };
         let first = header(Ask::post("/v1/registry", b"{}".to_vec()));
         let signed = nearmost_wire::auth::SignedRequest::parse(&first).unwrap();
         assert_eq!(signed.person, key.id());
-        assert_eq!(signed.check("POST", "/v1/registry", b"{}", signed.time_ms), Ok(()));
+        let asked = Signable { broker: &broker, method: "POST", path_and_query: "/v1/registry", body: b"{}" };
+        assert_eq!(signed.check(&asked, signed.time_ms), Ok(()));
         let second = header(Ask::post("/v1/registry", b"{}".to_vec()));
         assert_ne!(signed.nonce, nearmost_wire::auth::SignedRequest::parse(&second).unwrap().nonce);
     }
@@ -319,8 +368,8 @@ mod tests {
     #[test]
     fn nothing_is_sent_to_prove_us_on_the_unix_socket() {
         let endpoint = "unix:/x".parse().unwrap();
-        let transport = Transport { endpoint, auth: Auth::Token("t".into()) };
-        let request = transport.request(Ask::get("/v1/fleet", &[])).unwrap();
+        let transport = Transport { endpoint, auth: Auth::Token("t".into()), broker: None };
+        let request = transport.request(Ask::get("/v1/fleet", &[]), None).unwrap();
         assert!(!request.headers().contains_key(AUTHORIZATION));
         assert_eq!(request.headers()[HOST], "localhost");
     }

@@ -6,11 +6,17 @@ use super::view::{RegistryView, ViewError};
 use crate::client::Client;
 use crate::clock::now_unix_ms;
 use crate::error::ClientError;
+use crate::http::random;
 use nearmost_wire::api::{CommitRequest, CommitResponse};
 use nearmost_wire::identity::{Id, KeyPair};
+use std::time::Duration;
 
 /// How often a change is planned anew because the registry moved on.
-const ATTEMPTS: u32 = 3;
+const ATTEMPTS: u32 = 10;
+/// Longest pause after the first attempt; it doubles up to [`LONGEST_PAUSE`]. A random part of it is
+/// waited, so that those who met do not meet again.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// The code of a refusal because the registry moved on.
 const CONFLICT: &str = "version_conflict";
 
@@ -69,7 +75,7 @@ impl Client {
     }
 }
 
-/// Makes the change that `make` plans. `make` is called again, up to three times in all, when the
+/// Makes the change that `make` plans. `make` is called again, up to ten times in all, when the
 /// registry has moved on before the commit. A person whom the broker does not know is made known
 /// when it is spoken to over its Unix socket; elsewhere it refuses them.
 ///
@@ -80,6 +86,7 @@ pub async fn change<E: std::error::Error + 'static>(
     author: &Author<'_>,
     mut make: impl FnMut(&RegistryView) -> Result<Plan, E>,
 ) -> Result<Outcome, ChangeError<E>> {
+    let mut pause = FIRST_PAUSE;
     for _ in 0..ATTEMPTS {
         let view = client.view(Some(&author.key.id())).await?;
         let plan = make(&view).map_err(ChangeError::Plan)?;
@@ -95,7 +102,11 @@ pub async fn change<E: std::error::Error + 'static>(
         };
         match client.commit(&request).await {
             Ok(response) => return Ok(Outcome { plan, response: Some(response), enrolled }),
-            Err(e) if e.has_code(CONFLICT) => {}
+            Err(e) if e.has_code(CONFLICT) => {
+                let part = u16::from_le_bytes(random()?);
+                tokio::time::sleep(pause.mul_f64(f64::from(part) / f64::from(u16::MAX))).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
             Err(e) => return Err(e.into()),
         }
     }

@@ -174,9 +174,36 @@ impl Content {
         }
     }
 
-    /// As a JSON value, for diffs.
+    /// As a JSON value, for diffs; who made it is no part of what people change.
     pub(crate) fn to_value(&self) -> Value {
-        self.to_json().ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or(Value::Null)
+        let value: Option<Value> = self.to_json().ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let mut value = value.unwrap_or(Value::Null);
+        if let Value::Object(fields) = &mut value {
+            fields.remove("made_by");
+        }
+        value
+    }
+
+    /// Id of whoever made the entry, where its kind says so.
+    pub fn made_by(&self) -> Option<&str> {
+        match self {
+            Content::Domain(DomainBody { made_by, .. })
+            | Content::Node(NodeBody { made_by, .. })
+            | Content::Mirror(MirrorBody { made_by, .. }) => made_by.as_deref(),
+            Content::Drain(_) | Content::Force(_) | Content::Person(_) => None,
+        }
+    }
+
+    /// Sets who made it; of no effect for kinds that do not say so.
+    #[must_use]
+    pub(crate) fn with_maker(mut self, id: Option<String>) -> Content {
+        match &mut self {
+            Content::Domain(DomainBody { made_by, .. })
+            | Content::Node(NodeBody { made_by, .. })
+            | Content::Mirror(MirrorBody { made_by, .. }) => *made_by = id,
+            Content::Drain(_) | Content::Force(_) | Content::Person(_) => {}
+        }
+        self
     }
 
     /// What a new entry of the kind says where nothing is given, for diffs.

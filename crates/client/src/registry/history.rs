@@ -49,7 +49,8 @@ pub fn batches(history: &[HistoryView]) -> Result<Vec<Batch>, ViewError> {
             let after = side(&s.key, &s.record);
             Change::new(s.key, before, after)
         });
-        match out.iter_mut().find(|b| b.number == view.batch) {
+        // What was written together stands together.
+        match out.iter_mut().rev().find(|b| b.number == view.batch) {
             Some(batch) => batch.changes.extend(change),
             None => out.push(Batch {
                 number: view.batch,

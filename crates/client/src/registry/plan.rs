@@ -2,8 +2,9 @@
 //!
 //! Rules:
 //! - What says the same is unchanged, whoever wrote it: applying twice does nothing the second time.
-//! - Absence from a file deletes only with `prune`, and only what the same person's key made;
-//!   never that key itself.
+//! - Absence from a file deletes only with `prune`, and only what the same person's key made, whoever
+//!   changed it since; never that key itself. Bodies carry who made them (`made_by`); of older records
+//!   it is the author.
 //! - A node's `id`, learned when its agent joined, and its `revoked` stay where the file is silent.
 //! - A removed mirror or node takes its drain order and forced verdict with it, so that one of
 //!   that name made later does not inherit them.
@@ -12,11 +13,11 @@
 use super::entry::{Content, EntryKey};
 use super::file::{FileErrors, RegistryFile};
 use super::view::{self, RegistryView};
-use nearmost_replica::PublicKey;
+use crate::text::printable;
 use nearmost_wire::identity::Id;
 use nearmost_wire::registry::{EntryKind, Problem};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// A wish of a command.
@@ -144,7 +145,7 @@ impl Plan {
             if file.entries.contains_key(key) || matches!(key.kind, EntryKind::Drain | EntryKind::Force) {
                 continue;
             }
-            match keep(view, key, current.author(), me, prune) {
+            match keep(view, key, me, prune) {
                 None => edits.push(Edit::remove(key.clone())),
                 Some(why) => {
                     let content = current.content.clone();
@@ -217,7 +218,7 @@ impl Plan {
                 None => after.remove(key),
             };
         }
-        let before = view.problems();
+        let before: BTreeSet<Problem> = view.problems().into_iter().collect();
         let mut new = view::problems(after.iter().map(|(k, b)| (*k, b.as_slice())));
         new.retain(|p| !before.contains(p));
         if new.is_empty() { Ok(()) } else { Err(PlanError::Problems(new)) }
@@ -233,18 +234,23 @@ fn orders_of(key: &EntryKey) -> Vec<EntryKey> {
     }
 }
 
-fn keep(view: &RegistryView, key: &EntryKey, author: PublicKey, me: &Id, prune: bool) -> Option<Kept> {
+fn keep(view: &RegistryView, key: &EntryKey, me: &Id, prune: bool) -> Option<Kept> {
+    let other = view.maker(key).filter(|maker| maker.key != me.key);
     match () {
         () if key.person_id().is_some_and(|id| id == *me) => Some(Kept::OwnKey),
         () if !prune => Some(Kept::NotPruned),
-        () if author.0 != me.key => Some(Kept::MadeBy(view.author_id(author))),
-        () => None,
+        () => other.map(Kept::MadeBy),
     }
 }
 
 fn change(view: &RegistryView, key: EntryKey, after: Option<Content>) -> Change {
     let current = view.entries.get(&key);
     let before = current.and_then(|c| c.content.clone());
+    let after = match current {
+        // Whoever changes an entry did not make it.
+        Some(_) => after.map(|a| a.with_maker(before.as_ref().and_then(Content::made_by).map(Into::into))),
+        None => after,
+    };
     let will_be = after.is_some();
     Change::new(key, (current.is_some(), before), (will_be, after))
 }
@@ -356,7 +362,7 @@ fn flatten(path: &str, value: &Value, out: &mut BTreeMap<String, String>) {
 
 fn plain(value: &Value) -> String {
     match value {
-        Value::String(text) => text.clone(),
+        Value::String(text) => printable(text),
         other => other.to_string(),
     }
 }

@@ -135,10 +135,49 @@ fn pruning_removes_only_what_the_same_person_made_and_never_the_own_key() {
     assert!(plan.to_string().contains(&format!("made by {}", other.id())));
 }
 
+#[test]
+fn what_others_made_stays_theirs_whoever_changes_it() {
+    let (me, other) = (person(1), person(2));
+    for maker in [&other, &broker()] {
+        let made = after(&empty(), &of_file(FILE, &empty(), maker, false), maker);
+        let Some(Content::Mirror(body)) = made.content(&mirror_key("nyc")) else { panic!() };
+        let changed = Content::Mirror(MirrorBody { port: 8443, ..body.clone() });
+        let set = Plan::of_edits(&made, vec![Edit::put(mirror_key("nyc"), changed)]).unwrap();
+        let there = after(&made, &set, &me);
+        assert_eq!(there.entries[&mirror_key("nyc")].author().0, me.id().key);
+        let pruned = of_file(&without(FILE, "nyc"), &there, &me, true);
+        assert!(pruned.is_empty(), "{pruned}");
+        assert!(!set.to_string().contains("made_by"), "{set}");
+        // Removed and taken back by another hand, it is still its maker's.
+        let undone = after(
+            &there,
+            &Plan::of_edits(&there, vec![Edit::put(mirror_key("nyc"), Content::Mirror(body.clone()))])
+                .unwrap(),
+            &me,
+        );
+        assert_eq!(undone.maker(&mirror_key("nyc")).unwrap().key, maker.id().key);
+    }
+    let mine = after(&empty(), &of_file(FILE, &empty(), &me, false), &me);
+    let Some(Content::Mirror(body)) = mine.content(&mirror_key("nyc")) else { panic!() };
+    assert_eq!(body.made_by, Some(me.id().to_string()));
+    let theirs = Content::Mirror(MirrorBody { port: 8443, ..body.clone() });
+    let set = Plan::of_edits(&mine, vec![Edit::put(mirror_key("nyc"), theirs)]).unwrap();
+    let there = after(&mine, &set, &other);
+    assert_eq!(of_file(&without(FILE, "nyc"), &there, &me, true).count(|a| a == Action::Remove), 1);
+}
+
+#[test]
+fn a_wrong_domain_is_told_once_and_not_for_each_of_its_mirrors() {
+    let text = FILE.replace("name = \"a.example\"\n[[node]]", "name = \"a.example\"\nredirect_hosts = [\"a.example\"]\nrecords = [{ name = \"@\", type = \"NONE\", value = \"x\" }]\n[[node]]");
+    let said = Plan::of_file(&file(&text), &empty(), &person(1).id(), false).unwrap_err().to_string();
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.contains("domain a.example"), "{said}");
+}
+
 /// A node that joined: its record is the broker's.
 fn joined(view: &RegistryView, revoked: bool) -> (RegistryView, String) {
     let id = KeyPair::from_seed(Role::Node, &[9; 32]).id().to_string();
-    let body = NodeBody { id: Some(id.clone()), domains: vec![], revoked, place: None };
+    let body = NodeBody { id: Some(id.clone()), domains: vec![], revoked, place: None, made_by: None };
     let edit = Edit::put(EntryKey::node("n1").unwrap(), Content::Node(body));
     (after(view, &Plan::of_edits(view, vec![edit]).unwrap(), &broker()), id)
 }
@@ -231,7 +270,15 @@ fn an_entry_too_big_for_a_record_is_named() {
         ttl_s: 1,
         value: "x".repeat(200),
     };
-    let body = nearmost_wire::registry::DomainBody { records: vec![record; 40], ..Default::default() };
+    let body = nearmost_wire::registry::DomainBody {
+        records: (0..40)
+            .map(|n| nearmost_wire::registry::RecordBody {
+                value: format!("{n}{}", record.value),
+                ..record.clone()
+            })
+            .collect(),
+        ..Default::default()
+    };
     let plan = Plan::of_edits(&empty(), vec![Edit::put(key, Content::Domain(body))]).unwrap();
     let refused = sign(&plan, &empty(), &person(1), None, 1).unwrap_err().to_string();
     assert!(refused.contains("domain a.example") && refused.contains("4096"), "{refused}");

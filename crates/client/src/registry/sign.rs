@@ -49,6 +49,7 @@ pub fn sign(
     enrol: Option<&str>,
     now_unix_ms: u64,
 ) -> Result<Vec<SignedRecord>, SignError> {
+    let id = key.id();
     let signing = SigningKey::from_seed(&key.seed());
     let author = PublicKey(key.id().key);
     let mut clock = HlcClock::new(view.hlc, hlc::DEFAULT_MAX_AHEAD);
@@ -58,7 +59,8 @@ pub fn sign(
     let mut seq = view.author_next_seq;
     let mut signed = Vec::new();
     for (key, content) in enrolment.into_iter().chain(plan.writes()) {
-        let body = body(key, content)?;
+        let maker = view.maker(key).unwrap_or(id).to_string();
+        let body = body(key, content, maker)?;
         let record_key = key.record_key();
         let record = Record {
             kind: record_key.kind,
@@ -80,8 +82,12 @@ pub fn sign(
     Ok(signed)
 }
 
-fn body(key: &EntryKey, content: Option<&Content>) -> Result<Body, SignError> {
+fn body(key: &EntryKey, content: Option<&Content>, maker: String) -> Result<Body, SignError> {
     let Some(content) = content else { return Ok(Body::Tombstone) };
+    let content = match content.made_by() {
+        Some(_) => content.clone(),
+        None => content.clone().with_maker(Some(maker)),
+    };
     let bytes = content.to_json().map_err(|source| SignError::Body { key: key.clone(), source })?;
     Ok(Body::Live { version: BODY_VERSION, bytes })
 }

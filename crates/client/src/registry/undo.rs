@@ -97,7 +97,7 @@ fn unchanged_since(batch: u64, step: &Step, steps: &[Step], view: &RegistryView)
         // A tombstone that was forgotten after its 30 days: nothing came after it.
         return Ok(());
     };
-    match steps.iter().any(|s| s.record == *now) {
+    match steps.iter().any(|s| s.key == step.key && s.record == *now) {
         true => Ok(()),
         false => {
             let by = view.author_id(now.record().author);
@@ -111,7 +111,10 @@ fn inverse(step: &Step, view: &RegistryView) -> Result<Option<Edit>, UndoError> 
         Some(Body::Live { bytes, .. }) => {
             let content = Content::parse(step.key.kind, bytes);
             let content = content.map_err(|_| UndoError::Unreadable(step.key.clone()))?;
-            Ok(Some(Edit::put(step.key.clone(), content)))
+            // Who made it stays so when it comes back by another hand.
+            let maker = content.made_by().map(Into::into);
+            let author = step.previous.as_ref().map(|p| view.author_id(p.record().author).to_string());
+            Ok(Some(Edit::put(step.key.clone(), content.with_maker(maker.or(author)))))
         }
         Some(Body::Tombstone) | None if view.has(&step.key) => Ok(Some(Edit::remove(step.key.clone()))),
         Some(Body::Tombstone) | None => Ok(None),

@@ -8,7 +8,7 @@ use nearmost_wire::identity::{Id, IdError, Role};
 use nearmost_wire::registry::{
     BuildDefaults, DomainBody, Entry, EntryKind, MirrorBody, NodeBody, PersonBody, Problem, build,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Why an answer is not a registry.
 #[derive(Debug, thiserror::Error)]
@@ -127,6 +127,13 @@ impl RegistryView {
         Id { role, key: author.0 }
     }
 
+    /// Who made an entry: whoever it says, else the author of its record.
+    pub fn maker(&self, key: &EntryKey) -> Option<Id> {
+        let current = self.entries.get(key)?;
+        let said = current.content.as_ref().and_then(Content::made_by).and_then(|id| id.parse().ok());
+        Some(said.unwrap_or_else(|| self.author_id(current.author())))
+    }
+
     /// What an entry says.
     pub fn content(&self, key: &EntryKey) -> Option<&Content> {
         self.entries.get(key).and_then(|c| c.content.as_ref())
@@ -183,5 +190,14 @@ impl RegistryView {
 /// What makes no sense among `entries`.
 pub(crate) fn problems<'a>(entries: impl Iterator<Item = (&'a EntryKey, &'a [u8])>) -> Vec<Problem> {
     let entries = entries.map(|(k, body)| Entry { kind: k.kind, scope: &k.scope, id: &k.id, body });
-    build(0, entries, &BuildDefaults::default()).problems
+    without_followers(build(0, entries, &BuildDefaults::default()).problems)
+}
+
+/// Leaves out that mirrors do not know a domain which is there and itself wrong: once that is right,
+/// so are they.
+fn without_followers(mut problems: Vec<Problem>) -> Vec<Problem> {
+    let domains = problems.iter().filter(|p| p.kind == EntryKind::Domain.noun());
+    let wrong: BTreeSet<String> = domains.map(|p| format!("unknown domain {:?}", p.name)).collect();
+    problems.retain(|p| !wrong.contains(&p.problem));
+    problems
 }

@@ -91,6 +91,7 @@ impl FakeBroker {
             .route("/v1/explain", get(explain))
             .route("/v1/fleet", get(fleet))
             .route("/v1/geo/{ip}", get(geo))
+            .route("/healthz", get(health))
             .route("/v1/events", get(events))
             .route("/v1/drain-preview", get(drain_preview))
             .layer(axum::middleware::from_fn(
@@ -269,7 +270,8 @@ async fn explain(RawQuery(query): RawQuery) -> Json<ExplainResponse> {
         basis_v4: "eligible".into(),
         basis_v6: "empty".into(),
         answer: vec!["203.0.113.1".parse().unwrap()],
-        tie_band_ms: 3.0,
+        tie_band_v4_ms: Some(3.0),
+        tie_band_v6_ms: None,
         mirrors: vec![ranked()],
     })
 }
@@ -306,11 +308,15 @@ async fn fleet(State(broker): State<FakeBroker>) -> Json<FleetResponse> {
     })
 }
 
+async fn health(State(broker): State<FakeBroker>) -> Json<HealthResponse> {
+    Json(HealthResponse { status: "ok".into(), broker: broker.key.id().to_string() })
+}
+
 async fn geo(Path(ip): Path<String>) -> Json<GeoResponse> {
     Json(GeoResponse { address: ip.parse().unwrap(), place: place(), cell: "192.0.2.0/24".into() })
 }
 
-/// Two events more than the last one seen, then the end.
+/// Word of lost events, two more than the last one seen, then the end.
 async fn events(headers: HeaderMap) -> Sse<impl tokio_stream::Stream<Item = Result<Event, Infallible>>> {
     let last: u64 = headers.get("last-event-id").map_or(0, |v| v.to_str().unwrap().parse().unwrap());
     let event = |number: u64| {
@@ -325,9 +331,12 @@ async fn events(headers: HeaderMap) -> Sse<impl tokio_stream::Stream<Item = Resu
             reason: "beacons_missed".into(),
             vantage: "broker".into(),
         };
-        Ok(Event::default().id(number.to_string()).json_data(view).unwrap())
+        Ok(Event::default().id(number.to_string()).event("transition").json_data(view).unwrap())
     };
-    Sse::new(tokio_stream::iter([event(last + 1), event(last + 2)]))
+    let missed = if last < 9 { "{\"missed\":12}" } else { "{\"missed\":null}" };
+    let lagged = Ok(Event::default().event("lagged").data(missed));
+    let newer = Ok(Event::default().event("of a newer broker").data("?"));
+    Sse::new(tokio_stream::iter([lagged, newer, event(last + 1), event(last + 2)]))
 }
 
 async fn drain_preview(RawQuery(query): RawQuery) -> Json<DrainPreview> {

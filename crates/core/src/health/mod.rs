@@ -245,3 +245,15 @@ pub struct Verdict {
     /// From before a restart and not yet confirmed.
     pub stale: bool,
 }
+
+impl Verdict {
+    /// Whether people or the agent took the mirror out on purpose: an all-down policy must not
+    /// bring it back.
+    pub fn withdrawn(&self) -> bool {
+        match self.state {
+            State::Draining => true,
+            State::Down => matches!(self.reason, Reason::Revoked | Reason::Forced | Reason::Manual),
+            _ => false,
+        }
+    }
+}

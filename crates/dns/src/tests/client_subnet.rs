@@ -91,6 +91,8 @@ fn answers_that_depend_on_nobody_have_scope_zero() {
     assert_eq!(scope(&fixture, ask("_a._tcp.play.example.com", RecordType::SRV)), Some(9));
     assert_eq!(scope(&fixture, ask(NAME, RecordType::SOA)), Some(0));
     assert_eq!(scope(&fixture, ask("x.play.example.com", RecordType::A)), Some(0));
+    fixture.mirrors()[0].v6 = None;
+    assert_eq!(scope(&fixture, ask(NAME, RecordType::AAAA)), Some(0), "the only mirror of its family");
     fixture.mirrors().iter_mut().for_each(|m| m.up = false);
     fixture.first().policy.all_down = AllDown::Fallback(vec![IpAddr::from([198, 51, 100, 1])]);
     assert_eq!(scope(&fixture, a()), Some(0));
@@ -132,6 +134,7 @@ fn patchwork() -> Fixture {
         ("3.64.128.77/32", place(NEW_YORK)),
         ("2600:8000::/17", place(SYDNEY)),
         ("2600:8000:1::/48", place(LONDON)),
+        ("2002::/17", place(SYDNEY)),
         ("::/8", place(SYDNEY)),
         ("8000::/1", place(NEW_YORK)),
     ]);
@@ -145,6 +148,9 @@ fn address() -> impl Strategy<Value = IpAddr> {
         any::<u128>(),
         (0u128..1 << 96).prop_map(|r| 0x2600_8000 << 96 | r),
         any::<u32>().prop_map(|r| 0xffff_0000_0000 | u128::from(r)),
+        any::<u32>().prop_map(|r| 0x64_ff9b << 96 | u128::from(r)),
+        (0u128..1 << 108).prop_map(|r| 0x200_2030 << 100 | r),
+        (0u128..1 << 114).prop_map(|r| 0x2000 << 112 | r),
         any::<u128>().prop_map(|r| r >> 60),
     ];
     prop_oneof![

@@ -1,6 +1,6 @@
 //! Record types, one by one.
 
-use crate::testing::{Ask, Bench, Fixture, NEW_YORK, ask, mirror};
+use crate::testing::{Ask, Bench, Fixture, NEW_YORK, ask, mirror, place};
 use crate::{DnsConfig, Transport};
 use hickory_proto::rr::RecordType;
 use nearmost_core::ranking::Basis;
@@ -123,8 +123,46 @@ fn a_fallback_is_no_mirrors_address() {
     fixture.mirrors().truncate(1);
     fixture.mirrors()[0].v6 = None;
     fixture.first().policy.all_down = AllDown::Fallback(vec!["2001:db8::f".parse().unwrap()]);
+    // While one family works, the other has no fallback.
+    assert!(answers(&fixture, &ask(NAME, RecordType::AAAA)).is_empty());
     let got = answers(&fixture, &ask(NAME, RecordType::SVCB));
-    assert!(got.len() == 1 && got[0].contains("lon.play.example.com."), "{got:?}");
+    assert!(got.len() == 1 && got[0].contains(" 1 . ") && !got[0].contains("2001:db8::f"), "{got:?}");
+    fixture.mirrors()[0].up = false;
+    assert_eq!(answers(&fixture, &ask(NAME, RecordType::AAAA)), ["AAAA 2001:db8::f"]);
+    assert!(answers(&fixture, &ask(NAME, RecordType::SVCB)).is_empty());
+}
+
+#[test]
+fn services_are_no_more_than_answers() {
+    let mut fixture = Fixture::three();
+    fixture.first().policy.answers = 1;
+    let bench = Bench::new(&fixture, DnsConfig::default());
+    for (name, qtype) in [
+        (NAME, RecordType::HTTPS),
+        (NAME, RecordType::SVCB),
+        ("_game._udp.play.example.com", RecordType::SRV),
+    ] {
+        // In Sydney the families have different mirrors.
+        let got = bench.from("1.128.1.1", &ask(name, qtype), Transport::Udp).answers();
+        // The owner's IPv6 address is another mirror's, so the target is named.
+        assert!(got.len() == 1 && got[0].contains("syd.play.example.com."), "{qtype}: {got:?}");
+    }
+}
+
+#[test]
+fn users_of_unknown_place_share_out_by_network() {
+    let mut fixture = Fixture::three();
+    fixture.first().policy.answers = 8;
+    let bench = Bench::new(&fixture, DnsConfig::default());
+    let mut seen = std::collections::BTreeSet::new();
+    for n in 0..64 {
+        let reply = bench.ask(&ask(NAME, RecordType::A).subnet(&format!("203.0.{n}.128/25")));
+        assert_eq!((reply.answers().len(), reply.outcome.scope), (1, Some(24)));
+        let neighbour = bench.ask(&ask(NAME, RecordType::A).subnet(&format!("203.0.{n}.7/32")));
+        assert_eq!(reply.answers(), neighbour.answers());
+        seen.extend(reply.answers());
+    }
+    assert_eq!(seen.len(), 3);
 }
 
 #[test]
@@ -214,10 +252,9 @@ fn aliases_are_followed_within_the_zone() {
     let reply = bench.ask(&ask("WWW.play.example.com", RecordType::A).subnet("3.1.2.0/24"));
     assert_eq!(reply.answers(), ["CNAME Play.example.com.", "A 192.0.2.2"]);
     assert_eq!(reply.outcome.scope, Some(9));
-    assert_eq!(
-        bench.ask(&ask("www.play.example.com", RecordType::CNAME)).answers(),
-        ["CNAME Play.example.com."]
-    );
+    for qtype in [RecordType::CNAME, RecordType::ANY] {
+        assert_eq!(bench.ask(&ask("www.play.example.com", qtype)).answers(), ["CNAME Play.example.com."]);
+    }
     let reply = bench.ask(&ask("out.play.example.com", RecordType::A));
     assert_eq!((reply.rcode(), reply.answers()), (0, vec!["CNAME example.net.".to_owned()]));
     let reply = bench.ask(&ask("gone.play.example.com", RecordType::A));
@@ -250,6 +287,7 @@ fn too_large_for_a_datagram_is_truncated_and_whole_over_tcp() {
 #[test]
 fn additional_addresses_are_left_out_before_anything_is_truncated() {
     let mut fixture = Fixture::empty();
+    fixture.places = vec![("81.0.0.0/8", place(NEW_YORK))];
     let names = ["a", "b", "c", "d", "e", "f", "g", "h"];
     let domain = "x.".repeat(8) + "example.com";
     let mirrors = names.iter().map(|n| mirror(n, "192.0.2.1", "2001:db8::1", NEW_YORK)).collect();

@@ -92,6 +92,63 @@ fn a_domain_outside_is_its_own_zone() {
 }
 
 #[test]
+fn a_mirror_named_like_the_default_name_server_is_that_name() {
+    let config =
+        || DnsConfig { nameserver_addresses: vec!["198.51.100.53".parse().unwrap()], ..DnsConfig::default() };
+    let glue = |fixture: &Fixture| {
+        let reply = Bench::new(fixture, config()).ask(&ask("play.example.com", RecordType::NS));
+        assert_eq!(reply.answers(), ["NS ns1.play.example.com."]);
+        reply.message.additionals.iter().map(|r| r.data.to_string()).collect::<Vec<_>>()
+    };
+    let own = |fixture: &Fixture| {
+        Bench::new(fixture, config()).ask(&ask("ns1.play.example.com", RecordType::A)).answers()
+    };
+    let mut fixture = Fixture::three();
+    assert_eq!(
+        (glue(&fixture), own(&fixture)),
+        (vec!["198.51.100.53".into()], vec!["A 198.51.100.53".into()])
+    );
+    fixture.mirrors().push(mirror("ns1", "192.0.2.77", "", LONDON));
+    assert_eq!((glue(&fixture), own(&fixture)), (vec!["192.0.2.77".into()], vec!["A 192.0.2.77".into()]));
+    fixture.record("ns1.play.example.com", StaticData::A("203.0.113.1".parse().unwrap()));
+    assert_eq!((glue(&fixture), own(&fixture)), (vec!["203.0.113.1".into()], vec!["A 203.0.113.1".into()]));
+}
+
+#[test]
+fn an_alias_into_a_delegated_part_is_authoritative() {
+    let mut fixture = Fixture::three();
+    fixture
+        .record("sub.play.example.com", StaticData::Ns("ns.example.net".into()))
+        .record("www.play.example.com", StaticData::Cname("a.sub.play.example.com".into()));
+    let bench = Bench::new(&fixture, DnsConfig::default());
+    let reply = bench.ask(&ask("www.play.example.com", RecordType::A));
+    assert_eq!(reply.answers(), ["CNAME a.sub.play.example.com."]);
+    assert_eq!(reply.authority(), ["sub.play.example.com. 300 NS"]);
+    assert!(reply.message.metadata.authoritative);
+}
+
+#[test]
+fn glue_that_does_not_fit_truncates_if_nothing_else_finds_the_server() {
+    let within = |parent: &str| {
+        let mut fixture = Fixture::three();
+        for i in 0..13 {
+            let server = format!("server-{i}.{parent}");
+            fixture.record("sub.play.example.com", StaticData::Ns(server.clone()));
+            for n in 0..4 {
+                fixture.record(&server, StaticData::A([203, 0, 113, n].into()));
+            }
+        }
+        let reply =
+            Bench::new(&fixture, DnsConfig::default()).ask(&ask("a.sub.play.example.com", RecordType::A));
+        assert!(reply.bytes.len() <= 512 && reply.message.additionals.len() < 52);
+        assert_eq!(reply.message.authorities.len(), 13);
+        reply.message.metadata.truncation
+    };
+    assert!(within("sub.play.example.com"), "in-domain");
+    assert!(!within("play.example.com"), "sibling");
+}
+
+#[test]
 fn static_ns_replaces_the_configured_at_an_apex() {
     let mut fixture = Fixture::three();
     fixture.record("play.example.com", StaticData::Ns("ns.elsewhere.net".into()));

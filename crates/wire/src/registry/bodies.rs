@@ -31,6 +31,9 @@ pub struct DomainBody {
     /// Hosts whose plain HTTP requests are redirected to the nearest mirror.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub redirect_hosts: Vec<String>,
+    /// Id of whoever made the entry; stays when others change it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub made_by: Option<String>,
 }
 
 impl Default for DomainBody {
@@ -45,6 +48,7 @@ impl Default for DomainBody {
             alpn: Vec::new(),
             records: Vec::new(),
             redirect_hosts: Vec::new(),
+            made_by: None,
         }
     }
 }
@@ -137,6 +141,9 @@ pub struct NodeBody {
     /// Where it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub place: Option<PlaceBody>,
+    /// Id of whoever made the entry; stays when others change it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub made_by: Option<String>,
 }
 
 /// One node's serving of one domain.
@@ -166,6 +173,9 @@ pub struct MirrorBody {
     /// Where it is; else what the geo database says of its address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub place: Option<PlaceBody>,
+    /// Id of whoever made the entry; stays when others change it. Absent where that is the record's author.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub made_by: Option<String>,
 }
 
 impl Default for MirrorBody {
@@ -180,6 +190,7 @@ impl Default for MirrorBody {
             probe: ProbeBody::default(),
             url: None,
             place: None,
+            made_by: None,
         }
     }
 }

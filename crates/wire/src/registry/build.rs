@@ -5,22 +5,20 @@
 //! problems come only from other brokers' records that arrived in another order.
 
 use super::bodies::{
-    AllDownBody, BODY_VERSION, DomainBody, DrainBody, ForceBody, HealthBody, MirrorBody, NodeBody,
-    PersonBody, PlaceBody, ProbeBody, ProbeKind,
+    AllDownBody, BODY_VERSION, DomainBody, DrainBody, ForceBody, MirrorBody, NodeBody, PersonBody, PlaceBody,
 };
+use super::mirror::mirror;
+use super::names;
 use super::record::static_record;
 use crate::identity::{Id, Role};
 use crate::name;
-use nearmost_core::check::{CheckKind, CheckSpec, HttpCheck};
-use nearmost_core::geo::{CountryCode, Place, PlaceSource, Position};
+use nearmost_core::geo::{CountryCode, Place, Position, countries};
 use nearmost_core::registry::{
-    AllDown, Domain, DomainIndex, Force, HealthMode, Mirror, MirrorAddress, Node, NodeIndex, Orders, Policy,
-    Registry,
+    AllDown, Domain, DomainIndex, Force, Node, NodeIndex, Orders, Policy, Registry,
 };
 use nearmost_core::time::UnixMillis;
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, HashMap};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -208,7 +206,9 @@ impl Parsed {
         let mut registry = Registry { version, ..Registry::default() };
         let nodes = self.nodes(&mut registry);
         let domains = self.domains(&mut registry);
+        self.redirect_hosts(&mut registry);
         self.mirrors(&mut registry, &nodes, &domains, defaults);
+        registry.index();
         self.problems.sort();
         Built { registry, persons: self.persons, problems: self.problems }
     }
@@ -256,6 +256,13 @@ impl Parsed {
         index
     }
 
+    /// A host that two domains claim is the first one's.
+    fn redirect_hosts(&mut self, registry: &mut Registry) {
+        for (domain, problem) in names::settle_redirect_hosts(registry) {
+            self.problem(EntryKind::Domain, &domain, problem);
+        }
+    }
+
     fn mirrors(
         &mut self,
         registry: &mut Registry,
@@ -274,8 +281,9 @@ impl Parsed {
                 drained: self.drains.contains_key(&key),
                 force: self.forces.get(&key).map(|f| Force { up: f.up, until: UnixMillis(f.until_unix_ms) }),
             };
-            let run = registry.domains[domain.0 as usize].name.clone();
-            match mirror(&key.1, domain, &run, &body, nodes, registry, defaults) {
+            let made = names::check_mirror(registry, domain, &key.1)
+                .and_then(|()| mirror(&key.1, domain, &body, nodes, registry, defaults));
+            match made {
                 Ok(mut mirror) => {
                     let node_drained = mirror.node.is_some_and(|n| registry.nodes[n.0 as usize].drained);
                     mirror.orders = Orders { drained: orders.drained || node_drained, ..orders };
@@ -327,7 +335,16 @@ pub(super) fn place(body: &PlaceBody) -> Result<Place, String> {
         (None, None) => None,
         _ => return Err("place: latitude and longitude go together".into()),
     };
-    let country = body.country.and_then(|c| CountryCode::new(&String::from_utf8_lossy(&c)));
+    let country = match body.country {
+        Some(letters) => {
+            let text = String::from_utf8_lossy(&letters).into_owned();
+            let code = CountryCode::new(&text).filter(|c| countries::find(*c).is_some());
+            Some(code.ok_or_else(|| {
+                format!("place: {text:?} is no country; expected its two letters such as GB")
+            })?)
+        }
+        None => None,
+    };
     Ok(Place { position, country, asn: body.asn })
 }
 
@@ -363,7 +380,7 @@ fn domain(domain_name: &str, body: &DomainBody) -> Result<Domain, String> {
     };
     let records =
         body.records.iter().map(|r| static_record(domain_name, r)).collect::<Result<Vec<_>, _>>()?;
-    super::record::check_cnames(domain_name, &records)?;
+    super::record::check(domain_name, &records)?;
     let hosts = body.redirect_hosts.iter().map(|h| name::domain(h).map(Arc::from).map_err(|e| e.to_string()));
     Ok(Domain {
         name: domain_name.into(),
@@ -372,145 +389,4 @@ fn domain(domain_name: &str, body: &DomainBody) -> Result<Domain, String> {
         records,
         redirect_hosts: hosts.collect::<Result<_, _>>()?,
     })
-}
-
-fn mirror(
-    mirror_name: &str,
-    domain: DomainIndex,
-    domain_name: &str,
-    body: &MirrorBody,
-    nodes: &HashMap<String, NodeIndex>,
-    registry: &Registry,
-    defaults: &BuildDefaults,
-) -> Result<Mirror, String> {
-    let node = match &body.node {
-        Some(name) => Some(*nodes.get(name).ok_or_else(|| format!("unknown node {name:?}"))?),
-        None => None,
-    };
-    let health = match body.health {
-        HealthBody::Agent => HealthMode::Agent,
-        HealthBody::Probe => HealthMode::Probe,
-        HealthBody::ManualUp => HealthMode::Manual { up: true },
-        HealthBody::ManualDown => HealthMode::Manual { up: false },
-    };
-    if body.port == 0 {
-        return Err("port = 0: expected 1 to 65535".into());
-    }
-    let probe = probe(&body.probe, domain_name, defaults)?;
-    match (health, node, &probe) {
-        (HealthMode::Agent, None, _) => return Err("health = \"agent\" needs a node".into()),
-        (HealthMode::Probe, _, None) => {
-            return Err("health = \"probe\" needs a probe, but its kind is \"none\"".into());
-        }
-        _ => {}
-    }
-    let address = address(body)?;
-    if address == MirrorAddress::Observed && node.is_none() {
-        return Err("needs addresses, a hostname, or a node whose address is observed".into());
-    }
-    if let Some(url) = &body.url
-        && !(url.starts_with("http://") || url.starts_with("https://"))
-    {
-        return Err(format!("url {url:?}: expected http:// or https://"));
-    }
-    let own = body.place.as_ref().map(place).transpose()?;
-    let given = own.or_else(|| node.and_then(|n| registry.nodes[n.0 as usize].place));
-    Ok(Mirror {
-        name: mirror_name.into(),
-        domain,
-        node,
-        address,
-        port: body.port,
-        weight: body.weight,
-        place: given.unwrap_or_default(),
-        place_source: if given.is_some() { PlaceSource::Given } else { PlaceSource::Unknown },
-        health,
-        probe,
-        url: body.url.as_deref().map(Arc::from),
-        orders: Orders::default(),
-    })
-}
-
-fn address(body: &MirrorBody) -> Result<MirrorAddress, String> {
-    if let Some(host) = &body.hostname {
-        if !body.addresses.is_empty() {
-            return Err("give addresses or a hostname, not both".into());
-        }
-        return Ok(MirrorAddress::Hostname(name::domain(host).map_err(|e| e.to_string())?.into()));
-    }
-    let (mut v4, mut v6): (Option<Ipv4Addr>, Option<Ipv6Addr>) = (None, None);
-    for addr in &body.addresses {
-        if addr.is_unspecified() || addr.is_multicast() {
-            return Err(format!("address {addr}: no service can be reached there"));
-        }
-        let taken = match addr.to_canonical() {
-            IpAddr::V4(a) => v4.replace(a).is_some(),
-            IpAddr::V6(a) => v6.replace(a).is_some(),
-        };
-        if taken {
-            return Err(format!(
-                "address {addr}: a second address of its family; make it a mirror of its own"
-            ));
-        }
-    }
-    Ok(match (v4, v6) {
-        (None, None) => MirrorAddress::Observed,
-        (v4, v6) => MirrorAddress::Declared { v4, v6 },
-    })
-}
-
-/// The plain check of a probe; `None` for kind `none`.
-pub(super) fn probe(
-    body: &ProbeBody,
-    domain: &str,
-    defaults: &BuildDefaults,
-) -> Result<Option<CheckSpec>, String> {
-    let http = |tls: bool| -> Result<CheckKind, String> {
-        let path = body.path.clone().unwrap_or_else(|| "/".into());
-        if !path.starts_with('/') || path.chars().any(|c| c.is_control() || c == ' ') {
-            return Err(format!("probe path {path:?}: expected it to begin with / and hold no spaces"));
-        }
-        let status = body.status.unwrap_or((200, 399));
-        if status.0 > status.1 || status.0 < 100 || status.1 > 599 {
-            return Err(format!("probe status {status:?}: expected a range within 100 to 599"));
-        }
-        Ok(CheckKind::Http(HttpCheck {
-            tls,
-            path,
-            host: Some(body.host.clone().unwrap_or_else(|| domain.into())),
-            status,
-            body_contains: body.body_contains.clone(),
-            verify: body.verify.unwrap_or(true),
-            min_days_to_expiry: body.min_days_to_expiry,
-        }))
-    };
-    let kind = match body.kind {
-        ProbeKind::None => return Ok(None),
-        ProbeKind::Tcp => CheckKind::Tcp,
-        ProbeKind::Http => http(false)?,
-        ProbeKind::Https => http(true)?,
-        ProbeKind::Udp => CheckKind::Udp {
-            send: body.send.clone().unwrap_or_default().into_bytes(),
-            expect: body.expect.clone().unwrap_or_default().into_bytes(),
-        },
-    };
-    let duration =
-        |ms: Option<u32>, default: Duration| ms.map_or(default, |ms| Duration::from_millis(ms.into()));
-    let spec = CheckSpec {
-        kind,
-        interval: duration(body.interval_ms, defaults.probe_interval),
-        timeout: duration(body.timeout_ms, defaults.probe_timeout),
-        rise: body.rise.unwrap_or(defaults.probe_rise),
-        fall: body.fall.unwrap_or(defaults.probe_fall),
-    };
-    match () {
-        () if spec.interval < Duration::from_millis(100) => {
-            Err("probe interval_ms: expected at least 100".into())
-        }
-        () if spec.timeout < Duration::from_millis(10) => {
-            Err("probe timeout_ms: expected at least 10".into())
-        }
-        () if spec.rise == 0 || spec.fall == 0 => Err("probe rise and fall: expected at least 1".into()),
-        () => Ok(Some(spec)),
-    }
 }

@@ -95,6 +95,9 @@ fn what_makes_no_sense_is_left_out_and_named() {
         (json!({ "addresses": ["192.0.2.1"], "node": "gone" }), "unknown node \"gone\""),
         (json!({ "addresses": ["nonsense"] }), "body"),
         (json!({ "addresses": ["192.0.2.1"], "health": "probe", "url": "ftp://x" }), "http://"),
+        (json!({ "addresses": ["192.0.2.1"], "health": "probe", "url": "http://u@x.example" }), "user name"),
+        (json!({ "addresses": ["192.0.2.1"], "health": "probe", "weight": 0 }), "drain"),
+        (json!({ "addresses": ["192.0.2.1"], "health": "probe", "place": { "country": "QQ" } }), "QQ"),
         (
             json!({ "addresses": ["192.0.2.1"], "health": "probe", "place": { "latitude": 91.0, "longitude": 0.0 } }),
             "91",
@@ -112,6 +115,67 @@ fn what_makes_no_sense_is_left_out_and_named() {
         only_problem(&[entry(EntryKind::Domain, "a.example", "", json!({ "answers": 9 }))])
             .contains("answers = 9")
     );
+}
+
+#[test]
+fn names_mean_one_thing() {
+    let m = |d: &str, name: &str| mirror(d, name, json!({ "addresses": ["192.0.2.1"], "health": "probe" }));
+    let with_record = |kind: &str, value: &str| {
+        let records = json!({ "records": [{ "name": "lon", "type": kind, "value": value }] });
+        entry(EntryKind::Domain, "a.test", "", records)
+    };
+    let problem = only_problem(&[domain("a.test"), domain("lon.a.test"), m("a.test", "lon")]);
+    assert!(
+        problem.contains("a.test/lon") && problem.contains("lon.a.test is that of a domain"),
+        "{problem}"
+    );
+    for (kind, value) in
+        [("A", "192.0.2.9"), ("AAAA", "2001:db8::9"), ("CNAME", "x.test"), ("NS", "ns.x.test")]
+    {
+        let problem = only_problem(&[with_record(kind, value), m("a.test", "lon")]);
+        assert!(problem.contains("a.test/lon") && problem.contains(&format!(" {kind} ")), "{problem}");
+        assert_eq!(built(&[with_record(kind, value), m("a.test", "nyc")]).problems, []);
+    }
+    assert_eq!(built(&[with_record("TXT", "hello"), m("a.test", "lon")]).problems, []);
+    assert_eq!(built(&[domain("a.test"), m("a.test", "ns1")]).problems, []);
+}
+
+#[test]
+fn a_redirect_host_is_one_domains() {
+    let with_hosts =
+        |name: &str, hosts: &[&str]| entry(EntryKind::Domain, name, "", json!({ "redirect_hosts": hosts }));
+    let built = built(&[
+        with_hosts("b.test", &["go.test", "b.test", "own.test"]),
+        with_hosts("a.test", &["Go.test", "b.test"]),
+    ]);
+    let problems: Vec<String> = built.problems.iter().map(Problem::to_string).collect();
+    assert_eq!(problems.len(), 2, "{problems:?}");
+    assert!(problems[0].contains("domain a.test") && problems[0].contains("b.test is a domain itself"));
+    assert!(problems[1].contains("domain b.test") && problems[1].contains("go.test is domain a.test's"));
+    let hosts =
+        |at: usize| built.registry.domains[at].redirect_hosts.iter().map(|h| &**h).collect::<Vec<_>>();
+    assert_eq!((hosts(0), hosts(1)), (vec!["go.test"], vec!["b.test", "own.test"]));
+}
+
+#[test]
+fn the_registry_is_indexed() {
+    let delegates = json!({ "records": [{ "name": "sub", "type": "NS", "value": "ns.x.test" }] });
+    let registry = built(&[entry(EntryKind::Domain, "b.a.test", "", delegates)]).registry;
+    assert!(registry.any_domain_below("a.test") && !registry.any_domain_below("b.a.test"));
+    let domain = registry.find_domain("b.a.test").expect("built");
+    assert_eq!(registry.cuts(domain).iter().map(|c| &**c).collect::<Vec<_>>(), ["sub.b.a.test"]);
+}
+
+#[test]
+fn a_place_may_be_a_country_alone() {
+    let of = |place: Value| {
+        let body = json!({ "addresses": ["192.0.2.1"], "health": "probe", "place": place });
+        let mirror = built(&[domain("a.test"), mirror("a.test", "m", body)]).registry.mirrors.remove(0);
+        (mirror.place.country.map(|c| c.to_string()), mirror.place.position.is_some(), mirror.place_source)
+    };
+    assert_eq!(of(json!({ "country": "sg" })), (Some("SG".into()), false, PlaceSource::Given));
+    assert_eq!(of(json!({ "latitude": 1.0, "longitude": 2.0 })), (None, true, PlaceSource::Given));
+    assert_eq!(of(json!({})), (None, false, PlaceSource::Unknown));
 }
 
 #[test]

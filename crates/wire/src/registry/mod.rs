@@ -14,7 +14,10 @@
 
 mod bodies;
 mod build;
+mod mirror;
+mod names;
 mod record;
+mod url;
 
 #[cfg(test)]
 mod build_tests;

@@ -3,20 +3,40 @@
 use super::bodies::RecordBody;
 use crate::name;
 use nearmost_core::registry::{StaticData, StaticRecord};
+use std::collections::HashMap;
 use std::str::FromStr;
 
 /// A static record of a domain; the error names the record.
 pub(super) fn static_record(domain: &str, body: &RecordBody) -> Result<StaticRecord, String> {
     let owner = match body.name.as_str() {
         "@" | "" => domain.to_owned(),
-        relative => name::domain(&format!("{relative}.{domain}")).map_err(|e| format!("record: {e}"))?,
+        relative => {
+            check_owner(domain, relative)?;
+            name::domain(&format!("{relative}.{domain}")).map_err(|e| format!("record: {e}"))?
+        }
     };
     let data = data(body).map_err(|e| format!("record {} {} {:?}: {e}", body.name, body.kind, body.value))?;
     Ok(StaticRecord { name: owner.into(), ttl_s: body.ttl_s, data })
 }
 
-/// A CNAME must be alone at its owner (RFC 1034 §3.6.2), and never at the domain itself.
-pub(super) fn check_cnames(domain: &str, records: &[StaticRecord]) -> Result<(), String> {
+/// What holds among the records of a domain.
+///
+/// # Errors
+/// Names the record that breaks it.
+pub(super) fn check(domain: &str, records: &[StaticRecord]) -> Result<(), String> {
+    let twice = records
+        .iter()
+        .enumerate()
+        .find(|(at, r)| records[..*at].iter().any(|o| o.name == r.name && o.data == r.data));
+    if let Some((_, record)) = twice {
+        return Err(format!("record {} is there twice: {:?}", record.name, record.data));
+    }
+    check_cnames(domain, records)
+}
+
+/// A CNAME must be alone at its owner (RFC 1034 §3.6.2), never at the domain itself, and lead
+/// somewhere.
+fn check_cnames(domain: &str, records: &[StaticRecord]) -> Result<(), String> {
     for r in records.iter().filter(|r| matches!(r.data, StaticData::Cname(_))) {
         if *r.name == *domain {
             return Err("record CNAME at @: the domain itself has other records".into());
@@ -25,7 +45,40 @@ pub(super) fn check_cnames(domain: &str, records: &[StaticRecord]) -> Result<(),
             return Err(format!("record CNAME at {}: other records stand at the same name", r.name));
         }
     }
+    let aliases: HashMap<&str, &str> = records
+        .iter()
+        .filter_map(|r| match &r.data {
+            StaticData::Cname(target) => Some((&*r.name, target.as_str())),
+            _ => None,
+        })
+        .collect();
+    for (owner, target) in &aliases {
+        let mut at = *target;
+        // Whoever has followed more aliases than there are goes in circles.
+        for _ in 0..=aliases.len() {
+            match aliases.get(at) {
+                Some(next) if at != *owner => at = next,
+                _ => break,
+            }
+        }
+        if aliases.contains_key(at) {
+            return Err(format!("record CNAME at {owner}: it leads back to {at} for ever"));
+        }
+    }
     Ok(())
+}
+
+/// An owner that was written in full by mistake.
+fn check_owner(domain: &str, relative: &str) -> Result<(), String> {
+    let written = relative.to_ascii_lowercase();
+    let Some(rest) = written.strip_suffix(domain) else { return Ok(()) };
+    match rest.strip_suffix('.') {
+        Some(short) => Err(format!(
+            "record {relative}: names are relative to {domain}, so this is {relative}.{domain}; write {short:?}"
+        )),
+        None if rest.is_empty() => Err(format!("record {relative}: write \"@\" for the domain itself")),
+        None => Ok(()),
+    }
 }
 
 fn data(body: &RecordBody) -> Result<StaticData, String> {
@@ -172,5 +225,35 @@ mod tests {
         let both = [at("www", "CNAME", "example.com"), at("www", "TXT", "x")];
         assert!(check_cnames("example.com", &both).unwrap_err().contains("www.example.com"));
         assert!(check_cnames("example.com", &[at("@", "CNAME", "a.example")]).is_err());
+    }
+
+    #[test]
+    fn sets_of_records_that_make_no_sense() {
+        let at = |name: &str, kind: &str, value: &str| {
+            static_record(
+                "a.test",
+                &RecordBody { name: name.into(), kind: kind.into(), ttl_s: 60, value: value.into() },
+            )
+        };
+        let all = |records: &[(&str, &str, &str)]| {
+            let records: Vec<_> = records.iter().map(|(n, k, v)| at(n, k, v).unwrap()).collect();
+            check("a.test", &records)
+        };
+        assert_eq!(all(&[("www", "A", "192.0.2.1"), ("www", "A", "192.0.2.2")]), Ok(()));
+        let twice = all(&[("www", "A", "192.0.2.1"), ("WWW", "a", "192.0.2.1")]).unwrap_err();
+        assert!(twice.contains("www.a.test") && twice.contains("twice"), "{twice}");
+        let chain = [("x", "CNAME", "y.a.test"), ("y", "CNAME", "z.a.test"), ("z", "CNAME", "a.test")];
+        assert_eq!(all(&chain), Ok(()));
+        for circle in [
+            &[("x", "CNAME", "x.a.test")][..],
+            &[("x", "CNAME", "y.a.test"), ("y", "CNAME", "X.a.test.")],
+            &[("w", "CNAME", "x.a.test"), ("x", "CNAME", "y.a.test"), ("y", "CNAME", "x.a.test")],
+        ] {
+            assert!(all(circle).unwrap_err().contains("for ever"), "{circle:?}");
+        }
+        let full = at("www.a.test", "A", "192.0.2.1").unwrap_err();
+        assert!(full.contains("write \"www\""), "{full}");
+        assert!(at("A.test", "A", "192.0.2.1").unwrap_err().contains("\"@\""));
+        assert!(at("xa.test", "A", "192.0.2.1").is_ok(), "another label that ends alike");
     }
 }

@@ -43,7 +43,8 @@ pub use render::export;
 use super::entry::{Content, EntryKey};
 use super::view::{RegistryView, problems};
 use nearmost_wire::registry::EntryKind;
-use std::collections::{BTreeMap, BTreeSet};
+use reader::MAX_ERRORS;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// An entry with its place in the file.
 #[derive(Clone, Debug, PartialEq)]
@@ -115,9 +116,13 @@ impl RegistryFile {
                 Err(e) => errors.push((key.clone(), e.to_string())),
             }
         }
-        for problem in problems(all.iter().map(|(k, body)| (k, body.as_slice()))) {
-            let of_file = |k: &&EntryKey| k.kind.noun() == problem.kind && k.name() == problem.name;
-            let key = self.entries.keys().find(of_file).filter(|k| !named.contains(*k));
+        let problems = problems(all.iter().map(|(k, body)| (k, body.as_slice())));
+        let by_name: HashMap<(&str, String), &EntryKey> = match problems.is_empty() {
+            true => HashMap::new(),
+            false => self.entries.keys().map(|k| ((k.kind.noun(), k.name()), k)).collect(),
+        };
+        for problem in problems {
+            let key = by_name.get(&(problem.kind, problem.name)).copied().filter(|k| !named.contains(*k));
             errors.extend(key.map(|k| (k.clone(), problem.problem.clone())));
         }
         self.report(errors)
@@ -127,6 +132,10 @@ impl RegistryFile {
         let known = |key: &EntryKey| self.entries.contains_key(key) || view.is_some_and(|v| v.has(key));
         let mut errors = Vec::new();
         for (key, entry) in &self.entries {
+            // Each is compared with all names there are, and more would not be read.
+            if errors.len() >= MAX_ERRORS {
+                break;
+            }
             let mut domain = |name: &str| {
                 let wanted = EntryKey { kind: EntryKind::Domain, scope: name.into(), id: String::new() };
                 if !known(&wanted) {

@@ -138,6 +138,7 @@ fn domain(fields: &mut Table<'_, '_, '_>) -> Option<Read> {
         alpn: fields.strings("alpn").unwrap_or_default().into_iter().map(|(t, _)| t.into()).collect(),
         records: records(fields),
         redirect_hosts: hosts(fields, "redirect_hosts"),
+        made_by: None,
     };
     Read::new(key?, Content::Domain(body))
 }
@@ -223,6 +224,7 @@ fn node(fields: &mut Table<'_, '_, '_>) -> Option<Read> {
         domains: domains.into_iter().filter_map(|t| checked(fields, "domains", t, name::domain)).collect(),
         revoked: revoked.unwrap_or_default(),
         place: place(fields),
+        made_by: None,
     };
     Some(Read { key: key?, content: Content::Node(body), revoked_given: revoked.is_some() })
 }
@@ -247,6 +249,7 @@ fn mirror(fields: &mut Table<'_, '_, '_>) -> Option<Read> {
         probe: probe(fields).unwrap_or(default.probe),
         url: fields.string("url").map(|(u, _)| u.into()),
         place: place(fields),
+        made_by: None,
     };
     Read::new(key?, Content::Mirror(body))
 }

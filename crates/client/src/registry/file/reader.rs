@@ -1,13 +1,13 @@
 //! Reads the fields of a TOML table strictly: a wrong type says what was found and expected, an
 //! unknown key names the nearest right one, and all mistakes are gathered.
 
-use super::error::{FileError, FileErrors, Position};
+use super::error::{FileError, FileErrors, Lines, Position};
 use std::ops::{Range, RangeInclusive};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 /// Most mistakes gathered; more would only scroll the first ones away.
-const MAX_ERRORS: usize = 50;
+pub(super) const MAX_ERRORS: usize = 50;
 
 /// A value with its place in bytes.
 pub(super) type At<T> = (T, Range<usize>);
@@ -15,17 +15,17 @@ pub(super) type At<T> = (T, Range<usize>);
 /// A file under way.
 pub(super) struct Source<'a> {
     file: &'a str,
-    text: &'a str,
+    lines: Lines<'a>,
     errors: Vec<FileError>,
 }
 
 impl<'a> Source<'a> {
     pub(super) fn new(file: &'a str, text: &'a str) -> Source<'a> {
-        Source { file, text, errors: Vec::new() }
+        Source { file, lines: Lines::of(text), errors: Vec::new() }
     }
 
     pub(super) fn position(&self, byte: usize) -> Position {
-        Position::of(self.text, byte)
+        self.lines.position(byte)
     }
 
     pub(super) fn fail(&mut self, byte: usize, entry: Option<&str>, problem: String) {

@@ -153,7 +153,7 @@ fn all_mistakes_are_told_at_once_and_in_order() {
 
 #[test]
 fn columns_count_characters() {
-    assert_eq!(Position::of("äö\nxäy", "äö\nxä".len()), Position { line: 2, column: 3 });
+    assert_eq!(super::error::Lines::of("äö\nxäy").position("äö\nxä".len()), Position { line: 2, column: 3 });
 }
 
 fn label() -> impl Strategy<Value = String> {
@@ -208,6 +208,7 @@ fn domain() -> impl Strategy<Value = DomainBody> {
                     .filter(|r| !r.value.contains("\\u") && !r.value.contains("\\'"))
                     .collect(),
                 redirect_hosts: hosts,
+                made_by: None,
             }
         },
     )
@@ -256,7 +257,7 @@ fn entries() -> impl Strategy<Value = BTreeMap<EntryKey, Content>> {
         HealthBody::ManualUp,
         HealthBody::ManualDown,
     ]);
-    let mirror = (address(), 1u16.., any::<u32>(), health, probe(), place(), any::<bool>());
+    let mirror = (address(), 1u16.., 1u32.., health, probe(), place(), any::<bool>());
     let nodes = prop::collection::btree_map(label(), (place(), any::<bool>(), any::<bool>()), 1..3);
     (domain(), nodes, prop::collection::btree_map(label(), mirror, 0..4), 1u8..200, "\\PC{0,9}").prop_map(
         |(domain, nodes, mirrors, seed, name)| {
@@ -271,13 +272,14 @@ fn entries() -> impl Strategy<Value = BTreeMap<EntryKey, Content>> {
                     domains: vec!["play.example.com".into()],
                     revoked: *revoked,
                     place: *place,
+                    made_by: None,
                 };
                 all.insert(EntryKey::node(name).unwrap(), Content::Node(body));
             }
             let node = nodes.keys().next().cloned();
             for (name, (addresses, port, weight, health, probe, place, named)) in mirrors {
                 let hostname = (named && addresses.is_empty()).then(|| "host.example.com".to_string());
-                let url = named.then(|| "https://a.example/\"x\"".to_string());
+                let url = named.then(|| "https://a.example/x%22".to_string());
                 let body = MirrorBody {
                     node: node.clone(),
                     addresses,
@@ -288,6 +290,7 @@ fn entries() -> impl Strategy<Value = BTreeMap<EntryKey, Content>> {
                     probe,
                     url,
                     place,
+                    made_by: None,
                 };
                 all.insert(
                     EntryKey::mirror(&format!("play.example.com/{name}")).unwrap(),

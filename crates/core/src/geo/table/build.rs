@@ -9,7 +9,7 @@
 use super::key::Key;
 use super::{Entry, PlaceTable, Ranges};
 use crate::geo::{CountryCode, Place, PlaceSource, Position, countries};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use std::collections::HashMap;
 use std::net::IpAddr;
 
@@ -66,8 +66,11 @@ impl PlaceTableBuilder {
         Self::default()
     }
 
-    /// Adds one override. Of nested prefixes the longest decides alone; of equal ones the last.
+    /// Adds one override. Of nested prefixes the longest decides alone; of equal ones the last. A
+    /// prefix of IPv4-mapped addresses (`::ffff:0:0/96` or longer) is the IPv4 prefix it stands for,
+    /// as such addresses are looked up as IPv4.
     pub fn add_override(&mut self, net: IpNet, place: Place) {
+        let net = unmapped(net);
         let place = self.places.intern(place);
         self.overrides.push((net, place));
     }
@@ -105,6 +108,16 @@ impl PlaceTableBuilder {
         entries.shrink_to_fit();
         Ok(PlaceTable { v4, v6, entries, sources: self.names })
     }
+}
+
+/// A prefix of IPv4-mapped addresses as the IPv4 prefix; others as they are.
+fn unmapped(net: IpNet) -> IpNet {
+    let IpNet::V6(v6) = net else { return net };
+    let (Some(v4), Some(length)) = (v6.addr().to_ipv4_mapped(), v6.prefix_len().checked_sub(96)) else {
+        return net;
+    };
+    // A length of an IPv6 prefix less 96 is one of IPv4.
+    Ipv4Net::new(v4, length).map_or(net, IpNet::V4)
 }
 
 /// One database being added: networks ascending and disjoint, as the search tree of a database

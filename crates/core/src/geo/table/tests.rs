@@ -351,3 +351,15 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn overrides_of_mapped_prefixes_are_ipv4() {
+    let mut builder = PlaceTableBuilder::new();
+    let asn = |n| Place { asn: Some(n), ..Place::default() };
+    builder.add_override(net("::ffff:192.0.2.0/120"), asn(1));
+    builder.add_override(net("::ffff:0:0/95"), asn(2));
+    let table = builder.build().unwrap();
+    assert_eq!(table.locate(ip("192.0.2.9")).place.asn, Some(1));
+    assert_eq!(table.locate(ip("192.0.2.9")).cell, net("192.0.2.0/24"));
+    assert_eq!(table.locate(ip("192.0.3.9")).place.asn, None, "wider prefixes are IPv6");
+}

@@ -1,0 +1,158 @@
+//! Mirrors as people write them → plain data.
+
+use super::bodies::{HealthBody, MirrorBody, ProbeBody, ProbeKind};
+use super::build::{BuildDefaults, place};
+use super::url;
+use crate::name;
+use nearmost_core::check::{CheckKind, CheckSpec, HttpCheck};
+use nearmost_core::geo::{Place, PlaceSource};
+use nearmost_core::registry::{DomainIndex, HealthMode, Mirror, MirrorAddress, NodeIndex, Orders, Registry};
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A mirror of a domain; the error says what is wrong with it.
+pub(super) fn mirror(
+    mirror_name: &str,
+    domain: DomainIndex,
+    body: &MirrorBody,
+    nodes: &HashMap<String, NodeIndex>,
+    registry: &Registry,
+    defaults: &BuildDefaults,
+) -> Result<Mirror, String> {
+    let domain_name = &*registry.domain(domain).name;
+    let node = match &body.node {
+        Some(name) => Some(*nodes.get(name).ok_or_else(|| format!("unknown node {name:?}"))?),
+        None => None,
+    };
+    let health = match body.health {
+        HealthBody::Agent => HealthMode::Agent,
+        HealthBody::Probe => HealthMode::Probe,
+        HealthBody::ManualUp => HealthMode::Manual { up: true },
+        HealthBody::ManualDown => HealthMode::Manual { up: false },
+    };
+    if body.port == 0 {
+        return Err("port = 0: expected 1 to 65535".into());
+    }
+    let probe = probe(&body.probe, domain_name, defaults)?;
+    match (health, node, &probe) {
+        (HealthMode::Agent, None, _) => return Err("health = \"agent\" needs a node".into()),
+        (HealthMode::Probe, _, None) => {
+            return Err("health = \"probe\" needs a probe, but its kind is \"none\"".into());
+        }
+        _ => {}
+    }
+    let address = address(body)?;
+    if address == MirrorAddress::Observed && node.is_none() {
+        return Err("needs addresses, a hostname, or a node whose address is observed".into());
+    }
+    if let Some(text) = &body.url {
+        url::check(text).map_err(|e| format!("url {text:?}: {e}"))?;
+    }
+    if body.weight == 0 {
+        return Err("weight = 0: expected at least 1; to send no new users there, drain it".into());
+    }
+    let own = body.place.as_ref().map(place).transpose()?;
+    let given = own.or_else(|| node.and_then(|n| registry.nodes[n.0 as usize].place));
+    // A place that says nothing is none.
+    let given = given.filter(|p| *p != Place::default());
+    Ok(Mirror {
+        name: mirror_name.into(),
+        domain,
+        node,
+        address,
+        port: body.port,
+        weight: body.weight,
+        place: given.unwrap_or_default(),
+        place_source: if given.is_some() { PlaceSource::Given } else { PlaceSource::Unknown },
+        health,
+        probe,
+        url: body.url.as_deref().map(Arc::from),
+        orders: Orders::default(),
+    })
+}
+
+fn address(body: &MirrorBody) -> Result<MirrorAddress, String> {
+    if let Some(host) = &body.hostname {
+        if !body.addresses.is_empty() {
+            return Err("give addresses or a hostname, not both".into());
+        }
+        return Ok(MirrorAddress::Hostname(name::domain(host).map_err(|e| e.to_string())?.into()));
+    }
+    let (mut v4, mut v6): (Option<Ipv4Addr>, Option<Ipv6Addr>) = (None, None);
+    for addr in &body.addresses {
+        if addr.is_unspecified() || addr.is_multicast() {
+            return Err(format!("address {addr}: no service can be reached there"));
+        }
+        let taken = match addr.to_canonical() {
+            IpAddr::V4(a) => v4.replace(a).is_some(),
+            IpAddr::V6(a) => v6.replace(a).is_some(),
+        };
+        if taken {
+            return Err(format!(
+                "address {addr}: a second address of its family; make it a mirror of its own"
+            ));
+        }
+    }
+    Ok(match (v4, v6) {
+        (None, None) => MirrorAddress::Observed,
+        (v4, v6) => MirrorAddress::Declared { v4, v6 },
+    })
+}
+
+/// The plain check of a probe; `None` for kind `none`.
+pub(super) fn probe(
+    body: &ProbeBody,
+    domain: &str,
+    defaults: &BuildDefaults,
+) -> Result<Option<CheckSpec>, String> {
+    let http = |tls: bool| -> Result<CheckKind, String> {
+        let path = body.path.clone().unwrap_or_else(|| "/".into());
+        if !path.starts_with('/') || path.chars().any(|c| c.is_control() || c == ' ') {
+            return Err(format!("probe path {path:?}: expected it to begin with / and hold no spaces"));
+        }
+        let status = body.status.unwrap_or((200, 399));
+        if status.0 > status.1 || status.0 < 100 || status.1 > 599 {
+            return Err(format!("probe status {status:?}: expected a range within 100 to 599"));
+        }
+        Ok(CheckKind::Http(HttpCheck {
+            tls,
+            path,
+            host: Some(body.host.clone().unwrap_or_else(|| domain.into())),
+            status,
+            body_contains: body.body_contains.clone(),
+            verify: body.verify.unwrap_or(true),
+            min_days_to_expiry: body.min_days_to_expiry,
+        }))
+    };
+    let kind = match body.kind {
+        ProbeKind::None => return Ok(None),
+        ProbeKind::Tcp => CheckKind::Tcp,
+        ProbeKind::Http => http(false)?,
+        ProbeKind::Https => http(true)?,
+        ProbeKind::Udp => CheckKind::Udp {
+            send: body.send.clone().unwrap_or_default().into_bytes(),
+            expect: body.expect.clone().unwrap_or_default().into_bytes(),
+        },
+    };
+    let duration =
+        |ms: Option<u32>, default: Duration| ms.map_or(default, |ms| Duration::from_millis(ms.into()));
+    let spec = CheckSpec {
+        kind,
+        interval: duration(body.interval_ms, defaults.probe_interval),
+        timeout: duration(body.timeout_ms, defaults.probe_timeout),
+        rise: body.rise.unwrap_or(defaults.probe_rise),
+        fall: body.fall.unwrap_or(defaults.probe_fall),
+    };
+    match () {
+        () if spec.interval < Duration::from_millis(100) => {
+            Err("probe interval_ms: expected at least 100".into())
+        }
+        () if spec.timeout < Duration::from_millis(10) => {
+            Err("probe timeout_ms: expected at least 10".into())
+        }
+        () if spec.rise == 0 || spec.fall == 0 => Err("probe rise and fall: expected at least 1".into()),
+        () => Ok(Some(spec)),
+    }
+}
