@@ -4,12 +4,16 @@ use crate::server::{Broker, Control, init};
 use crate::telemetry::logging;
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
-use nearmost_config::{BrokerConfig, parse_setting, process_env};
+use nearmost_config::{BrokerConfig, file_to_read, parse_setting, process_env, told};
 use std::ffi::OsString;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+
+/// Where the configuration is unless `--config` says otherwise; it need not be there.
+const CONFIG: &str = "/etc/nearmost/broker.toml";
 
 /// nearmost broker: answers for domains, knows who is healthy and near.
 #[derive(Debug, Parser)]
@@ -23,7 +27,7 @@ struct Arguments {
 enum Command {
     /// Serve until SIGTERM or Ctrl-C; SIGHUP reloads geo databases and certificates.
     Run(Common),
-    /// Read the configuration, say what is wrong with it, and stop.
+    /// Read the configuration, say what is wrong with it, and stop. Opens no other file and no port.
     CheckConfig(Common),
     /// Make the data directory and the broker's key, and print its id.
     Init(Common),
@@ -31,7 +35,7 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct Common {
-    /// Configuration file (TOML).
+    /// Configuration file (TOML); without this, /etc/nearmost/broker.toml if it is there.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Overrule one setting, e.g. --set dns.listen='["127.0.0.1:5300"]'.
@@ -42,7 +46,27 @@ struct Common {
 impl Common {
     fn load(&self) -> Result<BrokerConfig> {
         let settings = self.settings.iter().map(|s| parse_setting(s)).collect::<Result<Vec<_>, _>>()?;
-        Ok(BrokerConfig::load(self.config.as_deref(), process_env(), &settings)?)
+        Ok(BrokerConfig::load(self.file().as_deref(), process_env(), &settings)?)
+    }
+
+    fn file(&self) -> Option<PathBuf> {
+        file_to_read(self.config.as_deref(), Path::new(CONFIG))
+    }
+
+    /// The file for people.
+    fn file_name(&self) -> String {
+        self.file().map_or_else(|| format!("defaults ({CONFIG} is not there)"), |f| f.display().to_string())
+    }
+}
+
+/// The program: what went wrong is told once, on one line of standard error.
+pub fn program(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    match main(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {}", told(e.as_ref()));
+            ExitCode::FAILURE
+        }
     }
 }
 
@@ -51,7 +75,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Result<()> {
     match Arguments::parse_from(args).command {
         Command::CheckConfig(common) => {
             common.load()?;
-            writeln!(std::io::stdout(), "the configuration is good")?;
+            writeln!(std::io::stdout(), "{}: good", common.file_name())?;
             Ok(())
         }
         Command::Init(common) => {
@@ -63,6 +87,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Result<()> {
             let config = common.load()?;
             let filter = std::env::var("NEARMOST_LOG").ok();
             logging::init(&config.log, filter.as_deref())?;
+            tracing::info!(config = common.file_name(), "starting");
             let runtime =
                 tokio::runtime::Builder::new_multi_thread().enable_all().build().context("runtime")?;
             runtime.block_on(serve(config, common))
@@ -92,7 +117,10 @@ async fn signals(common: Common, control: Control, cancel: CancellationToken) {
             _ = terminate.recv() => break,
             _ = hangup.recv() => match common.load() {
                 Ok(config) => control.reload(&config).await,
-                Err(error) => tracing::error!(%error, "configuration not reloaded; the old one stays"),
+                Err(e) => {
+                    let error = told(e.as_ref());
+                    tracing::error!(error, "configuration not reloaded; the old one stays");
+                }
             },
         }
     }

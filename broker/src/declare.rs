@@ -3,7 +3,8 @@
 //! A mirror that a person registered, or removed, is the person's; the agent's word makes and
 //! changes only mirrors that this broker itself recorded for the same node.
 
-use nearmost_core::registry::Registry;
+use crate::registrar::index::DeclaredIndex;
+use nearmost_core::registry::{Node, Registry};
 use nearmost_replica::{Body, Kind, PublicKey, RecordKey, SignedRecord};
 use nearmost_wire::agent::ServiceDecl;
 use nearmost_wire::name;
@@ -21,6 +22,8 @@ pub const MAX_SERVICES: usize = 256;
 pub struct View<'a> {
     /// Standing records.
     pub records: &'a BTreeMap<RecordKey, SignedRecord>,
+    /// Which of them agents declared.
+    pub declared: &'a DeclaredIndex,
     /// This broker's key.
     pub broker: PublicKey,
     /// Built from them.
@@ -50,7 +53,7 @@ pub fn live_body<T: DeserializeOwned>(
 /// Plans the changes for one node.
 pub fn plan(
     view: &View<'_>,
-    node: &str,
+    node: &Node,
     services: &[ServiceDecl],
     place: Option<PlaceBody>,
     defaults: &BuildDefaults,
@@ -62,7 +65,7 @@ pub fn plan(
             .push(format!("{} services declared; only the first {MAX_SERVICES} are taken", services.len()));
     }
     for service in services.iter().take(MAX_SERVICES) {
-        match mirror(view, node, service, defaults) {
+        match mirror(view, node, service, defaults, &mut plan.warnings) {
             Ok(change) => {
                 if !declared.insert(change.0.clone()) {
                     plan.warnings.push(format!(
@@ -79,20 +82,10 @@ pub fn plan(
             }
         }
     }
-    let stale = own_mirrors(view, node).filter(|key| !declared.contains(key));
-    plan.changes.extend(stale.map(|key| (key, None)));
-    plan.changes.extend(place_of_node(view, node, place));
+    let stale = view.declared.of(&node.name).filter(|key| !declared.contains(*key));
+    plan.changes.extend(stale.map(|key| (key.clone(), None)));
+    plan.changes.extend(place_of_node(view, &node.name, place));
     plan
-}
-
-/// Mirrors that this broker recorded for a node.
-fn own_mirrors<'a>(view: &'a View<'_>, node: &'a str) -> impl Iterator<Item = RecordKey> + 'a {
-    let own =
-        view.records.iter().filter(|(key, r)| key.kind == Kind::MIRROR && r.record().author == view.broker);
-    own.filter(move |(key, _)| {
-        live_body::<MirrorBody>(view.records, key).is_some_and(|b| b.node.as_deref() == Some(node))
-    })
-    .map(|(key, _)| key.clone())
 }
 
 type Planned = (RecordKey, Option<Vec<u8>>);
@@ -100,27 +93,22 @@ type Planned = (RecordKey, Option<Vec<u8>>);
 /// The key, and the new body where one is due. An error with a key keeps what stands there.
 fn mirror(
     view: &View<'_>,
-    node: &str,
+    node: &Node,
     service: &ServiceDecl,
     defaults: &BuildDefaults,
+    warnings: &mut Vec<String>,
 ) -> Result<Planned, (Option<RecordKey>, String)> {
     let domain = name::domain(&service.domain).map_err(|e| (None, e.to_string()))?;
     let mirror = name::short(&service.mirror).map_err(|e| (None, e.to_string()))?;
     let key = RecordKey { kind: Kind::MIRROR, scope: domain.clone(), id: mirror };
-    let allowed = view
-        .registry
-        .nodes
-        .iter()
-        .find(|n| &*n.name == node)
-        .is_some_and(|n| n.domains.iter().any(|d| **d == *domain));
-    if !allowed {
+    if !node.domains.iter().any(|d| **d == *domain) {
         return Err((None, "the node was not invited to mirror this domain".into()));
     }
     if view.registry.find_domain(&domain).is_none() {
         return Err((None, "the domain is not registered".into()));
     }
     let body = MirrorBody {
-        node: Some(node.into()),
+        node: Some(node.name.to_string()),
         addresses: service.addresses.clone(),
         hostname: service.hostname.clone(),
         port: service.port,
@@ -129,6 +117,7 @@ fn mirror(
         probe: service.probe.clone(),
         url: service.url.clone(),
         place: None,
+        made_by: None,
     };
     match view.records.get(&key).map(SignedRecord::record) {
         Some(r) if r.author != view.broker && r.is_tombstone() => {
@@ -138,10 +127,14 @@ fn mirror(
             ));
         }
         // A person registered it: that stands.
-        Some(r) if r.author != view.broker => return Ok((key, None)),
+        Some(r) if r.author != view.broker => {
+            let standing: Option<MirrorBody> = live_body(view.records, &key);
+            warnings.extend(standing.and_then(|s| overruled(&key, &s, &body)));
+            return Ok((key, None));
+        }
         Some(r) if !r.is_tombstone() => {
             let standing: Option<MirrorBody> = live_body(view.records, &key);
-            let other = standing.as_ref().and_then(|b| b.node.clone()).filter(|n| n != node);
+            let other = standing.as_ref().and_then(|b| b.node.clone()).filter(|n| **n != *node.name);
             if let Some(other) = other {
                 return Err((None, format!("the name is taken by node {other}")));
             }
@@ -152,16 +145,44 @@ fn mirror(
         _ => {}
     }
     let json = encode(&body).map_err(|e| (Some(key.clone()), e))?;
-    match problem(view, &key, &json, defaults) {
+    match problem(view, &node.name, &key, &json, defaults) {
         Some(problem) => Err((Some(key), problem)),
         None => Ok((key, Some(json))),
     }
 }
 
-/// What is wrong with a mirror by itself, so that one bad service does not hold up the others.
-fn problem(view: &View<'_>, key: &RecordKey, json: &[u8], defaults: &BuildDefaults) -> Option<String> {
-    let around = view.records.values().filter_map(|r| entry_of(r.record()));
-    let around = around.filter(|e| matches!(e.kind, EntryKind::Domain | EntryKind::Node));
+/// A sentence that names what a person registered otherwise than the agent declares.
+fn overruled(key: &RecordKey, standing: &MirrorBody, declared: &MirrorBody) -> Option<String> {
+    let differs = [
+        ("node", standing.node != declared.node),
+        ("addresses", standing.addresses != declared.addresses),
+        ("hostname", standing.hostname != declared.hostname),
+        ("port", standing.port != declared.port),
+        ("weight", standing.weight != declared.weight),
+        ("health", standing.health != declared.health),
+        ("probe", standing.probe != declared.probe),
+        ("url", standing.url != declared.url),
+    ];
+    let fields: Vec<&str> = differs.into_iter().filter(|(_, differs)| *differs).map(|(f, _)| f).collect();
+    (!fields.is_empty()).then(|| {
+        let fields = fields.join(", ");
+        format!("{}/{}: a person registered it, and that stands; it differs in {fields}", key.scope, key.id)
+    })
+}
+
+/// What is wrong with a mirror by itself, so that one bad service does not hold up the others. Built
+/// with nothing around it but its domain and its node, however large the registry is.
+fn problem(
+    view: &View<'_>,
+    node: &str,
+    key: &RecordKey,
+    json: &[u8],
+    defaults: &BuildDefaults,
+) -> Option<String> {
+    let domain = RecordKey { kind: Kind::DOMAIN, scope: key.scope.clone(), id: String::new() };
+    let node = RecordKey { kind: Kind::NODE, scope: String::new(), id: node.into() };
+    let around = [domain, node].into_iter().filter_map(|key| view.records.get(&key));
+    let around = around.filter_map(|r| entry_of(r.record()));
     let own = Entry { kind: EntryKind::Mirror, scope: &key.scope, id: &key.id, body: json };
     let built = build(0, around.chain([own]), defaults);
     built.problems.into_iter().find(|p| p.kind == EntryKind::Mirror.noun()).map(|p| p.problem)
@@ -235,8 +256,10 @@ mod tests {
             let defaults = BuildDefaults::default();
             let built = build(1, self.records.values().filter_map(|r| entry_of(r.record())), &defaults);
             let broker = SigningKey::from_seed(&[BROKER; 32]).public();
+            let declared = &DeclaredIndex::new(broker, &self.records);
+            let node = built.registry.nodes.iter().find(|n| *n.name == *node).unwrap();
             plan(
-                &View { records: &self.records, broker, registry: &built.registry },
+                &View { records: &self.records, declared, broker, registry: &built.registry },
                 node,
                 services,
                 place,
@@ -284,11 +307,46 @@ mod tests {
         let mut world = World::with_nodes();
         let body = MirrorBody { node: Some("one".into()), port: 80, ..MirrorBody::default() };
         world.put(PERSON, Kind::MIRROR, "a.example", "m", Some(encode(&body).unwrap()));
-        assert_eq!(world.declare("one", &[service("m")]), Plan::default());
+        let plan = world.declare("one", &[service("m")]);
+        assert!(plan.changes.is_empty());
+        let [warning] = plan.warnings.as_slice() else { panic!("{plan:?}") };
+        assert!(warning.ends_with("it differs in addresses, port"), "{warning}");
         assert_eq!(world.declare("one", &[]), Plan::default(), "nor is it removed");
+        let same = MirrorBody { addresses: service("m").addresses, port: 443, ..body };
+        world.put(PERSON, Kind::MIRROR, "a.example", "m", Some(encode(&same).unwrap()));
+        assert_eq!(world.declare("one", &[service("m")]), Plan::default(), "nothing to warn of");
         world.put(PERSON, Kind::MIRROR, "a.example", "m", None);
         let plan = world.declare("one", &[service("m")]);
         assert!(plan.changes.is_empty() && plan.warnings[0].contains("removed by a person"), "{plan:?}");
+    }
+
+    #[test]
+    fn the_index_follows_every_change() {
+        let mut world = World::with_nodes();
+        let broker = SigningKey::from_seed(&[BROKER; 32]).public();
+        let mut index = DeclaredIndex::new(broker, &world.records);
+        let key = |id: &str| RecordKey { kind: Kind::MIRROR, scope: "a.example".into(), id: id.into() };
+        let of = |node: &str| {
+            let body = MirrorBody { node: Some(node.into()), ..MirrorBody::default() };
+            Some(encode(&body).unwrap())
+        };
+        let changes = [
+            (BROKER, "m", of("one")),
+            (BROKER, "n", of("two")),
+            (BROKER, "m", of("two")),
+            (PERSON, "n", of("two")),
+            (PERSON, "o", of("one")),
+            (BROKER, "m", None),
+        ];
+        for (author, id, body) in changes {
+            world.put(author, Kind::MIRROR, "a.example", id, body);
+            index.update(&world.records, &key(id));
+            assert_eq!(index, DeclaredIndex::new(broker, &world.records), "after {id}");
+        }
+        world.declare("one", &[service("p")]);
+        index.update(&world.records, &key("p"));
+        assert_eq!(index.of("one").collect::<Vec<_>>(), [&key("p")]);
+        assert_eq!(index.of("two").count(), 0);
     }
 
     #[test]

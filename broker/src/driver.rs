@@ -6,17 +6,17 @@
 
 use crate::clock::Clock;
 use crate::events::EventLog;
+use crate::placing;
 use crate::probing::Probes;
 use crate::publish::Publisher;
 use crate::telemetry::FleetMetrics;
 use nearmost_core::fleet::{Fleet, NodeReport, Output, PersistedVerdict, ProbeToken, Transition};
-use nearmost_core::geo::PlaceSource;
 use nearmost_core::geo::table::PlaceTable;
 use nearmost_core::health::Family;
 use nearmost_core::id::NodeId;
 use nearmost_core::live::Live;
 use nearmost_core::map::Map;
-use nearmost_core::registry::Registry;
+use nearmost_core::registry::{MirrorAddress, MirrorIndex, Registry};
 use nearmost_core::snapshot::Snapshot;
 use nearmost_core::time::{MonoTime, Now};
 use nearmost_wire::api::EventView;
@@ -44,6 +44,8 @@ pub enum DriverInput {
         node: NodeId,
         /// Counts sessions.
         session: u64,
+        /// When its agent started, as it says: the epoch of its beacons.
+        boot: u64,
         /// Where it comes from.
         remote: IpAddr,
     },
@@ -92,12 +94,14 @@ pub enum DriverInput {
     },
     /// A probe could not be started: too many were on their way.
     ProbeSkipped(ProbeToken),
-    /// A mirror's host name resolved to another address, or to none.
+    /// What a mirror's host name resolves to, or that it resolves to nothing; told again and again.
     Address {
         /// Its domain.
         domain: Arc<str>,
         /// Its name.
         mirror: Arc<str>,
+        /// The host name; counts only while the mirror is given by it.
+        host: Arc<str>,
         /// Of which family.
         family: Family,
         /// The address.
@@ -114,6 +118,8 @@ pub struct BeaconSeen {
     pub boot: u64,
     /// Its number.
     pub seq: u64,
+    /// Its agent drains.
+    pub draining: bool,
 }
 
 /// For everything that feeds the driver.
@@ -121,6 +127,11 @@ pub struct BeaconSeen {
 pub struct DriverHandle(mpsc::Sender<DriverInput>);
 
 impl DriverHandle {
+    /// The queue, for metrics.
+    pub(crate) fn queue(&self) -> &mpsc::Sender<DriverInput> {
+        &self.0
+    }
+
     /// Hands over an input, waiting for room; a driver that is gone needs none.
     pub async fn send(&self, input: DriverInput) {
         let _ = self.0.send(input).await;
@@ -280,23 +291,25 @@ impl Driver {
     fn input(&mut self, input: DriverInput, now: Now) {
         let fleet = &mut self.parts.fleet;
         match input {
+            DriverInput::Places(places) if Arc::ptr_eq(&places, &self.map.places) => return,
             DriverInput::Places(places) => {
                 self.map = Arc::new(Map { version: self.map.version + 1, places });
                 self.placed.clear();
             }
-            DriverInput::SessionUp { node, session, remote } => {
-                fleet.on_session_up(node, session, remote, now)
+            DriverInput::SessionUp { node, session, boot, remote } => {
+                fleet.on_session_up(node, session, boot, remote, now)
             }
             DriverInput::SessionMoved { node, session, remote } => {
-                fleet.on_session_up(node, session, remote, now)
+                fleet.on_session_moved(node, session, remote, now)
             }
             DriverInput::SessionLost { node, session } => fleet.on_session_lost(node, session, now),
             DriverInput::SessionLeft { node, session } => fleet.on_session_left(node, session, now),
             DriverInput::Beacons(beacons) => {
                 for b in beacons {
-                    let outcome = fleet.on_beacon(b.node, b.boot, b.seq, now);
+                    let outcome = fleet.on_beacon(b.node, b.boot, b.seq, b.draining, now);
                     self.parts.metrics.beacon(outcome);
                 }
+                // What they changed is told as transitions.
                 return;
             }
             DriverInput::Report { node, report, done } => {
@@ -305,10 +318,12 @@ impl Driver {
             }
             DriverInput::ProbeResult { token, passed, rtt } => fleet.on_probe_result(token, passed, rtt, now),
             DriverInput::ProbeSkipped(token) => fleet.on_probe_skipped(token, now),
-            DriverInput::Address { domain, mirror, family, addr } => {
-                let index =
-                    self.registry.find_domain(&domain).and_then(|d| self.registry.find_mirror(d, &mirror));
-                if let Some(index) = index {
+            DriverInput::Address { domain, mirror, host, family, addr } => {
+                let registry = &self.registry;
+                let index = registry.find_domain(&domain).and_then(|d| registry.find_mirror(d, &mirror));
+                // It may be given in another way by now, and what was resolved come late.
+                let given = |i: &MirrorIndex| registry.mirror(*i).address == MirrorAddress::Hostname(host);
+                if let Some(index) = index.filter(given) {
                     fleet.set_address(index, family, addr, now);
                 }
             }
@@ -390,7 +405,7 @@ impl Driver {
         }
     }
 
-    /// Gives mirrors without a given place that of their address; the registry is copied only when
+    /// Gives mirrors the places that follow from their addresses; the registry is copied only when
     /// an address, the registry or the map changed.
     fn place_mirrors(&mut self, live: &Live) {
         let addresses =
@@ -403,18 +418,11 @@ impl Driver {
         self.placed = (0..live.mirrors.len()).map(addresses).collect();
         let mut registry = Registry::clone(&self.given);
         for (mirror, addrs) in registry.mirrors.iter_mut().zip(&self.placed) {
-            if mirror.place_source == PlaceSource::Given && mirror.place.position.is_some() {
-                continue;
-            }
-            let Some(addr) = addrs.iter().flatten().next() else { continue };
-            let located = self.map.locate(*addr);
-            if mirror.place_source != PlaceSource::Given {
-                mirror.place_source = located.source;
-            }
-            mirror.place.position = mirror.place.position.or(located.place.position);
-            mirror.place.country = mirror.place.country.or(located.place.country);
-            mirror.place.asn = mirror.place.asn.or(located.place.asn);
+            (mirror.place, mirror.place_source) = placing::place(mirror, *addrs, &self.map);
         }
         self.registry = Arc::new(registry);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,7 @@
 //! `nearmost-broker`: see [`nearmost_broker::args`].
 
-fn main() -> anyhow::Result<()> {
-    nearmost_broker::args::main(std::env::args_os())
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    nearmost_broker::args::program(std::env::args_os())
 }

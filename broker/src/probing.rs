@@ -4,6 +4,7 @@
 //! no free place is handed back at once: waiting here would count as the mirror's silence.
 
 use crate::driver::{DriverHandle, DriverInput};
+use crate::telemetry::ProbeMetrics;
 use nearmost_core::check::CheckOutcome;
 use nearmost_core::fleet::ProbeOrder;
 use nearmost_probe::Prober;
@@ -17,13 +18,19 @@ use tokio_util::sync::CancellationToken;
 pub struct Probes {
     prober: Arc<Prober>,
     places: Arc<Semaphore>,
+    metrics: ProbeMetrics,
     cancel: CancellationToken,
 }
 
 impl Probes {
     /// At most `max_in_flight` at once.
-    pub fn new(prober: Prober, max_in_flight: usize, cancel: CancellationToken) -> Probes {
-        Probes { prober: Arc::new(prober), places: Arc::new(Semaphore::new(max_in_flight)), cancel }
+    pub fn new(
+        prober: Prober,
+        max_in_flight: usize,
+        metrics: ProbeMetrics,
+        cancel: CancellationToken,
+    ) -> Probes {
+        Probes { prober: Arc::new(prober), places: Arc::new(Semaphore::new(max_in_flight)), metrics, cancel }
     }
 
     /// Starts one probe; its result reaches `driver`.
@@ -39,15 +46,21 @@ impl Probes {
 
     async fn run(&self, order: ProbeOrder, driver: DriverHandle) {
         let Ok(_place) = self.places.try_acquire() else {
+            self.metrics.skipped.inc();
             driver.send(DriverInput::ProbeSkipped(order.token)).await;
             return;
         };
+        self.metrics.started.inc();
         let target = SocketAddr::new(order.addr, order.port);
         let outcome = nearmost_probe::run(&self.prober, target, &order.spec.kind, order.spec.timeout).await;
         let (passed, rtt) = match outcome {
-            CheckOutcome::Pass { took } => (true, Some(took)),
+            CheckOutcome::Pass { took } => {
+                self.metrics.passed.inc();
+                (true, Some(took))
+            }
             CheckOutcome::Fail { reason } => {
                 tracing::debug!(%target, reason, "probe failed");
+                self.metrics.failed.inc();
                 (false, None)
             }
         };

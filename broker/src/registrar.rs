@@ -10,8 +10,8 @@
 //! problem is refused before anything is written. What the store accepted becomes the registry.
 
 use crate::admin::{Actor, AdminError, AdminHandle, Joined, Refused, author_id};
-use crate::clock::unix_now;
-use crate::declare;
+use crate::clock::{mono_now, unix_now};
+use crate::declare::{self, View};
 use crate::store::{Committed, StoreError, StoreHandle, TokenEntry, WriteBatch};
 use data_encoding::BASE64;
 use nearmost_core::registry::Registry;
@@ -22,14 +22,21 @@ use nearmost_wire::agent::{Refusal, ServiceDecl};
 use nearmost_wire::api::{CommitResponse, InviteRequest, InviteResponse, RecordView, RegistryResponse};
 use nearmost_wire::identity::{Id, KeyPair, Role};
 use nearmost_wire::name;
-use nearmost_wire::registry::{
-    BODY_VERSION, BuildDefaults, Built, NodeBody, PlaceBody, Problem, build, entry_of,
-};
+use nearmost_wire::registry::{BODY_VERSION, BuildDefaults, Built, PlaceBody, Problem, build, entry_of};
 use nearmost_wire::token::JoinToken;
 use ring::rand::{SecureRandom, SystemRandom};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
+
+mod budget;
+pub(crate) mod index;
+mod join;
+#[cfg(test)]
+mod tests;
+
+use budget::Budgets;
+use index::DeclaredIndex;
 
 /// Requests waiting for the registrar.
 const QUEUE: usize = 1024;
@@ -90,6 +97,9 @@ struct Author {
 /// The registry's records and the one task's state.
 pub struct Registrar {
     records: BTreeMap<RecordKey, SignedRecord>,
+    /// Of those mirrors that agents declared.
+    declared: DeclaredIndex,
+    budgets: Budgets,
     version: u64,
     clock: HlcClock,
     author: Author,
@@ -116,7 +126,9 @@ impl Registrar {
         }
         let (registry, receiver) = watch::channel(Arc::new(built.registry.clone()));
         let registrar = Registrar {
+            declared: DeclaredIndex::new(signing.public(), &records),
             records,
+            budgets: Budgets::default(),
             version: contents.version,
             clock: HlcClock::new(contents.max_hlc, nearmost_replica::hlc::DEFAULT_MAX_AHEAD),
             author: Author { id: key.id(), key: signing, epoch: position.epoch, next_seq: position.next_seq },
@@ -148,20 +160,26 @@ impl Registrar {
         }
     }
 
+    /// Serves one command, unless whoever asked has given up meanwhile: under load that is work for
+    /// nobody. One who gives up during it does not miss the answer.
     async fn serve(&mut self, command: Command) {
-        // One who no longer waits for the answer does not miss it.
         match command {
-            Command::Registry { author, reply } => drop(reply.send(self.view(author).await)),
-            Command::Commit { actor, records, note, expect_version, reply } => {
+            Command::Registry { author, reply } if !reply.is_closed() => {
+                drop(reply.send(self.view(author).await));
+            }
+            Command::Commit { actor, records, note, expect_version, reply } if !reply.is_closed() => {
                 drop(reply.send(self.commit(&actor, records, note, expect_version).await));
             }
-            Command::Invite { actor, request, reply } => drop(reply.send(self.invite(&actor, request).await)),
-            Command::Join { key, secret, name, reply } => {
-                drop(reply.send(self.join(key, secret, name).await))
+            Command::Invite { actor, request, reply } if !reply.is_closed() => {
+                drop(reply.send(self.invite(&actor, request).await));
             }
-            Command::Declare { key, services, place, reply } => {
+            Command::Join { key, secret, name, reply } if !reply.is_closed() => {
+                drop(reply.send(self.join(key, secret, name).await));
+            }
+            Command::Declare { key, services, place, reply } if !reply.is_closed() => {
                 drop(reply.send(self.declare(key, &services, place).await));
             }
+            abandoned => drop(abandoned),
         }
     }
 
@@ -250,6 +268,7 @@ impl Registrar {
         if !new.is_empty() {
             return Err(AdminError::Invalid(new));
         }
+        let keys: Vec<RecordKey> = batch.records.iter().map(|r| r.record().key()).collect();
         let highest = batch.records.iter().map(|r| r.record().hlc).max();
         let now = batch.received_unix_ms;
         let committed = self.store.write(batch).await?;
@@ -261,6 +280,9 @@ impl Registrar {
             built.registry.version = committed.version;
             self.version = committed.version;
             self.records = merged;
+            for key in &keys {
+                self.declared.update(&self.records, key);
+            }
             self.registry.send_replace(Arc::new(built.registry.clone()));
             self.built = built;
         }
@@ -341,48 +363,6 @@ impl Registrar {
         Ok(InviteResponse { token: token.encode(), expires_unix_ms })
     }
 
-    async fn join(
-        &mut self,
-        key: [u8; 32],
-        secret: [u8; 16],
-        asked: Option<String>,
-    ) -> Result<Joined, Refused> {
-        let hash = JoinToken::secret_hash(&secret);
-        let entry = self.store.check_token(hash, unix_now().0).await?;
-        let id = Id { role: Role::Node, key };
-        let known = self
-            .built
-            .registry
-            .node_by_id
-            .get(&id.node_id())
-            .map(|i| &self.built.registry.nodes[i.0 as usize]);
-        if known.is_some_and(|n| n.revoked) {
-            return Err(Refused::new(Refusal::Revoked, format!("{id} was revoked")));
-        }
-        let name = match (known, entry.node.as_str(), &asked) {
-            (Some(node), _, _) => node.name.to_string(),
-            (None, "", None) => format!("node-{}", &id.to_string()[3..11]),
-            (None, "", Some(asked)) => asked.clone(),
-            (None, named, _) => named.to_owned(),
-        };
-        let name = name::short(&name).map_err(|e| Refused::new(Refusal::BadName, e.to_string()))?;
-        let record_key = RecordKey { kind: Kind::NODE, scope: String::new(), id: name.clone() };
-        let mut body: NodeBody = self.live_body(&record_key).unwrap_or_default();
-        if body.id.as_ref().is_some_and(|other| *other != id.to_string()) {
-            return Err(Refused::new(Refusal::BadName, format!("the name {name} belongs to another node")));
-        }
-        body.id = Some(id.to_string());
-        for domain in entry.domains {
-            if !body.domains.contains(&domain) {
-                body.domains.push(domain);
-            }
-        }
-        let json = serde_json::to_vec(&body).map_err(|e| Refused::new(Refusal::Storage, e.to_string()))?;
-        let note = format!("{name} joined by invitation of {}", entry.created_by);
-        self.write_own(vec![(record_key, Some(json))], note, Some(hash)).await.map_err(refused)?;
-        Ok(Joined { name, domains: body.domains })
-    }
-
     async fn declare(
         &mut self,
         key: [u8; 32],
@@ -398,23 +378,30 @@ impl Registrar {
         if node.revoked {
             return Err(Refused::new(Refusal::Revoked, format!("node {} was revoked", node.name)));
         }
-        let view = declare::View { records: &self.records, broker: PublicKey(self.author.id.key), registry };
-        let mut plan = declare::plan(&view, &node.name, services, place, &self.settings.defaults);
-        if !plan.changes.is_empty() {
-            let note = format!("declared by the agent of {}", node.name);
-            match self.write_own(plan.changes, note, None).await {
-                Ok(()) => {}
-                Err(AdminError::Invalid(problems)) => {
-                    plan.warnings.extend(problems.iter().map(Problem::to_string))
-                }
-                Err(e) => return Err(refused(e)),
+        let view = View {
+            records: &self.records,
+            declared: &self.declared,
+            broker: self.author.key.public(),
+            registry,
+        };
+        let mut plan = declare::plan(&view, node, services, place, &self.settings.defaults);
+        if plan.changes.is_empty() {
+            return Ok(plan.warnings);
+        }
+        let changed = plan.changes.iter().map(|(key, _)| key);
+        if let Err(warning) = self.budgets.pay(key, changed, self.declared.of(&node.name), mono_now()) {
+            plan.warnings.push(warning);
+            return Ok(plan.warnings);
+        }
+        let note = format!("declared by the agent of {}", node.name);
+        match self.write_own(plan.changes, note, None).await {
+            Ok(()) => {}
+            Err(AdminError::Invalid(problems)) => {
+                plan.warnings.extend(problems.iter().map(Problem::to_string))
             }
+            Err(e) => return Err(refused(e)),
         }
         Ok(plan.warnings)
-    }
-
-    fn live_body<T: serde::de::DeserializeOwned>(&self, key: &RecordKey) -> Option<T> {
-        declare::live_body(&self.records, key)
     }
 }
 

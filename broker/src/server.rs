@@ -14,14 +14,17 @@ use crate::dns::{DnsError, DnsMetrics, DnsServer};
 use crate::driver::{self, Driver, DriverHandle, DriverInput, DriverParts};
 use crate::events::EventLog;
 use crate::geoip::{GeoError, GeoMetrics, GeoService};
-use crate::hostnames;
+use crate::hostnames::{self, HostnameParts};
 use crate::keys::{self, DataDirError, Keys};
 use crate::probing::Probes;
 use crate::publish::Publisher;
 use crate::registrar::{Registrar, RegistrarInbox, RegistrarSettings};
 use crate::settings;
 use crate::store::{RedbStore, StoreError, StoreHandle, StoreThread};
-use crate::telemetry::{AgentMetrics, ApiMetrics, FleetMetrics, StoreMetrics};
+use crate::supervise::Crew;
+use crate::telemetry::{
+    AgentMetrics, ApiMetrics, FleetMetrics, ProbeMetrics, QueueMetrics, ResolverMetrics, StoreMetrics,
+};
 use crate::verdicts::{self, StoredVerdicts};
 use nearmost_config::BrokerConfig;
 use nearmost_core::fleet::Fleet;
@@ -36,7 +39,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+
+/// How long tasks have to end after one of them has failed.
+const LAST_WORDS: Duration = Duration::from_secs(10);
 
 /// Why a broker does not start.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +82,12 @@ pub enum BrokerError {
     /// The system allows no further thread.
     #[error("cannot start the store's thread: {0}")]
     Thread(std::io::Error),
+    /// A task that lasts as long as the broker has failed or returned.
+    #[error("the task {task} has ended; the log says why")]
+    TaskEnded {
+        /// Its name.
+        task: &'static str,
+    },
 }
 
 /// Where a bound broker is reached.
@@ -117,6 +128,7 @@ struct Tasks {
     places: watch::Receiver<Arc<PlaceTable>>,
     store: StoreThread,
     collector: StoreHandle,
+    resolver_metrics: ResolverMetrics,
 }
 
 /// A bound broker.
@@ -134,21 +146,28 @@ pub struct Broker {
 /// What a running broker can be told.
 #[derive(Clone)]
 pub struct Control {
+    running: Arc<BrokerConfig>,
     geo: GeoService,
     api: crate::api::ApiControl,
 }
 
 impl Control {
-    /// Takes over what can change while running: geo databases and overrides, TLS certificates.
-    /// Everything else needs a restart.
+    /// Takes over what can change while running: geo databases and overrides, who may use the API,
+    /// TLS certificates. Everything else needs a restart, which is said of each section that differs.
     pub async fn reload(&self, config: &BrokerConfig) {
+        for section in settings::needing_restart(&self.running, config) {
+            tracing::warn!(
+                section,
+                "changed in the configuration; a restart is needed for it to take effect"
+            );
+        }
         match self.geo.reload_with(settings::geo(config)).await {
             Ok(()) => tracing::info!("geo databases reloaded"),
             Err(error) => tracing::error!(%error, "geo databases not reloaded; the old ones stay"),
         }
-        match self.api.reload() {
-            Ok(()) => tracing::info!("TLS certificates reloaded"),
-            Err(error) => tracing::error!(%error, "TLS certificates not reloaded; the old ones stay"),
+        match self.api.reload(&config.http) {
+            Ok(()) => tracing::info!("HTTP settings and TLS certificates reloaded"),
+            Err(error) => tracing::error!(%error, "not all of the HTTP settings were reloaded"),
         }
     }
 }
@@ -195,8 +214,11 @@ impl Broker {
         let fleet_metrics = Arc::new(FleetMetrics::register(&metrics, reader.clone())?);
         let (driver_handle, inputs) = driver::channel();
         let (sink, verdict_writer) = StoredVerdicts::new(store.clone());
-        let probes =
-            Probes::new(Prober::new(ProberOptions::default())?, config.probe.max_in_flight, early.clone());
+        let queues = QueueMetrics::new()?.with("driver", driver_handle.queue());
+        queues.with("registrar", &admin.commands).register(&metrics)?;
+        let prober = Prober::new(ProberOptions::default())?;
+        let probe_metrics = ProbeMetrics::register(&metrics)?;
+        let probes = Probes::new(prober, config.probe.max_in_flight, probe_metrics, early.clone());
         let parts = DriverParts {
             fleet: Fleet::new(settings::fleet(&config), rand::random()),
             verdicts: verdicts::load(&store).await?,
@@ -254,6 +276,7 @@ impl Broker {
             places,
             store: store_thread,
             collector: store,
+            resolver_metrics: ResolverMetrics::register(&metrics)?,
         };
         let sockets = Sockets { dns, api, agents, beacons };
         Ok(Broker { config, addresses, sockets, tasks, geo, ready, early })
@@ -266,42 +289,88 @@ impl Broker {
 
     /// For signals.
     pub fn control(&self) -> Control {
-        Control { geo: self.geo.clone(), api: self.sockets.api.control() }
+        Control {
+            running: Arc::new(self.config.clone()),
+            geo: self.geo.clone(),
+            api: self.sockets.api.control(),
+        }
     }
 
     /// Serves until cancelled.
+    ///
+    /// # Errors
+    /// [`BrokerError::TaskEnded`] when a task ended that must not: everything was stopped then, since
+    /// a broker that goes on without its driver would answer from a world that stands still.
     pub async fn run(self, cancel: CancellationToken) -> Result<(), BrokerError> {
         let Broker { config, sockets, tasks, ready, early, .. } = self;
-        let front = TaskTracker::new();
-        front.spawn(serve_dns(sockets.dns, cancel.clone()));
-        front.spawn(sockets.api.run(cancel.clone()));
+        let handle = tasks.driver_handle;
+        let names = HostnameParts {
+            settings: settings::hostnames(&config),
+            registry: tasks.registry.clone(),
+            driver: handle.clone(),
+            metrics: tasks.resolver_metrics,
+        };
         let (keys, metrics) = (tasks.agents.beacons.clone(), tasks.agents.metrics.clone());
-        let (handle, registry) = (tasks.driver_handle, tasks.registry);
-        front.spawn(sockets.beacons.run(keys, handle.clone(), registry.clone(), metrics, cancel.clone()));
-        front.spawn(sockets.agents.run(tasks.agents, cancel.clone()));
-        front.spawn(follow_places(tasks.places, handle.clone(), cancel.clone()));
-        front.spawn(follow_hostnames(settings::hostnames(&config), registry, handle, cancel.clone()));
-        front.close();
+        let beacons = sockets.beacons.run(keys, handle.clone(), tasks.registry, metrics, cancel.clone());
+        let mut front = Crew::default();
+        front.spawn("dns", serve_dns(sockets.dns, cancel.clone()));
+        front.spawn("api", sockets.api.run(cancel.clone()));
+        front.spawn("beacons", beacons);
+        front.spawn("agents", sockets.agents.run(tasks.agents, cancel.clone()));
+        front.spawn("places", follow_places(tasks.places, handle, cancel.clone()));
+        front.spawn("hostnames", hostnames::follow(names, cancel.clone()));
 
         // What the front hands work to ends after it.
-        let back = TaskTracker::new();
+        let mut back = Crew::default();
         let stop_back = CancellationToken::new();
-        back.spawn(tasks.verdicts);
-        back.spawn(stop_back.clone().run_until_cancelled_owned(collect(tasks.collector)));
-        back.spawn(tasks.driver.0.run(tasks.driver.1, stop_back.clone()));
-        back.spawn(tasks.registrar.0.run(tasks.registrar.1, stop_back.clone()));
-        back.close();
+        back.spawn("verdicts", tasks.verdicts);
+        back.spawn("collector", until(stop_back.clone(), collect(tasks.collector.clone())));
+        back.spawn("store", until(stop_back.clone(), async move { tasks.collector.stopped().await }));
+        back.spawn("driver", tasks.driver.0.run(tasks.driver.1, stop_back.clone()));
+        back.spawn("registrar", tasks.registrar.0.run(tasks.registrar.1, stop_back.clone()));
 
         ready.send_replace(Readiness::READY);
-        cancel.cancelled().await;
+        let ended = first_end(&mut front, &mut back, &cancel).await;
+        if let Some(task) = ended {
+            tracing::error!(task, "a task has ended that must not; stopping");
+            cancel.cancel();
+        }
         ready.send_modify(|r| r.stopping = true);
-        front.wait().await;
+        stop(front, ended.is_some()).await;
         stop_back.cancel();
-        back.wait().await;
+        stop(back, ended.is_some()).await;
         early.cancel();
-        tasks.store.stop().await?;
-        Ok(())
+        let stopped = tasks.store.stop().await;
+        match ended {
+            Some(task) => Err(BrokerError::TaskEnded { task }),
+            None => Ok(stopped?),
+        }
     }
+}
+
+/// The first task that ends before the broker is told to stop; `None` when it is told to.
+async fn first_end(front: &mut Crew, back: &mut Crew, cancel: &CancellationToken) -> Option<&'static str> {
+    let task = tokio::select! {
+        () = cancel.cancelled() => return None,
+        task = front.ended() => task,
+        task = back.ended() => task,
+    };
+    // Being told to stop ends tasks too.
+    (!cancel.is_cancelled()).then_some(task)
+}
+
+/// Waits for the tasks; not for ever when one that the others may wait for has failed.
+async fn stop(mut crew: Crew, failed: bool) {
+    if !failed {
+        return crew.all_ended().await;
+    }
+    if tokio::time::timeout(LAST_WORDS, crew.all_ended()).await.is_err() {
+        tracing::error!(tasks = ?crew.running(), "tasks did not end");
+    }
+}
+
+async fn until(stop: CancellationToken, task: impl Future<Output = ()> + Send) {
+    stop.run_until_cancelled_owned(task).await;
 }
 
 fn agent_parts(
@@ -325,11 +394,9 @@ fn agent_parts(
     }
 }
 
-/// A DNS server that cannot go on takes the broker down, so that whoever watches it restarts it.
 async fn serve_dns(server: DnsServer, cancel: CancellationToken) {
-    if let Err(error) = server.run(cancel.clone()).await {
+    if let Err(error) = server.run(cancel).await {
         tracing::error!(%error, "DNS has stopped");
-        cancel.cancel();
     }
 }
 
@@ -338,26 +405,14 @@ async fn follow_places(
     driver: DriverHandle,
     cancel: CancellationToken,
 ) {
-    // The driver began with the table of now.
-    places.mark_unchanged();
     loop {
+        // The driver has the table of when it was made, and takes no table twice.
+        let table = places.borrow_and_update().clone();
+        driver.send(DriverInput::Places(table)).await;
         tokio::select! {
             () = cancel.cancelled() => return,
             changed = places.changed() => if changed.is_err() { return },
         }
-        let table = places.borrow_and_update().clone();
-        driver.send(DriverInput::Places(table)).await;
-    }
-}
-
-async fn follow_hostnames(
-    settings: hostnames::HostnameSettings,
-    registry: watch::Receiver<Arc<Registry>>,
-    driver: DriverHandle,
-    cancel: CancellationToken,
-) {
-    if let Err(error) = hostnames::follow(settings, registry, driver, cancel).await {
-        tracing::error!(%error, "mirrors given by host name have no address");
     }
 }
 
@@ -379,3 +434,6 @@ pub fn init(config: &BrokerConfig) -> Result<(Id, bool), BrokerError> {
     let keys = keys::load_or_create(&config.data_dir)?;
     Ok((keys.broker.id(), keys.new))
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@ use crate::agents::AgentSettings;
 use crate::dns::DnsSettings;
 use crate::geoip::GeoSettings;
 use crate::hostnames::HostnameSettings;
-use nearmost_config::BrokerConfig;
+use nearmost_config::{BrokerConfig, HttpConfig};
 use nearmost_core::fleet::FleetConfig;
 use nearmost_dns::{DnsConfig, SoaTimers};
 use nearmost_wire::registry::BuildDefaults;
@@ -16,7 +16,7 @@ pub fn responder(config: &BrokerConfig) -> DnsConfig {
     DnsConfig {
         zones: dns.zones.clone(),
         nameservers: dns.nameservers.clone(),
-        nameserver_addresses: dns.nameserver_addresses.clone(),
+        nameserver_addresses: crate::dns::nameserver_addresses(&dns.nameserver_addresses, &dns.listen),
         hostmaster: Some(dns.hostmaster.clone()).filter(|h| !h.is_empty()),
         soa: SoaTimers {
             refresh: dns.soa.refresh,
@@ -51,6 +51,7 @@ pub fn geo(config: &BrokerConfig) -> GeoSettings {
     GeoSettings {
         embedded: config.geo.embedded,
         databases: config.geo.databases.clone(),
+        watch: config.geo.watch,
         overrides: config.geo.overrides.iter().map(|o| (o.prefix, o.place)).collect(),
     }
 }
@@ -106,4 +107,53 @@ pub fn advertise(config: &BrokerConfig, bound: &[SocketAddr]) -> Vec<String> {
         return config.agents.advertise.clone();
     }
     bound.iter().filter(|a| !a.ip().is_unspecified()).map(SocketAddr::to_string).collect()
+}
+
+/// The part of the section that listening sockets are made from; the rest is taken over.
+fn http_listeners(http: &HttpConfig) -> HttpConfig {
+    let HttpConfig { listen, redirect_listen, tls, max_connections, .. } = http.clone();
+    HttpConfig { listen, redirect_listen, tls, max_connections, ..HttpConfig::default() }
+}
+
+/// The sections that differ in what a running broker does not take over: all but the geo databases
+/// and who may use the API.
+pub fn needing_restart(running: &BrokerConfig, new: &BrokerConfig) -> Vec<&'static str> {
+    // Every section by name, so that a new one is not forgotten.
+    let BrokerConfig { data_dir, log, dns, http, admin, agents, geo: _, health, probe, resolver } = running;
+    let same = [
+        ("data_dir", *data_dir == new.data_dir),
+        ("log", *log == new.log),
+        ("dns", *dns == new.dns),
+        ("http", http_listeners(http) == http_listeners(&new.http)),
+        ("admin", *admin == new.admin),
+        ("agents", *agents == new.agents),
+        ("health", *health == new.health),
+        ("probe", *probe == new.probe),
+        ("resolver", *resolver == new.resolver),
+    ];
+    same.into_iter().filter(|(_, same)| !same).map(|(section, _)| section).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn changed_sections_that_need_a_restart_are_named() {
+        let running = BrokerConfig::default();
+        assert!(needing_restart(&running, &running).is_empty());
+        let mut new = running.clone();
+        new.geo.watch = false;
+        assert!(needing_restart(&running, &new).is_empty(), "taken over while running");
+        new.http.tokens.push(nearmost_config::HttpToken { name: "t".into(), sha256: [1; 32] });
+        assert!(needing_restart(&running, &new).is_empty(), "taken over while running");
+        new.http.max_connections += 1;
+        assert_eq!(needing_restart(&running, &new), ["http"]);
+        new.http.max_connections -= 1;
+        new.health.reprobe_interval += Duration::from_secs(1);
+        new.dns.ecs = !new.dns.ecs;
+        assert_eq!(needing_restart(&running, &new), ["dns", "health"]);
+        assert_eq!(geo(&new).watch, new.geo.watch);
+    }
 }

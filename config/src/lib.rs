@@ -19,7 +19,7 @@
 //!
 //! | layer | how |
 //! |---|---|
-//! | file | TOML, given explicitly; without one, the defaults |
+//! | file | TOML, given explicitly or at the program's default path ([`file_to_read`]); without one, the defaults |
 //! | environment | `NEARMOST__DNS__WORKERS=4`: `__` between levels; lists as `["a", "b"]`, tables as `{a=1}` |
 //! | flags | `--set dns.workers=4`, values as in the environment |
 
@@ -31,6 +31,7 @@ mod keys;
 mod load;
 mod log;
 mod place;
+mod told;
 mod value;
 
 pub use agent::{
@@ -42,8 +43,9 @@ pub use broker::{
     HttpConfig, HttpToken, Person, ProbeConfig, ResolverConfig, SoaConfig, TlsFiles,
 };
 pub use error::{ConfigError, Origin};
-pub use load::{parse_setting, process_env};
+pub use load::{file_to_read, parse_setting, process_env};
 pub use log::{LogConfig, LogFormat, LogLevel};
+pub use told::told;
 
 /// The shipped `broker.toml`: every key with its meaning, unit and default.
 pub const BROKER_TOML: &str = include_str!("../broker.toml");

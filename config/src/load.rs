@@ -9,7 +9,7 @@ use crate::explain;
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider, Source};
 use serde::de::DeserializeOwned;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What the names of our environment variables start with.
 const PREFIX: &str = "NEARMOST__";
@@ -271,9 +271,30 @@ pub fn parse_setting(text: &str) -> Result<(String, String), ConfigError> {
     }
 }
 
+/// The file to read: the one that was `given`, which must then be there, or the program's default,
+/// which need not be.
+pub fn file_to_read(given: Option<&Path>, default: &Path) -> Option<PathBuf> {
+    match given {
+        Some(given) => Some(given.to_owned()),
+        // One that cannot be looked for is read all the same: the error then says what is wrong.
+        None => default.try_exists().unwrap_or(true).then(|| default.to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_file_that_was_asked_for_must_be_there() {
+        let (there, missing) = (Path::new("Cargo.toml"), Path::new("no/such/file.toml"));
+        assert_eq!(file_to_read(None, missing), None);
+        assert_eq!(file_to_read(None, there).as_deref(), Some(there));
+        assert_eq!(file_to_read(Some(missing), there).as_deref(), Some(missing));
+        // A path through a file is no missing file: it cannot be looked up.
+        let through = Path::new("Cargo.toml/config.toml");
+        assert_eq!(file_to_read(None, through).as_deref(), Some(through));
+    }
 
     #[test]
     fn settings_are_split_at_the_first_equals_sign() {

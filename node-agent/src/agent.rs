@@ -12,6 +12,7 @@ use crate::status::AgentStatus;
 use nearmost_config::{AgentConfig, Service};
 use nearmost_probe::{Prober, ProberError, ProberOptions};
 use nearmost_wire::identity::{Id, IdError, KeyPair, Role};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -40,8 +41,14 @@ pub enum AgentError {
         /// What is wrong.
         source: IdError,
     },
+    /// Another program has the port of the metrics page.
+    #[error("port in use: metrics (metrics.listen) asked for {addr}")]
+    PortInUse {
+        /// The address.
+        addr: SocketAddr,
+    },
     /// The address of the metrics page cannot be had.
-    #[error("metrics.listen: cannot listen on {addr}: {source}")]
+    #[error("metrics (metrics.listen) cannot listen on {addr}: {source}")]
     Listen {
         /// The address.
         addr: SocketAddr,
@@ -161,7 +168,10 @@ fn broker_ids(config: &AgentConfig) -> Result<Vec<Id>, AgentError> {
 }
 
 async fn listen(addr: SocketAddr) -> Result<TcpListener, AgentError> {
-    TcpListener::bind(addr).await.map_err(|source| AgentError::Listen { addr, source })
+    TcpListener::bind(addr).await.map_err(|source| match source.kind() {
+        ErrorKind::AddrInUse => AgentError::PortInUse { addr },
+        _ => AgentError::Listen { addr, source },
+    })
 }
 
 /// The ports whose connections are counted.

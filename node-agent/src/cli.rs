@@ -1,19 +1,19 @@
 //! The command line of `nearmost-agent`, in the library so that another binary can be the agent.
 
-use crate::agent::{Agent, Shutdown};
+use crate::agent::{Agent, AgentError, Shutdown};
 use crate::join::{JoinOptions, KEY_FILE, join};
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
-use nearmost_config::{AgentConfig, LogConfig, LogFormat, parse_setting, process_env};
+use nearmost_config::{AgentConfig, LogConfig, LogFormat, file_to_read, parse_setting, process_env, told};
 use nearmost_wire::identity::{KeyPair, Role};
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing_subscriber::EnvFilter;
 
-/// Where the configuration is unless `--config` says otherwise.
+/// Where the configuration is unless `--config` says otherwise; it need not be there.
 const CONFIG: &str = "/etc/nearmost/node-agent.toml";
 
 #[derive(Parser)]
@@ -53,9 +53,9 @@ struct Join {
 
 #[derive(Args)]
 struct Settings {
-    /// The configuration
-    #[arg(long, value_name = "PATH", default_value = CONFIG)]
-    config: PathBuf,
+    /// The configuration; without this, /etc/nearmost/node-agent.toml if it is there
+    #[arg(long, value_name = "PATH")]
+    config: Option<PathBuf>,
     /// A setting over the configuration's, such as drain.grace_ms=0
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -64,8 +64,28 @@ struct Settings {
 impl Settings {
     fn load(&self) -> anyhow::Result<AgentConfig> {
         let set = self.set.iter().map(|s| parse_setting(s)).collect::<Result<Vec<_>, _>>()?;
-        Ok(AgentConfig::load(Some(&self.config), process_env(), &set)?)
+        Ok(AgentConfig::load(self.file().as_deref(), process_env(), &set)?)
     }
+
+    fn file(&self) -> Option<PathBuf> {
+        file_to_read(self.config.as_deref(), Path::new(CONFIG))
+    }
+
+    /// The file for people.
+    fn file_name(&self) -> String {
+        self.file().map_or_else(|| format!("defaults ({CONFIG} is not there)"), |f| f.display().to_string())
+    }
+}
+
+/// The program: what went wrong is told once, on one line of standard error.
+pub async fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
+    main_from_args(args).await.unwrap_or_else(failed)
+}
+
+/// Tells an error, and how the program then ends.
+pub fn failed(error: anyhow::Error) -> ExitCode {
+    eprintln!("error: {}", told(error.as_ref()));
+    ExitCode::FAILURE
 }
 
 /// Runs the command line `args`, of which the first is the program's name. Sets up logging.
@@ -106,15 +126,20 @@ fn check_config(settings: &Settings) -> anyhow::Result<ExitCode> {
     let config = settings.load()?;
     crate::declare::hello(&config, 0)?;
     let (brokers, services) = (config.brokers.len(), config.services.len());
-    println!("{}: good ({brokers} brokers, {services} services)", settings.config.display());
+    println!("{}: good ({brokers} brokers, {services} services)", settings.file_name());
     Ok(ExitCode::SUCCESS)
 }
 
 async fn run_from(settings: Settings) -> anyhow::Result<ExitCode> {
     let config = settings.load()?;
     init_logging(&config.log);
-    let key = KeyPair::load(&config.data_dir.join(KEY_FILE), Role::Node)?;
-    tracing::info!(node = %key.id(), brokers = config.brokers.len(), services = config.services.len(), "starting");
+    // Without a broker there is no key either, and the way out is to join.
+    if config.brokers.is_empty() {
+        return Err(AgentError::NoBroker.into());
+    }
+    let key =
+        KeyPair::load(&config.data_dir.join(KEY_FILE), Role::Node).context("cannot read the node's key")?;
+    tracing::info!(config = settings.file_name(), node = %key.id(), brokers = config.brokers.len(), services = config.services.len(), "starting");
     let agent = Agent::bind(config, key).await?;
     if let Some(addr) = agent.metrics_addr() {
         tracing::info!(%addr, "metrics are served");
@@ -146,7 +171,7 @@ fn signals(
                     match settings.load() {
                         // An agent that is stopping does not care.
                         Ok(config) => drop(reload.send(config).await),
-                        Err(e) => tracing::error!("the new configuration is not used: {e}"),
+                        Err(e) => tracing::error!("the new configuration is not used: {}", told(e.as_ref())),
                     }
                     continue;
                 }

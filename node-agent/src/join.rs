@@ -57,15 +57,17 @@ pub enum JoinError {
     #[error("{0} is there already; remove it first, or give another file with --config")]
     Exists(PathBuf),
     /// A file or folder cannot be written.
-    #[error("{path}: {source}")]
+    #[error("cannot {act} {path}: {source}")]
     File {
+        /// What was wanted of it.
+        act: &'static str,
         /// Which.
         path: PathBuf,
         /// What the system said.
         source: std::io::Error,
     },
     /// The key cannot be had.
-    #[error(transparent)]
+    #[error("cannot read or make the node's key: {0}")]
     Key(#[from] KeyError),
     /// The broker cannot be reached, or refused.
     #[error(transparent)]
@@ -82,7 +84,13 @@ pub async fn join(options: &JoinOptions) -> Result<Joined, JoinError> {
     if options.config.exists() {
         return Err(JoinError::Exists(options.config.clone()));
     }
-    let key = own_key(&options.data_dir)?;
+    // The agent may be started in another directory than this one.
+    let data_dir = std::path::absolute(&options.data_dir).map_err(|source| JoinError::File {
+        act: "find",
+        path: options.data_dir.clone(),
+        source,
+    })?;
+    let key = own_key(&data_dir)?;
     let draft = Draft::open(&options.config)?;
     let (name, domains) = redeem(&key, &token, options.name.clone()).await?;
     let service =
@@ -90,7 +98,7 @@ pub async fn join(options: &JoinOptions) -> Result<Joined, JoinError> {
     let broker = JoinedBroker { id: token.broker_id().to_string(), addresses: token.addresses };
     let text = render_agent_config(&JoinedAgent {
         name: name.clone(),
-        data_dir: options.data_dir.clone(),
+        data_dir,
         brokers: vec![broker],
         services: domains.iter().map(service).collect(),
     });
@@ -100,7 +108,11 @@ pub async fn join(options: &JoinOptions) -> Result<Joined, JoinError> {
 
 fn own_key(data_dir: &Path) -> Result<KeyPair, JoinError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(data_dir);
-    made.map_err(|source| JoinError::File { path: data_dir.into(), source })?;
+    made.map_err(|source| JoinError::File {
+        act: "create the data directory",
+        path: data_dir.into(),
+        source,
+    })?;
     Ok(KeyPair::load_or_create(&data_dir.join(KEY_FILE), Role::Node)?.0)
 }
 
@@ -151,20 +163,22 @@ impl Draft {
         let mut name = config.as_os_str().to_owned();
         name.push(".new");
         let path = PathBuf::from(name);
-        let error = |path: &Path, source| JoinError::File { path: path.into(), source };
+        let error = |act, path: &Path, source| JoinError::File { act, path: path.into(), source };
         if let Some(dir) = config.parent().filter(|d| !d.as_os_str().is_empty()) {
-            std::fs::create_dir_all(dir).map_err(|e| error(dir, e))?;
+            std::fs::create_dir_all(dir).map_err(|e| error("create the directory", dir, e))?;
         }
         let opened = OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&path);
-        let file = opened.map_err(|e| error(&path, e))?;
+        let file = opened.map_err(|e| error("write the configuration", &path, e))?;
         Ok(Draft { path, file })
     }
 
     fn publish(mut self, text: &str, config: &Path) -> Result<(), JoinError> {
         let written = self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_all());
-        written
-            .and_then(|()| std::fs::rename(&self.path, config))
-            .map_err(|source| JoinError::File { path: config.into(), source })
+        written.and_then(|()| std::fs::rename(&self.path, config)).map_err(|source| JoinError::File {
+            act: "write the configuration",
+            path: config.into(),
+            source,
+        })
     }
 }
 

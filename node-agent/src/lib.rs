@@ -9,6 +9,7 @@
 //! | [`agent`] | an agent as a whole; its one loop, which owns all state, is in `running` |
 //! | [`slots`], [`backoff`] | decide which broker to try when |
 //! | [`dial`], [`link`] | one connection, one session |
+//! | [`sessions`] | all of them, and one replacing another |
 //! | [`beacons`] | when a beacon is due, and sending it |
 //! | [`declare`], [`report`], [`load`] | what is said: declarations, checks and load |
 //! | [`drain`] | leaving in order |
@@ -31,6 +32,7 @@ pub mod load;
 pub mod metrics;
 pub mod report;
 mod running;
+pub mod sessions;
 pub mod slots;
 pub mod status;
 

@@ -5,6 +5,7 @@
 //! says goes back to the loop as [`Event`]s.
 
 use crate::dial::{Dialled, LinkError, STEP, dial};
+use crate::sessions::Ticket;
 use nearmost_wire::agent::{BeaconGrant, Hello, Report, ServiceReport, ToAgent, ToBroker};
 use nearmost_wire::frame;
 use nearmost_wire::identity::{Id, KeyPair};
@@ -12,13 +13,12 @@ use quinn::{RecvStream, SendStream};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tokio::sync::{mpsc, watch};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::watch;
 
 /// What sessions tell their brokers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outgoing {
-    /// Grows when `hello` changes: sessions then begin anew.
+    /// Grows when `hello` changes: sessions are then replaced.
     pub generation: u64,
     /// How a session begins.
     pub hello: Arc<Hello>,
@@ -44,6 +44,8 @@ pub struct ReportBody {
 pub enum Event {
     /// The session is on.
     Attached {
+        /// [`Outgoing::generation`] of what it declared.
+        generation: u64,
         /// The broker's address as connected to.
         remote: IpAddr,
         /// How to send beacons.
@@ -74,26 +76,22 @@ pub enum Event {
 pub enum End {
     /// We said goodbye.
     Left,
-    /// What we declare changed, so a new session must begin.
-    Renew,
+    /// Told to end without a word: a newer session goes on, or is to begin.
+    Retired,
 }
 
 /// One session to be.
 pub struct Link {
     /// The node's key.
     pub key: Arc<KeyPair>,
-    /// Position of the broker in the configuration.
-    pub broker: usize,
     /// Whose key must be there.
     pub id: Id,
     /// `host:port`.
     pub address: String,
     /// What to tell.
     pub outgoing: watch::Receiver<Outgoing>,
-    /// Where events go, with `broker`.
-    pub events: mpsc::Sender<(usize, Event)>,
-    /// Cancelled to say goodbye.
-    pub leave: CancellationToken,
+    /// Which session this is, and how it and the loop speak.
+    pub ticket: Ticket,
 }
 
 impl Link {
@@ -102,17 +100,16 @@ impl Link {
     /// # Errors
     /// Why there is no session, or no longer.
     pub async fn run(self) -> Result<End, LinkError> {
-        let Some(dialled) = self.leave.run_until_cancelled(dial(&self.key, self.id, &self.address)).await
-        else {
-            return Ok(End::Left);
+        let dialled = tokio::select! {
+            biased;
+            () = self.ticket.leave.cancelled() => return Ok(End::Left),
+            () = self.ticket.retire.cancelled() => return Ok(End::Retired),
+            dialled = dial(&self.key, self.id, &self.address) => dialled?,
         };
-        let dialled = dialled?;
         let session = Session {
-            broker: self.broker,
             dialled,
             outgoing: self.outgoing,
-            events: self.events,
-            leave: self.leave,
+            ticket: self.ticket,
             // No report has said it yet.
             drained_by: AtomicU64::new(u64::MAX),
         };
@@ -121,11 +118,9 @@ impl Link {
 }
 
 struct Session {
-    broker: usize,
     dialled: Dialled,
     outgoing: watch::Receiver<Outgoing>,
-    events: mpsc::Sender<(usize, Event)>,
-    leave: CancellationToken,
+    ticket: Ticket,
     /// Number of the first report that said that we drain.
     drained_by: AtomicU64,
 }
@@ -139,32 +134,34 @@ impl Session {
             (outgoing.generation, Hello::clone(&outgoing.hello))
         };
         self.write(&mut send, &ToBroker::Hello(hello)).await?;
-        self.welcomed(&mut recv).await?;
+        self.welcomed(&mut recv, generation).await?;
         // The first report goes out at once.
         self.outgoing.mark_changed();
         let outgoing = self.outgoing.clone();
         let end = tokio::select! {
             end = self.speak(&mut send, outgoing, generation) => end?,
             failed = self.listen(&mut recv) => return Err(failed),
+            () = self.ticket.retire.cancelled() => End::Retired,
         };
         self.dialled.farewell(send).await;
         Ok(end)
     }
 
-    async fn welcomed(&self, recv: &mut RecvStream) -> Result<(), LinkError> {
+    async fn welcomed(&self, recv: &mut RecvStream, generation: u64) -> Result<(), LinkError> {
         let answer = tokio::time::timeout(STEP, frame::read::<ToAgent>(recv)).await;
         let answer = answer.map_err(|_| self.dialled.slow("welcome"))?;
         match answer.map_err(|e| self.dialled.frame_error(e))? {
             ToAgent::Welcome { beacon, observed, warnings } => {
                 let remote = self.remote();
-                self.tell(Event::Attached { remote, beacon, observed, warnings }).await;
+                self.tell(Event::Attached { generation, remote, beacon, observed, warnings }).await;
                 Ok(())
             }
             _ => Err(self.dialled.out_of_order("a welcome")),
         }
     }
 
-    /// Sends reports until told to leave or to begin anew.
+    /// Sends reports until told to leave. Those of services that it did not declare are left to its
+    /// successor.
     async fn speak(
         &self,
         send: &mut SendStream,
@@ -175,14 +172,11 @@ impl Session {
         loop {
             tokio::select! {
                 biased;
-                () = self.leave.cancelled() => break,
+                () = self.ticket.leave.cancelled() => break,
                 changed = outgoing.changed() => if changed.is_err() { break },
             }
             let latest = outgoing.borrow_and_update().clone();
-            if latest.generation != generation {
-                return Ok(End::Renew);
-            }
-            if let Some(body) = latest.report {
+            if let Some(body) = latest.report.filter(|_| latest.generation == generation) {
                 seq += 1;
                 self.report(send, seq, &body).await?;
             }
@@ -243,6 +237,6 @@ impl Session {
 
     async fn tell(&self, event: Event) {
         // Without a loop to listen the session is about to be dropped.
-        let _ = self.events.send((self.broker, event)).await;
+        let _ = self.ticket.events.send((self.ticket.session, event)).await;
     }
 }

@@ -3,6 +3,6 @@
 use std::process::ExitCode;
 
 #[tokio::main]
-async fn main() -> anyhow::Result<ExitCode> {
-    nearmost_agent::main_from_args(std::env::args_os()).await
+async fn main() -> ExitCode {
+    nearmost_agent::cli::main(std::env::args_os()).await
 }

@@ -7,31 +7,31 @@
 //!                   └── events of sessions
 //! ```
 //!
-//! The loop owns all state: [`Slots`] (whom to try), [`Schedule`] (which beacon is due), [`Drain`].
+//! The loop owns all state: [`Sessions`] (with whom, and whom to try), [`Schedule`] (which beacon is
+//! due), [`Drain`].
 //! It never waits for a broker, a check or a file; those have tasks of their own. Beacons are sent
 //! from the loop itself, so that an agent whose loop hangs falls silent and is taken out.
 
 use crate::agent::{Agent, Shutdown, ports_of};
-use crate::backoff::Backoff;
 use crate::beacons::{Schedule, Sockets};
 use crate::declare;
 use crate::dial::LinkError;
 use crate::drain::{Drain, Stage};
-use crate::link::{End, Event, Link, ReportBody};
+use crate::link::{Event, Link, ReportBody};
 use crate::load::Load;
 use crate::report;
-use crate::slots::Slots;
+use crate::sessions::{Ended, Fate, SessionId, Sessions};
+use crate::slots::SUPERSEDED;
 use crate::status::SessionState;
 use nearmost_config::AgentConfig;
 use nearmost_core::time::MonoTime;
 use nearmost_probe::CheckRunner;
+use nearmost_wire::agent::Refusal;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 /// The loop turns at least this often.
@@ -39,8 +39,6 @@ const TURN: Duration = Duration::from_secs(1);
 /// How long the first report waits for first results of checks. Brokers do not send users to services
 /// that a report leaves out, so one without them would take healthy mirrors out.
 const FIRST_RESULTS: Duration = Duration::from_secs(5);
-/// Events that sessions may have waiting; a session waits when it is full.
-const EVENTS: usize = 64;
 /// How long sessions may take to say goodbye.
 const FAREWELL: Duration = Duration::from_secs(3);
 
@@ -66,34 +64,6 @@ pub(crate) struct Meter {
     /// What it read last.
     pub(crate) load: watch::Receiver<Load>,
 }
-
-/// The tasks of sessions.
-struct Sessions {
-    slots: Slots,
-    tasks: JoinSet<Result<End, LinkError>>,
-    brokers: HashMap<tokio::task::Id, usize>,
-    sender: mpsc::Sender<(usize, Event)>,
-    events: mpsc::Receiver<(usize, Event)>,
-    leave: CancellationToken,
-}
-
-impl Sessions {
-    fn new(config: &AgentConfig) -> Sessions {
-        let (sender, events) = mpsc::channel(EVENTS);
-        let addresses: Vec<usize> = config.brokers.iter().map(|b| b.addresses.len()).collect();
-        let backoff = Backoff { first: config.reconnect.min, cap: config.reconnect.max };
-        Sessions {
-            slots: Slots::new(&addresses, config.node.max_sessions, backoff),
-            tasks: JoinSet::new(),
-            brokers: HashMap::new(),
-            sender,
-            events,
-            leave: CancellationToken::new(),
-        }
-    }
-}
-
-type Ended = Result<(tokio::task::Id, Result<End, LinkError>), JoinError>;
 
 impl Running {
     /// Nothing connected and nothing checked yet.
@@ -126,7 +96,7 @@ impl Running {
             let wake = self.agent.clock.instant(self.wake());
             tokio::select! {
                 () = tokio::time::sleep_until(wake) => {}
-                Some((broker, event)) = self.sessions.events.recv() => self.on_event(broker, event),
+                Some((session, event)) = self.sessions.events.recv() => self.on_event(session, event),
                 Some(ended) = self.sessions.tasks.join_next_with_id() => self.on_ended(ended),
                 Ok(()) = changes.changed() => self.publish_if_changed(),
                 () = shutdown.now.cancelled() => return,
@@ -180,40 +150,57 @@ impl Running {
         }
     }
 
+    /// Begins a session at a slot's turn.
     fn connect(&mut self, broker: usize, address: usize) {
+        if self.begin(broker, address) {
+            self.agent.status.send_modify(|s| s.brokers[broker].session = SessionState::Connecting);
+        }
+    }
+
+    fn begin(&mut self, broker: usize, address: usize) -> bool {
         let addresses = self.agent.config.brokers.get(broker).map(|b| &b.addresses);
-        let Some(address) = addresses.and_then(|a| a.get(address)).cloned() else { return };
-        let link = Link {
+        let Some(address) = addresses.and_then(|a| a.get(address)).cloned() else { return false };
+        let Some(ticket) = self.sessions.begin(broker) else { return false };
+        self.sessions.spawn(Link {
             key: Arc::clone(&self.agent.key),
-            broker,
             id: self.agent.brokers[broker],
             address,
             outgoing: self.agent.outgoing.subscribe(),
-            events: self.sessions.sender.clone(),
-            leave: self.sessions.leave.clone(),
-        };
-        let task = self.sessions.tasks.spawn(link.run());
-        self.sessions.brokers.insert(task.id(), broker);
-        self.agent.status.send_modify(|s| s.brokers[broker].session = SessionState::Connecting);
+            ticket,
+        });
+        true
     }
 
-    fn on_event(&mut self, broker: usize, event: Event) {
+    /// Replaces sessions that declared something else than what the configuration says now.
+    fn renew(&mut self) {
+        let generation = self.agent.outgoing.borrow().generation;
+        for broker in self.sessions.outdated(generation) {
+            self.begin(broker, self.sessions.slots.address(broker));
+        }
+    }
+
+    fn on_event(&mut self, session: SessionId, event: Event) {
+        let broker = session.broker;
         let now = self.agent.clock.now();
         let metrics = &self.agent.pages.metrics;
         match event {
-            Event::Attached { remote, beacon, observed, warnings } => {
+            Event::Attached { generation, remote, beacon, observed, warnings } => {
+                if !self.sessions.attached(session, generation, now) {
+                    return;
+                }
                 let id = self.agent.brokers[broker];
                 tracing::info!(broker = %id, %remote, %observed, period_ms = beacon.period_ms, "session is on");
                 for warning in &warnings {
                     tracing::warn!(broker = %id, "{warning}");
                 }
-                self.sessions.slots.attached(broker, now);
                 self.beacons.grant(broker, remote, &beacon, now);
                 self.agent.status.send_modify(|s| {
                     let b = &mut s.brokers[broker];
                     (b.session, b.error) = (SessionState::Attached, None);
                     (b.observed, b.warnings) = (Some(observed), warnings);
                 });
+                // The configuration may have changed while it began.
+                self.renew();
             }
             Event::Beacon { remote, beacon } => self.beacons.grant(broker, remote, &beacon, now),
             Event::Reported => metrics.reports.inc(),
@@ -237,27 +224,37 @@ impl Running {
                 (e.id(), None)
             }
         };
-        let Some(broker) = self.sessions.brokers.remove(&task) else { return };
+        let Some(session) = self.sessions.of_task(task) else { return };
         // What the session said before it ended comes first.
-        while let Ok((broker, event)) = self.sessions.events.try_recv() {
-            self.on_event(broker, event);
+        while let Ok((session, event)) = self.sessions.events.try_recv() {
+            self.on_event(session, event);
         }
-        let uniform = self.rng.random();
-        let mut error = None;
-        match result {
-            Some(Ok(End::Renew)) => self.sessions.slots.again(broker, now),
-            Some(Err(e)) => {
-                error = Some(e.to_string());
-                self.failed(broker, &e, now, uniform);
+        let broker = session.broker;
+        let id = self.agent.brokers[broker];
+        let error = result.and_then(Result::err);
+        match (self.sessions.ended(session), &error) {
+            (Fate::Replaced, _) => {
+                tracing::debug!(broker = %id, "a session ended that another had replaced");
+                return;
             }
-            Some(Ok(End::Left)) | None => self.sessions.slots.ended(broker, now, uniform),
+            (Fate::NotReplacing, _) => {
+                let why = error.map(|e| e.to_string()).unwrap_or_default();
+                tracing::warn!(broker = %id, why, "the session is begun anew: no second one could replace it");
+                return;
+            }
+            (Fate::Anew, _) => self.sessions.slots.again(broker, now),
+            (Fate::Over, Some(e)) => {
+                let uniform = self.rng.random();
+                self.failed(broker, e, now, uniform);
+            }
+            (Fate::Over, None) => self.sessions.slots.ended(broker, now, self.rng.random()),
         }
         self.drain.settled(broker, now);
         self.agent.status.send_modify(|s| {
             let b = &mut s.brokers[broker];
             b.session = SessionState::Idle;
-            if error.is_some() {
-                b.error = error;
+            if let Some(e) = error {
+                b.error = Some(e.to_string());
             }
         });
         self.count_sessions();
@@ -267,6 +264,14 @@ impl Running {
         let id = self.agent.brokers[broker];
         self.agent.pages.metrics.session_ends.with_label_values(&[error.label()]).inc();
         match error.refusal() {
+            Some(Refusal::Superseded) => {
+                tracing::error!(
+                    broker = %id, retry_s = SUPERSEDED.as_secs(),
+                    "{error}; no two machines may share a key: let the other one join with a token of its own"
+                );
+                self.beacons.forget(broker);
+                self.sessions.slots.superseded(broker, now);
+            }
             Some(refusal) if !refusal.retryable() => {
                 tracing::error!(broker = %id, "{error}");
                 self.beacons.forget(broker);
@@ -333,6 +338,7 @@ impl Running {
             changed
         });
         self.publish();
+        self.renew();
         tracing::info!("the new configuration is in use");
     }
 
@@ -368,14 +374,8 @@ impl Running {
 
     /// Says goodbye to the brokers and stops the checks, unless there is no time even for that.
     pub(crate) async fn finish(mut self, now: &CancellationToken) {
-        self.sessions.leave.cancel();
-        let goodbye = async {
-            while self.sessions.tasks.join_next().await.is_some() {
-                // Nobody listens to events any more, but sessions must not wait for room.
-                while self.sessions.events.try_recv().is_ok() {}
-            }
-        };
-        let said = now.run_until_cancelled(tokio::time::timeout(FAREWELL, goodbye)).await;
+        let goodbye = tokio::time::timeout(FAREWELL, self.sessions.farewell());
+        let said = now.run_until_cancelled(goodbye).await;
         if !matches!(said, Some(Ok(()))) {
             tracing::warn!("left without every broker's notice");
         }

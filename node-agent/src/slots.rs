@@ -20,6 +20,9 @@ use std::time::Duration;
 /// A session shorter than this does not wipe out the failures before it, so that a broker which
 /// accepts and hangs up is not tried without pause.
 const STABLE: Duration = Duration::from_secs(10);
+/// Pause after another agent with our key took the session over. The two would otherwise take it from
+/// each other without end, and neither would serve.
+pub const SUPERSEDED: Duration = Duration::from_secs(30);
 
 /// One thing to try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,6 +141,20 @@ impl Slots {
         b.phase = Phase::Idle { retry: now + cap.mul_f64(0.5 + uniform.clamp(0.0, 1.0) / 2.0) };
     }
 
+    /// Another agent with our key took the session over.
+    pub fn superseded(&mut self, broker: usize, now: MonoTime) {
+        if let Some(b) = self.brokers.get_mut(broker) {
+            b.failures = b.failures.saturating_add(1);
+            b.tried = 0;
+            b.phase = Phase::Idle { retry: now + SUPERSEDED };
+        }
+    }
+
+    /// The address that a broker is tried at, or that its session stands on.
+    pub fn address(&self, broker: usize) -> usize {
+        self.brokers.get(broker).map_or(0, |b| b.address)
+    }
+
     /// The session was ended by ourselves, to begin it anew.
     pub fn again(&mut self, broker: usize, now: MonoTime) {
         if let Some(b) = self.brokers.get_mut(broker) {
@@ -240,6 +257,19 @@ mod tests {
         slots.attached(0, at(30));
         slots.again(0, at(31));
         assert_eq!(slots.next(at(31)), attempt(0, 0));
+    }
+
+    #[test]
+    fn a_session_lost_to_our_double_waits_long_however_short_other_pauses_are() {
+        let hasty = Backoff { first: Duration::from_millis(1), cap: Duration::from_millis(2) };
+        let mut slots = Slots::new(&[2], 1, hasty);
+        slots.next(at(0));
+        slots.ended(0, at(0), 1.0);
+        assert_eq!((slots.next(at(0)), slots.address(0)), (attempt(0, 1), 1));
+        slots.attached(0, at(0));
+        slots.superseded(0, at(7));
+        assert_eq!((slots.next(at(36)), slots.deadline()), (None, Some(at(37))));
+        assert_eq!(slots.next(at(37)), attempt(0, 1));
     }
 
     proptest! {

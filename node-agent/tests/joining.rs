@@ -93,7 +93,14 @@ async fn foreign_brokers_damaged_tokens_and_bad_folders_are_named() {
     bad.data_dir = dir.path().join("file");
     std::fs::write(&bad.data_dir, "").expect("written");
     let error = join(&bad).await.expect_err("refused").to_string();
-    assert!(error.contains("file"), "{error}");
+    let says = format!("cannot create the data directory {}: ", bad.data_dir.display());
+    assert!(error.starts_with(&says), "{error}");
+    // The same where the configuration's folder should be.
+    let mut bad = bad.clone();
+    bad.config = bad.data_dir.join("node-agent.toml");
+    bad.data_dir = dir.path().join("data");
+    let error = join(&bad).await.expect_err("refused").to_string();
+    assert!(error.starts_with("cannot create the directory ") && error.contains("/file: "), "{error}");
 }
 
 fn agent() -> Command {
@@ -145,6 +152,35 @@ async fn the_binary_joins_checks_runs_and_drains_on_sigterm() {
 }
 
 #[tokio::test]
+async fn a_joined_agent_can_be_started_from_any_directory() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let inviting = FakeBroker::start(1, Manner::Invite("lon-1")).await;
+    let mut command = agent();
+    command.current_dir(dir.path()).arg("join").arg(token(&inviting));
+    let (code, _, err) = output(command.args(["--config", "here.toml", "--data-dir", "data"])).await;
+    assert_eq!(code, Some(0), "{err}");
+    let config = AgentConfig::load(Some(&dir.path().join("here.toml")), [], &[]).expect("a configuration");
+    assert!(config.data_dir.is_absolute(), "{}", config.data_dir.display());
+    assert!(config.data_dir.join("node.key").is_file(), "{}", config.data_dir.display());
+}
+
+#[tokio::test]
+async fn only_a_configuration_that_was_asked_for_must_be_there() {
+    // Where there is no file at the default path, as on machines that run tests.
+    let (code, _, err) = output(agent().args(["check-config", "--set", "a.b=1"])).await;
+    assert_eq!(code, Some(1));
+    assert!(err.starts_with("error: --set: a: unknown key"), "{err}");
+    let (code, out, err) = output(agent().args(["check-config"])).await;
+    assert_eq!((code, out.contains("0 brokers")), (Some(0), true), "{out}{err}");
+    let (code, _, err) = output(agent().args(["run"])).await;
+    assert_eq!((code, err.contains("join first")), (Some(1), true), "{err}");
+    let (code, _, err) = output(agent().args(["check-config", "--config", "/no/such.toml"])).await;
+    assert_eq!(code, Some(1));
+    assert!(err.contains("/no/such.toml: cannot be read"), "{err}");
+    assert_eq!(err.matches("os error").count(), 1, "{err}");
+}
+
+#[tokio::test]
 async fn the_binary_names_what_is_wrong() {
     let dir = tempfile::tempdir().expect("a folder");
     let config = dir.path().join("node-agent.toml");
@@ -152,10 +188,17 @@ async fn the_binary_names_what_is_wrong() {
     let (code, _, err) = output(agent().arg("check-config").arg("--config").arg(&config)).await;
     assert_eq!(code, Some(1));
     assert!(err.contains("grace_ms"), "{err}");
-    std::fs::write(&config, format!("data_dir = {:?}\n", dir.path())).expect("written");
-    let (code, _, err) = output(agent().arg("run").arg("--config").arg(&config)).await;
+    // Once, on one line, and without a backtrace even where those are on.
+    let key = format!("nb1{}", "a".repeat(52));
+    let brokers = format!("[[brokers]]\nid = {key:?}\naddresses = [\"192.0.2.1:1\"]\n");
+    std::fs::write(&config, format!("data_dir = {:?}\n{brokers}", dir.path())).expect("written");
+    let mut command = agent();
+    command.env("RUST_BACKTRACE", "1").arg("run").arg("--config").arg(&config);
+    let (code, _, err) = output(&mut command).await;
     assert_eq!(code, Some(1));
+    assert!(err.starts_with("error: cannot read the node's key: key file "), "{err}");
     assert!(err.contains("node.key"), "{err}");
+    assert_eq!((err.matches("os error").count(), err.lines().count()), (1, 1), "{err}");
     let (code, _, err) = output(agent().arg("walk")).await;
     assert_eq!(code, Some(2));
     assert!(err.contains("walk"), "{err}");

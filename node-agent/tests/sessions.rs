@@ -272,14 +272,17 @@ async fn a_second_order_ends_at_once() {
 }
 
 #[tokio::test]
-async fn a_new_configuration_begins_the_session_anew_without_goodbye() {
+async fn a_new_configuration_begins_a_new_session_before_the_old_one_ends() {
     let mut broker = FakeBroker::start(1, Manner::Serve).await;
     let before = config(vec![broker.config()], vec![service("lon", 80)]);
-    let run = Run::start(before.clone()).await;
+    let mut run = Run::start(before.clone()).await;
     assert_eq!(broker.hello().await.1.services.len(), 1);
     let mut after = before;
     after.services.push(service("lon-2", 81));
-    run.reload.send(after).await.expect("the agent runs");
+    run.until(|s| s.attached() == 1).await;
+    let mut later = run.status.clone();
+    later.mark_unchanged();
+    run.reload.send(after.clone()).await.expect("the agent runs");
     loop {
         match broker.next().await {
             Seen::Hello(_, hello) => {
@@ -287,10 +290,75 @@ async fn a_new_configuration_begins_the_session_anew_without_goodbye() {
                 break;
             }
             Seen::Goodbye => panic!("said goodbye"),
+            Seen::Gone => panic!("the old session ended before the new one began"),
             _ => {}
         }
     }
-    broker.report(|r| r.services.len() == 2).await;
+    // The broker ends the old session, and that is nothing to speak of: no error, no pause, no third
+    // session, and reports go on in the second.
+    let (mut gone, mut reported) = (false, false);
+    while !(gone && reported) {
+        match broker.next().await {
+            Seen::Gone => gone = true,
+            Seen::Report(report) => reported |= report.services.len() == 2,
+            seen => panic!("{seen:?}"),
+        }
+    }
+    let status = later.borrow_and_update().clone();
+    assert_eq!((status.attached(), &status.brokers[0].error), (1, &None));
+    // The same again, to see that the second session can be replaced as the first was.
+    after.services.pop();
+    run.reload.send(after).await.expect("the agent runs");
+    assert_eq!(broker.hello().await.1.services.len(), 1);
+    broker.report(|r| r.services.len() == 1).await;
+    assert_eq!(run.status.borrow().brokers[0].error, None);
+}
+
+#[tokio::test]
+async fn of_two_agents_with_one_key_the_older_gives_way_for_long() {
+    let mut broker = FakeBroker::start(1, Manner::Serve).await;
+    // Reconnects within 100 ms otherwise.
+    let config = config(vec![broker.config()], vec![service("lon", 80)]);
+    let mut first = Run::start(config.clone()).await;
+    broker.hello().await;
+    first.until(|s| s.attached() == 1).await;
+    let mut second = Run::start(config).await;
+    broker.hello().await;
+    first.error(0, &["another agent with this node's key took the session over"]).await;
+    second.until(|s| s.attached() == 1).await;
+    let third = async { broker.hello().await };
+    assert!(tokio::time::timeout(Duration::from_secs(1), third).await.is_err(), "it came back at once");
+    assert_eq!((first.status.borrow().attached(), second.status.borrow().attached()), (0, 1));
+}
+
+#[tokio::test]
+async fn beacons_that_cannot_be_sent_end_nothing() {
+    let mut broker = FakeBroker::start(1, Manner::Serve).await;
+    let mut config = config(vec![broker.config()], vec![service("lon", 80)]);
+    config.report_interval = Duration::from_millis(20);
+    config.metrics = Some((Ipv4Addr::LOCALHOST, 0).into());
+    let run = Run::start(config).await;
+    let (node, _) = broker.hello().await;
+    broker.beacon(node).await;
+    // Nothing can be sent to port 0.
+    let secret = nearmost_wire::beacon::SiteKey::new(&[9; 32]).beacon_secret(&node, 3);
+    let to = |port| {
+        let secret = secret.clone();
+        ToAgent::Beacon(nearmost_wire::agent::BeaconGrant { secret, port, period_ms: 10 })
+    };
+    broker.orders.send(to(0)).expect("a session");
+    let addr = run.metrics.expect("an address");
+    let failed = async {
+        while get(addr, "/metrics").await.contains("nearmost_agent_beacon_errors_total 0\n") {
+            broker.report(|_| true).await;
+        }
+    };
+    tokio::time::timeout(LONG, failed).await.expect("sending fails");
+    // The session stands, and beacons are heard again once there is a way.
+    while tokio::time::timeout(Duration::from_millis(100), broker.beacon(node)).await.is_ok() {}
+    broker.orders.send(to(broker.beacon_port())).expect("a session");
+    broker.beacon(node).await;
+    assert_eq!(run.status.borrow().attached(), 1);
 }
 
 async fn get(addr: SocketAddr, path: &str) -> String {
@@ -331,6 +399,10 @@ async fn what_stands_in_the_way_is_named() {
     let addr = taken.local_addr().expect("its address");
     let mut config = config(vec![broker.config()], vec![]);
     config.metrics = Some(addr);
+    let error = Agent::bind(config.clone(), node_key()).await.err().expect("refused").to_string();
+    assert_eq!(error, format!("port in use: metrics (metrics.listen) asked for {addr}"));
+    // An address of no interface is another matter.
+    config.metrics = Some("192.0.2.1:0".parse().expect("an address"));
     let error = Agent::bind(config, node_key()).await.err().expect("refused").to_string();
-    assert!(error.contains("metrics.listen") && error.contains(&addr.to_string()), "{error}");
+    assert!(error.starts_with("metrics (metrics.listen) cannot listen on 192.0.2.1:0: "), "{error}");
 }

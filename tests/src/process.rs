@@ -30,6 +30,8 @@ pub struct Addresses {
     pub dns: Vec<SocketAddr>,
     /// HTTP.
     pub http: Vec<SocketAddr>,
+    /// HTTP that only redirects.
+    pub redirect: Vec<SocketAddr>,
     /// Agents.
     pub agents: Vec<SocketAddr>,
     /// Beacons.
@@ -227,6 +229,11 @@ impl Agent {
 
     /// Runs `nearmost-agent join`.
     pub async fn join(dir: &Path, token: &str) -> Output {
+        Agent::join_with(dir, token, &[]).await
+    }
+
+    /// The same with more arguments.
+    pub async fn join_with(dir: &Path, token: &str, more: &[&str]) -> Output {
         std::fs::create_dir_all(dir).expect("directory");
         let output = Command::new(binary("nearmost-agent"))
             .arg("join")
@@ -235,6 +242,7 @@ impl Agent {
             .arg(dir.join("node-agent.toml"))
             .arg("--data-dir")
             .arg(dir.join("agent-data"))
+            .args(more)
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .output();

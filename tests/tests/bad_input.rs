@@ -1,6 +1,6 @@
 //! Bad input gets a clear error and loses nothing.
 
-use nearmost_tests::process::{Broker, broker_config, directory};
+use nearmost_tests::process::{Agent, Broker, broker_config, directory};
 use std::net::TcpListener;
 
 const DOMAIN: &str = "[[domain]]\nname = \"play.example.com\"\n";
@@ -20,6 +20,11 @@ async fn a_wrong_configuration_names_key_and_place() {
             "listen = [\"127.0.0.1:0\"]\nworkers",
             "listen = [\"nowhere\"]\nworkers",
             vec!["dns.listen", "nowhere"],
+        ),
+        (
+            "listen = [\"127.0.0.1:0\"]\nworkers",
+            "listen = []\nworkers",
+            vec!["broker.toml: dns.listen: must hold at least one address"],
         ),
     ] {
         write(dir.path(), &broker_config(dir.path(), "").replacen(from, to, 1));
@@ -126,4 +131,56 @@ async fn a_wrong_registry_file_names_what_is_wrong_and_changes_nothing() {
         }
     }
     assert_eq!(broker.ok(&["export"]).await, before);
+}
+
+#[tokio::test]
+async fn a_token_cut_short_is_called_that_and_is_not_spent() {
+    let dir = directory();
+    let broker = Broker::start(dir.path()).await;
+    broker.apply(&format!("version = 1\n{DOMAIN}"), &[]).await;
+    let token = broker.ok(&["node", "invite", "--domain", "play.example.com", "--name", "one"]).await;
+    let token = token.trim();
+    let own = dir.path().join("one");
+    for cut in [1, 5, token.len() / 2] {
+        let output = Agent::join(&own, &token[..token.len() - cut]).await;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.starts_with("error: ") && said.contains("cut short"), "{cut}: {said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+    // Nothing was left behind by those, and the whole token is still good.
+    let output = Agent::join(&own, token).await;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[tokio::test]
+async fn bytes_that_no_label_may_have_are_refused_by_the_command_too() {
+    let dir = directory();
+    let broker = Broker::start(dir.path()).await;
+    let before = broker.ok(&["export"]).await;
+    for name in
+        ["bad name.example.com", "bell\u{7}.example.com", "m\u{fc}nchen.example.com", "a..example.com"]
+    {
+        let said = broker.fails(&["domain", "add", name]).await;
+        let label = name.split('.').next().expect("a label");
+        let shown = label.escape_debug().to_string();
+        assert!(said.contains(label) || said.contains(&shown), "{name:?} is not named: {said}");
+        assert!(said.starts_with("error: "), "{said}");
+    }
+    assert_eq!(broker.ok(&["export"]).await, before);
+}
+
+#[tokio::test]
+async fn the_file_that_is_read_is_logged_and_one_that_is_missing_is_told_of_once() {
+    let dir = directory();
+    // Without a version it is version 1.
+    write(dir.path(), &broker_config(dir.path(), "").replacen("version = 1\n", "", 1));
+    let broker = Broker::restart(dir.path()).await;
+    let log = std::fs::read_to_string(dir.path().join("broker.log")).expect("a log");
+    assert!(log.contains("broker.toml"), "the file that was read is not logged: {log}");
+    broker.stop().await;
+    std::fs::remove_file(dir.path().join("broker.toml")).expect("remove");
+    let said = Broker::refused(dir.path()).await;
+    assert!(said.starts_with("error: ") && said.contains("broker.toml: cannot be read"), "{said}");
+    assert_eq!((said.matches("os error").count(), said.lines().count()), (1, 1), "{said}");
 }

@@ -28,7 +28,15 @@ async fn a_token_is_good_once_here_and_in_time() {
     // Used.
     let token = invite(&["--name", "one"]).await;
     assert!(Agent::join(&dir.path().join("a"), &token).await.status.success());
-    assert!(refusal(&dir.path().join("b"), &token).await.contains("used"));
+    let said = refusal(&dir.path().join("b"), &token).await;
+    assert!(said.contains("used already, at 20") && !said.contains("epoch"), "a time for people: {said}");
+
+    // The same key again, as when the first answer was lost: it is told what it was told.
+    let own = dir.path().join("a");
+    let config = std::fs::read(own.join("node-agent.toml")).expect("the configuration");
+    std::fs::remove_file(own.join("node-agent.toml")).expect("remove");
+    assert!(Agent::join(&own, &token).await.status.success());
+    assert_eq!(std::fs::read(own.join("node-agent.toml")).expect("the configuration"), config);
 
     // Cut short.
     let said = refusal(&dir.path().join("c"), &token[..token.len() - 5]).await;
@@ -56,6 +64,25 @@ async fn a_token_is_good_once_here_and_in_time() {
     // Names and domains are checked when the token is made.
     let said = broker.fails(&["node", "invite", "--domain", "nowhere.example"]).await;
     assert!(said.contains("nowhere.example"), "{said}");
+}
+
+#[tokio::test]
+async fn no_token_takes_over_what_was_prepared_for_another() {
+    let dir = directory();
+    let broker = Broker::start(dir.path()).await;
+    broker.apply(&format!("{REGISTRY}[[domain]]\nname = \"other.example.com\"\n"), &[]).await;
+    broker.ok(&["node", "add", "foo", "--domain", "other.example.com"]).await;
+    let token = broker.ok(&["node", "invite", "--domain", DOMAIN]).await;
+    let own = dir.path().join("foo");
+    let output = Agent::join_with(&own, token.trim(), &["--name", "foo"]).await;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("belongs to another node"), "{said}");
+    // The token that names it is for it.
+    let token = broker.ok(&["node", "invite", "--domain", DOMAIN, "--name", "foo"]).await;
+    assert!(Agent::join(&own, token.trim()).await.status.success());
+    let config = std::fs::read_to_string(own.join("node-agent.toml")).expect("the configuration");
+    assert!(config.contains("other.example.com") && config.contains(DOMAIN), "{config}");
+    broker.stop().await;
 }
 
 #[tokio::test]

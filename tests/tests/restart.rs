@@ -2,7 +2,8 @@
 
 use nearmost_tests::process::{Agent, Broker, directory};
 use nearmost_tests::service::Service;
-use nearmost_tests::{dns, eventually};
+use nearmost_tests::{Stopwatch, dns, eventually};
+use std::time::Duration;
 
 const DOMAIN: &str = "play.example.com";
 const REGISTRY: &str = r#"
@@ -71,6 +72,42 @@ async fn registry_and_verdicts_survive_sigterm_and_sigkill() {
         mirror.verdicts.into_iter().find(|v| v.family == "v4").expect("a verdict")
     };
     eventually("the agent is back", proven, |v| v.state == "up" && !v.stale && v.reason == "proven").await;
+    agent.kill().await;
+}
+
+#[tokio::test]
+async fn a_live_session_moves_to_the_broker_that_comes_back_after_sigkill() {
+    let dir = directory();
+    let broker = Broker::start(dir.path()).await;
+    broker.apply(REGISTRY, &[]).await;
+    let service = Service::start("127.0.23.3:0", "one").await;
+    let agent = Agent::start(&broker, &dir.path().join("one"), "one", DOMAIN, service.addr).await;
+    broker.until("one", "up").await;
+    let (agents, beacons) = (broker.at.agents[0], broker.at.beacons[0]);
+    let fixed = std::fs::read_to_string(dir.path().join("broker.toml"))
+        .expect("config")
+        .replace("[agents]\nlisten = [\"127.0.0.1:0\"]", &format!("[agents]\nlisten = [\"{agents}\"]"))
+        .replace("beacon_listen = [\"127.0.0.1:0\"]", &format!("beacon_listen = [\"{beacons}\"]"));
+    std::fs::write(dir.path().join("broker.toml"), fixed).expect("write");
+    let attached = || {
+        let log = std::fs::read_to_string(dir.path().join("broker.log")).expect("the log");
+        log.matches("agent attached").count()
+    };
+    assert_eq!(attached(), 1);
+    // The old process says nothing: that the session is over, the agent learns from the new one.
+    broker.kill().await;
+    let clock = Stopwatch::start();
+    let broker = Broker::restart(dir.path()).await;
+    let seen = || async {
+        let fleet = broker.fleet().await;
+        let mirror = fleet.mirrors.into_iter().find(|m| m.mirror == "one").expect("the mirror");
+        (attached(), mirror.verdicts.into_iter().find(|v| v.family == "v4").expect("a verdict"))
+    };
+    eventually("the agent is back", seen, |(sessions, v)| {
+        *sessions == 2 && v.state == "up" && !v.stale && v.reason == "proven"
+    })
+    .await;
+    assert!(clock.elapsed() < Duration::from_secs(4), "it took {:?}", clock.elapsed());
     agent.kill().await;
 }
 

@@ -22,8 +22,12 @@ use tokio_util::sync::CancellationToken;
 
 /// The epoch of the keys in use.
 const KEY_EPOCH: u16 = 1;
-/// Most beacons handed over at once.
+/// Most datagrams read, taken or not, before other tasks get their turn.
 const BATCH: usize = 64;
+/// So many failing turns in a row, [`PAUSE`] apart, end a socket.
+const MAX_FAILURES: u32 = 100;
+/// Between two turns of a socket that fails.
+const PAUSE: Duration = Duration::from_millis(10);
 
 type Keys = HashMap<u64, (NodeId, ring::hmac::Key)>;
 
@@ -87,7 +91,12 @@ impl BeaconKeys {
         match keys.get(&b.tag) {
             Some((node, key)) if b.key_epoch == KEY_EPOCH => {
                 beacon::authenticate(datagram, key)?;
-                Ok(BeaconSeen { node: *node, boot: b.boot, seq: b.seq })
+                Ok(BeaconSeen {
+                    node: *node,
+                    boot: b.boot,
+                    seq: b.seq,
+                    draining: b.flags & beacon::FLAG_DRAINING != 0,
+                })
             }
             _ => Err(BeaconError::Mac),
         }
@@ -114,7 +123,7 @@ impl BeaconServer {
         self.sockets.iter().filter_map(|s| s.local_addr().ok()).collect()
     }
 
-    /// Receives until cancelled.
+    /// Receives until cancelled, or until a socket fails for good: then whoever watches must act.
     pub async fn run(
         self,
         keys: Arc<BeaconKeys>,
@@ -132,38 +141,72 @@ impl BeaconServer {
             tokio::select! {
                 () = cancel.cancelled() => return,
                 changed = registry.changed() => if changed.is_err() { return },
+                Some(_) = tasks.join_next() => {
+                    tracing::error!("a receiver of beacons has ended");
+                    return;
+                }
             }
         }
     }
 }
 
 async fn receive(socket: UdpSocket, keys: Arc<BeaconKeys>, driver: DriverHandle, metrics: Arc<AgentMetrics>) {
-    let mut buffer = [0; 128];
+    let mut failures = 0;
     loop {
         if let Err(error) = socket.readable().await {
             tracing::error!(%error, "beacons cannot be received");
             return;
         }
-        let mut batch = Vec::new();
-        while batch.len() < BATCH {
-            match socket.try_recv_from(&mut buffer) {
-                Ok((n, _)) => match keys.authenticate(&buffer[..n]) {
-                    Ok(seen) => batch.push(seen),
-                    Err(e) => metrics.beacons_rejected.with_label_values(&[e.kind()]).inc(),
-                },
-                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => break,
-                // Errors of one datagram (ICMP answers to nothing of ours) do not end the socket.
-                Err(_) => continue,
+        let Turn { batch, failed } =
+            turn(&keys, &metrics, |buffer| socket.try_recv_from(buffer).map(|(n, _)| n));
+        let count = batch.len() as u64;
+        if count > 0 {
+            metrics.beacons.inc_by(count);
+            if !driver.try_send(DriverInput::Beacons(batch)) {
+                metrics.beacons_dropped.inc_by(count);
             }
         }
-        let count = batch.len();
-        if count > 0 {
-            metrics.beacons.inc_by(count as u64);
-            if !driver.try_send(DriverInput::Beacons(batch)) {
-                metrics.beacons_dropped.inc_by(count as u64);
+        match failed {
+            None => failures = 0,
+            Some(error) => {
+                failures += 1;
+                if failures >= MAX_FAILURES {
+                    tracing::error!(%error, "beacons cannot be received");
+                    return;
+                }
+                tokio::time::sleep(PAUSE).await;
             }
+        }
+        // Under a flood the socket is always readable, and other tasks want to run too.
+        tokio::task::yield_now().await;
+    }
+}
+
+/// What was read at once.
+struct Turn {
+    batch: Vec<BeaconSeen>,
+    failed: Option<std::io::Error>,
+}
+
+/// Reads what is there, at most [`BATCH`] datagrams, whatever they are.
+fn turn(
+    keys: &BeaconKeys,
+    metrics: &AgentMetrics,
+    mut read: impl FnMut(&mut [u8]) -> std::io::Result<usize>,
+) -> Turn {
+    let mut buffer = [0; 128];
+    let mut batch = Vec::new();
+    for _ in 0..BATCH {
+        match read(&mut buffer) {
+            Ok(n) => match keys.authenticate(&buffer[..n]) {
+                Ok(seen) => batch.push(seen),
+                Err(e) => metrics.beacons_rejected.with_label_values(&[e.kind()]).inc(),
+            },
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => break,
+            Err(e) => return Turn { batch, failed: Some(e) },
         }
     }
+    Turn { batch, failed: None }
 }
 
 #[cfg(test)]
@@ -186,6 +229,26 @@ mod tests {
             registry.node_by_id.insert(id, NodeIndex(i as u32));
         }
         registry
+    }
+
+    #[test]
+    fn a_turn_ends_under_a_flood_of_forgeries_and_at_an_error() {
+        let keys = BeaconKeys::new(SiteKey::new(&[9; 32]), 1, Duration::from_millis(200));
+        let metrics = AgentMetrics::register(&prometheus::Registry::new()).unwrap();
+        let mut reads = 0;
+        let flood = turn(&keys, &metrics, |_| {
+            reads += 1;
+            Ok(52)
+        });
+        assert!(flood.batch.is_empty() && flood.failed.is_none());
+        assert_eq!(reads, BATCH);
+        reads = 0;
+        let failing = turn(&keys, &metrics, |_| {
+            reads += 1;
+            Err(std::io::ErrorKind::ConnectionRefused.into())
+        });
+        assert!(failing.failed.is_some());
+        assert_eq!(reads, 1);
     }
 
     #[test]

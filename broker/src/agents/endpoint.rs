@@ -1,6 +1,7 @@
 //! Accepts agents' connections.
 
 use super::beacons::BeaconKeys;
+use super::gate::{Entry, Gate};
 use super::session::{self, SessionParts};
 use super::table::SessionTable;
 use crate::admin::AdminHandle;
@@ -10,7 +11,8 @@ use nearmost_core::registry::Registry;
 use nearmost_wire::agent::Refusal;
 use nearmost_wire::beacon::SiteKey;
 use nearmost_wire::identity::KeyPair;
-use nearmost_wire::tls::{self, ALPN_AGENT, TlsError};
+use nearmost_wire::tls::{self, ALPN_AGENT, EndpointSecrets, TlsError};
+use quinn_proto::HashedConnectionIdGenerator;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,6 +21,10 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+/// Shortest time between two stateless resets: after a restart each agent needs one, and a datagram
+/// that asks for one in vain costs a smaller one.
+const RESET_INTERVAL: Duration = Duration::from_micros(200);
+
 /// How agents are served.
 #[derive(Clone, Debug)]
 pub struct AgentSettings {
@@ -26,7 +32,7 @@ pub struct AgentSettings {
     pub listen: Vec<SocketAddr>,
     /// Most sessions at once.
     pub max_sessions: usize,
-    /// Most connections at once that wait to be accepted.
+    /// Most connections at once whose first message was not authorised yet.
     pub max_handshakes: usize,
     /// A connection that has not said hello by then is closed.
     pub hello_timeout: Duration,
@@ -88,9 +94,14 @@ impl AgentServer {
         let bind = |&address: &SocketAddr| {
             let named = |source| AgentError::Bind { what: "agents' sessions (QUIC)", address, source };
             let socket = crate::net::udp_socket(address, 4 << 20).map_err(named)?;
-            let runtime = Arc::new(quinn::TokioRuntime);
-            quinn::Endpoint::new(quinn::EndpointConfig::default(), Some(config.clone()), socket, runtime)
-                .map_err(named)
+            let secrets = EndpointSecrets::derive(key, socket.local_addr().map_err(named)?);
+            let mut config = config.clone();
+            config.token_key(Arc::new(secrets.token));
+            let mut endpoint = quinn::EndpointConfig::new(Arc::new(secrets.reset));
+            let ids = secrets.connection_ids;
+            endpoint.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(ids)));
+            endpoint.min_reset_interval(RESET_INTERVAL);
+            quinn::Endpoint::new(endpoint, Some(config), socket, Arc::new(quinn::TokioRuntime)).map_err(named)
         };
         let endpoints = settings.listen.iter().map(bind).collect::<Result<_, _>>()?;
         Ok(AgentServer { endpoints, settings })
@@ -106,12 +117,14 @@ impl AgentServer {
         let parts = Arc::new(parts);
         let tasks = TaskTracker::new();
         let numbers = Arc::new(AtomicU64::new(1));
+        let gate = Arc::new(Gate::new(self.settings.max_handshakes));
         for endpoint in &self.endpoints {
             let accept = accept(
                 endpoint.clone(),
                 self.settings.clone(),
                 parts.clone(),
                 numbers.clone(),
+                gate.clone(),
                 tasks.clone(),
             );
             tasks.spawn(cancel.clone().run_until_cancelled_owned(accept));
@@ -142,25 +155,34 @@ async fn accept(
     settings: AgentSettings,
     parts: Arc<AgentParts>,
     numbers: Arc<AtomicU64>,
+    gate: Arc<Gate>,
     tasks: TaskTracker,
 ) {
+    let refused = |kind| parts.metrics.handshakes_refused.with_label_values(&[kind]).inc();
     while let Some(incoming) = endpoint.accept().await {
         if endpoint.open_connections() > settings.max_sessions {
-            parts.metrics.handshakes_refused.with_label_values(&[Refusal::Overloaded.label()]).inc();
+            refused("limit");
             incoming.refuse();
             continue;
         }
-        // An address that has not proven itself gets a retry token first while many are waiting:
-        // spoofed floods then cost one datagram each and no state.
-        if !incoming.remote_address_validated() && endpoint.open_connections() > settings.max_sessions / 2 {
-            let _ = incoming.retry();
-            continue;
-        }
+        let permit = match gate.enter(incoming.remote_address().ip(), incoming.remote_address_validated()) {
+            Entry::Admitted(permit) => permit,
+            Entry::Prove => {
+                // A spoofed flood costs one datagram each and no state.
+                let _ = incoming.retry();
+                continue;
+            }
+            Entry::Refused(kind) => {
+                refused(kind);
+                incoming.refuse();
+                continue;
+            }
+        };
         let session = SessionParts {
             shared: parts.clone(),
             number: numbers.fetch_add(1, Ordering::Relaxed),
             hello_timeout: settings.hello_timeout,
         };
-        tasks.spawn(session::serve(incoming, session));
+        tasks.spawn(session::serve(incoming, permit, session));
     }
 }

@@ -3,6 +3,8 @@
 //! | file | does |
 //! |---|---|
 //! | [`endpoint`] | accepts connections, hands each to a session |
+//! | [`gate`] | bounds how many connections are on their way to a session |
+//! | [`rate`] | a token bucket |
 //! | [`session`] | one agent: join, hello, reports |
 //! | [`table`] | who is connected, and how to end it |
 //! | [`beacons`] | receives and authenticates beacons |
@@ -12,6 +14,8 @@
 
 pub mod beacons;
 pub mod endpoint;
+pub mod gate;
+pub mod rate;
 pub mod session;
 pub mod table;
 

@@ -6,25 +6,34 @@
 //!     └────── Hello ──> declared ──> running ──> left (Goodbye) | lost (anything else)
 //! ```
 
+use super::beacons::BeaconKeys;
 use super::endpoint::AgentParts;
+use super::gate::Permit;
+use super::rate::Bucket;
 use super::table::{authorise, close};
 use crate::admin::Refused;
+use crate::clock::mono_now;
 use crate::driver::DriverInput;
 use nearmost_core::fleet::{NodeReport, ServiceReport};
 use nearmost_core::id::NodeId;
 use nearmost_core::live::Load;
+use nearmost_core::registry::Registry;
 use nearmost_wire::agent::{BeaconGrant, Hello, Refusal, Report, ToAgent, ToBroker};
 use nearmost_wire::frame::{self, FrameError};
 use nearmost_wire::tls::peer_key;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// Acknowledgements waiting to be written to one agent.
 const OUTBOX: usize = 32;
 /// How often a session looks whether its agent's address changed.
 const WATCH_REMOTE: Duration = Duration::from_secs(1);
+/// Reports that one session may send at once …
+const REPORT_BURST: u32 = 200;
+/// … and time between two in the long run.
+const REPORT_EVERY: Duration = Duration::from_millis(50);
 
 /// What a session works with.
 pub struct SessionParts {
@@ -59,20 +68,25 @@ impl From<Refused> for End {
 }
 
 /// Serves one incoming connection to its end.
-pub async fn serve(incoming: quinn::Incoming, parts: SessionParts) {
+pub async fn serve(incoming: quinn::Incoming, permit: Permit, parts: SessionParts) {
+    let failed = |kind| parts.shared.metrics.handshakes_refused.with_label_values(&[kind]).inc();
     let connection = match tokio::time::timeout(parts.hello_timeout, incoming).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => {
             tracing::debug!(%error, "agent handshake failed");
+            failed("failed");
             return;
         }
-        Err(_) => return,
+        Err(_) => {
+            failed("timeout");
+            return;
+        }
     };
     let Some(key) = peer_key(&connection) else {
         refuse(&connection, &parts, &Refused::new(Refusal::UnknownKey, "no raw public key was presented"));
         return;
     };
-    if let Some(refused) = converse(&connection, key, &parts).await {
+    if let Some(refused) = converse(&connection, key, permit, &parts).await {
         refuse(&connection, &parts, &refused);
     }
 }
@@ -84,7 +98,12 @@ fn refuse(connection: &quinn::Connection, parts: &SessionParts, refused: &Refuse
 }
 
 /// The whole conversation; what it returns is to be refused.
-async fn converse(connection: &quinn::Connection, key: [u8; 32], parts: &SessionParts) -> Option<Refused> {
+async fn converse(
+    connection: &quinn::Connection,
+    key: [u8; 32],
+    permit: Permit,
+    parts: &SessionParts,
+) -> Option<Refused> {
     let first = async {
         let (send, mut receive) = connection.accept_bi().await.map_err(|e| FrameError::Io(e.into()))?;
         let message: ToBroker = frame::read(&mut receive).await?;
@@ -103,6 +122,7 @@ async fn converse(connection: &quinn::Connection, key: [u8; 32], parts: &Session
     match message {
         ToBroker::Join { secret, name } => match parts.shared.admin.join(key, secret, name).await {
             Ok(joined) => {
+                drop(permit);
                 parts.shared.metrics.joins.inc();
                 let answer = ToAgent::Joined { name: joined.name, domains: joined.domains };
                 if frame::write(&mut send, &answer).await.is_ok() {
@@ -113,7 +133,15 @@ async fn converse(connection: &quinn::Connection, key: [u8; 32], parts: &Session
             }
             Err(refused) => Some(refused),
         },
-        ToBroker::Hello(hello) => session(connection, NodeId(key), hello, send, &mut receive, parts).await,
+        ToBroker::Hello(hello) => {
+            let node = NodeId(key);
+            let allowed = authorise(&parts.shared.registry.borrow(), &node);
+            if let Err(refusal) = allowed {
+                return Some(not_allowed(refusal, &node));
+            }
+            drop(permit);
+            session(connection, node, hello, send, &mut receive, parts).await
+        }
         _ => Some(Refused::new(Refusal::OutOfOrder, "the first message must be Hello or Join")),
     }
 }
@@ -127,10 +155,6 @@ async fn session(
     parts: &SessionParts,
 ) -> Option<Refused> {
     let shared = &parts.shared;
-    let allowed = authorise(&shared.registry.borrow(), &node);
-    if let Err(refusal) = allowed {
-        return Some(Refused::new(refusal, format!("{node} may not begin a session")));
-    }
     let warnings = match shared.admin.declare(node.0, hello.services, hello.place).await {
         Ok(warnings) => warnings,
         Err(refused) => return Some(refused),
@@ -141,9 +165,16 @@ async fn session(
     let remote = connection.remote_address().ip().to_canonical();
     shared.table.enter(node, parts.number, connection.clone());
     shared.metrics.sessions.set(shared.table.len() as i64);
-    // The first beacon may come before the registry's change has reached everyone.
-    shared.beacons.admit(&node);
-    shared.driver.send(DriverInput::SessionUp { node, session: parts.number, remote }).await;
+    // A revocation since the first look found no session in the table to close.
+    if let Err(refusal) = admit(&shared.registry, &shared.beacons, &node) {
+        shared.table.leave(&node, parts.number);
+        shared.metrics.sessions.set(shared.table.len() as i64);
+        return Some(not_allowed(refusal, &node));
+    }
+    shared
+        .driver
+        .send(DriverInput::SessionUp { node, session: parts.number, boot: hello.boot, remote })
+        .await;
     tracing::info!(%node, %remote, version = hello.version, "agent attached");
     let welcome = ToAgent::Welcome { beacon: grant(parts, &node), observed: remote, warnings };
     let end = match frame::write(&mut send, &welcome).await {
@@ -153,6 +184,24 @@ async fn session(
     shared.table.leave(&node, parts.number);
     shared.metrics.sessions.set(shared.table.len() as i64);
     finish(connection, node, end, parts).await
+}
+
+/// Lets a node's beacons in ahead of the registry's change, if it still may have a session.
+fn admit(
+    registry: &watch::Receiver<Arc<Registry>>,
+    beacons: &BeaconKeys,
+    node: &NodeId,
+) -> Result<(), Refusal> {
+    // While this is borrowed no newer registry is published, so none that revokes the node can have
+    // been loaded before its key is entered.
+    let registry = registry.borrow();
+    authorise(&registry, node)?;
+    beacons.admit(node);
+    Ok(())
+}
+
+fn not_allowed(refusal: Refusal, node: &NodeId) -> Refused {
+    Refused::new(refusal, format!("{node} may not begin a session"))
 }
 
 async fn finish(
@@ -215,9 +264,13 @@ async fn read(
     acks: mpsc::Sender<Ack>,
     parts: &SessionParts,
 ) -> End {
+    let mut rate = Bucket::new(REPORT_BURST, REPORT_EVERY, mono_now());
     loop {
         match frame::read::<ToBroker>(receive).await {
             Ok(ToBroker::Report(report)) => {
+                if !rate.take(1, mono_now()) {
+                    return End::Refused(Refused::new(Refusal::OutOfOrder, "too many reports"));
+                }
                 parts.shared.metrics.reports.inc();
                 let seq = report.seq;
                 let (done, published) = oneshot::channel();
@@ -289,5 +342,40 @@ fn plain(report: Report) -> NodeReport {
         draining: report.draining,
         load: Load { cpu: finite(report.cpu), memory: finite(report.memory), ..Load::default() },
         services: report.services.into_iter().map(service).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nearmost_core::registry::{Node, NodeIndex};
+    use nearmost_wire::beacon::{Beacon, SiteKey};
+
+    fn registry(node: NodeId, revoked: bool) -> Arc<Registry> {
+        let mut registry = Registry::default();
+        let domains = Vec::new();
+        let name = "one".into();
+        registry.nodes.push(Node { name, id: Some(node), revoked, domains, drained: false, place: None });
+        registry.node_by_id.insert(node, NodeIndex(0));
+        Arc::new(registry)
+    }
+
+    #[test]
+    fn a_node_revoked_before_its_session_is_entered_is_not_let_in() {
+        let node = NodeId([1; 32]);
+        let site = SiteKey::new(&[9; 32]);
+        let beacons = BeaconKeys::new(site.clone(), 1, Duration::from_millis(200));
+        let secret = site.beacon_secret(&node, beacons.key_epoch());
+        let beacon = Beacon { flags: 0, key_epoch: 1, tag: secret.tag, boot: 1, seq: 1, sent_us: 1 };
+        let heard = |beacons: &BeaconKeys| beacons.authenticate(&beacon.encode(&secret.prepare())).is_ok();
+        let (changes, seen) = watch::channel(registry(node, false));
+        changes.send_replace(registry(node, true));
+        assert_eq!(admit(&seen, &beacons, &node), Err(Refusal::Revoked));
+        assert!(!heard(&beacons));
+        changes.send_replace(Arc::default());
+        assert_eq!(admit(&seen, &beacons, &node), Err(Refusal::UnknownKey));
+        changes.send_replace(registry(node, false));
+        assert_eq!(admit(&seen, &beacons, &node), Ok(()));
+        assert!(heard(&beacons));
     }
 }

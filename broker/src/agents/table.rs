@@ -40,7 +40,12 @@ impl SessionTable {
 
     /// Enters a session; an older one of the same node is closed.
     pub fn enter(&self, node: NodeId, number: u64, connection: quinn::Connection) {
-        if let Some(old) = self.lock().insert(node, Session { number, connection }) {
+        let now = connection.remote_address();
+        let old = self.lock().insert(node, Session { number, connection });
+        if let Some(old) = old {
+            // Twice in a row from two places: one key runs on two machines.
+            let before = old.connection.remote_address();
+            tracing::info!(%node, %before, %now, "a newer session of the same node began; the older is closed");
             close(&old.connection, Refusal::Superseded, "a newer session of the same node began");
         }
     }

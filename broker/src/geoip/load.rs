@@ -30,13 +30,15 @@ pub struct GeoSettings {
     pub embedded: bool,
     /// Database files, strongest first.
     pub databases: Vec<PathBuf>,
+    /// Whether a change of a file is followed; otherwise only an explicit reload reads it again.
+    pub watch: bool,
     /// `prefix → place`: beats every database for the parts it gives; the longest prefix wins.
     pub overrides: Vec<(IpNet, Place)>,
 }
 
 impl Default for GeoSettings {
     fn default() -> Self {
-        GeoSettings { embedded: true, databases: Vec::new(), overrides: Vec::new() }
+        GeoSettings { embedded: true, databases: Vec::new(), watch: true, overrides: Vec::new() }
     }
 }
 

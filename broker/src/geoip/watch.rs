@@ -89,7 +89,7 @@ impl GeoService {
     ) -> Result<(GeoService, watch::Receiver<Arc<PlaceTable>>), GeoError> {
         let (nudge, nudges) = mpsc::channel(1);
         // Watched before it is read: a change in between is not lost.
-        let watcher = FileWatcher::new(&settings.databases, &nudge, &metrics);
+        let watcher = FileWatcher::new(&settings, &nudge, &metrics);
         let (outcome, fingerprints) = compile_blocking(settings.clone(), &metrics).await;
         let compiled = outcome.inspect_err(|e| metrics.on_refused(e.name()))?;
         metrics.on_compiled(&compiled);
@@ -203,9 +203,10 @@ impl Keeper {
     }
 
     async fn recompile(&mut self, settings: GeoSettings) -> Result<(), GeoError> {
-        let moved = settings.databases != self.settings.databases;
+        let old = &self.settings;
+        let moved = settings.databases != old.databases || settings.watch != old.watch;
         // As at the start: watched before it is read.
-        let watcher = moved.then(|| FileWatcher::new(&settings.databases, &self.nudge, &self.metrics));
+        let watcher = moved.then(|| FileWatcher::new(&settings, &self.nudge, &self.metrics));
         let (outcome, fingerprints) = compile_blocking(settings.clone(), &self.metrics).await;
         match outcome {
             Ok(compiled) => {
@@ -308,10 +309,12 @@ struct FileWatcher {
 }
 
 impl FileWatcher {
-    /// Watches the files' directories. Where that cannot be done, it is said in the log and in
+    /// Watches the files' directories, unless that is not wanted. Where it cannot be done, it is said in the log and in
     /// `nearmost_geo_watching`, and an explicit reload still works.
-    fn new(files: &[PathBuf], nudge: &mpsc::Sender<()>, metrics: &GeoMetrics) -> Self {
-        let watcher = if files.is_empty() { None } else { watch_directories(files, nudge.clone()) };
+    fn new(settings: &GeoSettings, nudge: &mpsc::Sender<()>, metrics: &GeoMetrics) -> Self {
+        let files = &settings.databases;
+        let wanted = settings.watch && !files.is_empty();
+        let watcher = if wanted { watch_directories(files, nudge.clone()) } else { None };
         let watcher = FileWatcher { watcher };
         metrics.watching.set(i64::from(watcher.works()));
         watcher

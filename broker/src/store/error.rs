@@ -103,17 +103,33 @@ pub enum TokenError {
     #[error("the token is not known here")]
     Unknown,
     /// It was good until then.
-    #[error("the token expired at {expired_unix_ms} ms since the epoch")]
+    #[error("the token expired at {}", utc(*expired_unix_ms))]
     Expired {
         /// When.
         expired_unix_ms: u64,
     },
     /// It was redeemed already.
-    #[error("the token was used already, at {used_unix_ms} ms since the epoch")]
+    #[error("the token was used already, at {}", utc(*used_unix_ms))]
     Used {
         /// When.
         used_unix_ms: u64,
     },
+}
+
+/// A time for people: RFC 3339 in UTC, to the second.
+fn utc(unix_ms: u64) -> String {
+    let (days, seconds) = (unix_ms / 86_400_000, unix_ms / 1000 % 86_400);
+    // Days since 0000-03-01, so that the leap day is a year's last, in eras of 400 years.
+    let shifted = days + 719_468;
+    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
 impl StoreError {
@@ -150,5 +166,28 @@ pub(super) fn from_redb(path: &Path, error: redb::Error) -> StoreError {
         // What is left speaks of a file that does not hold what this program writes: a wrong magic
         // number, a table of other types, an old file format.
         e => StoreError::Corrupted { path: path.to_owned(), cause: e.to_string() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_for_people() {
+        let at = [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399_999, "2000-02-28T23:59:59Z"),
+            (951_782_400_000, "2000-02-29T00:00:00Z"),
+            (951_868_800_000, "2000-03-01T00:00:00Z"),
+            (1_795_229_510_401, "2026-11-21T02:51:50Z"),
+            (4_107_542_400_000, "2100-03-01T00:00:00Z"),
+        ];
+        for (ms, text) in at {
+            assert_eq!(utc(ms), text);
+        }
+        let used = TokenError::Used { used_unix_ms: 0 }.to_string();
+        assert_eq!(used, "the token was used already, at 1970-01-01T00:00:00Z");
+        utc(u64::MAX);
     }
 }

@@ -38,6 +38,8 @@ pub struct StoreStats {
     pub batches: u64,
     /// Batches refused, for whatever reason.
     pub refused: u64,
+    /// Calls, batches included, that failed because of the disk, the file or the thread.
+    pub errors: u64,
     /// Calls waiting in the queue now.
     pub queued: u64,
 }
@@ -47,6 +49,7 @@ struct Counts {
     groups: AtomicU64,
     batches: AtomicU64,
     refused: AtomicU64,
+    errors: AtomicU64,
 }
 
 /// Reaches the store from async code; clones share it. A call that is cancelled may still be carried
@@ -98,6 +101,14 @@ impl StoreThread {
         let joined = tokio::task::spawn_blocking(move || self.thread.join()).await;
         if matches!(joined, Ok(Ok(()))) { Ok(()) } else { Err(StoreError::Stopped) }
     }
+}
+
+/// Whether the store failed, rather than refused what was asked of it.
+fn is_failure(error: &StoreError) -> bool {
+    !matches!(
+        error,
+        StoreError::VersionMismatch { .. } | StoreError::AuthorForked { .. } | StoreError::Token(_)
+    )
 }
 
 /// The thread's life: until it is stopped and the queue is empty, or until nobody can call.
@@ -163,7 +174,7 @@ impl StoreHandle {
     pub async fn write(&self, batch: WriteBatch) -> Result<Committed, StoreError> {
         let (answer, result) = oneshot::channel();
         self.jobs.send(Job::Write(batch, answer)).await.map_err(|_| StoreError::Stopped)?;
-        result.await.unwrap_or(Err(StoreError::Stopped))
+        self.counted(result.await.unwrap_or(Err(StoreError::Stopped)))
     }
 
     /// Everything replicated, at one version.
@@ -244,8 +255,16 @@ impl StoreHandle {
             groups: self.counts.groups.load(Ordering::Relaxed),
             batches: self.counts.batches.load(Ordering::Relaxed),
             refused: self.counts.refused.load(Ordering::Relaxed),
+            errors: self.counts.errors.load(Ordering::Relaxed),
             queued: (self.jobs.max_capacity() - self.jobs.capacity()) as u64,
         }
+    }
+
+    fn counted<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        if result.as_ref().err().is_some_and(is_failure) {
+            self.counts.errors.fetch_add(1, Ordering::Relaxed);
+        }
+        result
     }
 
     /// Runs `call` on the store thread.
@@ -259,6 +278,6 @@ impl StoreHandle {
             let _ = answer.send(call(store));
         }));
         self.jobs.send(job).await.map_err(|_| StoreError::Stopped)?;
-        result.await.unwrap_or(Err(StoreError::Stopped))
+        self.counted(result.await.unwrap_or(Err(StoreError::Stopped)))
     }
 }

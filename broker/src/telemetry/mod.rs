@@ -9,11 +9,17 @@ mod agents;
 mod api;
 mod fleet;
 pub mod logging;
+mod probes;
+mod queues;
+mod resolver;
 mod store;
 
 pub use agents::AgentMetrics;
 pub use api::ApiMetrics;
 pub use fleet::FleetMetrics;
+pub use probes::ProbeMetrics;
+pub use queues::QueueMetrics;
+pub use resolver::ResolverMetrics;
 pub use store::StoreMetrics;
 
 use prometheus::core::Collector;
@@ -74,6 +80,10 @@ mod tests {
         fleet.published_after(Duration::from_millis(3));
         fleet.beacon(BeaconOutcome::Accepted);
         StoreMetrics::register(&registry).unwrap().follow(store);
+        ProbeMetrics::register(&registry).unwrap().skipped.inc();
+        ResolverMetrics::register(&registry).unwrap().looked_up(Some(true));
+        let (queue, _) = tokio::sync::mpsc::channel::<()>(1);
+        QueueMetrics::new().unwrap().with("driver", &queue).register(&registry).unwrap();
         registry
     }
 
@@ -96,6 +106,9 @@ mod tests {
             "nearmost_transitions_total{from=\"up\",to=\"down\"} 1",
             "nearmost_mirrors_eligible{domain=\"play.nearmost.test\"} 5",
             "nearmost_store_batches_total 0",
+            "nearmost_store_errors_total 0",
+            "nearmost_probes_skipped_total 1",
+            "nearmost_resolver_lookups_total{result=\"found\"} 1",
         ] {
             assert!(text.contains(name), "{name} is missing in\n{text}");
         }

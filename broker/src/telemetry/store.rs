@@ -7,7 +7,8 @@ use prometheus::{Error, IntCounter, IntGauge, Registry};
 use std::sync::{Arc, OnceLock};
 
 /// What is told of the store: `nearmost_store_transactions_total`, `nearmost_store_batches_total`,
-/// `nearmost_store_batches_refused_total` and `nearmost_store_queue_length`.
+/// `nearmost_store_batches_refused_total`, `nearmost_store_errors_total` and
+/// `nearmost_store_queue_length`.
 #[derive(Clone)]
 pub struct StoreMetrics {
     store: Arc<OnceLock<StoreHandle>>,
@@ -35,6 +36,7 @@ struct Families {
     transactions: IntCounter,
     batches: IntCounter,
     refused: IntCounter,
+    errors: IntCounter,
     queue: IntGauge,
 }
 
@@ -53,6 +55,10 @@ impl Families {
                 "nearmost_store_batches_refused_total",
                 "Batches that the store refused or failed.",
             )?,
+            errors: IntCounter::new(
+                "nearmost_store_errors_total",
+                "Calls that failed because of the disk, the file or the thread of the store.",
+            )?,
             queue: IntGauge::new(
                 "nearmost_store_queue_length",
                 "Calls that wait for the thread of the store.",
@@ -60,8 +66,8 @@ impl Families {
         })
     }
 
-    fn all(&self) -> [&dyn Collector; 4] {
-        [&self.transactions, &self.batches, &self.refused, &self.queue]
+    fn all(&self) -> [&dyn Collector; 5] {
+        [&self.transactions, &self.batches, &self.refused, &self.errors, &self.queue]
     }
 
     fn desc(&self) -> Vec<Desc> {
@@ -72,6 +78,7 @@ impl Families {
         self.transactions.inc_by(stats.groups);
         self.batches.inc_by(stats.batches);
         self.refused.inc_by(stats.refused);
+        self.errors.inc_by(stats.errors);
         self.queue.set(i64::try_from(stats.queued).unwrap_or(i64::MAX));
     }
 }

@@ -101,6 +101,10 @@ fn service(path: &str, spec: ServiceSpec, node: &str) -> Result<Service, Fault> 
     };
     let ready = format!("{path}.ready");
     let probe = format!("{path}.probe");
+    let checks = match spec.checks {
+        Some(keys) => checks(path, keys, port)?,
+        None => vec![check::by_default(&address, port)],
+    };
     Ok(Service {
         domain: spec.domain.plain(),
         mirror: mirror.unwrap_or_else(|| node.to_owned()),
@@ -109,7 +113,7 @@ fn service(path: &str, spec: ServiceSpec, node: &str) -> Result<Service, Fault> 
         weight: spec.weight.map_or(100, Plain::plain),
         capacity: spec.capacity.map_or(0, Plain::plain),
         url: spec.url.map(Plain::plain),
-        checks: checks(path, spec.checks.unwrap_or_default(), port)?,
+        checks,
         ready: spec.ready.map(|keys| check::by_agent(&ready, keys, "ready", port)).transpose()?,
         probe: spec.probe.map(|keys| check::by_broker(&probe, keys)).transpose()?.unwrap_or_default(),
     })

@@ -5,7 +5,8 @@ use super::{ServiceCheck, ServiceProbe};
 use crate::error::Fault;
 use crate::value::{Plain, set};
 use nearmost_core::check::{CheckKind, CheckSpec, HttpCheck};
-use std::net::{Ipv4Addr, SocketAddr};
+use nearmost_core::registry::MirrorAddress;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 /// Who makes a check, which decides its default pace and what it may be.
@@ -36,6 +37,19 @@ pub(super) fn by_agent(path: &str, keys: CheckKeys, name: &str, port: u16) -> Re
     }
 }
 
+/// The check of a service whose entry says nothing of checks: without one, a service that died under a
+/// living agent would be reported healthy. Made where users connect, or on loopback when the address
+/// is not declared.
+pub(super) fn by_default(address: &MirrorAddress, port: u16) -> ServiceCheck {
+    let ip = match address {
+        MirrorAddress::Declared { v4: Some(v4), .. } => IpAddr::V4(*v4),
+        MirrorAddress::Declared { v6: Some(v6), .. } => IpAddr::V6(*v6),
+        _ => IpAddr::V4(Ipv4Addr::LOCALHOST),
+    };
+    let spec = default_spec(Checker::Agent);
+    ServiceCheck { name: Kind::Tcp.as_str().to_owned(), address: SocketAddr::new(ip, port), spec }
+}
+
 /// The probe by brokers: `[services.probe]`, at `path` in the file.
 pub(super) fn by_broker(path: &str, keys: CheckKeys) -> Result<ServiceProbe, Fault> {
     for (key, given) in [("name", keys.name.is_some()), ("address", keys.address.is_some())] {
@@ -47,16 +61,20 @@ pub(super) fn by_broker(path: &str, keys: CheckKeys) -> Result<ServiceProbe, Fau
     Ok(spec(path, keys, Checker::Broker)?.map_or(ServiceProbe::None, ServiceProbe::Check))
 }
 
-/// `None` for kind `none`.
-fn spec(path: &str, keys: CheckKeys, checker: Checker) -> Result<Option<CheckSpec>, Fault> {
-    let kind = keys.kind.0;
-    only_keys_of(path, kind, &keys)?;
+/// Kind tcp at the default pace.
+fn default_spec(checker: Checker) -> CheckSpec {
     let interval = match checker {
         Checker::Agent => Duration::from_secs(1),
         Checker::Broker => Duration::from_secs(2),
     };
-    let mut spec =
-        CheckSpec { kind: CheckKind::Tcp, interval, timeout: Duration::from_secs(1), rise: 1, fall: 2 };
+    CheckSpec { kind: CheckKind::Tcp, interval, timeout: Duration::from_secs(1), rise: 1, fall: 2 }
+}
+
+/// `None` for kind `none`.
+fn spec(path: &str, keys: CheckKeys, checker: Checker) -> Result<Option<CheckSpec>, Fault> {
+    let kind = keys.kind.0;
+    only_keys_of(path, kind, &keys)?;
+    let mut spec = default_spec(checker);
     set(&mut spec.interval, keys.interval_ms);
     set(&mut spec.timeout, keys.timeout_ms);
     set(&mut spec.rise, keys.rise);

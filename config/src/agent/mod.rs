@@ -88,7 +88,8 @@ pub struct Service {
     pub capacity: u32,
     /// Base URL for redirects; from address and port when absent.
     pub url: Option<String>,
-    /// All of them must pass for the service to be healthy.
+    /// All of them must pass for the service to be healthy; empty only when the operator wants none:
+    /// an entry that says nothing of checks has one by tcp.
     pub checks: Vec<ServiceCheck>,
     /// Must pass before the service gets users, as while it catches up on data.
     pub ready: Option<ServiceCheck>,

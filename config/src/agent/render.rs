@@ -69,7 +69,13 @@ fn broker_entry(broker: &JoinedBroker) -> String {
 
 fn service_entry(service: &JoinedService) -> String {
     let JoinedService { domain, mirror, port } = service;
-    format!("[[services]]\ndomain = {}\nmirror = {}\nport = {port}\n\n", quoted(domain), quoted(mirror))
+    let (domain, mirror) = (quoted(domain), quoted(mirror));
+    // The check's address follows the port when that is changed later.
+    format!(
+        "[[services]]\ndomain = {domain}\nmirror = {mirror}\nport = {port}\n\n\
+         # Is 127.0.0.1:{port} open? A check of kind http says more; see below.\n\
+         [[services.checks]]\nkind = \"tcp\"\n\n"
+    )
 }
 
 /// A TOML string.

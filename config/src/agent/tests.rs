@@ -89,6 +89,30 @@ fn services_get_their_defaults() {
 }
 
 #[test]
+fn a_service_without_checks_is_checked_by_tcp_unless_the_list_is_empty() {
+    let checks = |more: &str| read(&service(more)).unwrap().services.remove(0).checks;
+    for (more, address) in [
+        ("", "127.0.0.1:8080"),
+        ("hostname = \"lon.example.net\"", "127.0.0.1:8080"),
+        ("addresses = [\"2001:db8::1\"]", "[2001:db8::1]:8080"),
+        ("addresses = [\"2001:db8::1\", \"192.0.2.1\"]", "192.0.2.1:8080"),
+    ] {
+        let [check] = &checks(more)[..] else { panic!("{more:?}: not one check") };
+        assert_eq!((check.name.as_str(), &check.spec.kind), ("tcp", &CheckKind::Tcp), "{more}");
+        assert_eq!(check.address, address.parse().unwrap(), "{more}");
+    }
+    // The same as a check that only says its kind.
+    assert_eq!(checks(""), checks("checks = [{ kind = \"tcp\" }]"));
+    assert_eq!(checks("checks = []"), []);
+    assert_eq!(checks("[services.ready]\nkind = \"http\"").len(), 1);
+}
+
+#[test]
+fn an_absent_version_means_1() {
+    assert_eq!(read("").unwrap(), read("version = 1").unwrap());
+}
+
+#[test]
 fn what_a_service_may_say() {
     let addresses = |text: &str| read(&service(text)).unwrap().services[0].address.clone();
     let (v4, v6) = (Some("192.0.2.1".parse().unwrap()), Some("2001:db8::1".parse().unwrap()));
@@ -284,6 +308,9 @@ fn joining_keeps_the_annotations() {
         assert!(text.lines().any(|l| l == line), "{line} is lost");
     }
     assert!(text.contains("\n[[services]]\ndomain = \"game.example.com\"\nmirror = \"\"\nport = 443\n"));
+    let checked = "port = 443\n\n# Is 127.0.0.1:443 open? A check of kind http says more; see below.\n\
+        [[services.checks]]\nkind = \"tcp\"\n";
+    assert!(text.contains(checked), "{text}");
     // The examples stay right where they are, for who turns them on.
     let config = read(&uncommented(&text)).unwrap();
     assert_eq!((config.brokers.len(), config.services.len()), (2, 3));
@@ -312,6 +339,7 @@ proptest! {
         for (read, (domain, (mirror, port))) in config.services.iter().zip(&services) {
             let mirror = if mirror.is_empty() { &name } else { mirror };
             prop_assert_eq!((&read.domain, &read.mirror, read.port), (domain, mirror, *port));
+            prop_assert_eq!(&read.checks, &[check::by_default(&MirrorAddress::Observed, *port)]);
         }
         // All else is the default.
         let rest = AgentConfig { brokers: vec![], services: vec![], ..config };

@@ -40,6 +40,9 @@ pub(super) fn config(spec: BrokerSpec) -> Result<BrokerConfig, Fault> {
         resolver.apply(&mut config.resolver)?;
     }
     advertise_listen(&mut config.agents);
+    if config.dns.listen.is_empty() {
+        return Err(Fault::rule("dns.listen", "must hold at least one address, such as 0.0.0.0:53"));
+    }
     http_beyond_loopback(&config.http)?;
     listen_twice(&config)?;
     Ok(config)

@@ -212,6 +212,7 @@ fn rules_between_keys() {
             "http.listen[0]: 192.0.2.1:443 is beyond loopback, which needs a token in http.tokens \
              or a person in http.persons",
         ),
+        ("[dns]\nlisten = []", "dns.listen: must hold at least one address, such as 0.0.0.0:53"),
         ("[http]\ntls_cert = \"c\"", "http.tls_cert: needs http.tls_key beside it"),
         ("[http]\ntls_key = \"k\"", "http.tls_key: needs http.tls_cert beside it"),
         (

@@ -135,6 +135,72 @@ fn lost_beacons_evict_nobody_who_answers() {
 }
 
 #[test]
+fn pauses_of_agents_whose_service_answers_evict_nobody() {
+    let suspected = std::cell::Cell::new(0);
+    for_seeds(SEEDS, |seed| {
+        let mut world = started(seed, 5);
+        world.loss = 0.02;
+        for _ in 0..10 {
+            let (host, pause) = (world.rng.below(5) as usize, world.rng.between(SECOND / 5, 5 * SECOND));
+            world.pause_agent(host, pause);
+            let apart = world.rng.between(SECOND / 2, 6 * SECOND);
+            world.run_for(pause + apart);
+        }
+        world.run_for(5 * SECOND);
+        assert!(world.evictions().is_empty(), "{:#?}", world.evictions());
+        for family in Family::ALL {
+            assert_eq!(world.states(family), [State::Up; 5]);
+        }
+        let noticed = world.log.iter().filter(|(_, t)| t.to.state == State::Suspect).count();
+        suspected.set(suspected.get() + noticed);
+    });
+    assert!(suspected.get() > 0, "the pauses must have been noticed");
+}
+
+#[test]
+fn bursts_of_loss_evict_nobody_who_answers() {
+    for_seeds(20, |seed| {
+        let mut world = started(seed, 5);
+        world.bursts = 0.01;
+        world.run_for(10 * 60 * SECOND);
+        let suspected = world.log.iter().filter(|(_, t)| t.to.state == State::Suspect).count();
+        assert!(suspected > 10, "the loss must have been noticed: {suspected}");
+        assert!(world.evictions().is_empty(), "{:#?}", world.evictions());
+    });
+}
+
+#[test]
+fn a_drain_that_only_beacons_tell_of_takes_effect() {
+    for_seeds(SEEDS, |seed| {
+        let mut world = started(seed, 3);
+        world.hosts[1].draining = true;
+        world.run_for(SECOND / 2);
+        for family in Family::ALL {
+            assert_eq!(world.states(family), [State::Up, State::Draining, State::Up]);
+        }
+        world.hosts[1].draining = false;
+        world.run_for(12 * SECOND);
+        assert_eq!(world.states(Family::V4), [State::Up; 3]);
+    });
+}
+
+#[test]
+fn an_agent_that_restarts_with_its_clock_set_back_is_heard() {
+    for_seeds(SEEDS, |seed| {
+        let mut world = started(seed, 3);
+        world.kill_agent(1);
+        let away = world.rng.between(SECOND / 10, 8 * SECOND);
+        world.run_for(away);
+        let back = world.now_us;
+        world.hosts[1].skew_us = back;
+        world.start_agent(1, back);
+        world.run_for(10 * SECOND);
+        assert_eq!(world.states(Family::V4), [State::Up; 3]);
+        assert!(world.evictions().is_empty(), "{:#?}", world.evictions());
+    });
+}
+
+#[test]
 fn a_lost_probe_result_wedges_nothing() {
     for_seeds(SEEDS, |seed| {
         let mut world = started(seed, 3);
@@ -147,6 +213,9 @@ fn a_lost_probe_result_wedges_nothing() {
         world.hosts[0].service = [Service::Answers; 2];
         world.start_agent(0, world.now_us);
         world.run_for(30 * SECOND);
+        // A whole burst whose results were lost just now is a failed one.
+        world.lost_results = 0.0;
+        world.run_for(3 * SECOND);
         assert_eq!(world.verdict(0, Family::V4).state, State::Up);
     });
 }

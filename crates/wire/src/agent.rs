@@ -20,10 +20,11 @@
 use crate::beacon::BeaconSecret;
 use crate::registry::{PlaceBody, ProbeBody};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::net::IpAddr;
 
 /// From an agent to a broker.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub enum ToBroker {
     /// Redeem an invitation; the node's key is the connection's.
     Join {
@@ -38,6 +39,18 @@ pub enum ToBroker {
     Report(Report),
     /// The agent stops; its mirrors are out at once.
     Goodbye,
+}
+
+/// Without the secret of an invitation, which whoever reads a log could redeem.
+impl fmt::Debug for ToBroker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ToBroker::Join { name, .. } => f.debug_struct("Join").field("name", name).finish_non_exhaustive(),
+            ToBroker::Hello(hello) => f.debug_tuple("Hello").field(hello).finish(),
+            ToBroker::Report(report) => f.debug_tuple("Report").field(report).finish(),
+            ToBroker::Goodbye => f.write_str("Goodbye"),
+        }
+    }
 }
 
 /// From a broker to an agent.
@@ -230,6 +243,13 @@ impl Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_secret_of_an_invitation_is_not_printed() {
+        let join = ToBroker::Join { secret: [0xab; 16], name: Some("lon".into()) };
+        let said = format!("{join:?}");
+        assert!(said.contains("lon") && !said.contains("171") && !said.contains("secret"), "{said}");
+    }
 
     #[test]
     fn codes_are_distinct_and_come_back() {

@@ -6,12 +6,14 @@
 //! also why early data and resumption are off here.
 
 use crate::identity::{Id, KeyError, KeyPair};
+use ::ring::{hkdf, hmac};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls13_signature_with_raw_key};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{DigitallySignedStruct, DistinguishedName, SignatureScheme};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Application protocol of agents.
@@ -99,6 +101,46 @@ pub fn server_config(
     config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config.try_into().map_err(|_| TlsError::NoInitialCipherSuite)
+}
+
+/// Secrets of a listening endpoint that outlive its process.
+///
+/// A peer whose broker was killed learns of it from the stateless reset (RFC 9000 §10.3) that the
+/// next process sends for a connection that it does not know. The peer believes it only if the
+/// process derives the same tokens, so all of this comes from the long-lived key: HKDF-SHA-256
+/// (RFC 5869) of its seed, a label, and the address listened on. The address is in it because
+/// endpoints that share a reset key could be made to reset each other's live connections
+/// (RFC 9000 §10.3.2).
+pub struct EndpointSecrets {
+    /// Makes stateless reset tokens.
+    pub reset: hmac::Key,
+    /// Seals tokens of address validation.
+    pub token: hkdf::Prk,
+    /// Tells connection ids of this endpoint from others.
+    pub connection_ids: u64,
+}
+
+impl EndpointSecrets {
+    /// Of the endpoint of `key`'s holder that listens on `local`.
+    pub fn derive(key: &KeyPair, local: SocketAddr) -> EndpointSecrets {
+        let root = hkdf::Salt::new(hkdf::HKDF_SHA256, b"nearmost quic v1").extract(&*key.seed());
+        let local = local.to_string();
+        let expand = |label: &[u8]| {
+            let info = [label, local.as_bytes()];
+            let mut out = [0u8; 32];
+            // One block of 32 bytes is below every limit of HKDF, so neither step can fail.
+            if let Ok(okm) = root.expand(&info, hkdf::HKDF_SHA256) {
+                let _ = okm.fill(&mut out);
+            }
+            out
+        };
+        let [a, b, c, d, e, f, g, h, ..] = expand(b"connection ids");
+        EndpointSecrets {
+            reset: hmac::Key::new(hmac::HMAC_SHA256, &expand(b"stateless reset")),
+            token: hkdf::Prk::new_less_safe(hkdf::HKDF_SHA256, &expand(b"address validation")),
+            connection_ids: u64::from_be_bytes([a, b, c, d, e, f, g, h]),
+        }
+    }
 }
 
 fn not_tls13() -> rustls::Error {
@@ -235,6 +277,20 @@ mod tests {
         let config = quinn::ClientConfig::new(Arc::new(client_config(key, pinned, ALPN_AGENT).unwrap()));
         let endpoint = quinn::Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         endpoint.connect_with(config, to.local_addr().unwrap(), SERVER_NAME).unwrap().await
+    }
+
+    #[test]
+    fn an_endpoints_secrets_are_its_own_and_come_back() {
+        let key = |seed| KeyPair::from_seed(Role::Broker, &[seed; 32]);
+        let shown = |seed, local: &str| {
+            let secrets = EndpointSecrets::derive(&key(seed), local.parse().unwrap());
+            (hmac::sign(&secrets.reset, b"id").as_ref().to_vec(), secrets.connection_ids)
+        };
+        let own = shown(1, "127.0.0.1:1");
+        assert_eq!(own, shown(1, "127.0.0.1:1"), "the next process makes the same");
+        for other in [shown(2, "127.0.0.1:1"), shown(1, "127.0.0.1:2"), shown(1, "[::1]:1")] {
+            assert!(own.0 != other.0 && own.1 != other.1);
+        }
     }
 
     #[tokio::test]

@@ -13,7 +13,7 @@ const VERSION: u8 = 1;
 const CHECK: usize = 4;
 
 /// An invitation.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct JoinToken {
     /// Public key of the broker that made it; the agent talks to no other.
     pub broker: [u8; 32],
@@ -35,6 +35,15 @@ pub enum TokenError {
     /// Made by a newer broker.
     #[error("token version {0}; this agent knows {VERSION}: update the agent")]
     Version(u8),
+}
+
+/// Without the secret, which whoever reads a log could redeem.
+impl std::fmt::Debug for JoinToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut shown = f.debug_struct("JoinToken");
+        shown.field("broker", &self.broker_id().to_string()).field("addresses", &self.addresses);
+        shown.finish_non_exhaustive()
+    }
 }
 
 impl JoinToken {
@@ -98,6 +107,13 @@ mod tests {
             let _ = JoinToken::decode(&text);
             let _ = JoinToken::decode(&format!("{PREFIX}{text}"));
         }
+    }
+
+    #[test]
+    fn the_secret_is_not_printed() {
+        let token = JoinToken { broker: [1; 32], secret: [0xab; 16], addresses: vec!["b:1".into()] };
+        let said = format!("{token:?}");
+        assert!(said.contains("b:1") && !said.contains("171") && !said.contains("secret"), "{said}");
     }
 
     #[test]

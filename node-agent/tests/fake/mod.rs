@@ -11,7 +11,7 @@ use nearmost_wire::frame;
 use nearmost_wire::identity::{Id, KeyPair, Role};
 use nearmost_wire::tls;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
@@ -76,13 +76,15 @@ impl FakeBroker {
         };
         let grant_port = broker.beacons.local_addr().expect("its address").port();
         let site = broker.site.clone();
+        let latest = Latest::default();
         tokio::spawn(async move {
             while let Some(incoming) = endpoint.accept().await {
                 let (sender, site, orders) = (sender.clone(), site.clone(), orders.subscribe());
+                let latest = latest.clone();
                 tokio::spawn(async move {
                     // An agent that pins another key goes away here.
                     let Ok(connection) = incoming.await else { return };
-                    serve(connection, manner, site, grant_port, sender, orders).await;
+                    serve(connection, latest, manner, site, grant_port, sender, orders).await;
                 });
             }
         });
@@ -132,8 +134,12 @@ impl FakeBroker {
     }
 }
 
+/// The connection of the session that began last.
+type Latest = Arc<Mutex<Option<quinn::Connection>>>;
+
 async fn serve(
     connection: quinn::Connection,
+    latest: Latest,
     manner: Manner,
     site: SiteKey,
     grant_port: u16,
@@ -150,6 +156,11 @@ async fn serve(
         while let Ok(message) = frame::read::<ToBroker>(&mut recv).await {
             let (said, answer) = match message {
                 ToBroker::Hello(hello) => {
+                    // As a broker does: the newer of two sessions of one node wins.
+                    let older = latest.lock().expect("no panic").replace(connection.clone());
+                    if let Some(older) = older {
+                        older.close(Refusal::Superseded.code().into(), b"a newer session began");
+                    }
                     let beacon = BeaconGrant {
                         secret: site.beacon_secret(&node, KEY_EPOCH),
                         port: grant_port,

@@ -19,7 +19,8 @@ fn compile_file(bytes: &[u8]) -> GeoError {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("geo.mmdb");
     std::fs::write(&file, bytes).unwrap();
-    let settings = GeoSettings { embedded: false, databases: vec![file.clone()], overrides: vec![] };
+    let settings =
+        GeoSettings { embedded: false, databases: vec![file.clone()], watch: true, overrides: vec![] };
     let error = compile(&settings).unwrap_err();
     assert_eq!(error.name(), file.display().to_string());
     assert!(error.to_string().starts_with(&file.display().to_string()), "{error}");

@@ -24,7 +24,7 @@ fn replace(file: &Path, bytes: &[u8]) {
 }
 
 fn settings(file: &Path) -> GeoSettings {
-    GeoSettings { embedded: false, databases: vec![file.to_path_buf()], overrides: vec![] }
+    GeoSettings { embedded: false, databases: vec![file.to_path_buf()], watch: true, overrides: vec![] }
 }
 
 struct Started {
@@ -174,4 +174,22 @@ async fn without_databases_the_embedded_one_answers_and_nothing_is_watched() {
     assert_eq!((report.country_name, report.source.as_str()), (Some("Netherlands"), EMBEDDED_NAME));
     assert_eq!(geo.metric("nearmost_geo_watching", ""), 0.0);
     assert!(geo.metric("nearmost_geo_ranges", "") > 100_000.0);
+}
+
+#[tokio::test]
+async fn files_that_are_not_watched_change_nothing_until_a_reload() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("city.mmdb");
+    replace(&file, &city("GB"));
+    let mut geo = start(GeoSettings { watch: false, ..settings(&file) }).await;
+    assert_eq!(geo.metric("nearmost_geo_watching", ""), 0.0);
+    replace(&file, &city("FR"));
+    // From now on it is watched; that alone reads the file once.
+    geo.service.reload_with(settings(&file)).await.unwrap();
+    assert_eq!(geo.status.borrow().compiled, 2, "the change was not followed before");
+    assert_eq!(geo.country().as_deref(), Some("FR"));
+    assert_eq!(geo.metric("nearmost_geo_watching", ""), 1.0);
+    replace(&file, &city("JP"));
+    geo.until(|s| s.compiled == 3).await;
+    assert_eq!(geo.country().as_deref(), Some("JP"));
 }

@@ -2,7 +2,7 @@
 
 use super::Fleet;
 use super::mirror::{Burst, MirrorState};
-use super::node::{Fresh, Stage};
+use super::node::{DrainFlag, Fresh, Stage};
 use super::types::{BeaconOutcome, NodeReport, ProbeToken, ServiceReport};
 use crate::health::Family;
 use crate::health::machine::Input;
@@ -23,21 +23,36 @@ pub(super) fn family_of(addr: IpAddr) -> (Family, IpAddr) {
 
 impl Fleet {
     /// A node's session began. `session` numbers grow from session to session: while an agent
-    /// reconnects, two of them overlap. Nodes that are not registered are ignored.
-    pub fn on_session_up(&mut self, id: NodeId, session: u64, remote: IpAddr, now: Now) {
+    /// reconnects, two of them overlap. `boot` is when the agent says that it started, the epoch of
+    /// its beacons; the newest session's stands, even when it is lower than those before. Nodes that
+    /// are not registered are ignored.
+    pub fn on_session_up(&mut self, id: NodeId, session: u64, boot: u64, remote: IpAddr, now: Now) {
         self.attend(now);
         let Some((slot, node)) = self.nodes.find(&id) else { return };
-        node.session_began(session);
-        let (family, addr) = family_of(remote);
-        node.remote[family.index()] = Some(addr);
-        let was = node.hearing.stage;
-        if was != Stage::Present {
+        let restarted = node.sessions.is_newest(session) && node.window.restart(boot);
+        let (family, addr) = node.sessions.began(session, remote, now.mono);
+        let started = restarted || node.hearing.stage != Stage::Present;
+        if restarted {
+            node.drain = DrainFlag::default();
+        }
+        if started {
             node.hearing.expect(&self.config, self.config.first_beacon(), now.mono);
         }
         self.arm_node(slot, now);
-        self.observed(slot, family, addr, now);
-        if was != Stage::Present {
+        self.observed(slot, family, Some(addr), now);
+        if started {
             self.drive_node(slot, &[Input::AgentStarted], now);
+        }
+    }
+
+    /// A session goes on from another address. Sessions that are not known are ignored.
+    pub fn on_session_moved(&mut self, id: NodeId, session: u64, remote: IpAddr, now: Now) {
+        self.attend(now);
+        let Some((slot, node)) = self.nodes.find(&id) else { return };
+        if node.sessions.has(session) {
+            let (family, addr) = node.sessions.began(session, remote, now.mono);
+            self.arm_node(slot, now);
+            self.observed(slot, family, Some(addr), now);
         }
     }
 
@@ -45,9 +60,10 @@ impl Fleet {
     pub fn on_session_lost(&mut self, id: NodeId, session: u64, now: Now) {
         self.attend(now);
         let Some((slot, node)) = self.nodes.find(&id) else { return };
-        let last = node.session_ended(session) && node.sessions.is_empty();
+        let last = node.sessions.ended(session, now.mono) && node.sessions.is_empty();
         if !last || node.hearing.stage != Stage::Present {
-            return;
+            // The agent may go on without a family.
+            return self.arm_node(slot, now);
         }
         node.hearing.set_k(node.loss.k(self.config.silence_k));
         node.hearing.lost();
@@ -59,16 +75,18 @@ impl Fleet {
     pub fn on_session_left(&mut self, id: NodeId, session: u64, now: Now) {
         self.attend(now);
         let Some((slot, node)) = self.nodes.find(&id) else { return };
-        if !node.session_ended(session) || node.sessions.iter().any(|s| *s > session) {
-            return;
+        let known = node.sessions.ended(session, now.mono);
+        if !known || !node.sessions.is_newest(session) {
+            return self.arm_node(slot, now);
         }
         node.sessions.clear();
         node.hearing.stage = Stage::Left;
         self.drive_node(slot, &[Input::AgentLeft], now);
     }
 
-    /// A beacon whose MAC was verified.
-    pub fn on_beacon(&mut self, id: NodeId, boot: u64, seq: u64, now: Now) -> BeaconOutcome {
+    /// A beacon whose MAC was verified. `draining` takes effect when it is new; only a report ends
+    /// a drain, since only a report says what is served then.
+    pub fn on_beacon(&mut self, id: NodeId, boot: u64, seq: u64, draining: bool, now: Now) -> BeaconOutcome {
         self.attend(now);
         let Some((slot, node)) = self.nodes.find(&id) else { return BeaconOutcome::UnknownNode };
         let fresh = match node.window.accept(boot, seq) {
@@ -82,7 +100,18 @@ impl Fleet {
         } else if earlier {
             self.arm_node(slot, now);
         }
+        if fresh != Fresh::Late {
+            self.drain_flag(slot, draining, now);
+        }
         BeaconOutcome::Accepted
+    }
+
+    #[inline]
+    fn drain_flag(&mut self, slot: u32, draining: bool, now: Now) {
+        let Some(node) = self.nodes.slots.get_mut(slot) else { return };
+        if node.hearing.stage == Stage::Present && node.drain.beacon(draining) {
+            self.drive_node(slot, &[Input::AgentDraining], now);
+        }
     }
 
     /// A beacon that changes what is known of its agent.
@@ -95,6 +124,9 @@ impl Fleet {
             _ => Input::BeaconsResumed,
         };
         node.hearing.stage = Stage::Present;
+        if fresh == Fresh::NewBoot {
+            node.drain = DrainFlag::default();
+        }
         self.arm_node(slot, now);
         self.drive_node(slot, &[input], now);
     }
@@ -106,6 +138,7 @@ impl Fleet {
         if node.hearing.stage == Stage::Left {
             return 0;
         }
+        node.drain.report(report.draining);
         let mut unlisted = node.mirrors.clone();
         let mut unknown = 0;
         for service in &report.services {
@@ -188,14 +221,15 @@ impl Fleet {
         self.drive(slot, family, &[input], Burst::AsWanted, now);
     }
 
-    /// A node's session came from this address: its mirrors that follow it are there now.
-    fn observed(&mut self, node: u32, family: Family, addr: IpAddr, now: Now) {
+    /// A node's sessions come from this address of a family, or from none of it any more: its
+    /// mirrors that follow it are there now.
+    pub(super) fn observed(&mut self, node: u32, family: Family, addr: Option<IpAddr>, now: Now) {
         let Some(id) = self.nodes.slots.get(node).map(|n| n.id) else { return };
         let follows = |m: &MirrorState| m.node == Some(id) && m.address == MirrorAddress::Observed;
         let slots = self.nodes.slots.get(node).map(|n| n.mirrors.clone()).unwrap_or_default();
         for slot in slots {
             if self.mirrors.slots.get(slot).is_some_and(follows) {
-                self.put_address(slot, family, Some(addr), now);
+                self.put_address(slot, family, addr, now);
             }
         }
     }

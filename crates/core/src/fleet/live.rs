@@ -2,7 +2,7 @@
 
 use super::Fleet;
 use super::types::{Output, Transition};
-use crate::health::{Family, Reason, State, Verdict};
+use crate::health::{Family, Verdict};
 use crate::live::LiveMirror;
 use crate::registry::DomainIndex;
 use std::net::IpAddr;
@@ -17,7 +17,7 @@ impl Fleet {
         let Some(live) = self.live.mirrors.get_mut(index.0 as usize) else { return };
         live.verdicts[family.index()] = to;
         self.live_version += 1;
-        if from.state.eligible() != to.state.eligible() || withdrawn(&from) != withdrawn(&to) {
+        if from.state.eligible() != to.state.eligible() || from.withdrawn() != to.withdrawn() {
             self.remember(self.registry.mirror(index).domain, family);
         }
     }
@@ -40,19 +40,10 @@ impl Fleet {
         let any = mirrors.iter().any(|m| m.eligible(family));
         for mirror in mirrors {
             let eligible = mirror.eligible(family);
-            let gone = withdrawn(mirror.verdict(family));
+            let gone = mirror.verdict(family).withdrawn();
             let known = &mut mirror.last_known[family.index()];
             *known = if any { eligible } else { *known && !gone };
         }
-    }
-}
-
-/// Whether people or the agent took it out on purpose: the all-down policy must not return it.
-fn withdrawn(verdict: &Verdict) -> bool {
-    match verdict.state {
-        State::Draining => true,
-        State::Down => matches!(verdict.reason, Reason::Revoked | Reason::Forced | Reason::Manual),
-        _ => false,
     }
 }
 

@@ -9,6 +9,7 @@
 //! | `config` | periods, bounds and schedules |
 //! | `types` | what goes in and comes out |
 //! | `node` | hearing one agent: replay window, loss, silence |
+//! | `sessions` | its sessions, and the addresses they come from |
 //! | `probing` | asking one address: bursts, attempts, their own time limits |
 //! | `mirror` | one mirror: its machines, its addresses, its probing |
 //! | `timers` | one heap of deadlines for everything |
@@ -30,6 +31,9 @@ mod live;
 mod mirror;
 mod node;
 mod probing;
+#[cfg(test)]
+mod session_tests;
+mod sessions;
 mod slots;
 mod sync;
 #[cfg(test)]
@@ -161,7 +165,11 @@ impl Fleet {
         node.armed = None;
         node.hearing.set_k(node.loss.k(self.config.silence_k));
         let input = node.hearing.due(&self.config, self.attention.since, now.mono);
+        let left = node.sessions.due(self.attention.since, now.mono);
         self.arm_node(slot, now);
+        for family in left {
+            self.observed(slot, family, None, now);
+        }
         if let Some(input) = input {
             self.drive_node(slot, &[input], now);
         }
@@ -185,7 +193,7 @@ impl Fleet {
     fn arm_node(&mut self, slot: u32, now: Now) {
         let since = self.attention.since;
         if let Some(node) = self.nodes.slots.get_mut(slot) {
-            let due = node.hearing.deadline(&self.config, since);
+            let due = node.deadline(&self.config, since);
             self.timers.arm(&mut node.armed, due, Timer::Node(slot), now.mono);
         }
     }

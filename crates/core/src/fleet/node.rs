@@ -1,16 +1,13 @@
-//! Hearing one agent: its sessions, the replay window of its beacons, their loss, and silence.
+//! Hearing one agent: the replay window of its beacons, their loss, what they say, and silence.
 
 use super::config::FleetConfig;
+use super::sessions::Sessions;
 use super::slots::Slots;
 use super::types::BeaconOutcome;
 use crate::health::machine::Input;
 use crate::id::NodeId;
 use crate::time::MonoTime;
 use std::collections::{HashMap, HashSet};
-use std::net::IpAddr;
-
-/// Sessions of one node kept at a time; an agent has one, two while it reconnects.
-const MAX_SESSIONS: usize = 8;
 
 /// All nodes that have a key and are not revoked.
 #[derive(Default)]
@@ -54,10 +51,8 @@ pub(super) struct Node {
     pub window: ReplayWindow,
     pub loss: Loss,
     pub hearing: Hearing,
-    /// Ordered by number; the last is the newest.
-    pub sessions: Vec<u64>,
-    /// Source of the latest session of each family.
-    pub remote: [Option<IpAddr>; 2],
+    pub drain: DrainFlag,
+    pub sessions: Sessions,
     /// Slots of its mirrors.
     pub mirrors: Vec<u32>,
     pub armed: Option<MonoTime>,
@@ -70,44 +65,77 @@ impl Node {
             window: ReplayWindow::default(),
             loss: Loss::default(),
             hearing: Hearing::default(),
-            sessions: Vec::new(),
-            remote: [None; 2],
+            drain: DrainFlag::default(),
+            sessions: Sessions::default(),
             mirrors: Vec::new(),
             armed: None,
         }
     }
 
-    pub fn session_began(&mut self, session: u64) {
-        self.sessions.retain(|s| *s != session);
-        self.sessions.push(session);
-        self.sessions.sort_unstable();
-        if self.sessions.len() > MAX_SESSIONS {
-            self.sessions.remove(0);
-        }
-    }
-
-    /// Takes a session off; whether it was known.
-    pub fn session_ended(&mut self, session: u64) -> bool {
-        let before = self.sessions.len();
-        self.sessions.retain(|s| *s != session);
-        self.sessions.len() < before
+    /// When something is to be looked at: missing beacons, addresses given up.
+    pub fn deadline(&self, config: &FleetConfig, attentive: MonoTime) -> Option<MonoTime> {
+        let hearing = self.hearing.deadline(config, attentive);
+        [hearing, self.sessions.deadline(attentive)].into_iter().flatten().min()
     }
 }
 
-/// Which beacons were seen: boots only go up, and within a boot each number counts once.
+/// What the beacons say of draining.
+///
+/// Reports and beacons overtake each other. A report that clears a drain overrules the beacons
+/// that are still under way with the flag, until one without it has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum DrainFlag {
+    /// The last beacon or report did not say so.
+    #[default]
+    Clear,
+    /// It did.
+    Set,
+    /// A beacon did, and a report since then does not.
+    Overruled,
+}
+
+impl DrainFlag {
+    /// A beacon that was not overtaken; whether its agent has just begun to drain.
+    #[inline]
+    #[must_use]
+    pub fn beacon(&mut self, draining: bool) -> bool {
+        let began = draining && *self == DrainFlag::Clear;
+        match (draining, *self) {
+            (false, _) => *self = DrainFlag::Clear,
+            (true, DrainFlag::Clear) => *self = DrainFlag::Set,
+            (true, _) => {}
+        }
+        began
+    }
+
+    /// A report, whose word stands.
+    pub fn report(&mut self, draining: bool) {
+        *self = match (draining, *self) {
+            (true, _) => DrainFlag::Set,
+            (false, DrainFlag::Clear) => DrainFlag::Clear,
+            (false, _) => DrainFlag::Overruled,
+        };
+    }
+}
+
+/// Which beacons were seen: within a boot each number counts once. By beacons alone, boots only go
+/// up; a session may begin any boot, since an agent's clock may have been set back.
 ///
 /// A bitmap of the last 64 numbers, as in RFC 4303 §3.4.3.
 #[derive(Default)]
 pub(super) struct ReplayWindow {
     boot: Option<u64>,
+    /// The highest boot ever; a recorded beacon of it must not end a lower one that a session began.
+    latest: u64,
     highest: u64,
+    /// Zero until the boot's first beacon.
     seen: u64,
 }
 
 /// A beacon that may count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fresh {
-    /// The first of a node never heard before.
+    /// The first of a node never heard before, or of the boot that its session told of.
     First,
     /// The first of a later boot.
     NewBoot,
@@ -118,14 +146,24 @@ pub(super) enum Fresh {
 }
 
 impl ReplayWindow {
+    /// A session told of its agent's boot, and sessions are authenticated. Whether the agent is
+    /// another than the one heard before.
+    pub fn restart(&mut self, boot: u64) -> bool {
+        let other = self.boot.is_some_and(|known| known != boot);
+        if self.boot != Some(boot) {
+            *self = ReplayWindow { boot: Some(boot), latest: self.latest.max(boot), highest: 0, seen: 0 };
+        }
+        other
+    }
+
     pub fn accept(&mut self, boot: u64, seq: u64) -> Result<Fresh, BeaconOutcome> {
         match self.boot {
-            Some(known) if boot < known => return Err(BeaconOutcome::Stale),
-            Some(known) if boot == known => return self.accept_seq(seq),
+            Some(known) if boot == known && self.seen != 0 => return self.accept_seq(seq),
+            Some(known) if boot != known && boot <= self.latest => return Err(BeaconOutcome::Stale),
             _ => {}
         }
-        let fresh = if self.boot.is_none() { Fresh::First } else { Fresh::NewBoot };
-        *self = ReplayWindow { boot: Some(boot), highest: seq, seen: 1 };
+        let fresh = if self.boot.is_none_or(|known| known == boot) { Fresh::First } else { Fresh::NewBoot };
+        *self = ReplayWindow { boot: Some(boot), latest: boot.max(self.latest), highest: seq, seen: 1 };
         Ok(fresh)
     }
 

@@ -140,7 +140,8 @@ impl Fleet {
             MirrorAddress::Hostname(_) => None,
             MirrorAddress::Observed => {
                 let node = state.node.and_then(|id| self.nodes.by_id.get(&id));
-                node.and_then(|slot| self.nodes.slots.get(*slot)).and_then(|n| n.remote[family.index()])
+                node.and_then(|slot| self.nodes.slots.get(*slot))
+                    .and_then(|n| n.sessions.remote[family.index()])
             }
         };
         self.put_address(slot, family, addr, now);

@@ -14,9 +14,9 @@ use crate::time::UnixMillis;
 use proptest::prelude::*;
 use std::net::IpAddr;
 
-const ID: NodeId = NodeId([3; 32]);
+pub(super) const ID: NodeId = NodeId([3; 32]);
 
-fn at(ms: u64) -> Now {
+pub(super) fn at(ms: u64) -> Now {
     Now { mono: MonoTime::from_millis(ms), unix: UnixMillis(1_000_000 + ms) }
 }
 
@@ -26,7 +26,7 @@ fn probe() -> CheckSpec {
 }
 
 /// One domain, one node, a mirror a health mode given.
-fn registry(modes: &[HealthMode]) -> Registry {
+pub(super) fn registry(modes: &[HealthMode]) -> Registry {
     let policy = Policy {
         answers: 2,
         ttl: Duration::from_secs(20),
@@ -73,14 +73,19 @@ fn registry(modes: &[HealthMode]) -> Registry {
         mirrors: modes.iter().enumerate().map(mirror).collect(),
         domain_by_name: [(name, DomainIndex(0))].into(),
         node_by_id: [(ID, NodeIndex(0))].into(),
+        ..Registry::default()
     }
 }
 
-fn remote() -> IpAddr {
+fn remotes(v6: bool) -> IpAddr {
+    if v6 { [0x2001, 0xdb8, 0, 0, 0, 0, 0, 1].into() } else { remote() }
+}
+
+pub(super) fn remote() -> IpAddr {
     [198, 51, 100, 1].into()
 }
 
-fn report(mirrors: &[&str]) -> NodeReport {
+pub(super) fn report(mirrors: &[&str]) -> NodeReport {
     let service = |m: &&str| ServiceReport {
         domain: "play.example".into(),
         mirror: (*m).into(),
@@ -91,7 +96,7 @@ fn report(mirrors: &[&str]) -> NodeReport {
     NodeReport { services: mirrors.iter().map(service).collect(), ..NodeReport::default() }
 }
 
-fn orders_of(fleet: &mut Fleet) -> Vec<ProbeOrder> {
+pub(super) fn orders_of(fleet: &mut Fleet) -> Vec<ProbeOrder> {
     std::iter::from_fn(|| fleet.poll_output())
         .filter_map(|o| match o {
             Output::Probe(order) => Some(order),
@@ -100,21 +105,21 @@ fn orders_of(fleet: &mut Fleet) -> Vec<ProbeOrder> {
         .collect()
 }
 
-fn state(fleet: &Fleet, mirror: u32) -> (State, Reason) {
+pub(super) fn state(fleet: &Fleet, mirror: u32) -> (State, Reason) {
     let v = fleet.live().mirror(MirrorIndex(mirror)).verdict(Family::V4);
     (v.state, v.reason)
 }
 
 /// A fleet of one agent-mode mirror that is up at 100 ms.
-fn one_up() -> Fleet {
+pub(super) fn one_up() -> Fleet {
     let mut fleet = Fleet::new(FleetConfig::default(), 1);
     fleet.set_registry(Arc::new(registry(&[HealthMode::Agent])), at(0));
-    fleet.on_session_up(ID, 1, remote(), at(10));
+    fleet.on_session_up(ID, 1, 1, remote(), at(10));
     fleet.on_report(ID, &report(&["m0"]), at(20));
     let orders = orders_of(&mut fleet);
     assert_eq!((orders.len(), state(&fleet, 0)), (1, (State::Unknown, Reason::AwaitingProbe)));
     fleet.on_probe_result(orders[0].token, true, Some(Duration::from_millis(5)), at(30));
-    fleet.on_beacon(ID, 1, 0, at(100));
+    fleet.on_beacon(ID, 1, 0, false, at(100));
     assert_eq!(state(&fleet, 0), (State::Up, Reason::Proven));
     fleet
 }
@@ -122,7 +127,7 @@ fn one_up() -> Fleet {
 #[test]
 fn beacons_count_once_and_boots_only_go_up() {
     let mut fleet = one_up();
-    let mut send = |boot, seq| fleet.on_beacon(ID, boot, seq, at(110));
+    let mut send = |boot, seq| fleet.on_beacon(ID, boot, seq, false, at(110));
     assert_eq!(send(1, 0), BeaconOutcome::Replayed);
     assert_eq!(send(1, 5), BeaconOutcome::Accepted);
     assert_eq!(send(1, 3), BeaconOutcome::Accepted);
@@ -132,13 +137,13 @@ fn beacons_count_once_and_boots_only_go_up() {
     assert_eq!(send(1, 37), BeaconOutcome::Accepted);
     assert_eq!(send(2, 0), BeaconOutcome::Accepted);
     assert_eq!(send(1, 101), BeaconOutcome::Stale);
-    assert_eq!(fleet.on_beacon(NodeId([9; 32]), 1, 1, at(110)), BeaconOutcome::UnknownNode);
+    assert_eq!(fleet.on_beacon(NodeId([9; 32]), 1, 1, false, at(110)), BeaconOutcome::UnknownNode);
 }
 
 #[test]
 fn overlapping_sessions_count_as_one_agent() {
     let mut fleet = one_up();
-    fleet.on_session_up(ID, 2, remote(), at(150));
+    fleet.on_session_up(ID, 2, 1, remote(), at(150));
     fleet.on_session_lost(ID, 1, at(160));
     assert_eq!(state(&fleet, 0).0, State::Up);
     fleet.on_session_left(ID, 1, at(165));
@@ -146,12 +151,12 @@ fn overlapping_sessions_count_as_one_agent() {
     fleet.on_session_lost(ID, 2, at(170));
     assert_eq!(state(&fleet, 0), (State::Suspect, Reason::SessionLost));
     assert_eq!(orders_of(&mut fleet).len(), 1, "probing begins at once");
-    fleet.on_beacon(ID, 1, 1, at(180));
+    fleet.on_beacon(ID, 1, 1, false, at(180));
     assert_eq!(state(&fleet, 0), (State::Up, Reason::Proven));
-    fleet.on_session_up(ID, 3, remote(), at(200));
+    fleet.on_session_up(ID, 3, 1, remote(), at(200));
     fleet.on_session_left(ID, 3, at(210));
     assert_eq!(state(&fleet, 0), (State::Down, Reason::AgentLeft));
-    fleet.on_beacon(ID, 1, 2, at(220));
+    fleet.on_beacon(ID, 1, 2, false, at(220));
     assert_eq!(state(&fleet, 0), (State::Down, Reason::AgentLeft), "overtaken by the goodbye");
 }
 
@@ -375,10 +380,11 @@ fn verdicts_wait_for_the_first_registry() {
 
 #[derive(Clone, Debug)]
 enum Act {
-    Up(u64),
+    Up { session: u64, boot: u64, v6: bool },
+    Moved { session: u64, v6: bool },
     Lost(u64),
     Left(u64),
-    Beacon(u64, u64),
+    Beacon(u64, u64, bool),
     Report { healthy: bool, ready: bool, draining: bool },
     Result { which: usize, passed: bool },
     Skip(usize),
@@ -390,15 +396,16 @@ enum Act {
 
 fn any_act() -> impl Strategy<Value = Act> {
     prop_oneof![
-        1 => (0..4u64).prop_map(Act::Up),
+        1 => (0..4u64, 0..3u64, any::<bool>()).prop_map(|(session, boot, v6)| Act::Up { session, boot, v6 }),
+        1 => (0..4u64, any::<bool>()).prop_map(|(session, v6)| Act::Moved { session, v6 }),
         1 => (0..4u64).prop_map(Act::Lost),
         1 => (0..4u64).prop_map(Act::Left),
-        4 => (0..3u64, 0..80u64).prop_map(|(b, s)| Act::Beacon(b, s)),
+        4 => (0..3u64, 0..80u64, prop::bool::weighted(0.1)).prop_map(|(b, s, d)| Act::Beacon(b, s, d)),
         4 => (prop::bool::weighted(0.8), prop::bool::weighted(0.8), prop::bool::weighted(0.1))
             .prop_map(|(healthy, ready, draining)| Act::Report { healthy, ready, draining }),
         8 => (any::<usize>(), any::<bool>()).prop_map(|(which, passed)| Act::Result { which, passed }),
         1 => any::<usize>().prop_map(Act::Skip),
-        1 => (any::<bool>(), any::<bool>(), any::<Option<bool>>(), 0..5u8, any::<bool>()).prop_map(
+        1 => (any::<bool>(), any::<bool>(), any::<Option<bool>>(), 0..6u8, any::<bool>()).prop_map(
             |(revoked, drained, force, mode, probed)| Act::Registry { revoked, drained, force, mode, probed }
         ),
         1 => any::<Option<u8>>().prop_map(Act::Address),
@@ -410,10 +417,11 @@ fn any_act() -> impl Strategy<Value = Act> {
 fn act(fleet: &mut Fleet, act: &Act, orders: &mut Vec<ProbeOrder>, ms: &mut u64) {
     let now = at(*ms);
     match act {
-        Act::Up(n) => fleet.on_session_up(ID, *n, remote(), now),
+        Act::Up { session, boot, v6 } => fleet.on_session_up(ID, *session, *boot, remotes(*v6), now),
+        Act::Moved { session, v6 } => fleet.on_session_moved(ID, *session, remotes(*v6), now),
         Act::Lost(n) => fleet.on_session_lost(ID, *n, now),
         Act::Left(n) => fleet.on_session_left(ID, *n, now),
-        Act::Beacon(boot, seq) => drop(fleet.on_beacon(ID, *boot, *seq, now)),
+        Act::Beacon(boot, seq, draining) => drop(fleet.on_beacon(ID, *boot, *seq, *draining, now)),
         Act::Report { healthy, ready, draining } => {
             let mut said = report(&["m0"]);
             said.draining = *draining;
@@ -437,6 +445,9 @@ fn act(fleet: &mut Fleet, act: &Act, orders: &mut Vec<ProbeOrder>, ms: &mut u64)
             r.mirrors[0].probe = probed.then(probe);
             if *mode == 4 {
                 r.mirrors[0].address = MirrorAddress::Hostname("h.example".into());
+            }
+            if *mode == 5 {
+                r.mirrors[0].address = MirrorAddress::Observed;
             }
             fleet.set_registry(Arc::new(r), now);
         }
@@ -513,7 +524,7 @@ proptest! {
 #[test]
 fn a_first_beacon_ends_the_grace_of_a_new_session() {
     let mut fleet = one_up();
-    let _ = fleet.on_beacon(ID, 1, 1_000, at(200));
+    let _ = fleet.on_beacon(ID, 1, 1_000, false, at(200));
     let patience = FleetConfig::default().silence(2);
     let mut now = at(200);
     while let Some(due) = fleet.next_deadline().filter(|_| state(&fleet, 0).0 == State::Up) {

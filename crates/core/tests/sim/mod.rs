@@ -70,15 +70,21 @@ pub struct Host {
     seq: u64,
     session: u64,
     delay_us: u64,
+    /// The agent stands still until then.
+    paused_until: u64,
+    /// Every beacon is lost until then.
+    lossy_until: u64,
+    /// How far its clock is behind.
+    pub skew_us: u64,
 }
 
 /// What reaches the broker.
 #[derive(Clone, Debug)]
 enum Arrival {
-    SessionUp(usize, u64),
+    SessionUp(usize, u64, u64),
     SessionLost(usize, u64),
     SessionLeft(usize, u64),
-    Beacon(usize, u64, u64),
+    Beacon(usize, u64, u64, bool),
     Report(usize, NodeReport),
     Probed(ProbeToken, bool, Duration),
 }
@@ -118,6 +124,8 @@ pub struct World {
     pub log: Vec<(u64, Transition)>,
     /// Share of beacons lost.
     pub loss: f64,
+    /// Chance at each beacon that a burst of losses begins, of up to three seconds.
+    pub bursts: f64,
     /// Share of probes' results that never come.
     pub lost_results: f64,
     pub now_us: u64,
@@ -222,6 +230,7 @@ impl World {
             registry,
             log: Vec::new(),
             loss: 0.0,
+            bursts: 0.0,
             lost_results: 0.0,
             now_us: 1_000_000,
             held_until: 0,
@@ -239,6 +248,9 @@ impl World {
                 seq: 0,
                 session: 0,
                 delay_us,
+                paused_until: 0,
+                lossy_until: 0,
+                skew_us: 0,
             });
             let at = world.now_us + world.rng.below(500_000);
             world.start_agent(host, at);
@@ -263,7 +275,7 @@ impl World {
         let h = &mut self.hosts[host];
         h.agent = true;
         h.life += 1;
-        h.boot = at;
+        h.boot = at.saturating_sub(h.skew_us);
         h.seq = 0;
         let life = h.life;
         self.connect(host, at);
@@ -276,7 +288,7 @@ impl World {
         let h = &mut self.hosts[host];
         h.session += 1;
         let arrives = at + 2 * h.delay_us;
-        self.agenda.at(arrives, Event::Arrive(Arrival::SessionUp(host, h.session)));
+        self.agenda.at(arrives, Event::Arrive(Arrival::SessionUp(host, h.session, h.boot)));
         self.agenda.at(arrives, Event::SendReport(host, h.life));
     }
 
@@ -285,6 +297,18 @@ impl World {
         self.hosts[host].agent = false;
         let session = self.hosts[host].session;
         self.agenda.at(self.now_us + 3_000_000, Event::Arrive(Arrival::SessionLost(host, session)));
+    }
+
+    /// The agent's process stands still; its session is lost when that takes longer than the
+    /// session's idle time, and begun anew afterwards.
+    pub fn pause_agent(&mut self, host: usize, us: u64) {
+        let until = self.now_us + us;
+        self.hosts[host].paused_until = until;
+        if us > 3_000_000 {
+            let session = self.hosts[host].session;
+            self.agenda.at(self.now_us + 3_000_000, Event::Arrive(Arrival::SessionLost(host, session)));
+            self.connect(host, until);
+        }
     }
 
     pub fn lose_session(&mut self, host: usize) {
@@ -367,10 +391,17 @@ impl World {
         if !h.agent || h.life != life {
             return;
         }
-        let arrival = Arrival::Beacon(host, h.boot, h.seq);
+        if self.now_us < h.paused_until {
+            return self.agenda.at(h.paused_until, Event::SendBeacon(host, life));
+        }
+        let arrival = Arrival::Beacon(host, h.boot, h.seq, h.draining);
         h.seq += 1;
         let arrives = self.now_us + h.delay_us + self.rng.below(15_000);
-        if !self.rng.chance(self.loss) {
+        if self.now_us >= self.hosts[host].lossy_until && self.rng.chance(self.bursts) {
+            self.hosts[host].lossy_until = self.now_us + self.rng.between(100_000, 3_000_000);
+        }
+        let lost = self.now_us < self.hosts[host].lossy_until || self.rng.chance(self.loss);
+        if !lost {
             self.agenda.at(arrives, Event::Arrive(arrival));
         }
         self.agenda.at(self.now_us + 200_000, Event::SendBeacon(host, life));
@@ -380,6 +411,9 @@ impl World {
         let h = &self.hosts[host];
         if !h.agent || h.life != life {
             return;
+        }
+        if self.now_us < h.paused_until {
+            return self.agenda.at(h.paused_until, Event::SendReport(host, life));
         }
         let service = ServiceReport {
             domain: DOMAIN.into(),
@@ -396,14 +430,14 @@ impl World {
     fn arrive(&mut self, arrival: Arrival) {
         let now = self.now();
         match arrival {
-            Arrival::SessionUp(host, n) => {
+            Arrival::SessionUp(host, n, boot) => {
                 let remote = IpAddr::V4(Ipv4Addr::new(192, 0, 2, host as u8 + 1));
-                self.fleet.on_session_up(id(host), n, remote, now);
+                self.fleet.on_session_up(id(host), n, boot, remote, now);
             }
             Arrival::SessionLost(host, n) => self.fleet.on_session_lost(id(host), n, now),
             Arrival::SessionLeft(host, n) => self.fleet.on_session_left(id(host), n, now),
-            Arrival::Beacon(host, boot, seq) => {
-                self.fleet.on_beacon(id(host), boot, seq, now);
+            Arrival::Beacon(host, boot, seq, draining) => {
+                self.fleet.on_beacon(id(host), boot, seq, draining, now);
             }
             Arrival::Report(host, report) => {
                 self.fleet.on_report(id(host), &report, now);

@@ -1,0 +1,200 @@
+use super::*;
+use crate::store::{RedbStore, StoreThread};
+use nearmost_wire::registry::{DomainBody, MirrorBody, NodeBody, ProbeBody};
+use tempfile::TempDir;
+
+/// A registrar with two domains, as a person made them.
+struct World {
+    registrar: Registrar,
+    seq: u64,
+    store: StoreThread,
+    _dir: TempDir,
+}
+
+const UID: Actor = Actor::Socket { uid: 0 };
+
+impl World {
+    async fn new() -> World {
+        let dir = tempfile::tempdir().unwrap();
+        let (handle, store) = StoreThread::spawn(Box::new(RedbStore::open(dir.path()).unwrap())).unwrap();
+        let settings =
+            RegistrarSettings { advertise: vec!["b.example:1".into()], defaults: BuildDefaults::default() };
+        let key = KeyPair::from_seed(Role::Broker, &[1; 32]);
+        let (registrar, _) = Registrar::open(handle, &key, settings).await.unwrap();
+        let mut world = World { registrar, seq: 0, store, _dir: dir };
+        let person = KeyPair::from_seed(Role::Person, &[2; 32]).id().to_string();
+        world.person(Kind::PERSON, "", &person, br#"{"name":"p"}"#.to_vec()).await;
+        for domain in ["a.example", "b.example"] {
+            let body = serde_json::to_vec(&DomainBody::default()).unwrap();
+            world.person(Kind::DOMAIN, domain, "", body).await;
+        }
+        world
+    }
+
+    /// A person's change.
+    async fn person(&mut self, kind: Kind, scope: &str, id: &str, bytes: Vec<u8>) {
+        let key = SigningKey::from_seed(&[2; 32]);
+        let record = Record {
+            kind,
+            scope: scope.into(),
+            id: id.into(),
+            body: Body::Live { version: BODY_VERSION, bytes },
+            hlc: self.registrar.clock.tick(unix_now().0),
+            author: key.public(),
+            author_epoch: 0,
+            author_seq: self.seq,
+            grants: Vec::new(),
+        };
+        self.seq += 1;
+        let signed = SignedRecord::sign(record, &key).unwrap();
+        self.registrar.commit(&UID, vec![signed], String::new(), None).await.unwrap();
+    }
+
+    async fn node(&mut self, name: &str, body: NodeBody) {
+        self.person(Kind::NODE, "", name, serde_json::to_vec(&body).unwrap()).await;
+    }
+
+    /// A token for a domain; its secret.
+    async fn invite(&mut self, domain: &str, name: Option<&str>) -> [u8; 16] {
+        let request = InviteRequest { domains: vec![domain.into()], name: name.map(Into::into), ttl_s: 60 };
+        let token = self.registrar.invite(&UID, request).await.unwrap().token;
+        JoinToken::decode(&token).unwrap().secret
+    }
+
+    async fn join(&mut self, key: u8, secret: [u8; 16], name: Option<&str>) -> Result<Joined, Refusal> {
+        let joined = self.registrar.join(node_key(key), secret, name.map(Into::into)).await;
+        joined.map_err(|r| r.refusal)
+    }
+
+    async fn declare(&mut self, key: u8, mirrors: &[&str]) -> Vec<String> {
+        let service = |mirror: &&str| ServiceDecl {
+            domain: "a.example".into(),
+            mirror: (*mirror).into(),
+            addresses: vec!["192.0.2.1".parse().unwrap()],
+            hostname: None,
+            port: 443,
+            weight: 100,
+            probe: ProbeBody::default(),
+            url: None,
+        };
+        let services: Vec<_> = mirrors.iter().map(service).collect();
+        self.registrar.declare(node_key(key), &services, None).await.unwrap()
+    }
+
+    async fn end(self) {
+        drop(self.registrar);
+        self.store.stop().await.unwrap();
+    }
+}
+
+/// The public key of a node.
+fn node_key(seed: u8) -> [u8; 32] {
+    KeyPair::from_seed(Role::Node, &[seed; 32]).id().key
+}
+
+fn domains(names: &[&str]) -> Vec<String> {
+    names.iter().map(|n| (*n).to_owned()).collect()
+}
+
+#[tokio::test]
+async fn a_name_that_the_agent_asks_for_must_be_free() {
+    let mut world = World::new().await;
+    world.node("foo", NodeBody { domains: domains(&["b.example"]), ..NodeBody::default() }).await;
+    let secret = world.invite("a.example", None).await;
+    assert_eq!(world.join(9, secret, Some("foo")).await, Err(Refusal::BadName));
+    assert_eq!(world.join(9, secret, Some("FOO")).await, Err(Refusal::BadName), "in any spelling");
+    assert!(world.registrar.built.registry.node_by_id.is_empty(), "nothing was taken over");
+    let joined = world.join(9, secret, Some("bar")).await.unwrap();
+    assert_eq!(joined, Joined { name: "bar".into(), domains: domains(&["a.example"]) });
+
+    // A token that names the record is for it, once.
+    let secret = world.invite("a.example", Some("foo")).await;
+    assert_eq!(world.join(9, secret, None).await, Err(Refusal::BadName), "not for a key that has a name");
+    let joined = world.join(8, secret, Some("other")).await.unwrap();
+    assert_eq!(joined, Joined { name: "foo".into(), domains: domains(&["b.example", "a.example"]) });
+    let secret = world.invite("a.example", Some("foo")).await;
+    assert_eq!(world.join(7, secret, None).await, Err(Refusal::BadName), "it has a key now");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_revoked_name_is_refused_and_its_token_not_spent() {
+    let mut world = World::new().await;
+    world.node("foo", NodeBody { revoked: true, ..NodeBody::default() }).await;
+    let secret = world.invite("a.example", Some("foo")).await;
+    assert_eq!(world.join(9, secret, None).await, Err(Refusal::Revoked));
+    world.node("foo", NodeBody::default()).await;
+    assert!(world.join(9, secret, None).await.is_ok());
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_given_again_to_the_same_key_only() {
+    let mut world = World::new().await;
+    let secret = world.invite("a.example", Some("one")).await;
+    let joined = world.join(1, secret, None).await.unwrap();
+    let version = world.registrar.version;
+    assert_eq!(world.join(1, secret, None).await, Ok(joined));
+    assert_eq!(world.registrar.version, version, "nothing is written again");
+    assert_eq!(world.join(2, secret, None).await, Err(Refusal::UsedToken));
+    // Another node's used token brings a node nothing, though it is known itself.
+    tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    let other = world.invite("b.example", Some("two")).await;
+    world.join(2, other, None).await.unwrap();
+    assert_eq!(world.join(1, other, None).await, Err(Refusal::UsedToken));
+    // Nor does its own once it is revoked.
+    let id = Id { role: Role::Node, key: node_key(1) }.to_string();
+    world.node("one", NodeBody { id: Some(id), revoked: true, ..NodeBody::default() }).await;
+    assert_eq!(world.join(1, secret, None).await, Err(Refusal::UsedToken));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn renaming_mirrors_at_each_session_ends_in_a_warning() {
+    let mut world = World::new().await;
+    let secret = world.invite("a.example", Some("one")).await;
+    world.join(1, secret, None).await.unwrap();
+    let mut warned = None;
+    for i in 0..40 {
+        let warnings = world.declare(1, &[&format!("m{i}")]).await;
+        if let Some(warning) = warnings.first() {
+            warned = Some((i, warning.clone()));
+            break;
+        }
+    }
+    let (at, warning) = warned.expect("it is warned");
+    assert!(at >= 20 && warning.contains("too often"), "{at}: {warning}");
+    let version = world.registrar.version;
+    assert_eq!(world.declare(1, &["again"]).await.len(), 1);
+    assert_eq!(world.registrar.version, version, "nothing is written");
+    let standing = format!("m{}", at - 1);
+    assert!(world.declare(1, &[&standing]).await.is_empty(), "what stands may be declared at any rate");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn what_nobody_waits_for_is_not_done() {
+    let mut world = World::new().await;
+    let secret = world.invite("a.example", Some("one")).await;
+    let (reply, answer) = oneshot::channel();
+    drop(answer);
+    world.registrar.serve(Command::Join { key: node_key(1), secret, name: None, reply }).await;
+    assert!(world.registrar.built.registry.nodes.is_empty());
+    assert!(world.join(2, secret, None).await.is_ok(), "the token was not spent");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_persons_mirror_is_not_counted_as_declared() {
+    let mut world = World::new().await;
+    let secret = world.invite("a.example", Some("one")).await;
+    world.join(1, secret, None).await.unwrap();
+    world.declare(1, &["m"]).await;
+    let addresses = vec!["192.0.2.9".parse().unwrap()];
+    let body = MirrorBody { node: Some("one".into()), addresses, ..MirrorBody::default() };
+    world.person(Kind::MIRROR, "a.example", "m", serde_json::to_vec(&body).unwrap()).await;
+    let warnings = world.declare(1, &["m"]).await;
+    assert!(warnings[0].contains("differs in addresses"), "{warnings:?}");
+    assert_eq!(world.registrar.declared.of("one").count(), 0);
+    world.end().await;
+}
