@@ -25,7 +25,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve until SIGTERM or Ctrl-C; SIGHUP reloads geo databases and certificates.
+    /// Serve until SIGTERM or Ctrl-C; SIGHUP reloads geo databases, certificates, and who may use the HTTP API.
     Run(Common),
     /// Read the configuration, say what is wrong with it, and stop. Opens no other file and no port.
     CheckConfig(Common),

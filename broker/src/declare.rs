@@ -107,6 +107,10 @@ fn mirror(
     if view.registry.find_domain(&domain).is_none() {
         return Err((None, "the domain is not registered".into()));
     }
+    let full = format!("{}.{domain}", key.id);
+    if view.registry.find_domain(&full).is_some() {
+        return Err((Some(key), format!("{full} is a domain of its own; give the mirror another name")));
+    }
     let body = MirrorBody {
         node: Some(node.name.to_string()),
         addresses: service.addresses.clone(),
@@ -371,6 +375,15 @@ mod tests {
         assert!(twice.changes.is_empty() && twice.warnings[0].contains("twice"), "{twice:?}");
         let nonsense = ServiceDecl { mirror: "a.b\0".into(), ..service("m") };
         assert_eq!(world.plan("two", &[nonsense], None).warnings.len(), 1);
+    }
+
+    #[test]
+    fn a_mirror_that_would_be_a_domain_does_not_hold_up_the_others() {
+        let mut world = World::with_nodes();
+        world.put(PERSON, Kind::DOMAIN, "www.a.example", "", Some(encode(&DomainBody::default()).unwrap()));
+        let plan = world.plan("one", &[service("www"), service("m")], None);
+        assert!(plan.warnings[0].contains("www.a.example"), "{plan:?}");
+        assert!(matches!(plan.changes.as_slice(), [(key, Some(_))] if key.id == "m"), "{plan:?}");
     }
 
     #[test]

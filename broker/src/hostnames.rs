@@ -21,10 +21,11 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::{Resolver, TokioResolver};
 use nearmost_core::health::Family;
 use nearmost_core::registry::{MirrorAddress, Registry};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
@@ -111,10 +112,18 @@ struct Follower<S> {
     /// Set up only when the first host name appears: a machine without resolv.conf must still run.
     lookup: Option<Lookup>,
     tasks: JoinSet<()>,
-    followed: BTreeMap<Followed, AbortHandle>,
+    followed: BTreeMap<Followed, Following>,
+    /// Begins anew once a resolver was set up, and when a task fails that had worked.
     backoff: Backoff,
     /// Until when nothing new is begun, after something failed.
     hold: Option<Instant>,
+}
+
+/// The task of one name.
+struct Following {
+    task: AbortHandle,
+    /// Set by the task once it was through with a look-up and told the driver.
+    worked: Arc<AtomicBool>,
 }
 
 impl<S: FnMut() -> Result<Lookup, HostnameError>> Follower<S> {
@@ -136,18 +145,18 @@ impl<S: FnMut() -> Result<Lookup, HostnameError>> Follower<S> {
     }
 
     /// Ends the tasks of names that are gone.
-    fn keep(&mut self, wanted: &[Followed]) {
-        self.followed.retain(|key, task| {
+    fn keep(&mut self, wanted: &BTreeSet<Followed>) {
+        self.followed.retain(|key, following| {
             let keep = wanted.contains(key);
             if !keep {
-                task.abort();
+                following.task.abort();
             }
             keep
         });
     }
 
     /// Begins to follow what is not followed yet.
-    fn begin(&mut self, wanted: Vec<Followed>) {
+    fn begin(&mut self, wanted: BTreeSet<Followed>) {
         for key in wanted {
             if self.followed.contains_key(&key) {
                 continue;
@@ -155,7 +164,10 @@ impl<S: FnMut() -> Result<Lookup, HostnameError>> Follower<S> {
             let lookup = match &self.lookup {
                 Some(lookup) => lookup.clone(),
                 None => match (self.setup)() {
-                    Ok(lookup) => self.lookup.insert(lookup).clone(),
+                    Ok(lookup) => {
+                        self.backoff.reset();
+                        self.lookup.insert(lookup).clone()
+                    }
                     Err(error) => {
                         tracing::error!(%error, "mirrors given by host name have no address yet; trying again");
                         self.hold_on();
@@ -163,15 +175,17 @@ impl<S: FnMut() -> Result<Lookup, HostnameError>> Follower<S> {
                     }
                 },
             };
+            let worked = Arc::new(AtomicBool::new(false));
             let name = Name {
                 key: key.clone(),
                 lookup,
                 settings: self.parts.settings.clone(),
                 driver: self.parts.driver.clone(),
                 known: [None, None],
+                worked: worked.clone(),
             };
             let task = self.tasks.spawn(name.follow(self.parts.registry.clone()));
-            self.followed.insert(key, task);
+            self.followed.insert(key, Following { task, worked });
         }
     }
 
@@ -181,11 +195,13 @@ impl<S: FnMut() -> Result<Lookup, HostnameError>> Follower<S> {
             Ok((id, ())) => *id,
             Err(error) => error.id(),
         };
-        let Some(key) = self.followed.iter().find(|(_, task)| task.id() == id).map(|(key, _)| key.clone())
+        let Some(key) = self.followed.iter().find(|(_, f)| f.task.id() == id).map(|(key, _)| key.clone())
         else {
             return;
         };
-        self.followed.remove(&key);
+        if self.followed.remove(&key).is_some_and(|f| f.worked.load(Ordering::Relaxed)) {
+            self.backoff.reset();
+        }
         let error = ended.err().map(|e| e.to_string()).unwrap_or_default();
         tracing::error!(host = %key.2, error, "a host name was not followed any more; beginning again");
         self.hold_on();
@@ -204,7 +220,7 @@ async fn until(hold: Option<Instant>) {
 }
 
 /// Domain, mirror and host name of every mirror given by host name.
-fn host_names(registry: &Registry) -> Vec<Followed> {
+fn host_names(registry: &Registry) -> BTreeSet<Followed> {
     let host = |m: &nearmost_core::registry::Mirror| match &m.address {
         MirrorAddress::Hostname(host) => {
             Some((registry.domain(m.domain).name.clone(), m.name.clone(), host.clone()))
@@ -222,6 +238,8 @@ struct Name {
     driver: DriverHandle,
     /// What was found last in each family; `None` before the first answer.
     known: [Option<Option<IpAddr>>; 2],
+    /// [`Following::worked`].
+    worked: Arc<AtomicBool>,
 }
 
 impl Name {
@@ -260,6 +278,7 @@ impl Name {
             }
         }
         self.tell().await;
+        self.worked.store(true, Ordering::Relaxed);
         next.clamp(least, most)
     }
 
@@ -331,13 +350,19 @@ mod tests {
     }
 
     fn run(setup: impl FnMut() -> Result<Lookup, HostnameError> + Send + 'static) -> Running {
+        let (follower, registry, inputs) = follower(setup);
+        let cancel = CancellationToken::new();
+        tokio::spawn(follower.run(registry.subscribe(), cancel.clone()));
+        Running { registry, inputs, _stop: cancel.drop_guard() }
+    }
+
+    fn follower<S>(setup: S) -> (Follower<S>, watch::Sender<Arc<Registry>>, mpsc::Receiver<DriverInput>) {
         let (registry, changes) = watch::channel(registry("a.example"));
         let (driver, inputs) = driver::channel();
         let hour = Duration::from_secs(3600);
         let settings = HostnameSettings { servers: vec![], min_refresh: hour, max_refresh: hour };
         let metrics = ResolverMetrics::register(&prometheus::Registry::new()).unwrap();
-        let parts = HostnameParts { settings, registry: changes.clone(), driver, metrics };
-        let cancel = CancellationToken::new();
+        let parts = HostnameParts { settings, registry: changes, driver, metrics };
         let follower = Follower {
             parts,
             setup,
@@ -347,8 +372,39 @@ mod tests {
             backoff: Backoff::new(Duration::from_millis(1), Duration::from_millis(2)),
             hold: None,
         };
-        tokio::spawn(follower.run(changes, cancel.clone()));
-        Running { registry, inputs, _stop: cancel.drop_guard() }
+        (follower, registry, inputs)
+    }
+
+    #[tokio::test]
+    async fn pauses_begin_anew_after_a_success_and_only_then() {
+        let lookup = counting(2);
+        let (mut follower, registry, mut inputs) = follower(move || Ok(lookup.clone()));
+        let ms = Duration::from_millis;
+        follower.backoff = Backoff::new(ms(1), ms(1000));
+        assert_eq!([0; 3].map(|_| follower.backoff.pause().as_millis()), [1, 2, 4]);
+        let wanted = host_names(&registry.borrow());
+        // The resolver's set-up is a success; a task that dies before it has told anything is none.
+        for next in [2, 4] {
+            follower.begin(wanted.clone());
+            let ended = follower.tasks.join_next_with_id().await.unwrap();
+            assert!(ended.is_err());
+            follower.ended(ended);
+            let mut backoff = follower.backoff;
+            assert_eq!(backoff.pause(), ms(next));
+        }
+        // One that dies after it had worked is the first failure again.
+        follower.begin(wanted);
+        for _ in Family::ALL {
+            inputs.recv().await.unwrap();
+        }
+        let following = follower.followed.values().next().unwrap();
+        while !following.worked.load(Ordering::Relaxed) {
+            tokio::task::yield_now().await;
+        }
+        following.task.abort();
+        let ended = follower.tasks.join_next_with_id().await.unwrap();
+        follower.ended(ended);
+        assert_eq!(follower.backoff.pause(), ms(2));
     }
 
     /// Answers 192.0.2.`n` in IPv4, `n` the number of the call, and nothing in IPv6; the first

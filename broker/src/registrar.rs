@@ -389,13 +389,16 @@ impl Registrar {
             return Ok(plan.warnings);
         }
         let changed = plan.changes.iter().map(|(key, _)| key);
-        if let Err(warning) = self.budgets.pay(key, changed, self.declared.of(&node.name), mono_now()) {
-            plan.warnings.push(warning);
-            return Ok(plan.warnings);
-        }
+        let cost = match self.budgets.check(key, changed, self.declared.of(&node.name), mono_now()) {
+            Ok(cost) => cost,
+            Err(warning) => {
+                plan.warnings.push(warning);
+                return Ok(plan.warnings);
+            }
+        };
         let note = format!("declared by the agent of {}", node.name);
         match self.write_own(plan.changes, note, None).await {
-            Ok(()) => {}
+            Ok(()) => self.budgets.commit(cost),
             Err(AdminError::Invalid(problems)) => {
                 plan.warnings.extend(problems.iter().map(Problem::to_string))
             }

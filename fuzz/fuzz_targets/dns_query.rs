@@ -86,6 +86,7 @@ fn snapshot() -> Snapshot {
         ..Registry::default()
     };
     registry.domain_by_name.insert(DOMAIN.into(), DomainIndex(0));
+    registry.index();
     Snapshot {
         registry: Arc::new(registry),
         map: Arc::new(Map::default()),

@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use nearmost_config::{AgentConfig, LogConfig, LogFormat, file_to_read, parse_setting, process_env, told};
 use nearmost_wire::identity::{KeyPair, Role};
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -59,21 +59,30 @@ struct Settings {
     /// A setting over the configuration's, such as drain.grace_ms=0
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
+    /// What is read without `config`, if it is there; not for the command line.
+    #[arg(skip = PathBuf::from(CONFIG))]
+    default: PathBuf,
 }
 
 impl Settings {
     fn load(&self) -> anyhow::Result<AgentConfig> {
+        self.load_with(process_env())
+    }
+
+    /// With these environment variables.
+    fn load_with(&self, env: impl IntoIterator<Item = (String, String)>) -> anyhow::Result<AgentConfig> {
         let set = self.set.iter().map(|s| parse_setting(s)).collect::<Result<Vec<_>, _>>()?;
-        Ok(AgentConfig::load(self.file().as_deref(), process_env(), &set)?)
+        Ok(AgentConfig::load(self.file().as_deref(), env, &set)?)
     }
 
     fn file(&self) -> Option<PathBuf> {
-        file_to_read(self.config.as_deref(), Path::new(CONFIG))
+        file_to_read(self.config.as_deref(), &self.default)
     }
 
     /// The file for people.
     fn file_name(&self) -> String {
-        self.file().map_or_else(|| format!("defaults ({CONFIG} is not there)"), |f| f.display().to_string())
+        let missing = || format!("defaults ({} is not there)", self.default.display());
+        self.file().map_or_else(missing, |f| f.display().to_string())
     }
 }
 
@@ -193,4 +202,27 @@ pub fn init_logging(log: &LogConfig) {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().try_init(),
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_configuration_that_was_asked_for_must_be_there() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let missing = dir.path().join("node-agent.toml");
+        let mut settings = Settings { config: None, set: vec![], default: missing.clone() };
+        let none = || std::iter::empty::<(String, String)>();
+        assert!(settings.load_with(none()).expect("defaults").brokers.is_empty());
+        assert_eq!(settings.file_name(), format!("defaults ({} is not there)", missing.display()));
+        settings.config = Some(missing.clone());
+        let error = settings.load_with(none()).expect_err("it was asked for").to_string();
+        assert!(error.contains(&missing.display().to_string()), "{error}");
+        // One that is there is read without being asked for.
+        std::fs::write(&missing, "[node]\nname = \"lon-1\"\n").expect("written");
+        settings.config = None;
+        assert_eq!(settings.load_with(none()).expect("read").node.name, "lon-1");
+        assert_eq!(settings.file_name(), missing.display().to_string());
+    }
 }

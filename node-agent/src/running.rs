@@ -121,6 +121,8 @@ impl Running {
         while let Some(attempt) = self.sessions.slots.next(now) {
             self.connect(attempt.broker, attempt.address);
         }
+        // Replacements that failed and are due again.
+        self.renew();
         self.drain.stage() != Stage::Leaving
     }
 
@@ -130,6 +132,7 @@ impl Running {
         let deadlines = [
             self.beacons.deadline(),
             self.sessions.slots.deadline(),
+            self.sessions.deadline(),
             self.drain.deadline(),
             Some(self.next_report),
         ];
@@ -174,7 +177,7 @@ impl Running {
     /// Replaces sessions that declared something else than what the configuration says now.
     fn renew(&mut self) {
         let generation = self.agent.outgoing.borrow().generation;
-        for broker in self.sessions.outdated(generation) {
+        for broker in self.sessions.outdated(generation, self.agent.clock.now()) {
             self.begin(broker, self.sessions.slots.address(broker));
         }
     }
@@ -232,14 +235,14 @@ impl Running {
         let broker = session.broker;
         let id = self.agent.brokers[broker];
         let error = result.and_then(Result::err);
-        match (self.sessions.ended(session), &error) {
+        let refusal = error.as_ref().and_then(LinkError::refusal);
+        match (self.sessions.ended(session, refusal, now, self.rng.random()), &error) {
             (Fate::Replaced, _) => {
                 tracing::debug!(broker = %id, "a session ended that another had replaced");
                 return;
             }
-            (Fate::NotReplacing, _) => {
-                let why = error.map(|e| e.to_string()).unwrap_or_default();
-                tracing::warn!(broker = %id, why, "the session is begun anew: no second one could replace it");
+            (fate @ (Fate::Kept | Fate::NotReplacing), _) => {
+                self.not_replaced(broker, fate, error.as_ref());
                 return;
             }
             (Fate::Anew, _) => self.sessions.slots.again(broker, now),
@@ -258,6 +261,21 @@ impl Running {
             }
         });
         self.count_sessions();
+    }
+
+    /// A session that should have replaced another did not come about.
+    fn not_replaced(&self, broker: usize, fate: Fate, error: Option<&LinkError>) {
+        let id = self.agent.brokers[broker];
+        let why = error.map(LinkError::to_string).unwrap_or_default();
+        if fate == Fate::Kept {
+            tracing::warn!(broker = %id, why, "the session goes on as declared before: no second one could replace it yet");
+        } else {
+            tracing::warn!(broker = %id, why, "the session is begun anew: no second one could replace it");
+        }
+        if let Some(error) = error {
+            self.agent.pages.metrics.session_ends.with_label_values(&[error.label()]).inc();
+            self.agent.status.send_modify(|s| s.brokers[broker].error = Some(why));
+        }
     }
 
     fn failed(&mut self, broker: usize, error: &LinkError, now: MonoTime, uniform: f64) {

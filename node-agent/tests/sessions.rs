@@ -315,6 +315,33 @@ async fn a_new_configuration_begins_a_new_session_before_the_old_one_ends() {
 }
 
 #[tokio::test]
+async fn a_session_goes_on_until_the_one_that_replaces_it_comes_about() {
+    let mut broker = FakeBroker::start(1, Manner::RefuseSecond(Refusal::Overloaded)).await;
+    let mut config = config(vec![broker.config()], vec![service("lon", 80)]);
+    config.metrics = Some((Ipv4Addr::LOCALHOST, 0).into());
+    let mut run = Run::start(config.clone()).await;
+    assert_eq!(broker.hello().await.1.services.len(), 1);
+    run.until(|s| s.attached() == 1).await;
+    config.services.push(service("lon-2", 81));
+    run.reload.send(config).await.expect("the agent runs");
+    loop {
+        match broker.next().await {
+            Seen::Hello(_, hello) => {
+                assert_eq!(hello.services.len(), 2);
+                break;
+            }
+            Seen::Report(_) => assert_eq!(run.status.borrow().attached(), 1),
+            seen => panic!("{seen:?} before the second session"),
+        }
+    }
+    // The refusal was counted, and is forgotten once the second attempt is on.
+    let page = get(run.metrics.expect("an address"), "/metrics").await;
+    assert!(page.contains("{reason=\"overloaded\"} 1\n"), "{page}");
+    run.until(|s| s.attached() == 1 && s.brokers[0].error.is_none()).await;
+    broker.report(|r| r.services.len() == 2).await;
+}
+
+#[tokio::test]
 async fn of_two_agents_with_one_key_the_older_gives_way_for_long() {
     let mut broker = FakeBroker::start(1, Manner::Serve).await;
     // Reconnects within 100 ms otherwise.

@@ -13,7 +13,7 @@ use http::Uri;
 use nearmost_core::geo::{Place, Position};
 use nearmost_core::health::{Family, State as Health};
 use nearmost_core::live::Live;
-use nearmost_core::ranking;
+use nearmost_core::ranking::{self, Basis, Candidate};
 use nearmost_core::registry::{DomainIndex, MirrorIndex, Registry};
 use nearmost_core::snapshot::Snapshot;
 use nearmost_wire::api::{DrainPreview, DrainRow, ErrorBody};
@@ -171,7 +171,8 @@ impl Share {
     }
 }
 
-/// Users of an answer of several mirrors are shared equally: resolvers shuffle addresses.
+/// Users of an answer of several mirrors are shared equally: resolvers shuffle addresses. Those of
+/// unknown position are in many cells, each with one mirror: in sum, shared by weight.
 fn shares(
     registry: &Registry,
     live: &Live,
@@ -180,25 +181,56 @@ fn shares(
 ) -> HashMap<MirrorIndex, Share> {
     let mut shares: HashMap<MirrorIndex, Share> = HashMap::new();
     for (place, n) in places {
-        let mut choice = ranking::choose(registry, live, domain, place, Family::V4);
+        let mut family = Family::V4;
+        let mut choice = ranking::choose(registry, live, domain, place, family);
         if choice.addrs.is_empty() {
             // A domain without IPv4 is reached over IPv6 by the same people.
-            choice = ranking::choose(registry, live, domain, place, Family::V6);
+            family = Family::V6;
+            choice = ranking::choose(registry, live, domain, place, family);
         }
-        let each = *n as f64 / choice.mirrors.len().max(1) as f64;
-        for candidate in &choice.mirrors {
+        let takers: Vec<(Candidate, f64)> = match place.position {
+            Some(_) => choice.mirrors.iter().map(|c| (*c, 1.0)).collect(),
+            None => by_weight(registry, live, domain, place, family, choice.basis),
+        };
+        let whole: f64 = takers.iter().map(|(_, part)| part).sum();
+        for (candidate, part) in takers {
+            let addresses = *n as f64 * part / whole;
             let share = shares.entry(candidate.mirror).or_default();
-            share.addresses += each;
-            share.rtt_sum += each * f64::from(candidate.rtt_ms);
+            share.addresses += addresses;
+            share.rtt_sum += addresses * f64::from(candidate.rtt_ms);
         }
     }
     shares
+}
+
+/// All mirrors that an answer of this basis is taken from, with their weights.
+fn by_weight(
+    registry: &Registry,
+    live: &Live,
+    domain: DomainIndex,
+    place: &Place,
+    family: Family,
+    basis: Basis,
+) -> Vec<(Candidate, f64)> {
+    let taken = |at: MirrorIndex| {
+        let mirror = live.mirror(at);
+        let wanted = match basis {
+            Basis::Eligible => mirror.eligible(family),
+            Basis::AllDownLastKnown => mirror.last_known[family.index()],
+            Basis::AllDownAll => !mirror.verdict(family).withdrawn(),
+            Basis::AllDownFallback | Basis::Empty => false,
+        };
+        wanted && mirror.addr(family).is_some()
+    };
+    let mirrors = registry.mirrors_of(domain).filter(|(at, _)| taken(*at));
+    mirrors.map(|(at, m)| (ranking::candidate(at, m, place), f64::from(m.weight.max(1)))).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::api::testing::{DOMAIN, Fixture};
+    use nearmost_core::geo::CountryCode;
 
     fn asked(registry: &Registry, query: &[(&str, &str)]) -> Result<BTreeSet<MirrorIndex>, String> {
         let query: Vec<_> = query.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
@@ -232,6 +264,30 @@ mod tests {
         };
         assert_eq!(row("lon"), Some((25.0, 0.0)));
         assert_eq!(row("sao"), Some((25.0, 50.0)));
+    }
+
+    #[test]
+    fn users_of_unknown_place_are_split_by_weight() {
+        let mut fixture = Fixture::five_mirrors();
+        fixture.mirror("sao", |m| m.weight = 300);
+        fixture.set_state("syd", Health::Down);
+        let snapshot = fixture.snapshot();
+        let nowhere = Place { country: CountryCode::new("FR"), ..Place::default() };
+        let parts = |live: &Live| {
+            let shares = shares(&snapshot.registry, live, DomainIndex(0), &[(nowhere, 600)]);
+            (0..5).map(|i| shares.get(&MirrorIndex(i)).map_or(0.0, |s| s.addresses)).collect::<Vec<_>>()
+        };
+        assert_eq!(parts(&snapshot.live), [100.0, 100.0, 300.0, 100.0, 0.0]);
+        let mut live = Live::clone(&snapshot.live);
+        live.mirrors[2].verdicts[0].state = Health::Draining;
+        assert_eq!(parts(&live), [200.0, 200.0, 0.0, 200.0, 0.0]);
+        // All down: those last known.
+        for mirror in &mut live.mirrors {
+            mirror.verdicts[0].state = Health::Down;
+            mirror.last_known[0] = false;
+        }
+        live.mirrors[4].last_known[0] = true;
+        assert_eq!(parts(&live), [0.0, 0.0, 0.0, 0.0, 600.0]);
     }
 
     #[test]

@@ -32,6 +32,10 @@ const MAX_BODY: usize = 64 << 10;
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// The same for a change of the registry.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(300);
+/// The same for a large one by someone unproven, who holds one of few places meanwhile.
+const LARGE_UNPROVEN_TIMEOUT: Duration = Duration::from_secs(60);
+/// How a change that is too large, or too slow, can be made all the same.
+const SPLIT: &str = "; split the change: a registry file can be applied in several parts";
 
 /// Admits a request or refuses it, and counts it.
 pub(super) async fn gate(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
@@ -93,7 +97,7 @@ async fn admit(shared: &Shared, request: Request, route: Option<&str>) -> Result
     parts.extensions.insert(Caller { peer, actor });
     let body = match parts.method {
         Method::POST if route.is_some_and(|r| r.starts_with("/v1/")) => {
-            collect(&parts, body, MAX_CHANGE).await?.into()
+            collect(&parts, body, MAX_CHANGE, CHANGE_TIMEOUT).await?.into()
         }
         _ => body,
     };
@@ -127,14 +131,35 @@ fn limit(shared: &Shared, limiter: &SourceLimiter, source: IpAddr) -> Result<(),
     })
 }
 
+/// What a change by someone unproven may take.
+#[derive(Debug, PartialEq, Eq)]
+struct Allowance {
+    /// It takes one of the few places of large ones.
+    large: bool,
+    /// Bytes.
+    most: usize,
+    /// Time until the body is there.
+    patience: Duration,
+}
+
+impl Allowance {
+    /// From the length announced; a body that announces none is a small one.
+    fn of_unproven(announced: Option<usize>) -> Allowance {
+        match announced.is_some_and(|length| length > MAX_UNPROVEN) {
+            true => Allowance { large: true, most: MAX_CHANGE, patience: LARGE_UNPROVEN_TIMEOUT },
+            false => Allowance { large: false, most: MAX_UNPROVEN, patience: CHANGE_TIMEOUT },
+        }
+    }
+}
+
 /// Checks the credentials; a signature covers the body, so that is read here.
 async fn prove(shared: &Shared, parts: &request::Parts, body: Body) -> Result<(Actor, Body), Problem> {
     match claim(&parts.headers, &shared.settings.load().settings)? {
-        Claim::Token(actor) => Ok((actor, collect(parts, body, MAX_CHANGE).await?.into())),
+        Claim::Token(actor) => Ok((actor, collect(parts, body, MAX_CHANGE, CHANGE_TIMEOUT).await?.into())),
         Claim::Signed(signed) => {
             let announced =
                 parts.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
-            let large = announced.is_some_and(|length: usize| length > MAX_UNPROVEN);
+            let Allowance { large, most, patience } = Allowance::of_unproven(announced);
             let _turn = match large {
                 true => Some(shared.large.try_acquire().map_err(|_| {
                     let message = "other large changes are under way; try again in a moment";
@@ -142,19 +167,22 @@ async fn prove(shared: &Shared, parts: &request::Parts, body: Body) -> Result<(A
                 })?),
                 false => None,
             };
-            let body = collect(parts, body, if large { MAX_CHANGE } else { MAX_UNPROVEN }).await?;
+            let body = collect(parts, body, most, patience).await?;
             shared.nonces.check(&signed, parts, &body, unix_now().0)?;
             Ok((Actor::Person(signed.person), body.into()))
         }
     }
 }
 
-/// Reads a body; that of a change of the registry may have `most` bytes.
-async fn collect(parts: &request::Parts, body: Body, most: usize) -> Result<Bytes, Problem> {
+/// Reads a body; that of a change of the registry may have `most` bytes and take as long as `patience`.
+async fn collect(
+    parts: &request::Parts,
+    body: Body,
+    most: usize,
+    patience: Duration,
+) -> Result<Bytes, Problem> {
     let (limit, timeout, remedy) = match parts.uri.path() {
-        "/v1/registry" => {
-            (most, CHANGE_TIMEOUT, "; split the change: a registry file can be applied in several parts")
-        }
+        "/v1/registry" => (most, patience, SPLIT),
         _ => (MAX_BODY, BODY_TIMEOUT, ""),
     };
     match tokio::time::timeout(timeout, to_bytes(body, limit)).await {
@@ -164,11 +192,36 @@ async fn collect(parts: &request::Parts, body: Body, most: usize) -> Result<Byte
         Err(_) => Err(Problem::new(
             StatusCode::REQUEST_TIMEOUT,
             "body_timeout",
-            format!("the request's body took longer than {} s", timeout.as_secs()),
+            format!("the request's body took longer than {} s{remedy}", timeout.as_secs()),
         )),
     }
 }
 
 fn is_limit(error: &axum::Error) -> bool {
     std::error::Error::source(error).is_some_and(|e| e.is::<http_body_util::LengthLimitError>())
+}
+
+#[cfg(test)]
+mod unit {
+    use super::*;
+
+    #[test]
+    fn a_large_unproven_change_holds_its_place_for_a_minute_at_most() {
+        for announced in [None, Some(0), Some(MAX_UNPROVEN)] {
+            let small = Allowance { large: false, most: MAX_UNPROVEN, patience: CHANGE_TIMEOUT };
+            assert_eq!(Allowance::of_unproven(announced), small, "{announced:?}");
+        }
+        let large = Allowance::of_unproven(Some(MAX_UNPROVEN + 1));
+        assert!(large.large && large.most == MAX_CHANGE, "{large:?}");
+        assert!(large.patience <= Duration::from_secs(60), "{large:?}");
+    }
+
+    #[tokio::test]
+    async fn a_body_that_does_not_come_is_given_up_when_patience_ends() {
+        let (parts, ()) = http::Request::post("/v1/registry").body(()).unwrap().into_parts();
+        let never = || Body::from_stream(tokio_stream::pending::<Result<Bytes, std::io::Error>>());
+        let problem = collect(&parts, never(), MAX_CHANGE, Duration::from_millis(1)).await.unwrap_err();
+        assert_eq!((problem.status, problem.code), (StatusCode::REQUEST_TIMEOUT, "body_timeout"));
+        assert!(problem.message.ends_with(SPLIT), "{}", problem.message);
+    }
 }

@@ -75,6 +75,9 @@ pub enum ApiError {
     /// Something else is where the admin socket should be.
     #[error("admin socket {}: there is a file that is not a socket", .0.display())]
     NotASocket(PathBuf),
+    /// Something that no broker left is where the admin socket is made before it is put in place.
+    #[error("admin socket: {} is in the way: it is neither a folder nor a socket; remove it", .0.display())]
+    InTheWay(PathBuf),
     /// The admin socket cannot be made.
     #[error("admin socket {}: {source}", path.display())]
     Socket {
@@ -175,29 +178,55 @@ pub(super) async fn bind_unix(path: &Path) -> Result<UnixBound, ApiError> {
             Err(e) => return Err(fail(e)),
         },
     }
-    let listener = bind_in_private(path).map_err(fail)?;
+    let mut name = path.as_os_str().to_owned();
+    name.push("~");
+    let folder = PathBuf::from(name);
+    match clear(&folder).map_err(fail)? {
+        Cleared::Yes => {}
+        Cleared::InTheWay => return Err(ApiError::InTheWay(folder)),
+    }
+    let listener = bind_in_private(path, &folder).map_err(fail)?;
     Ok(UnixBound { listener, path: path.into() })
+}
+
+/// Whether a name is free now.
+enum Cleared {
+    Yes,
+    /// What is there is not a broker's.
+    InTheWay,
+}
+
+/// Removes the folder of a broker that died in [`bind_in_private`], or a socket of that name. A link
+/// is not followed: what it leads to is not ours.
+fn clear(folder: &Path) -> io::Result<Cleared> {
+    let gone = |left: io::Result<()>| match left {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    };
+    let kind = match std::fs::symlink_metadata(folder) {
+        Ok(meta) => meta.file_type(),
+        Err(e) => return gone(Err(e)).map(|()| Cleared::Yes),
+    };
+    if kind.is_dir() {
+        gone(std::fs::remove_file(folder.join("s")))?;
+        gone(std::fs::remove_dir(folder))?;
+    } else if kind.is_socket() {
+        gone(std::fs::remove_file(folder))?;
+    } else {
+        return Ok(Cleared::InTheWay);
+    }
+    Ok(Cleared::Yes)
 }
 
 /// Makes the socket in a folder that nobody else may enter, closes it to others, and only then puts it
 /// in place: at no moment can anybody else connect.
-fn bind_in_private(path: &Path) -> io::Result<UnixListener> {
-    let mut name = path.as_os_str().to_owned();
-    name.push("~");
-    let folder = PathBuf::from(name);
-    // One that a broker left which died here; a link or a file of that name is not followed, but an error.
+fn bind_in_private(path: &Path, folder: &Path) -> io::Result<UnixListener> {
     let new = folder.join("s");
-    for left in [std::fs::remove_file(&new), std::fs::remove_dir(&folder)] {
-        match left {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-            _ => {}
-        }
-    }
-    std::fs::DirBuilder::new().mode(0o700).create(&folder)?;
+    std::fs::DirBuilder::new().mode(0o700).create(folder)?;
     let listener = UnixListener::bind(&new)?;
     std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o600))?;
     std::fs::rename(&new, path)?;
-    std::fs::remove_dir(&folder)?;
+    std::fs::remove_dir(folder)?;
     Ok(listener)
 }
 
@@ -222,5 +251,29 @@ mod tests {
         let said = bind_unix(&path).await.err().unwrap().to_string();
         assert!(said.contains("admin.sock"), "{said}");
         assert!(folder.join("precious").exists() && !path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_socket_in_the_folders_place_is_removed_and_a_link_or_a_file_is_left_and_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("admin.sock");
+        let folder = dir.path().join("admin.sock~");
+        drop(std::os::unix::net::UnixListener::bind(&folder).unwrap());
+        drop(bind_unix(&path).await.unwrap());
+        assert!(!folder.exists());
+        std::fs::write(&folder, "precious").unwrap();
+        let named = |result: Result<UnixBound, ApiError>| match result {
+            Err(ApiError::InTheWay(what)) => what == folder,
+            _ => false,
+        };
+        assert!(named(bind_unix(&path).await));
+        assert_eq!(std::fs::read(&folder).unwrap(), b"precious");
+        std::fs::remove_file(&folder).unwrap();
+        let other = dir.path().join("other");
+        std::fs::create_dir(&other).unwrap();
+        std::fs::write(other.join("s"), "precious").unwrap();
+        std::os::unix::fs::symlink(&other, &folder).unwrap();
+        assert!(named(bind_unix(&path).await));
+        assert!(other.join("s").exists() && folder.is_symlink() && !path.exists());
     }
 }

@@ -59,13 +59,20 @@ fn place(place: &Place) -> String {
     }
 }
 
-/// What put the mirror behind another one that is exactly as near.
+/// What put the mirror behind another one that is exactly as near, or may be.
 fn tie(ranking: &Ranking<'_>, before: &Candidate, this: &Candidate) -> Option<String> {
     if before.rtt_ms != this.rtt_ms {
         return None;
     }
     let (a, b) =
         (ranking.snapshot.registry.mirror(before.mirror), ranking.snapshot.registry.mirror(this.mirror));
+    if ranking.located.place.position.is_none() {
+        let cell = ranking.located.cell;
+        return Some(format!(
+            "after {} for all of {cell}: networks of unknown place are shared out by weight",
+            a.name
+        ));
+    }
     Some(match a.weight == b.weight {
         true => format!("as near as {}, which stands before it by name", a.name),
         false => format!("as near as {}, which has more weight ({} over {})", a.name, a.weight, b.weight),
@@ -102,7 +109,17 @@ fn answer(ranking: &Ranking<'_>, candidate: &Candidate, family: Family) -> Strin
     let chosen = choice.mirrors.iter().position(|c| c.mirror == candidate.mirror);
     let best = choice.mirrors.first().map_or(candidate.rtt_ms, |c| c.rtt_ms);
     let (behind, band) = (candidate.rtt_ms - best, tie_band_ms(policy, best));
+    let unknown = ranking.located.place.position.is_none();
+    let cell = ranking.located.cell;
     match (choice.basis, chosen) {
+        (Basis::Eligible, Some(_)) if unknown => {
+            format!(
+                "in {name}: the one eligible mirror that {cell}, whose place is not known, is given by weight"
+            )
+        }
+        (Basis::Eligible, None) if unknown && eligible => {
+            format!("not in {name}: {cell}, whose place is not known, is given another mirror by weight")
+        }
         (Basis::Eligible, Some(0)) => format!("in {name}: the nearest eligible mirror"),
         (Basis::Eligible, Some(_)) => {
             format!("in {name}: {behind:.1} ms behind the best, within the tie band of {band:.1} ms")
@@ -262,6 +279,20 @@ mod tests {
         fixture.mirror("sao", |m| m.place = london);
         says(&said(&fixture, LONDONER, "sao"), "as near as lon, which stands before it by name");
         says(&said(&fixture, LONDONER, "nyc"), "within the tie band, but an answer holds at most 2");
+    }
+
+    #[test]
+    fn sharing_out_is_told_where_the_place_is_not_known() {
+        let fixture = Fixture::five_mirrors();
+        let all = ["lon", "nyc", "sao", "sin", "syd"].map(|m| said(&fixture, "192.0.2.200", m));
+        let with = |part: &str| all.iter().filter(|text| text.contains(part)).count();
+        assert_eq!(with("in the IPv4 answer: the one eligible mirror that 192.0.2.0/24, whose place"), 1);
+        assert_eq!(
+            with("not in the IPv4 answer: 192.0.2.0/24, whose place is not known, is given another"),
+            4
+        );
+        assert_eq!(with(" for all of 192.0.2.0/24: networks of unknown place are shared out by weight"), 4);
+        assert_eq!((with("tie band"), with("nearest"), with("as near as")), (0, 0, 0));
     }
 
     #[test]

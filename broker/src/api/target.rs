@@ -2,6 +2,7 @@
 
 use nearmost_core::check::CheckKind;
 use nearmost_core::geo::CountryCode;
+use nearmost_core::geo::table::Located;
 use nearmost_core::health::Family;
 use nearmost_core::live::LiveMirror;
 use nearmost_core::ranking::{self, Candidate};
@@ -36,14 +37,14 @@ pub(super) fn family_of(addr: IpAddr) -> Family {
 /// policy answers. Empty when there is nothing.
 pub(super) fn targets(snapshot: &Snapshot, domain: DomainIndex, client: IpAddr) -> Vec<Target> {
     let (registry, live) = (&snapshot.registry, &snapshot.live);
-    let place = snapshot.map.locate(client).place;
+    let located = snapshot.map.locate(client);
     let family = family_of(client);
     let target = |at: MirrorIndex| {
         let mirror = registry.mirror(at);
         let base = base_url(mirror, live.mirror(at), family)?;
         Some(Target { base, country: mirror.place.country, mirror: true })
     };
-    let ranked = ranking::rank(registry, domain, &place);
+    let ranked = ranking::rank(registry, domain, &located);
     let pick = |wanted: &dyn Fn(MirrorIndex) -> bool| -> Vec<Target> {
         let wanted = |c: &&Candidate| wanted(c.mirror);
         ranked.iter().filter(wanted).filter_map(|c| target(c.mirror)).take(MAX_TARGETS).collect()
@@ -57,7 +58,7 @@ pub(super) fn targets(snapshot: &Snapshot, domain: DomainIndex, client: IpAddr) 
         targets = pick(&|at| live.mirror(at).eligible_any());
     }
     if targets.is_empty() {
-        targets = all_down(snapshot, domain, client, target);
+        targets = all_down(snapshot, domain, &located, family, target);
     }
     targets
 }
@@ -65,14 +66,13 @@ pub(super) fn targets(snapshot: &Snapshot, domain: DomainIndex, client: IpAddr) 
 fn all_down(
     snapshot: &Snapshot,
     domain: DomainIndex,
-    client: IpAddr,
+    located: &Located,
+    own: Family,
     target: impl Fn(MirrorIndex) -> Option<Target>,
 ) -> Vec<Target> {
-    let located = snapshot.map.locate(client);
-    let own = family_of(client);
     let other = Family::ALL[1 - own.index()];
     for family in [own, other] {
-        let choice = ranking::choose(&snapshot.registry, &snapshot.live, domain, &located, family);
+        let choice = ranking::choose(&snapshot.registry, &snapshot.live, domain, located, family);
         if !choice.mirrors.is_empty() {
             return choice.mirrors.iter().filter_map(|c| target(c.mirror)).collect();
         }
@@ -186,6 +186,30 @@ mod tests {
         fixture.set_state("lon", State::Down);
         assert_eq!(bases(&fixture, LONDONER)[0], "http://192.0.2.2:8080");
         assert_eq!(bases(&fixture, LONDONER).len(), 4);
+    }
+
+    #[test]
+    fn users_of_unknown_place_share_out_as_dns_does() {
+        let mut fixture = Fixture::five_mirrors();
+        fixture.policy(|p| p.answers = 1);
+        let mut firsts = std::collections::BTreeSet::new();
+        for down in [None, Some("lon"), Some("syd")] {
+            for mirror in ["lon", "nyc", "sao", "sin", "syd"] {
+                let state = if down == Some(mirror) { State::Down } else { State::Up };
+                fixture.set_state(mirror, state);
+            }
+            let snapshot = fixture.snapshot();
+            for network in 0..64 {
+                let client = IpAddr::from([10, 0, network, 9]);
+                let located = snapshot.map.locate(client);
+                let (registry, live) = (&snapshot.registry, &snapshot.live);
+                let dns = ranking::choose(registry, live, DomainIndex(0), &located, Family::V4);
+                let first = targets(&snapshot, DomainIndex(0), client).remove(0).base;
+                assert_eq!(first, format!("http://{}:8080", dns.addrs[0]), "{client}, {down:?} down");
+                firsts.insert(first);
+            }
+        }
+        assert_eq!(firsts.len(), 5);
     }
 
     #[test]

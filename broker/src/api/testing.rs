@@ -117,7 +117,7 @@ impl Fixture {
             records: Vec::new(),
             redirect_hosts: vec![REDIRECT_HOST.into()],
         };
-        let registry = Registry {
+        let mut registry = Registry {
             version: 1,
             domains: vec![domain],
             nodes: (0..5).map(node).collect(),
@@ -126,6 +126,7 @@ impl Fixture {
             node_by_id: (0..5).map(|i| (NodeId([i as u8 + 1; 32]), NodeIndex(i))).collect(),
             ..Registry::default()
         };
+        registry.index();
         let mut fixture = Fixture {
             live: Live { mirrors: vec![LiveMirror::default(); 5] },
             registry,

@@ -24,7 +24,7 @@ pub(super) struct Ranking<'a> {
     pub(super) domain: DomainIndex,
     pub(super) client: IpAddr,
     pub(super) located: Located,
-    /// Nearest first.
+    /// Nearest first; for a client of unknown position its own mirror first.
     pub(super) all: Vec<Candidate>,
     /// By [`Family::index`].
     pub(super) choices: [Choice; 2],
@@ -41,7 +41,7 @@ impl<'a> Ranking<'a> {
         let client = client.to_canonical();
         let located = snapshot.map.locate(client);
         let (registry, live) = (&snapshot.registry, &snapshot.live);
-        let all = ranking::rank(registry, domain, &located.place);
+        let all = ranking::rank(registry, domain, &located);
         let choices = Family::ALL.map(|f| ranking::choose(registry, live, domain, &located, f));
         Ranking { snapshot, domain, client, located, all, choices, now }
     }
@@ -89,7 +89,7 @@ impl<'a> Ranking<'a> {
     /// `GET /v1/resolve/{domain}`.
     pub(super) fn resolve(&self) -> ResolveResponse {
         let mut mirrors = self.mirrors();
-        // Stable, so nearest first within each part.
+        // Stable, so in ranking order within each part.
         mirrors.sort_by_key(|m| !m.eligible);
         ResolveResponse {
             domain: self.snapshot.registry.domain(self.domain).name.to_string(),
@@ -104,7 +104,11 @@ impl<'a> Ranking<'a> {
     pub(super) fn explain(&self) -> ExplainResponse {
         let domain = self.snapshot.registry.domain(self.domain);
         let [v4, v6] = &self.choices;
-        let band = |choice: &Choice| choice.mirrors.first().map(|c| tie_band_ms(&domain.policy, c.rtt_ms));
+        // Whose position is unknown has one mirror, whatever is within a band of it.
+        let band = |choice: &Choice| {
+            let best = choice.mirrors.first().filter(|_| self.located.place.position.is_some())?;
+            Some(tie_band_ms(&domain.policy, best.rtt_ms))
+        };
         ExplainResponse {
             domain: domain.name.to_string(),
             client: self.client,
@@ -281,6 +285,24 @@ mod tests {
         assert_eq!((explained.tie_band_v4_ms, explained.tie_band_v6_ms), (Some(nyc * 0.05), None));
         assert_eq!(explained.place.country_name.as_deref(), Some("United Kingdom"));
         assert_eq!((&*explained.place.source, &*explained.cell), ("testdb", "198.51.100.0/24"));
+    }
+
+    #[test]
+    fn clients_of_unknown_place_find_their_own_mirror_first() {
+        let mut fixture = Fixture::five_mirrors();
+        fixture.set_state("lon", State::Down);
+        let snapshot = fixture.snapshot();
+        let mut firsts = std::collections::BTreeSet::new();
+        for network in 0..64 {
+            let seen = ranking(&snapshot, &format!("10.0.{network}.9"), &fixture);
+            let explained = seen.explain();
+            let chosen: Vec<_> = explained.mirrors.iter().filter(|m| m.chosen).collect();
+            assert_eq!((chosen.len(), explained.tie_band_v4_ms), (1, None));
+            let first = seen.resolve().mirrors.remove(0);
+            assert!(first.chosen && first.mirror == chosen[0].mirror, "{first:?}");
+            firsts.insert(first.mirror);
+        }
+        assert_eq!(firsts.into_iter().collect::<Vec<_>>(), ["nyc", "sao", "sin", "syd"]);
     }
 
     #[test]

@@ -36,7 +36,9 @@ async fn a_broker_that_loses_a_task_stops_and_says_which() {
     // Another may use the directory now.
     let mut broker = bound(dir.path()).await;
     broker.tasks.driver.1.close();
-    assert_eq!(ended(broker.run(CancellationToken::new()).await), "driver");
+    // Without the driver's inbox the verdicts' task has nobody to tell and may be seen to end first.
+    let task = ended(broker.run(CancellationToken::new()).await);
+    assert!(["driver", "verdicts"].contains(&task), "{task}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

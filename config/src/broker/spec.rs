@@ -45,7 +45,7 @@ pub(crate) struct DnsSpec {
     pub(super) nameserver_addresses: Option<Vec<Text<Address>>>,
     pub(super) hostmaster: Option<Text<Mailbox>>,
     pub(super) ecs: Option<bool>,
-    pub(super) max_udp_payload: Option<Number<u16, 512, 4096>>,
+    pub(super) max_udp_payload: Option<Number<u16, 512, 1452>>,
     pub(super) tcp: Option<DnsTcpSpec>,
     pub(super) soa: Option<SoaSpec>,
 }

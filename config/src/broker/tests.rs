@@ -127,7 +127,7 @@ fn wrong_values_are_shown_with_what_was_expected() {
         ("[dns]\necs = 1", "dns.ecs: found number 1, expected true or false"),
         (
             "[dns]\nmax_udp_payload = 100000",
-            "dns.max_udp_payload: found 100000, expected a whole number from 512 to 4096",
+            "dns.max_udp_payload: found 100000, expected a whole number from 512 to 1452",
         ),
         ("[dns]\nlisten = \"0.0.0.0:53\"", "dns.listen: found string \"0.0.0.0:53\", expected a list"),
         (

@@ -1,7 +1,7 @@
 //! Which mirrors are near a client, and which of them are answered.
 //!
-//! * [`rank`] orders all mirrors of a domain by predicted round trip, whatever their health: it
-//!   depends on the client's cell and the registry only.
+//! * [`rank`] orders all mirrors of a domain, whatever their health: it depends on the client's
+//!   cell and the registry only.
 //! * [`choose`] is the query path: the nearest *eligible* mirrors of one family within the tie
 //!   band, at most `policy.answers`, without allocating. It reads health when asked (DESIGN §3.3).
 //!
@@ -11,7 +11,8 @@
 //! clients to one. They get one mirror each instead, by weighted rendezvous over their cell (Thaler
 //! and Ravishankar 1998; weights after Schindelhauer and Schomaker 2005): every broker chooses the
 //! same, each mirror gets its weight's share of the cells, and a mirror that comes or goes moves its
-//! own share only.
+//! own share only. [`rank`] orders by the same score, so the first eligible mirror of its order is the
+//! one that [`choose`] takes.
 
 use crate::geo::Place;
 use crate::geo::table::Located;
@@ -72,6 +73,16 @@ pub struct Viewer<'a> {
     pub cell: Option<IpNet>,
 }
 
+impl Viewer<'_> {
+    /// What shares the client out: the hash of its cell; `None` where its position is known.
+    fn share(&self) -> Option<u64> {
+        match self.place.position {
+            Some(_) => None,
+            None => Some(self.cell.map_or(0, hash_of_cell)),
+        }
+    }
+}
+
 impl<'a> From<&'a Place> for Viewer<'a> {
     fn from(place: &'a Place) -> Self {
         Viewer { place, cell: None }
@@ -105,9 +116,18 @@ fn before(registry: &Registry, a: &Candidate, b: &Candidate) -> bool {
         .is_some_and(|o| o.is_lt())
 }
 
-/// All mirrors of a domain, nearest first.
-pub fn rank(registry: &Registry, domain: DomainIndex, client: &Place) -> Vec<Candidate> {
-    let mut all: Vec<Candidate> = registry.mirrors_of(domain).map(|(i, m)| candidate(i, m, client)).collect();
+/// All mirrors of a domain, nearest first; for a client of unknown position by its cell's scores.
+pub fn rank<'v>(registry: &Registry, domain: DomainIndex, client: impl Into<Viewer<'v>>) -> Vec<Candidate> {
+    let client = client.into();
+    let seen = |(i, m): (MirrorIndex, &Mirror)| candidate(i, m, client.place);
+    if let Some(cell) = client.share() {
+        let scored = registry.mirrors_of(domain).map(|(i, m)| (score(cell, m), seen((i, m))));
+        let mut scored: Vec<(f64, Candidate)> = scored.collect();
+        // Stable, so equal scores stay in the order of their indexes.
+        scored.sort_by(|a, b| b.0.total_cmp(&a.0));
+        return scored.into_iter().map(|(_, c)| c).collect();
+    }
+    let mut all: Vec<Candidate> = registry.mirrors_of(domain).map(seen).collect();
     all.sort_by(
         |a, b| {
             if before(registry, a, b) { std::cmp::Ordering::Less } else { std::cmp::Ordering::Greater }
@@ -123,8 +143,10 @@ pub fn tie_band_ms(policy: &Policy, best_rtt_ms: f32) -> f32 {
 
 /// The mirrors to answer one client of one family with.
 ///
-/// The all-down policy is asked only when no mirror is eligible in any family: a family that is
-/// broken by itself has no address, and its users come over the other.
+/// The all-down policy is asked only when no mirror is eligible in any family. A family that is
+/// broken by itself is answered with no address, so that users who have both families come over the
+/// other. Users who have only the broken family get no answer for as long as the other is healthy:
+/// that is by design, because an address of the broken family would draw the others to it too.
 pub fn choose<'v>(
     registry: &Registry,
     live: &Live,
@@ -169,7 +191,8 @@ pub fn choose<'v>(
     choice
 }
 
-/// The nearest mirrors, or for a client of unknown position its own, that pass `wanted` and have an address, within the tie band.
+/// The mirrors that pass `wanted` and have an address: the nearest within the tie band, or the one of
+/// a client of unknown position.
 fn nearest(
     registry: &Registry,
     live: &Live,
@@ -178,8 +201,8 @@ fn nearest(
     family: Family,
     wanted: impl Fn(MirrorIndex) -> bool,
 ) -> Choice {
-    if client.place.position.is_none() {
-        return shared_out(registry, live, domain, client, family, wanted);
+    if let Some(cell) = client.share() {
+        return shared_out(registry, live, domain, (client.place, cell), family, wanted);
     }
     let policy = &registry.domain(domain).policy;
     let most = usize::from(policy.answers).clamp(1, MAX_ANSWERS);
@@ -208,28 +231,35 @@ fn shared_out(
     registry: &Registry,
     live: &Live,
     domain: DomainIndex,
-    client: Viewer<'_>,
+    (place, cell): (&Place, u64),
     family: Family,
     wanted: impl Fn(MirrorIndex) -> bool,
 ) -> Choice {
-    let cell = client.cell.map_or(0, hash_of_cell);
     let mut choice = Choice { mirrors: ArrayVec::new(), addrs: ArrayVec::new(), basis: Basis::Empty };
     let mut best = f64::NEG_INFINITY;
     for (i, mirror) in registry.mirrors_of(domain) {
         let Some(addr) = live.mirror(i).addr(family).filter(|_| wanted(i)) else { continue };
-        let hash = mix(cell ^ fnv1a(mirror.name.bytes()));
-        // 53 bits, as many as a float holds, in the open interval (0, 1).
-        let share = ((hash >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
-        let score = -f64::from(mirror.weight.max(1)) / share.ln();
+        let score = score(cell, mirror);
         if score > best {
             best = score;
             choice.mirrors.clear();
             choice.addrs.clear();
-            choice.mirrors.push(candidate(i, mirror, client.place));
+            choice.mirrors.push(candidate(i, mirror, place));
             choice.addrs.push(addr);
         }
     }
     choice
+}
+
+/// How much a mirror claims a cell of unknown position: the greatest score has it. Positive and finite.
+fn score(cell: u64, mirror: &Mirror) -> f64 {
+    -f64::from(mirror.weight.max(1)) / unit(mix(cell ^ fnv1a(mirror.name.bytes()))).ln()
+}
+
+/// A hash as a number in the open interval (0, 1).
+fn unit(hash: u64) -> f64 {
+    // 52 bits and the half make 53, as many as a float holds: with one more the top would round to 1.
+    ((hash >> 12) as f64 + 0.5) / (1u64 << 52) as f64
 }
 
 fn hash_of_cell(cell: IpNet) -> u64 {

@@ -119,3 +119,39 @@ fn users_of_unknown_place_share_out_by_weight_and_stay() {
     let moved = before.iter().zip(&after).filter(|(b, a)| b != a).all(|(b, _)| *b == 2);
     assert!(moved && !after.contains(&2), "only the lost mirror's users move");
 }
+
+#[test]
+fn the_order_of_users_of_unknown_place_begins_with_their_own_mirror() {
+    let (registry, mut live) = world(AllDown::NoAnswer, &[100, 100, 200, 1]);
+    let map = Map::default();
+    let mut firsts = std::collections::BTreeSet::new();
+    for down in [None, Some(2), Some(0)] {
+        for mirror in &mut live.mirrors {
+            mirror.verdicts[0].state = State::Up;
+        }
+        if let Some(down) = down {
+            live.mirrors[down].verdicts[0].state = State::Down;
+        }
+        for n in 0..512 {
+            let located = map.locate(std::net::Ipv4Addr::from_bits(0x0a00_0007 + (n << 8)).into());
+            let order = rank(&registry, DomainIndex(0), &located);
+            assert_eq!(order.len(), 4);
+            firsts.insert(order[0].mirror);
+            let first = order.iter().find(|c| live.mirror(c.mirror).eligible(Family::V4));
+            let own = choose(&registry, &live, DomainIndex(0), &located, Family::V4);
+            assert_eq!(first, own.mirrors.first(), "{}", located.cell);
+        }
+    }
+    assert!(firsts.len() >= 3, "{firsts:?}");
+    // Where the position is known, the cell changes nothing.
+    let near = client();
+    let order: Vec<u32> = rank(&registry, DomainIndex(0), &near).iter().map(|c| c.mirror.0).collect();
+    assert_eq!(order, [0, 1, 2, 3]);
+}
+
+#[test]
+fn every_hash_is_between_zero_and_one() {
+    for hash in [0, 1, u64::MAX >> 1, u64::MAX - 1, u64::MAX] {
+        assert!(unit(hash) > 0.0 && unit(hash) < 1.0, "{hash:x}");
+    }
+}

@@ -199,6 +199,12 @@ impl<'a> Resolver<'a, '_> {
         self.each(Section::Answer, owner, ttl, choice.addrs)
     }
 
+    /// Where both families are answered together, the order among them depends on the client even if
+    /// each family has one mirror only: it decides priorities, and which are cut.
+    fn depends_on_order(&mut self, services: &[service::Service]) {
+        self.depends |= services.len() > 1;
+    }
+
     /// HTTPS and SVCB. An HTTPS record tells browsers to use TLS (RFC 9460 §9.5), so a domain has
     /// them only if its policy names protocols.
     fn services(&mut self, index: DomainIndex, owner: &Name) -> Result<bool, ReplyError> {
@@ -209,6 +215,7 @@ impl<'a> Resolver<'a, '_> {
         }
         let (v4, v6) = (self.choose(index, Family::V4), self.choose(index, Family::V6));
         let mut services = service::merge(&v4, &v6);
+        self.depends_on_order(&services);
         // The owner's own addresses are the mirror's when it is the only one chosen, and no family's
         // fallback was.
         let own = services.len() == 1 && ![v4.basis, v6.basis].contains(&Basis::AllDownFallback);
@@ -234,6 +241,7 @@ impl<'a> Resolver<'a, '_> {
         let registry = &self.snapshot.registry;
         let domain = registry.domain(index);
         let mut services = service::merge(&self.choose(index, Family::V4), &self.choose(index, Family::V6));
+        self.depends_on_order(&services);
         services.truncate(usize::from(domain.policy.answers.max(1)));
         let Some(best) = services.first().map(|s| s.rtt_ms) else { return Ok(false) };
         let ttl = records::seconds(domain.policy.ttl);

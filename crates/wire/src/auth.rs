@@ -6,7 +6,9 @@
 //! The signature (Ed25519, base64url without padding) is over [`signed_text`]: the broker's id, method,
 //! path with query, time, nonce and the SHA-256 of the body. The server accepts times within
 //! [`MAX_SKEW_MS`] and not before its own start (it forgets nonces when it ends), and each nonce once
-//! in that window. With the id a request made to one broker is of no use at another.
+//! in that window. With the id a request made to one broker is of no use at another, provided that the
+//! signer knows whom it signs for: a client that asks the other side for its id must have verified that
+//! side by TLS, or pin the id.
 
 use crate::identity::{Id, KeyPair, Role, verify};
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};

@@ -43,6 +43,19 @@ pub enum Manner {
     Invite(&'static str),
     /// Closes the connection.
     Refuse(Refusal),
+    /// Closes the second connection; serves all others.
+    RefuseSecond(Refusal),
+}
+
+impl Manner {
+    /// What becomes of a connection, of which there were so many before.
+    fn with(self, before: usize) -> Manner {
+        match self {
+            Manner::RefuseSecond(refusal) if before == 1 => Manner::Refuse(refusal),
+            Manner::RefuseSecond(_) => Manner::Serve,
+            other => other,
+        }
+    }
 }
 
 pub struct FakeBroker {
@@ -78,7 +91,10 @@ impl FakeBroker {
         let site = broker.site.clone();
         let latest = Latest::default();
         tokio::spawn(async move {
+            let mut before = 0;
             while let Some(incoming) = endpoint.accept().await {
+                let manner = manner.with(before);
+                before += 1;
                 let (sender, site, orders) = (sender.clone(), site.clone(), orders.subscribe());
                 let latest = latest.clone();
                 tokio::spawn(async move {

@@ -99,3 +99,21 @@ async fn a_listener_of_redirects_gives_nothing_else() {
         assert_eq!(api.get(plain(), path).await.refusal(), (404, "no_such_path".into()), "{path}");
     }
 }
+
+#[tokio::test]
+async fn users_of_unknown_place_are_not_all_sent_to_one_mirror() {
+    let api = Api::new().await;
+    let mut seen = std::collections::BTreeSet::new();
+    for network in 0..32 {
+        let user = || peer(ListenerKind::Redirect, &format!("192.168.{network}.1"));
+        let go = api.get(user(), &format!("/go/{DOMAIN}/x")).await;
+        let host = api.send(user(), Request::get("/x").header("host", DOMAIN), Body::empty()).await;
+        let path = format!("/v1/resolve/{DOMAIN}?client=192.168.{network}.77");
+        let resolved: nearmost_wire::api::ResolveResponse = api.get(admin(), &path).await.json();
+        assert!(resolved.mirrors[0].chosen);
+        assert_eq!(go.header("location"), format!("{}x", resolved.mirrors[0].url));
+        assert_eq!(go.header("location"), host.header("location"));
+        seen.insert(go.header("location").to_owned());
+    }
+    assert_eq!(seen.len(), 5, "{seen:?}");
+}

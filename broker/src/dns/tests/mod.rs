@@ -69,6 +69,7 @@ fn snapshot(address: Ipv4Addr) -> Snapshot {
     let mut registry =
         Registry { version: 1, domains: vec![domain], mirrors: vec![mirror], ..Registry::default() };
     registry.domain_by_name.insert(NAME.into(), DomainIndex(0));
+    registry.index();
     Snapshot {
         registry: Arc::new(registry),
         map: Arc::new(Map::default()),

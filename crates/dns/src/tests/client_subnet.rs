@@ -1,6 +1,6 @@
 //! Client subnets: whose place decides, and which scope comes back.
 
-use crate::testing::{Ask, Bench, Fixture, LONDON, NEW_YORK, Replied, SYDNEY, ask, place};
+use crate::testing::{Ask, Bench, Fixture, LONDON, NEW_YORK, Replied, SYDNEY, ask, mirror, place};
 use crate::{DnsConfig, ErrorKind, Transport};
 use hickory_proto::rr::RecordType;
 use nearmost_core::registry::AllDown;
@@ -44,6 +44,25 @@ fn the_subnet_decides_and_its_cell_is_the_scope() {
         assert_eq!(echoed(&reply), Some(echo), "{net}");
         assert!(reply.outcome.ecs);
     }
+}
+
+/// Each family has one mirror, so neither alone depends on the client; which comes first does.
+#[test]
+fn services_of_two_families_depend_on_the_client() {
+    let mut fixture = Fixture::three();
+    *fixture.mirrors() =
+        vec![mirror("lon", "192.0.2.1", "", LONDON), mirror("syd", "", "2001:db8::3", SYDNEY)];
+    let bench = Bench::new(&fixture, DnsConfig::default());
+    for kind in [RecordType::SVCB, RecordType::SRV] {
+        let name = if kind == RecordType::SRV { "_play._tcp.play.example.com" } else { NAME };
+        let ask = |net| bench.ask(&ask(name, kind).subnet(net));
+        let (british, australian) = (ask("81.2.69.0/24"), ask("1.128.0.0/24"));
+        assert_ne!(british.answers(), australian.answers(), "{kind}");
+        for reply in [british, australian] {
+            assert_ne!(reply.outcome.scope, Some(0), "{kind}");
+        }
+    }
+    assert_eq!(bench.ask(&a().subnet("81.2.69.0/24")).outcome.scope, Some(0));
 }
 
 #[test]
