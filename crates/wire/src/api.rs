@@ -122,11 +122,12 @@ pub struct ExplainResponse {
     /// Addresses that a DNS answer of now holds.
     #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
     pub answer: Vec<IpAddr>,
-    /// Tie band around the best round trip of the IPv4 answer; `null` when that has no mirror.
+    /// Tie band around the best round trip of the IPv4 answer; `null` when that has no mirror, and for
+    /// clients of unknown place, who get one mirror by weight.
     pub tie_band_v4_ms: Option<f32>,
     /// The same for IPv6.
     pub tie_band_v6_ms: Option<f32>,
-    /// All mirrors, nearest first.
+    /// All mirrors, nearest first; for clients of unknown place, their own first.
     pub mirrors: Vec<RankedMirror>,
 }
 }
