@@ -13,6 +13,7 @@ pub mod events;
 pub mod geoip;
 pub mod hostnames;
 pub mod keys;
+pub mod learning;
 mod net;
 mod placing;
 pub mod probing;

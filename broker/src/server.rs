@@ -4,7 +4,6 @@
 //! or databases is said before anything is served. [`Broker::run`] serves; when its token is
 //! cancelled, agents are told, queries in hand are finished, verdicts and the store are written.
 
-use crate::admin::AdminHandle;
 use crate::agents::beacons::{BeaconKeys, BeaconServer};
 use crate::agents::endpoint::AgentParts;
 use crate::agents::{AgentError, AgentServer, SessionTable};
@@ -16,6 +15,7 @@ use crate::events::EventLog;
 use crate::geoip::{GeoError, GeoMetrics, GeoService};
 use crate::hostnames::{self, HostnameParts};
 use crate::keys::{self, DataDirError, Keys};
+use crate::learning::{self, Lesson};
 use crate::probing::Probes;
 use crate::publish::Publisher;
 use crate::registrar::{Registrar, RegistrarInbox, RegistrarSettings};
@@ -23,7 +23,8 @@ use crate::settings;
 use crate::store::{RedbStore, StoreError, StoreHandle, StoreThread};
 use crate::supervise::Crew;
 use crate::telemetry::{
-    AgentMetrics, ApiMetrics, FleetMetrics, ProbeMetrics, QueueMetrics, ResolverMetrics, StoreMetrics,
+    AgentMetrics, ApiMetrics, FleetMetrics, LearningMetrics, ProbeMetrics, QueueMetrics, ResolverMetrics,
+    StoreMetrics,
 };
 use crate::verdicts::{self, StoredVerdicts};
 use nearmost_config::BrokerConfig;
@@ -123,12 +124,23 @@ struct Tasks {
     registry: watch::Receiver<Arc<Registry>>,
     driver: (Driver, mpsc::Receiver<DriverInput>),
     driver_handle: DriverHandle,
+    learner: Learner,
     verdicts: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,
     agents: AgentParts,
+    followed: Followed,
+    store: (StoreThread, StoreHandle),
+}
+
+/// What the driver is told of by tasks that do nothing else.
+struct Followed {
     places: watch::Receiver<Arc<PlaceTable>>,
-    store: StoreThread,
-    collector: StoreHandle,
     resolver_metrics: ResolverMetrics,
+}
+
+/// The learner's inbox and counters.
+struct Learner {
+    lessons: mpsc::Receiver<Lesson>,
+    metrics: Arc<LearningMetrics>,
 }
 
 /// A bound broker.
@@ -213,6 +225,8 @@ impl Broker {
         let events = Arc::new(EventLog::starting_at(unix_now().0 * 1000));
         let fleet_metrics = Arc::new(FleetMetrics::register(&metrics, reader.clone())?);
         let (driver_handle, inputs) = driver::channel();
+        let learning_metrics = Arc::new(LearningMetrics::register(&metrics)?);
+        let (learn, lessons) = learning::channel(learning_metrics.clone());
         let (sink, verdict_writer) = StoredVerdicts::new(store.clone());
         let queues = QueueMetrics::new()?.with("driver", driver_handle.queue());
         queues.with("registrar", &admin.commands).register(&metrics)?;
@@ -233,16 +247,16 @@ impl Broker {
         };
         let driver = Driver::new(parts, driver_handle.clone());
 
-        let agent_metrics = Arc::new(AgentMetrics::register(&metrics)?);
-        let agent_parts = agent_parts(
-            &config,
-            &keys,
-            &beacons,
-            admin.clone(),
-            driver_handle.clone(),
-            registry.clone(),
-            agent_metrics,
-        );
+        let agent_parts = AgentParts {
+            admin: admin.clone(),
+            driver: driver_handle.clone(),
+            registry: registry.clone(),
+            site: keys.site.clone(),
+            beacons: beacon_keys(&config, &keys, &beacons),
+            table: Arc::new(SessionTable::default()),
+            metrics: Arc::new(AgentMetrics::register(&metrics)?),
+            learn: learn.clone(),
+        };
         let (ready, ready_seen) = watch::channel(Readiness::default());
         StoreMetrics::register(&metrics)?.follow(&store);
         let state = ApiState {
@@ -251,6 +265,7 @@ impl Broker {
             events,
             admin,
             sessions: agent_parts.table.clone(),
+            learn,
             registry: metrics.clone(),
             metrics: ApiMetrics::register(&metrics)?,
             settings: ApiSettings::try_from(&config.http)?,
@@ -271,12 +286,11 @@ impl Broker {
             registry,
             driver: (driver, inputs),
             driver_handle,
+            learner: Learner { lessons, metrics: learning_metrics },
             verdicts: Box::pin(verdict_writer),
             agents: agent_parts,
-            places,
-            store: store_thread,
-            collector: store,
-            resolver_metrics: ResolverMetrics::register(&metrics)?,
+            followed: Followed { places, resolver_metrics: ResolverMetrics::register(&metrics)? },
+            store: (store_thread, store),
         };
         let sockets = Sockets { dns, api, agents, beacons };
         Ok(Broker { config, addresses, sockets, tasks, geo, ready, early })
@@ -308,7 +322,7 @@ impl Broker {
             settings: settings::hostnames(&config),
             registry: tasks.registry.clone(),
             driver: handle.clone(),
-            metrics: tasks.resolver_metrics,
+            metrics: tasks.followed.resolver_metrics,
         };
         let (keys, metrics) = (tasks.agents.beacons.clone(), tasks.agents.metrics.clone());
         let beacons = sockets.beacons.run(keys, handle.clone(), tasks.registry, metrics, cancel.clone());
@@ -317,15 +331,18 @@ impl Broker {
         front.spawn("api", sockets.api.run(cancel.clone()));
         front.spawn("beacons", beacons);
         front.spawn("agents", sockets.agents.run(tasks.agents, cancel.clone()));
-        front.spawn("places", follow_places(tasks.places, handle, cancel.clone()));
+        front.spawn("places", follow_places(tasks.followed.places, handle, cancel.clone()));
         front.spawn("hostnames", hostnames::follow(names, cancel.clone()));
 
         // What the front hands work to ends after it.
         let mut back = Crew::default();
         let stop_back = CancellationToken::new();
         back.spawn("verdicts", tasks.verdicts);
-        back.spawn("collector", until(stop_back.clone(), collect(tasks.collector.clone())));
-        back.spawn("store", until(stop_back.clone(), async move { tasks.collector.stopped().await }));
+        let (store_thread, store) = tasks.store;
+        back.spawn("collector", until(stop_back.clone(), collect(store.clone())));
+        back.spawn("store", until(stop_back.clone(), async move { store.stopped().await }));
+        let learner = learning::run(tasks.learner.lessons, tasks.learner.metrics);
+        back.spawn("learner", until(stop_back.clone(), learner));
         back.spawn("driver", tasks.driver.0.run(tasks.driver.1, stop_back.clone()));
         back.spawn("registrar", tasks.registrar.0.run(tasks.registrar.1, stop_back.clone()));
 
@@ -340,7 +357,7 @@ impl Broker {
         stop_back.cancel();
         stop(back, ended.is_some()).await;
         early.cancel();
-        let stopped = tasks.store.stop().await;
+        let stopped = store_thread.stop().await;
         match ended {
             Some(task) => Err(BrokerError::TaskEnded { task }),
             None => Ok(stopped?),
@@ -373,25 +390,9 @@ async fn until(stop: CancellationToken, task: impl Future<Output = ()> + Send) {
     stop.run_until_cancelled_owned(task).await;
 }
 
-fn agent_parts(
-    config: &BrokerConfig,
-    keys: &Keys,
-    beacons: &BeaconServer,
-    admin: AdminHandle,
-    driver: DriverHandle,
-    registry: watch::Receiver<Arc<Registry>>,
-    metrics: Arc<AgentMetrics>,
-) -> AgentParts {
+fn beacon_keys(config: &BrokerConfig, keys: &Keys, beacons: &BeaconServer) -> Arc<BeaconKeys> {
     let port = beacons.local_addrs().first().map_or(0, SocketAddr::port);
-    AgentParts {
-        admin,
-        driver,
-        registry,
-        site: keys.site.clone(),
-        beacons: Arc::new(BeaconKeys::new(keys.site.clone(), port, config.health.beacon_period)),
-        table: Arc::new(SessionTable::default()),
-        metrics,
-    }
+    Arc::new(BeaconKeys::new(keys.site.clone(), port, config.health.beacon_period))
 }
 
 async fn serve_dns(server: DnsServer, cancel: CancellationToken) {

@@ -31,6 +31,7 @@ fn policy() -> Policy {
         tie_band_share: 0.05,
         all_down: AllDown::All,
         alpn: vec!["h2".into()],
+        ..Policy::default()
     }
 }
 

@@ -6,6 +6,7 @@ use super::session::{self, SessionParts};
 use super::table::SessionTable;
 use crate::admin::AdminHandle;
 use crate::driver::DriverHandle;
+use crate::learning::LearnHandle;
 use crate::telemetry::AgentMetrics;
 use nearmost_core::registry::Registry;
 use nearmost_wire::agent::Refusal;
@@ -72,6 +73,8 @@ pub struct AgentParts {
     pub table: Arc<SessionTable>,
     /// Counters.
     pub metrics: Arc<AgentMetrics>,
+    /// Round trips that agents measured go here.
+    pub learn: LearnHandle,
 }
 
 /// Bound endpoints, not serving yet.

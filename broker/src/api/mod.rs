@@ -55,6 +55,7 @@ use crate::admin::AdminHandle;
 use crate::agents::SessionTable;
 use crate::clock::unix_now;
 use crate::events::EventLog;
+use crate::learning::LearnHandle;
 use crate::publish::SnapshotReader;
 use crate::telemetry::ApiMetrics;
 use axum::Router;
@@ -83,6 +84,8 @@ pub struct ApiState {
     pub admin: AdminHandle,
     /// Who is connected.
     pub sessions: Arc<SessionTable>,
+    /// What clients measured goes here.
+    pub learn: LearnHandle,
     /// What `/metrics` encodes.
     pub registry: prometheus::Registry,
     /// Counters.

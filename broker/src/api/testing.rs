@@ -7,7 +7,7 @@ use crate::events::EventLog;
 use crate::publish::SnapshotReader;
 use crate::registrar::{Registrar, RegistrarSettings};
 use crate::store::{RedbStore, StoreThread};
-use crate::telemetry::ApiMetrics;
+use crate::telemetry::{ApiMetrics, LearningMetrics};
 use nearmost_core::geo::table::{PlaceTable, PlaceTableBuilder};
 use nearmost_core::geo::{CountryCode, Place, PlaceSource, Position};
 use nearmost_core::health::{Reason, State, Vantage, Verdict};
@@ -109,6 +109,7 @@ impl Fixture {
             tie_band_share: 0.05,
             all_down: AllDown::LastKnown,
             alpn: Vec::new(),
+            ..Policy::default()
         };
         let domain = Domain {
             name: DOMAIN.into(),
@@ -224,12 +225,15 @@ impl Fixture {
         let registry = prometheus::Registry::new();
         let (ready, is_ready) = watch::channel(Readiness::READY);
         let key = KeyPair::from_seed(Role::Broker, &[1; 32]);
+        let learning = Arc::new(LearningMetrics::register(&registry).unwrap());
+        let (learn, _) = crate::learning::channel(learning);
         let state = ApiState {
             id: key.id(),
             snapshot: self.reader(),
             events: Arc::new(EventLog::default()),
             admin: admin(&key, dir.path()).await,
             sessions: Arc::new(SessionTable::default()),
+            learn,
             metrics: ApiMetrics::register(&registry).unwrap(),
             registry,
             settings,

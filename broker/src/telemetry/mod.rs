@@ -8,6 +8,7 @@
 mod agents;
 mod api;
 mod fleet;
+mod learning;
 pub mod logging;
 mod probes;
 mod queues;
@@ -17,6 +18,7 @@ mod store;
 pub use agents::AgentMetrics;
 pub use api::ApiMetrics;
 pub use fleet::FleetMetrics;
+pub use learning::LearningMetrics;
 pub use probes::ProbeMetrics;
 pub use queues::QueueMetrics;
 pub use resolver::ResolverMetrics;

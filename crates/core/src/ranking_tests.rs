@@ -19,6 +19,7 @@ fn world(all_down: AllDown, weights: &[u32]) -> (Registry, Live) {
         tie_band_share: 0.0,
         all_down,
         alpn: Vec::new(),
+        ..Policy::default()
     };
     let domain = Domain {
         name: "a.test".into(),

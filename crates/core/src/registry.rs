@@ -3,14 +3,18 @@
 //! A [`Registry`] is immutable. It is built from the signed records of the replica by the shell,
 //! which has already refused what does not make sense.
 
+mod policy;
+
+pub use policy::{AllDown, Policy, Rule, RuleEffect, Strategy, Who};
+
 use crate::check::CheckSpec;
 use crate::geo::{Place, PlaceSource};
 use crate::id::NodeId;
 use crate::time::UnixMillis;
+use ipnet::IpNet;
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Position of a domain in [`Registry::domains`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,6 +41,8 @@ pub struct Registry {
     pub domain_by_name: HashMap<Arc<str>, DomainIndex>,
     /// Key → node.
     pub node_by_id: HashMap<NodeId, NodeIndex>,
+    /// Prefixes whose place people corrected; they win over databases. Of nested ones the longest decides.
+    pub overrides: Vec<(IpNet, Place)>,
     /// What [`Registry::index`] makes of the domains.
     pub names: NameIndex,
 }
@@ -63,38 +69,6 @@ pub struct Domain {
     pub records: Vec<StaticRecord>,
     /// Host names whose plain HTTP requests are redirected to this domain's nearest mirror.
     pub redirect_hosts: Vec<Arc<str>>,
-}
-
-/// A domain's answer policy.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Policy {
-    /// Most addresses in one DNS answer; more than one only within the tie band.
-    pub answers: u8,
-    /// TTL of address answers.
-    pub ttl: Duration,
-    /// TTL of negative answers (SOA minimum, RFC 2308).
-    pub negative_ttl: Duration,
-    /// Mirrors within this many milliseconds of the best are as good as it …
-    pub tie_band_ms: f32,
-    /// … or within this share of the best's round trip, whichever is wider.
-    pub tie_band_share: f32,
-    /// What is answered when no mirror is eligible.
-    pub all_down: AllDown,
-    /// `Service` names offered with HTTPS/SVCB and SRV: the port is the mirror's own.
-    pub alpn: Vec<String>,
-}
-
-/// The owner's choice for when no mirror is eligible.
-#[derive(Clone, Debug, PartialEq)]
-pub enum AllDown {
-    /// The mirrors that were eligible last.
-    LastKnown,
-    /// All mirrors, nearest first.
-    All,
-    /// These addresses.
-    Fallback(Vec<std::net::IpAddr>),
-    /// No address: NODATA.
-    NoAnswer,
 }
 
 /// A record that does not depend on the client.
@@ -324,15 +298,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn registry<'a>(names: impl IntoIterator<Item = &'a str>) -> Registry {
-        let policy = Policy {
-            answers: 1,
-            ttl: Duration::ZERO,
-            negative_ttl: Duration::ZERO,
-            tie_band_ms: 0.0,
-            tie_band_share: 0.0,
-            all_down: AllDown::NoAnswer,
-            alpn: Vec::new(),
-        };
+        let policy = Policy::default();
         let domain = |name: &str| Domain {
             name: name.into(),
             mirrors: 0..0,

@@ -50,6 +50,7 @@ pub(crate) fn policy() -> Policy {
         tie_band_share: 0.05,
         all_down: AllDown::LastKnown,
         alpn: vec!["h2".into(), "http/1.1".into()],
+        ..Policy::default()
     }
 }
 

@@ -33,6 +33,7 @@ fn policy() -> Policy {
         tie_band_share: 0.05,
         all_down: AllDown::NoAnswer,
         alpn: Vec::new(),
+        ..Policy::default()
     }
 }
 

@@ -35,6 +35,7 @@ pub(super) fn registry(modes: &[HealthMode]) -> Registry {
         tie_band_share: 0.05,
         all_down: AllDown::LastKnown,
         alpn: vec![],
+        ..Policy::default()
     };
     let name: Arc<str> = "play.example".into();
     let domain = Domain {

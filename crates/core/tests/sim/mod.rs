@@ -175,6 +175,7 @@ pub fn registry(hosts: usize) -> Registry {
         tie_band_share: 0.05,
         all_down: AllDown::LastKnown,
         alpn: vec![],
+        ..Policy::default()
     };
     let name: Arc<str> = DOMAIN.into();
     r.domains.push(Domain {

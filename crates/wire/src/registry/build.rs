@@ -377,6 +377,7 @@ fn domain(domain_name: &str, body: &DomainBody) -> Result<Domain, String> {
             AllDownBody::NoAnswer => AllDown::NoAnswer,
         },
         alpn: body.alpn.clone(),
+        ..Policy::default()
     };
     let records =
         body.records.iter().map(|r| static_record(domain_name, r)).collect::<Result<Vec<_>, _>>()?;

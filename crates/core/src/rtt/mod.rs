@@ -13,6 +13,10 @@
 //! detours cost a typical path, and a mirror in the client's own city is nearer than it says
 //! (pairs within 500 km: 12 ms in the median at 310 km).
 
+mod observation;
+
+pub use observation::{Coarseness, Observation, Source, Target};
+
 /// Round trip at zero distance, in milliseconds.
 pub const BASE_MS: f64 = 13.3;
 /// Milliseconds of round trip for each kilometre of great circle; light in fibre alone needs 0.0100.
