@@ -5,6 +5,7 @@
 
 mod agents;
 mod broker;
+mod decisions;
 mod dns;
 mod proc;
 
@@ -23,6 +24,8 @@ enum Bench {
     Dns(dns::DnsArgs),
     /// Memory and CPU an agent, with real QUIC sessions and beacons.
     Agents(agents::AgentsArgs),
+    /// How good the chosen mirrors are, on a measured round-trip matrix.
+    Decisions(decisions::DecisionsArgs),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -30,5 +33,6 @@ fn main() -> anyhow::Result<()> {
     match Args::parse().bench {
         Bench::Dns(args) => runtime.block_on(dns::run(args)),
         Bench::Agents(args) => runtime.block_on(agents::run(args)),
+        Bench::Decisions(args) => decisions::run(&args),
     }
 }

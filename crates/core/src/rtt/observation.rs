@@ -3,11 +3,13 @@
 use crate::id::NodeId;
 use crate::registry::{MirrorIndex, Registry};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 /// What a round trip was measured to. Mirrors that one node runs share what is measured to it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "StoredTarget", into = "StoredTarget")]
 pub enum Target {
     /// A machine with an agent.
     Node(NodeId),
@@ -18,6 +20,33 @@ pub enum Target {
         /// The mirror's name.
         mirror: Arc<str>,
     },
+}
+
+/// A target as it is kept.
+#[derive(Serialize, Deserialize)]
+enum StoredTarget {
+    Node([u8; 32]),
+    Mirror(String, String),
+}
+
+impl From<StoredTarget> for Target {
+    fn from(stored: StoredTarget) -> Target {
+        match stored {
+            StoredTarget::Node(key) => Target::Node(NodeId(key)),
+            StoredTarget::Mirror(domain, mirror) => {
+                Target::Mirror { domain: domain.into(), mirror: mirror.into() }
+            }
+        }
+    }
+}
+
+impl From<Target> for StoredTarget {
+    fn from(target: Target) -> StoredTarget {
+        match target {
+            Target::Node(id) => StoredTarget::Node(id.0),
+            Target::Mirror { domain, mirror } => StoredTarget::Mirror(domain.to_string(), mirror.to_string()),
+        }
+    }
 }
 
 impl Target {

@@ -1,0 +1,328 @@
+//! The published model: one immutable value that predicts the round trip between a client and a
+//! mirror. A [`super::Learner`] makes it; rankings and the people's `explain` read it.
+
+use super::field::Field;
+use super::groups::{self, Correction, Corrections, Group};
+use super::line::Line;
+use super::lookup::NetworkTable;
+use super::observation::Target;
+use super::own::{Own, Row};
+use super::routes::{Access, Routes, Tolls, route_km};
+use super::scale::{millis, stretch};
+use crate::geo::{Place, Position};
+use ipnet::IpNet;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Route assumed where a place is not known, in kilometres: to the other side of the world.
+const UNKNOWN_KM: f32 = 24_000.0;
+/// Weight of the prediction against a network's own votes.
+const PRIOR_WEIGHT: f32 = 0.05;
+/// How much less a mirror may turn out to be than predicted where nobody measured it, on the scale:
+/// what makes unmeasured mirrors worth a probe.
+const OPTIMISM: f32 = 0.03;
+
+/// What is known of one target.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Learned {
+    /// Where it is, if that is not where it is said to be.
+    pub(super) moved: Option<Position>,
+    /// What observers in all regions found.
+    pub(super) field: Option<Box<Field>>,
+}
+
+/// Predicts round trips. See the module docs of [`crate::rtt`].
+#[derive(Clone, Debug, Default)]
+pub struct Model {
+    pub(super) version: u64,
+    pub(super) routes: Arc<Routes>,
+    pub(super) line: Line,
+    pub(super) targets: HashMap<Target, u32>,
+    pub(super) learned: Vec<Learned>,
+    pub(super) corrections: Corrections,
+    pub(super) rows: NetworkTable<Row>,
+    pub(super) resolvers: NetworkTable<IpAddr>,
+}
+
+/// A mirror as the model sees it: made once, asked for every client.
+#[derive(Clone, Debug)]
+pub struct Site {
+    target: Option<u32>,
+    tolls: Option<Arc<Tolls>>,
+    position: Option<Position>,
+    moved: bool,
+}
+
+impl Site {
+    pub(super) fn target(&self) -> Option<u32> {
+        self.target
+    }
+
+    /// Where it is taken to be.
+    pub fn position(&self) -> Option<Position> {
+        self.position
+    }
+
+    /// Whether measurements contradict the place that was given for it.
+    pub fn misplaced(&self) -> bool {
+        self.moved
+    }
+
+    /// Its way from a hub in kilometres; infinite when its place is unknown.
+    pub fn hub_km(&self, hub: usize) -> f32 {
+        self.tolls.as_ref().map_or(f32::INFINITY, |t| t.from_hub(hub))
+    }
+}
+
+/// A client as the model sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Client<'m> {
+    model: &'m Model,
+    position: Option<Position>,
+    access: Option<Access>,
+    /// Of country, AS and covering prefix.
+    corrections: [&'m [Correction]; 3],
+    row: Option<&'m Row>,
+}
+
+/// How a prediction came about.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Prediction {
+    /// The round trip in milliseconds.
+    pub ms: f32,
+    /// What distance alone says, in milliseconds.
+    pub distance_ms: f32,
+    /// Along cables; `None` where a place is not known.
+    pub route_km: Option<f32>,
+    /// The network's own measurement in milliseconds, if it has one.
+    pub own_ms: Option<f32>,
+    /// Bits by [`super::Source`] of the network's own measurements.
+    pub own_sources: u8,
+    /// Shares of the sources in the prediction; they add up to 1.
+    pub shares: Shares,
+}
+
+/// Shares of the sources in a prediction, each 0..=1.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Shares {
+    /// Measured by the client's own network.
+    pub network: f32,
+    /// By networks of the covering prefix (/16, /32).
+    pub prefix: f32,
+    /// By networks of the same autonomous system.
+    pub asn: f32,
+    /// By networks of the same country.
+    pub country: f32,
+    /// By nodes and networks of the region around.
+    pub region: f32,
+    /// The line over distance.
+    pub distance: f32,
+}
+
+impl Model {
+    /// A model that has measured nothing, over a trunk network.
+    pub fn new(routes: Arc<Routes>) -> Model {
+        Model { routes, ..Model::default() }
+    }
+
+    /// Grows with every fit.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The trunk network.
+    pub fn routes(&self) -> &Arc<Routes> {
+        &self.routes
+    }
+
+    /// The line over distance.
+    pub fn line(&self) -> Line {
+        self.line
+    }
+
+    /// Networks with measurements of their own.
+    pub fn networks(&self) -> impl Iterator<Item = IpNet> {
+        self.rows.networks()
+    }
+
+    /// How many of them.
+    pub fn network_count(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Covering prefixes that are corrected as such, in ascending order.
+    pub fn prefixes(&self) -> Vec<IpNet> {
+        self.corrections.prefixes()
+    }
+
+    /// Whether networks of an AS are corrected as such, so that it makes a difference to know it.
+    pub fn knows_as(&self, asn: u32) -> bool {
+        self.corrections.has(Group::As(asn))
+    }
+
+    /// For a resolver whose users were found to be elsewhere: an address in the middle of them.
+    pub fn users_behind(&self, resolver: IpAddr) -> Option<IpAddr> {
+        self.resolvers.find(resolver).copied()
+    }
+
+    /// Resolvers whose users were found.
+    pub fn resolver_count(&self) -> usize {
+        self.resolvers.len()
+    }
+
+    /// A mirror at a place. Sites at one place can share their tolls through `same`.
+    pub fn site(&self, target: &Target, place: &Place, same: Option<&Arc<Tolls>>) -> Site {
+        let target = self.targets.get(target).copied();
+        let moved = target.and_then(|t| self.learned.get(t as usize)?.moved);
+        let position = moved.or(place.position);
+        let tolls = position.map(|p| match same {
+            Some(tolls) if tolls.unit() == p.unit() => tolls.clone(),
+            _ => Arc::new(self.routes.tolls(p)),
+        });
+        Site { target, tolls, position, moved: moved.is_some() }
+    }
+
+    /// A client at a place; with its address, what its own network and prefix measured counts.
+    pub fn client(&self, place: &Place, addr: Option<IpAddr>) -> Client<'_> {
+        let country = place.country.map_or(&[][..], |c| self.corrections.of(Group::Country(c)));
+        let asn = place.asn.map_or(&[][..], |a| self.corrections.of(Group::As(a)));
+        let prefix =
+            addr.map_or(&[][..], |a| self.corrections.of(Group::Prefix(groups::covering_address(a))));
+        let row = addr.and_then(|a| self.rows.find(a));
+        let position = row.and_then(Row::moved).or(place.position);
+        Client {
+            model: self,
+            position,
+            access: position.map(|p| self.routes.access(p)),
+            corrections: [country, asn, prefix],
+            row,
+        }
+    }
+
+    fn field(&self, site: &Site) -> Option<&Field> {
+        self.learned.get(site.target? as usize)?.field.as_deref()
+    }
+}
+
+impl<'m> Client<'m> {
+    /// The same client with what it measured just now in place of what its network did before.
+    pub fn with(self, row: &'m Row) -> Client<'m> {
+        Client { row: Some(row), ..self.at(row.moved()) }
+    }
+
+    /// The same client at another place, if one is given.
+    pub(super) fn at(self, moved: Option<Position>) -> Client<'m> {
+        match moved {
+            Some(position) => {
+                let access = Some(self.model.routes.access(position));
+                Client { position: Some(position), access, ..self }
+            }
+            None => self,
+        }
+    }
+
+    pub(super) fn position(&self) -> Option<Position> {
+        self.position
+    }
+
+    /// The hub region that the client is in, if its place is known.
+    pub fn region(&self) -> Option<usize> {
+        self.access.map(|a| a.region())
+    }
+
+    /// How the client reaches the trunk network, if its place is known.
+    pub fn access(&self) -> Option<&Access> {
+        self.access.as_ref()
+    }
+
+    /// Whether its own network measured anything.
+    pub fn measured_itself(&self) -> bool {
+        self.row.is_some()
+    }
+
+    /// The predicted round trip in milliseconds.
+    pub fn ms(&self, site: &Site) -> f32 {
+        millis(self.point(site))
+    }
+
+    fn route_km(&self, site: &Site) -> Option<f32> {
+        Some(route_km(self.access.as_ref()?, site.tolls.as_deref()?))
+    }
+
+    /// What all but the network's own measurement say, on the scale.
+    pub(super) fn others(&self, site: &Site) -> f32 {
+        let model = self.model;
+        let mut point = stretch(model.line.ms(self.route_km(site).unwrap_or(UNKNOWN_KM)));
+        let Some(target) = site.target else { return point };
+        if let (Some(access), Some(field)) = (&self.access, model.field(site)) {
+            point += field.residual(access.region());
+        }
+        for level in self.corrections {
+            point += groups::find(level, target).map_or(0.0, |c| c.residual);
+        }
+        point
+    }
+
+    fn own(&self, site: &Site) -> Option<&Own> {
+        self.row?.of(site.target?)
+    }
+
+    /// The predicted round trip on the scale: what rankings compare.
+    pub(crate) fn point(&self, site: &Site) -> f32 {
+        let others = self.others(site) + self.row.map_or(0.0, Row::offset);
+        match self.own(site) {
+            Some(own) => {
+                let share = own.weight / (own.weight + PRIOR_WEIGHT);
+                others + share * (own.point - others)
+            }
+            None => others,
+        }
+    }
+
+    /// The round trip that a site could well turn out to have, on the scale: lower than the
+    /// prediction where little was measured.
+    pub(super) fn hope(&self, site: &Site) -> f32 {
+        self.point(site) - OPTIMISM * (1.0 - self.region_share(site))
+    }
+
+    /// Share of what was measured around in the prediction, against distance alone.
+    fn region_share(&self, site: &Site) -> f32 {
+        match (&self.access, self.model.field(site)) {
+            (Some(access), Some(field)) => field.share(access.region()),
+            _ => 0.0,
+        }
+    }
+
+    /// How often the network itself measured a site, aged; 0 when never.
+    pub(super) fn own_weight(&self, site: &Site) -> f32 {
+        self.own(site).map_or(0.0, |o| o.weight)
+    }
+
+    /// The prediction with all that went into it, for people.
+    pub fn predict(&self, site: &Site) -> Prediction {
+        let route = self.route_km(site);
+        let own = self.own(site);
+        let mut left = 1.0;
+        let mut take = |share: f32| {
+            let taken = left * share.clamp(0.0, 1.0);
+            left -= taken;
+            taken
+        };
+        let network = take(own.map_or(0.0, |o| o.weight / (o.weight + PRIOR_WEIGHT)));
+        let level = |at: usize| {
+            let found = site.target.and_then(|t| groups::find(self.corrections[at], t));
+            found.map_or(0.0, |c| c.share)
+        };
+        let (prefix, asn, country) = (take(level(2)), take(level(1)), take(level(0)));
+        let region = take(self.region_share(site));
+        Prediction {
+            ms: self.ms(site),
+            distance_ms: self.model.line.ms(route.unwrap_or(UNKNOWN_KM)),
+            route_km: route,
+            own_ms: own.map(|o| millis(o.point)),
+            own_sources: own.map_or(0, |o| o.sources),
+            shares: Shares { network, prefix, asn, country, region, distance: left },
+        }
+    }
+}
