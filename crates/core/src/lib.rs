@@ -17,6 +17,7 @@
 pub mod check;
 pub mod fleet;
 pub mod geo;
+pub mod hash;
 pub mod health;
 pub mod id;
 pub mod live;

@@ -2,7 +2,7 @@
 //! only this part of the snapshot.
 
 use crate::health::{Family, Verdict};
-use crate::registry::MirrorIndex;
+use crate::registry::{DomainIndex, MirrorIndex, Registry};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The live part of a snapshot; entry *i* belongs to mirror *i* of the registry of the same snapshot.
@@ -10,6 +10,19 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 pub struct Live {
     /// One entry a mirror.
     pub mirrors: Vec<LiveMirror>,
+    /// Counts up every few minutes: which networks try out mirrors changes with it.
+    pub window: u64,
+    /// What [`Live::tally`] counted, by domain.
+    tallies: Vec<Tally>,
+}
+
+/// Counts of one domain's mirrors, so that queries need not count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Tally {
+    /// Mirrors with an address, by [`Family::index`].
+    addressed: [u32; 2],
+    /// Mirrors that are eligible in any family.
+    eligible: u32,
 }
 
 /// The live facts of one mirror.
@@ -25,6 +38,31 @@ pub struct LiveMirror {
     pub last_known: [bool; 2],
     /// Load as last reported.
     pub load: Load,
+    /// How much of its share of users it is offered.
+    pub offer: Offer,
+}
+
+/// How much of its share of users a mirror is offered; decided by the writer, read when answering.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offer {
+    /// Share of its weight among equals that it does not get, in 65 535ths.
+    pub withheld: u16,
+    /// Share of the cells it would be first for that go on to the next, in 65 535ths.
+    pub shed: u16,
+}
+
+impl Offer {
+    /// A share of 0..=1 as it is kept.
+    pub fn share(share: f32) -> u16 {
+        (share.clamp(0.0, 1.0) * f32::from(u16::MAX)).round() as u16
+    }
+
+    /// What is left of a weight.
+    pub fn weight(&self, weight: u32) -> f64 {
+        let left = 1.0 - f64::from(self.withheld) / f64::from(u16::MAX);
+        // Never nothing: the only one left gets all.
+        (f64::from(weight.max(1)) * left).max(1e-3)
+    }
 }
 
 /// Load that an agent reports. Zero capacity means none was declared.
@@ -66,6 +104,45 @@ impl LiveMirror {
 }
 
 impl Live {
+    /// One entry a mirror, nothing counted yet.
+    pub fn new(mirrors: Vec<LiveMirror>) -> Live {
+        Live { mirrors, ..Live::default() }
+    }
+
+    /// Counts each domain's mirrors; to be called when the entries are complete. What was not counted is
+    /// counted when asked for.
+    pub fn tally(&mut self, registry: &Registry) {
+        let domains = (0..registry.domains.len() as u32).map(DomainIndex);
+        self.tallies = domains.map(|d| self.count(registry, d)).collect();
+    }
+
+    fn count(&self, registry: &Registry, domain: DomainIndex) -> Tally {
+        let mut tally = Tally::default();
+        for (i, _) in registry.mirrors_of(domain) {
+            let mirror = self.mirror(i);
+            for family in Family::ALL {
+                tally.addressed[family.index()] += u32::from(mirror.addr(family).is_some());
+            }
+            tally.eligible += u32::from(mirror.eligible_any());
+        }
+        tally
+    }
+
+    fn counted(&self, registry: &Registry, domain: DomainIndex) -> Tally {
+        let known = self.tallies.get(domain.0 as usize).copied();
+        known.unwrap_or_else(|| self.count(registry, domain))
+    }
+
+    /// Mirrors of a domain that have an address in a family.
+    pub fn addressed(&self, registry: &Registry, domain: DomainIndex, family: Family) -> u32 {
+        self.counted(registry, domain).addressed[family.index()]
+    }
+
+    /// Mirrors of a domain that are eligible in any family.
+    pub fn eligible(&self, registry: &Registry, domain: DomainIndex) -> u32 {
+        self.counted(registry, domain).eligible
+    }
+
     /// The entry of a mirror.
     pub fn mirror(&self, i: MirrorIndex) -> &LiveMirror {
         &self.mirrors[i.0 as usize]

@@ -1,41 +1,43 @@
-//! Which mirrors are near a client, and which of them are answered.
+//! Which mirrors of a domain are answered: the query path from a [`View`] to addresses.
 //!
-//! * [`rank`] orders all mirrors of a domain, whatever their health: it depends on the client's
-//!   cell and the registry only.
-//! * [`choose`] is the query path: the nearest *eligible* mirrors of one family within the tie
-//!   band, at most `policy.answers`, without allocating. It reads health when asked (DESIGN §3.3).
+//! The view holds the first mirrors for the client's cell, whatever their health; here health, load
+//! and weights decide among them ([`choose`]), without allocating, reading what the writer published
+//! (DESIGN §3.3, §3.4). What an answer depends on beyond the ranking is the same for everyone in a
+//! part of the cell, and that part is told with the answer, as an ECS scope must be:
 //!
-//! Ties are broken by weight, then by index, so that every broker gives the same order.
+//! ```text
+//! first eligible mirror ─ alone ──────────────────────────────▶ the whole cell
+//!        │ as good as others, or loaded ─ by weight and room ──▶ the part that users are shared out by (/20, /44)
+//!        │ none of the ranking can be used ─ all mirrors ──────▶ the part that nothing tells apart
+//! ```
 //!
-//! To a client of unknown position all mirrors are equally far, and weight alone would send all such
-//! clients to one. They get one mirror each instead, by weighted rendezvous over their cell (Thaler
-//! and Ravishankar 1998; weights after Schindelhauer and Schomaker 2005): every broker chooses the
-//! same, each mirror gets its weight's share of the cells, and a mirror that comes or goes moves its
-//! own share only. [`rank`] orders by the same score, so the first eligible mirror of its order is the
-//! one that [`choose`] takes.
+//! * **Spread**: mirrors within the tie band share users by weighted rendezvous over the part, so a
+//!   change of weight moves only the share it must.
+//! * **Spill**: a mirror above its high-water mark sheds a share of its parts, each to the next mirror
+//!   that does not shed it. When all of the ranking shed, any mirror with room is taken, however
+//!   far; when there is none, the first.
+//! * **Exploration**: a small share of small cells goes to the mirror that may be better than predicted.
 
-use crate::geo::Place;
-use crate::geo::table::Located;
+use crate::hash::{mix, unit};
 use crate::health::Family;
 use crate::live::Live;
-use crate::registry::{AllDown, DomainIndex, Mirror, MirrorIndex, Policy, Registry};
-use crate::rtt;
+use crate::map::{Part, RANKED, View, score};
+use crate::registry::{AllDown, DomainIndex, Mirror, MirrorIndex, Policy, Registry, Strategy};
 use arrayvec::ArrayVec;
-use ipnet::IpNet;
 use std::net::IpAddr;
 
 /// Most mirrors that one answer can hold.
 pub const MAX_ANSWERS: usize = 8;
 
-/// One mirror as seen from one place.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Candidate {
+/// A mirror that was chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chosen {
     /// Which mirror.
     pub mirror: MirrorIndex,
-    /// Predicted round trip in milliseconds.
-    pub rtt_ms: f32,
-    /// Great-circle distance in kilometres; `None` when either place is unknown.
-    pub distance_km: Option<f32>,
+    /// Its place in the client's ranking; what the ranking does not hold comes after that.
+    pub rank: u8,
+    /// The last place of the ranking that is as good as its own.
+    pub band_end: u8,
 }
 
 /// How an answer was arrived at.
@@ -53,86 +55,78 @@ pub enum Basis {
     Empty,
 }
 
+/// Why an eligible mirror was chosen before others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// It is first in the ranking of those that can be used.
+    First,
+    /// Among equals by weight.
+    Spread,
+    /// To find out how near it is.
+    Explored,
+    /// Users are shared out among all mirrors.
+    SharedOut,
+    /// None of the ranking could be used.
+    Beyond,
+    /// Better ones are too loaded to take everyone.
+    Spilled,
+}
+
 /// The addresses to answer with, best first.
 #[derive(Clone, Debug)]
 pub struct Choice {
     /// Mirrors chosen; empty for the fallback and for nothing.
-    pub mirrors: ArrayVec<Candidate, MAX_ANSWERS>,
+    pub mirrors: ArrayVec<Chosen, MAX_ANSWERS>,
     /// Their addresses in the family, in the same order, or the fallback's.
     pub addrs: ArrayVec<IpAddr, MAX_ANSWERS>,
     /// Why these.
     pub basis: Basis,
+    /// Why the first one before others.
+    pub how: How,
+    /// Everyone in it gets this choice.
+    pub part: Part,
 }
 
-/// Whom a choice is for.
-#[derive(Clone, Copy, Debug)]
-pub struct Viewer<'a> {
-    /// Where the client is.
-    pub place: &'a Place,
-    /// The cell around it; `None` stands for any. Decides where the position is unknown.
-    pub cell: Option<IpNet>,
+/// One mirror as seen by one client.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Candidate {
+    /// Which mirror.
+    pub mirror: MirrorIndex,
+    /// Predicted round trip in milliseconds.
+    pub rtt_ms: f32,
+    /// Great-circle distance in kilometres; `None` when either place is unknown.
+    pub distance_km: Option<f32>,
+    /// Whether rules keep it from this client.
+    pub excluded: bool,
 }
 
-impl Viewer<'_> {
-    /// What shares the client out: the hash of its cell; `None` where its position is known.
-    fn share(&self) -> Option<u64> {
-        match self.place.position {
-            Some(_) => None,
-            None => Some(self.cell.map_or(0, hash_of_cell)),
+/// All mirrors of a domain for one client, whatever their health: those of its ranking in their
+/// order, then the others by predicted round trip, then those that rules keep from it. For people
+/// and lists, not for the query path.
+pub fn rank(registry: &Registry, domain: DomainIndex, view: &View<'_>) -> Vec<Candidate> {
+    let place = view.place();
+    let client = view.client();
+    let candidate = |(slot, (mirror, _)): (usize, (MirrorIndex, &Mirror))| {
+        let site = view.set().site(slot);
+        let distance =
+            site.and_then(|s| s.position()).zip(place.position).map(|(a, b)| a.distance_km(b) as f32);
+        Candidate {
+            mirror,
+            rtt_ms: site.map_or(f32::MAX, |s| client.ms(s)),
+            distance_km: distance,
+            excluded: view.excludes(slot),
         }
-    }
-}
-
-impl<'a> From<&'a Place> for Viewer<'a> {
-    fn from(place: &'a Place) -> Self {
-        Viewer { place, cell: None }
-    }
-}
-
-impl<'a> From<&'a Located> for Viewer<'a> {
-    fn from(located: &'a Located) -> Self {
-        Viewer { place: &located.place, cell: Some(located.cell) }
-    }
-}
-
-/// A mirror as seen from a place.
-pub fn candidate(index: MirrorIndex, mirror: &Mirror, client: &Place) -> Candidate {
-    let distance = match (mirror.place.position, client.position) {
-        (Some(a), Some(b)) => Some(a.distance_km(b)),
-        _ => None,
     };
-    Candidate {
-        mirror: index,
-        rtt_ms: distance.map_or(rtt::UNKNOWN_MS, rtt::from_distance_ms) as f32,
-        distance_km: distance.map(|d| d as f32),
-    }
-}
-
-/// Whether `a` stands before `b`.
-fn before(registry: &Registry, a: &Candidate, b: &Candidate) -> bool {
-    let weight = |c: &Candidate| registry.mirror(c.mirror).weight;
-    (a.rtt_ms, std::cmp::Reverse(weight(a)), a.mirror)
-        .partial_cmp(&(b.rtt_ms, std::cmp::Reverse(weight(b)), b.mirror))
-        .is_some_and(|o| o.is_lt())
-}
-
-/// All mirrors of a domain, nearest first; for a client of unknown position by its cell's scores.
-pub fn rank<'v>(registry: &Registry, domain: DomainIndex, client: impl Into<Viewer<'v>>) -> Vec<Candidate> {
-    let client = client.into();
-    let seen = |(i, m): (MirrorIndex, &Mirror)| candidate(i, m, client.place);
-    if let Some(cell) = client.share() {
-        let scored = registry.mirrors_of(domain).map(|(i, m)| (score(cell, m), seen((i, m))));
-        let mut scored: Vec<(f64, Candidate)> = scored.collect();
-        // Stable, so equal scores stay in the order of their indexes.
-        scored.sort_by(|a, b| b.0.total_cmp(&a.0));
-        return scored.into_iter().map(|(_, c)| c).collect();
-    }
-    let mut all: Vec<Candidate> = registry.mirrors_of(domain).map(seen).collect();
-    all.sort_by(
-        |a, b| {
-            if before(registry, a, b) { std::cmp::Ordering::Less } else { std::cmp::Ordering::Greater }
-        },
-    );
+    let mut all: Vec<Candidate> = registry.mirrors_of(domain).enumerate().map(candidate).collect();
+    let start = registry.domain(domain).mirrors.start;
+    let rank = |c: &Candidate| {
+        let slot = c.mirror.0 - start;
+        view.ranking().slots().iter().position(|s| u32::from(*s) == slot).unwrap_or(usize::MAX)
+    };
+    all.sort_by(|a, b| {
+        let key = |c: &Candidate| (c.excluded, rank(c));
+        key(a).cmp(&key(b)).then(a.rtt_ms.total_cmp(&b.rtt_ms)).then(a.mirror.cmp(&b.mirror))
+    });
     all
 }
 
@@ -147,140 +141,207 @@ pub fn tie_band_ms(policy: &Policy, best_rtt_ms: f32) -> f32 {
 /// broken by itself is answered with no address, so that users who have both families come over the
 /// other. Users who have only the broken family get no answer for as long as the other is healthy:
 /// that is by design, because an address of the broken family would draw the others to it too.
-pub fn choose<'v>(
+pub fn choose(
     registry: &Registry,
     live: &Live,
     domain: DomainIndex,
-    client: impl Into<Viewer<'v>>,
+    view: &View<'_>,
     family: Family,
 ) -> Choice {
-    let client = client.into();
+    let chooser = Chooser { registry, live, domain, view, family };
     let policy = &registry.domain(domain).policy;
-    let eligible = |i: MirrorIndex| live.mirror(i).eligible(family);
-    let mut choice = nearest(registry, live, domain, client, family, eligible);
-    choice.basis = Basis::Eligible;
-    if !choice.addrs.is_empty() {
-        return choice;
+    let eligible = chooser.among(Basis::Eligible, |i| live.mirror(i).eligible(family));
+    if !eligible.addrs.is_empty() {
+        return eligible;
     }
-    if registry.mirrors_of(domain).any(|(i, _)| live.mirror(i).eligible_any()) {
-        choice.basis = Basis::Empty;
-        return choice;
+    if live.eligible(registry, domain) > 0 {
+        return chooser.nothing();
     }
     match &policy.all_down {
         AllDown::LastKnown => {
-            let known = |i: MirrorIndex| live.mirror(i).last_known[family.index()];
-            choice = nearest(registry, live, domain, client, family, known);
-            choice.basis = Basis::AllDownLastKnown;
+            chooser.among(Basis::AllDownLastKnown, |i| live.mirror(i).last_known[family.index()])
         }
-        AllDown::All => {
-            choice = nearest(registry, live, domain, client, family, |i| {
-                !live.mirror(i).verdict(family).withdrawn()
-            });
-            choice.basis = Basis::AllDownAll;
-        }
+        AllDown::All => chooser.among(Basis::AllDownAll, |i| !live.mirror(i).verdict(family).withdrawn()),
         AllDown::Fallback(addrs) => {
             let of_family = addrs.iter().filter(|a| a.is_ipv4() == (family == Family::V4));
-            choice.addrs.extend(of_family.copied().take(MAX_ANSWERS));
-            choice.basis = Basis::AllDownFallback;
+            let addrs: ArrayVec<IpAddr, MAX_ANSWERS> = of_family.copied().take(MAX_ANSWERS).collect();
+            let basis = if addrs.is_empty() { Basis::Empty } else { Basis::AllDownFallback };
+            Choice { addrs, basis, ..chooser.nothing() }
         }
-        AllDown::NoAnswer => {}
+        AllDown::NoAnswer => chooser.nothing(),
     }
-    if choice.addrs.is_empty() {
-        choice.basis = Basis::Empty;
-    }
-    choice
 }
 
-/// The mirrors that pass `wanted` and have an address: the nearest within the tie band, or the one of
-/// a client of unknown position.
-fn nearest(
-    registry: &Registry,
-    live: &Live,
+/// One choice in the making.
+struct Chooser<'a, 'm> {
+    registry: &'a Registry,
+    live: &'a Live,
     domain: DomainIndex,
-    client: Viewer<'_>,
+    view: &'a View<'m>,
     family: Family,
-    wanted: impl Fn(MirrorIndex) -> bool,
-) -> Choice {
-    if let Some(cell) = client.share() {
-        return shared_out(registry, live, domain, (client.place, cell), family, wanted);
-    }
-    let policy = &registry.domain(domain).policy;
-    let most = usize::from(policy.answers).clamp(1, MAX_ANSWERS);
-    let mut best: ArrayVec<Candidate, MAX_ANSWERS> = ArrayVec::new();
-    for (i, mirror) in registry.mirrors_of(domain) {
-        if live.mirror(i).addr(family).is_none() || !wanted(i) {
-            continue;
-        }
-        let c = candidate(i, mirror, client.place);
-        let at = best.iter().position(|b| before(registry, &c, b)).unwrap_or(best.len());
-        if at < most {
-            best.truncate(most - usize::from(best.len() == most));
-            best.insert(at, c);
-        }
-    }
-    if let Some(first) = best.first().copied() {
-        let limit = first.rtt_ms + tie_band_ms(policy, first.rtt_ms);
-        best.retain(|c| c.rtt_ms <= limit);
-    }
-    let addrs = best.iter().filter_map(|c| live.mirror(c.mirror).addr(family)).collect();
-    Choice { mirrors: best, addrs, basis: Basis::Empty }
 }
 
-/// The one mirror of a client whose position is unknown: weighted rendezvous over its cell.
-fn shared_out(
-    registry: &Registry,
-    live: &Live,
-    domain: DomainIndex,
-    (place, cell): (&Place, u64),
-    family: Family,
-    wanted: impl Fn(MirrorIndex) -> bool,
-) -> Choice {
-    let mut choice = Choice { mirrors: ArrayVec::new(), addrs: ArrayVec::new(), basis: Basis::Empty };
-    let mut best = f64::NEG_INFINITY;
-    for (i, mirror) in registry.mirrors_of(domain) {
-        let Some(addr) = live.mirror(i).addr(family).filter(|_| wanted(i)) else { continue };
-        let score = score(cell, mirror);
-        if score > best {
-            best = score;
-            choice.mirrors.clear();
-            choice.addrs.clear();
-            choice.mirrors.push(candidate(i, mirror, place));
+/// What of a ranking can be used.
+struct Usable {
+    /// Places of mirrors that are wanted and have an address, ascending.
+    wanted: ArrayVec<u8, RANKED>,
+    /// Those of them that do not shed this part.
+    taking: ArrayVec<u8, RANKED>,
+    /// Whether any of them sheds at all.
+    loaded: bool,
+}
+
+impl Chooser<'_, '_> {
+    fn policy(&self) -> &Policy {
+        &self.registry.domain(self.domain).policy
+    }
+
+    /// The mirror of a slot. Slots are positions among the domain's mirrors.
+    fn mirror(&self, slot: usize) -> MirrorIndex {
+        MirrorIndex(self.registry.domain(self.domain).mirrors.start + slot as u32)
+    }
+
+    fn slot(&self, place: u8) -> usize {
+        self.view.ranking().slots().get(usize::from(place)).map_or(usize::MAX, |s| usize::from(*s))
+    }
+
+    fn nothing(&self) -> Choice {
+        Choice {
+            mirrors: ArrayVec::new(),
+            addrs: ArrayVec::new(),
+            basis: Basis::Empty,
+            how: How::First,
+            part: self.view.whole(),
+        }
+    }
+
+    /// Whether a mirror sends this part of its users on.
+    fn sheds(&self, slot: usize, part: &Part) -> bool {
+        let shed = self.live.mirror(self.mirror(slot)).offer.shed;
+        shed > 0
+            && unit(mix(part.hash() ^ self.view.set().hash(slot).rotate_left(17)))
+                < f64::from(shed) / 65_535.0
+    }
+
+    /// Whether a mirror can be used: it has an address and is wanted.
+    fn usable(&self, slot: usize, wanted: &impl Fn(MirrorIndex) -> bool) -> bool {
+        let i = self.mirror(slot);
+        let known = self.live.mirrors.get(i.0 as usize);
+        known.is_some_and(|m| m.addr(self.family).is_some()) && wanted(i)
+    }
+
+    fn usable_of_ranking(&self, spread: &Part, wanted: &impl Fn(MirrorIndex) -> bool) -> Usable {
+        let mut usable = Usable { wanted: ArrayVec::new(), taking: ArrayVec::new(), loaded: false };
+        for (slot, place) in self.view.ranking().slots().iter().zip(0..) {
+            let slot = usize::from(*slot);
+            if self.usable(slot, wanted) {
+                usable.loaded |= self.live.mirror(self.mirror(slot)).offer.shed > 0;
+                usable.wanted.push(place);
+                if !self.sheds(slot, spread) {
+                    usable.taking.push(place);
+                }
+            }
+        }
+        usable
+    }
+
+    /// The best of the mirrors that are wanted.
+    fn among(&self, basis: Basis, wanted: impl Fn(MirrorIndex) -> bool) -> Choice {
+        let spread = self.view.spread();
+        let usable = self.usable_of_ranking(&spread, &wanted);
+        let Some(first) = usable.taking.first().copied() else {
+            return self.beyond(basis, &usable, &spread, &wanted);
+        };
+        let end = first + self.view.ranking().ties(usize::from(first)) as u8;
+        let spill = usable.wanted.first() != Some(&first);
+        let mut equals: ArrayVec<u8, RANKED> = usable.taking.iter().copied().filter(|p| *p <= end).collect();
+        let shares = self.policy().strategy == Strategy::Balanced && equals.len() > 1;
+        // Whether anyone in the cell is shared out: what is wanted is the same for all of them.
+        let in_parts = usable.loaded
+            || self.policy().strategy == Strategy::Balanced && usable.wanted.len() > 1 && end > first;
+        let part = if in_parts { spread } else { self.view.whole() };
+        let mut how = match (self.view.shared(), spill, shares) {
+            (true, _, _) => How::SharedOut,
+            (_, true, _) => How::Spilled,
+            (_, _, true) => How::Spread,
+            _ => How::First,
+        };
+        if shares {
+            self.by_weight(&mut equals, part.hash());
+        }
+        if let Some(explored) = self.explored(&usable, &part) {
+            how = How::Explored;
+            equals.clear();
+            equals.push(explored);
+        }
+        self.answer(basis, how, part, &equals)
+    }
+
+    /// Orders equals by how much each claims the part.
+    fn by_weight(&self, equals: &mut ArrayVec<u8, RANKED>, hash: u64) {
+        let mut scored: ArrayVec<(f64, u8), RANKED> = ArrayVec::new();
+        for place in equals.iter() {
+            let slot = self.slot(*place);
+            let i = self.mirror(slot);
+            let weight = self.live.mirror(i).offer.weight(self.registry.mirror(i).weight);
+            scored.push((score(hash, self.view.set().hash(slot), weight), *place));
+        }
+        // Equal scores stay in the order of the ranking.
+        scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        for (place, (_, scored)) in equals.iter_mut().zip(&scored) {
+            *place = *scored;
+        }
+    }
+
+    /// The mirror to try out on this part, if it is this part's turn.
+    fn explored(&self, usable: &Usable, part: &Part) -> Option<u8> {
+        let place = self.view.ranking().explore()? as u8;
+        let share = f64::from(self.policy().explore);
+        let turn = || unit(mix(part.hash() ^ mix(self.live.window))) < share;
+        (share > 0.0 && usable.taking.contains(&place) && part.is_small() && turn()).then_some(place)
+    }
+
+    /// A mirror that the ranking does not hold; when there is none with room, the first of the ranking.
+    fn beyond(
+        &self,
+        basis: Basis,
+        usable: &Usable,
+        spread: &Part,
+        wanted: &impl Fn(MirrorIndex) -> bool,
+    ) -> Choice {
+        let with_room = |slot: usize| self.usable(slot, wanted) && !self.sheds(slot, spread);
+        if let Some(slot) = self.view.beyond(with_room) {
+            return self.one(basis, slot, self.view.alike());
+        }
+        if let Some(first) = usable.wanted.first() {
+            return self.answer(basis, How::Spilled, self.view.alike(), &[*first]);
+        }
+        match self.view.beyond(|slot| self.usable(slot, wanted)) {
+            Some(slot) => self.one(basis, slot, self.view.alike()),
+            None => self.nothing(),
+        }
+    }
+
+    fn one(&self, basis: Basis, slot: usize, part: Part) -> Choice {
+        let mirror = self.mirror(slot);
+        let mut choice = Choice { basis, how: How::Beyond, part, ..self.nothing() };
+        choice.mirrors.push(Chosen { mirror, rank: RANKED as u8, band_end: RANKED as u8 });
+        choice.addrs.extend(self.live.mirror(mirror).addr(self.family));
+        choice
+    }
+
+    fn answer(&self, basis: Basis, how: How, part: Part, places: &[u8]) -> Choice {
+        let mut choice = Choice { basis, how, part, ..self.nothing() };
+        let most = usize::from(self.policy().answers).clamp(1, MAX_ANSWERS);
+        for place in places.iter().take(most) {
+            let mirror = self.mirror(self.slot(*place));
+            let Some(addr) = self.live.mirror(mirror).addr(self.family) else { continue };
+            let band_end = *place + self.view.ranking().ties(usize::from(*place)) as u8;
+            choice.mirrors.push(Chosen { mirror, rank: *place, band_end });
             choice.addrs.push(addr);
         }
+        choice
     }
-    choice
-}
-
-/// How much a mirror claims a cell of unknown position: the greatest score has it. Positive and finite.
-fn score(cell: u64, mirror: &Mirror) -> f64 {
-    -f64::from(mirror.weight.max(1)) / unit(mix(cell ^ fnv1a(mirror.name.bytes()))).ln()
-}
-
-/// A hash as a number in the open interval (0, 1).
-fn unit(hash: u64) -> f64 {
-    // 52 bits and the half make 53, as many as a float holds: with one more the top would round to 1.
-    ((hash >> 12) as f64 + 0.5) / (1u64 << 52) as f64
-}
-
-fn hash_of_cell(cell: IpNet) -> u64 {
-    match cell {
-        IpNet::V4(n) => fnv1a(n.network().octets().into_iter().chain([n.prefix_len()])),
-        IpNet::V6(n) => fnv1a(n.network().octets().into_iter().chain([n.prefix_len()])),
-    }
-}
-
-/// FNV-1a, 64 bits (Fowler, Noll, Vo; RFC 9923).
-fn fnv1a(bytes: impl IntoIterator<Item = u8>) -> u64 {
-    bytes
-        .into_iter()
-        .fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3))
-}
-
-/// The finalizer of splitmix64 (Steele, Lea, Flood 2014): FNV alone leaves similar inputs similar.
-fn mix(mut x: u64) -> u64 {
-    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ (x >> 31)
 }
 
 #[cfg(test)]

@@ -1,85 +1,144 @@
 //! Whom the policies of a domain choose.
 
 use super::*;
-use crate::geo::{PlaceSource, Position};
+use crate::geo::table::PlaceTableBuilder;
+use crate::geo::{CountryCode, Place, PlaceSource, Position};
 use crate::health::{Reason, State, Verdict};
-use crate::live::LiveMirror;
+use crate::live::{LiveMirror, Offer};
 use crate::map::Map;
-use crate::registry::{Domain, HealthMode, MirrorAddress, Orders};
-use std::time::Duration;
+use crate::registry::{Domain, HealthMode, MirrorAddress, Orders, Rule, RuleEffect, Who};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::sync::Arc;
 
-/// A domain with mirrors of these weights, all up in both families, with the first nearest to
-/// [`client`].
-fn world(all_down: AllDown, weights: &[u32]) -> (Registry, Live) {
-    let policy = Policy {
-        answers: 2,
-        ttl: Duration::ZERO,
-        negative_ttl: Duration::ZERO,
-        tie_band_ms: 1.0,
-        tie_band_share: 0.0,
-        all_down,
-        alpn: Vec::new(),
-        ..Policy::default()
-    };
-    let domain = Domain {
-        name: "a.test".into(),
-        mirrors: 0..weights.len() as u32,
-        policy,
-        records: Vec::new(),
-        redirect_hosts: Vec::new(),
-    };
-    let mirror = |(i, weight): (usize, &u32)| Mirror {
-        name: format!("m{i}").into(),
+/// One domain, its mirrors all up in both families unless changed.
+struct World {
+    registry: Registry,
+    live: Live,
+    map: Map,
+}
+
+fn at(lat: f64, lon: f64) -> Option<Position> {
+    Position::from_degrees(lat, lon)
+}
+
+fn mirror(name: &str, weight: u32, position: Option<Position>) -> Mirror {
+    Mirror {
+        name: name.into(),
         domain: DomainIndex(0),
         node: None,
         address: MirrorAddress::Observed,
         port: 80,
-        weight: *weight,
-        place: Place { position: Position::from_degrees(10.0 * i as f64, 0.0), ..Place::default() },
+        weight,
+        place: Place { position, ..Place::default() },
         place_source: PlaceSource::Given,
         health: HealthMode::Probe,
         probe: None,
         url: None,
         orders: Orders::default(),
-    };
-    let live = |i: usize| LiveMirror {
-        v4: Some([192, 0, 2, i as u8].into()),
-        v6: Some([0x2001, 0xdb8, 0, 0, 0, 0, 0, i as u16].into()),
-        verdicts: [Verdict { state: State::Up, ..Verdict::default() }; 2],
-        last_known: [true; 2],
-        ..LiveMirror::default()
-    };
-    let mirrors = weights.iter().enumerate().map(mirror).collect();
-    let registry = Registry { domains: vec![domain], mirrors, ..Registry::default() };
-    (registry, Live { mirrors: (0..weights.len()).map(live).collect() })
+    }
 }
 
-fn client() -> Place {
-    Place { position: Position::from_degrees(1.0, 0.0), ..Place::default() }
+impl World {
+    fn new(policy: Policy, mirrors: Vec<Mirror>) -> World {
+        let domain = Domain {
+            name: "a.test".into(),
+            mirrors: 0..mirrors.len() as u32,
+            policy,
+            records: Vec::new(),
+            redirect_hosts: Vec::new(),
+        };
+        let live = |i: usize| LiveMirror {
+            v4: Some([192, 0, 2, i as u8].into()),
+            v6: Some([0x2001, 0xdb8, 0, 0, 0, 0, 0, i as u16].into()),
+            verdicts: [Verdict { state: State::Up, ..Verdict::default() }; 2],
+            last_known: [true; 2],
+            ..LiveMirror::default()
+        };
+        let live = Live::new((0..mirrors.len()).map(live).collect());
+        let registry = Registry { domains: vec![domain], mirrors, ..Registry::default() };
+        // 10/8 is in London, 20/8 in Tokyo and in China, 30/8 nowhere.
+        let mut places = PlaceTableBuilder::new();
+        let (gb, cn) = (CountryCode::new("GB"), CountryCode::new("CN"));
+        let london = Place { position: at(51.5, 0.0), country: gb, asn: Some(7) };
+        let tokyo = Place { position: at(35.7, 139.7), country: cn, asn: None };
+        places.add_override("10.0.0.0/8".parse().unwrap(), london);
+        places.add_override("20.0.0.0/8".parse().unwrap(), tokyo);
+        let places = Arc::new(places.build().unwrap());
+        let map = Map::of_places(1, places.clone()).follow(&registry, &places, &Arc::default(), None);
+        World { registry, live, map }
+    }
+
+    /// Mirrors along a line from London: the first nearest to 10/8.
+    fn line(all_down: AllDown, weights: &[u32]) -> World {
+        let policy = Policy {
+            answers: 2,
+            tie_band_ms: 1.0,
+            tie_band_share: 0.0,
+            all_down,
+            explore: 0.0,
+            ..Policy::default()
+        };
+        let mirror = |(i, w): (usize, &u32)| mirror(&format!("m{i}"), *w, at(51.5 - 12.0 * i as f64, 0.0));
+        World::new(policy, weights.iter().enumerate().map(mirror).collect())
+    }
+
+    /// Mirrors at one place.
+    fn equals(weights: &[u32]) -> World {
+        let policy = Policy { answers: 1, explore: 0.0, ..Policy::default() };
+        let mirror = |(i, w): (usize, &u32)| mirror(&format!("m{i}"), *w, at(51.5, 0.0));
+        World::new(policy, weights.iter().enumerate().map(mirror).collect())
+    }
+
+    fn choose(&self, client: [u8; 4], family: Family) -> Choice {
+        let view = self.map.view(DomainIndex(0), client.into()).unwrap();
+        choose(&self.registry, &self.live, DomainIndex(0), &view, family)
+    }
+
+    fn chosen(&self, client: [u8; 4], family: Family) -> (Basis, Vec<u32>) {
+        let choice = self.choose(client, family);
+        (choice.basis, choice.mirrors.iter().map(|c| c.mirror.0).collect())
+    }
+
+    fn first(&self, client: [u8; 4]) -> u32 {
+        self.choose(client, Family::V4).mirrors[0].mirror.0
+    }
+
+    fn set_state(&mut self, mirror: usize, state: State) {
+        self.live.mirrors[mirror].verdicts[0].state = state;
+    }
+
+    /// How many of 4 096 parts each mirror gets: /20s of a /8.
+    fn parts(&self, net: u8) -> BTreeMap<u32, usize> {
+        let mut parts = BTreeMap::new();
+        for n in 0..4096_u32 {
+            let addr = Ipv4Addr::from_bits((u32::from(net) << 24) + (n << 12) + 7);
+            *parts.entry(self.first(addr.octets())).or_default() += 1;
+        }
+        parts
+    }
 }
 
-fn chosen(registry: &Registry, live: &Live, family: Family) -> (Basis, Vec<u32>) {
-    let choice = choose(registry, live, DomainIndex(0), &client(), family);
-    (choice.basis, choice.mirrors.iter().map(|c| c.mirror.0).collect())
-}
+const LONDONER: [u8; 4] = [10, 1, 2, 3];
+const CHINESE: [u8; 4] = [20, 1, 2, 3];
 
 #[test]
 fn one_broken_family_is_not_all_down() {
-    let (registry, mut live) = world(AllDown::LastKnown, &[100, 100]);
-    for mirror in &mut live.mirrors {
+    let mut world = World::line(AllDown::LastKnown, &[100, 100]);
+    for mirror in &mut world.live.mirrors {
         mirror.verdicts[1].state = State::Down;
     }
-    assert_eq!(chosen(&registry, &live, Family::V6), (Basis::Empty, vec![]));
-    assert_eq!(chosen(&registry, &live, Family::V4), (Basis::Eligible, vec![0]));
-    for mirror in &mut live.mirrors {
+    assert_eq!(world.chosen(LONDONER, Family::V6), (Basis::Empty, vec![]));
+    assert_eq!(world.chosen(LONDONER, Family::V4), (Basis::Eligible, vec![0]));
+    for mirror in &mut world.live.mirrors {
         mirror.verdicts[0].state = State::Down;
     }
-    assert_eq!(chosen(&registry, &live, Family::V6), (Basis::AllDownLastKnown, vec![0]));
+    assert_eq!(world.chosen(LONDONER, Family::V6), (Basis::AllDownLastKnown, vec![0]));
 }
 
 #[test]
 fn all_does_not_bring_back_what_was_withdrawn() {
-    let (registry, mut live) = world(AllDown::All, &[100, 100, 100, 100, 100]);
+    let mut world = World::line(AllDown::All, &[100, 100, 100, 100, 100]);
     let verdicts = [
         (State::Down, Reason::Revoked),
         (State::Down, Reason::Forced),
@@ -87,21 +146,20 @@ fn all_does_not_bring_back_what_was_withdrawn() {
         (State::Draining, Reason::DrainedByOrder),
         (State::Down, Reason::ProbeFailed),
     ];
-    for (mirror, (state, reason)) in live.mirrors.iter_mut().zip(verdicts) {
+    for (mirror, (state, reason)) in world.live.mirrors.iter_mut().zip(verdicts) {
         mirror.verdicts = [Verdict { state, reason, ..Verdict::default() }; 2];
     }
-    assert_eq!(chosen(&registry, &live, Family::V4), (Basis::AllDownAll, vec![4]));
-    live.mirrors[4].verdicts = [Verdict { state: State::Draining, ..Verdict::default() }; 2];
-    assert_eq!(chosen(&registry, &live, Family::V4), (Basis::Empty, vec![]));
+    assert_eq!(world.chosen(LONDONER, Family::V4), (Basis::AllDownAll, vec![4]));
+    world.live.mirrors[4].verdicts = [Verdict { state: State::Draining, ..Verdict::default() }; 2];
+    assert_eq!(world.chosen(LONDONER, Family::V4), (Basis::Empty, vec![]));
 }
 
 /// Which mirror each of 4 096 networks of unknown position gets.
-fn by_network(registry: &Registry, live: &Live) -> Vec<u32> {
-    let map = Map::default();
+fn by_network(world: &World) -> Vec<u32> {
     let of = |n: u32| {
-        let located = map.locate(std::net::Ipv4Addr::from_bits(0x0a00_0007 + (n << 8)).into());
-        let choice = choose(registry, live, DomainIndex(0), &located, Family::V4);
-        assert_eq!((choice.mirrors.len(), choice.basis), (1, Basis::Eligible));
+        let choice = world.choose(Ipv4Addr::from_bits(0x1e00_0007 + (n << 8)).octets(), Family::V4);
+        assert_eq!((choice.mirrors.len().min(1), choice.basis), (1, Basis::Eligible));
+        assert_eq!((choice.how, choice.part.cell.prefix_len()), (How::SharedOut, 24));
         choice.mirrors[0].mirror.0
     };
     (0..4096).map(of).collect()
@@ -109,50 +167,198 @@ fn by_network(registry: &Registry, live: &Live) -> Vec<u32> {
 
 #[test]
 fn users_of_unknown_place_share_out_by_weight_and_stay() {
-    let (registry, mut live) = world(AllDown::NoAnswer, &[100, 100, 200]);
-    let before = by_network(&registry, &live);
+    let mut world = World::line(AllDown::NoAnswer, &[100, 100, 200]);
+    let before = by_network(&world);
     for (mirror, share) in [(0, 1024), (1, 1024), (2, 2048)] {
         let got = before.iter().filter(|m| **m == mirror).count();
         assert!(got.abs_diff(share) < 160, "mirror {mirror} has {got} of 4096, expected about {share}");
     }
-    live.mirrors[2].verdicts[0].state = State::Down;
-    let after = by_network(&registry, &live);
+    world.set_state(2, State::Down);
+    // Who goes on to the second of the order is not told as spilled: nothing is loaded.
+    let after: Vec<u32> =
+        (0..4096u32).map(|n| world.first(Ipv4Addr::from_bits(0x1e00_0007 + (n << 8)).octets())).collect();
     let moved = before.iter().zip(&after).filter(|(b, a)| b != a).all(|(b, _)| *b == 2);
     assert!(moved && !after.contains(&2), "only the lost mirror's users move");
 }
 
 #[test]
-fn the_order_of_users_of_unknown_place_begins_with_their_own_mirror() {
-    let (registry, mut live) = world(AllDown::NoAnswer, &[100, 100, 200, 1]);
-    let map = Map::default();
-    let mut firsts = std::collections::BTreeSet::new();
+fn the_order_of_all_mirrors_begins_with_what_is_chosen() {
+    let mut world = World::line(AllDown::NoAnswer, &[100, 100, 200, 1]);
+    let mut firsts = BTreeSet::new();
     for down in [None, Some(2), Some(0)] {
-        for mirror in &mut live.mirrors {
-            mirror.verdicts[0].state = State::Up;
-        }
+        (0..4).for_each(|m| world.set_state(m, State::Up));
         if let Some(down) = down {
-            live.mirrors[down].verdicts[0].state = State::Down;
+            world.set_state(down, State::Down);
         }
         for n in 0..512 {
-            let located = map.locate(std::net::Ipv4Addr::from_bits(0x0a00_0007 + (n << 8)).into());
-            let order = rank(&registry, DomainIndex(0), &located);
+            let client = Ipv4Addr::from_bits(0x1e00_0007 + (n << 8)).octets();
+            let view = world.map.view(DomainIndex(0), client.into()).unwrap();
+            let order = rank(&world.registry, DomainIndex(0), &view);
             assert_eq!(order.len(), 4);
             firsts.insert(order[0].mirror);
-            let first = order.iter().find(|c| live.mirror(c.mirror).eligible(Family::V4));
-            let own = choose(&registry, &live, DomainIndex(0), &located, Family::V4);
-            assert_eq!(first, own.mirrors.first(), "{}", located.cell);
+            let first = order.iter().find(|c| world.live.mirror(c.mirror).eligible(Family::V4));
+            assert_eq!(first.unwrap().mirror.0, world.first(client));
         }
     }
     assert!(firsts.len() >= 3, "{firsts:?}");
-    // Where the position is known, the cell changes nothing.
-    let near = client();
-    let order: Vec<u32> = rank(&registry, DomainIndex(0), &near).iter().map(|c| c.mirror.0).collect();
+    let view = world.map.view(DomainIndex(0), LONDONER.into()).unwrap();
+    let order: Vec<u32> = rank(&world.registry, DomainIndex(0), &view).iter().map(|c| c.mirror.0).collect();
     assert_eq!(order, [0, 1, 2, 3]);
 }
 
 #[test]
-fn every_hash_is_between_zero_and_one() {
-    for hash in [0, 1, u64::MAX >> 1, u64::MAX - 1, u64::MAX] {
-        assert!(unit(hash) > 0.0 && unit(hash) < 1.0, "{hash:x}");
+fn equals_share_by_weight_in_parts_and_the_rest_of_the_world_is_one_cell() {
+    let world = World::equals(&[100, 100, 200]);
+    let parts = world.parts(10);
+    for (mirror, share) in [(0, 1024), (1, 1024), (2, 2048)] {
+        assert!(parts[&mirror].abs_diff(share) < 160, "{parts:?}");
     }
+    let choice = world.choose(LONDONER, Family::V4);
+    assert_eq!((choice.how, choice.part.cell.to_string().as_str()), (How::Spread, "10.1.0.0/20"));
+    let lines = World::line(AllDown::NoAnswer, &[100, 100]);
+    let choice = lines.choose(LONDONER, Family::V4);
+    assert_eq!((choice.how, choice.part.cell.to_string().as_str()), (How::First, "10.0.0.0/8"));
+}
+
+#[test]
+fn what_is_withheld_moves_only_the_share_it_must() {
+    let mut world = World::equals(&[100, 100, 200]);
+    let of = |world: &World| -> Vec<u32> {
+        (0..4096_u32).map(|n| world.first(Ipv4Addr::from_bits((10 << 24) + (n << 12)).octets())).collect()
+    };
+    let before = of(&world);
+    world.live.mirrors[2].offer.withheld = Offer::share(0.5);
+    let after = of(&world);
+    assert!(before.iter().zip(&after).filter(|(b, a)| b != a).all(|(b, _)| *b == 2));
+    let now = after.iter().filter(|m| **m == 2).count();
+    assert!(now.abs_diff(4096 / 3) < 160, "{now}");
+}
+
+#[test]
+fn a_loaded_mirror_sheds_its_share_to_the_next() {
+    let mut world = World::line(AllDown::NoAnswer, &[100, 100, 100]);
+    world.live.mirrors[0].offer.shed = Offer::share(0.25);
+    let parts = world.parts(10);
+    assert!(parts[&1].abs_diff(1024) < 160 && !parts.contains_key(&2), "{parts:?}");
+    let spilled = (0..4096_u32).map(|n| Ipv4Addr::from_bits((10 << 24) + (n << 12)).octets());
+    for client in spilled {
+        let choice = world.choose(client, Family::V4);
+        assert_eq!(choice.part.cell.prefix_len(), 20);
+        assert_eq!(choice.how == How::Spilled, choice.mirrors[0].mirror.0 == 1);
+    }
+    // When all shed everything, the first serves after all.
+    world.live.mirrors.iter_mut().for_each(|m| m.offer.shed = u16::MAX);
+    assert_eq!(world.chosen(LONDONER, Family::V4), (Basis::Eligible, vec![0]));
+}
+
+#[test]
+fn beyond_the_ranking_every_mirror_is_looked_at() {
+    let mut world = World::line(AllDown::NoAnswer, &[100; 10]);
+    for mirror in 0..9 {
+        world.set_state(mirror, State::Down);
+    }
+    let choice = world.choose(LONDONER, Family::V4);
+    assert_eq!((choice.how, choice.mirrors[0].mirror.0, choice.mirrors.len()), (How::Beyond, 9, 1));
+    world.set_state(9, State::Down);
+    assert_eq!(world.chosen(LONDONER, Family::V4), (Basis::Empty, vec![]));
+}
+
+#[test]
+fn nearest_knows_no_weights() {
+    let mut world = World::equals(&[1, 1, 900]);
+    world.registry.domains[0].policy.strategy = Strategy::Nearest;
+    world.map = world.map.follow(&world.registry, &world.map.places.clone(), &Arc::default(), None);
+    assert_eq!(world.parts(10), BTreeMap::from([(0, 4096)]));
+    assert_eq!(world.choose(LONDONER, Family::V4).part.cell.to_string(), "10.0.0.0/8");
+}
+
+fn with(strategy: Strategy, rules: Vec<Rule>) -> World {
+    let policy = Policy { answers: 1, explore: 0.0, strategy, rules, ..Policy::default() };
+    let mirrors = [("lon", 100, (51.5, 0.0)), ("par", 100, (48.9, 2.3)), ("tok", 200, (35.7, 139.7))];
+    World::new(policy, mirrors.iter().map(|(n, w, p)| mirror(n, *w, at(p.0, p.1))).collect())
+}
+
+#[test]
+fn weighted_shares_out_wherever_users_are() {
+    let world = with(Strategy::Weighted, Vec::new());
+    for net in [10, 20, 30] {
+        let parts = world.parts(net);
+        assert!(parts[&2].abs_diff(2048) < 200 && parts[&0].abs_diff(1024) < 160, "{parts:?}");
+    }
+    assert_eq!(world.choose(LONDONER, Family::V4).part.cell.prefix_len(), 20);
+}
+
+#[test]
+fn failover_follows_its_list() {
+    let mut world = with(Strategy::Failover(vec!["tok".into(), "gone".into(), "lon".into()]), Vec::new());
+    for client in [LONDONER, CHINESE] {
+        assert_eq!(world.first(client), 2);
+    }
+    world.set_state(2, State::Down);
+    assert_eq!((world.first(LONDONER), world.first(CHINESE)), (0, 0));
+    world.set_state(0, State::Down);
+    assert_eq!(world.first(LONDONER), 1, "who is not on the list comes last");
+}
+
+#[test]
+fn pins_and_exclusions_hold_by_country_as_and_prefix() {
+    let rule = |effect, who, mirrors: &[&str]| Rule {
+        effect,
+        who,
+        mirrors: mirrors.iter().map(|m| Arc::from(*m)).collect(),
+    };
+    let china = Who::Country(CountryCode::new("CN").unwrap());
+    let prefix = |p: &str| Who::Prefix(p.parse().unwrap());
+    for strategy in [Strategy::Nearest, Strategy::Balanced] {
+        let mut world = with(
+            strategy,
+            vec![
+                rule(RuleEffect::Exclude, china, &["tok"]),
+                rule(RuleEffect::Pin, Who::Asn(7), &["par"]),
+                rule(RuleEffect::Pin, prefix("10.9.0.0/16"), &["tok"]),
+                rule(RuleEffect::Exclude, prefix("10.8.0.0/16"), &["par"]),
+            ],
+        );
+        assert_eq!(world.first(LONDONER), 1, "pinned by AS");
+        assert_eq!((world.first([10, 9, 0, 1]), world.first([10, 8, 0, 1])), (2, 0));
+        assert_ne!(world.first(CHINESE), 2);
+        let cell = |client| world.choose(client, Family::V4).part.cell.to_string();
+        assert_eq!(cell([10, 9, 0, 1]), "10.9.0.0/16");
+        assert_eq!(cell([10, 8, 0, 1]), "10.8.0.0/16");
+        assert_eq!(cell([10, 200, 0, 1]), "10.128.0.0/9", "cells do not reach over prefixes of rules");
+        // A pin is given up when its mirror is down, an exclusion never.
+        world.set_state(1, State::Down);
+        assert_eq!(world.first(LONDONER), 0);
+        world.set_state(0, State::Down);
+        assert_eq!(world.chosen(CHINESE, Family::V4), (Basis::Empty, vec![]));
+        assert_eq!(world.first(LONDONER), 2);
+        world.registry.domains[0].policy.all_down = AllDown::All;
+        world.set_state(2, State::Down);
+        (0..3).for_each(|m| world.live.mirrors[m].verdicts[1].state = State::Down);
+        assert_ne!(world.first(CHINESE), 2, "not even when all are down");
+    }
+}
+
+#[test]
+fn a_small_share_of_parts_tries_out_what_may_be_near() {
+    let mut world = World::equals(&[100, 100]);
+    world.registry.domains[0].policy.explore = 0.1;
+    world.registry.domains[0].policy.strategy = Strategy::Nearest;
+    world.map = world.map.follow(&world.registry, &world.map.places.clone(), &Arc::default(), None);
+    // One cell of a /8 is too large to try things out on.
+    assert_eq!(world.parts(10), BTreeMap::from([(0, 4096)]));
+    world.registry.domains[0].policy.strategy = Strategy::Balanced;
+    world.map = world.map.follow(&world.registry, &world.map.places.clone(), &Arc::default(), None);
+    let explored = |world: &World| -> BTreeSet<u32> {
+        let is = |n: &u32| {
+            let client = Ipv4Addr::from_bits((10 << 24) + (n << 12)).octets();
+            world.choose(client, Family::V4).how == How::Explored
+        };
+        (0..4096).filter(is).collect()
+    };
+    let first = explored(&world);
+    assert!(first.len().abs_diff(410) < 100, "{}", first.len());
+    world.live.window += 1;
+    let second = explored(&world);
+    assert!(first.intersection(&second).count() < 100, "others take their turn");
 }

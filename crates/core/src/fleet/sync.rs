@@ -53,7 +53,7 @@ impl Fleet {
     /// Aligns slots and live entries with the registry; settings are followed afterwards.
     fn sync_mirrors(&mut self, now: Now) {
         let old = std::mem::take(&mut self.live.mirrors);
-        let mut live = Live { mirrors: Vec::with_capacity(self.registry.mirrors.len()) };
+        let mut live = Live::new(Vec::with_capacity(self.registry.mirrors.len()));
         let mut gone = std::mem::take(&mut self.mirrors.by_key);
         self.mirrors.by_index.clear();
         for (i, mirror) in (0u32..).zip(&self.registry.mirrors) {

@@ -19,6 +19,7 @@
 
 mod build;
 mod key;
+mod ranges;
 #[cfg(test)]
 mod tests;
 
@@ -26,7 +27,8 @@ pub use build::{BuildError, DatabaseLayer, PlaceId, PlaceTableBuilder};
 
 use super::{Place, PlaceSource};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use key::Key;
+pub(crate) use key::Key;
+pub(crate) use ranges::{Found, Ranges};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// What the table knows of one address.
@@ -45,8 +47,8 @@ pub struct Located {
 /// The default table knows nothing: every address is nowhere, and one cell holds its family.
 #[derive(Clone, Debug, Default)]
 pub struct PlaceTable {
-    v4: Ranges<u32>,
-    v6: Ranges<u128>,
+    v4: Layered<u32>,
+    v6: Layered<u128>,
     entries: Vec<Entry>,
     sources: Vec<String>,
 }
@@ -57,22 +59,22 @@ impl PlaceTable {
         let (found, cell) = match addr {
             IpAddr::V4(v4) => {
                 let bits = v4.to_bits();
-                let found = self.v4.find(bits);
+                let found = self.v4.ranges.find(bits);
                 (self.resolve(&self.v4, bits, found.entry), v4_net(bits, found.prefix_len(bits)))
             }
             IpAddr::V6(v6) => {
                 let bits = v6.to_bits();
-                let found = self.v6.find(bits);
+                let found = self.v6.ranges.find(bits);
                 (self.resolve(&self.v6, bits, found.entry), v6_net(bits, found.prefix_len(bits)))
             }
         };
         Located { place: found.0, source: found.1, cell }
     }
 
-    fn resolve<K: Key>(&self, ranges: &Ranges<K>, addr: K, entry: u32) -> (Place, PlaceSource) {
+    fn resolve<K: Key>(&self, layered: &Layered<K>, addr: K, entry: u32) -> (Place, PlaceSource) {
         match self.entries.get(entry as usize) {
             Some(Entry { place, source: Some(source) }) => (*place, *source),
-            Some(Entry { place, source: None }) => (*place, ranges.source_within(addr)),
+            Some(Entry { place, source: None }) => (*place, layered.source_within(addr)),
             None => (Place::default(), PlaceSource::Unknown),
         }
     }
@@ -92,19 +94,34 @@ impl PlaceTable {
         }
     }
 
+    /// The ranges of IPv4 and IPv6, whose entries [`PlaceTable::entry`] knows.
+    pub(crate) fn families(&self) -> (&Ranges<u32>, &Ranges<u128>) {
+        (&self.v4.ranges, &self.v6.ranges)
+    }
+
+    /// The place of an entry; nowhere for one that is not there.
+    pub(crate) fn entry(&self, entry: u32) -> Place {
+        self.entries.get(entry as usize).map_or(Place::default(), |e| e.place)
+    }
+
+    /// Number of entries.
+    pub(crate) fn entry_count(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Ranges of both families, after merging; gaps that nothing is known of count too.
     pub fn ranges(&self) -> usize {
-        self.v4.starts.len() + self.v6.starts.len()
+        self.v4.ranges.len() + self.v6.ranges.len()
     }
 
     /// Each known place with its number of IPv4 addresses, in the order of first appearance in the
     /// table. Linear in the ranges: for previews, not for queries.
     pub fn v4_addresses_by_place(&self) -> Vec<(Place, u64)> {
         let mut addresses = vec![0_u64; self.entries.len()];
-        let ends = self.v4.starts.iter().skip(1).map(|start| u64::from(*start)).chain([1 << 32]);
-        for ((start, end), entry) in self.v4.starts.iter().zip(ends).zip(&self.v4.entries) {
-            if let Some(n) = addresses.get_mut(*entry as usize) {
-                *n += end - u64::from(*start);
+        let ends = self.v4.ranges.iter().skip(1).map(|(start, _)| u64::from(start)).chain([1 << 32]);
+        for ((start, entry), end) in self.v4.ranges.iter().zip(ends) {
+            if let Some(n) = addresses.get_mut(entry as usize) {
+                *n += end - u64::from(start);
             }
         }
         let counted = self.entries.iter().map(|e| e.place).zip(addresses);
@@ -126,13 +143,13 @@ impl PlaceTable {
     }
 }
 
-fn v4_net(addr: u32, prefix_len: u8) -> IpNet {
+pub(crate) fn v4_net(addr: u32, prefix_len: u8) -> IpNet {
     // `prefix_len` of a 32-bit key never exceeds 32, so the fallback is never taken.
     let addr = Ipv4Addr::from_bits(addr);
     IpNet::V4(Ipv4Net::new(addr, prefix_len).unwrap_or_else(|_| addr.into()).trunc())
 }
 
-fn v6_net(addr: u128, prefix_len: u8) -> IpNet {
+pub(crate) fn v6_net(addr: u128, prefix_len: u8) -> IpNet {
     let addr = Ipv6Addr::from_bits(addr);
     IpNet::V6(Ipv6Net::new(addr, prefix_len).unwrap_or_else(|_| addr.into()).trunc())
 }
@@ -146,107 +163,32 @@ struct Entry {
     source: Option<PlaceSource>,
 }
 
-/// The ranges of one address family.
+/// The ranges of one address family and what they are made of.
 #[derive(Clone, Debug)]
-struct Ranges<K> {
-    /// First addresses, ascending; the first is zero.
-    starts: Vec<K>,
-    /// Beside `starts`: the entry of each range.
-    entries: Vec<u32>,
-    /// For each value of the top `index_bits` bits, the range that holds its first address; then
-    /// one more, the last range.
-    index: Vec<u32>,
-    index_bits: u32,
+struct Layered<K> {
+    ranges: Ranges<K>,
     /// Inside ranges of several sources: where each source begins, ascending.
     mixed: Vec<(K, PlaceSource)>,
 }
 
-impl<K> Default for Ranges<K> {
+impl<K> Default for Layered<K> {
     fn default() -> Self {
-        Ranges {
-            starts: Vec::new(),
-            entries: Vec::new(),
-            index: Vec::new(),
-            index_bits: MIN_INDEX_BITS,
-            mixed: Vec::new(),
-        }
+        Layered { ranges: Ranges::default(), mixed: Vec::new() }
     }
 }
 
-/// A range found: what lies just outside it, and its entry.
-struct Found<K> {
-    /// The last address before the range; `None` when it begins at zero.
-    before: Option<K>,
-    /// The first address after the range; `None` when it ends with the address space.
-    after: Option<K>,
-    entry: u32,
-}
-
-impl<K: Key> Found<K> {
-    /// Length of the widest prefix around `addr` that holds neither neighbour.
-    fn prefix_len(&self, addr: K) -> u8 {
-        let beyond = |outside: Option<K>| outside.map_or(0, |o| addr.common_bits(o) + 1);
-        beyond(self.before).max(beyond(self.after))
-    }
-}
-
-impl<K: Key> Ranges<K> {
-    fn find(&self, addr: K) -> Found<K> {
-        let top = addr.top(self.index_bits);
-        let (low, high) = match (self.index.get(top), self.index.get(top + 1)) {
-            (Some(&low), Some(&high)) => (low as usize, high as usize + 1),
-            _ => (0, self.starts.len()),
-        };
-        let (low, high) = (low.min(self.starts.len()), high.min(self.starts.len()));
-        // Ranges before `low` start below `addr`, those from `high` on above it.
-        let next = low + self.starts[low..high.max(low)].partition_point(|start| *start <= addr);
-        let Some(at) = next.checked_sub(1) else {
-            return Found { before: None, after: None, entry: u32::MAX };
-        };
-        Found {
-            before: self.starts[at].previous(),
-            after: self.starts.get(next).copied(),
-            entry: self.entries.get(at).copied().unwrap_or(u32::MAX),
-        }
-    }
-
+impl<K: Key> Layered<K> {
     fn source_within(&self, addr: K) -> PlaceSource {
         let next = self.mixed.partition_point(|(start, _)| *start <= addr);
         next.checked_sub(1).map_or(PlaceSource::Unknown, |at| self.mixed[at].1)
     }
 
-    /// Sorted ranges are final: give back spare memory and index them.
     fn finish(&mut self) {
-        self.starts.shrink_to_fit();
-        self.entries.shrink_to_fit();
+        self.ranges.finish();
         self.mixed.shrink_to_fit();
-        let Some(last) = self.starts.len().checked_sub(1) else {
-            return;
-        };
-        // About a range for each value, so that a lookup's search stays short.
-        self.index_bits = (last + 1).ilog2().clamp(MIN_INDEX_BITS, MAX_INDEX_BITS);
-        let values = 1_u32 << self.index_bits;
-        self.index = Vec::with_capacity(values as usize + 1);
-        let mut at = 0;
-        for top in 0..values {
-            let first = K::from_top(top, self.index_bits);
-            while at < last && self.starts[at + 1] <= first {
-                at += 1;
-            }
-            self.index.push(at as u32);
-        }
-        self.index.push(last as u32);
     }
 
     fn memory_bytes(&self) -> usize {
-        self.starts.capacity() * size_of::<K>()
-            + self.entries.capacity() * size_of::<u32>()
-            + self.index.capacity() * size_of::<u32>()
-            + self.mixed.capacity() * size_of::<(K, PlaceSource)>()
+        self.ranges.memory_bytes() + self.mixed.capacity() * size_of::<(K, PlaceSource)>()
     }
 }
-
-/// An index of 1 KiB, for tables of a few overrides.
-const MIN_INDEX_BITS: u32 = 8;
-/// An index of 256 KiB: a larger one was measured to gain 4 % at four million ranges.
-const MAX_INDEX_BITS: u32 = 16;

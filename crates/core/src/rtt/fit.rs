@@ -11,7 +11,7 @@
 //! raised to that.
 
 use super::field::Vote;
-use super::groups::{Group, covering};
+use super::groups::{COVERS, Group, covering};
 use super::learner::{Learner, World};
 use super::line::Line;
 use super::lookup::NetworkTable;
@@ -65,6 +65,8 @@ pub(super) fn fit(learner: &Learner, world: &World<'_>, now: UnixMillis) -> Mode
     fit.level(|n| n.place.country.map(Group::Country));
     fit.level(|n| n.place.asn.map(Group::As));
     fit.level(|n| Some(Group::Prefix(covering(n.prefix))));
+    let covers = fit.model.corrections.prefixes().into_iter().map(|p| (p, ())).collect();
+    fit.model.covers = NetworkTable::new(COVERS, covers);
     fit.rows();
     fit.resolvers(world);
     fit.model

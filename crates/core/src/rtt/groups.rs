@@ -11,15 +11,14 @@
 //! a vote, times `n / (n + 1)` for the weight `n` of the networks that voted. So one network alone
 //! corrects nothing for others, and of two the more cautious one decides.
 
+use super::observation::Coarseness;
 use crate::geo::CountryCode;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-/// Length of covering prefixes of IPv4 networks.
-const COVER_V4: u8 = 16;
-/// Of IPv6 networks: what registries hand out.
-const COVER_V6: u8 = 32;
+/// Lengths of covering prefixes; in IPv6 what registries hand out.
+pub(super) const COVERS: Coarseness = Coarseness { v4: 16, v6: 32 };
 
 /// Networks that are corrected together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -32,11 +31,11 @@ pub(super) enum Group {
 /// The prefix that covers a network at the level of prefixes.
 pub(super) fn covering(network: IpNet) -> IpNet {
     match network {
-        IpNet::V4(n) if n.prefix_len() > COVER_V4 => {
-            IpNet::V4(Ipv4Net::new(n.addr(), COVER_V4).unwrap_or(n).trunc())
+        IpNet::V4(n) if n.prefix_len() > COVERS.v4 => {
+            IpNet::V4(Ipv4Net::new(n.addr(), COVERS.v4).unwrap_or(n).trunc())
         }
-        IpNet::V6(n) if n.prefix_len() > COVER_V6 => {
-            IpNet::V6(Ipv6Net::new(n.addr(), COVER_V6).unwrap_or(n).trunc())
+        IpNet::V6(n) if n.prefix_len() > COVERS.v6 => {
+            IpNet::V6(Ipv6Net::new(n.addr(), COVERS.v6).unwrap_or(n).trunc())
         }
         wide => wide,
     }

@@ -1,6 +1,7 @@
 //! Networks of one length as sorted numbers: found by binary search, walked in order.
 
 use super::observation::Coarseness;
+use crate::geo::table::Key;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -43,12 +44,39 @@ impl<T> NetworkTable<T> {
         table
     }
 
+    /// The network that an address would have in the table.
+    pub(super) fn network(&self, addr: IpAddr) -> IpNet {
+        self.coarse.network(addr)
+    }
+
     /// The row of an address's network.
     pub(super) fn find(&self, addr: IpAddr) -> Option<&T> {
         match self.coarse.network(addr) {
             IpNet::V4(n) => self.rows_v4.get(self.v4.binary_search(&n.addr().to_bits()).ok()?),
             IpNet::V6(n) => self.rows_v6.get(self.v6.binary_search(&n.addr().to_bits()).ok()?),
         }
+    }
+
+    /// The borders around an IPv4 address: of its network, or of the networks beside it.
+    pub(super) fn borders_v4(&self, addr: u32) -> (Option<u32>, Option<u32>) {
+        borders(&self.v4, addr, u32::MAX.checked_shr(self.coarse.v4.into()).unwrap_or(0))
+    }
+
+    /// The same of an IPv6 address.
+    pub(super) fn borders_v6(&self, addr: u128) -> (Option<u128>, Option<u128>) {
+        borders(&self.v6, addr, u128::MAX.checked_shr(self.coarse.v6.into()).unwrap_or(0))
+    }
+
+    /// First addresses of all IPv4 networks, and of what follows each.
+    pub(super) fn cuts_v4(&self) -> impl Iterator<Item = u32> + '_ {
+        let host = u32::MAX.checked_shr(self.coarse.v4.into()).unwrap_or(0);
+        self.v4.iter().flat_map(move |n| [Some(*n), (n | host).checked_add(1)]).flatten()
+    }
+
+    /// The same of IPv6.
+    pub(super) fn cuts_v6(&self) -> impl Iterator<Item = u128> + '_ {
+        let host = u128::MAX.checked_shr(self.coarse.v6.into()).unwrap_or(0);
+        self.v6.iter().flat_map(move |n| [Some(*n), (n | host).checked_add(1)]).flatten()
     }
 
     /// Number of networks.
@@ -61,6 +89,17 @@ impl<T> NetworkTable<T> {
         let v4 = self.v4.iter().filter_map(|n| Ipv4Net::new(Ipv4Addr::from_bits(*n), self.coarse.v4).ok());
         let v6 = self.v6.iter().filter_map(|n| Ipv6Net::new(Ipv6Addr::from_bits(*n), self.coarse.v6).ok());
         v4.map(IpNet::V4).chain(v6.map(IpNet::V6))
+    }
+}
+
+/// The last address before, and the first after, what surrounds an address.
+fn borders<K: Key + std::ops::BitOr<Output = K>>(starts: &[K], addr: K, host: K) -> (Option<K>, Option<K>) {
+    let next = starts.partition_point(|s| *s <= addr);
+    let after = starts.get(next).copied();
+    match next.checked_sub(1).map(|at| starts[at]) {
+        Some(start) if (start | host) >= addr => (start.previous(), (start | host).next()),
+        Some(start) => (Some(start | host), after),
+        None => (None, after),
     }
 }
 
@@ -81,5 +120,11 @@ mod tests {
         assert_eq!(table.len(), 3, "of another length");
         let networks: Vec<String> = table.networks().map(|n| n.to_string()).collect();
         assert_eq!(networks, ["10.0.0.0/24", "10.0.1.0/24", "2001:db8::/48"]);
+        let at = |a: &str| table.borders_v4(a.parse::<Ipv4Addr>().unwrap().to_bits());
+        let bits = |a: &str| Some(a.parse::<Ipv4Addr>().unwrap().to_bits());
+        assert_eq!(at("10.0.1.9"), (bits("10.0.0.255"), bits("10.0.2.0")));
+        assert_eq!(at("10.0.2.9"), (bits("10.0.1.255"), None));
+        assert_eq!(at("9.0.0.0"), (None, bits("10.0.0.0")));
+        assert_eq!(table.cuts_v4().count(), 4);
     }
 }

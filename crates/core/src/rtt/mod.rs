@@ -44,7 +44,7 @@ mod observation;
 mod own;
 mod resolvers;
 pub mod routes;
-mod scale;
+pub(crate) mod scale;
 #[cfg(test)]
 mod tests;
 
@@ -53,15 +53,3 @@ pub use line::Line;
 pub use model::{Client, Model, Prediction, Shares, Site};
 pub use observation::{Coarseness, Observation, Source, Target};
 pub use own::Row;
-
-/// Round trip at zero distance, in milliseconds.
-pub const BASE_MS: f64 = 13.3;
-/// Milliseconds of round trip for each kilometre of great circle; light in fibre alone needs 0.0100.
-pub const MS_PER_KM: f64 = 0.0169;
-/// Predicted for a client or mirror whose place is unknown: half the Earth's circumference away.
-pub const UNKNOWN_MS: f64 = BASE_MS + MS_PER_KM * 20_015.0;
-
-/// The round trip that distance alone suggests, in milliseconds.
-pub fn from_distance_ms(distance_km: f64) -> f64 {
-    BASE_MS + MS_PER_KM * distance_km
-}

@@ -10,6 +10,7 @@ use super::own::{Own, Row};
 use super::routes::{Access, Routes, Tolls, route_km};
 use super::scale::{millis, stretch};
 use crate::geo::{Place, Position};
+use crate::map::Bounds;
 use ipnet::IpNet;
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -42,6 +43,8 @@ pub struct Model {
     pub(super) learned: Vec<Learned>,
     pub(super) corrections: Corrections,
     pub(super) rows: NetworkTable<Row>,
+    /// Covering prefixes that are corrected as such.
+    pub(super) covers: NetworkTable<()>,
     pub(super) resolvers: NetworkTable<IpAddr>,
 }
 
@@ -55,7 +58,8 @@ pub struct Site {
 }
 
 impl Site {
-    pub(super) fn target(&self) -> Option<u32> {
+    /// Its number among the model's targets.
+    pub(crate) fn target(&self) -> Option<u32> {
         self.target
     }
 
@@ -69,9 +73,9 @@ impl Site {
         self.moved
     }
 
-    /// Its way from a hub in kilometres; infinite when its place is unknown.
-    pub fn hub_km(&self, hub: usize) -> f32 {
-        self.tolls.as_ref().map_or(f32::INFINITY, |t| t.from_hub(hub))
+    /// Its tolls, for other sites at the same place.
+    pub fn tolls(&self) -> Option<&Arc<Tolls>> {
+        self.tolls.as_ref()
     }
 }
 
@@ -151,9 +155,41 @@ impl Model {
         self.rows.len()
     }
 
-    /// Covering prefixes that are corrected as such, in ascending order.
-    pub fn prefixes(&self) -> Vec<IpNet> {
-        self.corrections.prefixes()
+    /// Whether the network of an address measured anything itself.
+    pub fn measured_at(&self, addr: IpAddr) -> bool {
+        self.rows.find(addr).is_some()
+    }
+
+    /// Narrows bounds around an IPv4 address to where all addresses are predicted alike, as far as
+    /// networks and their covering prefixes go.
+    pub(crate) fn bound_v4(&self, bounds: &mut Bounds<u32>, addr: u32) {
+        for (before, after) in [self.rows.borders_v4(addr), self.covers.borders_v4(addr)] {
+            bounds.within(before, after);
+        }
+    }
+
+    /// The same of an IPv6 address.
+    pub(crate) fn bound_v6(&self, bounds: &mut Bounds<u128>, addr: u128) {
+        for (before, after) in [self.rows.borders_v6(addr), self.covers.borders_v6(addr)] {
+            bounds.within(before, after);
+        }
+    }
+
+    /// First addresses of all that is told apart in IPv4, in no particular order.
+    pub(crate) fn cuts_v4(&self) -> Vec<u32> {
+        self.rows.cuts_v4().chain(self.covers.cuts_v4()).collect()
+    }
+
+    /// The same in IPv6.
+    pub(crate) fn cuts_v6(&self) -> Vec<u128> {
+        self.rows.cuts_v6().chain(self.covers.cuts_v6()).collect()
+    }
+
+    /// The covering prefix of an address, if it is corrected as such, and its network, if that measured
+    /// anything itself.
+    pub(crate) fn told_apart(&self, addr: IpAddr) -> (Option<IpNet>, Option<IpNet>) {
+        let cover = self.covers.find(addr).map(|()| groups::covering_address(addr));
+        (cover, self.rows.find(addr).map(|_| self.rows.network(addr)))
     }
 
     /// Whether networks of an AS are corrected as such, so that it makes a difference to know it.
@@ -200,6 +236,13 @@ impl Model {
         }
     }
 
+    /// The round trip that a client at a hub is predicted to a site, on the scale: what candidates are
+    /// chosen by.
+    pub(crate) fn from_hub(&self, site: &Site, hub: usize) -> f32 {
+        let route = site.tolls.as_ref().map_or(UNKNOWN_KM, |t| t.from_hub(hub));
+        stretch(self.line.ms(route)) + self.field(site).map_or(0.0, |f| f.residual(hub))
+    }
+
     fn field(&self, site: &Site) -> Option<&Field> {
         self.learned.get(site.target? as usize)?.field.as_deref()
     }
@@ -222,7 +265,7 @@ impl<'m> Client<'m> {
         }
     }
 
-    pub(super) fn position(&self) -> Option<Position> {
+    pub(crate) fn position(&self) -> Option<Position> {
         self.position
     }
 
@@ -234,6 +277,16 @@ impl<'m> Client<'m> {
     /// How the client reaches the trunk network, if its place is known.
     pub fn access(&self) -> Option<&Access> {
         self.access.as_ref()
+    }
+
+    /// Targets that its country, AS and covering prefix correct.
+    pub(crate) fn corrected(&self) -> impl Iterator<Item = u32> + '_ {
+        self.corrections.into_iter().flatten().map(|c| c.target)
+    }
+
+    /// Targets that its own network measured.
+    pub(crate) fn measured(&self) -> impl Iterator<Item = u32> + '_ {
+        self.row.into_iter().flat_map(Row::targets)
     }
 
     /// Whether its own network measured anything.
@@ -282,7 +335,7 @@ impl<'m> Client<'m> {
 
     /// The round trip that a site could well turn out to have, on the scale: lower than the
     /// prediction where little was measured.
-    pub(super) fn hope(&self, site: &Site) -> f32 {
+    pub(crate) fn hope(&self, site: &Site) -> f32 {
         self.point(site) - OPTIMISM * (1.0 - self.region_share(site))
     }
 
@@ -295,7 +348,7 @@ impl<'m> Client<'m> {
     }
 
     /// How often the network itself measured a site, aged; 0 when never.
-    pub(super) fn own_weight(&self, site: &Site) -> f32 {
+    pub(crate) fn own_weight(&self, site: &Site) -> f32 {
         self.own(site).map_or(0.0, |o| o.weight)
     }
 

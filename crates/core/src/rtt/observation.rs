@@ -1,7 +1,7 @@
 //! One measured round trip, whoever measured it.
 
 use crate::id::NodeId;
-use crate::registry::{MirrorIndex, Registry};
+use crate::registry::{MirrorAddress, MirrorIndex, Registry};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -13,7 +13,9 @@ use std::sync::Arc;
 pub enum Target {
     /// A machine with an agent.
     Node(NodeId),
-    /// A mirror without one.
+    /// A machine without one, by its address (IPv4 where it has both).
+    Address(IpAddr),
+    /// A mirror of which neither is known.
     Mirror {
         /// The domain's name.
         domain: Arc<str>,
@@ -26,6 +28,7 @@ pub enum Target {
 #[derive(Serialize, Deserialize)]
 enum StoredTarget {
     Node([u8; 32]),
+    Address(IpAddr),
     Mirror(String, String),
 }
 
@@ -33,6 +36,7 @@ impl From<StoredTarget> for Target {
     fn from(stored: StoredTarget) -> Target {
         match stored {
             StoredTarget::Node(key) => Target::Node(NodeId(key)),
+            StoredTarget::Address(addr) => Target::Address(addr),
             StoredTarget::Mirror(domain, mirror) => {
                 Target::Mirror { domain: domain.into(), mirror: mirror.into() }
             }
@@ -44,6 +48,7 @@ impl From<Target> for StoredTarget {
     fn from(target: Target) -> StoredTarget {
         match target {
             Target::Node(id) => StoredTarget::Node(id.0),
+            Target::Address(addr) => StoredTarget::Address(addr),
             Target::Mirror { domain, mirror } => StoredTarget::Mirror(domain.to_string(), mirror.to_string()),
         }
     }
@@ -54,12 +59,14 @@ impl Target {
     pub fn of(registry: &Registry, index: MirrorIndex) -> Target {
         let mirror = registry.mirror(index);
         let node = mirror.node.and_then(|n| registry.nodes.get(n.0 as usize)?.id);
-        match node {
-            Some(id) => Target::Node(id),
-            None => Target::Mirror {
-                domain: registry.domain(mirror.domain).name.clone(),
-                mirror: mirror.name.clone(),
-            },
+        match (node, &mirror.address) {
+            (Some(id), _) => Target::Node(id),
+            (None, MirrorAddress::Declared { v4: Some(v4), .. }) => Target::Address(IpAddr::V4(*v4)),
+            (None, MirrorAddress::Declared { v6: Some(v6), .. }) => Target::Address(IpAddr::V6(*v6)),
+            _ => {
+                let domain = registry.domain(mirror.domain).name.clone();
+                Target::Mirror { domain, mirror: mirror.name.clone() }
+            }
         }
     }
 }

@@ -103,6 +103,10 @@ impl Row {
         self.offset
     }
 
+    pub(super) fn targets(&self) -> impl Iterator<Item = u32> + '_ {
+        self.own.iter().map(|o| o.target)
+    }
+
     pub(super) fn of(&self, target: u32) -> Option<&Own> {
         self.own.get(self.own.binary_search_by_key(&target, |o| o.target).ok()?)
     }

@@ -61,6 +61,11 @@ pub struct Access {
 }
 
 impl Access {
+    /// The hubs that routes go through, nearest first.
+    pub fn hubs(&self) -> impl Iterator<Item = usize> + '_ {
+        self.hubs.iter().map(|(hub, _)| usize::from(*hub))
+    }
+
     /// The nearest hub: the region that a place belongs to.
     pub fn region(&self) -> usize {
         usize::from(self.hubs[0].0)

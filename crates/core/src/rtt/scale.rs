@@ -9,12 +9,12 @@
 const SHIFT_MS: f32 = 33.0;
 
 /// A round trip on the scale; less than nothing counts as nothing.
-pub(super) fn stretch(ms: f32) -> f32 {
+pub(crate) fn stretch(ms: f32) -> f32 {
     (ms.max(0.0) + SHIFT_MS).ln()
 }
 
 /// The round trip of a point on the scale, in milliseconds, at least a tenth of one.
-pub(super) fn millis(point: f32) -> f32 {
+pub(crate) fn millis(point: f32) -> f32 {
     (point.exp() - SHIFT_MS).max(0.1)
 }
 

@@ -7,7 +7,7 @@
 //! equal neighbours. Time is linear in the networks, memory is the runs and the table.
 
 use super::key::Key;
-use super::{Entry, PlaceTable, Ranges};
+use super::{Entry, Layered, PlaceTable};
 use crate::geo::{CountryCode, Place, PlaceSource, Position, countries};
 use ipnet::{IpNet, Ipv4Net};
 use std::collections::HashMap;
@@ -378,7 +378,7 @@ fn compose(layers: impl Iterator<Item = Place> + Clone) -> (Place, PlaceSource) 
 }
 
 /// Walks the runs of all layers together.
-fn sweep<K: Key>(mut layers: Vec<Runs<K>>, composer: &mut Composer) -> Result<Ranges<K>, BuildError> {
+fn sweep<K: Key>(mut layers: Vec<Runs<K>>, composer: &mut Composer) -> Result<Layered<K>, BuildError> {
     for layer in &mut layers {
         layer.close();
     }
@@ -405,7 +405,7 @@ fn sweep<K: Key>(mut layers: Vec<Runs<K>>, composer: &mut Composer) -> Result<Ra
 
 /// Merges neighbouring ranges of one place as they come.
 struct Merge<K> {
-    ranges: Ranges<K>,
+    out: Layered<K>,
     /// The range being gathered: its place, and where each of its sources begins.
     place: PlaceId,
     sources: Vec<(K, PlaceSource)>,
@@ -413,7 +413,7 @@ struct Merge<K> {
 
 impl<K: Key> Default for Merge<K> {
     fn default() -> Self {
-        Merge { ranges: Ranges::default(), place: NOWHERE, sources: Vec::new() }
+        Merge { out: Layered::default(), place: NOWHERE, sources: Vec::new() }
     }
 }
 
@@ -442,17 +442,16 @@ impl<K: Key> Merge<K> {
         let one = self.sources.len() == 1;
         let entry = composer.entry(self.place, one.then_some(first))?;
         if !one {
-            self.ranges.mixed.extend_from_slice(&self.sources);
+            self.out.mixed.extend_from_slice(&self.sources);
         }
         self.sources.clear();
-        self.ranges.starts.push(start);
-        self.ranges.entries.push(entry);
-        u32::try_from(self.ranges.starts.len()).map(drop).map_err(|_| BuildError::TooLarge)
+        self.out.ranges.push(start, entry);
+        u32::try_from(self.out.ranges.len()).map(drop).map_err(|_| BuildError::TooLarge)
     }
 
-    fn finish(mut self, composer: &mut Composer) -> Result<Ranges<K>, BuildError> {
+    fn finish(mut self, composer: &mut Composer) -> Result<Layered<K>, BuildError> {
         self.close(composer)?;
-        self.ranges.finish();
-        Ok(self.ranges)
+        self.out.finish();
+        Ok(self.out)
     }
 }

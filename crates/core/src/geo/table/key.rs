@@ -1,7 +1,7 @@
 //! Addresses as numbers: what the two families' tables need of `u32` and `u128`.
 
 /// An address as a number of its family's width.
-pub(super) trait Key: Copy + Ord {
+pub(crate) trait Key: Copy + Ord {
     /// The first address.
     const ZERO: Self;
 

@@ -1,0 +1,219 @@
+//! What one client gets to see of one domain.
+
+use super::bounds::Bounds;
+use super::cells::SHARED;
+use super::plan::Entry;
+use super::ranked::Ranking;
+use super::set::MirrorSet;
+use super::{Map, UNKNOWN_V4, UNKNOWN_V6, beside_carriers, carried, v4_cell, v6_cell};
+use crate::geo::Place;
+use crate::hash::hash_of_cell;
+use crate::registry::DomainIndex;
+use ipnet::IpNet;
+use std::net::{IpAddr, Ipv6Addr};
+
+/// Widest cell inside which users are shared out, in IPv4 …
+const SPREAD_V4: u8 = 20;
+/// … and in IPv6.
+const SPREAD_V6: u8 = 44;
+
+/// A prefix around the client in which everyone is treated alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    inner: IpNet,
+    /// In the family of the client's address.
+    pub cell: IpNet,
+}
+
+impl Part {
+    /// What users are shared out by: equal for the same IPv4 network, however it is written.
+    pub fn hash(&self) -> u64 {
+        hash_of_cell(self.inner)
+    }
+
+    /// Whether it is small enough to try things out on: at most a /16, or a /40.
+    pub(crate) fn is_small(&self) -> bool {
+        match self.inner {
+            IpNet::V4(n) => n.prefix_len() >= 16,
+            IpNet::V6(n) => n.prefix_len() >= 40,
+        }
+    }
+}
+
+/// The ranking for one client, and the cell around it.
+#[derive(Clone, Copy)]
+pub struct View<'m> {
+    map: &'m Map,
+    set: &'m MirrorSet,
+    /// The address that is looked up: for a carrier, the one it carries.
+    addr: IpAddr,
+    /// The carrier, and the length before the carried address.
+    carrier: Option<(Ipv6Addr, u8)>,
+    ranking: Ranking,
+    cell: IpNet,
+    shared: bool,
+}
+
+impl Map {
+    /// What a client gets to see of a domain; `None` for a domain that the map does not know.
+    pub fn view(&self, domain: DomainIndex, addr: IpAddr) -> Option<View<'_>> {
+        let entry = self.sets.of(domain)?;
+        entry.set.touch();
+        let canonical = addr.to_canonical();
+        let (addr, carrier) = match canonical {
+            IpAddr::V6(v6) => match carried(v6) {
+                Some((v4, length)) => (IpAddr::V4(v4), Some((v6, length))),
+                None => (canonical, None),
+            },
+            IpAddr::V4(_) => (canonical, None),
+        };
+        let (ranking, cell, shared) =
+            self.built(entry, addr).unwrap_or_else(|| self.direct(&entry.set, addr));
+        Some(View { map: self, set: &entry.set, addr, carrier, ranking, cell, shared })
+    }
+
+    /// From the cells of the set.
+    fn built(&self, entry: &Entry, addr: IpAddr) -> Option<(Ranking, IpNet, bool)> {
+        let cells = entry.cells.as_deref()?;
+        let (number, cell) = match addr {
+            IpAddr::V4(a) => {
+                let found = cells.v4.find(a.to_bits());
+                (found.entry, v4_cell(a, found.prefix_len(a.to_bits())))
+            }
+            IpAddr::V6(a) => {
+                let found = cells.v6.find(a.to_bits());
+                (found.entry, v6_cell(a, found.prefix_len(a.to_bits())))
+            }
+        };
+        (number != SHARED).then(|| Some((*cells.ranking(number)?, cell, false)))?
+    }
+
+    /// By ranking now.
+    fn direct(&self, set: &MirrorSet, addr: IpAddr) -> (Ranking, IpNet, bool) {
+        let (place, mut cell) = self.narrow(set, addr);
+        let client = set.model().client(&place, Some(addr));
+        let unknown = client.position().is_none() && !client.measured_itself();
+        if !unknown && !set.shares_all() {
+            return (set.rank(&client, &place, Some(addr)), cell, false);
+        }
+        let (v4, v6) = if unknown { (UNKNOWN_V4, UNKNOWN_V6) } else { (SPREAD_V4, SPREAD_V6) };
+        cell = at_least(addr, cell, v4, v6);
+        (set.share(hash_of_cell(cell), &place, Some(addr)), cell, true)
+    }
+
+    /// The place of an address, and the widest prefix around it inside which nothing tells addresses
+    /// apart.
+    fn narrow(&self, set: &MirrorSet, addr: IpAddr) -> (Place, IpNet) {
+        let (rules_v4, rules_v6) = set.rules().cuts();
+        let (v4, v6) = self.places.families();
+        match addr {
+            IpAddr::V4(a) => {
+                let bits = a.to_bits();
+                let found = v4.find(bits);
+                let mut bounds = Bounds::from(found);
+                set.model().bound_v4(&mut bounds, bits);
+                bounds.within_cuts(rules_v4, bits);
+                (self.places.entry(found.entry), v4_cell(a, bounds.prefix_len(bits)))
+            }
+            IpAddr::V6(a) => {
+                let bits = a.to_bits();
+                let found = v6.find(bits);
+                let mut bounds = Bounds::from(found);
+                set.model().bound_v6(&mut bounds, bits);
+                bounds.within_cuts(rules_v6, bits);
+                let length = bounds.prefix_len(bits).max(beside_carriers(a));
+                (self.places.entry(found.entry), v6_cell(a, length))
+            }
+        }
+    }
+}
+
+/// The cell around an address, but not wider than these lengths.
+fn at_least(addr: IpAddr, cell: IpNet, v4: u8, v6: u8) -> IpNet {
+    match addr {
+        IpAddr::V4(a) => v4_cell(a, cell.prefix_len().max(v4)),
+        IpAddr::V6(a) => v6_cell(a, cell.prefix_len().max(v6)),
+    }
+}
+
+impl<'m> View<'m> {
+    /// The first mirrors.
+    pub fn ranking(&self) -> &Ranking {
+        &self.ranking
+    }
+
+    /// The set of mirrors.
+    pub fn set(&self) -> &'m MirrorSet {
+        self.set
+    }
+
+    /// Whether users are shared out among all mirrors here, wherever those are.
+    pub fn shared(&self) -> bool {
+        self.shared
+    }
+
+    /// The place of the client.
+    pub fn place(&self) -> Place {
+        self.map.locate(self.addr).place
+    }
+
+    /// The client as the model sees it.
+    pub fn client(&self) -> crate::rtt::Client<'m> {
+        self.set.model().client(&self.place(), Some(self.addr))
+    }
+
+    /// A cell of the address that was looked up as one of the address that was asked for.
+    fn outer(&self, cell: IpNet) -> IpNet {
+        match self.carrier {
+            Some((addr, before)) => v6_cell(addr, before + cell.prefix_len()),
+            None => cell,
+        }
+    }
+
+    fn part(&self, inner: IpNet) -> Part {
+        Part { inner, cell: self.outer(inner) }
+    }
+
+    /// The cell: everyone in it has this ranking.
+    pub fn whole(&self) -> Part {
+        self.part(self.cell)
+    }
+
+    /// The part of the cell inside which users are shared out alike.
+    pub fn spread(&self) -> Part {
+        self.part(at_least(self.addr, self.cell, SPREAD_V4, SPREAD_V6))
+    }
+
+    /// The part of that inside which nothing at all tells addresses apart: everyone in it is predicted
+    /// the same round trips to all mirrors, not only the first.
+    pub fn alike(&self) -> Part {
+        let (_, narrow) = self.map.narrow(self.set, self.addr);
+        let spread = self.spread().inner.prefix_len();
+        self.part(at_least(self.addr, narrow, spread, spread))
+    }
+
+    /// The best of the mirrors that `wanted` admits, looking at every one.
+    pub(crate) fn beyond(&self, wanted: impl Fn(usize) -> bool) -> Option<usize> {
+        let place = self.place();
+        let client = self.set.model().client(&place, Some(self.addr));
+        self.set.best(&client, &place, Some(self.addr), wanted)
+    }
+
+    /// Whether rules keep a mirror from this client.
+    pub fn excludes(&self, slot: usize) -> bool {
+        if self.set.rules().is_empty() {
+            return false;
+        }
+        let matching = self.set.rules().matching(&self.place(), Some(self.addr));
+        u16::try_from(slot).is_ok_and(|slot| matching.excludes(slot))
+    }
+
+    /// The same for pins.
+    pub fn pins(&self, slot: usize) -> bool {
+        if self.set.rules().is_empty() {
+            return false;
+        }
+        let matching = self.set.rules().matching(&self.place(), Some(self.addr));
+        u16::try_from(slot).is_ok_and(|slot| matching.pins(slot))
+    }
+}
