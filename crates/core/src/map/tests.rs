@@ -183,10 +183,14 @@ fn spot(i: usize) -> Place {
 }
 
 fn scene() -> impl Strategy<Value = Scene> {
-    let v4 = (0u32..1 << 24, 8u8..=28, 0usize..20);
+    let v4 = prop_oneof![(0u32..1 << 24, 8u8..=28, 0usize..20), (0u32..1 << 13, 19u8..=28, 0usize..20)];
     let v6 = (0u128..1 << 40, 20u8..=60, 0usize..20);
     let rule = (any::<u16>(), 9u8..=20, 0usize..8, any::<bool>());
-    let state = (prop::bool::weighted(0.8), prop_oneof![3 => Just(0u16), 1 => any::<u16>()], any::<u16>());
+    let state = (
+        prop::bool::weighted(0.7),
+        prop_oneof![3 => Just(0u16), 1 => any::<u16>(), 3 => Just(u16::MAX)],
+        any::<u16>(),
+    );
     (
         (prop::collection::vec(v4, 0..20), prop::collection::vec(v6, 0..10)),
         prop::collection::vec((any::<u16>(), 0usize..8, 1.0f32..400.0), 0..12),
@@ -212,6 +216,7 @@ fn scene() -> impl Strategy<Value = Scene> {
 /// An address inside 10/8 or 2001:db8::/32, or one that carries such.
 fn address() -> impl Strategy<Value = IpAddr> {
     prop_oneof![
+        2 => (0u32..1 << 13).prop_map(|r| IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 | r))),
         4 => (0u32..1 << 24).prop_map(|r| IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 | r))),
         2 => (0u128..1 << 96).prop_map(|r| IpAddr::V6(Ipv6Addr::from_bits(0x2001_0db8 << 96 | r))),
         1 => (0u128..1 << 24, any::<u64>()).prop_map(|(r, low)| {
