@@ -450,3 +450,33 @@ fn a_cell_keeps_its_first_mirror_until_another_is_clearly_better_for_long_enough
         assert_eq!(view.ranking().slots()[0], first, "after {minutes} minutes");
     }
 }
+
+#[test]
+fn beyond_the_ranking_only_those_alike_get_the_same() {
+    let mut mirrors: Vec<Mirror> =
+        (0..8).map(|i| mirror(format!("a{i}"), Position::from_degrees(51.5, -0.1), 100)).collect();
+    mirrors.push(mirror("b".into(), Position::from_degrees(55.0, 82.9), 100));
+    mirrors.push(mirror("c".into(), Position::from_degrees(40.7, -74.0), 100));
+    let registry = registry(Policy { explore: 0.0, ..Policy::default() }, mirrors);
+    let mut places = PlaceTableBuilder::new();
+    let place = |lat, lon| Place { position: Position::from_degrees(lat, lon), ..Place::default() };
+    places.add_override("10.0.0.0/25".parse().unwrap(), place(55.8, 37.6));
+    places.add_override("10.0.0.128/25".parse().unwrap(), place(53.3, -6.3));
+    let places = Arc::new(places.build().unwrap());
+    let map = Map::default().follow(&registry, &places, &Arc::default(), None).with_all_cells();
+    let mut live: Vec<LiveMirror> = vec![LiveMirror::default(); 10];
+    for (entry, i) in live.iter_mut().zip(0u8..) {
+        let state = if i < 8 { State::Down } else { State::Up };
+        entry.v4 = Some([192, 0, 2, i].into());
+        entry.verdicts = [Verdict { state, ..Verdict::default() }; 2];
+    }
+    let live = Live::new(live);
+    let choose = |last: u8| {
+        let view = map.view(DomainIndex(0), [10, 0, 0, last].into()).unwrap();
+        assert_eq!(view.whole().cell.to_string(), "10.0.0.0/24", "both rank the first eight alike");
+        let choice = ranking::choose(&registry, &live, DomainIndex(0), &view, Family::V4);
+        (choice.mirrors[0].mirror.0, choice.part.cell.to_string())
+    };
+    assert_eq!(choose(1), (8, "10.0.0.0/25".into()));
+    assert_eq!(choose(200), (9, "10.0.0.128/25".into()));
+}
