@@ -83,8 +83,10 @@ pub struct Choice {
     pub basis: Basis,
     /// Why the first one before others.
     pub how: How,
-    /// Everyone in it gets this choice.
+    /// Everyone in it gets this choice …
     pub part: Part,
+    /// … and so does everyone else, wherever.
+    pub for_everyone: bool,
 }
 
 /// One mirror as seen by one client.
@@ -212,6 +214,7 @@ impl Chooser<'_, '_> {
             basis: Basis::Empty,
             how: How::First,
             part: self.view.whole(),
+            for_everyone: true,
         }
     }
 
@@ -324,14 +327,16 @@ impl Chooser<'_, '_> {
 
     fn one(&self, basis: Basis, slot: usize, part: Part) -> Choice {
         let mirror = self.mirror(slot);
-        let mut choice = Choice { basis, how: How::Beyond, part, ..self.nothing() };
+        let mut choice = Choice { basis, how: How::Beyond, part, for_everyone: false, ..self.nothing() };
         choice.mirrors.push(Chosen { mirror, rank: RANKED as u8, band_end: RANKED as u8 });
         choice.addrs.extend(self.live.mirror(mirror).addr(self.family));
         choice
     }
 
     fn answer(&self, basis: Basis, how: How, part: Part, places: &[u8]) -> Choice {
-        let mut choice = Choice { basis, how, part, ..self.nothing() };
+        let whole = self.view.whole();
+        let for_everyone = self.view.is_for_everyone() && part == whole && how == How::First;
+        let mut choice = Choice { basis, how, part, for_everyone, ..self.nothing() };
         let most = usize::from(self.policy().answers).clamp(1, MAX_ANSWERS);
         for place in places.iter().take(most) {
             let mirror = self.mirror(self.slot(*place));

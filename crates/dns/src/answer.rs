@@ -9,6 +9,7 @@ use crate::resolve::Resolver;
 use crate::zone;
 use hickory_proto::rr::RecordType;
 use nearmost_core::snapshot::Snapshot;
+use std::net::IpAddr;
 
 /// Class IN (RFC 1035 §3.2.4).
 const CLASS_IN: u16 = 1;
@@ -143,10 +144,11 @@ impl Responder {
             responder: self,
             snapshot,
             qtype,
-            client: ecs.filter(|e| e.source > 0).map_or(client.source, |e| e.address),
+            client: ecs
+                .filter(|e| e.source > 0)
+                .map_or_else(|| users_of(snapshot, client.source), |e| e.address),
             reply,
-            located: None,
-            depends: false,
+            part: None,
             authoritative: true,
             outcome: begin(query),
         };
@@ -158,7 +160,7 @@ impl Responder {
             }
             Err(ReplyError::Unanswerable) => return self.decline(query, Rcode::ServFail, out),
         }
-        let Resolver { reply, located, depends, authoritative, mut outcome, .. } = resolver;
+        let Resolver { reply, part, authoritative, mut outcome, .. } = resolver;
         let header = Header {
             id: query.id,
             opcode: 0,
@@ -175,14 +177,18 @@ impl Responder {
             *room = header.bytes();
         }
         if let Some(opt) = opt {
-            let cell = located.filter(|_| depends).map(|l| l.cell);
             let used = ecs.filter(|e| e.source > 0);
-            let scope = used.zip(cell).map_or(0, |(e, cell)| e.scope(cell));
+            let scope = used.zip(part).map_or(0, |(e, part)| e.scope(part));
             outcome.scope = ecs.map(|_| scope);
             opt.encode(outcome.rcode, scope, out);
         }
         outcome
     }
+}
+
+/// Where the users of a resolver are that says nothing of them: where they were found, else where it is.
+fn users_of(snapshot: &Snapshot, source: IpAddr) -> IpAddr {
+    snapshot.map.model.users_behind(source).unwrap_or(source)
 }
 
 /// The outcome of a query before anything is known of its answer.

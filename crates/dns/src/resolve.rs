@@ -5,11 +5,11 @@ use crate::name::LookupName;
 use crate::outcome::{Outcome, Rcode};
 use crate::records;
 use crate::reply::{Reply, ReplyError, Section};
-use crate::service::{self, Service};
+use crate::service::{self, Service, Services};
 use crate::zone::{self, DEFAULT_NS, Node, NodeKind, Zone};
 use hickory_proto::rr::rdata::{CNAME, HINFO, HTTPS, NS, SOA};
 use hickory_proto::rr::{Name, RData, RecordType};
-use nearmost_core::geo::table::Located;
+use ipnet::IpNet;
 use nearmost_core::health::Family;
 use nearmost_core::ranking::{self, Basis, Choice};
 use nearmost_core::registry::{Domain, DomainIndex, StaticData};
@@ -27,10 +27,8 @@ pub(crate) struct Resolver<'a, 'o> {
     /// The address whose place decides.
     pub(crate) client: IpAddr,
     pub(crate) reply: Reply<'o>,
-    /// Where the client is, once that was needed.
-    pub(crate) located: Option<Located>,
-    /// Whether another place could have had another answer.
-    pub(crate) depends: bool,
+    /// Everyone in it gets this answer; `None` while everyone everywhere does.
+    pub(crate) part: Option<IpNet>,
     /// Cleared by a referral.
     pub(crate) authoritative: bool,
     pub(crate) outcome: Outcome,
@@ -169,40 +167,52 @@ impl<'a> Resolver<'a, '_> {
         self.reply.add(Section::Answer, owner, ttl, data).map(|()| true)
     }
 
-    /// The mirrors for this client in one family.
-    fn choose(&mut self, domain: DomainIndex, family: Family) -> Choice {
+    /// The mirrors for this client in one family; `None` for a domain that the map does not know yet.
+    fn choose(&mut self, domain: DomainIndex, family: Family) -> Option<Choice> {
         let snapshot = self.snapshot;
-        let located = *self.located.get_or_insert_with(|| snapshot.map.locate(self.client));
-        let choice = ranking::choose(&snapshot.registry, &snapshot.live, domain, &located, family);
+        let view = snapshot.map.view(domain, self.client)?;
+        let choice = ranking::choose(&snapshot.registry, &snapshot.live, domain, &view, family);
         // The only mirror of a family is everyone's answer.
-        let reachable = snapshot
-            .registry
-            .mirrors_of(domain)
-            .filter(|(i, _)| snapshot.live.mirror(*i).addr(family).is_some());
-        let alternatives = reachable.take(2).count() > 1;
-        self.depends |= alternatives && !choice.mirrors.is_empty();
+        let alternatives = snapshot.live.addressed(&snapshot.registry, domain, family) > 1;
+        if alternatives && !choice.for_everyone {
+            self.depends_on(&choice);
+        }
         if self.outcome.basis.is_none_or(|b| b == Basis::Empty) {
             self.outcome.basis = Some(choice.basis);
         }
-        for candidate in &choice.mirrors {
-            if !self.outcome.mirrors.contains(&candidate.mirror) {
+        for chosen in &choice.mirrors {
+            if !self.outcome.mirrors.contains(&chosen.mirror) {
                 // Both families together can be more than an outcome holds.
-                let _ = self.outcome.mirrors.try_push(candidate.mirror);
+                let _ = self.outcome.mirrors.try_push(chosen.mirror);
             }
         }
-        choice
+        Some(choice)
+    }
+
+    /// Notes that the answer is that of the choice's part. Parts of one client lie in one another.
+    fn depends_on(&mut self, choice: &Choice) {
+        let part = choice.part.cell;
+        if self.part.is_none_or(|known| part.prefix_len() > known.prefix_len()) {
+            self.part = Some(part);
+        }
     }
 
     fn addresses(&mut self, domain: DomainIndex, owner: &Name) -> Result<bool, ReplyError> {
-        let choice = self.choose(domain, self.family());
+        let Some(choice) = self.choose(domain, self.family()) else { return Ok(false) };
         let ttl = records::seconds(self.snapshot.registry.domain(domain).policy.ttl);
         self.each(Section::Answer, owner, ttl, choice.addrs)
     }
 
-    /// Where both families are answered together, the order among them depends on the client even if
-    /// each family has one mirror only: it decides priorities, and which are cut.
-    fn depends_on_order(&mut self, services: &[service::Service]) {
-        self.depends |= services.len() > 1;
+    /// The mirrors of both families as services, and the choices they come from.
+    fn chosen_services(&mut self, domain: DomainIndex) -> Option<([Choice; 2], Services)> {
+        let choices = [self.choose(domain, Family::V4)?, self.choose(domain, Family::V6)?];
+        let services = service::merge(&choices[0], &choices[1]);
+        // Where both families are answered together, the order among them depends on the client even
+        // if each family has one mirror only: it decides priorities, and which are cut.
+        if services.len() > 1 {
+            choices.iter().filter(|c| !c.for_everyone).for_each(|c| self.depends_on(c));
+        }
+        Some((choices, services))
     }
 
     /// HTTPS and SVCB. An HTTPS record tells browsers to use TLS (RFC 9460 §9.5), so a domain has
@@ -213,14 +223,12 @@ impl<'a> Resolver<'a, '_> {
         if self.qtype == RecordType::HTTPS && domain.policy.alpn.is_empty() {
             return Ok(false);
         }
-        let (v4, v6) = (self.choose(index, Family::V4), self.choose(index, Family::V6));
-        let mut services = service::merge(&v4, &v6);
-        self.depends_on_order(&services);
+        let Some(([v4, v6], mut services)) = self.chosen_services(index) else { return Ok(false) };
         // The owner's own addresses are the mirror's when it is the only one chosen, and no family's
         // fallback was.
         let own = services.len() == 1 && ![v4.basis, v6.basis].contains(&Basis::AllDownFallback);
         services.truncate(usize::from(domain.policy.answers.max(1)));
-        let Some(best) = services.first().map(|s| s.rtt_ms) else { return Ok(false) };
+        let Some(best) = services.first().copied() else { return Ok(false) };
         let ttl = records::seconds(domain.policy.ttl);
         for s in &services {
             let mirror = registry.mirror(s.mirror);
@@ -228,7 +236,7 @@ impl<'a> Resolver<'a, '_> {
                 true => Name::root(),
                 false => service::mirror_name(domain, mirror).ok_or(ReplyError::Unanswerable)?,
             };
-            let tier = service::tier(&domain.policy, best, s.rtt_ms);
+            let tier = service::tier(&best, s);
             let data = service::svcb(&domain.policy, mirror, s, target, tier);
             let data =
                 if self.qtype == RecordType::HTTPS { RData::HTTPS(HTTPS(data)) } else { RData::SVCB(data) };
@@ -240,15 +248,14 @@ impl<'a> Resolver<'a, '_> {
     fn locations(&mut self, index: DomainIndex, owner: &Name) -> Result<bool, ReplyError> {
         let registry = &self.snapshot.registry;
         let domain = registry.domain(index);
-        let mut services = service::merge(&self.choose(index, Family::V4), &self.choose(index, Family::V6));
-        self.depends_on_order(&services);
+        let Some((_, mut services)) = self.chosen_services(index) else { return Ok(false) };
         services.truncate(usize::from(domain.policy.answers.max(1)));
-        let Some(best) = services.first().map(|s| s.rtt_ms) else { return Ok(false) };
+        let Some(best) = services.first().copied() else { return Ok(false) };
         let ttl = records::seconds(domain.policy.ttl);
         for s in &services {
             let mirror = registry.mirror(s.mirror);
             let target = service::mirror_name(domain, mirror).ok_or(ReplyError::Unanswerable)?;
-            let tier = service::tier(&domain.policy, best, s.rtt_ms);
+            let tier = service::tier(&best, s);
             self.reply.add(Section::Answer, owner, ttl, RData::SRV(service::srv(mirror, target, tier)))?;
         }
         self.targets(domain, &services, ttl);
@@ -273,7 +280,7 @@ impl<'a> Resolver<'a, '_> {
         if node.kind == NodeKind::Missing {
             self.outcome.rcode = Rcode::NxDomain;
         }
-        self.depends = false;
+        self.part = None;
         self.soa(zone, node.owner, Section::Authority)
     }
 

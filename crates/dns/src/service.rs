@@ -9,7 +9,7 @@ use arrayvec::ArrayVec;
 use hickory_proto::rr::Name;
 use hickory_proto::rr::rdata::svcb::{Alpn, IpHint, SvcParamKey, SvcParamValue};
 use hickory_proto::rr::rdata::{A, AAAA, SRV, SVCB};
-use nearmost_core::ranking::{Candidate, Choice, MAX_ANSWERS, tie_band_ms};
+use nearmost_core::ranking::{Choice, Chosen, MAX_ANSWERS};
 use nearmost_core::registry::{Domain, Mirror, MirrorIndex, Policy};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -20,22 +20,29 @@ const MAX_SERVICES: usize = 2 * MAX_ANSWERS;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Service {
     pub(crate) mirror: MirrorIndex,
-    pub(crate) rtt_ms: f32,
+    /// Its place in the client's ranking …
+    rank: u8,
+    /// … and the last place that is as good.
+    band_end: u8,
     /// Its address, if it was chosen in that family.
     pub(crate) v4: Option<Ipv4Addr>,
     /// Likewise.
     pub(crate) v6: Option<Ipv6Addr>,
 }
 
+/// Mirrors of both families, in order.
+pub(crate) type Services = ArrayVec<Service, MAX_SERVICES>;
+
 /// The chosen mirrors of both families, nearest first.
-pub(crate) fn merge(v4: &Choice, v6: &Choice) -> ArrayVec<Service, MAX_SERVICES> {
-    let mut all: ArrayVec<Service, MAX_SERVICES> = ArrayVec::new();
-    for (candidate, addr) in pairs(v4).chain(pairs(v6)) {
-        let known = all.iter().position(|s| s.mirror == candidate.mirror);
+pub(crate) fn merge(v4: &Choice, v6: &Choice) -> Services {
+    let mut all = Services::new();
+    for (chosen, addr) in pairs(v4).chain(pairs(v6)) {
+        let known = all.iter().position(|s| s.mirror == chosen.mirror);
         let service = match known {
             Some(i) => &mut all[i],
             None => {
-                let new = Service { mirror: candidate.mirror, rtt_ms: candidate.rtt_ms, v4: None, v6: None };
+                let Chosen { mirror, rank, band_end } = chosen;
+                let new = Service { mirror, rank, band_end, v4: None, v6: None };
                 if all.try_push(new).is_err() {
                     break;
                 }
@@ -48,18 +55,20 @@ pub(crate) fn merge(v4: &Choice, v6: &Choice) -> ArrayVec<Service, MAX_SERVICES>
             IpAddr::V6(a) => service.v6 = Some(a),
         }
     }
-    // Stable: equals keep the order of the ranking.
-    all.sort_by(|a, b| a.rtt_ms.total_cmp(&b.rtt_ms));
+    let firsts = [v4, v6].into_iter().filter_map(|c| c.mirrors.first());
+    let equals = firsts.min_by_key(|c| c.rank).map_or(0, |c| c.band_end);
+    // Stable: of those that share users, the one that this client was given stays first.
+    all.sort_by_key(|s| if s.rank <= equals { 0 } else { s.rank });
     all
 }
 
-fn pairs(choice: &Choice) -> impl Iterator<Item = (Candidate, IpAddr)> {
+fn pairs(choice: &Choice) -> impl Iterator<Item = (Chosen, IpAddr)> {
     choice.mirrors.iter().copied().zip(choice.addrs.iter().copied())
 }
 
 /// 0 within the tie band of the best, 1 beyond.
-pub(crate) fn tier(policy: &Policy, best_rtt_ms: f32, rtt_ms: f32) -> u16 {
-    u16::from(rtt_ms > best_rtt_ms + tie_band_ms(policy, best_rtt_ms))
+pub(crate) fn tier(best: &Service, service: &Service) -> u16 {
+    u16::from(service.rank > best.band_end)
 }
 
 /// `<mirror>.<domain>`; `None` when that is no name.

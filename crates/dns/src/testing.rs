@@ -60,12 +60,14 @@ pub(crate) struct Fixture {
     pub(crate) domains: Vec<(Domain, Vec<TestMirror>)>,
     pub(crate) places: Vec<(&'static str, Place)>,
     pub(crate) version: u64,
+    /// Whether the map's cells are built.
+    pub(crate) built: bool,
 }
 
 impl Fixture {
     /// No domains.
     pub(crate) fn empty() -> Fixture {
-        Fixture { domains: Vec::new(), places: Vec::new(), version: 1 }
+        Fixture { domains: Vec::new(), places: Vec::new(), version: 1, built: true }
     }
 
     /// `play.example.com` in three places, and clients near each.
@@ -120,7 +122,7 @@ impl Fixture {
         let mut domains = self.domains.clone();
         domains.sort_by(|a, b| a.0.name.cmp(&b.0.name));
         let mut registry = Registry { version: self.version, ..Registry::default() };
-        let mut live = Live::default();
+        let mut live = Vec::new();
         for (at, (mut domain, mut mirrors)) in domains.into_iter().enumerate() {
             let index = DomainIndex(at as u32);
             mirrors.sort_by_key(|m| m.name);
@@ -128,7 +130,7 @@ impl Fixture {
             domain.mirrors = start..start + mirrors.len() as u32;
             for m in &mirrors {
                 registry.mirrors.push(registered(m, index));
-                live.mirrors.push(alive(m));
+                live.push(alive(m));
             }
             registry.domain_by_name.insert(domain.name.clone(), index);
             registry.domains.push(domain);
@@ -138,11 +140,13 @@ impl Fixture {
         for (net, place) in &self.places {
             places.add_override(net.parse().unwrap(), *place);
         }
-        let map = Map { version: 1, places: Arc::new(places.build().unwrap()) };
+        let places = Arc::new(places.build().unwrap());
+        let map = Map::of_places(1, places.clone()).follow(&registry, &places, &Arc::default(), None);
+        let map = if self.built { map.with_all_cells() } else { map };
         Snapshot {
             registry: Arc::new(registry),
             map: Arc::new(map),
-            live: Arc::new(live),
+            live: Arc::new(Live::new(live)),
             published: UnixMillis(0),
         }
     }

@@ -16,11 +16,6 @@ impl<K: Key> From<Found<K>> for Bounds<K> {
 }
 
 impl<K: Key> Bounds<K> {
-    /// No border on either side.
-    pub(crate) fn open() -> Bounds<K> {
-        Bounds { before: None, after: None }
-    }
-
     /// Not past these: the last address before, the first after.
     pub(crate) fn within(&mut self, before: Option<K>, after: Option<K>) {
         self.before = self.before.max(before);
@@ -49,7 +44,7 @@ mod tests {
 
     #[test]
     fn the_nearest_border_counts() {
-        let mut bounds = Bounds::<u32>::open();
+        let mut bounds = Bounds::<u32> { before: None, after: None };
         assert_eq!(bounds.prefix_len(77), 0);
         bounds.within(None, Some(1 << 16));
         assert_eq!(bounds.prefix_len(77), 16);

@@ -83,7 +83,7 @@ fn nearest(tree: &Tree, point: &[f32; 3], slots: &[u16]) -> ArrayVec<u16, AROUND
 fn first(members: &[Member], model: &Model, hub: usize) -> ArrayVec<u16, PER_HUB> {
     let mut best: ArrayVec<(f32, u16), PER_HUB> = ArrayVec::new();
     for (member, slot) in members.iter().zip(0..) {
-        let point = model.from_hub(&member.site, hub);
+        let point = model.seen_from_hub(&member.site, hub);
         let at = best.partition_point(|b| b.0 <= point);
         if at < PER_HUB {
             best.truncate(PER_HUB - usize::from(best.is_full()));

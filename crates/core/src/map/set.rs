@@ -157,6 +157,11 @@ impl MirrorSet {
         self.key.strategy == Strategy::Weighted
     }
 
+    /// Whether rankings are the same for everyone.
+    pub(super) fn is_for_everyone(&self) -> bool {
+        matches!(self.key.strategy, Strategy::Failover(_)) && self.rules.is_empty()
+    }
+
     /// Notes that somebody asked.
     pub(super) fn touch(&self) {
         // Read first: writing each time would make cores wait for each other.

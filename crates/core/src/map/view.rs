@@ -152,6 +152,11 @@ impl<'m> View<'m> {
         self.shared
     }
 
+    /// Whether everyone, wherever, has this ranking.
+    pub fn is_for_everyone(&self) -> bool {
+        self.set.is_for_everyone()
+    }
+
     /// The place of the client.
     pub fn place(&self) -> Place {
         self.map.locate(self.addr).place

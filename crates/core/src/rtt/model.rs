@@ -238,7 +238,7 @@ impl Model {
 
     /// The round trip that a client at a hub is predicted to a site, on the scale: what candidates are
     /// chosen by.
-    pub(crate) fn from_hub(&self, site: &Site, hub: usize) -> f32 {
+    pub(crate) fn seen_from_hub(&self, site: &Site, hub: usize) -> f32 {
         let route = site.tolls.as_ref().map_or(UNKNOWN_KM, |t| t.from_hub(hub));
         stretch(self.line.ms(route)) + self.field(site).map_or(0.0, |f| f.residual(hub))
     }
