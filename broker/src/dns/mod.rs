@@ -226,6 +226,6 @@ impl Handler {
             tracing::debug!(%source, transport = transport.as_str(), %error, "malformed DNS message");
         }
         self.metrics.record(transport, &outcome, crate::clock::mono_now().saturating_duration_since(begun));
-        !outcome.dropped
+        !outcome.dropped()
     }
 }
