@@ -122,8 +122,6 @@ pub struct Declined {
 /// Why a broker ends a client's session, as the QUIC application error code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Refusal {
-    /// No raw public key was presented.
-    NoKey,
     /// A message could not be read.
     BadMessage,
     /// The broker does not serve the domain.
@@ -138,14 +136,8 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every refusal.
-    pub const ALL: [Refusal; 6] = [
-        Refusal::NoKey,
-        Refusal::BadMessage,
-        Refusal::UnknownDomain,
-        Refusal::TooFast,
-        Refusal::Idle,
-        Refusal::Leaving,
-    ];
+    pub const ALL: [Refusal; 5] =
+        [Refusal::BadMessage, Refusal::UnknownDomain, Refusal::TooFast, Refusal::Idle, Refusal::Leaving];
 
     /// The application error code.
     pub fn code(self) -> u32 {
@@ -160,7 +152,6 @@ impl Refusal {
     /// A snake-case label for logs and counters.
     pub fn label(self) -> &'static str {
         match self {
-            Refusal::NoKey => "no_key",
             Refusal::BadMessage => "bad_message",
             Refusal::UnknownDomain => "unknown_domain",
             Refusal::TooFast => "too_fast",
