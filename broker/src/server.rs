@@ -6,8 +6,9 @@
 
 use crate::agents::beacons::{BeaconKeys, BeaconServer};
 use crate::agents::endpoint::AgentParts;
-use crate::agents::{AgentError, AgentServer, SessionTable};
+use crate::agents::{AgentServer, SessionTable};
 use crate::api::{ApiError, ApiServer, ApiSettings, ApiState, Listeners, Readiness};
+use crate::clients::{ClientParts, ClientServer};
 use crate::clock::{Clock, unix_now};
 use crate::dns::{DnsError, DnsMetrics, DnsServer};
 use crate::driver::{self, Driver, DriverHandle, DriverInput, DriverParts};
@@ -18,13 +19,15 @@ use crate::keys::{self, DataDirError, Keys};
 use crate::learning::{self, Lesson};
 use crate::probing::Probes;
 use crate::publish::Publisher;
+use crate::quic::EndpointError;
 use crate::registrar::{Registrar, RegistrarInbox, RegistrarSettings};
+use crate::reports::Reports;
 use crate::settings;
 use crate::store::{RedbStore, StoreError, StoreHandle, StoreThread};
 use crate::supervise::Crew;
 use crate::telemetry::{
-    AgentMetrics, ApiMetrics, FleetMetrics, LearningMetrics, ProbeMetrics, QueueMetrics, ResolverMetrics,
-    StoreMetrics,
+    AgentMetrics, ApiMetrics, ClientMetrics, FleetMetrics, LearningMetrics, ProbeMetrics, QueueMetrics,
+    ReportMetrics, ResolverMetrics, StoreMetrics,
 };
 use crate::verdicts::{self, StoredVerdicts};
 use nearmost_config::BrokerConfig;
@@ -65,9 +68,9 @@ pub enum BrokerError {
     /// DNS settings.
     #[error("configuration: dns: {0}")]
     DnsConfig(#[from] nearmost_dns::ConfigError),
-    /// Agents' sockets.
+    /// Sockets of agents and clients.
     #[error(transparent)]
-    Agents(#[from] AgentError),
+    Endpoint(#[from] EndpointError),
     /// HTTP sockets and certificates.
     #[error(transparent)]
     Api(#[from] ApiError),
@@ -106,6 +109,8 @@ pub struct Addresses {
     pub agents: Vec<SocketAddr>,
     /// Beacons.
     pub beacons: Vec<SocketAddr>,
+    /// Clients' sessions.
+    pub clients: Vec<SocketAddr>,
     /// Admin socket.
     pub admin: PathBuf,
 }
@@ -116,6 +121,7 @@ struct Sockets {
     api: ApiServer,
     agents: AgentServer,
     beacons: BeaconServer,
+    clients: ClientServer,
 }
 
 /// Tasks' states, made and not yet run.
@@ -127,6 +133,7 @@ struct Tasks {
     learner: Learner,
     verdicts: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,
     agents: AgentParts,
+    clients: ClientParts,
     followed: Followed,
     store: (StoreThread, StoreHandle),
 }
@@ -211,10 +218,16 @@ impl Broker {
         let publisher = Publisher::default();
         let reader = publisher.reader();
         let responder = Arc::new(Responder::new(settings::responder(&config))?);
+        let learning_metrics = Arc::new(LearningMetrics::register(&metrics)?);
+        let (learn, lessons) = learning::channel(learning_metrics.clone());
+        let report_metrics = Arc::new(ReportMetrics::register(&metrics)?);
+        let reports = Arc::new(Reports::new(settings::reports(&config), learn.clone(), report_metrics)?);
         let dns_metrics = Arc::new(DnsMetrics::new(&metrics)?);
-        let dns = DnsServer::bind(settings::dns(&config), responder, reader.clone(), dns_metrics)?;
+        let dns = settings::dns(&config);
+        let dns = DnsServer::bind(dns, responder, reader.clone(), dns_metrics, reports.nonces())?;
         let agents = AgentServer::bind(settings::agents(&config), &keys.broker)?;
         let beacons = BeaconServer::bind(&config.agents.beacon_listen)?;
+        let clients = ClientServer::bind(settings::clients(&config), &keys.broker)?;
 
         let registrar_settings = RegistrarSettings {
             advertise: settings::advertise(&config, &agents.local_addrs()),
@@ -225,14 +238,12 @@ impl Broker {
         let events = Arc::new(EventLog::starting_at(unix_now().0 * 1000));
         let fleet_metrics = Arc::new(FleetMetrics::register(&metrics, reader.clone())?);
         let (driver_handle, inputs) = driver::channel();
-        let learning_metrics = Arc::new(LearningMetrics::register(&metrics)?);
-        let (learn, lessons) = learning::channel(learning_metrics.clone());
         let (sink, verdict_writer) = StoredVerdicts::new(store.clone());
         let queues = QueueMetrics::new()?.with("driver", driver_handle.queue());
         queues.with("registrar", &admin.commands).register(&metrics)?;
         let prober = Prober::new(ProberOptions::default())?;
         let probe_metrics = ProbeMetrics::register(&metrics)?;
-        let probes = Probes::new(prober, config.probe.max_in_flight, probe_metrics, early.clone());
+        let probes = Probes::new(prober, config.mirrors.probe.max_in_flight, probe_metrics, early.clone());
         let parts = DriverParts {
             fleet: Fleet::new(settings::fleet(&config), rand::random()),
             verdicts: verdicts::load(&store).await?,
@@ -255,7 +266,12 @@ impl Broker {
             beacons: beacon_keys(&config, &keys, &beacons),
             table: Arc::new(SessionTable::default()),
             metrics: Arc::new(AgentMetrics::register(&metrics)?),
-            learn: learn.clone(),
+            learn,
+        };
+        let client_parts = ClientParts {
+            snapshot: reader.clone(),
+            reports: reports.clone(),
+            metrics: ClientMetrics::register(&metrics)?,
         };
         let (ready, ready_seen) = watch::channel(Readiness::default());
         StoreMetrics::register(&metrics)?.follow(&store);
@@ -265,7 +281,7 @@ impl Broker {
             events,
             admin,
             sessions: agent_parts.table.clone(),
-            learn,
+            reports,
             registry: metrics.clone(),
             metrics: ApiMetrics::register(&metrics)?,
             settings: ApiSettings::try_from(&config.http)?,
@@ -279,6 +295,7 @@ impl Broker {
             redirect: api.redirect_addrs(),
             agents: agents.local_addrs(),
             beacons: beacons.local_addrs(),
+            clients: clients.local_addrs(),
             admin: config.admin.socket.clone(),
         };
         let tasks = Tasks {
@@ -289,10 +306,11 @@ impl Broker {
             learner: Learner { lessons, metrics: learning_metrics },
             verdicts: Box::pin(verdict_writer),
             agents: agent_parts,
+            clients: client_parts,
             followed: Followed { places, resolver_metrics: ResolverMetrics::register(&metrics)? },
             store: (store_thread, store),
         };
-        let sockets = Sockets { dns, api, agents, beacons };
+        let sockets = Sockets { dns, api, agents, beacons, clients };
         Ok(Broker { config, addresses, sockets, tasks, geo, ready, early })
     }
 
@@ -331,6 +349,7 @@ impl Broker {
         front.spawn("api", sockets.api.run(cancel.clone()));
         front.spawn("beacons", beacons);
         front.spawn("agents", sockets.agents.run(tasks.agents, cancel.clone()));
+        front.spawn("clients", sockets.clients.run(tasks.clients, cancel.clone()));
         front.spawn("places", follow_places(tasks.followed.places, handle, cancel.clone()));
         front.spawn("hostnames", hostnames::follow(names, cancel.clone()));
 

@@ -1,14 +1,17 @@
 //! Configuration → what each subsystem takes.
 
 use crate::agents::AgentSettings;
+use crate::clients::ClientSettings;
 use crate::dns::DnsSettings;
 use crate::geoip::GeoSettings;
 use crate::hostnames::HostnameSettings;
+use crate::reports::ReportSettings;
 use nearmost_config::{BrokerConfig, HttpConfig};
 use nearmost_core::fleet::FleetConfig;
 use nearmost_dns::{DnsConfig, SoaTimers};
 use nearmost_wire::registry::BuildDefaults;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 /// Of the answer function.
 pub fn responder(config: &BrokerConfig) -> DnsConfig {
@@ -66,6 +69,25 @@ pub fn agents(config: &BrokerConfig) -> AgentSettings {
     }
 }
 
+/// Of clients' sessions.
+pub fn clients(config: &BrokerConfig) -> ClientSettings {
+    let clients = &config.clients;
+    ClientSettings {
+        listen: clients.listen.clone(),
+        max_connections: clients.max_connections,
+        max_per_network: clients.max_per_network,
+        handshake_timeout: clients.handshake_timeout,
+        idle_timeout: clients.idle_timeout,
+        message_every: Duration::from_secs(1) / clients.messages_per_second.max(1),
+        message_burst: clients.message_burst,
+    }
+}
+
+/// Of clients' reports.
+pub fn reports(config: &BrokerConfig) -> ReportSettings {
+    ReportSettings { interval: config.clients.report_interval, burst: config.clients.report_burst }
+}
+
 /// Of the fleet.
 pub fn fleet(config: &BrokerConfig) -> FleetConfig {
     let health = &config.health;
@@ -83,20 +105,22 @@ pub fn fleet(config: &BrokerConfig) -> FleetConfig {
 
 /// Of mirrors given by host name.
 pub fn hostnames(config: &BrokerConfig) -> HostnameSettings {
+    let resolver = &config.mirrors.resolver;
     HostnameSettings {
-        servers: config.resolver.servers.clone(),
-        min_refresh: config.resolver.min_refresh,
-        max_refresh: config.resolver.max_refresh,
+        servers: resolver.servers.clone(),
+        min_refresh: resolver.min_refresh,
+        max_refresh: resolver.max_refresh,
     }
 }
 
 /// What absent parts of a probe take.
 pub fn probe_defaults(config: &BrokerConfig) -> BuildDefaults {
+    let probe = &config.mirrors.probe;
     BuildDefaults {
-        probe_interval: config.probe.interval,
-        probe_timeout: config.probe.timeout,
-        probe_rise: config.probe.rise,
-        probe_fall: config.probe.fall,
+        probe_interval: probe.interval,
+        probe_timeout: probe.timeout,
+        probe_rise: probe.rise,
+        probe_fall: probe.fall,
     }
 }
 
@@ -119,7 +143,7 @@ fn http_listeners(http: &HttpConfig) -> HttpConfig {
 /// and who may use the API.
 pub fn needing_restart(running: &BrokerConfig, new: &BrokerConfig) -> Vec<&'static str> {
     // Every section by name, so that a new one is not forgotten.
-    let BrokerConfig { data_dir, log, dns, http, admin, agents, geo: _, health, probe, resolver } = running;
+    let BrokerConfig { data_dir, log, dns, http, admin, agents, clients, geo: _, health, mirrors } = running;
     let same = [
         ("data_dir", *data_dir == new.data_dir),
         ("log", *log == new.log),
@@ -127,9 +151,10 @@ pub fn needing_restart(running: &BrokerConfig, new: &BrokerConfig) -> Vec<&'stat
         ("http", http_listeners(http) == http_listeners(&new.http)),
         ("admin", *admin == new.admin),
         ("agents", *agents == new.agents),
+        ("clients", *clients == new.clients),
         ("health", *health == new.health),
-        ("probe", *probe == new.probe),
-        ("resolver", *resolver == new.resolver),
+        ("probe", mirrors.probe == new.mirrors.probe),
+        ("resolver", mirrors.resolver == new.mirrors.resolver),
     ];
     same.into_iter().filter(|(_, same)| !same).map(|(section, _)| section).collect()
 }
@@ -137,7 +162,6 @@ pub fn needing_restart(running: &BrokerConfig, new: &BrokerConfig) -> Vec<&'stat
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn changed_sections_that_need_a_restart_are_named() {

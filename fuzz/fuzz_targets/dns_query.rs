@@ -109,7 +109,7 @@ fuzz_target!(|message: &[u8]| {
         if let Some(error) = outcome.error {
             assert!(error.at <= message.len());
         }
-        if outcome.dropped {
+        if outcome.dropped() {
             assert!(out.is_empty());
             let kind = outcome.error.map(|e| e.kind);
             assert!(matches!(kind, Some(ErrorKind::Short | ErrorKind::Response)));

@@ -7,7 +7,7 @@ use nearmost_replica::SignedRecord;
 use nearmost_wire::agent::{ToAgent, ToBroker};
 use nearmost_wire::beacon::{Beacon, SiteKey, authenticate};
 use nearmost_wire::registry::{BuildDefaults, Entry, EntryKind, build};
-use nearmost_wire::{auth, frame, token::JoinToken};
+use nearmost_wire::{auth, client, frame, token::JoinToken};
 
 fuzz_target!(|data: &[u8]| {
     let Some((&which, data)) = data.split_first() else { return };
@@ -20,6 +20,8 @@ fuzz_target!(|data: &[u8]| {
         1 => {
             let _ = frame::decode::<ToBroker>(data);
             let _ = frame::decode::<ToAgent>(data);
+            let _ = frame::decode::<client::ToBroker>(data);
+            let _ = frame::decode::<client::ToClient>(data);
         }
         2 => {
             let _ = Beacon::decode(data);

@@ -36,6 +36,8 @@ pub struct Addresses {
     pub agents: Vec<SocketAddr>,
     /// Beacons.
     pub beacons: Vec<SocketAddr>,
+    /// Clients over QUIC.
+    pub clients: Vec<SocketAddr>,
     /// Admin socket.
     pub admin: PathBuf,
 }
@@ -56,6 +58,7 @@ pub fn broker_config(dir: &Path, extra: &str) -> String {
         "version = 1\ndata_dir = {:?}\n\
          [dns]\nlisten = [\"127.0.0.1:0\"]\nworkers = 1\n\
          [http]\nlisten = [\"127.0.0.1:0\"]\n\
+         [clients]\nlisten = [\"127.0.0.1:0\"]\n\
          [agents]\nlisten = [\"127.0.0.1:0\"]\nbeacon_listen = [\"127.0.0.1:0\"]\n{extra}\n",
         dir.join("data")
     )
@@ -180,6 +183,26 @@ impl Broker {
     /// Waits until a mirror's IPv4 side is in a state.
     pub async fn until(&self, mirror: &str, state: &str) {
         crate::eventually(&format!("{mirror} is {state}"), || self.state(mirror), |s| s == state).await;
+    }
+
+    /// The value of a metric with its labels as `/metrics` writes them; 0 when it is not there yet.
+    pub async fn metric(&self, name: &str) -> f64 {
+        // Over the admin socket, which is reached from other network namespaces too.
+        let curl = Command::new("curl")
+            .args(["-sSf", "--max-time", "10", "--unix-socket"])
+            .arg(&self.at.admin)
+            .arg("http://localhost/metrics")
+            .output();
+        let output = curl.await.expect("curl; `cargo xtask test` installs it");
+        assert!(output.status.success(), "curl: {}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8_lossy(&output.stdout);
+        let value = text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(' '));
+        value.map_or(0.0, |v| v.parse().expect("a number"))
+    }
+
+    /// Waits until a metric has grown to a value.
+    pub async fn until_metric(&self, name: &str, value: f64) {
+        crate::eventually(&format!("{name} is {value}"), || self.metric(name), |v| *v == value).await;
     }
 
     /// SIGTERM, and waits for the end.

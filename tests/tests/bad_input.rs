@@ -49,7 +49,11 @@ async fn a_port_in_use_is_named_with_who_asked_for_it() {
     }
     let taken = std::net::UdpSocket::bind("127.0.0.1:0").expect("bind");
     let address = taken.local_addr().expect("bound").to_string();
-    for (key, who) in [("[agents]\nlisten", "sessions"), ("beacon_listen", "beacons")] {
+    for (key, who) in [
+        ("[agents]\nlisten", "agents' sessions"),
+        ("beacon_listen", "beacons"),
+        ("[clients]\nlisten", "clients' sessions"),
+    ] {
         let from = format!("{key} = [\"127.0.0.1:0\"]");
         write(dir.path(), &config.replace(&from, &from.replace("127.0.0.1:0", &address)));
         let said = Broker::refused(dir.path()).await;

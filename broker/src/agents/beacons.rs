@@ -5,8 +5,8 @@
 //! look-up and one HMAC. A flood of forged ones costs the same and nothing else; when the driver's
 //! queue is full, beacons are dropped and counted: a lost beacon is what the fleet is made for.
 
-use super::endpoint::AgentError;
 use crate::driver::{BeaconSeen, DriverHandle, DriverInput};
+use crate::quic::EndpointError;
 use crate::telemetry::AgentMetrics;
 use arc_swap::ArcSwap;
 use nearmost_core::id::NodeId;
@@ -110,9 +110,9 @@ pub struct BeaconServer {
 
 impl BeaconServer {
     /// Binds.
-    pub fn bind(listen: &[SocketAddr]) -> Result<BeaconServer, AgentError> {
+    pub fn bind(listen: &[SocketAddr]) -> Result<BeaconServer, EndpointError> {
         let bind = |&address: &SocketAddr| {
-            let named = |source| AgentError::Bind { what: "beacons (UDP)", address, source };
+            let named = |source| EndpointError::Bind { what: "beacons (UDP)", address, source };
             crate::net::udp_socket(address, 8 << 20).and_then(UdpSocket::from_std).map_err(named)
         };
         Ok(BeaconServer { sockets: listen.iter().map(bind).collect::<Result<_, _>>()? })

@@ -1,19 +1,19 @@
 //! Accepts agents' connections.
 
 use super::beacons::BeaconKeys;
-use super::gate::{Entry, Gate};
 use super::session::{self, SessionParts};
 use super::table::SessionTable;
 use crate::admin::AdminHandle;
 use crate::driver::DriverHandle;
 use crate::learning::LearnHandle;
+use crate::quic::endpoint::{self, EndpointError};
+use crate::quic::gate::{Entry, Gate};
 use crate::telemetry::AgentMetrics;
 use nearmost_core::registry::Registry;
 use nearmost_wire::agent::Refusal;
 use nearmost_wire::beacon::SiteKey;
 use nearmost_wire::identity::KeyPair;
-use nearmost_wire::tls::{self, ALPN_AGENT, EndpointSecrets, TlsError};
-use quinn_proto::HashedConnectionIdGenerator;
+use nearmost_wire::tls::{self, ALPN_AGENT};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,10 +21,6 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-
-/// Shortest time between two stateless resets: after a restart each agent needs one, and a datagram
-/// that asks for one in vain costs a smaller one.
-const RESET_INTERVAL: Duration = Duration::from_micros(200);
 
 /// How agents are served.
 #[derive(Clone, Debug)]
@@ -37,24 +33,6 @@ pub struct AgentSettings {
     pub max_handshakes: usize,
     /// A connection that has not said hello by then is closed.
     pub hello_timeout: Duration,
-}
-
-/// Why agents cannot be served.
-#[derive(Debug, thiserror::Error)]
-pub enum AgentError {
-    /// An address cannot be listened on.
-    #[error("{what} asked for {address}: {source}")]
-    Bind {
-        /// Who asked.
-        what: &'static str,
-        /// For which address.
-        address: SocketAddr,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// TLS cannot be set up.
-    #[error("agents' sessions: {0}")]
-    Tls(#[from] TlsError),
 }
 
 /// What every session works with.
@@ -85,7 +63,7 @@ pub struct AgentServer {
 
 impl AgentServer {
     /// Binds.
-    pub fn bind(settings: AgentSettings, key: &KeyPair) -> Result<AgentServer, AgentError> {
+    pub fn bind(settings: AgentSettings, key: &KeyPair) -> Result<AgentServer, EndpointError> {
         let mut config = quinn::ServerConfig::with_crypto(Arc::new(tls::server_config(key, ALPN_AGENT)?));
         let mut transport = quinn::TransportConfig::default();
         // One control stream each way is all that agents use; the rest of an attacker's is refused.
@@ -94,19 +72,7 @@ impl AgentServer {
         // Agents keep their sessions alive, and ask for a shorter timeout themselves.
         transport.max_idle_timeout(Some(quinn::VarInt::from_u32(15_000).into()));
         config.transport_config(Arc::new(transport)).migration(true).max_incoming(settings.max_handshakes);
-        let bind = |&address: &SocketAddr| {
-            let named = |source| AgentError::Bind { what: "agents' sessions (QUIC)", address, source };
-            let socket = crate::net::udp_socket(address, 4 << 20).map_err(named)?;
-            let secrets = EndpointSecrets::derive(key, socket.local_addr().map_err(named)?);
-            let mut config = config.clone();
-            config.token_key(Arc::new(secrets.token));
-            let mut endpoint = quinn::EndpointConfig::new(Arc::new(secrets.reset));
-            let ids = secrets.connection_ids;
-            endpoint.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(ids)));
-            endpoint.min_reset_interval(RESET_INTERVAL);
-            quinn::Endpoint::new(endpoint, Some(config), socket, Arc::new(quinn::TokioRuntime)).map_err(named)
-        };
-        let endpoints = settings.listen.iter().map(bind).collect::<Result<_, _>>()?;
+        let endpoints = endpoint::bind("agents' sessions (QUIC)", &settings.listen, key, &config)?;
         Ok(AgentServer { endpoints, settings })
     }
 
@@ -120,7 +86,7 @@ impl AgentServer {
         let parts = Arc::new(parts);
         let tasks = TaskTracker::new();
         let numbers = Arc::new(AtomicU64::new(1));
-        let gate = Arc::new(Gate::new(self.settings.max_handshakes));
+        let gate = Arc::new(Gate::sharing(self.settings.max_handshakes));
         for endpoint in &self.endpoints {
             let accept = accept(
                 endpoint.clone(),

@@ -3,8 +3,6 @@
 //! | file | does |
 //! |---|---|
 //! | [`endpoint`] | accepts connections, hands each to a session |
-//! | [`gate`] | bounds how many connections are on their way to a session |
-//! | [`rate`] | a token bucket |
 //! | [`session`] | one agent: join, hello, reports |
 //! | [`table`] | who is connected, and how to end it |
 //! | [`beacons`] | receives and authenticates beacons |
@@ -14,10 +12,8 @@
 
 pub mod beacons;
 pub mod endpoint;
-pub mod gate;
-pub mod rate;
 pub mod session;
 pub mod table;
 
-pub use endpoint::{AgentError, AgentServer, AgentSettings};
+pub use endpoint::{AgentServer, AgentSettings};
 pub use table::SessionTable;

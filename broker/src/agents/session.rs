@@ -8,12 +8,12 @@
 
 use super::beacons::BeaconKeys;
 use super::endpoint::AgentParts;
-use super::gate::Permit;
-use super::rate::Bucket;
 use super::table::{authorise, close};
 use crate::admin::Refused;
 use crate::clock::mono_now;
 use crate::driver::DriverInput;
+use crate::quic::gate::Permit;
+use crate::quic::rate::Bucket;
 use nearmost_core::fleet::{NodeReport, ServiceReport};
 use nearmost_core::id::NodeId;
 use nearmost_core::live::Load;

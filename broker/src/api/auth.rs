@@ -4,11 +4,12 @@
 //! |---|---|---|
 //! | [`Unix`](ListenerKind::Unix) | everything: the socket's file mode is the credential | |
 //! | [`Loopback`](ListenerKind::Loopback) | reading | changing too |
-//! | [`Public`](ListenerKind::Public) | users' endpoints: resolve, redirects, health | everything |
+//! | [`Public`](ListenerKind::Public) | users' endpoints: resolve, round trips, redirects, health | everything |
 //! | [`Redirect`](ListenerKind::Redirect) | redirects and `/healthz`, nothing else ever | |
 //!
 //! A request that a proxy on this machine forwards for someone elsewhere is a public one.
 
+use super::cors;
 use super::error::Problem;
 use super::settings::{ApiSettings, ApiToken};
 use crate::admin::Actor;
@@ -81,7 +82,7 @@ pub(super) enum Access {
 }
 
 /// Endpoints that users need, by route template.
-const USERS: [&str; 3] = ["/v1/resolve/{domain}", "/healthz", "/readyz"];
+const USERS: [&str; 4] = ["/v1/resolve/{domain}", "/v1/rtt", "/healthz", "/readyz"];
 /// What a listener of redirects serves besides redirects.
 const REDIRECT: [&str; 1] = ["/healthz"];
 
@@ -89,8 +90,9 @@ const REDIRECT: [&str; 1] = ["/healthz"];
 pub(super) fn serves(route: &str, method: &Method) -> bool {
     let reads = matches!(*method, Method::GET | Method::HEAD);
     match route {
+        _ if cors::is_preflight(route, method) => true,
         "/v1/registry" => reads || *method == Method::POST,
-        "/v1/invites" => *method == Method::POST,
+        "/v1/invites" | "/v1/rtt" => *method == Method::POST,
         go if go.starts_with("/go/") => true,
         _ => reads,
     }

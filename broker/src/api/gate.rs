@@ -4,10 +4,10 @@
 use super::Shared;
 use super::auth::{Access, Caller, Claim, ListenerKind, Peer, access, claim};
 use super::error::Problem;
-use super::limit::SourceLimiter;
-use super::{client, redirect};
+use super::{client, cors, redirect};
 use crate::admin::Actor;
 use crate::clock::{mono_now, unix_now};
+use crate::limit::SourceLimiter;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
@@ -42,7 +42,8 @@ pub(super) async fn gate(State(shared): State<Arc<Shared>>, request: Request, ne
     let started = mono_now();
     let route = request.extensions().get::<MatchedPath>().cloned();
     let label = route.clone();
-    let response = match admit(&shared, request, route.as_ref().map(MatchedPath::as_str)).await {
+    let open_to_sites = route.as_ref().is_some_and(|r| cors::covers(r.as_str()));
+    let mut response = match admit(&shared, request, route.as_ref().map(MatchedPath::as_str)).await {
         Ok(Admitted::Request(request)) => next.run(request).await,
         Ok(Admitted::Redirected(response)) => {
             shared.api.metrics.answered("host", response.status().as_u16(), started.elapsed());
@@ -50,6 +51,9 @@ pub(super) async fn gate(State(shared): State<Arc<Shared>>, request: Request, ne
         }
         Err(problem) => problem.into_response(),
     };
+    if open_to_sites {
+        cors::allow(&mut response);
+    }
     let label = label.as_ref().map_or("none", MatchedPath::as_str);
     shared.api.metrics.answered(label, response.status().as_u16(), started.elapsed());
     response

@@ -10,8 +10,9 @@
 //! | module | holds |
 //! |---|---|
 //! | `server`, `listen`, `tls` | sockets, certificates, connections |
-//! | `gate`, `auth`, `client`, `limit` | who asks, for whom, how often, and what they may |
+//! | `gate`, `auth`, `client`, `cors` | who asks, for whom, how often, and what they may |
 //! | `users`, `redirect`, `target` | what users ask for |
+//! | `reports` | what they measured |
 //! | `ops`, `stream`, `drain`, `changes` | what operators and administrators ask for |
 //! | `view`, `reasons` | the snapshot as JSON and in sentences |
 //! | `params`, `error`, `openapi` | questions read, refusals, the API's own description |
@@ -22,16 +23,17 @@
 mod auth;
 mod changes;
 mod client;
+mod cors;
 mod drain;
 mod error;
 mod gate;
-mod limit;
 mod listen;
 mod openapi;
 mod ops;
 mod params;
 mod reasons;
 mod redirect;
+mod reports;
 mod server;
 mod settings;
 mod stream;
@@ -55,12 +57,12 @@ use crate::admin::AdminHandle;
 use crate::agents::SessionTable;
 use crate::clock::unix_now;
 use crate::events::EventLog;
-use crate::learning::LearnHandle;
 use crate::publish::SnapshotReader;
+use crate::reports::Reports;
 use crate::telemetry::ApiMetrics;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::any;
+use axum::routing::{any, options};
 use http::{StatusCode, Uri};
 use nearmost_core::registry::{DomainIndex, Registry};
 use nearmost_wire::identity::Id;
@@ -85,7 +87,7 @@ pub struct ApiState {
     /// Who is connected.
     pub sessions: Arc<SessionTable>,
     /// What clients measured goes here.
-    pub learn: LearnHandle,
+    pub reports: Arc<Reports>,
     /// What `/metrics` encodes.
     pub registry: prometheus::Registry,
     /// Counters.
@@ -138,6 +140,7 @@ pub fn router(state: ApiState, closing: CancellationToken) -> Router {
 fn router_with(state: ApiState, settings: settings::ActiveSettings, closing: CancellationToken) -> Router {
     let (router, description) = OpenApiRouter::<Arc<Shared>>::with_openapi(Description::openapi())
         .routes(routes!(users::resolve))
+        .routes(routes!(reports::rtt))
         .routes(routes!(users::explain))
         .routes(routes!(users::geo))
         .routes(routes!(ops::fleet))
@@ -164,6 +167,8 @@ fn router_with(state: ApiState, settings: settings::ActiveSettings, closing: Can
     });
     // Any method: 307 keeps it.
     router
+        .route("/v1/resolve/{domain}", options(cors::preflight))
+        .route("/v1/rtt", options(cors::preflight))
         .route("/go/{domain}", any(redirect::go))
         .route("/go/{domain}/", any(redirect::go))
         .route("/go/{domain}/{*path}", any(redirect::go))

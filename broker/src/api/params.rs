@@ -81,10 +81,22 @@ impl Params {
 /// # Errors
 /// 415 for another type, 400 for what is no JSON, 422 for JSON of another form.
 pub(super) fn json<T: DeserializeOwned>(headers: &HeaderMap, body: &Bytes) -> Result<T, Problem> {
+    json_of(&["application/json"], headers, body)
+}
+
+/// The same for a body that says that it is plain text, as browsers send it without asking first.
+///
+/// # Errors
+/// As [`json`].
+pub(super) fn json_or_text<T: DeserializeOwned>(headers: &HeaderMap, body: &Bytes) -> Result<T, Problem> {
+    json_of(&["application/json", "text/plain"], headers, body)
+}
+
+fn json_of<T: DeserializeOwned>(kinds: &[&str], headers: &HeaderMap, body: &Bytes) -> Result<T, Problem> {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
     let kind = kind.split(';').next().unwrap_or("").trim();
-    if !kind.eq_ignore_ascii_case("application/json") {
-        let message = "the request's body must be of Content-Type application/json";
+    if !kinds.iter().any(|k| k.eq_ignore_ascii_case(kind)) {
+        let message = format!("the request's body must be of Content-Type {}", kinds.join(" or "));
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "bad_json", message));
     }
     serde_json::from_slice(body).map_err(|e| {

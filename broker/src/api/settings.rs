@@ -1,6 +1,6 @@
 //! What the API is told, and how far the broker has come.
 
-use super::limit::SourceLimiter;
+use crate::limit::SourceLimiter;
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use nearmost_config::HttpConfig;
@@ -69,7 +69,7 @@ pub(super) struct ActiveSettings(Arc<ArcSwap<Active>>);
 
 impl ActiveSettings {
     pub(super) fn new(settings: ApiSettings) -> ActiveSettings {
-        let limiter = Arc::new(SourceLimiter::new(settings.rate));
+        let limiter = Arc::new(SourceLimiter::per_second(settings.rate.per_second, settings.rate.burst));
         ActiveSettings(Arc::new(ArcSwap::from_pointee(Active { settings, limiter })))
     }
 
@@ -82,7 +82,7 @@ impl ActiveSettings {
         let now = self.load();
         let limiter = match now.settings.rate == settings.rate {
             true => now.limiter.clone(),
-            false => Arc::new(SourceLimiter::new(settings.rate)),
+            false => Arc::new(SourceLimiter::per_second(settings.rate.per_second, settings.rate.burst)),
         };
         self.0.store(Arc::new(Active { settings, limiter }));
     }

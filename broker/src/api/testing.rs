@@ -4,10 +4,12 @@ use super::{ApiSettings, ApiState, Readiness};
 use crate::admin::AdminHandle;
 use crate::agents::SessionTable;
 use crate::events::EventLog;
+use crate::learning::Lesson;
 use crate::publish::SnapshotReader;
 use crate::registrar::{Registrar, RegistrarSettings};
+use crate::reports::{ReportSettings, Reports};
 use crate::store::{RedbStore, StoreThread};
-use crate::telemetry::{ApiMetrics, LearningMetrics};
+use crate::telemetry::{ApiMetrics, LearningMetrics, ReportMetrics};
 use nearmost_core::geo::table::{PlaceTable, PlaceTableBuilder};
 use nearmost_core::geo::{CountryCode, Place, PlaceSource, Position};
 use nearmost_core::health::{Reason, State, Vantage, Verdict};
@@ -26,7 +28,7 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 /// The domain of every fixture.
@@ -226,20 +228,22 @@ impl Fixture {
         let (ready, is_ready) = watch::channel(Readiness::READY);
         let key = KeyPair::from_seed(Role::Broker, &[1; 32]);
         let learning = Arc::new(LearningMetrics::register(&registry).unwrap());
-        let (learn, _) = crate::learning::channel(learning);
+        let (learn, lessons) = crate::learning::channel(learning);
+        let report_metrics = Arc::new(ReportMetrics::register(&registry).unwrap());
+        let limit = ReportSettings { interval: Duration::from_secs(10), burst: 5 };
         let state = ApiState {
             id: key.id(),
             snapshot: self.reader(),
             events: Arc::new(EventLog::default()),
             admin: admin(&key, dir.path()).await,
             sessions: Arc::new(SessionTable::default()),
-            learn,
+            reports: Arc::new(Reports::new(limit, learn, report_metrics).unwrap()),
             metrics: ApiMetrics::register(&registry).unwrap(),
             registry,
             settings,
             ready: is_ready,
         };
-        TestApi { state, ready, _dir: dir }
+        TestApi { state, ready, lessons, _dir: dir }
     }
 }
 
@@ -247,6 +251,8 @@ impl Fixture {
 pub(crate) struct TestApi {
     pub(crate) state: ApiState,
     pub(crate) ready: watch::Sender<Readiness>,
+    /// What reached the learner.
+    pub(crate) lessons: mpsc::Receiver<Lesson>,
     _dir: tempfile::TempDir,
 }
 

@@ -4,6 +4,7 @@ mod access;
 mod listeners;
 mod reading;
 mod redirects;
+mod reports;
 mod streaming;
 
 use super::testing::{Fixture, TestApi};
@@ -145,13 +146,30 @@ async fn every_documented_operation_is_served_and_every_schema_is_there() {
     assert!(["401", "403", "429"].iter().all(|status| fleet["responses"].get(status).is_some()), "{fleet}");
     let resolve = &description["paths"]["/v1/resolve/{domain}"]["get"];
     assert!(resolve.get("security").is_none() && resolve["responses"].get("429").is_some(), "{resolve}");
+    let rtt = &description["paths"]["/v1/rtt"]["post"];
+    assert!(rtt.get("security").is_none() && rtt["parameters"][0]["name"] == "client", "{rtt}");
+    assert!(
+        ["200", "400", "403", "404", "413", "415", "422", "429"]
+            .iter()
+            .all(|s| rtt["responses"].get(s).is_some())
+    );
+    let kinds = rtt["requestBody"]["content"].as_object().unwrap();
+    assert_eq!(kinds.keys().collect::<Vec<_>>(), ["application/json", "text/plain"]);
     let go = &description["paths"]["/go/{domain}/{path}"];
     assert!(go.get("get").is_some() && go.get("head").is_some(), "{go}");
     assert_eq!(description["components"]["securitySchemes"]["person"]["type"], "apiKey");
     let schemas = description["components"]["schemas"].as_object().unwrap();
-    for name in
-        ["ResolveResponse", "ExplainResponse", "FleetResponse", "DrainPreview", "ErrorBody", "VerdictView"]
-    {
+    for name in [
+        "ResolveResponse",
+        "ExplainResponse",
+        "FleetResponse",
+        "DrainPreview",
+        "ErrorBody",
+        "VerdictView",
+        "RttRequest",
+        "RttEntry",
+        "RttResponse",
+    ] {
         assert!(schemas.contains_key(name), "{name}");
     }
 }

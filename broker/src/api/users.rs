@@ -6,6 +6,7 @@ use super::params::Params;
 use super::view::{self, Ranking};
 use super::{Shared, client, find_domain};
 use crate::clock::unix_now;
+use crate::reports::measure::names_to_measure;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
@@ -17,7 +18,8 @@ use std::sync::Arc;
 /// What `client=` must be.
 const ADDRESS: &str = "an IP address";
 
-/// Ranks the mirrors of a domain for the asking client: eligible ones first, nearest first.
+/// Ranks the mirrors of a domain for the asking client: eligible ones first, nearest first. Says which
+/// of them it should measure, and gives it the session to report with.
 #[utoipa::path(
     get,
     path = "/v1/resolve/{domain}",
@@ -45,7 +47,10 @@ pub(super) async fn resolve(
     let client = client::on_behalf_of(asked, &caller, &headers, &active.settings.trusted_sources)?;
     let snapshot = shared.api.snapshot.load_full();
     let domain = find_domain(&snapshot.registry, &name)?;
-    let answer = Ranking::new(&snapshot, domain, client, unix_now()).resolve();
+    let now = unix_now();
+    let mut answer = Ranking::new(&snapshot, domain, client, now).resolve();
+    answer.session = shared.api.reports.session(&answer.domain, client, now);
+    answer.measure = names_to_measure(&snapshot, domain, client);
     let cache = format!("private, max-age={}", answer.ttl_s);
     Ok(([(header::CACHE_CONTROL, cache)], Json(answer)).into_response())
 }

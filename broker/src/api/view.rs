@@ -86,7 +86,7 @@ impl<'a> Ranking<'a> {
         u32::try_from(ttl.as_secs()).unwrap_or(u32::MAX)
     }
 
-    /// `GET /v1/resolve/{domain}`.
+    /// `GET /v1/resolve/{domain}`, without what depends on more than the snapshot.
     pub(super) fn resolve(&self) -> ResolveResponse {
         let mut mirrors = self.mirrors();
         // Stable, so in ranking order within each part.
@@ -97,6 +97,8 @@ impl<'a> Ranking<'a> {
             version: self.snapshot.registry.version,
             ttl_s: self.ttl_s(),
             mirrors,
+            session: String::new(),
+            measure: Vec::new(),
         }
     }
 

@@ -119,7 +119,7 @@ impl DnsMetrics {
         if let Some(error) = outcome.error {
             self.malformed[error.kind as usize].inc();
         }
-        if outcome.dropped {
+        if outcome.dropped() {
             self.dropped.inc();
             return;
         }

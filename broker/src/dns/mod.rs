@@ -19,6 +19,7 @@ mod udp;
 
 pub use metrics::DnsMetrics;
 
+use crate::reports::SeenNonces;
 use arc_swap::ArcSwap;
 use nearmost_core::snapshot::Snapshot;
 use nearmost_dns::{Client, Responder, Transport};
@@ -147,6 +148,7 @@ impl DnsServer {
         responder: Arc<Responder>,
         snapshots: SnapshotReader,
         metrics: Arc<DnsMetrics>,
+        nonces: Arc<SeenNonces>,
     ) -> Result<DnsServer, DnsError> {
         if settings.listen.is_empty() {
             return Err(DnsError::NoAddress);
@@ -164,7 +166,7 @@ impl DnsServer {
         Ok(DnsServer {
             sockets: sockets.collect::<Result<_, _>>()?,
             limits: settings.tcp,
-            handler: Handler { responder, snapshots, metrics },
+            handler: Handler { responder, snapshots, metrics, nonces },
         })
     }
 
@@ -211,6 +213,7 @@ struct Handler {
     responder: Arc<Responder>,
     snapshots: SnapshotReader,
     metrics: Arc<DnsMetrics>,
+    nonces: Arc<SeenNonces>,
 }
 
 impl Handler {
@@ -222,10 +225,13 @@ impl Handler {
             let snapshot = self.snapshots.load();
             self.responder.answer(&snapshot, message, &client, out)
         };
+        if let Some(nonce) = &outcome.nonce {
+            self.nonces.note(nonce, source, begun);
+        }
         if let Some(error) = outcome.error {
             tracing::debug!(%source, transport = transport.as_str(), %error, "malformed DNS message");
         }
         self.metrics.record(transport, &outcome, crate::clock::mono_now().saturating_duration_since(begun));
-        !outcome.dropped
+        !outcome.dropped()
     }
 }

@@ -4,7 +4,7 @@
 //! time. A node that declares other mirrors at each session would fill the store; so each node has
 //! a rate of changes, and a number of mirrors that it may name within a day.
 
-use crate::agents::rate::Bucket;
+use crate::quic::rate::Bucket;
 use nearmost_replica::{Kind, RecordKey};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};

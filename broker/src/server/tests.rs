@@ -9,7 +9,8 @@ fn config(dir: &std::path::Path) -> BrokerConfig {
     config.http.listen = local.clone();
     config.http.redirect_listen = Vec::new();
     config.agents.listen = local.clone();
-    config.agents.beacon_listen = local;
+    config.agents.beacon_listen = local.clone();
+    config.clients.listen = local;
     config.geo.embedded = false;
     config
 }

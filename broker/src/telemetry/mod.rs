@@ -7,20 +7,24 @@
 
 mod agents;
 mod api;
+mod clients;
 mod fleet;
 mod learning;
 pub mod logging;
 mod probes;
 mod queues;
+mod reports;
 mod resolver;
 mod store;
 
 pub use agents::AgentMetrics;
 pub use api::ApiMetrics;
+pub use clients::ClientMetrics;
 pub use fleet::FleetMetrics;
 pub use learning::LearningMetrics;
 pub use probes::ProbeMetrics;
 pub use queues::QueueMetrics;
+pub use reports::ReportMetrics;
 pub use resolver::ResolverMetrics;
 pub use store::StoreMetrics;
 
@@ -84,6 +88,14 @@ mod tests {
         StoreMetrics::register(&registry).unwrap().follow(store);
         ProbeMetrics::register(&registry).unwrap().skipped.inc();
         ResolverMetrics::register(&registry).unwrap().looked_up(Some(true));
+        let clients = ClientMetrics::register(&registry).unwrap();
+        clients.refusals.with_label_values(&["too_fast"]).inc();
+        clients.messages.with_label_values(&["resolve"]).inc();
+        clients.handshakes_refused.with_label_values(&["limit"]).inc();
+        let reports = ReportMetrics::register(&registry).unwrap();
+        reports.taken.with_label_values(&["http"]).inc();
+        reports.refused.with_label_values(&["rtt_range"]).inc();
+        reports.nonces_dropped.with_label_values(&["busy"]).inc();
         let (queue, _) = tokio::sync::mpsc::channel::<()>(1);
         QueueMetrics::new().unwrap().with("driver", &queue).register(&registry).unwrap();
         registry

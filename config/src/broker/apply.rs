@@ -27,6 +27,9 @@ pub(super) fn config(spec: BrokerSpec) -> Result<BrokerConfig, Fault> {
     if let Some(agents) = spec.agents {
         agents.apply(&mut config.agents);
     }
+    if let Some(clients) = spec.clients {
+        clients.apply(&mut config.clients);
+    }
     if let Some(geo) = spec.geo {
         geo.apply(&mut config.geo)?;
     }
@@ -34,10 +37,10 @@ pub(super) fn config(spec: BrokerSpec) -> Result<BrokerConfig, Fault> {
         health.apply(&mut config.health);
     }
     if let Some(probe) = spec.probe {
-        probe.apply(&mut config.probe);
+        probe.apply(&mut config.mirrors.probe);
     }
     if let Some(resolver) = spec.resolver {
-        resolver.apply(&mut config.resolver)?;
+        resolver.apply(&mut config.mirrors.resolver)?;
     }
     advertise_listen(&mut config.agents);
     if config.dns.listen.is_empty() {
@@ -103,6 +106,20 @@ impl AgentsSpec {
         set(&mut agents.max_sessions, self.max_sessions);
         set(&mut agents.max_handshakes, self.max_handshakes);
         set(&mut agents.handshake_timeout, self.handshake_timeout_ms);
+    }
+}
+
+impl ClientsSpec {
+    fn apply(self, clients: &mut ClientsConfig) {
+        set(&mut clients.listen, self.listen);
+        set(&mut clients.max_connections, self.max_connections);
+        set(&mut clients.max_per_network, self.max_per_network);
+        set(&mut clients.handshake_timeout, self.handshake_timeout_ms);
+        set(&mut clients.idle_timeout, self.idle_timeout_ms);
+        set(&mut clients.messages_per_second, self.messages_per_second);
+        set(&mut clients.message_burst, self.message_burst);
+        set(&mut clients.report_interval, self.report_interval_ms);
+        set(&mut clients.report_burst, self.report_burst);
     }
 }
 
@@ -197,13 +214,14 @@ fn listen_twice(config: &BrokerConfig) -> Result<(), Fault> {
         ("dns.listen", &config.dns.listen),
         ("agents.listen", &config.agents.listen),
         ("agents.beacon_listen", &config.agents.beacon_listen),
+        ("clients.listen", &config.clients.listen),
     ];
     let tcp = [
         ("dns.listen", &config.dns.listen),
         ("http.listen", &config.http.listen),
         ("http.redirect_listen", &config.http.redirect_listen),
     ];
-    for (protocol, listeners) in [("UDP", udp), ("TCP", tcp)] {
+    for (protocol, listeners) in [("UDP", &udp[..]), ("TCP", &tcp[..])] {
         let mut taken: HashMap<SocketAddr, String> = HashMap::new();
         for (key, addresses) in listeners {
             for (i, address) in addresses.iter().enumerate().filter(|(_, a)| a.port() != 0) {

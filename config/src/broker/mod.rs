@@ -32,14 +32,14 @@ pub struct BrokerConfig {
     pub admin: AdminConfig,
     /// Listening to node agents.
     pub agents: AgentsConfig,
+    /// Listening to clients of users.
+    pub clients: ClientsConfig,
     /// Where addresses are.
     pub geo: GeoConfig,
     /// Concluding who is healthy.
     pub health: HealthConfig,
-    /// Probing mirrors from outside.
-    pub probe: ProbeConfig,
-    /// Following mirrors given by host name.
-    pub resolver: ResolverConfig,
+    /// Looking at mirrors from outside.
+    pub mirrors: MirrorsConfig,
 }
 
 /// Answering over DNS.
@@ -166,6 +166,30 @@ pub struct AgentsConfig {
     pub handshake_timeout: Duration,
 }
 
+/// Listening to clients of users.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientsConfig {
+    /// QUIC addresses.
+    pub listen: Vec<SocketAddr>,
+    /// Connections at once.
+    pub max_connections: usize,
+    /// Connections at once of one /24 or /48.
+    pub max_per_network: usize,
+    /// A handshake not done after this long is dropped.
+    pub handshake_timeout: Duration,
+    /// A connection without a message for this long is closed.
+    pub idle_timeout: Duration,
+    /// Messages a second that one connection may send over time; at least 1.
+    pub messages_per_second: u32,
+    /// Messages it may send at once after a pause.
+    pub message_burst: u32,
+    /// Time between two reports of round trips of one source, over HTTP and QUIC together; zero for
+    /// no limit.
+    pub report_interval: Duration,
+    /// Reports it may make at once after a pause.
+    pub report_burst: u32,
+}
+
 /// Where addresses are.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GeoConfig {
@@ -205,6 +229,15 @@ pub struct HealthConfig {
     pub warm_up: Duration,
     /// How long corroboration of a suspicion may take.
     pub burst_timeout: Duration,
+}
+
+/// Looking at mirrors from outside.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MirrorsConfig {
+    /// Probing them.
+    pub probe: ProbeConfig,
+    /// Following those given by host name.
+    pub resolver: ResolverConfig,
 }
 
 /// How mirrors are probed from outside where they do not say it themselves.
@@ -280,10 +313,10 @@ impl Default for BrokerConfig {
             dns: DnsConfig::default(),
             http: HttpConfig::default(),
             agents: AgentsConfig::default(),
+            clients: ClientsConfig::default(),
             geo: GeoConfig::default(),
             health: HealthConfig::default(),
-            probe: ProbeConfig::default(),
-            resolver: ResolverConfig::default(),
+            mirrors: MirrorsConfig::default(),
         }
     }
 }
@@ -354,6 +387,22 @@ impl Default for AgentsConfig {
             max_sessions: 100_000,
             max_handshakes: 1000,
             handshake_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Default for ClientsConfig {
+    fn default() -> Self {
+        ClientsConfig {
+            listen: vec![any_v6(7840)],
+            max_connections: 10_000,
+            max_per_network: 500,
+            handshake_timeout: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(30),
+            messages_per_second: 5,
+            message_burst: 20,
+            report_interval: Duration::from_secs(10),
+            report_burst: 5,
         }
     }
 }

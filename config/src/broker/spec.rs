@@ -28,6 +28,7 @@ pub(crate) struct BrokerSpec {
     pub(super) http: Option<HttpSpec>,
     pub(super) admin: Option<AdminSpec>,
     pub(super) agents: Option<AgentsSpec>,
+    pub(super) clients: Option<ClientsSpec>,
     pub(super) geo: Option<GeoSpec>,
     pub(super) health: Option<HealthSpec>,
     pub(super) probe: Option<ProbeSpec>,
@@ -118,6 +119,21 @@ pub(crate) struct AgentsSpec {
     pub(super) max_sessions: Option<Limit>,
     pub(super) max_handshakes: Option<Limit>,
     pub(super) handshake_timeout_ms: Option<Millis>,
+}
+
+/// `[clients]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(crate) struct ClientsSpec {
+    pub(super) listen: Option<Vec<Text<Listen>>>,
+    pub(super) max_connections: Option<Limit>,
+    pub(super) max_per_network: Option<Limit>,
+    pub(super) handshake_timeout_ms: Option<Millis>,
+    pub(super) idle_timeout_ms: Option<Millis>,
+    pub(super) messages_per_second: Option<Number<u32, 1, 1000>>,
+    pub(super) message_burst: Option<Number<u32, 1>>,
+    pub(super) report_interval_ms: Option<Millis<0>>,
+    pub(super) report_burst: Option<Number<u32, 1>>,
 }
 
 /// `[geo]`.

@@ -88,7 +88,7 @@ fn what_follows_from_other_settings() {
         read("[agents]\nlisten = [\"192.0.2.1:7841\", \"[::]:7841\", \"127.0.0.1:0\"]", &[], &[]).unwrap();
     assert_eq!(config.agents.advertise, ["192.0.2.1:7841"]);
     let config = read("[probe]\ninterval_ms = 300\nrise = 2", &[], &[]).unwrap();
-    let check = config.probe.check(CheckKind::Tcp);
+    let check = config.mirrors.probe.check(CheckKind::Tcp);
     assert_eq!((check.interval, check.rise, check.fall), (Duration::from_millis(300), 2, 2));
 }
 
@@ -218,6 +218,10 @@ fn rules_between_keys() {
         (
             "[agents]\nbeacon_listen = [\"[::]:7841\"]",
             "agents.beacon_listen[0]: [::]:7841 over UDP is already taken by agents.listen[0]",
+        ),
+        (
+            "[clients]\nlisten = [\"[::]:7842\"]",
+            "clients.listen[0]: [::]:7842 over UDP is already taken by agents.beacon_listen[0]",
         ),
         (
             "[http]\nredirect_listen = [\"127.0.0.1:8053\"]",

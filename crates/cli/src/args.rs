@@ -28,7 +28,8 @@ pub struct Global {
     /// Bearer token; otherwise requests beyond this machine's socket are signed with your key
     #[arg(long, global = true, env = "NEARMOST_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
-    /// Sign requests for this broker (nb1…) only, instead of asking it who it is
+    /// Sign requests for this broker (nb1…) only, instead of asking it who it is; over QUIC, talk to
+    /// no other
     #[arg(long, global = true, env = "NEARMOST_BROKER_ID", value_name = "ID")]
     pub broker_id: Option<Id>,
     /// Certificate authorities (PEM) trusted besides the public ones
@@ -57,6 +58,17 @@ pub enum Command {
         /// The client
         #[arg(long, value_name = "IP")]
         client: IpAddr,
+    },
+    /// Measure how far the mirrors are from here, and report it to the broker
+    Measure {
+        /// The domain
+        domain: String,
+        /// Over QUIC to a broker's port for clients, whose id --broker-id says
+        #[arg(long, value_name = "HOST:PORT")]
+        quic: Option<String>,
+        /// Look up no one-time name, which tells the broker which resolver this machine is behind
+        #[arg(long)]
+        no_lookup: bool,
     },
     /// All mirrors with their state
     Status,

@@ -10,6 +10,7 @@ mod broker;
 mod change;
 mod edit;
 mod history;
+mod measure;
 mod output;
 mod preview;
 mod table;
@@ -18,6 +19,7 @@ mod time;
 use args::{Args, Command, GeoCommand};
 use broker::Context;
 use clap::Parser;
+use nearmost_client::measure::Options;
 use std::process::ExitCode;
 
 #[tokio::main(flavor = "current_thread")]
@@ -43,10 +45,18 @@ fn told(error: &anyhow::Error) -> String {
 }
 
 async fn run(args: Args) -> anyhow::Result<()> {
+    if let Command::Measure { domain, quic: Some(at), no_lookup } = &args.command {
+        // Over QUIC no way over HTTP need be there.
+        let options = Options { look_up: !no_lookup };
+        return measure::over_quic(&args.global, at, domain, options).await;
+    }
     let context = Context::new(&args.global)?;
     match args.command {
         Command::Resolve { domain, client } => ask::resolve(&context, &domain, client).await,
         Command::Explain { domain, client } => ask::explain(&context, &domain, client).await,
+        Command::Measure { domain, no_lookup, .. } => {
+            measure::over_http(&context, &domain, Options { look_up: !no_lookup }).await
+        }
         Command::Status => ask::status(&context).await,
         Command::Events { after } => ask::events(&context, after).await,
         Command::Geo(GeoCommand::Lookup { address }) => ask::geo(&context, address).await,

@@ -66,6 +66,35 @@ fn texts(output: &Output) -> (String, String) {
     (String::from_utf8_lossy(&output.stdout).into(), String::from_utf8_lossy(&output.stderr).into())
 }
 
+#[tokio::test]
+async fn what_was_measured_and_taken_is_shown() {
+    let lab = Lab::new().await;
+    let service = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = service.local_addr().unwrap();
+    let mirror = |name: &str, address: &str| nearmost_client::api::RankedMirror {
+        mirror: name.into(),
+        addresses: vec![address.into()],
+        port: at.port(),
+        ..support::ranked()
+    };
+    // Nobody listens on the other address.
+    let mirrors = vec![mirror("near", "127.0.0.1"), mirror("gone", "127.0.0.99")];
+    lab.broker.store.lock().unwrap().ranked = Some(mirrors);
+    let shown = lab.ok("measure play.example.com --no-lookup").await;
+    assert!(shown.contains("play.example.com from 127.0.0.1") && shown.contains(&at.to_string()), "{shown}");
+    assert!(shown.contains("gone    -") && shown.contains("127.0.0.99"), "{shown}");
+    assert!(shown.contains("the broker took 1 round trip, and knows the resolver"), "{shown}");
+    let json: serde_json::Value =
+        serde_json::from_str(&lab.ok("--json measure play.example.com --no-lookup").await).unwrap();
+    assert!(json["rounds"][0]["rtt_ms"].as_f64().unwrap() > 0.0, "{json}");
+    assert_eq!((&json["accepted"], &json["rounds"][1]["rtt_ms"]), (&1.into(), &serde_json::Value::Null));
+
+    let said = lab.fails("measure play.example.com --quic 127.0.0.1:1").await;
+    assert!(said.contains("--broker-id"), "{said}");
+    let said = lab.fails("measure nope.example --no-lookup").await;
+    assert!(said.contains("unknown_domain"), "{said}");
+}
+
 const FILE: &str = r#"
 version = 1
 [[domain]]

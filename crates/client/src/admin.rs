@@ -7,8 +7,6 @@ use nearmost_wire::api::{
     CommitRequest, CommitResponse, DrainPreview, HistoryView, InviteRequest, InviteResponse, RegistryResponse,
 };
 use nearmost_wire::identity::Id;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 impl Client {
     /// All records, and what `author`'s next ones must say.
@@ -61,14 +59,5 @@ impl Client {
         let mirrors = mirrors.iter().map(|m| ("mirror", m.as_str()));
         let query: Vec<_> = mirrors.chain(nodes.iter().map(|n| ("node", n.as_str()))).collect();
         self.transport.json(Ask::get("/v1/drain-preview", &query)).await
-    }
-
-    async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
-        let body = serde_json::to_vec(body).map_err(|e| ClientError::Protocol {
-            at: self.transport.at(),
-            what: format!("POST {path}"),
-            detail: e.to_string(),
-        })?;
-        self.transport.json(Ask::post(path, body)).await
     }
 }

@@ -4,9 +4,13 @@ use crate::endpoint::{Auth, Endpoint};
 use crate::error::ClientError;
 use crate::events::EventStream;
 use crate::http::{Ask, Transport};
-use nearmost_wire::api::{ExplainResponse, FleetResponse, GeoResponse, ResolveResponse};
+use nearmost_wire::api::{
+    ExplainResponse, FleetResponse, GeoResponse, ResolveResponse, RttRequest, RttResponse,
+};
 use nearmost_wire::identity::Id;
 use nearmost_wire::name;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::net::IpAddr;
 
 /// Asks one broker. Cheap to clone.
@@ -59,6 +63,14 @@ impl Client {
         self.transport.json(Ask::get("/v1/explain", &[("domain", &domain), ("client", &client)])).await
     }
 
+    /// Reports round trips within the session that resolving gave.
+    ///
+    /// # Errors
+    /// [`ClientError`]; its code says what the broker did not like.
+    pub async fn report(&self, report: &RttRequest) -> Result<RttResponse, ClientError> {
+        self.post("/v1/rtt", report).await
+    }
+
     /// All domains, nodes and mirrors with their verdicts.
     ///
     /// # Errors
@@ -79,5 +91,18 @@ impl Client {
     /// Transitions from now on, or those after the event numbered `after`.
     pub fn events(&self, after: Option<u64>) -> EventStream {
         EventStream::new(self.transport.clone(), after)
+    }
+
+    pub(crate) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        let body = serde_json::to_vec(body).map_err(|e| ClientError::Protocol {
+            at: self.transport.at(),
+            what: format!("POST {path}"),
+            detail: e.to_string(),
+        })?;
+        self.transport.json(Ask::post(path, body)).await
     }
 }

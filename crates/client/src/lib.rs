@@ -14,13 +14,15 @@
 //! # Ok(()) }
 //! ```
 //!
-//! With the feature `admin` come registry files, plans, signed changes and persons' keys.
+//! With the feature `admin` come registry files, plans, signed changes and persons' keys; with `quic`
+//! round trips are measured and reported over QUIC as well.
 //!
 //! | module | subject |
 //! |---|---|
 //! | [`endpoint`] | where a broker listens, and what proves us to it |
 //! | [`client`] | the API's questions, typed |
 //! | [`events`] | transitions as they happen, resumed after a cut |
+//! | [`measure`] | how far mirrors are from here, for the broker to learn |
 //! | [`text`] | others' text on a terminal |
 //! | `admin` | the API's administration, typed |
 //! | `person` | a person's key |
@@ -34,6 +36,7 @@ pub mod endpoint;
 mod error;
 pub mod events;
 mod http;
+pub mod measure;
 #[cfg(feature = "admin")]
 pub mod person;
 #[cfg(feature = "admin")]

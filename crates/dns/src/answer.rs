@@ -37,7 +37,7 @@ impl Responder {
     }
 
     /// Answers one message. The reply replaces what is in `out`, without a length prefix; it is
-    /// empty exactly when the outcome says `dropped`.
+    /// empty exactly when the outcome says that it was dropped.
     pub fn answer(&self, snapshot: &Snapshot, query: &[u8], client: &Client, out: &mut Vec<u8>) -> Outcome {
         out.clear();
         match query::parse(query) {
@@ -56,10 +56,7 @@ impl Responder {
             .question
             .and_then(|q| q.last_chunk::<4>())
             .map_or(0, |&[a, b, ..]| u16::from_be_bytes([a, b]));
-        let Some(rcode) = rejection.error.kind.rcode() else {
-            outcome.dropped = true;
-            return outcome;
-        };
+        let Some(rcode) = rejection.error.kind.rcode() else { return outcome };
         outcome.rcode = rcode;
         let header = Header {
             id: rejection.id,

@@ -1,6 +1,7 @@
 //! Who asks, and what came of it: what the shells hand in and what their metrics need.
 
 use crate::error::QueryError;
+use crate::onetime::Nonce;
 use arrayvec::ArrayVec;
 use nearmost_core::ranking::{Basis, MAX_ANSWERS};
 use nearmost_core::registry::{DomainIndex, MirrorIndex};
@@ -98,10 +99,10 @@ impl Rcode {
     }
 }
 
-/// What came of one query. The reply itself is in the caller's buffer.
+/// What came of one query. The reply itself is in the caller's buffer, which is empty when there is none.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outcome {
-    /// The reply's code; meaningless when `dropped`.
+    /// The reply's code; meaningless when the message was dropped.
     pub rcode: Rcode,
     /// The type asked for; 0 when the question was not readable.
     pub qtype: u16,
@@ -111,14 +112,21 @@ pub struct Outcome {
     pub scope: Option<u8>,
     /// Whether TC is set in the reply.
     pub truncated: bool,
-    /// There is no reply, and the buffer is empty.
-    pub dropped: bool,
     /// The registered domain that the name belongs to.
     pub domain: Option<DomainIndex>,
     /// The mirrors that the answer names, best first.
     pub mirrors: ArrayVec<MirrorIndex, MAX_ANSWERS>,
     /// How they were chosen; `None` when the answer does not depend on mirrors.
     pub basis: Option<Basis>,
+    /// The nonce of the one-time name whose addresses were asked for.
+    pub nonce: Option<Nonce>,
     /// Why the message was not accepted as a query.
     pub error: Option<QueryError>,
+}
+
+impl Outcome {
+    /// Whether there is no reply.
+    pub fn dropped(&self) -> bool {
+        self.error.is_some_and(|e| e.kind.rcode().is_none())
+    }
 }

@@ -107,6 +107,7 @@ impl<'a> Resolver<'a, '_> {
             (RecordType::A | RecordType::AAAA, NodeKind::Domain(i)) => self.addresses(i, owner),
             (RecordType::HTTPS | RecordType::SVCB, NodeKind::Domain(i)) => self.services(i, owner),
             (RecordType::SRV, NodeKind::Service(i)) => self.locations(i, owner),
+            (RecordType::A | RecordType::AAAA, NodeKind::OneTime(i, n)) => self.one_time(i, n, owner),
             (RecordType::A | RecordType::AAAA, NodeKind::Mirror(i)) => {
                 let addr = self.snapshot.live.mirrors.get(i.0 as usize).and_then(|m| m.addr(self.family()));
                 let ttl = node.owner.map_or(0, |d| records::seconds(d.policy.ttl));
@@ -124,11 +125,11 @@ impl<'a> Resolver<'a, '_> {
         }
     }
 
-    fn family(&self) -> Family {
+    pub(crate) fn family(&self) -> Family {
         if self.qtype == RecordType::AAAA { Family::V6 } else { Family::V4 }
     }
 
-    fn each(
+    pub(crate) fn each(
         &mut self,
         section: Section,
         owner: &Name,
@@ -168,7 +169,7 @@ impl<'a> Resolver<'a, '_> {
     }
 
     /// The mirrors for this client in one family; `None` for a domain that the map does not know yet.
-    fn choose(&mut self, domain: DomainIndex, family: Family) -> Option<Choice> {
+    pub(crate) fn choose(&mut self, domain: DomainIndex, family: Family) -> Option<Choice> {
         let snapshot = self.snapshot;
         let view = snapshot.map.view(domain, self.client)?;
         let choice = ranking::choose(&snapshot.registry, &snapshot.live, domain, &view, family);

@@ -11,12 +11,18 @@
 //! <mirror>.<domain>               that mirror's own addresses
 //! ns1.<apex>, none configured     addresses of the name servers
 //! _service._proto.<domain>        SRV of the chosen mirrors
+//! <nonce>.probe.<domain>          addresses as at the domain: a one-time name
+//! probe.<domain>                  nothing, but the name exists, since one-time names stand below it
 //! a static record's owner         that record, and it wins over all of the above of its type
 //! above any of these              nothing, but the name exists (an empty non-terminal)
 //! ```
+//!
+//! So a mirror or a static record named `probe` is what its own name answers; one-time names below it
+//! stay, unless static NS records at or above it delegate them away, or a domain is registered at it.
 
 use crate::config::Prepared;
 use crate::name::{self, LookupName};
+use crate::onetime::{self, Nonce};
 use nearmost_core::registry::{Domain, DomainIndex, MirrorIndex, Registry, StaticData, StaticRecord};
 
 /// First label of the default name server of each zone.
@@ -66,6 +72,8 @@ pub(crate) enum NodeKind {
     Mirror(MirrorIndex),
     /// `_service._proto.<domain>`.
     Service(DomainIndex),
+    /// `<nonce>.probe.<domain>`.
+    OneTime(DomainIndex, Nonce),
     /// The name exists; what it has is static, or the apex's, or nothing.
     Plain,
     /// No such name.
@@ -139,6 +147,11 @@ fn kind(registry: &Registry, config: &Prepared, zone: &Zone<'_>, node: &Node<'_,
         match service(prefix) {
             Some(true) if !domain.mirrors.is_empty() => return NodeKind::Service(i),
             Some(false) if !domain.mirrors.is_empty() => return NodeKind::Plain,
+            _ => {}
+        }
+        match onetime::place(prefix) {
+            Some(onetime::Place::Name(n)) if !domain.mirrors.is_empty() => return NodeKind::OneTime(i, n),
+            Some(onetime::Place::Above) if !domain.mirrors.is_empty() => return NodeKind::Plain,
             _ => {}
         }
     }

@@ -98,6 +98,46 @@ pub struct ResolveResponse {
     pub ttl_s: u32,
     /// Eligible mirrors first, nearest first.
     pub mirrors: Vec<RankedMirror>,
+    /// Lets the client report round trips for ten minutes, from its own network; opaque.
+    #[serde(default)]
+    pub session: String,
+    /// Names of the mirrors whose round trips are worth measuring now, at most five.
+    #[serde(default)]
+    pub measure: Vec<String>,
+}
+}
+
+api! {
+/// `POST /v1/rtt`: round trips that a client measured.
+pub struct RttRequest {
+    /// [`ResolveResponse::session`].
+    pub session: String,
+    /// First label of the one-time name `<nonce>.probe.<domain>` that the client looked up before: 16 to 32
+    /// letters and digits. It tells which resolver the client is behind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nonce: Option<String>,
+    /// At most 32.
+    pub rtts: Vec<RttEntry>,
+}
+}
+
+api! {
+/// One measured round trip.
+pub struct RttEntry {
+    /// A mirror of the session's domain.
+    pub mirror: String,
+    /// In milliseconds: above 0, at most 10 000.
+    pub rtt_ms: f64,
+}
+}
+
+api! {
+/// What became of an [`RttRequest`].
+pub struct RttResponse {
+    /// Round trips taken.
+    pub accepted: u32,
+    /// Whether the one-time name was seen and tied the client's network to its resolver.
+    pub tied: bool,
 }
 }
 

@@ -4,8 +4,8 @@
 //! 0        4        5                    4 + length
 //! | length | version | postcard body ... |
 //! ```
-//! `length` is big-endian and counts the version byte and the body; at most [`MAX_FRAME`]. A frame
-//! of an unknown version, one that is too large or cut short, or a body that does not decode or
+//! `length` is big-endian and counts the version byte and the body; at most [`MAX_FRAME`], or less
+//! where the reader says so. A frame of an unknown version, one that is too large or cut short, or a body that does not decode or
 //! leaves bytes over, ends the stream with a named error and nothing else.
 
 use serde::{Serialize, de::DeserializeOwned};
@@ -31,8 +31,13 @@ pub enum FrameError {
         want: usize,
     },
     /// The announced length is more than a message may have.
-    #[error("message of {0} bytes; at most {MAX_FRAME} are allowed")]
-    TooLarge(usize),
+    #[error("message of {have} bytes; at most {most} are allowed")]
+    TooLarge {
+        /// Bytes announced, or to be written.
+        have: usize,
+        /// The bound.
+        most: usize,
+    },
     /// The announced length leaves no room for a version.
     #[error("empty message")]
     Empty,
@@ -53,7 +58,7 @@ pub fn encode<M: Serialize>(message: &M) -> Result<Vec<u8>, FrameError> {
     let mut bytes = postcard::to_extend(message, bytes).map_err(|e| FrameError::Body(e.to_string()))?;
     let length = bytes.len() - 4;
     if length > MAX_FRAME {
-        return Err(FrameError::TooLarge(length));
+        return Err(FrameError::TooLarge { have: length, most: MAX_FRAME });
     }
     bytes[..4].copy_from_slice(&(length as u32).to_be_bytes());
     Ok(bytes)
@@ -74,12 +79,21 @@ pub fn decode<M: DeserializeOwned>(frame: &[u8]) -> Result<M, FrameError> {
 
 /// Reads one message. Not cancel-safe: a reader that stops in the middle drops the stream.
 pub async fn read<M: DeserializeOwned>(stream: &mut (impl AsyncRead + Unpin)) -> Result<M, FrameError> {
+    read_at_most(stream, MAX_FRAME).await
+}
+
+/// The same for messages whose version and body have at most `most` bytes, which bounds what a
+/// stranger can make us set aside.
+pub async fn read_at_most<M: DeserializeOwned>(
+    stream: &mut (impl AsyncRead + Unpin),
+    most: usize,
+) -> Result<M, FrameError> {
     let mut head = [0; 4];
     fill(stream, &mut head, true).await?;
     let length = u32::from_be_bytes(head) as usize;
     match length {
         0 => return Err(FrameError::Empty),
-        n if n > MAX_FRAME => return Err(FrameError::TooLarge(n)),
+        have if have > most => return Err(FrameError::TooLarge { have, most }),
         _ => {}
     }
     let mut frame = vec![0; length];
@@ -150,7 +164,10 @@ mod tests {
         assert!(matches!(read_all(&[0, 0]).await, FrameError::Truncated { have: 2, want: 4 }));
         assert!(matches!(read_all(&[0, 0, 0, 0]).await, FrameError::Empty));
         assert!(matches!(read_all(&[0, 0, 0, 9, 1]).await, FrameError::Truncated { have: 1, want: 9 }));
-        assert!(matches!(read_all(&[0, 1, 0, 1]).await, FrameError::TooLarge(65537)));
+        assert!(matches!(read_all(&[0, 1, 0, 1]).await, FrameError::TooLarge { have: 65537, .. }));
+        let mut small = &[0, 0, 0, 9, 1][..];
+        let refused = read_at_most::<Message>(&mut small, 8).await.unwrap_err();
+        assert_eq!(refused.to_string(), "message of 9 bytes; at most 8 are allowed");
         assert!(matches!(read_all(&[0, 0, 0, 1, 2]).await, FrameError::Version(2)));
         let mut long = encode(&(1u32, String::new(), Vec::<u8>::new())).unwrap();
         long.push(0);
@@ -161,6 +178,6 @@ mod tests {
     #[tokio::test]
     async fn a_message_too_large_is_not_sent() {
         let huge = vec![0u8; MAX_FRAME];
-        assert!(matches!(write(&mut Vec::new(), &huge).await, Err(FrameError::TooLarge(_))));
+        assert!(matches!(write(&mut Vec::new(), &huge).await, Err(FrameError::TooLarge { .. })));
     }
 }

@@ -6,9 +6,10 @@
 //! | module | carries |
 //! |---|---|
 //! | [`identity`] | Ed25519 keys, their files and their text forms |
-//! | [`tls`] | TLS 1.3 raw public keys (RFC 7250) for quinn |
+//! | `tls` | TLS 1.3 raw public keys (RFC 7250) for quinn; with the feature `quic` |
 //! | [`frame`] | length-prefixed, versioned messages on a stream |
 //! | [`agent`] | the messages between an agent and a broker |
+//! | [`client`] | the messages between a client and a broker |
 //! | [`beacon`] | the 52-byte datagram that says an agent is alive |
 //! | [`token`] | the one-time invitation of a node |
 //! | [`registry`] | bodies of the registry's records, and records → [`nearmost_core::registry::Registry`] |
@@ -19,9 +20,11 @@ pub mod agent;
 pub mod api;
 pub mod auth;
 pub mod beacon;
+pub mod client;
 pub mod frame;
 pub mod identity;
 pub mod name;
 pub mod registry;
+#[cfg(feature = "quic")]
 pub mod tls;
 pub mod token;

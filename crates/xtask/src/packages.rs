@@ -4,9 +4,11 @@ use anyhow::{Context, Result, bail};
 use std::process::{Command, Stdio};
 
 /// A program that tests run, and the Debian package that brings it.
-const NEEDED: [(&str, &str); 5] = [
+const NEEDED: [(&str, &str); 7] = [
     ("dig", "dnsutils"),
     ("unshare", "util-linux"),
+    ("ip", "iproute2"),
+    ("node", "nodejs"),
     ("curl", "curl"),
     ("openssl", "openssl"),
     ("promtool", "prometheus"),

@@ -3,6 +3,8 @@
 mod serving;
 
 use super::*;
+use crate::reports::nonces::NonceLimits;
+use crate::telemetry::ReportMetrics;
 use hickory_proto::op::{Edns, Message, Query};
 use hickory_proto::rr::{Name, RecordType};
 use nearmost_core::geo::{Place, PlaceSource};
@@ -85,28 +87,33 @@ struct Running {
     snapshots: SnapshotReader,
     metrics: Arc<DnsMetrics>,
     registry: prometheus::Registry,
+    nonces: Arc<SeenNonces>,
     cancel: CancellationToken,
     task: JoinHandle<Result<(), DnsError>>,
 }
 
-fn server(
-    settings: DnsSettings,
-) -> Result<(DnsServer, SnapshotReader, Arc<DnsMetrics>, prometheus::Registry), DnsError> {
+/// What was bound, and what it works with.
+type Bound = (DnsServer, SnapshotReader, Arc<DnsMetrics>, prometheus::Registry, Arc<SeenNonces>);
+
+fn server(settings: DnsSettings) -> Result<Bound, DnsError> {
     let registry = prometheus::Registry::new();
     let metrics = Arc::new(DnsMetrics::new(&registry).unwrap());
     let snapshots = Arc::new(ArcSwap::from_pointee(snapshot(Ipv4Addr::new(192, 0, 2, 1))));
     let responder = Arc::new(Responder::new(DnsConfig::default()).unwrap());
-    let server = DnsServer::bind(settings, responder, Arc::clone(&snapshots), Arc::clone(&metrics))?;
-    Ok((server, snapshots, metrics, registry))
+    let reports = Arc::new(ReportMetrics::register(&registry).unwrap());
+    let nonces = Arc::new(SeenNonces::new(NonceLimits::default(), reports));
+    let server =
+        DnsServer::bind(settings, responder, Arc::clone(&snapshots), Arc::clone(&metrics), nonces.clone())?;
+    Ok((server, snapshots, metrics, registry, nonces))
 }
 
 fn start(listen: &str, tcp: TcpLimits) -> Running {
     let settings = DnsSettings { listen: vec![listen.parse().unwrap()], workers: 2, tcp };
-    let (server, snapshots, metrics, registry) = server(settings).unwrap();
+    let (server, snapshots, metrics, registry, nonces) = server(settings).unwrap();
     let address = server.local_addrs()[0];
     let cancel = CancellationToken::new();
     let task = tokio::spawn(server.run(cancel.clone()));
-    Running { address, snapshots, metrics, registry, cancel, task }
+    Running { address, snapshots, metrics, registry, nonces, cancel, task }
 }
 
 impl Running {

@@ -17,6 +17,30 @@ async fn answers_over_udp_follow_the_snapshot() {
 }
 
 #[tokio::test]
+async fn whoever_asks_for_a_one_time_name_is_noted() {
+    let running = start("127.0.0.1:0", TcpLimits::default());
+    let now = crate::clock::mono_now();
+    let (socket, mut stream) =
+        (udp_client(running.address).await, TcpStream::connect(running.address).await.unwrap());
+    for (nonce, tcp) in [("aBcdefghij234567", false), ("zyxwvutsrq765432", true)] {
+        let question = query(7, &format!("{nonce}.Probe.{NAME}"), RecordType::A);
+        let reply = match tcp {
+            false => udp_ask(&socket, &question).await,
+            true => {
+                tcp_send(&mut stream, &question).await;
+                tcp_reply(&mut stream).await
+            }
+        };
+        assert_eq!(answers(&reply), ["192.0.2.1"]);
+        let nonce = nearmost_dns::Nonce::parse(nonce).unwrap();
+        assert_eq!(running.nonces.take(&nonce, now), Some(Ipv4Addr::LOCALHOST.into()));
+    }
+    udp_ask(&socket, &query(8, NAME, RecordType::A)).await;
+    assert_eq!(running.count("nearmost_rtt_nonces_total", &[]), 2.0);
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn answers_over_ipv6() {
     // Machines without IPv6 exist; what is tested needs its loopback only.
     if std::net::UdpSocket::bind("[::1]:0").is_err() {

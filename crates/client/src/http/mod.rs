@@ -50,7 +50,6 @@ impl Ask {
         Ask { method: Method::GET, path_and_query: with_query(path, query), body: Vec::new(), header: None }
     }
 
-    #[cfg(feature = "admin")]
     pub(crate) fn post(path: &str, body: Vec<u8>) -> Ask {
         Ask { method: Method::POST, path_and_query: path.into(), body, header: None }
     }

@@ -41,6 +41,10 @@ pub struct Store {
     pub invites: Vec<InviteRequest>,
     /// Whether it takes new persons: over its Unix socket.
     pub enrols: bool,
+    /// What resolving answers with instead of one mirror far away, all of them to be measured.
+    pub ranked: Option<Vec<RankedMirror>>,
+    /// Reports of round trips.
+    pub reports: Vec<RttRequest>,
 }
 
 #[derive(Clone)]
@@ -88,6 +92,7 @@ impl FakeBroker {
             .route("/v1/history", get(history))
             .route("/v1/invites", post(invite))
             .route("/v1/resolve/{domain}", get(resolve))
+            .route("/v1/rtt", post(rtt))
             .route("/v1/explain", get(explain))
             .route("/v1/fleet", get(fleet))
             .route("/v1/geo/{ip}", get(geo))
@@ -236,7 +241,7 @@ fn verdict(family: &str, state: &str) -> VerdictView {
     }
 }
 
-fn ranked() -> RankedMirror {
+pub fn ranked() -> RankedMirror {
     RankedMirror {
         mirror: "lon".into(),
         node: Some("lon1".into()),
@@ -252,12 +257,30 @@ fn ranked() -> RankedMirror {
     }
 }
 
-async fn resolve(Path(domain): Path<String>, RawQuery(query): RawQuery) -> Answer<ResolveResponse> {
+async fn resolve(
+    State(broker): State<FakeBroker>,
+    Path(domain): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Answer<ResolveResponse> {
     if domain != "play.example.com" {
         return Err(refuse(StatusCode::NOT_FOUND, "unknown_domain", format!("no domain {domain:?}")));
     }
     let client = values(&query, "client").pop().unwrap_or("127.0.0.1".into()).parse().unwrap();
-    Ok(Json(ResolveResponse { domain, client, version: 1, ttl_s: 20, mirrors: vec![ranked()] }))
+    let given = broker.store.lock().unwrap().ranked.clone();
+    let measure = given.iter().flatten().map(|m| m.mirror.clone()).collect();
+    let mirrors = given.unwrap_or_else(|| vec![ranked()]);
+    let session = "a session".into();
+    Ok(Json(ResolveResponse { domain, client, version: 1, ttl_s: 20, mirrors, session, measure }))
+}
+
+/// Takes reports of one round trip or more.
+async fn rtt(State(broker): State<FakeBroker>, Json(request): Json<RttRequest>) -> Answer<RttResponse> {
+    let accepted = request.rtts.len() as u32;
+    broker.store.lock().unwrap().reports.push(request);
+    match accepted {
+        0 => Err(refuse(StatusCode::TOO_MANY_REQUESTS, "reports_too_often", "wait 9 s")),
+        accepted => Ok(Json(RttResponse { accepted, tied: true })),
+    }
 }
 
 async fn explain(RawQuery(query): RawQuery) -> Json<ExplainResponse> {

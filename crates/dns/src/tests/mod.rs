@@ -3,5 +3,6 @@
 mod client_subnet;
 mod errors;
 mod kinds;
+mod onetime;
 mod properties;
 mod zones;

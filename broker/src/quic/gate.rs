@@ -1,8 +1,9 @@
-//! How many connections may be on their way to a session at once.
+//! How many connections there may be at once.
 //!
-//! A connection holds a permit from when it is accepted until its first message was authorised; so
-//! whoever only shakes hands, or says nothing afterwards, takes up one of a bounded number of places,
-//! and whoever comes from one network at most a share of them.
+//! A connection of an agent holds a permit from when it is accepted until its first message was
+//! authorised, one of a client, who stays a stranger, to its end. So whoever only shakes hands, or says
+//! nothing afterwards, takes up one of a bounded number of places, and whoever comes from one network
+//! at most a share of them.
 //!
 //! ```text
 //! no place left, in all or for the network ──────────> Refused
@@ -20,7 +21,7 @@ const SHARE: usize = 8;
 /// when their broker does.
 const LEAST_SHARE: usize = 16;
 
-/// Counts connections on their way.
+/// Counts connections.
 pub struct Gate {
     most: usize,
     most_a_network: usize,
@@ -63,10 +64,14 @@ fn network(address: IpAddr) -> IpAddr {
 }
 
 impl Gate {
-    /// For at most `most` connections on their way.
-    pub fn new(most: usize) -> Gate {
-        let most_a_network = (most / SHARE).max(LEAST_SHARE).min(most);
-        Gate { most, most_a_network, taken: Arc::default() }
+    /// For at most `most` connections, of which one network may have `most_a_network`.
+    pub fn new(most: usize, most_a_network: usize) -> Gate {
+        Gate { most, most_a_network: most_a_network.min(most), taken: Arc::default() }
+    }
+
+    /// For at most `most` connections, of which one network may have an eighth.
+    pub fn sharing(most: usize) -> Gate {
+        Gate::new(most, (most / SHARE).max(LEAST_SHARE))
     }
 
     /// Decides about a connection from `address`, which may be proven already.
@@ -120,7 +125,7 @@ mod tests {
 
     #[test]
     fn places_are_bounded_in_all_and_come_back() {
-        let gate = Gate::new(4);
+        let gate = Gate::sharing(4);
         let mut held: Vec<Permit> = (0..4).map(|i| admit(&gate, &format!("192.0.{i}.1"))).collect();
         assert!(matches!(gate.enter(address("198.51.100.1"), true), Entry::Refused("limit")));
         held.pop();
@@ -132,7 +137,7 @@ mod tests {
     #[test]
     fn a_network_has_a_share() {
         for (inside, outside) in [("192.0.2.7", "192.0.3.7"), ("2001:db8:1::7", "2001:db8:2::7")] {
-            let gate = Gate::new(200);
+            let gate = Gate::sharing(200);
             let held: Vec<Permit> = (0..25).map(|_| admit(&gate, inside)).collect();
             assert!(matches!(gate.enter(address(inside), true), Entry::Refused("network_limit")));
             admit(&gate, outside);
@@ -143,7 +148,7 @@ mod tests {
 
     #[test]
     fn the_unproven_prove_themselves_when_half_is_taken() {
-        let gate = Gate::new(40);
+        let gate = Gate::sharing(40);
         let unproven = |from: &str| gate.enter(address(from), false);
         assert!(matches!(unproven("192.0.2.1"), Entry::Admitted(_)));
         let held: Vec<Permit> = (0..8).map(|_| admit(&gate, "192.0.2.1")).collect();

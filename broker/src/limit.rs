@@ -1,10 +1,9 @@
-//! How often one source may ask.
+//! How often one source may do something.
 //!
 //! Sources (an IPv4 address, an IPv6 /64) are hashed with a secret of this process into a fixed
 //! number of buckets, so memory is bounded whatever the number of sources, and nobody can choose a
 //! neighbour's bucket.
 
-use super::settings::RateLimit;
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use std::hash::{BuildHasher, RandomState};
@@ -15,20 +14,27 @@ use std::time::Duration;
 /// Buckets; two sources of the many that ask at once rarely share one.
 const BUCKETS: u64 = 1 << 16;
 
-/// The limit of all listeners that are not on this machine alone.
-pub(super) struct SourceLimiter {
+/// Counts what sources do.
+pub(crate) struct SourceLimiter {
     limiter: Option<DefaultKeyedRateLimiter<u64>>,
     hasher: RandomState,
     clock: DefaultClock,
 }
 
 impl SourceLimiter {
-    /// No limit when `per_second` is zero.
-    pub(super) fn new(limit: RateLimit) -> SourceLimiter {
-        let quota = NonZeroU32::new(limit.per_second).map(|rate| {
-            let burst = NonZeroU32::new(limit.burst).unwrap_or(NonZeroU32::MIN);
-            Quota::per_second(rate).allow_burst(burst)
-        });
+    /// So often a second, and so often at once after a pause; no limit when `rate` is zero.
+    pub(crate) fn per_second(rate: u32, burst: u32) -> SourceLimiter {
+        SourceLimiter::new(NonZeroU32::new(rate).map(Quota::per_second), burst)
+    }
+
+    /// Once each `period`, and so often at once after a pause; no limit when `period` is zero.
+    pub(crate) fn every(period: Duration, burst: u32) -> SourceLimiter {
+        SourceLimiter::new(Quota::with_period(period), burst)
+    }
+
+    fn new(quota: Option<Quota>, burst: u32) -> SourceLimiter {
+        let burst = NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN);
+        let quota = quota.map(|q| q.allow_burst(burst));
         SourceLimiter {
             limiter: quota.map(RateLimiter::keyed),
             hasher: RandomState::new(),
@@ -36,11 +42,11 @@ impl SourceLimiter {
         }
     }
 
-    /// Counts a request of a source.
+    /// Counts what a source does now.
     ///
     /// # Errors
-    /// How long to wait when it asks too often.
-    pub(super) fn check(&self, source: IpAddr) -> Result<(), Duration> {
+    /// How long to wait when it does it too often.
+    pub(crate) fn check(&self, source: IpAddr) -> Result<(), Duration> {
         let Some(limiter) = &self.limiter else { return Ok(()) };
         let key = match source.to_canonical() {
             IpAddr::V4(v4) => IpAddr::V4(v4),
@@ -57,7 +63,7 @@ mod tests {
 
     #[test]
     fn a_source_is_limited_and_others_are_not() {
-        let limiter = SourceLimiter::new(RateLimit { per_second: 1, burst: 3 });
+        let limiter = SourceLimiter::per_second(1, 3);
         let asks = |ip: &str| limiter.check(ip.parse().unwrap()).is_ok();
         assert_eq!([0; 4].map(|_| asks("192.0.2.1")), [true, true, true, false]);
         assert_eq!([0; 4].map(|_| asks("2001:db8::1")), [true, true, true, false]);
@@ -67,7 +73,7 @@ mod tests {
 
     #[test]
     fn memory_is_bounded_whatever_the_number_of_sources() {
-        let limiter = SourceLimiter::new(RateLimit { per_second: 1, burst: 1 });
+        let limiter = SourceLimiter::per_second(1, 1);
         for n in 0..200_000_u32 {
             let _ = limiter.check(std::net::Ipv4Addr::from_bits(n).into());
         }
@@ -76,7 +82,16 @@ mod tests {
 
     #[test]
     fn zero_is_no_limit() {
-        let limiter = SourceLimiter::new(RateLimit { per_second: 0, burst: 0 });
-        assert!((0..1000).all(|_| limiter.check(std::net::Ipv4Addr::LOCALHOST.into()).is_ok()));
+        for limiter in [SourceLimiter::per_second(0, 0), SourceLimiter::every(Duration::ZERO, 0)] {
+            assert!((0..1000).all(|_| limiter.check(std::net::Ipv4Addr::LOCALHOST.into()).is_ok()));
+        }
+    }
+
+    #[test]
+    fn a_long_period_has_its_burst_first() {
+        let limiter = SourceLimiter::every(Duration::from_secs(3600), 2);
+        let asks = || limiter.check(std::net::Ipv4Addr::LOCALHOST.into());
+        assert_eq!([asks().is_ok(), asks().is_ok()], [true, true]);
+        assert!(asks().unwrap_err() > Duration::from_secs(3500));
     }
 }

@@ -1,0 +1,138 @@
+//! One client's session: questions in turn, each answered before the next is read.
+
+use super::endpoint::{ClientParts, ClientSettings};
+use super::resolved::resolved;
+use crate::clock::mono_now;
+use crate::quic::gate::Permit;
+use crate::quic::rate::Bucket;
+use crate::reports::{Report, ReportError, Taken, Way};
+use nearmost_wire::client::{self, Declined, MAX_MESSAGE, Refusal, Rtt, ToBroker, ToClient};
+use nearmost_wire::frame::{self, FrameError};
+use std::net::IpAddr;
+use std::sync::Arc;
+use tokio::time::timeout;
+
+/// Why the broker ends a session.
+struct Refused {
+    refusal: Refusal,
+    detail: String,
+}
+
+impl Refused {
+    fn new(refusal: Refusal, detail: impl Into<String>) -> Refused {
+        Refused { refusal, detail: detail.into() }
+    }
+}
+
+/// Counts a session in the gauge while it lives, however it ends.
+struct Open<'a>(&'a ClientParts);
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.metrics.sessions.dec();
+    }
+}
+
+/// Serves one incoming connection to its end; its permit is given back then.
+pub async fn serve(
+    incoming: quinn::Incoming,
+    permit: Permit,
+    settings: Arc<ClientSettings>,
+    parts: ClientParts,
+) {
+    let failed = |kind| parts.metrics.handshakes_refused.with_label_values(&[kind]).inc();
+    let connection = match timeout(settings.handshake_timeout, incoming).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "a client's handshake failed");
+            return failed("failed");
+        }
+        Err(_) => return failed("timeout"),
+    };
+    parts.metrics.sessions.inc();
+    let _open = Open(&parts);
+    if let Err(Refused { refusal, detail }) = converse(&connection, &settings, &parts).await {
+        parts.metrics.refusals.with_label_values(&[refusal.label()]).inc();
+        tracing::debug!(remote = %connection.remote_address(), reason = refusal.label(), detail, "client refused");
+        connection.close(refusal.code().into(), detail.as_bytes());
+    }
+    drop(permit);
+}
+
+/// Ends without an error when the client ends it.
+async fn converse(
+    connection: &quinn::Connection,
+    settings: &ClientSettings,
+    parts: &ClientParts,
+) -> Result<(), Refused> {
+    let idle = |_| Refused::new(Refusal::Idle, "no message in time");
+    // The handshake has proven it, and without migration it stays.
+    let client = connection.remote_address().ip().to_canonical();
+    let Ok((mut send, mut receive)) =
+        timeout(settings.idle_timeout, connection.accept_bi()).await.map_err(idle)?
+    else {
+        return Ok(());
+    };
+    let mut rate = Bucket::new(settings.message_burst, settings.message_every, mono_now());
+    loop {
+        let read = frame::read_at_most::<ToBroker>(&mut receive, MAX_MESSAGE);
+        let message = match timeout(settings.idle_timeout, read).await.map_err(idle)? {
+            Ok(message) => message,
+            Err(FrameError::Ended) => break,
+            Err(FrameError::Io(_)) => return Ok(()),
+            Err(bad) => return Err(Refused::new(Refusal::BadMessage, bad.to_string())),
+        };
+        if !rate.take(1, mono_now()) {
+            return Err(Refused::new(Refusal::TooFast, "too many messages"));
+        }
+        let answer = answer(message, client, parts)?;
+        let written = timeout(settings.idle_timeout, frame::write(&mut send, &answer)).await.map_err(idle)?;
+        if let Err(error) = written {
+            tracing::debug!(%client, %error, "a client did not take its answer");
+            return Ok(());
+        }
+    }
+    // The client asks no more; it closes when it has read the last answer.
+    let _ = send.finish();
+    let _ = timeout(settings.handshake_timeout, connection.closed()).await;
+    Ok(())
+}
+
+fn answer(message: ToBroker, client: IpAddr, parts: &ClientParts) -> Result<ToClient, Refused> {
+    let counted = |kind| parts.metrics.messages.with_label_values(&[kind]).inc();
+    match message {
+        ToBroker::Resolve { domain } => {
+            counted("resolve");
+            let snapshot = parts.snapshot.load_full();
+            let Some(found) = snapshot.registry.find_domain(&domain) else {
+                let name: String = domain.chars().take(253).collect();
+                return Err(Refused::new(Refusal::UnknownDomain, format!("no domain {name:?}")));
+            };
+            Ok(ToClient::Resolved(resolved(&snapshot, found, client)))
+        }
+        ToBroker::Rtt(rtt) => {
+            counted("rtt");
+            let taken = match take(rtt, client, parts) {
+                Ok(Taken { accepted, tied }) => {
+                    let accepted = u32::try_from(accepted).unwrap_or(u32::MAX);
+                    client::Taken { accepted, tied, refused: None }
+                }
+                Err(error) => {
+                    let declined = Declined { code: error.code().into(), message: error.to_string() };
+                    client::Taken { accepted: 0, tied: false, refused: Some(declined) }
+                }
+            };
+            Ok(ToClient::Taken(taken))
+        }
+    }
+}
+
+fn take(rtt: Rtt, client: IpAddr, parts: &ClientParts) -> Result<Taken, ReportError> {
+    let reports = &parts.reports;
+    reports.admit(client)?;
+    let snapshot = parts.snapshot.load_full();
+    let domain = reports.domain_named(&snapshot, &rtt.domain)?;
+    let rtts = rtt.rtts.into_iter().map(|m| (m.mirror, m.rtt_ms)).collect();
+    let report = Report { rtts, nonce: rtt.nonce };
+    reports.take(Way::Quic, &snapshot, domain, client, &report, mono_now())
+}

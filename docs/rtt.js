@@ -1,0 +1,41 @@
+// Tells a nearmost broker how far its mirrors are from this visitor; see rtt.md beside this file.
+// <script async src="rtt.js" data-domain="play.example.com" data-broker="https://broker.example.com"></script>
+async function nearmostRtt(domain, broker) {
+  // HEAD without cookies or referrer: only the time matters. What is not readable here ("no-cors") is timed all the same.
+  const quiet = (ms) => ({ method: "HEAD", mode: "no-cors", cache: "no-store", credentials: "omit",
+                           referrerPolicy: "no-referrer", signal: AbortSignal.timeout(ms) });
+  // A name that nobody else asks for: whoever asks the broker for it is this visitor's resolver. Whether
+  // anything answers there does not matter.
+  const nonce = Array.from(crypto.getRandomValues(new Uint8Array(24)), (b) => "abcdefghijklmnopqrstuvwxyz234567"[b & 31]).join("");
+  const scheme = globalThis.location?.protocol ?? "http:";
+  const looked = fetch(`${scheme}//${nonce}.probe.${domain}/`, quiet(2000)).catch(() => {});
+
+  const told = await fetch(`${broker}/v1/resolve/${domain}`, { cache: "no-store", credentials: "omit" });
+  const { session, measure, mirrors } = await told.json();
+  const rtts = [];
+  for (const mirror of measure) {
+    const url = mirrors.find((m) => m.mirror === mirror)?.url;
+    if (!url) continue;
+    try {
+      await fetch(url, quiet(5000)); // opens the connection
+      const start = performance.now();
+      await fetch(url, quiet(5000)); // one round trip on it
+      let rtt_ms = performance.now() - start;
+      await new Promise((done) => setTimeout(done)); // the entry comes a moment after the answer
+      // Without Timing-Allow-Origin there is an entry too, but its times are 0.
+      const entry = performance.getEntriesByName(new URL(url).href).filter((e) => e.startTime >= start).pop();
+      if (entry?.requestStart > 0 && entry.responseStart > entry.requestStart) rtt_ms = entry.responseStart - entry.requestStart;
+      if (rtt_ms > 0) rtts.push({ mirror, rtt_ms });
+    } catch { /* out of reach, or too slow: nothing to report */ }
+  }
+  await looked;
+  // A body of plain text needs no preflight.
+  const taken = await fetch(`${broker}/v1/rtt`, { method: "POST", credentials: "omit", body: JSON.stringify({ session, nonce, rtts }) });
+  return taken.json();
+}
+
+// On a page: once it has loaded, for the share of visits that data-share names (all, unless given).
+if (globalThis.document?.currentScript?.dataset.domain) {
+  const { domain, broker, share = "1" } = document.currentScript.dataset;
+  if (Math.random() < Number(share)) addEventListener("load", () => nearmostRtt(domain, broker).catch(() => {}));
+}
