@@ -280,6 +280,8 @@ async fn read(
                 }
             }
             Ok(ToBroker::Goodbye) => return End::Goodbye,
+            // Hints, which nobody listens to yet.
+            Ok(ToBroker::Paths { .. } | ToBroker::Measured { .. }) => {}
             Ok(ToBroker::Hello(_) | ToBroker::Join { .. }) => {
                 return End::Refused(Refused::new(Refusal::OutOfOrder, "Hello or Join within a session"));
             }

@@ -9,6 +9,7 @@
 //! | [`tls`] | TLS 1.3 raw public keys (RFC 7250) for quinn |
 //! | [`frame`] | length-prefixed, versioned messages on a stream |
 //! | [`agent`] | the messages between an agent and a broker |
+//! | [`paths`] | the parts of those messages that are about round trips |
 //! | [`beacon`] | the 52-byte datagram that says an agent is alive |
 //! | [`token`] | the one-time invitation of a node |
 //! | [`registry`] | bodies of the registry's records, and records → [`nearmost_core::registry::Registry`] |
@@ -22,6 +23,7 @@ pub mod beacon;
 pub mod frame;
 pub mod identity;
 pub mod name;
+pub mod paths;
 pub mod registry;
 pub mod tls;
 pub mod token;
