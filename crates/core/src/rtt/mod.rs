@@ -14,6 +14,7 @@
 //! (pairs within 500 km: 12 ms in the median at 310 km).
 
 mod observation;
+pub mod pairs;
 
 pub use observation::{Coarseness, Observation, Source, Target};
 
