@@ -119,7 +119,8 @@ fn http_listeners(http: &HttpConfig) -> HttpConfig {
 /// and who may use the API.
 pub fn needing_restart(running: &BrokerConfig, new: &BrokerConfig) -> Vec<&'static str> {
     // Every section by name, so that a new one is not forgotten.
-    let BrokerConfig { data_dir, log, dns, http, admin, agents, geo: _, health, probe, resolver } = running;
+    let BrokerConfig { data_dir, log, dns, http, admin, agents, geo: _, health, probe, resolver, learning } =
+        running;
     let same = [
         ("data_dir", *data_dir == new.data_dir),
         ("log", *log == new.log),
@@ -130,6 +131,7 @@ pub fn needing_restart(running: &BrokerConfig, new: &BrokerConfig) -> Vec<&'stat
         ("health", *health == new.health),
         ("probe", *probe == new.probe),
         ("resolver", *resolver == new.resolver),
+        ("learning", *learning == new.learning),
     ];
     same.into_iter().filter(|(_, same)| !same).map(|(section, _)| section).collect()
 }

@@ -39,6 +39,9 @@ pub(super) fn config(spec: BrokerSpec) -> Result<BrokerConfig, Fault> {
     if let Some(resolver) = spec.resolver {
         resolver.apply(&mut config.resolver)?;
     }
+    if let Some(learning) = spec.learning {
+        learning.apply(&mut config.learning);
+    }
     advertise_listen(&mut config.agents);
     if config.dns.listen.is_empty() {
         return Err(Fault::rule("dns.listen", "must hold at least one address, such as 0.0.0.0:53"));
@@ -158,6 +161,14 @@ impl ResolverSpec {
             true => Ok(()),
             false => Err(Fault::rule(key, format!("min_refresh_ms ({min}) is above max_refresh_ms ({max})"))),
         }
+    }
+}
+
+impl LearningSpec {
+    fn apply(self, learning: &mut LearningConfig) {
+        set(&mut learning.pair_interval, self.pair_interval_s);
+        set(&mut learning.pair_rate_per_node, self.pair_rate_per_node);
+        set(&mut learning.pair_rate, self.pair_rate);
     }
 }
 

@@ -40,6 +40,8 @@ pub struct BrokerConfig {
     pub probe: ProbeConfig,
     /// Following mirrors given by host name.
     pub resolver: ResolverConfig,
+    /// Learning round trips.
+    pub learning: LearningConfig,
 }
 
 /// Answering over DNS.
@@ -233,6 +235,17 @@ pub struct ResolverConfig {
     pub max_refresh: Duration,
 }
 
+/// Learning round trips.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LearningConfig {
+    /// Each node measures each mirror once in this time, where the rates allow it.
+    pub pair_interval: Duration,
+    /// Most orders to one node a minute; 0 for none at all.
+    pub pair_rate_per_node: u32,
+    /// Most orders to all nodes a second, on average.
+    pub pair_rate: u32,
+}
+
 impl BrokerConfig {
     /// Reads the configuration: defaults, then the file, then those of `env` that start with
     /// `NEARMOST__` (see [`crate::process_env`]), then `overrides` (see [`crate::parse_setting`]).
@@ -284,6 +297,7 @@ impl Default for BrokerConfig {
             health: HealthConfig::default(),
             probe: ProbeConfig::default(),
             resolver: ResolverConfig::default(),
+            learning: LearningConfig::default(),
         }
     }
 }
@@ -397,5 +411,11 @@ impl Default for ResolverConfig {
             min_refresh: Duration::from_secs(5),
             max_refresh: Duration::from_secs(300),
         }
+    }
+}
+
+impl Default for LearningConfig {
+    fn default() -> Self {
+        LearningConfig { pair_interval: Duration::from_secs(3600), pair_rate_per_node: 10, pair_rate: 50 }
     }
 }
