@@ -6,6 +6,8 @@
 
 use crate::agents::beacons::{BeaconKeys, BeaconServer};
 use crate::agents::endpoint::AgentParts;
+use crate::agents::hints::Hints;
+use crate::agents::pairing::{self, PairParts};
 use crate::agents::{AgentError, AgentServer, SessionTable};
 use crate::api::{ApiError, ApiServer, ApiSettings, ApiState, Listeners, Readiness};
 use crate::clock::{Clock, unix_now};
@@ -23,8 +25,8 @@ use crate::settings;
 use crate::store::{RedbStore, StoreError, StoreHandle, StoreThread};
 use crate::supervise::Crew;
 use crate::telemetry::{
-    AgentMetrics, ApiMetrics, FleetMetrics, LearningMetrics, ProbeMetrics, QueueMetrics, ResolverMetrics,
-    StoreMetrics,
+    AgentMetrics, ApiMetrics, FleetMetrics, LearningMetrics, PathMetrics, ProbeMetrics, QueueMetrics,
+    ResolverMetrics, StoreMetrics,
 };
 use crate::verdicts::{self, StoredVerdicts};
 use nearmost_config::BrokerConfig;
@@ -127,6 +129,7 @@ struct Tasks {
     learner: Learner,
     verdicts: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,
     agents: AgentParts,
+    pairs: PairParts,
     followed: Followed,
     store: (StoreThread, StoreHandle),
 }
@@ -247,6 +250,7 @@ impl Broker {
         };
         let driver = Driver::new(parts, driver_handle.clone());
 
+        let path_metrics = PathMetrics::register(&metrics)?;
         let agent_parts = AgentParts {
             admin: admin.clone(),
             driver: driver_handle.clone(),
@@ -255,7 +259,14 @@ impl Broker {
             beacons: beacon_keys(&config, &keys, &beacons),
             table: Arc::new(SessionTable::default()),
             metrics: Arc::new(AgentMetrics::register(&metrics)?),
-            learn: learn.clone(),
+            hints: Hints::new(learn.clone(), path_metrics.clone(), &keys.broker.id().key),
+        };
+        let pairs = PairParts {
+            config: settings::pairs(&config),
+            seed: rand::random(),
+            table: agent_parts.table.clone(),
+            snapshot: reader.clone(),
+            metrics: path_metrics,
         };
         let (ready, ready_seen) = watch::channel(Readiness::default());
         StoreMetrics::register(&metrics)?.follow(&store);
@@ -289,6 +300,7 @@ impl Broker {
             learner: Learner { lessons, metrics: learning_metrics },
             verdicts: Box::pin(verdict_writer),
             agents: agent_parts,
+            pairs,
             followed: Followed { places, resolver_metrics: ResolverMetrics::register(&metrics)? },
             store: (store_thread, store),
         };
@@ -331,6 +343,7 @@ impl Broker {
         front.spawn("api", sockets.api.run(cancel.clone()));
         front.spawn("beacons", beacons);
         front.spawn("agents", sockets.agents.run(tasks.agents, cancel.clone()));
+        front.spawn("pairs", until(cancel.clone(), pairing::run(tasks.pairs)));
         front.spawn("places", follow_places(tasks.followed.places, handle, cancel.clone()));
         front.spawn("hostnames", hostnames::follow(names, cancel.clone()));
 

@@ -6,9 +6,11 @@ use crate::geoip::GeoSettings;
 use crate::hostnames::HostnameSettings;
 use nearmost_config::{BrokerConfig, HttpConfig};
 use nearmost_core::fleet::FleetConfig;
+use nearmost_core::rtt::pairs::PairConfig;
 use nearmost_dns::{DnsConfig, SoaTimers};
 use nearmost_wire::registry::BuildDefaults;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 /// Of the answer function.
 pub fn responder(config: &BrokerConfig) -> DnsConfig {
@@ -81,6 +83,16 @@ pub fn fleet(config: &BrokerConfig) -> FleetConfig {
     }
 }
 
+/// Of measuring between nodes; `None` when nothing is to be measured.
+pub fn pairs(config: &BrokerConfig) -> Option<PairConfig> {
+    let learning = &config.learning;
+    Some(PairConfig {
+        interval: learning.pair_interval,
+        node_gap: Duration::from_secs(60).checked_div(learning.pair_rate_per_node)?,
+        gap: Duration::from_secs(1).checked_div(learning.pair_rate)?,
+    })
+}
+
 /// Of mirrors given by host name.
 pub fn hostnames(config: &BrokerConfig) -> HostnameSettings {
     HostnameSettings {
@@ -139,7 +151,15 @@ pub fn needing_restart(running: &BrokerConfig, new: &BrokerConfig) -> Vec<&'stat
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
+
+    #[test]
+    fn rates_become_gaps_and_a_rate_of_0_measures_nothing() {
+        let mut config = BrokerConfig::default();
+        let pairs = pairs(&config).unwrap();
+        assert_eq!((pairs.node_gap, pairs.gap), (Duration::from_secs(6), Duration::from_millis(20)));
+        config.learning.pair_rate_per_node = 0;
+        assert_eq!(super::pairs(&config), None);
+    }
 
     #[test]
     fn changed_sections_that_need_a_restart_are_named() {

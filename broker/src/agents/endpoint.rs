@@ -2,11 +2,11 @@
 
 use super::beacons::BeaconKeys;
 use super::gate::{Entry, Gate};
+use super::hints::Hints;
 use super::session::{self, SessionParts};
 use super::table::SessionTable;
 use crate::admin::AdminHandle;
 use crate::driver::DriverHandle;
-use crate::learning::LearnHandle;
 use crate::telemetry::AgentMetrics;
 use nearmost_core::registry::Registry;
 use nearmost_wire::agent::Refusal;
@@ -74,7 +74,7 @@ pub struct AgentParts {
     /// Counters.
     pub metrics: Arc<AgentMetrics>,
     /// Round trips that agents measured go here.
-    pub learn: LearnHandle,
+    pub hints: Hints,
 }
 
 /// Bound endpoints, not serving yet.

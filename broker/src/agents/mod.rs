@@ -5,7 +5,10 @@
 //! | [`endpoint`] | accepts connections, hands each to a session |
 //! | [`gate`] | bounds how many connections are on their way to a session |
 //! | [`rate`] | a token bucket |
-//! | [`session`] | one agent: join, hello, reports |
+//! | [`session`] | one agent: join, hello, reports, orders |
+//! | [`hints`] | what agents say of round trips, made into lessons |
+//! | [`orders`] | orders to measure that a session was given |
+//! | [`pairing`] | has nodes measure the way to one another |
 //! | [`table`] | who is connected, and how to end it |
 //! | [`beacons`] | receives and authenticates beacons |
 //!
@@ -15,6 +18,9 @@
 pub mod beacons;
 pub mod endpoint;
 pub mod gate;
+pub mod hints;
+pub mod orders;
+pub mod pairing;
 pub mod rate;
 pub mod session;
 pub mod table;

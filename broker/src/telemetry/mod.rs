@@ -10,6 +10,7 @@ mod api;
 mod fleet;
 mod learning;
 pub mod logging;
+mod paths;
 mod probes;
 mod queues;
 mod resolver;
@@ -19,6 +20,7 @@ pub use agents::AgentMetrics;
 pub use api::ApiMetrics;
 pub use fleet::FleetMetrics;
 pub use learning::LearningMetrics;
+pub use paths::PathMetrics;
 pub use probes::ProbeMetrics;
 pub use queues::QueueMetrics;
 pub use resolver::ResolverMetrics;
@@ -83,6 +85,10 @@ mod tests {
         fleet.beacon(BeaconOutcome::Accepted);
         StoreMetrics::register(&registry).unwrap().follow(store);
         ProbeMetrics::register(&registry).unwrap().skipped.inc();
+        let paths = PathMetrics::register(&registry).unwrap();
+        for counters in [&paths.samples, &paths.sessions, &paths.orders, &paths.results] {
+            counters.with_label_values(&["taken"]).inc();
+        }
         ResolverMetrics::register(&registry).unwrap().looked_up(Some(true));
         let (queue, _) = tokio::sync::mpsc::channel::<()>(1);
         QueueMetrics::new().unwrap().with("driver", &queue).register(&registry).unwrap();
