@@ -9,8 +9,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 const DOMAIN: &str = "play.example.com";
-/// Pairs are measured every few seconds, so that a test sees it again and again.
-const OFTEN: &str = "[learning]\npair_interval_s = 4\npair_rate_per_node = 300\n";
+/// Pairs are measured every few seconds, so that a test sees it again and again; the token "secret"
+/// opens the metrics over TCP.
+const OFTEN: &str = "[learning]\npair_interval_s = 4\npair_rate_per_node = 300\n\
+    [[http.tokens]]\nname = \"test\"\n\
+    sha256 = \"2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b\"\n";
 
 /// A user that was served and stays connected.
 async fn user(at: SocketAddr) -> TcpStream {
@@ -25,7 +28,8 @@ async fn user(at: SocketAddr) -> TcpStream {
 
 async fn metrics(at: SocketAddr) -> String {
     let mut stream = TcpStream::connect(at).await.expect("connect");
-    let request = b"GET /metrics HTTP/1.1\r\nHost: broker\r\nConnection: close\r\n\r\n";
+    let request =
+        b"GET /metrics HTTP/1.1\r\nHost: broker\r\nAuthorization: Bearer secret\r\nConnection: close\r\n\r\n";
     stream.write_all(request).await.expect("write");
     let mut reply = String::new();
     stream.read_to_string(&mut reply).await.expect("read");

@@ -11,10 +11,12 @@ use crate::telemetry::PathMetrics;
 use nearmost_core::check::CheckKind;
 use nearmost_core::health::Family;
 use nearmost_core::id::NodeId;
+use nearmost_core::live::Live;
 use nearmost_core::registry::{Mirror, MirrorIndex, Registry};
 use nearmost_core::rtt::Target;
 use nearmost_core::rtt::pairs::{PairConfig, PairNode, PairTarget, Pairs};
 use nearmost_core::snapshot::Snapshot;
+use nearmost_core::time::MonoTime;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -41,30 +43,65 @@ pub struct PairParts {
 pub async fn run(parts: PairParts) {
     let Some(config) = parts.config else { return std::future::pending().await };
     let clock = Clock::start();
-    let mut pairs = Pairs::new(config, parts.seed);
+    let mut pairing =
+        Pairing { pairs: Pairs::new(config, parts.seed), addresses: BTreeMap::new(), seen: None, parts };
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut addresses = BTreeMap::new();
     loop {
-        let due = pairs.next_deadline().map(|at| clock.instant(at));
+        let due = pairing.pairs.next_deadline().map(|at| clock.instant(at));
         tokio::select! {
-            _ = look.tick() => {
-                let snapshot = parts.snapshot.load_full();
-                let now = clock.now().mono;
-                let (targets, at) = targets(&snapshot);
-                addresses = at;
-                pairs.set_targets(targets, now);
-                pairs.set_nodes(present(parts.table.nodes(), &snapshot.registry), now);
-                parts.metrics.pairs.set(i64::try_from(pairs.pairs()).unwrap_or(i64::MAX));
-            }
+            _ = look.tick() => pairing.look(clock.now().mono),
             () = until(due) => {}
         }
-        while let Some(order) = pairs.poll(clock.now().mono) {
+        pairing.order(clock.now().mono);
+    }
+}
+
+/// The schedule, and what it was last told.
+struct Pairing {
+    parts: PairParts,
+    pairs: Pairs,
+    /// Where each target is.
+    addresses: BTreeMap<Target, SocketAddr>,
+    seen: Option<Seen>,
+}
+
+/// What was there at the last look.
+struct Seen {
+    sessions: u64,
+    registry: Arc<Registry>,
+    live: Arc<Live>,
+}
+
+impl Pairing {
+    /// Looks who and what is there; nothing is worked out again that cannot have changed.
+    fn look(&mut self, now: MonoTime) {
+        let snapshot = self.parts.snapshot.load_full();
+        // Read before the nodes are: a session that begins between the two is seen at the next look.
+        let sessions = self.parts.table.version();
+        let same_registry = self.seen.as_ref().is_some_and(|s| Arc::ptr_eq(&s.registry, &snapshot.registry));
+        let same_live = self.seen.as_ref().is_some_and(|s| Arc::ptr_eq(&s.live, &snapshot.live));
+        if !(same_registry && same_live) {
+            let (targets, addresses) = targets(&snapshot);
+            self.addresses = addresses;
+            self.pairs.set_targets(targets, now);
+        }
+        if !(same_registry && self.seen.as_ref().is_some_and(|s| s.sessions == sessions)) {
+            self.pairs.set_nodes(present(self.parts.table.nodes(), &snapshot.registry), now);
+        }
+        self.parts.metrics.pairs.set(i64::try_from(self.pairs.pairs()).unwrap_or(i64::MAX));
+        let (registry, live) = (snapshot.registry.clone(), snapshot.live.clone());
+        self.seen = Some(Seen { sessions, registry, live });
+    }
+
+    /// Sends what is due.
+    fn order(&mut self, now: MonoTime) {
+        while let Some(order) = self.pairs.poll(now) {
             // A target without an address is none, and those of the last look are in both.
-            let Some(at) = addresses.get(&order.target).copied() else { continue };
-            let sent = parts.table.order(&order.node, Order { target: order.target, at });
+            let Some(at) = self.addresses.get(&order.target).copied() else { continue };
+            let sent = self.parts.table.order(&order.node, Order { target: order.target, at });
             let label = if sent { "sent" } else { "dropped" };
-            parts.metrics.orders.with_label_values(&[label]).inc();
+            self.parts.metrics.orders.with_label_values(&[label]).inc();
         }
     }
 }

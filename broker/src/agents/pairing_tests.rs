@@ -86,3 +86,38 @@ fn nodes_are_where_people_say_or_where_their_mirrors_are() {
     assert_eq!(nodes[0].position, registry.mirrors[0].place.position);
     assert_eq!(nodes[1].position, given.position);
 }
+
+#[test]
+fn what_cannot_have_changed_is_not_looked_at_again_and_orders_to_nobody_are_counted() {
+    let mut fixture = Fixture::five_mirrors();
+    let config = PairConfig {
+        interval: Duration::from_secs(60),
+        node_gap: Duration::from_millis(100),
+        gap: Duration::from_millis(10),
+    };
+    let metrics = PathMetrics::register(&prometheus::Registry::new()).unwrap();
+    let parts = PairParts {
+        config: Some(config),
+        seed: 1,
+        table: Arc::default(),
+        snapshot: fixture.reader(),
+        metrics: metrics.clone(),
+    };
+    let pairs = Pairs::new(config, 1);
+    let mut pairing = Pairing { parts, pairs, addresses: BTreeMap::new(), seen: None };
+    pairing.look(MonoTime::ZERO);
+    assert_eq!((pairing.addresses.len(), metrics.pairs.get()), (5, 0));
+    pairing.addresses.clear();
+    pairing.look(MonoTime::ZERO);
+    assert!(pairing.addresses.is_empty(), "looked at again");
+    fixture.remove("syd");
+    pairing.look(MonoTime::ZERO);
+    assert_eq!(pairing.addresses.len(), 4);
+    // The schedule still has one that left since.
+    pairing.pairs.set_nodes([PairNode { id: node(1), position: None }], MonoTime::ZERO);
+    while let Some(due) = pairing.pairs.next_deadline().filter(|d| *d < MonoTime::from_millis(500)) {
+        pairing.order(due);
+    }
+    assert!(metrics.orders.with_label_values(&["dropped"]).get() >= 3);
+    assert_eq!(metrics.orders.with_label_values(&["sent"]).get(), 0);
+}

@@ -326,9 +326,7 @@ impl<'a> Reader<'a> {
                     }
                 }),
                 Ok(ToBroker::Measured { results }) => self.may_hint().map(|listen| {
-                    if listen {
-                        self.measured(&results);
-                    }
+                    self.measured(&results, listen);
                 }),
                 Ok(ToBroker::Goodbye) => return End::Goodbye,
                 Ok(ToBroker::Hello(_) | ToBroker::Join { .. }) => {
@@ -365,10 +363,14 @@ impl<'a> Reader<'a> {
         Ok(self.hints.take(1, now))
     }
 
-    fn measured(&self, results: &[Measurement]) {
+    fn measured(&self, results: &[Measurement], listen: bool) {
+        let hints = &self.parts.shared.hints;
         for result in results {
             let target = lock(self.given).answered(result.id);
-            self.parts.shared.hints.measured(self.node, target, result);
+            match listen {
+                true => hints.measured(self.node, target, result),
+                false => hints.metrics.results.with_label_values(&["rate"]).inc(),
+            }
         }
     }
 }

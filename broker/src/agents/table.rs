@@ -5,6 +5,7 @@ use nearmost_core::id::NodeId;
 use nearmost_core::registry::Registry;
 use nearmost_wire::agent::Refusal;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
 
@@ -12,6 +13,8 @@ use tokio::sync::mpsc;
 #[derive(Default)]
 pub struct SessionTable {
     sessions: Mutex<HashMap<NodeId, Session>>,
+    /// Grows when a session is entered or removed.
+    version: AtomicU64,
 }
 
 struct Session {
@@ -42,6 +45,11 @@ impl SessionTable {
         self.lock().is_empty()
     }
 
+    /// Grows whenever the connected nodes may have changed.
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Relaxed)
+    }
+
     /// The connected nodes.
     pub fn nodes(&self) -> Vec<NodeId> {
         self.lock().keys().copied().collect()
@@ -62,6 +70,7 @@ impl SessionTable {
     ) {
         let now = connection.remote_address();
         let old = self.lock().insert(node, Session { number, connection, orders });
+        self.version.fetch_add(1, Ordering::Relaxed);
         if let Some(old) = old {
             // Twice in a row from two places: one key runs on two machines.
             let before = old.connection.remote_address();
@@ -75,6 +84,7 @@ impl SessionTable {
         let mut sessions = self.lock();
         if sessions.get(node).is_some_and(|s| s.number == number) {
             sessions.remove(node);
+            self.version.fetch_add(1, Ordering::Relaxed);
         }
     }
 

@@ -18,6 +18,7 @@ pub mod message;
 pub use aggregate::{Reading, Telling, Watched};
 
 use crate::metrics::PathMetrics;
+use aggregate::Aggregate;
 use diag::{Diag, DiagError};
 use nearmost_config::PathsConfig;
 use std::sync::Arc;
@@ -26,6 +27,16 @@ use tokio::time::MissedTickBehavior;
 
 /// Reads the connections of the services again and again, for as long as anybody listens.
 pub async fn follow(
+    settings: PathsConfig,
+    services: watch::Receiver<Vec<Watched>>,
+    readings: watch::Sender<Arc<Reading>>,
+    metrics: PathMetrics,
+) {
+    follow_by(read, settings, services, readings, metrics).await;
+}
+
+async fn follow_by(
+    read: fn(&[Watched], &PathsConfig) -> Result<Reading, DiagError>,
     settings: PathsConfig,
     services: watch::Receiver<Vec<Watched>>,
     readings: watch::Sender<Arc<Reading>>,
@@ -72,13 +83,43 @@ pub fn read(services: &[Watched], settings: &PathsConfig) -> Result<Reading, Dia
     Ok(aggregate.finish(settings.max_networks))
 }
 
-use aggregate::Aggregate;
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::Metrics;
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
+
+    #[tokio::test]
+    async fn a_system_that_refuses_is_counted_and_asked_again() {
+        fn at_times(services: &[Watched], _: &PathsConfig) -> Result<Reading, DiagError> {
+            match services.first() {
+                Some(_) => Ok(Reading { connections: 7, ..Reading::default() }),
+                None => Err(DiagError::Socket(std::io::ErrorKind::PermissionDenied.into())),
+            }
+        }
+        let metrics = Metrics::new().expect("metrics");
+        let page = || String::from_utf8(metrics.render().expect("a page")).expect("text");
+        let settings =
+            PathsConfig { interval: std::time::Duration::from_millis(1), ..PathsConfig::default() };
+        let (services, watched) = watch::channel(Vec::new());
+        let (read, mut readings) = watch::channel(Arc::default());
+        tokio::spawn(follow_by(at_times, settings, watched, read, metrics.paths.clone()));
+        let refusals = || {
+            let page = page();
+            let series = "nearmost_agent_path_readings_total{result=\"refused\"} ";
+            page.lines().find_map(|l| l.strip_prefix(series)?.parse::<u64>().ok()).unwrap_or(0)
+        };
+        while refusals() < 3 {
+            assert!(!readings.has_changed().expect("it goes on"));
+            tokio::task::yield_now().await;
+        }
+        let (domain, mirror) = ("play.example".into(), "lon".into());
+        services.send_replace(vec![Watched { domain, mirror, port: 1, addresses: Vec::new() }]);
+        readings.changed().await.expect("it goes on");
+        assert_eq!(readings.borrow().connections, 7);
+        assert!(page().contains("nearmost_agent_path_connections 7"));
+    }
 
     #[test]
     fn connections_that_are_held_are_read_with_plausible_round_trips() {
