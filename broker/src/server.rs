@@ -6,6 +6,8 @@
 
 use crate::agents::beacons::{BeaconKeys, BeaconServer};
 use crate::agents::endpoint::AgentParts;
+use crate::agents::hints::Hints;
+use crate::agents::pairing::{self, PairParts};
 use crate::agents::{AgentServer, SessionTable};
 use crate::api::{ApiError, ApiServer, ApiSettings, ApiState, Listeners, Readiness};
 use crate::clients::{ClientParts, ClientServer};
@@ -26,8 +28,8 @@ use crate::settings;
 use crate::store::{RedbStore, StoreError, StoreHandle, StoreThread};
 use crate::supervise::Crew;
 use crate::telemetry::{
-    AgentMetrics, ApiMetrics, ClientMetrics, FleetMetrics, LearningMetrics, ProbeMetrics, QueueMetrics,
-    ReportMetrics, ResolverMetrics, StoreMetrics,
+    AgentMetrics, ApiMetrics, ClientMetrics, FleetMetrics, LearningMetrics, PathMetrics, ProbeMetrics,
+    QueueMetrics, ReportMetrics, ResolverMetrics, StoreMetrics,
 };
 use crate::verdicts::{self, StoredVerdicts};
 use nearmost_config::BrokerConfig;
@@ -134,6 +136,7 @@ struct Tasks {
     verdicts: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,
     agents: AgentParts,
     clients: ClientParts,
+    pairs: PairParts,
     followed: Followed,
     store: (StoreThread, StoreHandle),
 }
@@ -258,6 +261,7 @@ impl Broker {
         };
         let driver = Driver::new(parts, driver_handle.clone());
 
+        let path_metrics = PathMetrics::register(&metrics)?;
         let agent_parts = AgentParts {
             admin: admin.clone(),
             driver: driver_handle.clone(),
@@ -266,12 +270,19 @@ impl Broker {
             beacons: beacon_keys(&config, &keys, &beacons),
             table: Arc::new(SessionTable::default()),
             metrics: Arc::new(AgentMetrics::register(&metrics)?),
-            learn,
+            hints: Hints::new(learn.clone(), path_metrics.clone(), &keys.broker.id().key),
         };
         let client_parts = ClientParts {
             snapshot: reader.clone(),
             reports: reports.clone(),
             metrics: ClientMetrics::register(&metrics)?,
+        };
+        let pairs = PairParts {
+            config: settings::pairs(&config),
+            seed: rand::random(),
+            table: agent_parts.table.clone(),
+            snapshot: reader.clone(),
+            metrics: path_metrics,
         };
         let (ready, ready_seen) = watch::channel(Readiness::default());
         StoreMetrics::register(&metrics)?.follow(&store);
@@ -307,6 +318,7 @@ impl Broker {
             verdicts: Box::pin(verdict_writer),
             agents: agent_parts,
             clients: client_parts,
+            pairs,
             followed: Followed { places, resolver_metrics: ResolverMetrics::register(&metrics)? },
             store: (store_thread, store),
         };
@@ -350,6 +362,7 @@ impl Broker {
         front.spawn("beacons", beacons);
         front.spawn("agents", sockets.agents.run(tasks.agents, cancel.clone()));
         front.spawn("clients", sockets.clients.run(tasks.clients, cancel.clone()));
+        front.spawn("pairs", until(cancel.clone(), pairing::run(tasks.pairs)));
         front.spawn("places", follow_places(tasks.followed.places, handle, cancel.clone()));
         front.spawn("hostnames", hostnames::follow(names, cancel.clone()));
 
@@ -411,7 +424,7 @@ async fn until(stop: CancellationToken, task: impl Future<Output = ()> + Send) {
 
 fn beacon_keys(config: &BrokerConfig, keys: &Keys, beacons: &BeaconServer) -> Arc<BeaconKeys> {
     let port = beacons.local_addrs().first().map_or(0, SocketAddr::port);
-    Arc::new(BeaconKeys::new(keys.site.clone(), port, config.health.beacon_period))
+    Arc::new(BeaconKeys::new(keys.site.clone(), port, config.mirrors.health.beacon_period))
 }
 
 async fn serve_dns(server: DnsServer, cancel: CancellationToken) {

@@ -8,6 +8,7 @@ use crate::hostnames::HostnameSettings;
 use crate::reports::ReportSettings;
 use nearmost_config::{BrokerConfig, HttpConfig};
 use nearmost_core::fleet::FleetConfig;
+use nearmost_core::rtt::pairs::PairConfig;
 use nearmost_dns::{DnsConfig, SoaTimers};
 use nearmost_wire::registry::BuildDefaults;
 use std::net::SocketAddr;
@@ -90,7 +91,7 @@ pub fn reports(config: &BrokerConfig) -> ReportSettings {
 
 /// Of the fleet.
 pub fn fleet(config: &BrokerConfig) -> FleetConfig {
-    let health = &config.health;
+    let health = &config.mirrors.health;
     FleetConfig {
         beacon_period: health.beacon_period,
         missed_for_suspect: health.missed_for_suspect,
@@ -101,6 +102,16 @@ pub fn fleet(config: &BrokerConfig) -> FleetConfig {
         burst_timeout: health.burst_timeout,
         ..FleetConfig::default()
     }
+}
+
+/// Of measuring between nodes; `None` when nothing is to be measured.
+pub fn pairs(config: &BrokerConfig) -> Option<PairConfig> {
+    let learning = &config.learning;
+    Some(PairConfig {
+        interval: learning.pair_interval,
+        node_gap: Duration::from_secs(60).checked_div(learning.pair_rate_per_node)?,
+        gap: Duration::from_secs(1).checked_div(learning.pair_rate)?,
+    })
 }
 
 /// Of mirrors given by host name.
@@ -143,7 +154,7 @@ fn http_listeners(http: &HttpConfig) -> HttpConfig {
 /// and who may use the API.
 pub fn needing_restart(running: &BrokerConfig, new: &BrokerConfig) -> Vec<&'static str> {
     // Every section by name, so that a new one is not forgotten.
-    let BrokerConfig { data_dir, log, dns, http, admin, agents, clients, geo: _, health, mirrors } = running;
+    let BrokerConfig { data_dir, log, dns, http, admin, agents, clients, geo: _, mirrors, learning } = running;
     let same = [
         ("data_dir", *data_dir == new.data_dir),
         ("log", *log == new.log),
@@ -152,9 +163,10 @@ pub fn needing_restart(running: &BrokerConfig, new: &BrokerConfig) -> Vec<&'stat
         ("admin", *admin == new.admin),
         ("agents", *agents == new.agents),
         ("clients", *clients == new.clients),
-        ("health", *health == new.health),
+        ("health", mirrors.health == new.mirrors.health),
         ("probe", mirrors.probe == new.mirrors.probe),
         ("resolver", mirrors.resolver == new.mirrors.resolver),
+        ("learning", *learning == new.learning),
     ];
     same.into_iter().filter(|(_, same)| !same).map(|(section, _)| section).collect()
 }
@@ -162,6 +174,15 @@ pub fn needing_restart(running: &BrokerConfig, new: &BrokerConfig) -> Vec<&'stat
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rates_become_gaps_and_a_rate_of_0_measures_nothing() {
+        let mut config = BrokerConfig::default();
+        let pairs = pairs(&config).unwrap();
+        assert_eq!((pairs.node_gap, pairs.gap), (Duration::from_secs(6), Duration::from_millis(20)));
+        config.learning.pair_rate_per_node = 0;
+        assert_eq!(super::pairs(&config), None);
+    }
 
     #[test]
     fn changed_sections_that_need_a_restart_are_named() {
@@ -175,7 +196,7 @@ mod tests {
         new.http.max_connections += 1;
         assert_eq!(needing_restart(&running, &new), ["http"]);
         new.http.max_connections -= 1;
-        new.health.reprobe_interval += Duration::from_secs(1);
+        new.mirrors.health.reprobe_interval += Duration::from_secs(1);
         new.dns.ecs = !new.dns.ecs;
         assert_eq!(needing_restart(&running, &new), ["dns", "health"]);
         assert_eq!(geo(&new).watch, new.geo.watch);

@@ -35,12 +35,12 @@ mod told;
 mod value;
 
 pub use agent::{
-    AgentConfig, Broker, JoinedAgent, JoinedBroker, JoinedService, NodeConfig, ReconnectConfig, Service,
-    ServiceCheck, ServiceProbe, render_agent_config,
+    AgentConfig, Broker, JoinedAgent, JoinedBroker, JoinedService, NodeConfig, PathsConfig, ReconnectConfig,
+    Service, ServiceCheck, ServiceProbe, render_agent_config,
 };
 pub use broker::{
     AdminConfig, AgentsConfig, BrokerConfig, DnsConfig, DnsTcpConfig, GeoConfig, GeoOverride, HealthConfig,
-    HttpConfig, HttpToken, Person, ProbeConfig, ResolverConfig, SoaConfig, TlsFiles,
+    HttpConfig, HttpToken, LearningConfig, Person, ProbeConfig, ResolverConfig, SoaConfig, TlsFiles,
 };
 pub use error::{ConfigError, Origin};
 pub use load::{file_to_read, parse_setting, process_env};

@@ -6,10 +6,12 @@ use crate::declare::{self, DeclareError};
 use crate::http::{self, Pages, Pulse};
 use crate::link::Outgoing;
 use crate::load::{self, Load};
+use crate::measure;
 use crate::metrics::Metrics;
+use crate::paths::{self, Reading, Watched};
 use crate::running::{Meter, Running};
 use crate::status::AgentStatus;
-use nearmost_config::{AgentConfig, Service};
+use nearmost_config::AgentConfig;
 use nearmost_probe::{Prober, ProberError, ProberOptions};
 use nearmost_wire::identity::{Id, IdError, KeyPair, Role};
 use std::io::ErrorKind;
@@ -147,10 +149,20 @@ impl Agent {
                 }
             });
         }
-        let (ports, wanted) = watch::channel(ports_of(&self.config.services));
+        let (services, watched) = watch::channel(Watched::all(&self.config.services));
         let (load, measured) = watch::channel(Load::default());
-        helpers.spawn(measure(wanted, load));
-        let mut running = Running::new(self, Meter { ports, load: measured });
+        helpers.spawn(follow_load(watched.clone(), load));
+        let settings = self.config.paths.clone();
+        let metrics = &self.pages.metrics.paths;
+        let (measurer, tasks) = measure::channel(watched.clone(), metrics.clone());
+        let prober = Arc::clone(&self.prober);
+        helpers.spawn(measure::work(tasks, settings.measures_per_second, prober, metrics.clone()));
+        let (read, readings) = watch::channel(Arc::<Reading>::default());
+        if settings.connections {
+            helpers.spawn(paths::follow(settings, watched, read, metrics.clone()));
+        }
+        let meter = Meter { services, load: measured, readings, measurer };
+        let mut running = Running::new(self, meter);
         running.set_checks();
         running.work(&shutdown, reloads).await;
         running.finish(&shutdown.now).await;
@@ -174,16 +186,11 @@ async fn listen(addr: SocketAddr) -> Result<TcpListener, AgentError> {
     })
 }
 
-/// The ports whose connections are counted.
-pub(crate) fn ports_of(services: &[Service]) -> Vec<u16> {
-    services.iter().map(|s| s.port).collect()
-}
-
 /// Reads the load again and again, on blocking threads.
-async fn measure(ports: watch::Receiver<Vec<u16>>, load: watch::Sender<Load>) {
+async fn follow_load(services: watch::Receiver<Vec<Watched>>, load: watch::Sender<Load>) {
     let mut ticks = None;
     loop {
-        let wanted = ports.borrow().clone();
+        let wanted: Vec<u16> = services.borrow().iter().map(|s| s.port).collect();
         let reading = tokio::task::spawn_blocking(move || load::sample(Path::new("/proc"), wanted, ticks));
         match reading.await {
             Ok((latest, now)) => {

@@ -12,6 +12,8 @@
 //! | [`sessions`] | all of them, and one replacing another |
 //! | [`beacons`] | when a beacon is due, and sending it |
 //! | [`declare`], [`report`], [`load`] | what is said: declarations, checks and load |
+//! | [`paths`] | round trips to the services' users, read off their connections |
+//! | [`measure`] | round trips to other mirrors, measured on order |
 //! | [`drain`] | leaving in order |
 //! | [`join`] | redeeming an invitation |
 //! | [`metrics`], [`status`], [`http`] | what people see of it |
@@ -29,7 +31,9 @@ pub mod http;
 pub mod join;
 pub mod link;
 pub mod load;
+pub mod measure;
 pub mod metrics;
+pub mod paths;
 pub mod report;
 mod running;
 pub mod sessions;

@@ -5,15 +5,19 @@
 //! says goes back to the loop as [`Event`]s.
 
 use crate::dial::{Dialled, LinkError, STEP, dial};
+use crate::measure::{Measurer, Orders};
+use crate::metrics::PathMetrics;
+use crate::paths::{Reading, Telling};
 use crate::sessions::Ticket;
 use nearmost_wire::agent::{BeaconGrant, Hello, Report, ServiceReport, ToAgent, ToBroker};
 use nearmost_wire::frame;
 use nearmost_wire::identity::{Id, KeyPair};
+use nearmost_wire::paths::{MAX_ORDERS, Measurement};
 use quinn::{RecvStream, SendStream};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 /// What sessions tell their brokers.
 #[derive(Clone, Debug, PartialEq)]
@@ -90,8 +94,42 @@ pub struct Link {
     pub address: String,
     /// What to tell.
     pub outgoing: watch::Receiver<Outgoing>,
+    /// Round trips to tell, and to measure on order.
+    pub paths: Paths,
     /// Which session this is, and how it and the loop speak.
     pub ticket: Ticket,
+}
+
+/// What a session has to do with round trips.
+#[derive(Clone)]
+pub struct Paths {
+    /// What was read off connections; told as it changes.
+    pub readings: watch::Receiver<Arc<Reading>>,
+    /// Takes the broker's orders.
+    pub measurer: Measurer,
+    /// Counters.
+    pub metrics: PathMetrics,
+}
+
+/// What a session says, and has not said yet.
+struct Speech {
+    outgoing: watch::Receiver<Outgoing>,
+    readings: watch::Receiver<Arc<Reading>>,
+    answers: mpsc::Receiver<Measurement>,
+    /// The reading that is being told.
+    telling: Telling,
+    /// Of the last report.
+    seq: u64,
+}
+
+/// What a session says next.
+enum Said {
+    /// What is reported now.
+    Report(Outgoing),
+    /// Something else.
+    Hint(ToBroker),
+    /// That it leaves.
+    Goodbye,
 }
 
 impl Link {
@@ -109,6 +147,7 @@ impl Link {
         let session = Session {
             dialled,
             outgoing: self.outgoing,
+            paths: self.paths,
             ticket: self.ticket,
             // No report has said it yet.
             drained_by: AtomicU64::new(u64::MAX),
@@ -120,6 +159,7 @@ impl Link {
 struct Session {
     dialled: Dialled,
     outgoing: watch::Receiver<Outgoing>,
+    paths: Paths,
     ticket: Ticket,
     /// Number of the first report that said that we drain.
     drained_by: AtomicU64,
@@ -137,10 +177,19 @@ impl Session {
         self.welcomed(&mut recv, generation).await?;
         // The first report goes out at once.
         self.outgoing.mark_changed();
-        let outgoing = self.outgoing.clone();
+        // So is what is known of round trips already.
+        self.paths.readings.mark_changed();
+        let (orders, answers) = self.paths.measurer.session();
+        let speech = Speech {
+            outgoing: self.outgoing.clone(),
+            readings: self.paths.readings.clone(),
+            answers,
+            telling: Telling::default(),
+            seq: 0,
+        };
         let end = tokio::select! {
-            end = self.speak(&mut send, outgoing, generation) => end?,
-            failed = self.listen(&mut recv) => return Err(failed),
+            end = self.speak(&mut send, speech, generation) => end?,
+            failed = self.listen(&mut recv, &orders) => return Err(failed),
             () = self.ticket.retire.cancelled() => End::Retired,
         };
         self.dialled.farewell(send).await;
@@ -160,29 +209,34 @@ impl Session {
         }
     }
 
-    /// Sends reports until told to leave. Those of services that it did not declare are left to its
-    /// successor.
+    /// Sends reports and hints until told to leave. Reports of services that it did not declare are
+    /// left to its successor.
     async fn speak(
         &self,
         send: &mut SendStream,
-        mut outgoing: watch::Receiver<Outgoing>,
+        mut speech: Speech,
         generation: u64,
     ) -> Result<End, LinkError> {
-        let mut seq = 0;
         loop {
-            tokio::select! {
+            let next = tokio::select! {
                 biased;
-                () = self.ticket.leave.cancelled() => break,
-                changed = outgoing.changed() => if changed.is_err() { break },
-            }
-            let latest = outgoing.borrow_and_update().clone();
-            if let Some(body) = latest.report.filter(|_| latest.generation == generation) {
-                seq += 1;
-                self.report(send, seq, &body).await?;
+                () = self.ticket.leave.cancelled() => Said::Goodbye,
+                next = speech.next(&self.paths.metrics) => next,
+            };
+            match next {
+                Said::Report(latest) => {
+                    if let Some(body) = latest.report.filter(|_| latest.generation == generation) {
+                        speech.seq += 1;
+                        self.report(send, speech.seq, &body).await?;
+                    }
+                }
+                Said::Hint(message) => self.write(send, &message).await?,
+                Said::Goodbye => {
+                    self.write(send, &ToBroker::Goodbye).await?;
+                    return Ok(End::Left);
+                }
             }
         }
-        self.write(send, &ToBroker::Goodbye).await?;
-        Ok(End::Left)
     }
 
     async fn report(&self, send: &mut SendStream, seq: u64, body: &ReportBody) -> Result<(), LinkError> {
@@ -202,14 +256,20 @@ impl Session {
     }
 
     /// Passes on what the broker says, until it says something wrong or nothing more.
-    async fn listen(&self, recv: &mut RecvStream) -> LinkError {
+    async fn listen(&self, recv: &mut RecvStream, orders: &Orders) -> LinkError {
         loop {
             let event = match frame::read(recv).await {
                 Ok(ToAgent::Ack { seq }) => {
                     Event::Acked { draining: seq >= self.drained_by.load(Ordering::Relaxed) }
                 }
                 Ok(ToAgent::Beacon(beacon)) => Event::Beacon { remote: self.remote(), beacon },
-                Ok(_) => return self.dialled.out_of_order("an acknowledgement or a beacon grant"),
+                Ok(ToAgent::Measure { orders: more }) => {
+                    orders.take(more);
+                    continue;
+                }
+                Ok(ToAgent::Joined { .. } | ToAgent::Welcome { .. }) => {
+                    return self.dialled.out_of_order("an acknowledgement, a beacon grant or orders");
+                }
                 Err(frame::FrameError::Ended) => {
                     // The stream's end is soon followed by the connection's, which says why.
                     let closed = self.dialled.connection.closed();
@@ -238,5 +298,36 @@ impl Session {
     async fn tell(&self, event: Event) {
         // Without a loop to listen the session is about to be dropped.
         let _ = self.ticket.events.send((self.ticket.session, event)).await;
+    }
+}
+
+impl Speech {
+    /// What is to be said next; reports come before hints.
+    async fn next(&mut self, metrics: &PathMetrics) -> Said {
+        let mut answers = Vec::new();
+        loop {
+            tokio::select! {
+                biased;
+                changed = self.outgoing.changed() => return match changed {
+                    Ok(()) => Said::Report(self.outgoing.borrow_and_update().clone()),
+                    Err(_) => Said::Goodbye,
+                },
+                n = self.answers.recv_many(&mut answers, MAX_ORDERS), if !self.answers.is_closed() => {
+                    if n > 0 {
+                        return Said::Hint(ToBroker::Measured { results: answers });
+                    }
+                }
+                Ok(()) = self.readings.changed() => {
+                    let untold = self.telling.left() as u64;
+                    metrics.networks_dropped.with_label_values(&["slow"]).inc_by(untold);
+                    self.telling = Telling::new(self.readings.borrow_and_update().clone());
+                }
+                () = std::future::ready(()), if self.telling.left() > 0 => {
+                    if let Some(message) = self.telling.next_message() {
+                        return Said::Hint(message);
+                    }
+                }
+            }
+        }
     }
 }

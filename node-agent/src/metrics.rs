@@ -14,10 +14,17 @@
 //! | `nearmost_agent_draining` | | 1 while draining |
 //! | `nearmost_agent_cpu_ratio` | | CPU in use on the machine, 0 to 1 |
 //! | `nearmost_agent_memory_ratio` | | memory in use on the machine, 0 to 1 |
+//! | `nearmost_agent_path_readings_total` | `result` | readings of connections' round trips (`read`, `refused`) |
+//! | `nearmost_agent_path_networks` | | client networks of the last reading |
+//! | `nearmost_agent_path_connections` | | connections that their round trips were read off |
+//! | `nearmost_agent_path_networks_dropped_total` | `reason` | client networks not told: beyond `limit`, or to a `slow` broker |
+//! | `nearmost_agent_path_connections_dropped_total` | | connections beyond what one reading looks at |
+//! | `nearmost_agent_measures_total` | `result` | what became of orders to measure (`measured`, `failed`, `forbidden`, `overload`), and answers that found no room (`untold`) |
 //!
 //! Labels are bounded: reasons are a fixed list, services are those of the configuration.
 
 use crate::link::ReportBody;
+use crate::paths::Reading;
 use prometheus::{
     Encoder, Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
@@ -37,8 +44,23 @@ pub struct Metrics {
     pub reports: IntCounter,
     /// Reports acknowledged.
     pub report_acks: IntCounter,
+    /// Round trips.
+    pub paths: PathMetrics,
     services: Services,
     machine: Machine,
+}
+
+/// What is counted of round trips.
+#[derive(Clone)]
+pub struct PathMetrics {
+    readings: IntCounterVec,
+    networks: IntGauge,
+    connections: IntGauge,
+    /// Client networks that were not told, by `reason`.
+    pub networks_dropped: IntCounterVec,
+    connections_dropped: IntCounter,
+    /// What became of orders to measure, by `result`.
+    pub measures: IntCounterVec,
 }
 
 struct Services {
@@ -71,16 +93,19 @@ impl Metrics {
             cpu: ratio(r, "cpu_ratio", "CPU in use on the machine, 0 to 1")?,
             memory: ratio(r, "memory_ratio", "Memory in use on the machine, 0 to 1")?,
         };
-        let ends = opts("session_ends_total", "Attempts and sessions with brokers that ended, by reason");
-        let session_ends = IntCounterVec::new(ends, &["reason"])?;
-        r.register(Box::new(session_ends.clone()))?;
         Ok(Metrics {
             sessions: gauge(r, "sessions", "Sessions with brokers that are on")?,
-            session_ends,
+            session_ends: counters(
+                r,
+                "session_ends_total",
+                "Attempts and sessions with brokers that ended, by reason",
+                "reason",
+            )?,
             beacons: counter(r, "beacons_total", "Beacons sent")?,
             beacon_errors: counter(r, "beacon_errors_total", "Beacons that the system did not take")?,
             reports: counter(r, "reports_total", "Reports sent, over all sessions")?,
             report_acks: counter(r, "report_acks_total", "Reports that brokers acknowledged")?,
+            paths: PathMetrics::new(r)?,
             services,
             machine,
             registry,
@@ -120,12 +145,72 @@ impl Metrics {
     }
 }
 
+impl PathMetrics {
+    fn new(registry: &Registry) -> Result<PathMetrics, prometheus::Error> {
+        let r = registry;
+        Ok(PathMetrics {
+            readings: counters(
+                r,
+                "path_readings_total",
+                "Readings of connections' round trips, by result",
+                "result",
+            )?,
+            networks: gauge(r, "path_networks", "Client networks of the last reading")?,
+            connections: gauge(
+                r,
+                "path_connections",
+                "Connections that the last reading's round trips were read off",
+            )?,
+            networks_dropped: counters(
+                r,
+                "path_networks_dropped_total",
+                "Client networks that were not told, by reason",
+                "reason",
+            )?,
+            connections_dropped: counter(
+                r,
+                "path_connections_dropped_total",
+                "Connections beyond what one reading looks at",
+            )?,
+            measures: counters(r, "measures_total", "What became of orders to measure, by result", "result")?,
+        })
+    }
+
+    /// A reading was made.
+    pub fn read(&self, reading: &Reading) {
+        let networks: usize = reading.services.iter().map(|s| s.samples.len()).sum();
+        self.readings.with_label_values(&["read"]).inc();
+        self.networks.set(i64::try_from(networks).unwrap_or(i64::MAX));
+        self.connections.set(i64::try_from(reading.connections).unwrap_or(i64::MAX));
+        self.networks_dropped.with_label_values(&["limit"]).inc_by(reading.left_out);
+        self.connections_dropped.inc_by(reading.unread);
+    }
+
+    /// A reading could not be made.
+    pub fn not_read(&self) {
+        self.readings.with_label_values(&["refused"]).inc();
+        self.networks.set(0);
+        self.connections.set(0);
+    }
+}
+
 fn opts(name: &str, help: &str) -> Opts {
     Opts::new(name, help).namespace("nearmost_agent")
 }
 
 fn counter(registry: &Registry, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
     let metric = IntCounter::with_opts(opts(name, help))?;
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+fn counters(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    label: &str,
+) -> Result<IntCounterVec, prometheus::Error> {
+    let metric = IntCounterVec::new(opts(name, help), &[label])?;
     registry.register(Box::new(metric.clone()))?;
     Ok(metric)
 }
@@ -167,6 +252,9 @@ mod tests {
         };
         metrics.sessions.set(2);
         metrics.session_ends.with_label_values(&["lost"]).inc();
+        let reading = Reading { connections: 9, left_out: 3, unread: 2, ..Reading::default() };
+        metrics.paths.read(&reading);
+        metrics.paths.measures.with_label_values(&["forbidden"]).inc();
         metrics.reported(&ReportBody { draining: true, cpu: 0.5, memory: 0.25, services: vec![service] });
         let page = String::from_utf8(metrics.render().expect("a page")).expect("text");
         for line in [
@@ -178,6 +266,12 @@ mod tests {
             "nearmost_agent_draining 1",
             "nearmost_agent_cpu_ratio 0.5",
             "nearmost_agent_beacons_total 0",
+            "nearmost_agent_path_readings_total{result=\"read\"} 1",
+            "nearmost_agent_path_networks 0",
+            "nearmost_agent_path_connections 9",
+            "nearmost_agent_path_networks_dropped_total{reason=\"limit\"} 3",
+            "nearmost_agent_path_connections_dropped_total 2",
+            "nearmost_agent_measures_total{result=\"forbidden\"} 1",
         ] {
             assert!(page.lines().any(|l| l == line), "{line:?} is not in\n{page}");
         }

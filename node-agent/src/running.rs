@@ -4,7 +4,7 @@
 //!  checks ──▶ ┐                        ┌──▶ sessions (one task a broker): reports
 //!  load ────▶ ├─ report ── loop ───────┼──▶ beacons, straight from the loop
 //!  signals ─▶ ┘     ▲                  └──▶ status, metrics
-//!                   └── events of sessions
+//!                   └── events of sessions        (round trips go to and from sessions past the loop)
 //! ```
 //!
 //! The loop owns all state: [`Sessions`] (with whom, and whom to try), [`Schedule`] (which beacon is
@@ -12,13 +12,15 @@
 //! It never waits for a broker, a check or a file; those have tasks of their own. Beacons are sent
 //! from the loop itself, so that an agent whose loop hangs falls silent and is taken out.
 
-use crate::agent::{Agent, Shutdown, ports_of};
+use crate::agent::{Agent, Shutdown};
 use crate::beacons::{Schedule, Sockets};
 use crate::declare;
 use crate::dial::LinkError;
 use crate::drain::{Drain, Stage};
-use crate::link::{Event, Link, ReportBody};
+use crate::link::{Event, Link, Paths, ReportBody};
 use crate::load::Load;
+use crate::measure::Measurer;
+use crate::paths::{Reading, Watched};
 use crate::report;
 use crate::sessions::{Ended, Fate, SessionId, Sessions};
 use crate::slots::SUPERSEDED;
@@ -57,12 +59,16 @@ pub(crate) struct Running {
     rng: StdRng,
 }
 
-/// The task that reads the load, seen from the loop.
+/// The tasks that measure, seen from the loop.
 pub(crate) struct Meter {
-    /// Ports whose connections it counts.
-    pub(crate) ports: watch::Sender<Vec<u16>>,
-    /// What it read last.
+    /// Whose connections they look at.
+    pub(crate) services: watch::Sender<Vec<Watched>>,
+    /// The load as last read.
     pub(crate) load: watch::Receiver<Load>,
+    /// Round trips of connections as last read; for the sessions.
+    pub(crate) readings: watch::Receiver<Arc<Reading>>,
+    /// Measures on order; for the sessions.
+    pub(crate) measurer: Measurer,
 }
 
 impl Running {
@@ -169,6 +175,11 @@ impl Running {
             id: self.agent.brokers[broker],
             address,
             outgoing: self.agent.outgoing.subscribe(),
+            paths: Paths {
+                readings: self.meter.readings.clone(),
+                measurer: self.meter.measurer.clone(),
+                metrics: self.agent.pages.metrics.paths.clone(),
+            },
             ticket,
         });
         true
@@ -345,7 +356,7 @@ impl Running {
             self.drain = Drain::new(config.drain_grace);
         }
         self.agent.pages.metrics.forget_services();
-        self.meter.ports.send_replace(ports_of(&self.agent.config.services));
+        self.meter.services.send_replace(Watched::all(&self.agent.config.services));
         self.set_checks();
         self.agent.outgoing.send_if_modified(|outgoing| {
             let changed = outgoing.hello != hello;

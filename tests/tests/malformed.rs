@@ -7,6 +7,7 @@ use nearmost_tests::{PATIENCE, dns};
 use nearmost_wire::agent::{Hello, Refusal, Report, ToAgent, ToBroker};
 use nearmost_wire::frame;
 use nearmost_wire::identity::{Id, KeyPair, Role};
+use nearmost_wire::paths::{MAX_ORDERS, MAX_SAMPLES, Measurement, PathSample};
 use nearmost_wire::tls::{self, ALPN_AGENT, SERVER_NAME};
 use nearmost_wire::token::JoinToken;
 use std::net::SocketAddr;
@@ -169,6 +170,34 @@ fn report(seq: u64) -> ToBroker {
     ToBroker::Report(Report { seq, draining: false, cpu, memory, services: Vec::new() })
 }
 
+/// What is wrong in hints is counted and ends nothing, but a flood of them.
+async fn hints(mut raw: Raw, admin: &std::path::Path) {
+    let sample =
+        PathSample { network: "198.51.100.0/24".parse().expect("a network"), rtt_us: 9, connections: 1 };
+    let paths = |samples: usize| ToBroker::Paths {
+        domain: DOMAIN.into(),
+        mirror: "of somebody else".into(),
+        samples: vec![sample; samples],
+    };
+    let results = vec![Measurement { id: 7, rtt_us: Some(1) }; MAX_ORDERS];
+    raw.say(&paths(MAX_SAMPLES)).await;
+    raw.say(&ToBroker::Measured { results }).await;
+    raw.say(&report(1)).await;
+    assert_eq!(raw.hear().await, ToAgent::Ack { seq: 1 });
+    let counted = metrics(admin).await;
+    for line in [
+        format!("nearmost_path_samples_total{{result=\"mirror\"}} {MAX_SAMPLES}"),
+        format!("nearmost_pair_results_total{{result=\"unknown\"}} {MAX_ORDERS}"),
+    ] {
+        assert!(counted.contains(&line), "{line} is not in\n{counted}");
+    }
+    for _ in 0..5000 {
+        raw.say(&paths(1)).await;
+    }
+    assert_eq!(raw.refused().await, (Refusal::OutOfOrder, "too many hints".into()));
+    assert!(metrics(admin).await.contains("nearmost_path_samples_total{result=\"rate\"}"));
+}
+
 /// Bytes that are no message, with what the refusal says of them.
 fn no_messages() -> Vec<(Vec<u8>, &'static str)> {
     let mut trailing = frame::encode(&ToBroker::Goodbye).expect("encode");
@@ -257,6 +286,7 @@ async fn malformed_conversations_are_refused_by_name() {
         raw.say(&report(seq)).await;
     }
     assert_eq!(raw.refused().await, (Refusal::OutOfOrder, "too many reports".into()));
+    hints(attached().await, &broker.at.admin).await;
     let mut older = attached().await;
     let newer = attached().await;
     assert_eq!(older.refused().await.0, Refusal::Superseded);

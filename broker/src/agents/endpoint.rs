@@ -1,11 +1,11 @@
 //! Accepts agents' connections.
 
 use super::beacons::BeaconKeys;
+use super::hints::Hints;
 use super::session::{self, SessionParts};
 use super::table::SessionTable;
 use crate::admin::AdminHandle;
 use crate::driver::DriverHandle;
-use crate::learning::LearnHandle;
 use crate::quic::endpoint::{self, EndpointError};
 use crate::quic::gate::{Entry, Gate};
 use crate::telemetry::AgentMetrics;
@@ -52,7 +52,7 @@ pub struct AgentParts {
     /// Counters.
     pub metrics: Arc<AgentMetrics>,
     /// Round trips that agents measured go here.
-    pub learn: LearnHandle,
+    pub hints: Hints,
 }
 
 /// Bound endpoints, not serving yet.

@@ -3,7 +3,10 @@
 //! | file | does |
 //! |---|---|
 //! | [`endpoint`] | accepts connections, hands each to a session |
-//! | [`session`] | one agent: join, hello, reports |
+//! | [`session`] | one agent: join, hello, reports, orders |
+//! | [`hints`] | what agents say of round trips, made into lessons |
+//! | [`orders`] | orders to measure that a session was given |
+//! | [`pairing`] | has nodes measure the way to one another |
 //! | [`table`] | who is connected, and how to end it |
 //! | [`beacons`] | receives and authenticates beacons |
 //!
@@ -12,6 +15,9 @@
 
 pub mod beacons;
 pub mod endpoint;
+pub mod hints;
+pub mod orders;
+pub mod pairing;
 pub mod session;
 pub mod table;
 

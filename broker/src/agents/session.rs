@@ -5,9 +5,14 @@
 //!     │
 //!     └────── Hello ──> declared ──> running ──> left (Goodbye) | lost (anything else)
 //! ```
+//!
+//! While it runs, three things happen at once: reports and hints are read, acknowledgements and orders
+//! written, and the connection itself looked at. Hints (round trips) have a rate of their own: beyond
+//! it they are dropped, and only a flood of them ends the session.
 
 use super::beacons::BeaconKeys;
 use super::endpoint::AgentParts;
+use super::orders::{Given, Order};
 use super::table::{authorise, close};
 use crate::admin::Refused;
 use crate::clock::mono_now;
@@ -20,9 +25,10 @@ use nearmost_core::live::Load;
 use nearmost_core::registry::Registry;
 use nearmost_wire::agent::{BeaconGrant, Hello, Refusal, Report, ToAgent, ToBroker};
 use nearmost_wire::frame::{self, FrameError};
+use nearmost_wire::paths::{MeasureOrder, Measurement};
 use nearmost_wire::tls::peer_key;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -34,6 +40,20 @@ const WATCH_REMOTE: Duration = Duration::from_secs(1);
 const REPORT_BURST: u32 = 200;
 /// … and time between two in the long run.
 const REPORT_EVERY: Duration = Duration::from_millis(50);
+/// Messages with hints that are listened to at once …
+const HINT_BURST: u32 = 128;
+/// … and time between two in the long run.
+const HINT_EVERY: Duration = Duration::from_millis(200);
+/// So many at once end the session …
+const FLOOD_BURST: u32 = 2048;
+/// … as does one each so often in the long run.
+const FLOOD_EVERY: Duration = Duration::from_millis(20);
+/// Orders waiting to be written to one agent.
+const ORDERS: usize = 16;
+/// How often the session's own round trip is looked at, in looks at its address …
+const RTT_EVERY: u32 = 60;
+/// … and the first time: by then it is more than the handshake's.
+const RTT_FIRST: u32 = 5;
 
 /// What a session works with.
 pub struct SessionParts {
@@ -163,7 +183,8 @@ async fn session(
         tracing::warn!(%node, warning, "service not taken as declared");
     }
     let remote = connection.remote_address().ip().to_canonical();
-    shared.table.enter(node, parts.number, connection.clone());
+    let (orders, ordered) = mpsc::channel(ORDERS);
+    shared.table.enter(node, parts.number, connection.clone(), orders);
     shared.metrics.sessions.set(shared.table.len() as i64);
     // A revocation since the first look found no session in the table to close.
     if let Err(refusal) = admit(&shared.registry, &shared.beacons, &node) {
@@ -178,7 +199,7 @@ async fn session(
     tracing::info!(%node, %remote, version = hello.version, "agent attached");
     let welcome = ToAgent::Welcome { beacon: grant(parts, &node), observed: remote, warnings };
     let end = match frame::write(&mut send, &welcome).await {
-        Ok(()) => run(connection, node, remote, send, receive, parts).await,
+        Ok(()) => run(connection, (node, remote), (send, receive), ordered, parts).await,
         Err(e) => e.into(),
     };
     shared.table.leave(&node, parts.number);
@@ -244,46 +265,112 @@ fn grant(parts: &SessionParts, node: &NodeId) -> BeaconGrant {
 
 async fn run(
     connection: &quinn::Connection,
-    node: NodeId,
-    remote: IpAddr,
-    send: quinn::SendStream,
-    receive: &mut quinn::RecvStream,
+    (node, remote): (NodeId, IpAddr),
+    (send, receive): (quinn::SendStream, &mut quinn::RecvStream),
+    ordered: mpsc::Receiver<Order>,
     parts: &SessionParts,
 ) -> End {
     let (acks, outbox) = mpsc::channel(OUTBOX);
-    tokio::select! {
-        end = read(node, receive, acks, parts) => end,
-        end = write(send, outbox) => end,
-        end = watch_remote(connection, node, remote, parts) => end,
-    }
+    let given = Mutex::new(Given::new(rand::random()));
+    let mut reader = Reader::new(node, parts, &given);
+    let end = tokio::select! {
+        end = reader.read(receive, acks) => end,
+        end = write(send, outbox, ordered, &given, parts) => end,
+        end = watch(connection, node, remote, parts) => end,
+    };
+    let lost = lock(&given).len() as u64;
+    parts.shared.hints.metrics.results.with_label_values(&["lost"]).inc_by(lost);
+    end
 }
 
-async fn read(
+fn lock(given: &Mutex<Given>) -> MutexGuard<'_, Given> {
+    // The orders are consistent between any two operations, so a poisoned lock is usable.
+    given.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The reading side of a session.
+struct Reader<'a> {
     node: NodeId,
-    receive: &mut quinn::RecvStream,
-    acks: mpsc::Sender<Ack>,
-    parts: &SessionParts,
-) -> End {
-    let mut rate = Bucket::new(REPORT_BURST, REPORT_EVERY, mono_now());
-    loop {
-        match frame::read::<ToBroker>(receive).await {
-            Ok(ToBroker::Report(report)) => {
-                if !rate.take(1, mono_now()) {
-                    return End::Refused(Refused::new(Refusal::OutOfOrder, "too many reports"));
+    parts: &'a SessionParts,
+    given: &'a Mutex<Given>,
+    reports: Bucket,
+    hints: Bucket,
+    flood: Bucket,
+}
+
+impl<'a> Reader<'a> {
+    fn new(node: NodeId, parts: &'a SessionParts, given: &'a Mutex<Given>) -> Reader<'a> {
+        let now = mono_now();
+        Reader {
+            node,
+            parts,
+            given,
+            reports: Bucket::new(REPORT_BURST, REPORT_EVERY, now),
+            hints: Bucket::new(HINT_BURST, HINT_EVERY, now),
+            flood: Bucket::new(FLOOD_BURST, FLOOD_EVERY, now),
+        }
+    }
+
+    async fn read(&mut self, receive: &mut quinn::RecvStream, acks: mpsc::Sender<Ack>) -> End {
+        loop {
+            let done = match frame::read::<ToBroker>(receive).await {
+                Ok(ToBroker::Report(report)) => self.report(report, &acks).await,
+                Ok(ToBroker::Paths { domain, mirror, samples }) => self.may_hint().map(|listen| {
+                    let hints = &self.parts.shared.hints;
+                    match listen {
+                        true => {
+                            let registry = self.parts.shared.registry.borrow().clone();
+                            hints.paths(self.node, &registry, (&domain, &mirror), &samples);
+                        }
+                        false => hints.too_fast(samples.len()),
+                    }
+                }),
+                Ok(ToBroker::Measured { results }) => self.may_hint().map(|listen| {
+                    self.measured(&results, listen);
+                }),
+                Ok(ToBroker::Goodbye) => return End::Goodbye,
+                Ok(ToBroker::Hello(_) | ToBroker::Join { .. }) => {
+                    return End::Refused(Refused::new(Refusal::OutOfOrder, "Hello or Join within a session"));
                 }
-                parts.shared.metrics.reports.inc();
-                let seq = report.seq;
-                let (done, published) = oneshot::channel();
-                parts.shared.driver.send(DriverInput::Report { node, report: plain(report), done }).await;
-                if acks.send(Ack { seq, published }).await.is_err() {
-                    return End::Lost("the answering side ended".into());
-                }
+                Err(e) => return e.into(),
+            };
+            if let Err(end) = done {
+                return end;
             }
-            Ok(ToBroker::Goodbye) => return End::Goodbye,
-            Ok(ToBroker::Hello(_) | ToBroker::Join { .. }) => {
-                return End::Refused(Refused::new(Refusal::OutOfOrder, "Hello or Join within a session"));
+        }
+    }
+
+    async fn report(&mut self, report: Report, acks: &mpsc::Sender<Ack>) -> Result<(), End> {
+        if !self.reports.take(1, mono_now()) {
+            return Err(End::Refused(Refused::new(Refusal::OutOfOrder, "too many reports")));
+        }
+        let shared = &self.parts.shared;
+        shared.metrics.reports.inc();
+        let seq = report.seq;
+        let (done, published) = oneshot::channel();
+        shared.driver.send(DriverInput::Report { node: self.node, report: plain(report), done }).await;
+        let acked = acks.send(Ack { seq, published }).await;
+        acked.map_err(|_| End::Lost("the answering side ended".into()))
+    }
+
+    /// Whether a message with hints is listened to; the end of the session where there is a flood.
+    fn may_hint(&mut self) -> Result<bool, End> {
+        let now = mono_now();
+        if !self.flood.take(1, now) {
+            self.parts.shared.hints.metrics.floods.inc();
+            return Err(End::Refused(Refused::new(Refusal::OutOfOrder, "too many hints")));
+        }
+        Ok(self.hints.take(1, now))
+    }
+
+    fn measured(&self, results: &[Measurement], listen: bool) {
+        let hints = &self.parts.shared.hints;
+        for result in results {
+            let target = lock(self.given).answered(result.id);
+            match listen {
+                true => hints.measured(self.node, target, result),
+                false => hints.metrics.results.with_label_values(&["rate"]).inc(),
             }
-            Err(e) => return e.into(),
         }
     }
 }
@@ -294,30 +381,52 @@ struct Ack {
     published: oneshot::Receiver<()>,
 }
 
-async fn write(mut send: quinn::SendStream, mut acks: mpsc::Receiver<Ack>) -> End {
-    while let Some(ack) = acks.recv().await {
-        if ack.published.await.is_err() {
-            return End::Lost("the broker is stopping".into());
-        }
-        if let Err(e) = frame::write(&mut send, &ToAgent::Ack { seq: ack.seq }).await {
+async fn write(
+    mut send: quinn::SendStream,
+    mut acks: mpsc::Receiver<Ack>,
+    mut ordered: mpsc::Receiver<Order>,
+    given: &Mutex<Given>,
+    parts: &SessionParts,
+) -> End {
+    loop {
+        let message = tokio::select! {
+            biased;
+            ack = acks.recv() => match ack {
+                Some(ack) => match ack.published.await {
+                    Ok(()) => ToAgent::Ack { seq: ack.seq },
+                    Err(_) => return End::Lost("the broker is stopping".into()),
+                },
+                // The reading side ends the session; it dropped the sender just now.
+                None => std::future::pending().await,
+            },
+            // A newer session in the table takes the orders.
+            Some(order) = ordered.recv() => {
+                let (id, lost) = lock(given).give(order.target, mono_now());
+                parts.shared.hints.metrics.results.with_label_values(&["lost"]).inc_by(lost as u64);
+                ToAgent::Measure {
+                    orders: vec![MeasureOrder { id, address: order.at.ip(), port: order.at.port() }],
+                }
+            }
+        };
+        if let Err(e) = frame::write(&mut send, &message).await {
             return e.into();
         }
     }
-    // The reading side ends the session; it dropped the sender just now.
-    std::future::pending().await
 }
 
 /// Tells the driver when the agent's address changed: QUIC sessions survive it, observed mirrors move.
-async fn watch_remote(
-    connection: &quinn::Connection,
-    node: NodeId,
-    mut last: IpAddr,
-    parts: &SessionParts,
-) -> End {
+/// Now and then, teaches the connection's own round trip.
+async fn watch(connection: &quinn::Connection, node: NodeId, mut last: IpAddr, parts: &SessionParts) -> End {
     let mut tick = tokio::time::interval(WATCH_REMOTE);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    let mut looks = 0u32;
     loop {
         tick.tick().await;
+        looks = looks.wrapping_add(1);
+        if looks % RTT_EVERY == RTT_FIRST {
+            let (local, remote) = (connection.local_ip(), connection.remote_address().ip());
+            parts.shared.hints.session(node, local, remote, connection.rtt());
+        }
         let remote = connection.remote_address().ip().to_canonical();
         if remote != last {
             last = remote;

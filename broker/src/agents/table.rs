@@ -1,20 +1,27 @@
-//! Who is connected.
+//! Who is connected, and the way to them.
 
+use super::orders::Order;
 use nearmost_core::id::NodeId;
 use nearmost_core::registry::Registry;
 use nearmost_wire::agent::Refusal;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use tokio::sync::mpsc;
 
 /// The sessions of joined agents; one a node, the newest.
 #[derive(Default)]
 pub struct SessionTable {
     sessions: Mutex<HashMap<NodeId, Session>>,
+    /// Grows when a session is entered or removed.
+    version: AtomicU64,
 }
 
 struct Session {
     number: u64,
     connection: quinn::Connection,
+    /// Into the session; what finds no room is dropped.
+    orders: mpsc::Sender<Order>,
 }
 
 impl SessionTable {
@@ -38,10 +45,32 @@ impl SessionTable {
         self.lock().is_empty()
     }
 
-    /// Enters a session; an older one of the same node is closed.
-    pub fn enter(&self, node: NodeId, number: u64, connection: quinn::Connection) {
+    /// Grows whenever the connected nodes may have changed.
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Relaxed)
+    }
+
+    /// The connected nodes.
+    pub fn nodes(&self) -> Vec<NodeId> {
+        self.lock().keys().copied().collect()
+    }
+
+    /// Hands an order to a node's session; whether there is one that has room for it.
+    pub fn order(&self, node: &NodeId, order: Order) -> bool {
+        self.lock().get(node).is_some_and(|s| s.orders.try_send(order).is_ok())
+    }
+
+    /// Enters a session that takes orders; an older one of the same node is closed.
+    pub fn enter(
+        &self,
+        node: NodeId,
+        number: u64,
+        connection: quinn::Connection,
+        orders: mpsc::Sender<Order>,
+    ) {
         let now = connection.remote_address();
-        let old = self.lock().insert(node, Session { number, connection });
+        let old = self.lock().insert(node, Session { number, connection, orders });
+        self.version.fetch_add(1, Ordering::Relaxed);
         if let Some(old) = old {
             // Twice in a row from two places: one key runs on two machines.
             let before = old.connection.remote_address();
@@ -55,6 +84,7 @@ impl SessionTable {
         let mut sessions = self.lock();
         if sessions.get(node).is_some_and(|s| s.number == number) {
             sessions.remove(node);
+            self.version.fetch_add(1, Ordering::Relaxed);
         }
     }
 

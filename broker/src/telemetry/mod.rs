@@ -11,6 +11,7 @@ mod clients;
 mod fleet;
 mod learning;
 pub mod logging;
+mod paths;
 mod probes;
 mod queues;
 mod reports;
@@ -22,6 +23,7 @@ pub use api::ApiMetrics;
 pub use clients::ClientMetrics;
 pub use fleet::FleetMetrics;
 pub use learning::LearningMetrics;
+pub use paths::PathMetrics;
 pub use probes::ProbeMetrics;
 pub use queues::QueueMetrics;
 pub use reports::ReportMetrics;
@@ -87,6 +89,10 @@ mod tests {
         fleet.beacon(BeaconOutcome::Accepted);
         StoreMetrics::register(&registry).unwrap().follow(store);
         ProbeMetrics::register(&registry).unwrap().skipped.inc();
+        let paths = PathMetrics::register(&registry).unwrap();
+        for counters in [&paths.samples, &paths.sessions, &paths.orders, &paths.results] {
+            counters.with_label_values(&["taken"]).inc();
+        }
         ResolverMetrics::register(&registry).unwrap().looked_up(Some(true));
         let clients = ClientMetrics::register(&registry).unwrap();
         clients.refusals.with_label_values(&["too_fast"]).inc();

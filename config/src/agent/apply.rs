@@ -1,6 +1,6 @@
 //! From version 1 of the file to the plain configuration, and the rules between keys.
 
-use super::spec::{AgentSpec, BrokerSpec, NodeSpec, ReconnectSpec, ServiceSpec};
+use super::spec::{AgentSpec, BrokerSpec, NodeSpec, PathsSpec, ReconnectSpec, ServiceSpec};
 use super::*;
 use crate::error::Fault;
 use crate::place::place;
@@ -25,6 +25,9 @@ pub(super) fn config(spec: AgentSpec) -> Result<AgentConfig, Fault> {
     if let Some(reports) = spec.reports {
         set(&mut config.report_interval, reports.interval_ms);
     }
+    if let Some(paths) = spec.paths {
+        paths.apply(&mut config.paths);
+    }
     if let Some(drain) = spec.drain {
         set(&mut config.drain_grace, drain.grace_ms);
     }
@@ -43,6 +46,17 @@ impl NodeSpec {
             node.place = place("node.place", p.latitude, p.longitude, p.country, p.asn)?;
         }
         Ok(())
+    }
+}
+
+impl PathsSpec {
+    fn apply(self, paths: &mut PathsConfig) {
+        set(&mut paths.connections, self.connections);
+        set(&mut paths.interval, self.interval_ms);
+        set(&mut paths.networks.v4, self.ipv4_prefix);
+        set(&mut paths.networks.v6, self.ipv6_prefix);
+        set(&mut paths.max_networks, self.max_networks);
+        set(&mut paths.measures_per_second, self.measures_per_second);
     }
 }
 

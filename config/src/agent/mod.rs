@@ -15,6 +15,7 @@ use crate::log::LogConfig;
 use nearmost_core::check::CheckSpec;
 use nearmost_core::geo::Place;
 use nearmost_core::registry::MirrorAddress;
+use nearmost_core::rtt::Coarseness;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -34,6 +35,8 @@ pub struct AgentConfig {
     pub metrics: Option<SocketAddr>,
     /// Time between two reports when nothing changes.
     pub report_interval: Duration,
+    /// Telling brokers of round trips.
+    pub paths: PathsConfig,
     /// How long draining is announced before the agent leaves.
     pub drain_grace: Duration,
     /// Waiting between attempts to reach a broker.
@@ -60,6 +63,21 @@ pub struct Broker {
     pub id: String,
     /// `host:port` each, at least one, tried in order.
     pub addresses: Vec<String>,
+}
+
+/// Telling brokers of round trips.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathsConfig {
+    /// Read them off the established connections of the services.
+    pub connections: bool,
+    /// Time between two readings.
+    pub interval: Duration,
+    /// How coarse clients' networks are told.
+    pub networks: Coarseness,
+    /// Most networks told of one service and reading.
+    pub max_networks: usize,
+    /// Most measurements a second that brokers may order, all together; 0 for none at all.
+    pub measures_per_second: u32,
 }
 
 /// Waiting between attempts to reach a broker: doubling from `min` to `max`, with jitter.
@@ -149,6 +167,7 @@ impl Default for AgentConfig {
             brokers: Vec::new(),
             metrics: Some((Ipv4Addr::LOCALHOST, 9754).into()),
             report_interval: Duration::from_secs(5),
+            paths: PathsConfig::default(),
             drain_grace: Duration::from_secs(5),
             reconnect: ReconnectConfig::default(),
             services: Vec::new(),
@@ -159,6 +178,18 @@ impl Default for AgentConfig {
 impl Default for NodeConfig {
     fn default() -> Self {
         NodeConfig { name: String::new(), place: None, max_sessions: 3 }
+    }
+}
+
+impl Default for PathsConfig {
+    fn default() -> Self {
+        PathsConfig {
+            connections: true,
+            interval: Duration::from_secs(30),
+            networks: Coarseness::default(),
+            max_networks: 4096,
+            measures_per_second: 2,
+        }
     }
 }
 

@@ -29,6 +29,7 @@ pub(crate) struct AgentSpec {
     pub(super) brokers: Option<Vec<BrokerSpec>>,
     pub(super) metrics: Option<MetricsSpec>,
     pub(super) reports: Option<ReportsSpec>,
+    pub(super) paths: Option<PathsSpec>,
     pub(super) drain: Option<DrainSpec>,
     pub(super) reconnect: Option<ReconnectSpec>,
     pub(super) services: Option<Vec<ServiceSpec>>,
@@ -73,6 +74,18 @@ pub(crate) struct MetricsSpec {
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub(crate) struct ReportsSpec {
     pub(super) interval_ms: Option<Millis>,
+}
+
+/// `[paths]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(crate) struct PathsSpec {
+    pub(super) connections: Option<bool>,
+    pub(super) interval_ms: Option<Millis<100>>,
+    pub(super) ipv4_prefix: Option<Number<u8, 8, 24>>,
+    pub(super) ipv6_prefix: Option<Number<u8, 16, 48>>,
+    pub(super) max_networks: Option<Number<usize, 1, 65_536>>,
+    pub(super) measures_per_second: Option<Number<u32, 0, 100>>,
 }
 
 /// `[drain]`.

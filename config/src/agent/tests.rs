@@ -270,6 +270,18 @@ fn wrong_nodes_and_brokers_are_explained() {
             "node.max_sessions: found 0, expected a whole number from 1 to 64".into(),
         ),
         (
+            "[paths]\nipv4_prefix = 25".into(),
+            "paths.ipv4_prefix: found 25, expected a whole number from 8 to 24".into(),
+        ),
+        (
+            "[paths]\nipv6_prefix = 64".into(),
+            "paths.ipv6_prefix: found 64, expected a whole number from 16 to 48".into(),
+        ),
+        (
+            "[paths]\nmeasures_per_second = 101".into(),
+            "paths.measures_per_second: found 101, expected a whole number from 0 to 100".into(),
+        ),
+        (
             "[reports]\ninterval_ms = 0".into(),
             "reports.interval_ms: found 0, expected a whole number from 1 to 86400000".into(),
         ),
@@ -277,6 +289,20 @@ fn wrong_nodes_and_brokers_are_explained() {
     for (text, message) in cases {
         assert_eq!(refused(text), format!("node-agent.toml: {message}"));
     }
+}
+
+#[test]
+fn what_is_told_of_round_trips_is_a_choice() {
+    let text = "[paths]\nconnections = false\ninterval_ms = 500\nipv4_prefix = 16\nipv6_prefix = 32\n\
+                max_networks = 10\nmeasures_per_second = 0";
+    let expected = PathsConfig {
+        connections: false,
+        interval: Duration::from_millis(500),
+        networks: Coarseness { v4: 16, v6: 32 },
+        max_networks: 10,
+        measures_per_second: 0,
+    };
+    assert_eq!(read(text).unwrap().paths, expected);
 }
 
 #[test]

@@ -34,13 +34,16 @@ pub(super) fn config(spec: BrokerSpec) -> Result<BrokerConfig, Fault> {
         geo.apply(&mut config.geo)?;
     }
     if let Some(health) = spec.health {
-        health.apply(&mut config.health);
+        health.apply(&mut config.mirrors.health);
     }
     if let Some(probe) = spec.probe {
         probe.apply(&mut config.mirrors.probe);
     }
     if let Some(resolver) = spec.resolver {
         resolver.apply(&mut config.mirrors.resolver)?;
+    }
+    if let Some(learning) = spec.learning {
+        learning.apply(&mut config.learning);
     }
     advertise_listen(&mut config.agents);
     if config.dns.listen.is_empty() {
@@ -175,6 +178,14 @@ impl ResolverSpec {
             true => Ok(()),
             false => Err(Fault::rule(key, format!("min_refresh_ms ({min}) is above max_refresh_ms ({max})"))),
         }
+    }
+}
+
+impl LearningSpec {
+    fn apply(self, learning: &mut LearningConfig) {
+        set(&mut learning.pair_interval, self.pair_interval_s);
+        set(&mut learning.pair_rate_per_node, self.pair_rate_per_node);
+        set(&mut learning.pair_rate, self.pair_rate);
     }
 }
 

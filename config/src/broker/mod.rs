@@ -36,10 +36,10 @@ pub struct BrokerConfig {
     pub clients: ClientsConfig,
     /// Where addresses are.
     pub geo: GeoConfig,
-    /// Concluding who is healthy.
-    pub health: HealthConfig,
-    /// Looking at mirrors from outside.
+    /// Keeping an eye on mirrors.
     pub mirrors: MirrorsConfig,
+    /// Learning round trips.
+    pub learning: LearningConfig,
 }
 
 /// Answering over DNS.
@@ -234,6 +234,8 @@ pub struct HealthConfig {
 /// Looking at mirrors from outside.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MirrorsConfig {
+    /// Concluding who is healthy.
+    pub health: HealthConfig,
     /// Probing them.
     pub probe: ProbeConfig,
     /// Following those given by host name.
@@ -264,6 +266,17 @@ pub struct ResolverConfig {
     pub min_refresh: Duration,
     /// A name is asked again by then, whatever its TTL.
     pub max_refresh: Duration,
+}
+
+/// Learning round trips.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LearningConfig {
+    /// Each node measures each mirror once in this time, where the rates allow it.
+    pub pair_interval: Duration,
+    /// Most orders to one node a minute; 0 for none at all.
+    pub pair_rate_per_node: u32,
+    /// Most orders to all nodes a second, on average.
+    pub pair_rate: u32,
 }
 
 impl BrokerConfig {
@@ -315,8 +328,8 @@ impl Default for BrokerConfig {
             agents: AgentsConfig::default(),
             clients: ClientsConfig::default(),
             geo: GeoConfig::default(),
-            health: HealthConfig::default(),
             mirrors: MirrorsConfig::default(),
+            learning: LearningConfig::default(),
         }
     }
 }
@@ -446,5 +459,11 @@ impl Default for ResolverConfig {
             min_refresh: Duration::from_secs(5),
             max_refresh: Duration::from_secs(300),
         }
+    }
+}
+
+impl Default for LearningConfig {
+    fn default() -> Self {
+        LearningConfig { pair_interval: Duration::from_secs(3600), pair_rate_per_node: 10, pair_rate: 50 }
     }
 }

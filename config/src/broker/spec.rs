@@ -33,6 +33,7 @@ pub(crate) struct BrokerSpec {
     pub(super) health: Option<HealthSpec>,
     pub(super) probe: Option<ProbeSpec>,
     pub(super) resolver: Option<ResolverSpec>,
+    pub(super) learning: Option<LearningSpec>,
 }
 
 /// `[dns]`.
@@ -188,4 +189,13 @@ pub(crate) struct ResolverSpec {
     pub(super) servers: Option<Vec<Text<DnsServer>>>,
     pub(super) min_refresh_ms: Option<Millis>,
     pub(super) max_refresh_ms: Option<Millis>,
+}
+
+/// `[learning]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(crate) struct LearningSpec {
+    pub(super) pair_interval_s: Option<Seconds>,
+    pub(super) pair_rate_per_node: Option<Number<u32, 0, 600>>,
+    pub(super) pair_rate: Option<Number<u32, 1, 10_000>>,
 }

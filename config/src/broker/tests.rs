@@ -157,6 +157,10 @@ fn wrong_values_are_shown_with_what_was_expected() {
             "[probe]\ninterval_ms = 0",
             "probe.interval_ms: found 0, expected a whole number from 1 to 86400000",
         ),
+        (
+            "[learning]\npair_rate_per_node = 601",
+            "learning.pair_rate_per_node: found 601, expected a whole number from 0 to 600",
+        ),
         ("[agents]\nmax_sessions = 0", "agents.max_sessions: found 0, expected a whole number of at least 1"),
         (
             "[[geo.overrides]]\nprefix = \"10.0.0.0/33\"\nasn = 1",

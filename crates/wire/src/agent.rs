@@ -14,10 +14,16 @@
 //!   | -- Report{seq,…} --------------->  |   on change and every 5 s
 //!   | <-- Ack{seq} --------------------  |   the report is in the snapshot
 //!   | <-- Beacon{grant} ---------------  |   new key epoch or period
+//!   | -- Paths{mirror,samples} ------->  |   read off the service's connections, every 30 s
+//!   | <-- Measure{orders} -------------  |   a few an hour and node
+//!   | -- Measured{results} ----------->  |   one result an order
 //!   | -- Goodbye --------------------->  |
 //! ```
+//!
+//! The last three are hints: whoever has no room for one drops it, and nobody waits for an answer.
 
 use crate::beacon::BeaconSecret;
+use crate::paths::{self, MeasureOrder, Measurement, PathSample};
 use crate::registry::{PlaceBody, ProbeBody};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -39,6 +45,22 @@ pub enum ToBroker {
     Report(Report),
     /// The agent stops; its mirrors are out at once.
     Goodbye,
+    /// Round trips between a mirror and its clients, by their networks. A reading may need several.
+    Paths {
+        /// Domain it mirrors.
+        domain: String,
+        /// Name of the mirror.
+        mirror: String,
+        /// At most [`paths::MAX_SAMPLES`].
+        #[serde(deserialize_with = "paths::samples")]
+        samples: Vec<PathSample>,
+    },
+    /// What became of the broker's orders.
+    Measured {
+        /// At most [`paths::MAX_ORDERS`].
+        #[serde(deserialize_with = "paths::orders")]
+        results: Vec<Measurement>,
+    },
 }
 
 /// Without the secret of an invitation, which whoever reads a log could redeem.
@@ -49,6 +71,11 @@ impl fmt::Debug for ToBroker {
             ToBroker::Hello(hello) => f.debug_tuple("Hello").field(hello).finish(),
             ToBroker::Report(report) => f.debug_tuple("Report").field(report).finish(),
             ToBroker::Goodbye => f.write_str("Goodbye"),
+            ToBroker::Paths { domain, mirror, samples } => {
+                let mut paths = f.debug_struct("Paths");
+                paths.field("domain", domain).field("mirror", mirror).field("samples", samples).finish()
+            }
+            ToBroker::Measured { results } => f.debug_struct("Measured").field("results", results).finish(),
         }
     }
 }
@@ -78,6 +105,12 @@ pub enum ToAgent {
     Ack {
         /// [`Report::seq`].
         seq: u64,
+    },
+    /// Round trips to measure.
+    Measure {
+        /// At most [`paths::MAX_ORDERS`].
+        #[serde(deserialize_with = "paths::orders")]
+        orders: Vec<MeasureOrder>,
     },
 }
 

@@ -10,6 +10,7 @@
 //! | [`frame`] | length-prefixed, versioned messages on a stream |
 //! | [`agent`] | the messages between an agent and a broker |
 //! | [`client`] | the messages between a client and a broker |
+//! | [`paths`] | the parts of those messages that are about round trips |
 //! | [`beacon`] | the 52-byte datagram that says an agent is alive |
 //! | [`token`] | the one-time invitation of a node |
 //! | [`registry`] | bodies of the registry's records, and records → [`nearmost_core::registry::Registry`] |
@@ -24,6 +25,7 @@ pub mod client;
 pub mod frame;
 pub mod identity;
 pub mod name;
+pub mod paths;
 pub mod registry;
 #[cfg(feature = "quic")]
 pub mod tls;

@@ -9,6 +9,7 @@ use nearmost_wire::agent::{BeaconGrant, Hello, Refusal, Report, ToAgent, ToBroke
 use nearmost_wire::beacon::{self, Beacon, SiteKey};
 use nearmost_wire::frame;
 use nearmost_wire::identity::{Id, KeyPair, Role};
+use nearmost_wire::paths::{Measurement, PathSample};
 use nearmost_wire::tls;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -28,6 +29,9 @@ pub enum Seen {
     Join([u8; 16], Option<String>),
     Report(Report),
     Goodbye,
+    /// Of which mirror, and what.
+    Paths(String, Vec<PathSample>),
+    Measured(Vec<Measurement>),
     /// The connection ended.
     Gone,
 }
@@ -197,6 +201,8 @@ async fn serve(
                     (Seen::Report(report), matches!(manner, Manner::Serve).then_some(ack))
                 }
                 ToBroker::Goodbye => (Seen::Goodbye, None),
+                ToBroker::Paths { mirror, samples, .. } => (Seen::Paths(mirror, samples), None),
+                ToBroker::Measured { results } => (Seen::Measured(results), None),
             };
             let _ = seen.send(said);
             if let Some(answer) = answer

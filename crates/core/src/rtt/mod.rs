@@ -42,6 +42,7 @@ mod model;
 mod networks;
 mod observation;
 mod own;
+pub mod pairs;
 mod resolvers;
 pub mod routes;
 pub(crate) mod scale;

@@ -1,0 +1,109 @@
+//! Orders to measure that one session was given and has not answered.
+//!
+//! ```text
+//!            give               answered by number
+//!   none ──────────▶ waiting ─────────────────────▶ the target, once
+//!                      │ PATIENCE over, or MOST newer ones
+//!                      └──▶ lost
+//! ```
+
+use nearmost_core::rtt::Target;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+/// Orders that wait for an answer; of more, the oldest is given up.
+const MOST: usize = 256;
+/// How long an agent may take: its queue at the least rate that makes sense, and then some.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// A round trip to have measured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// What is measured …
+    pub target: Target,
+    /// … and where it is.
+    pub at: SocketAddr,
+}
+
+/// What waits for an answer, the oldest first.
+#[derive(Debug)]
+pub struct Given {
+    next: u64,
+    waiting: VecDeque<(u64, Target, Instant)>,
+}
+
+impl Given {
+    /// Nothing given; numbers begin at `first`, so that no other session's fit.
+    pub fn new(first: u64) -> Given {
+        Given { next: first, waiting: VecDeque::new() }
+    }
+
+    /// Notes an order: its number, and how many older ones are given up.
+    pub fn give(&mut self, target: Target, now: Instant) -> (u64, usize) {
+        let before = self.waiting.len();
+        let late = |(_, _, at): &(u64, Target, Instant)| now.saturating_duration_since(*at) > PATIENCE;
+        while self.waiting.len() >= MOST || self.waiting.front().is_some_and(late) {
+            self.waiting.pop_front();
+        }
+        let lost = before - self.waiting.len();
+        let number = self.next;
+        self.next = self.next.wrapping_add(1);
+        self.waiting.push_back((number, target, now));
+        (number, lost)
+    }
+
+    /// What the order of a number was about, if it was given and not answered yet.
+    pub fn answered(&mut self, number: u64) -> Option<Target> {
+        let at = self.waiting.iter().position(|(n, ..)| *n == number)?;
+        self.waiting.remove(at).map(|(_, target, _)| target)
+    }
+
+    /// Orders that wait.
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::mono_now;
+    use nearmost_core::id::NodeId;
+
+    fn target(n: u8) -> Target {
+        Target::Node(NodeId([n; 32]))
+    }
+
+    #[test]
+    fn an_order_is_answered_once_and_only_by_its_number() {
+        let now = mono_now();
+        let mut given = Given::new(u64::MAX);
+        assert_eq!(given.answered(u64::MAX), None);
+        let (first, second) = (given.give(target(1), now), given.give(target(2), now));
+        assert_eq!((first, second), ((u64::MAX, 0), (0, 0)));
+        assert_eq!(given.answered(7), None);
+        assert_eq!(given.answered(0), Some(target(2)));
+        assert_eq!(given.answered(0), None);
+        assert_eq!(given.answered(u64::MAX), Some(target(1)));
+        assert!(given.is_empty());
+    }
+
+    #[test]
+    fn what_is_never_answered_is_given_up() {
+        let start = mono_now();
+        let mut given = Given::new(0);
+        let lost: usize = (0..MOST + 3).map(|_| given.give(target(1), start).1).sum();
+        assert_eq!((lost, given.len()), (3, MOST));
+        assert_eq!(given.answered(2), None);
+        assert!(given.answered(3).is_some());
+        let late = start + PATIENCE + Duration::from_secs(1);
+        assert_eq!(given.give(target(2), late), ((MOST + 3) as u64, MOST - 1));
+        assert_eq!(given.len(), 1);
+    }
+}
