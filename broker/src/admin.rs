@@ -63,7 +63,7 @@ pub enum AdminError {
     #[error("{0}")]
     Clock(#[from] nearmost_replica::HlcError),
     /// The registry would not make sense.
-    #[error("the change was refused: {}", list(.0))]
+    #[error("the change was refused: {}", Problem::list(.0))]
     Invalid(Vec<Problem>),
     /// The request itself is wrong.
     #[error("{0}")]
@@ -74,10 +74,6 @@ pub enum AdminError {
     /// The broker is stopping.
     #[error("the broker is stopping")]
     Stopping,
-}
-
-fn list(problems: &[Problem]) -> String {
-    problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("; ")
 }
 
 impl AdminError {

@@ -191,7 +191,8 @@ impl PlaceArgs {
     }
 }
 
-fn country(text: &str) -> Result<[u8; 2], String> {
+/// Two letters.
+pub fn country(text: &str) -> Result<[u8; 2], String> {
     match text.to_ascii_uppercase().as_bytes() {
         [a, b] if a.is_ascii_uppercase() && b.is_ascii_uppercase() => Ok([*a, *b]),
         _ => Err("expected two letters such as GB".into()),

@@ -39,6 +39,13 @@ impl Lab {
             .unwrap()
     }
 
+    /// Runs it, and gives exit code, standard output and standard error.
+    async fn all(&self, args: &[&str]) -> (Option<i32>, String, String) {
+        let output = self.run_args(args).await;
+        let (out, err) = texts(&output);
+        (output.status.code(), out, err)
+    }
+
     /// Runs it, expects success, and gives standard output.
     async fn ok(&self, line: &str) -> String {
         let output = self.run(line).await;
@@ -195,6 +202,59 @@ async fn entries_are_added_set_drained_forced_and_removed() {
     lab.ok("domain remove play.example.com").await;
     let view = lab.broker.view();
     assert_eq!(view.entries.len(), 1, "only the person is left: {:?}", view.entries.keys());
+}
+
+#[tokio::test]
+async fn policies_are_added_set_and_cleared() {
+    let lab = Lab::new().await;
+    let rules = ["--rule", "pin country=cn SHA,hkg", "--rule", "exclude prefix=192.0.2.0/24 lon"];
+    let order = ["--strategy", "failover", "--order", "lon", "--order", "nyc"];
+    let (code, out, err) = lab
+        .all(
+            &[&["domain", "add", "play.example.com", "--explore-percent", "2.5"], &rules[..], &order]
+                .concat(),
+        )
+        .await;
+    assert_eq!(code, Some(0), "{err}");
+    assert!(
+        out.contains("+ domain play.example.com  explore_percent: 2.5, order: [lon nyc], rules.exclude prefix=192.0.2.0/24: [lon], rules.pin country=CN: [sha hkg], strategy: failover"),
+        "{out}"
+    );
+    assert!(
+        err.contains("warning: domain play.example.com: order names mirror \"nyc\", which is not there"),
+        "{err}"
+    );
+    let set = lab.ok("domain set play.example.com --order nyc").await;
+    assert!(set.contains("~ domain play.example.com  order: [lon nyc] → [nyc]\n"), "{set}");
+    let err = lab.fails("domain set play.example.com --strategy nearest").await;
+    assert!(err.contains("order stands only beside strategy = \"failover\""), "{err}");
+    let (_, out, err) = lab
+        .all(&["domain", "set", "play.example.com", "--strategy", "nearest", "--order", "", "--rule", ""])
+        .await;
+    assert!(
+        out.contains("order: [nyc] → none, rules.exclude prefix=192.0.2.0/24: [lon] → none"),
+        "{out}{err}"
+    );
+    assert!(out.contains("strategy: failover → nearest"), "{out}");
+    let file = lab.ok("export").await;
+    assert!(
+        file.contains("explore_percent = 2.5\nstrategy = \"nearest\"\n") && !file.contains("rules"),
+        "{file}"
+    );
+
+    assert!(lab.fails("domain set play.example.com --explore-percent 21").await.contains("expected 0 to 20"));
+    for (rule, says) in [
+        ("pin country=CN", "expected three as in \"pin country=CN sha,hkg\""),
+        ("pin prefix=192.0.2.7/24 lon", "as in 192.0.2.0/24"),
+    ] {
+        let (code, _, err) = lab.all(&["domain", "set", "play.example.com", "--rule", rule]).await;
+        assert!(code == Some(2) && err.contains(says), "{err}");
+    }
+    let (code, _, err) =
+        lab.all(&["domain", "set", "play.example.com", "--rule", "pin country=QQ lon"]).await;
+    assert!(code == Some(1) && err.contains("rule 1 (pin country=QQ): \"QQ\" is no country"), "{err}");
+    let (code, _, err) = lab.all(&["domain", "add", "b.example", "--strategy", "best"]).await;
+    assert!(code == Some(2) && err.contains("expected nearest, balanced, weighted, failover"), "{err}");
 }
 
 #[tokio::test]

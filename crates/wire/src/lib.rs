@@ -22,6 +22,7 @@ pub mod beacon;
 pub mod frame;
 pub mod identity;
 pub mod name;
+pub mod prefix;
 pub mod registry;
 pub mod tls;
 pub mod token;
