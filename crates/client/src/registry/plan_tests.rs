@@ -289,6 +289,32 @@ fn policies_and_overrides_are_shown_field_by_field() {
     assert_eq!(turned.to_string(), "~ domain a.example  written otherwise, and says the same\n");
 }
 
+/// From the file through signed records to what brokers make of them.
+#[test]
+fn what_a_file_says_is_what_brokers_build() {
+    let there = after(&empty(), &of_file(POLICY, &empty(), &person(1), false), &person(1));
+    let entries = there.live().map(|(k, body)| nearmost_wire::registry::Entry {
+        kind: k.kind,
+        scope: &k.scope,
+        id: &k.id,
+        body,
+    });
+    let built = nearmost_wire::registry::build(1, entries, &Default::default());
+    assert_eq!(built.problems, []);
+    let policy = &built.registry.domains[0].policy;
+    assert_eq!(format!("{:?}", policy.strategy), "Failover([\"lon\", \"nyc\"])");
+    assert_eq!(policy.explore, 0.01);
+    let rules: Vec<String> =
+        policy.rules.iter().map(|r| format!("{:?} {:?} {:?}", r.effect, r.who, r.mirrors)).collect();
+    assert_eq!(rules, ["Pin Country(CN) [\"sha\", \"hkg\"]", "Exclude Prefix(192.0.2.0/24) [\"lon\"]"]);
+    let [(prefix, place)] = &built.registry.overrides[..] else { panic!() };
+    assert_eq!(
+        (prefix.to_string(), place.country.map(|c| c.to_string())),
+        ("192.0.2.0/24".into(), Some("GB".into()))
+    );
+    assert!(place.position.is_none() && place.asn.is_none());
+}
+
 #[test]
 fn overrides_are_pruned_by_whoever_made_them() {
     let (me, other) = (person(1), person(2));
