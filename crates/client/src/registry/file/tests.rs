@@ -184,7 +184,7 @@ fn rule() -> impl Strategy<Value = RuleBody> {
         prop::sample::select(vec![*b"GB", *b"US"]).prop_map(|country| (Some(country), None, None)),
         (1..u32::MAX).prop_map(|asn| (None, Some(asn), None)),
         any::<u8>().prop_map(|n| (None, None, Some(format!("10.{n}.0.0/16")))),
-        any::<u8>().prop_map(|n| (None, None, Some(format!("2001:db8:{n:x}::/48")))),
+        (1u8..).prop_map(|n| (None, None, Some(format!("2001:db8:{n:x}::/48")))),
     ];
     let mirrors = prop::collection::btree_set(label(), 1..3);
     (effect, who, mirrors).prop_map(|(effect, (country, asn, prefix), mirrors)| RuleBody {
@@ -254,7 +254,14 @@ fn domain() -> impl Strategy<Value = DomainBody> {
             sharing,
             records: texts
                 .iter()
-                .map(|t| RecordBody { name: "@".into(), kind: "TXT".into(), ttl_s, value: format!("{t:?}") })
+                .enumerate()
+                // No record is there twice.
+                .map(|(i, t)| RecordBody {
+                    name: "@".into(),
+                    kind: "TXT".into(),
+                    ttl_s,
+                    value: format!("{:?}", format!("{i}{t}")),
+                })
                 .filter(|r| !r.value.contains("\\u") && !r.value.contains("\\'"))
                 .collect(),
             redirect_hosts: hosts,
