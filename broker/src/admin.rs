@@ -9,6 +9,7 @@ use nearmost_wire::api::{
     CommitRequest, CommitResponse, HistoryView, InviteRequest, InviteResponse, RegistryResponse,
 };
 use nearmost_wire::identity::{Id, Role};
+use nearmost_wire::prefix;
 use nearmost_wire::registry::{PlaceBody, Problem};
 use std::fmt;
 use tokio::sync::{mpsc, oneshot};
@@ -63,7 +64,7 @@ pub enum AdminError {
     #[error("{0}")]
     Clock(#[from] nearmost_replica::HlcError),
     /// The registry would not make sense.
-    #[error("the change was refused: {}", list(.0))]
+    #[error("the change was refused: {}", Problem::list(.0))]
     Invalid(Vec<Problem>),
     /// The request itself is wrong.
     #[error("{0}")]
@@ -74,10 +75,6 @@ pub enum AdminError {
     /// The broker is stopping.
     #[error("the broker is stopping")]
     Stopping,
-}
-
-fn list(problems: &[Problem]) -> String {
-    problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("; ")
 }
 
 impl AdminError {
@@ -185,29 +182,13 @@ impl AdminHandle {
             .ok_or(AdminError::Stopping)?
     }
 
-    /// Applied records, newest first; `key` is `domain`, `domain/mirror` or a node's name.
+    /// Applied records, newest first; `key` is `domain`, `domain/mirror`, a node's name, or an override's
+    /// prefix.
     pub async fn history(&self, key: Option<String>, limit: usize) -> Result<Vec<HistoryView>, AdminError> {
         let limit = limit.clamp(1, 10_000);
-        let filters = match key.as_deref().map(|k| k.split_once('/').ok_or(k)) {
+        let filters = match key.as_deref() {
             None => vec![HistoryFilter { limit, ..HistoryFilter::default() }],
-            Some(Ok((scope, id))) => {
-                vec![HistoryFilter {
-                    scope: Some(scope.into()),
-                    id: Some(id.into()),
-                    limit,
-                    ..HistoryFilter::default()
-                }]
-            }
-            // A bare name is a domain (with all in it) or a node.
-            Some(Err(name)) => vec![
-                HistoryFilter { scope: Some(name.into()), limit, ..HistoryFilter::default() },
-                HistoryFilter {
-                    scope: Some(String::new()),
-                    id: Some(name.into()),
-                    limit,
-                    ..HistoryFilter::default()
-                },
-            ],
+            Some(key) => filters(key, limit),
         };
         let mut entries = Vec::new();
         for filter in filters {
@@ -245,6 +226,23 @@ impl AdminHandle {
         let stopping = Refused::new(Refusal::Leaving, "the broker is stopping");
         self.ask(|reply| Command::Declare { key, services, place, reply }).await.ok_or(stopping)?
     }
+}
+
+/// Everything that a key may mean.
+fn filters(key: &str, limit: usize) -> Vec<HistoryFilter> {
+    let of = |scope: &str, id: Option<&str>| HistoryFilter {
+        scope: Some(scope.into()),
+        id: id.map(Into::into),
+        limit,
+        ..HistoryFilter::default()
+    };
+    let Some((scope, id)) = key.split_once('/') else {
+        // A bare name is a domain (with all in it) or a node.
+        return vec![of(key, None), of("", Some(key))];
+    };
+    // A domain may look like an address, so that a prefix is not told from a mirror by its form.
+    let prefix = prefix::parse(key).map(|prefix| of("", Some(&prefix.to_string())));
+    [of(scope, Some(id))].into_iter().chain(prefix).collect()
 }
 
 fn verify(request: CommitRequest) -> Result<Vec<SignedRecord>, AdminError> {

@@ -100,7 +100,7 @@ pub(super) async fn commit(
     path = "/v1/history",
     tag = "administration",
     params(
-        ("key" = Option<String>, Query, description = "A domain, `domain/mirror`, or a node's name"),
+        ("key" = Option<String>, Query, description = "A domain, `domain/mirror`, a node's name, or an override's prefix"),
         ("limit" = Option<usize>, Query, description = "At most this many; 100 unless given"),
     ),
     responses((status = 200, body = Vec<HistoryView>))

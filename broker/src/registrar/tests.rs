@@ -33,6 +33,17 @@ impl World {
 
     /// A person's change.
     async fn person(&mut self, kind: Kind, scope: &str, id: &str, bytes: Vec<u8>) {
+        self.try_person(kind, scope, id, bytes).await.unwrap();
+    }
+
+    /// The same, where it may be refused.
+    async fn try_person(
+        &mut self,
+        kind: Kind,
+        scope: &str,
+        id: &str,
+        bytes: Vec<u8>,
+    ) -> Result<CommitResponse, AdminError> {
         let key = SigningKey::from_seed(&[2; 32]);
         let record = Record {
             kind,
@@ -47,7 +58,7 @@ impl World {
         };
         self.seq += 1;
         let signed = SignedRecord::sign(record, &key).unwrap();
-        self.registrar.commit(&UID, vec![signed], String::new(), None).await.unwrap();
+        self.registrar.commit(&UID, vec![signed], String::new(), None).await
     }
 
     async fn node(&mut self, name: &str, body: NodeBody) {
@@ -181,6 +192,35 @@ async fn what_nobody_waits_for_is_not_done() {
     world.registrar.serve(Command::Join { key: node_key(1), secret, name: None, reply }).await;
     assert!(world.registrar.built.registry.nodes.is_empty());
     assert!(world.join(2, secret, None).await.is_ok(), "the token was not spent");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn corrected_places_and_policies_are_built_or_refused() {
+    let mut world = World::new().await;
+    let put = |body: &str| body.as_bytes().to_vec();
+    world.person(Kind::OVERRIDE, "", "192.0.2.0/24", put(r#"{"country":"GB"}"#)).await;
+    world.person(Kind::OVERRIDE, "", "10.0.0.0/8", put(r#"{"asn":64496}"#)).await;
+    world.person(Kind::DOMAIN, "a.example", "", put(r#"{"strategy":"weighted"}"#)).await;
+    let registry = world.registrar.built.registry.clone();
+    let prefixes: Vec<String> = registry.overrides.iter().map(|(p, _)| p.to_string()).collect();
+    assert_eq!(prefixes, ["10.0.0.0/8", "192.0.2.0/24"]);
+    assert_eq!(registry.domains[0].policy.strategy, nearmost_core::registry::Strategy::Weighted);
+    for (kind, scope, id, body, says) in [
+        (Kind::OVERRIDE, "", "192.0.2.1/24", r#"{"country":"GB"}"#, "override 192.0.2.1/24: found"),
+        (Kind::OVERRIDE, "", "192.0.2.0/24", "{}", "override 192.0.2.0/24: says no place"),
+        (
+            Kind::DOMAIN,
+            "a.example",
+            "",
+            r#"{"strategy":"failover"}"#,
+            "domain a.example: strategy = \"failover\" needs",
+        ),
+    ] {
+        let refused = world.try_person(kind, scope, id, put(body)).await.unwrap_err().to_string();
+        assert!(refused.starts_with("the change was refused: ") && refused.contains(says), "{refused}");
+    }
+    assert_eq!(world.registrar.version, registry.version, "nothing was written");
     world.end().await;
 }
 

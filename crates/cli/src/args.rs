@@ -1,6 +1,6 @@
 //! The command line.
 
-use crate::edit::{domain::DomainCommand, mirror::MirrorCommand, node::NodeCommand};
+use crate::edit::{domain::DomainCommand, mirror::MirrorCommand, node::NodeCommand, place::OverrideCommand};
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use nearmost_client::identity::Id;
 use std::net::IpAddr;
@@ -105,7 +105,7 @@ pub enum Command {
     },
     /// Who changed what
     History {
-        /// Only a domain, a mirror (DOMAIN/NAME) or a node
+        /// Only a domain, a mirror (DOMAIN/NAME), a node or an override's prefix
         key: Option<String>,
         /// Most records
         #[arg(long, default_value_t = 100)]
@@ -129,6 +129,9 @@ pub enum GeoCommand {
         /// The address
         address: IpAddr,
     },
+    /// Places that people corrected, for all brokers that share the registry
+    #[command(subcommand)]
+    Override(OverrideCommand),
 }
 
 /// One of several values of an option that replaces a whole list; an empty text clears the list.
@@ -203,7 +206,8 @@ impl PlaceArgs {
     }
 }
 
-fn country(text: &str) -> Result<[u8; 2], String> {
+/// Two letters.
+pub fn country(text: &str) -> Result<[u8; 2], String> {
     match text.to_ascii_uppercase().as_bytes() {
         [a, b] if a.is_ascii_uppercase() && b.is_ascii_uppercase() => Ok([*a, *b]),
         _ => Err("expected two letters such as GB".into()),

@@ -7,6 +7,7 @@ use nearmost_client::identity::{Id, KeyPair};
 use nearmost_client::registry::commit::{Author, Outcome, change};
 use nearmost_client::registry::file::export as to_file;
 use nearmost_client::registry::{Action, Change, Kept, Plan, PlanError, RegistryFile, RegistryView};
+use nearmost_client::text::printable;
 use serde_json::{Value, json};
 use std::convert::Infallible;
 use std::io::Read;
@@ -35,6 +36,7 @@ fn tell(context: &Context, outcome: &Outcome, key: &KeyPair) -> anyhow::Result<(
     if outcome.enrolled {
         eprintln!("this broker now knows your key {}", key.id());
     }
+    tell_warnings(&outcome.plan);
     if context.json {
         let changes: Vec<Value> = outcome.plan.changes.iter().map(as_json).collect();
         return emit_json(&json!({ "changes": changes, "response": outcome.response }));
@@ -46,6 +48,11 @@ fn tell(context: &Context, outcome: &Outcome, key: &KeyPair) -> anyhow::Result<(
         None => text.push_str("nothing to do\n"),
     }
     emit(&text)
+}
+
+/// Says what is allowed and might be a slip.
+fn tell_warnings(plan: &Plan) {
+    plan.warnings.iter().for_each(|warning| eprintln!("warning: {}", printable(warning)));
 }
 
 /// Says that something is not in the file, which might be a slip.
@@ -85,6 +92,7 @@ pub async fn apply(context: &Context, path: &Path, dry_run: bool, prune: bool) -
     }
     let view: RegistryView = client.view::<PlanError>(Some(&me)).await?;
     let plan = Plan::of_file(&file, &view, &me, prune)?;
+    tell_warnings(&plan);
     if context.json {
         let changes: Vec<Value> = plan.changes.iter().map(as_json).collect();
         return emit_json(&json!({ "changes": changes, "response": null }));

@@ -60,6 +60,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         Command::Status => ask::status(&context).await,
         Command::Events { after } => ask::events(&context, after).await,
         Command::Geo(GeoCommand::Lookup { address }) => ask::geo(&context, address).await,
+        Command::Geo(GeoCommand::Override(command)) => edit::place::run(&context, command).await,
         Command::Domain(command) => edit::domain::run(&context, command).await,
         Command::Node(command) => edit::node::run(&context, command).await,
         Command::Mirror(command) => edit::mirror::run(&context, command).await,

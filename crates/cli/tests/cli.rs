@@ -39,6 +39,13 @@ impl Lab {
             .unwrap()
     }
 
+    /// Runs it, and gives exit code, standard output and standard error.
+    async fn all(&self, args: &[&str]) -> (Option<i32>, String, String) {
+        let output = self.run_args(args).await;
+        let (out, err) = texts(&output);
+        (output.status.code(), out, err)
+    }
+
     /// Runs it, expects success, and gives standard output.
     async fn ok(&self, line: &str) -> String {
         let output = self.run(line).await;
@@ -224,6 +231,132 @@ async fn entries_are_added_set_drained_forced_and_removed() {
     lab.ok("domain remove play.example.com").await;
     let view = lab.broker.view();
     assert_eq!(view.entries.len(), 1, "only the person is left: {:?}", view.entries.keys());
+}
+
+#[tokio::test]
+async fn policies_are_added_set_and_cleared() {
+    let lab = Lab::new().await;
+    let rules = ["--rule", "pin country=cn SHA,hkg", "--rule", "exclude prefix=192.0.2.0/24 lon"];
+    let order = ["--strategy", "failover", "--order", "lon", "--order", "nyc"];
+    let (code, out, err) = lab
+        .all(
+            &[&["domain", "add", "play.example.com", "--explore-percent", "2.5"], &rules[..], &order]
+                .concat(),
+        )
+        .await;
+    assert_eq!(code, Some(0), "{err}");
+    assert!(
+        out.contains("+ domain play.example.com  explore_percent: 2.5, order: [lon nyc], rules.exclude prefix=192.0.2.0/24: [lon], rules.pin country=CN: [sha hkg], strategy: failover"),
+        "{out}"
+    );
+    assert!(
+        err.contains("warning: domain play.example.com: order names mirror \"nyc\", which is not there"),
+        "{err}"
+    );
+    let set = lab.ok("domain set play.example.com --order nyc").await;
+    assert!(set.contains("~ domain play.example.com  order: [lon nyc] → [nyc]\n"), "{set}");
+    let err = lab.fails("domain set play.example.com --strategy nearest").await;
+    assert!(err.contains("order stands only beside strategy = \"failover\""), "{err}");
+    let (_, out, err) = lab
+        .all(&["domain", "set", "play.example.com", "--strategy", "nearest", "--order", "", "--rule", ""])
+        .await;
+    assert!(
+        out.contains("order: [nyc] → none, rules.exclude prefix=192.0.2.0/24: [lon] → none"),
+        "{out}{err}"
+    );
+    assert!(out.contains("strategy: failover → nearest"), "{out}");
+    let file = lab.ok("export").await;
+    assert!(
+        file.contains("explore_percent = 2.5\nstrategy = \"nearest\"\n") && !file.contains("rules"),
+        "{file}"
+    );
+
+    assert!(lab.fails("domain set play.example.com --explore-percent 21").await.contains("expected 0 to 20"));
+    for (rule, says) in [
+        ("pin country=CN", "expected three as in \"pin country=CN sha,hkg\""),
+        ("pin prefix=192.0.2.7/24 lon", "as in 192.0.2.0/24"),
+    ] {
+        let (code, _, err) = lab.all(&["domain", "set", "play.example.com", "--rule", rule]).await;
+        assert!(code == Some(2) && err.contains(says), "{err}");
+    }
+    let (code, _, err) =
+        lab.all(&["domain", "set", "play.example.com", "--rule", "pin country=QQ lon"]).await;
+    assert!(code == Some(1) && err.contains("rule 1 (pin country=QQ): \"QQ\" is no country"), "{err}");
+    let (code, _, err) = lab.all(&["domain", "add", "b.example", "--strategy", "best"]).await;
+    assert!(code == Some(2) && err.contains("expected nearest, balanced, weighted, failover"), "{err}");
+}
+
+#[tokio::test]
+async fn places_are_corrected_listed_undone_and_removed() {
+    let lab = Lab::new().await;
+    assert!(lab.ok("geo override list").await.contains("no overrides"));
+    let added = lab.ok("geo override add 192.0.2.0/24 GB").await;
+    assert!(added.contains("+ override 192.0.2.0/24  country: GB\n"), "{added}");
+    let added = lab.ok("geo override add ::ffff:9.0.0.0/104 -33.9,151.2,AU").await;
+    assert!(
+        added.contains("+ override 9.0.0.0/8  country: AU, latitude: -33.9, longitude: 151.2\n"),
+        "{added}"
+    );
+    lab.ok("geo override add 2001:db8::/32 --latitude -33.9 --longitude 151.2 --asn 64496").await;
+    let added = lab.ok("geo override add 192.0.2.0/24 AS64500").await;
+    assert!(added.contains("~ override 192.0.2.0/24  asn: none → 64500, country: GB → none\n"), "{added}");
+    let list = lab.ok("geo override list").await;
+    assert_eq!(
+        list,
+        "PREFIX         POSITION     COUNTRY  AS\n\
+         9.0.0.0/8      -33.9,151.2  AU       -\n\
+         192.0.2.0/24   -            -        64500\n\
+         2001:db8::/32  -33.9,151.2  -        64496\n"
+    );
+    let json: serde_json::Value = serde_json::from_str(&lab.ok("--json geo override list").await).unwrap();
+    assert_eq!(
+        (&json[0]["prefix"], &json[0]["country"], &json[1]["asn"]),
+        (&"9.0.0.0/8".into(), &"AU".into(), &64500.into())
+    );
+
+    let history = lab.ok("history 192.0.2.0/24").await;
+    assert!(history.contains("add override 192.0.2.0/24") && history.contains("+ override"), "{history}");
+    assert!(!history.contains("9.0.0.0"), "{history}");
+    let undone = lab.ok("undo").await;
+    assert!(undone.contains("~ override 192.0.2.0/24  asn: 64500 → none, country: none → GB\n"), "{undone}");
+    let removed = lab.ok("geo override remove ::ffff:192.0.2.0/120").await;
+    assert!(removed.contains("- override 192.0.2.0/24\n"), "{removed}");
+    let file = lab.dir.path().join("exported.toml");
+    lab.ok(&format!("export {}", file.display())).await;
+    assert!(lab.ok(&format!("apply {} --prune", file.display())).await.contains("nothing to do"));
+    assert!(
+        lab.ok(&format!("apply {} --prune", lab.file("version = 1")))
+            .await
+            .contains("- override 9.0.0.0/8\n")
+    );
+    assert!(lab.ok("geo override list").await.contains("no overrides"));
+}
+
+#[tokio::test]
+async fn a_place_that_makes_no_sense_is_refused() {
+    let lab = Lab::new().await;
+    for (line, says) in [
+        ("geo override add 192.0.2.7/24 GB", "expected no bits beyond the prefix length, as in 192.0.2.0/24"),
+        ("geo override add 192.0.2.7 GB", "192.0.2.7/32 is this address alone"),
+        ("geo override remove 192.0.2.0/24", "there is no override 192.0.2.0/24"),
+        ("geo override add 192.0.2.0/24 QQ", "override 192.0.2.0/24: place: \"QQ\" is no country"),
+        ("geo override add 192.0.2.0/24 --asn 0", "override 192.0.2.0/24: asn = 0: expected 1"),
+        ("geo override add 192.0.2.0/24 --latitude nan --longitude 0", "latitude and longitude go together"),
+    ] {
+        let err = lab.fails(line).await;
+        assert!(err.contains(says), "{line}: {err}");
+    }
+    for (line, says) in [
+        ("geo override add 192.0.2.0/24", "<PLACE>"),
+        ("geo override add 192.0.2.0/24 London", "found \"London\", expected a place such as GB, 51.5,-0.1"),
+        ("geo override add 192.0.2.0/24 GB --asn 7", "cannot be used with"),
+        ("geo override add 192.0.2.0/24 --latitude 5", "--longitude"),
+    ] {
+        let output = lab.run(line).await;
+        let (_, err) = texts(&output);
+        assert!(output.status.code() == Some(2) && err.contains(says), "{line}: {err}");
+    }
+    assert_eq!(lab.broker.store.lock().unwrap().commits, 0);
 }
 
 #[tokio::test]

@@ -48,4 +48,4 @@ pub use client::Client;
 pub use endpoint::{Auth, Endpoint};
 pub use error::ClientError;
 pub use events::EventStream;
-pub use nearmost_wire::{api, identity, name};
+pub use nearmost_wire::{api, identity, name, prefix};

@@ -57,6 +57,7 @@ fn at_a_tie_the_rule_of_the_kind_decides_before_the_author() {
         (Kind::MIRROR, true),
         (Kind::FORCE, true),
         (Kind::PERSON, true),
+        (Kind::OVERRIDE, true),
         (Kind(0x0fff), true),
         (Kind(0xc001), true),
         (Kind::DRAIN, false),

@@ -27,6 +27,8 @@ impl Kind {
     pub const FORCE: Kind = Kind(4);
     /// A person's key and what it may do.
     pub const PERSON: Kind = Kind(5);
+    /// Where the clients of a prefix are, as people corrected it.
+    pub const OVERRIDE: Kind = Kind(6);
     /// No new users for a mirror or a node: live while drained, a tombstone once lifted.
     pub const DRAIN: Kind = Kind(0x4001);
     /// A key or an address that is refused until an expiry: live while banned, a tombstone once
@@ -41,6 +43,7 @@ impl Kind {
             Kind::MIRROR => "mirror",
             Kind::FORCE => "force",
             Kind::PERSON => "person",
+            Kind::OVERRIDE => "override",
             Kind::DRAIN => "drain",
             Kind::BAN => "ban",
             _ => return None,

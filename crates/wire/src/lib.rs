@@ -26,6 +26,7 @@ pub mod frame;
 pub mod identity;
 pub mod name;
 pub mod paths;
+pub mod prefix;
 pub mod registry;
 #[cfg(feature = "quic")]
 pub mod tls;

@@ -1,10 +1,14 @@
 //! System packages that tests need.
 
 use anyhow::{Context, Result, bail};
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 /// A program that tests run, and the Debian package that brings it.
-const NEEDED: [(&str, &str); 7] = [
+const NEEDED: [(&str, &str); 9] = [
     ("dig", "dnsutils"),
     ("unshare", "util-linux"),
     ("ip", "iproute2"),
@@ -12,7 +16,16 @@ const NEEDED: [(&str, &str); 7] = [
     ("curl", "curl"),
     ("openssl", "openssl"),
     ("promtool", "prometheus"),
+    ("unbound", "unbound"),
+    ("pdns_recursor", "pdns-recursor"),
 ];
+
+/// Of those packages the ones that bring a service of their name. Tests start the programs themselves;
+/// as services they would take ports of this machine.
+const SERVICES: [&str; 3] = ["prometheus", "unbound", "pdns-recursor"];
+
+/// Debian asks this script whether a service may be started; 101 says no.
+const POLICY: &str = "/usr/sbin/policy-rc.d";
 
 /// Installs what is missing; without the right to, says exactly what to run.
 pub fn install() -> Result<()> {
@@ -28,8 +41,45 @@ pub fn install() -> Result<()> {
     println!("+ {line}");
     apt(&["update", "-qq"])?;
     let mut args = vec!["install", "-y", "-qq", "--no-install-recommends"];
-    args.extend(missing);
-    apt(&args)
+    args.extend(&missing);
+    let no_services = NoServices::begin()?;
+    apt(&args)?;
+    drop(no_services);
+    for service in SERVICES.iter().filter(|s| missing.contains(s)) {
+        // Else the next boot starts it. Where there is no systemd, nothing does.
+        let _ = Command::new("systemctl").args(["disable", service]).stderr(Stdio::null()).status();
+    }
+    Ok(())
+}
+
+/// While it lives, installed packages start no services. A policy that the machine has already stays,
+/// and is its owner's.
+struct NoServices {
+    ours: bool,
+}
+
+impl NoServices {
+    fn begin() -> Result<NoServices> {
+        match OpenOptions::new().write(true).create_new(true).mode(0o755).open(POLICY) {
+            Ok(mut file) => {
+                let ours = NoServices { ours: true };
+                file.write_all(b"#!/bin/sh\nexit 101\n").with_context(|| format!("cannot write {POLICY}"))?;
+                Ok(ours)
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(NoServices { ours: false }),
+            Err(e) => Err(e).with_context(|| format!("cannot write {POLICY}")),
+        }
+    }
+}
+
+impl Drop for NoServices {
+    fn drop(&mut self) {
+        if self.ours
+            && let Err(e) = std::fs::remove_file(POLICY)
+        {
+            eprintln!("{POLICY} stays and keeps services from starting; remove it: {e}");
+        }
+    }
 }
 
 fn apt(args: &[&str]) -> Result<()> {
@@ -44,7 +94,9 @@ fn apt(args: &[&str]) -> Result<()> {
 
 fn present(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
+    // Debian puts servers where only root's path leads.
+    let servers = PathBuf::from("/usr/sbin");
+    std::env::split_paths(&path).chain([servers]).any(|dir| dir.join(program).is_file())
 }
 
 fn root() -> bool {

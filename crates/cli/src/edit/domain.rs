@@ -1,5 +1,6 @@
 //! `nearmost domain …`
 
+use super::sharing::SharingFields;
 use super::{current, drain, mirrors_of, must_not_exist, undrain};
 use crate::args::{DrainArgs, Item, text_item};
 use crate::broker::Context;
@@ -63,12 +64,6 @@ pub struct DomainFields {
     /// TTL of negative answers, in seconds
     #[arg(long, value_name = "SECONDS", allow_hyphen_values = true)]
     negative_ttl: Option<u32>,
-    /// Mirrors this much slower than the best are as good as it, in milliseconds …
-    #[arg(long, value_name = "MS", allow_hyphen_values = true)]
-    tie_band_ms: Option<f32>,
-    /// … or in percent of the best
-    #[arg(long, value_name = "PERCENT", allow_hyphen_values = true)]
-    tie_band_percent: Option<f32>,
     /// What is answered when no mirror is eligible: last-known, all, no-answer, or addresses
     /// separated by commas
     #[arg(long, value_parser = all_down, value_name = "POLICY")]
@@ -85,6 +80,9 @@ pub struct DomainFields {
     /// clears
     #[arg(long, value_parser = record_item, value_name = "RECORD")]
     record: Vec<Item<RecordBody>>,
+    /// How its mirrors are shared out
+    #[command(flatten)]
+    sharing: SharingFields,
 }
 
 fn all_down(text: &str) -> Result<AllDownBody, String> {
@@ -118,14 +116,13 @@ impl DomainFields {
         body.answers = self.answers.unwrap_or(body.answers);
         body.ttl_s = self.ttl.unwrap_or(body.ttl_s);
         body.negative_ttl_s = self.negative_ttl.unwrap_or(body.negative_ttl_s);
-        body.tie_band_ms = self.tie_band_ms.unwrap_or(body.tie_band_ms);
-        body.tie_band_percent = self.tie_band_percent.unwrap_or(body.tie_band_percent);
         if let Some(policy) = &self.all_down {
             body.all_down = policy.clone();
         }
         Item::replace(&mut body.alpn, &self.alpn);
         Item::replace(&mut body.redirect_hosts, &self.redirect_host);
         Item::replace(&mut body.records, &self.record);
+        self.sharing.patch(&mut body.sharing);
     }
 }
 

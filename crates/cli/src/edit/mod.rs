@@ -3,6 +3,8 @@
 pub mod domain;
 pub mod mirror;
 pub mod node;
+pub mod place;
+mod sharing;
 
 use nearmost_client::registry::{Content, DrainBody, Edit, EntryKey, EntryKind, PlanError, RegistryView};
 

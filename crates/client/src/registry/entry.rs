@@ -2,21 +2,22 @@
 
 use nearmost_replica::{Kind, RecordKey};
 use nearmost_wire::identity::{Id, Role};
-use nearmost_wire::name;
 use nearmost_wire::registry::{
-    DomainBody, DrainBody, EntryKind, ForceBody, MirrorBody, NodeBody, PersonBody,
+    DomainBody, DrainBody, EntryKind, ForceBody, MirrorBody, NodeBody, OverrideBody, PersonBody, SharingBody,
 };
-use serde_json::Value;
+use nearmost_wire::{name, prefix};
+use serde_json::{Map, Value, json};
 use std::fmt;
 
-/// Which entry. Shown as `mirror play.example.com/lon`, `node lon1`, `drain play.example.com/lon`.
+/// Which entry. Shown as `mirror play.example.com/lon`, `node lon1`, `drain play.example.com/lon`,
+/// `override 192.0.2.0/24`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EntryKey {
     /// What it is of.
     pub kind: EntryKind,
-    /// The domain; empty for nodes, their drains, and persons.
+    /// The domain; empty for nodes, their drains, persons and overrides.
     pub scope: String,
-    /// The name within the scope; empty for domains.
+    /// The name within the scope, or an override's prefix; empty for domains.
     pub id: String,
 }
 
@@ -26,6 +27,9 @@ pub enum KeyError {
     /// A name in it is none.
     #[error(transparent)]
     Name(#[from] name::NameError),
+    /// A prefix is none.
+    #[error(transparent)]
+    Prefix(#[from] prefix::PrefixError),
     /// A mirror's name is not `DOMAIN/NAME`.
     #[error("mirror {0:?}: expected DOMAIN/NAME, e.g. play.example.com/lon")]
     Mirror(String),
@@ -66,6 +70,14 @@ impl EntryKey {
         EntryKey::new(EntryKind::Person, "", &id.to_string())
     }
 
+    /// The corrected place of a prefix, which is made canonical.
+    ///
+    /// # Errors
+    /// [`KeyError::Prefix`].
+    pub fn place_override(text: &str) -> Result<EntryKey, KeyError> {
+        Ok(EntryKey::new(EntryKind::Override, "", &prefix::parse(text)?.to_string()))
+    }
+
     /// The drain order of this mirror or node.
     #[must_use]
     pub fn drain(&self) -> EntryKey {
@@ -96,6 +108,7 @@ impl EntryKey {
             EntryKind::Drain => Kind::DRAIN,
             EntryKind::Force => Kind::FORCE,
             EntryKind::Person => Kind::PERSON,
+            EntryKind::Override => Kind::OVERRIDE,
         };
         RecordKey { kind, scope: self.scope.clone(), id: self.id.clone() }
     }
@@ -109,6 +122,7 @@ impl EntryKey {
             Kind::DRAIN => EntryKind::Drain,
             Kind::FORCE => EntryKind::Force,
             Kind::PERSON => EntryKind::Person,
+            Kind::OVERRIDE => EntryKind::Override,
             _ => return None,
         };
         Some(EntryKey { kind, scope: key.scope, id: key.id })
@@ -141,6 +155,8 @@ pub enum Content {
     Force(ForceBody),
     /// A person.
     Person(PersonBody),
+    /// A corrected place.
+    Override(OverrideBody),
 }
 
 impl Content {
@@ -156,6 +172,7 @@ impl Content {
             EntryKind::Drain => Content::Drain(serde_json::from_slice(body)?),
             EntryKind::Force => Content::Force(serde_json::from_slice(body)?),
             EntryKind::Person => Content::Person(serde_json::from_slice(body)?),
+            EntryKind::Override => Content::Override(serde_json::from_slice(body)?),
         })
     }
 
@@ -171,6 +188,7 @@ impl Content {
             Content::Drain(b) => serde_json::to_vec(b),
             Content::Force(b) => serde_json::to_vec(b),
             Content::Person(b) => serde_json::to_vec(b),
+            Content::Override(b) => serde_json::to_vec(b),
         }
     }
 
@@ -180,6 +198,9 @@ impl Content {
         let mut value = value.unwrap_or(Value::Null);
         if let Value::Object(fields) = &mut value {
             fields.remove("made_by");
+            if let Content::Domain(body) = self {
+                show_sharing(&body.sharing, fields);
+            }
         }
         value
     }
@@ -189,7 +210,8 @@ impl Content {
         match self {
             Content::Domain(DomainBody { made_by, .. })
             | Content::Node(NodeBody { made_by, .. })
-            | Content::Mirror(MirrorBody { made_by, .. }) => made_by.as_deref(),
+            | Content::Mirror(MirrorBody { made_by, .. })
+            | Content::Override(OverrideBody { made_by, .. }) => made_by.as_deref(),
             Content::Drain(_) | Content::Force(_) | Content::Person(_) => None,
         }
     }
@@ -200,7 +222,8 @@ impl Content {
         match &mut self {
             Content::Domain(DomainBody { made_by, .. })
             | Content::Node(NodeBody { made_by, .. })
-            | Content::Mirror(MirrorBody { made_by, .. }) => *made_by = id,
+            | Content::Mirror(MirrorBody { made_by, .. })
+            | Content::Override(OverrideBody { made_by, .. }) => *made_by = id,
             Content::Drain(_) | Content::Force(_) | Content::Person(_) => {}
         }
         self
@@ -214,9 +237,29 @@ impl Content {
             EntryKind::Mirror => Content::Mirror(MirrorBody::default()).to_value(),
             EntryKind::Drain => Content::Drain(DrainBody::default()).to_value(),
             EntryKind::Person => Content::Person(PersonBody::default()).to_value(),
+            EntryKind::Override => Content::Override(OverrideBody::default()).to_value(),
             EntryKind::Force => Value::Null,
         }
     }
+}
+
+/// A policy as diffs show it: what a record leaves out by its default name, and each rule as a field
+/// whose name says what it is about, so that one changed rule is one difference.
+fn show_sharing(body: &SharingBody, fields: &mut Map<String, Value>) {
+    let usual = SharingBody::default();
+    fields.entry("strategy").or_insert_with(|| usual.strategy.as_str().into());
+    fields.entry("explore_percent").or_insert_with(|| json!(usual.explore_percent));
+    let mut rules = Map::new();
+    for rule in &body.rules {
+        let (head, mut name) = (rule.head(), rule.head());
+        let mut again = 2;
+        while rules.contains_key(&name) {
+            name = format!("{head} ({again})");
+            again += 1;
+        }
+        rules.insert(name, json!(rule.mirrors));
+    }
+    fields.insert("rules".into(), rules.into());
 }
 
 #[cfg(test)]
@@ -230,7 +273,9 @@ mod tests {
         assert_eq!(mirror.drain().to_string(), "drain play.example.com/lon");
         let node = EntryKey::node("Lon1").unwrap();
         let domain = EntryKey::domain("play.example.com").unwrap();
-        for key in [mirror.clone(), mirror.drain(), mirror.force(), node.drain(), node, domain] {
+        let prefix = EntryKey::place_override("::ffff:192.0.2.0/120").unwrap();
+        assert_eq!(prefix.to_string(), "override 192.0.2.0/24");
+        for key in [mirror.clone(), mirror.drain(), mirror.force(), node.drain(), node, domain, prefix] {
             assert_eq!(EntryKey::of_record(key.record_key()), Some(key));
         }
         assert_eq!(EntryKey::of_record(RecordKey { kind: Kind::BAN, scope: "".into(), id: "".into() }), None);
@@ -242,6 +287,8 @@ mod tests {
         assert!(EntryKey::mirror("a b/lon").unwrap_err().to_string().contains("' '"));
         assert!(EntryKey::mirror("a.example/lon/x").unwrap_err().to_string().contains("'/'"));
         assert!(EntryKey::node("lon.1").is_err());
+        let bits = EntryKey::place_override("192.0.2.7/24").unwrap_err().to_string();
+        assert!(bits.ends_with("as in 192.0.2.0/24"), "{bits}");
         assert!(EntryKey::domain("b\u{0}ad").unwrap_err().to_string().contains("\\0"));
     }
 }

@@ -21,12 +21,14 @@ pub mod plan;
 pub mod sign;
 pub mod undo;
 pub mod view;
+mod warn;
 
 pub use entry::{Content, EntryKey};
 pub use file::RegistryFile;
 pub use nearmost_wire::registry::{
-    AllDownBody, DomainBody, DrainBody, EntryKind, ForceBody, HealthBody, MirrorBody, NodeBody, PersonBody,
-    PlaceBody, ProbeBody, ProbeKind, RecordBody,
+    AllDownBody, DomainBody, DrainBody, EntryKind, ForceBody, HealthBody, MirrorBody, NodeBody, OverrideBody,
+    PersonBody, PlaceBody, ProbeBody, ProbeKind, RecordBody, RuleBody, RuleEffectBody, SharingBody,
+    StrategyBody,
 };
 pub use plan::{Action, Change, Edit, Kept, Plan, PlanError};
 pub use view::RegistryView;

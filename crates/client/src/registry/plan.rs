@@ -9,10 +9,12 @@
 //! - A removed mirror or node takes its drain order and forced verdict with it, so that one of
 //!   that name made later does not inherit them.
 //! - Drain orders and forced verdicts are acts of the moment and no part of files.
+//! - An order of failover and rules may name mirrors that are not there yet: that is a warning.
 
 use super::entry::{Content, EntryKey};
 use super::file::{FileErrors, RegistryFile};
 use super::view::{self, RegistryView};
+use super::warn;
 use crate::text::printable;
 use nearmost_wire::identity::Id;
 use nearmost_wire::registry::{EntryKind, Problem};
@@ -85,7 +87,7 @@ pub enum PlanError {
     #[error(transparent)]
     File(#[from] FileErrors),
     /// The result would make no sense.
-    #[error("refused, because afterwards {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    #[error("refused, because afterwards {}", Problem::list(.0))]
     Problems(Vec<Problem>),
     /// There is none of that name.
     #[error("there is no {0}")]
@@ -122,6 +124,8 @@ pub enum PlanError {
 pub struct Plan {
     /// One for each entry looked at.
     pub changes: Vec<Change>,
+    /// What is allowed, and might be a slip.
+    pub warnings: Vec<String>,
 }
 
 impl Plan {
@@ -181,9 +185,10 @@ impl Plan {
             }
             wishes.insert(key, content);
         }
-        let plan =
-            Plan { changes: wishes.into_iter().map(|(key, after)| change(view, key, after)).collect() };
+        let changes = wishes.into_iter().map(|(key, after)| change(view, key, after)).collect();
+        let mut plan = Plan { changes, warnings: Vec::new() };
         plan.check(view)?;
+        plan.warnings = warn::unknown_mirrors(&plan, view);
         Ok(plan)
     }
 
@@ -281,7 +286,12 @@ impl fmt::Display for Change {
             Action::Change => self.differences(),
             _ => Vec::new(),
         };
-        if details.is_empty() { Ok(()) } else { write!(f, "  {}", details.join(", ")) }
+        match self.action {
+            // Rules in another order, or a place without parts where there was none.
+            Action::Change if details.is_empty() => f.write_str("  written otherwise, and says the same"),
+            _ if details.is_empty() => Ok(()),
+            _ => write!(f, "  {}", details.join(", ")),
+        }
     }
 }
 

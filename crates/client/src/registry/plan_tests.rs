@@ -6,7 +6,7 @@ use crate::registry::view::Current;
 use nearmost_replica::{Body, Hlc, SignedRecord};
 use nearmost_wire::api::{RecordView, RegistryResponse};
 use nearmost_wire::identity::{KeyPair, Role};
-use nearmost_wire::registry::{DrainBody, ForceBody, MirrorBody, NodeBody, PersonBody};
+use nearmost_wire::registry::{DrainBody, ForceBody, MirrorBody, NodeBody, OverrideBody, PersonBody};
 use proptest::prelude::*;
 
 fn person(seed: u8) -> KeyPair {
@@ -240,6 +240,121 @@ fn orders_go_with_what_they_are_about_and_files_leave_them_alone() {
     assert!(of_file(FILE, &there, &me, true).is_empty());
     let plan = of_file(&without(FILE, "nyc"), &there, &person(1), true);
     assert_eq!(plan.count(|a| a == Action::Remove), 3, "{plan}");
+}
+
+const POLICY: &str = r#"
+version = 1
+[[domain]]
+name = "a.example"
+strategy = "failover"
+order = ["lon", "nyc"]
+[[domain.rules]]
+effect = "pin"
+country = "CN"
+mirrors = ["sha", "hkg"]
+[[domain.rules]]
+effect = "exclude"
+prefix = "192.0.2.0/24"
+mirrors = ["lon"]
+[[override]]
+prefix = "192.0.2.0/24"
+country = "GB"
+"#;
+
+#[test]
+fn policies_and_overrides_are_shown_field_by_field() {
+    let me = person(1);
+    let plan = of_file(POLICY, &empty(), &me, false);
+    let shown = plan.to_string();
+    assert!(
+        shown.contains("+ domain a.example  order: [lon nyc], rules.exclude prefix=192.0.2.0/24: [lon], rules.pin country=CN: [sha hkg], strategy: failover\n"),
+        "{shown}"
+    );
+    assert!(shown.contains("+ override 192.0.2.0/24  country: GB\n"), "{shown}");
+    let there = after(&empty(), &plan, &me);
+    assert!(of_file(POLICY, &there, &person(2), true).is_empty());
+    let changed = POLICY
+        .replace("strategy = \"failover\"\norder = [\"lon\", \"nyc\"]", "explore_percent = 5")
+        .replace("\"sha\", \"hkg\"", "\"hkg\"")
+        .replace("country = \"GB\"", "asn = 64496");
+    assert_eq!(
+        of_file(&changed, &there, &me, true).to_string(),
+        "~ domain a.example  explore_percent: 1.0 → 5.0, order: [lon nyc] → none, rules.pin country=CN: [sha hkg] → [hkg], strategy: failover → balanced\n\
+         ~ override 192.0.2.0/24  asn: none → 64496, country: GB → none\n"
+    );
+    let (rules, rest) = POLICY.split_at(POLICY.find("[[override]]").unwrap());
+    let (head, rules) = rules.split_at(rules.find("[[domain.rules]]").unwrap());
+    let (pin, exclude) = rules.split_at(rules.rfind("[[domain.rules]]").unwrap());
+    let turned = of_file(&format!("{head}{exclude}{pin}{rest}"), &there, &me, true);
+    assert_eq!(turned.to_string(), "~ domain a.example  written otherwise, and says the same\n");
+}
+
+/// From the file through signed records to what brokers make of them.
+#[test]
+fn what_a_file_says_is_what_brokers_build() {
+    let there = after(&empty(), &of_file(POLICY, &empty(), &person(1), false), &person(1));
+    let entries = there.live().map(|(k, body)| nearmost_wire::registry::Entry {
+        kind: k.kind,
+        scope: &k.scope,
+        id: &k.id,
+        body,
+    });
+    let built = nearmost_wire::registry::build(1, entries, &Default::default());
+    assert_eq!(built.problems, []);
+    let policy = &built.registry.domains[0].policy;
+    assert_eq!(format!("{:?}", policy.strategy), "Failover([\"lon\", \"nyc\"])");
+    assert_eq!(policy.explore, 0.01);
+    let rules: Vec<String> =
+        policy.rules.iter().map(|r| format!("{:?} {:?} {:?}", r.effect, r.who, r.mirrors)).collect();
+    assert_eq!(rules, ["Pin Country(CN) [\"sha\", \"hkg\"]", "Exclude Prefix(192.0.2.0/24) [\"lon\"]"]);
+    let [(prefix, place)] = &built.registry.overrides[..] else { panic!() };
+    assert_eq!(
+        (prefix.to_string(), place.country.map(|c| c.to_string())),
+        ("192.0.2.0/24".into(), Some("GB".into()))
+    );
+    assert!(place.position.is_none() && place.asn.is_none());
+}
+
+#[test]
+fn overrides_are_pruned_by_whoever_made_them() {
+    let (me, other) = (person(1), person(2));
+    let there = after(&empty(), &of_file(POLICY, &empty(), &me, false), &me);
+    let key = EntryKey::place_override("192.0.2.0/24").unwrap();
+    let body = OverrideBody { asn: Some(7), ..OverrideBody::default() };
+    let set = Plan::of_edits(&there, vec![Edit::put(key.clone(), Content::Override(body))]).unwrap();
+    let there = after(&there, &set, &other);
+    assert_eq!(there.maker(&key).unwrap().key, me.id().key, "whoever changes it");
+    let without = &POLICY[..POLICY.find("[[override]]").unwrap()];
+    assert!(of_file(without, &there, &other, true).is_empty());
+    let pruned = of_file(without, &there, &me, true);
+    assert_eq!(pruned.to_string(), "- override 192.0.2.0/24\n");
+    assert!(!after(&there, &pruned, &me).has(&key));
+}
+
+#[test]
+fn names_of_mirrors_that_are_not_there_are_warned_of_and_allowed() {
+    let me = person(1);
+    let warned = of_file(POLICY, &empty(), &me, false).warnings;
+    assert_eq!(
+        warned,
+        [
+            "domain a.example: order names mirror \"lon\", which is not there",
+            "domain a.example: order names mirror \"nyc\", which is not there",
+            "domain a.example: pin country=CN names mirror \"sha\", which is not there",
+            "domain a.example: pin country=CN names mirror \"hkg\", which is not there",
+        ]
+    );
+    let mirror = |n: &str| {
+        format!(
+            "[[mirror]]\ndomain = \"a.example\"\nname = {n:?}\nhealth = \"probe\"\naddresses = [\"192.0.2.1\"]\n"
+        )
+    };
+    let with = format!("{POLICY}{}{}{}", mirror("lon"), mirror("nyc"), mirror("hkg"));
+    let plan = of_file(&with, &empty(), &me, false);
+    assert_eq!(plan.warnings.len(), 1, "{:?}", plan.warnings);
+    let there = after(&empty(), &plan, &me);
+    let again = of_file(&with.replace("\"sha\", ", ""), &there, &me, false);
+    assert!(again.warnings.is_empty() && !again.is_empty(), "{:?}", again.warnings);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::*;
 use crate::registry::sign::{sign, to_view};
 use nearmost_wire::api::{RecordView, RegistryResponse};
 use nearmost_wire::identity::{KeyPair, Role};
-use nearmost_wire::registry::{DomainBody, PersonBody};
+use nearmost_wire::registry::{DomainBody, OverrideBody, PersonBody};
 use std::collections::BTreeMap;
 
 fn person(seed: u8) -> KeyPair {
@@ -97,6 +97,32 @@ fn a_change_an_addition_and_a_removal_are_taken_back_and_done_again() {
     assert_eq!(store.answers("a.example"), None);
     store.undo(removed, &me).unwrap();
     assert_eq!(store.answers("a.example"), Some(1));
+}
+
+#[test]
+fn a_corrected_place_is_taken_back_and_corrected_again() {
+    let (me, other) = (person(1), person(2));
+    let mut store = Store::default();
+    let key = EntryKey::place_override("192.0.2.0/24").unwrap();
+    let put = |store: &mut Store, asn: u32| {
+        let content = Content::Override(OverrideBody { asn: Some(asn), ..OverrideBody::default() });
+        let plan = Plan::of_edits(&store.view(), vec![Edit::put(key.clone(), content)]).unwrap();
+        store.write(&plan, &me, None)
+    };
+    let added = put(&mut store, 7);
+    let changed = put(&mut store, 8);
+    assert!(matches!(store.undo(added, &me), Err(UndoError::ChangedSince { .. })));
+    store.undo(changed, &other).unwrap();
+    let asn = |store: &Store| store.view().overrides().map(|(_, body)| body.asn).collect::<Vec<_>>();
+    assert_eq!(asn(&store), [Some(7)]);
+    assert_eq!(store.view().maker(&key).unwrap().key, me.id().key);
+
+    let mut store = Store::default();
+    let added = put(&mut store, 7);
+    let removed = store.undo(added, &me).unwrap();
+    assert!(asn(&store).is_empty());
+    store.undo(removed, &me).unwrap();
+    assert_eq!(asn(&store), [Some(7)]);
 }
 
 #[test]

@@ -6,7 +6,8 @@ use nearmost_replica::{Body, Hlc, PublicKey, RecordError, SignedRecord};
 use nearmost_wire::api::RegistryResponse;
 use nearmost_wire::identity::{Id, IdError, Role};
 use nearmost_wire::registry::{
-    BuildDefaults, DomainBody, Entry, EntryKind, MirrorBody, NodeBody, PersonBody, Problem, build,
+    BuildDefaults, DomainBody, Entry, EntryKind, MirrorBody, NodeBody, OverrideBody, PersonBody, Problem,
+    build,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -177,6 +178,14 @@ impl RegistryView {
     pub fn persons(&self) -> impl Iterator<Item = (&EntryKey, &PersonBody)> {
         self.of_kind(EntryKind::Person).filter_map(|(k, c)| match c {
             Content::Person(b) => Some((k, b)),
+            _ => None,
+        })
+    }
+
+    /// All overrides that can be read, sorted by their prefixes' text.
+    pub fn overrides(&self) -> impl Iterator<Item = (&EntryKey, &OverrideBody)> {
+        self.of_kind(EntryKind::Override).filter_map(|(k, c)| match c {
+            Content::Override(b) => Some((k, b)),
             _ => None,
         })
     }

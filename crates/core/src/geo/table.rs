@@ -23,7 +23,7 @@ mod ranges;
 #[cfg(test)]
 mod tests;
 
-pub use build::{BuildError, DatabaseLayer, PlaceId, PlaceTableBuilder};
+pub use build::{BuildError, DatabaseLayer, PlaceId, PlaceTableBuilder, unmapped};
 
 use super::{Place, PlaceSource};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};

@@ -1,6 +1,7 @@
 //! Bodies of records, as JSON. Unknown fields of a newer writer are kept in the record's bytes and
 //! ignored here; what people write by hand is checked more strictly where it is read.
 
+use super::sharing::SharingBody;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
@@ -17,14 +18,13 @@ pub struct DomainBody {
     pub ttl_s: u32,
     /// TTL of negative answers, in seconds.
     pub negative_ttl_s: u32,
-    /// Tie band in milliseconds …
-    pub tie_band_ms: f32,
-    /// … or in percent of the best round trip.
-    pub tie_band_percent: f32,
     /// What is answered when no mirror is eligible.
     pub all_down: AllDownBody,
     /// Protocols offered in HTTPS records, e.g. `h2`.
     pub alpn: Vec<String>,
+    /// How its mirrors are shared out. In JSON its fields stand among the domain's.
+    #[serde(flatten)]
+    pub sharing: SharingBody,
     /// Records besides the mirrors' addresses.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub records: Vec<RecordBody>,
@@ -42,10 +42,9 @@ impl Default for DomainBody {
             answers: 2,
             ttl_s: 20,
             negative_ttl_s: 30,
-            tie_band_ms: 3.0,
-            tie_band_percent: 5.0,
             all_down: AllDownBody::LastKnown,
             alpn: Vec::new(),
+            sharing: SharingBody::default(),
             records: Vec::new(),
             redirect_hosts: Vec::new(),
             made_by: None,
@@ -104,7 +103,7 @@ pub struct PlaceBody {
 }
 
 /// Country codes as two-letter strings.
-mod country {
+pub(super) mod country {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
     pub fn serialize<S: Serializer>(code: &Option<[u8; 2]>, s: S) -> Result<S::Ok, S::Error> {
@@ -302,4 +301,41 @@ pub struct ForceBody {
 pub struct PersonBody {
     /// For people.
     pub name: String,
+}
+
+/// Where the clients of a prefix are, as people corrected it: at least one of position, country and
+/// autonomous system. The record's id is the prefix.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OverrideBody {
+    /// Degrees north; with `longitude`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latitude: Option<f64>,
+    /// Degrees east; with `latitude`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub longitude: Option<f64>,
+    /// Two letters (ISO 3166-1).
+    #[serde(with = "country", skip_serializing_if = "Option::is_none")]
+    pub country: Option<[u8; 2]>,
+    /// Autonomous system.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asn: Option<u32>,
+    /// Id of whoever made the entry; stays when others change it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub made_by: Option<String>,
+}
+
+impl OverrideBody {
+    /// The place alone.
+    pub fn place(&self) -> PlaceBody {
+        let OverrideBody { latitude, longitude, country, asn, .. } = *self;
+        PlaceBody { latitude, longitude, country, asn }
+    }
+}
+
+impl From<PlaceBody> for OverrideBody {
+    fn from(place: PlaceBody) -> OverrideBody {
+        let PlaceBody { latitude, longitude, country, asn } = place;
+        OverrideBody { latitude, longitude, country, asn, made_by: None }
+    }
 }

@@ -8,10 +8,12 @@ use super::bodies::{
     AllDownBody, BODY_VERSION, DomainBody, DrainBody, ForceBody, MirrorBody, NodeBody, PersonBody, PlaceBody,
 };
 use super::mirror::mirror;
-use super::names;
 use super::record::static_record;
+use super::sharing::{Sharing, sharing};
+use super::{names, overrides};
 use crate::identity::{Id, Role};
 use crate::name;
+use ipnet::IpNet;
 use nearmost_core::geo::{CountryCode, Place, Position, countries};
 use nearmost_core::registry::{
     AllDown, Domain, DomainIndex, Force, Node, NodeIndex, Orders, Policy, Registry,
@@ -37,17 +39,20 @@ pub enum EntryKind {
     Force,
     /// [`PersonBody`]
     Person,
+    /// [`super::OverrideBody`]
+    Override,
 }
 
 impl EntryKind {
     /// Every kind.
-    pub const ALL: [EntryKind; 6] = [
+    pub const ALL: [EntryKind; 7] = [
         EntryKind::Domain,
         EntryKind::Node,
         EntryKind::Mirror,
         EntryKind::Drain,
         EntryKind::Force,
         EntryKind::Person,
+        EntryKind::Override,
     ];
 
     /// What people call it.
@@ -59,6 +64,7 @@ impl EntryKind {
             EntryKind::Drain => "drain",
             EntryKind::Force => "force",
             EntryKind::Person => "person",
+            EntryKind::Override => "override",
         }
     }
 }
@@ -86,6 +92,21 @@ pub struct Problem {
     pub name: String,
     /// What is wrong.
     pub problem: String,
+}
+
+impl Problem {
+    /// Most problems that [`Problem::list`] tells: more would hide the first ones.
+    const LISTED: usize = 20;
+
+    /// Problems in one line of bounded length.
+    pub fn list(problems: &[Problem]) -> String {
+        let told = problems.iter().take(Problem::LISTED).map(Problem::to_string);
+        let mut told: Vec<String> = told.collect();
+        if problems.len() > Problem::LISTED {
+            told.push(format!("and {} more", problems.len() - Problem::LISTED));
+        }
+        told.join("; ")
+    }
 }
 
 /// What absent parts of a probe take.
@@ -133,6 +154,7 @@ pub fn entry_of(record: &nearmost_replica::Record) -> Option<Entry<'_>> {
         Kind::DRAIN => EntryKind::Drain,
         Kind::FORCE => EntryKind::Force,
         Kind::PERSON => EntryKind::Person,
+        Kind::OVERRIDE => EntryKind::Override,
         _ => return None,
     };
     match &record.body {
@@ -169,6 +191,7 @@ struct Parsed {
     drains: BTreeMap<(String, String), DrainBody>,
     forces: BTreeMap<(String, String), ForceBody>,
     persons: BTreeMap<[u8; 32], String>,
+    overrides: BTreeMap<IpNet, Place>,
     problems: Vec<Problem>,
 }
 
@@ -198,6 +221,10 @@ impl Parsed {
                 let id = Id::parse(entry.id, Role::Person).map_err(|e| e.to_string())?;
                 self.persons.insert(id.key, json::<PersonBody>(entry.body)?.name);
             }
+            EntryKind::Override => {
+                let prefix = overrides::prefix(entry.scope, entry.id)?;
+                self.overrides.insert(prefix, overrides::place(&json(entry.body)?)?);
+            }
         }
         Ok(())
     }
@@ -208,6 +235,7 @@ impl Parsed {
         let domains = self.domains(&mut registry);
         self.redirect_hosts(&mut registry);
         self.mirrors(&mut registry, &nodes, &domains, defaults);
+        self.overrides(&mut registry);
         registry.index();
         self.problems.sort();
         Built { registry, persons: self.persons, problems: self.problems }
@@ -254,6 +282,15 @@ impl Parsed {
             }
         }
         index
+    }
+
+    /// Of too many the last ones, in the order of prefixes, are left out: alike on every broker.
+    fn overrides(&mut self, registry: &mut Registry) {
+        let mut all = std::mem::take(&mut self.overrides).into_iter();
+        registry.overrides = all.by_ref().take(overrides::MAX_OVERRIDES).collect();
+        for (prefix, _) in all {
+            self.problem(EntryKind::Override, &prefix.to_string(), overrides::too_many());
+        }
     }
 
     /// A host that two domains claim is the first one's.
@@ -348,25 +385,31 @@ pub(super) fn place(body: &PlaceBody) -> Result<Place, String> {
     Ok(Place { position, country, asn: body.asn })
 }
 
-fn domain(domain_name: &str, body: &DomainBody) -> Result<Domain, String> {
-    let range = |what: &str, value: f64, low: f64, high: f64| match (low..=high).contains(&value) {
+/// Refuses a number outside its range.
+pub(super) fn range<T>(what: &str, value: T, low: f64, high: f64) -> Result<(), String>
+where
+    T: Copy + Into<f64> + std::fmt::Display,
+{
+    match (low..=high).contains(&value.into()) {
         true => Ok(()),
         false => Err(format!("{what} = {value}: expected {low} to {high}")),
-    };
-    range("answers", body.answers.into(), 1.0, 8.0)?;
-    range("ttl_s", body.ttl_s.into(), 1.0, 86_400.0)?;
-    range("negative_ttl_s", body.negative_ttl_s.into(), 1.0, 86_400.0)?;
-    range("tie_band_ms", body.tie_band_ms.into(), 0.0, 1000.0)?;
-    range("tie_band_percent", body.tie_band_percent.into(), 0.0, 100.0)?;
+    }
+}
+
+fn domain(domain_name: &str, body: &DomainBody) -> Result<Domain, String> {
+    range("answers", body.answers, 1.0, 8.0)?;
+    range("ttl_s", body.ttl_s, 1.0, 86_400.0)?;
+    range("negative_ttl_s", body.negative_ttl_s, 1.0, 86_400.0)?;
     if let Some(bad) = body.alpn.iter().find(|a| a.is_empty() || a.len() > 255) {
         return Err(format!("alpn {bad:?}: expected 1 to 255 bytes"));
     }
+    let Sharing { tie_band_ms, tie_band_share, strategy, rules, explore } = sharing(&body.sharing)?;
     let policy = Policy {
         answers: body.answers,
         ttl: Duration::from_secs(body.ttl_s.into()),
         negative_ttl: Duration::from_secs(body.negative_ttl_s.into()),
-        tie_band_ms: body.tie_band_ms,
-        tie_band_share: body.tie_band_percent / 100.0,
+        tie_band_ms,
+        tie_band_share,
         all_down: match &body.all_down {
             AllDownBody::LastKnown => AllDown::LastKnown,
             AllDownBody::All => AllDown::All,
@@ -377,7 +420,9 @@ fn domain(domain_name: &str, body: &DomainBody) -> Result<Domain, String> {
             AllDownBody::NoAnswer => AllDown::NoAnswer,
         },
         alpn: body.alpn.clone(),
-        ..Policy::default()
+        strategy,
+        rules,
+        explore,
     };
     let records =
         body.records.iter().map(|r| static_record(domain_name, r)).collect::<Result<Vec<_>, _>>()?;

@@ -231,7 +231,7 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_bodies_never_panic(kind in 0usize..6, scope: String, id: String, body: Vec<u8>) {
+    fn arbitrary_bodies_never_panic(kind in 0usize..EntryKind::ALL.len(), scope: String, id: String, body: Vec<u8>) {
         let entry = Entry { kind: EntryKind::ALL[kind], scope: &scope, id: &id, body: &body };
         let _ = build(1, [entry], &BuildDefaults::default());
     }

@@ -3,24 +3,34 @@
 //! A record's body is JSON of one of the `…Body` types, version [`BODY_VERSION`]; its kind,
 //! scope and id say what it is of:
 //!
-//! | kind | scope | id | body |
-//! |---|---|---|---|
-//! | domain | its name | empty | [`DomainBody`] |
-//! | node | empty | its name | [`NodeBody`] |
-//! | mirror | the domain | its name | [`MirrorBody`] |
-//! | drain | the domain, or empty for a node | the mirror's or node's name | [`DrainBody`] |
-//! | force | the domain | the mirror's name | [`ForceBody`] |
-//! | person | empty | the person's id | [`PersonBody`] |
+//! | kind | scope | id | body | at a tie |
+//! |---|---|---|---|---|
+//! | domain | its name | empty | [`DomainBody`] | removal wins |
+//! | node | empty | its name | [`NodeBody`] | removal wins |
+//! | mirror | the domain | its name | [`MirrorBody`] | removal wins |
+//! | drain | the domain, or empty for a node | the mirror's or node's name | [`DrainBody`] | presence wins |
+//! | force | the domain | the mirror's name | [`ForceBody`] | removal wins |
+//! | person | empty | the person's id | [`PersonBody`] | removal wins |
+//! | override | empty | the prefix, in its canonical text | [`OverrideBody`] | removal wins |
+//!
+//! Of two records of one kind, scope and id the later write stands; the last column says which of two
+//! that were written at the same moment of the hybrid clock (see [`nearmost_replica::merge::Rule`]).
 
 mod bodies;
 mod build;
 mod mirror;
 mod names;
+mod overrides;
 mod record;
+mod sharing;
 mod url;
 
 #[cfg(test)]
 mod build_tests;
+#[cfg(test)]
+mod sharing_tests;
 
 pub use bodies::*;
 pub use build::{BuildDefaults, Built, Entry, EntryKind, Problem, build, entry_of};
+pub use overrides::MAX_OVERRIDES;
+pub use sharing::{MAX_RULES, RuleBody, RuleEffectBody, SharingBody, StrategyBody};

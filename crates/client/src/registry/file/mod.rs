@@ -6,6 +6,13 @@
 //! [[domain]]
 //! name = "play.example.com"
 //! records = [{ name = "@", type = "MX", value = "10 mail.example.com." }]
+//! strategy = "failover"       # or "nearest", "balanced" (the default), "weighted"
+//! order = ["lon", "nyc"]      # only beside "failover"
+//!
+//! [[domain.rules]]
+//! effect = "pin"              # or "exclude"
+//! country = "CN"              # or asn = 64496, or prefix = "192.0.2.0/24"
+//! mirrors = ["sha", "hkg"]
 //!
 //! [[node]]
 //! name = "lon1"
@@ -22,6 +29,10 @@
 //! [[person]]
 //! id = "np1…"
 //! name = "ada"
+//!
+//! [[override]]
+//! prefix = "192.0.2.0/24"
+//! country = "GB"              # and latitude with longitude, and asn: at least one of these
 //! ```
 //!
 //! Fields are those of the record bodies ([`nearmost_wire::registry`]); what is not given takes
@@ -29,7 +40,8 @@
 //! they are not part of the file, and applying one leaves them as they are.
 //!
 //! A file may name domains and nodes that it does not hold, if the broker knows them: nodes that
-//! joined with a token need not be written down.
+//! joined with a token need not be written down. An order and rules may name mirrors that nobody has
+//! yet: the plan warns of them.
 
 mod error;
 mod parse;
@@ -189,9 +201,12 @@ impl RegistryFile {
             })
             .collect();
         errors.sort_by_key(|e| e.at);
+        errors.truncate(MAX_ERRORS);
         if errors.is_empty() { Ok(()) } else { Err(FileErrors(errors)) }
     }
 }
 
+#[cfg(test)]
+mod sharing_tests;
 #[cfg(test)]
 mod tests;

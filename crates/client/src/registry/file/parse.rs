@@ -6,11 +6,11 @@ use super::reader::{At, Fields, Source, shown};
 use super::{FileEntry, RegistryFile};
 use crate::registry::entry::{Content, EntryKey};
 use nearmost_wire::identity::{Id, Role};
-use nearmost_wire::name;
 use nearmost_wire::registry::{
-    AllDownBody, DomainBody, HealthBody, MirrorBody, NodeBody, PersonBody, PlaceBody, ProbeBody, ProbeKind,
-    RecordBody,
+    AllDownBody, DomainBody, HealthBody, MirrorBody, NodeBody, OverrideBody, PersonBody, PlaceBody,
+    ProbeBody, ProbeKind, RecordBody, RuleBody, RuleEffectBody, SharingBody, StrategyBody,
 };
+use nearmost_wire::{name, prefix};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use toml::de::{DeTable, DeValue};
@@ -34,8 +34,13 @@ pub(super) fn parse(file: &str, text: &str) -> Result<RegistryFile, FileErrors> 
     let span = root.span();
     let mut fields = Fields::new(&mut source, None, "", (root.get_ref(), span));
     version(&mut fields);
-    let kinds: [(&'static str, Reader); 4] =
-        [("domain", domain), ("node", node), ("mirror", mirror), ("person", person)];
+    let kinds: [(&'static str, Reader); 5] = [
+        ("domain", domain),
+        ("node", node),
+        ("mirror", mirror),
+        ("person", person),
+        ("override", place_override),
+    ];
     let mut out = Entries { map: BTreeMap::new() };
     for (noun, read) in kinds {
         for (index, table) in fields.tables(noun).into_iter().enumerate() {
@@ -132,15 +137,55 @@ fn domain(fields: &mut Table<'_, '_, '_>) -> Option<Read> {
         answers: fields.int("answers", 1..=8).map_or(default.answers, |v| v.0),
         ttl_s: fields.int("ttl_s", 1..=86_400).map_or(default.ttl_s, |v| v.0),
         negative_ttl_s: fields.int("negative_ttl_s", 1..=86_400).map_or(default.negative_ttl_s, |v| v.0),
-        tie_band_ms: fields.number("tie_band_ms").unwrap_or(default.tie_band_ms),
-        tie_band_percent: fields.number("tie_band_percent").unwrap_or(default.tie_band_percent),
         all_down: all_down(fields).unwrap_or(default.all_down),
         alpn: fields.strings("alpn").unwrap_or_default().into_iter().map(|(t, _)| t.into()).collect(),
+        sharing: sharing(fields),
         records: records(fields),
         redirect_hosts: hosts(fields, "redirect_hosts"),
         made_by: None,
     };
     Read::new(key?, Content::Domain(body))
+}
+
+fn sharing(fields: &mut Table<'_, '_, '_>) -> SharingBody {
+    let default = SharingBody::default();
+    let strategies = StrategyBody::ALL.map(|s| (s.as_str(), s));
+    let strategy = fields.string("strategy");
+    let strategy = strategy.and_then(|t| checked(fields, "strategy", t, |t| one_of(t, &strategies)));
+    SharingBody {
+        tie_band_ms: fields.number("tie_band_ms").unwrap_or(default.tie_band_ms),
+        tie_band_percent: fields.number("tie_band_percent").unwrap_or(default.tie_band_percent),
+        strategy: strategy.unwrap_or(default.strategy),
+        order: mirror_names(fields, "order"),
+        explore_percent: fields.number("explore_percent").unwrap_or(default.explore_percent),
+        rules: rules(fields),
+    }
+}
+
+fn mirror_names(fields: &mut Table<'_, '_, '_>, key: &'static str) -> Vec<String> {
+    let texts = fields.strings(key).unwrap_or_default();
+    texts.into_iter().filter_map(|t| checked(fields, key, t, name::short)).collect()
+}
+
+fn rules(fields: &mut Table<'_, '_, '_>) -> Vec<RuleBody> {
+    let effects = RuleEffectBody::ALL.map(|e| (e.as_str(), e));
+    let mut out = Vec::new();
+    for table in fields.tables("rules") {
+        let entry = fields.entry.clone();
+        let mut inner = Fields::new(fields.source, entry, "rules.", table);
+        let effect = inner.required("effect");
+        let effect = effect.and_then(|t| checked(&mut inner, "effect", t, |t| one_of(t, &effects)));
+        let country = inner.string("country").and_then(|t| checked(&mut inner, "country", t, country));
+        let asn = inner.int("asn", 1..=u64::from(u32::MAX)).map(|v| v.0);
+        let text = inner.string("prefix");
+        let prefix = text.and_then(|t| checked(&mut inner, "prefix", t, prefix::parse));
+        let mirrors = mirror_names(&mut inner, "mirrors");
+        inner.finish();
+        if let Some(effect) = effect {
+            out.push(RuleBody { effect, country, asn, prefix: prefix.map(|p| p.to_string()), mirrors });
+        }
+    }
+    out
 }
 
 fn hosts(fields: &mut Table<'_, '_, '_>, key: &'static str) -> Vec<String> {
@@ -195,15 +240,18 @@ fn place(fields: &mut Table<'_, '_, '_>) -> Option<PlaceBody> {
     let table = fields.table("place")?;
     let entry = fields.entry.clone();
     let mut inner = Fields::new(fields.source, entry, "place.", table);
-    let country = inner.string("country").and_then(|c| checked(&mut inner, "country", c, country));
-    let place = PlaceBody {
-        latitude: inner.number("latitude"),
-        longitude: inner.number("longitude"),
-        country,
-        asn: inner.int("asn", 1..=u64::from(u32::MAX)).map(|v| v.0),
-    };
+    let place = parts_of_place(&mut inner);
     inner.finish();
     Some(place)
+}
+
+fn parts_of_place(fields: &mut Table<'_, '_, '_>) -> PlaceBody {
+    PlaceBody {
+        latitude: fields.number("latitude"),
+        longitude: fields.number("longitude"),
+        country: fields.string("country").and_then(|c| checked(fields, "country", c, country)),
+        asn: fields.int("asn", 1..=u64::from(u32::MAX)).map(|v| v.0),
+    }
 }
 
 fn country(text: &str) -> Result<[u8; 2], String> {
@@ -322,4 +370,12 @@ fn person(fields: &mut Table<'_, '_, '_>) -> Option<Read> {
     fields.entry = key.as_ref().map(ToString::to_string).or(fields.entry.take());
     let name = fields.string("name").map(|(n, _)| n.to_owned()).unwrap_or_default();
     Read::new(key?, Content::Person(PersonBody { name }))
+}
+
+fn place_override(fields: &mut Table<'_, '_, '_>) -> Option<Read> {
+    let prefix = fields.required("prefix");
+    let key = prefix.and_then(|t| checked(fields, "prefix", t, EntryKey::place_override));
+    fields.entry = key.as_ref().map(ToString::to_string).or(fields.entry.take());
+    let body = OverrideBody::from(parts_of_place(fields));
+    Read::new(key?, Content::Override(body))
 }

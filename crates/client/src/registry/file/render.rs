@@ -3,8 +3,8 @@
 use super::parse::FILE_VERSION;
 use crate::registry::entry::{Content, EntryKey};
 use nearmost_wire::registry::{
-    AllDownBody, DomainBody, EntryKind, HealthBody, MirrorBody, NodeBody, PlaceBody, ProbeBody, ProbeKind,
-    RecordBody,
+    AllDownBody, DomainBody, EntryKind, HealthBody, MirrorBody, NodeBody, OverrideBody, PlaceBody, ProbeBody,
+    ProbeKind, RecordBody, RuleBody, SharingBody,
 };
 use std::fmt::Display;
 
@@ -24,6 +24,7 @@ pub fn export<'a>(entries: impl IntoIterator<Item = (&'a EntryKey, &'a Content)>
                 s.unless(body.name.is_empty(), "name", || text(&body.name));
                 s
             }
+            Content::Override(body) => place_override(key, body),
             Content::Drain(_) | Content::Force(_) => continue,
         };
         out.push('\n');
@@ -96,10 +97,6 @@ fn domain(key: &EntryKey, body: &DomainBody) -> Section {
     s.unless(body.answers == default.answers, "answers", || body.answers);
     s.unless(body.ttl_s == default.ttl_s, "ttl_s", || body.ttl_s);
     s.unless(body.negative_ttl_s == default.negative_ttl_s, "negative_ttl_s", || body.negative_ttl_s);
-    // Debug forms of floats are the shortest that read back alike, and always TOML.
-    s.unless(body.tie_band_ms == default.tie_band_ms, "tie_band_ms", || format!("{:?}", body.tie_band_ms));
-    let percent = || format!("{:?}", body.tie_band_percent);
-    s.unless(body.tie_band_percent == default.tie_band_percent, "tie_band_percent", percent);
     s.unless(body.all_down == default.all_down, "all_down", || match &body.all_down {
         AllDownBody::LastKnown => text("last_known"),
         AllDownBody::All => text("all"),
@@ -112,7 +109,30 @@ fn domain(key: &EntryKey, body: &DomainBody) -> Section {
         let lines: Vec<String> = body.records.iter().map(|r| format!("    {},\n", record(r))).collect();
         format!("[\n{}]", lines.concat())
     });
+    sharing(&mut s, &body.sharing);
     s
+}
+
+/// Comes last: what follows the first rule's heading is the rule's.
+fn sharing(s: &mut Section, body: &SharingBody) {
+    let default = SharingBody::default();
+    // Debug forms of floats are the shortest that read back alike, and always TOML.
+    let mut number = |key, value: f32, usual: f32| s.unless(value == usual, key, || format!("{value:?}"));
+    number("tie_band_ms", body.tie_band_ms, default.tie_band_ms);
+    number("tie_band_percent", body.tie_band_percent, default.tie_band_percent);
+    number("explore_percent", body.explore_percent, default.explore_percent);
+    s.unless(body.strategy == default.strategy, "strategy", || text(body.strategy.as_str()));
+    s.unless(body.order.is_empty(), "order", || list(&body.order, |name| text(name)));
+    body.rules.iter().for_each(|r| rule(s, r));
+}
+
+fn rule(s: &mut Section, body: &RuleBody) {
+    s.0.push_str("[[domain.rules]]\n");
+    s.line("effect", text(body.effect.as_str()));
+    s.some("country", &body.country, country);
+    s.some("asn", &body.asn, ToString::to_string);
+    s.some("prefix", &body.prefix, |p| text(p));
+    s.line("mirrors", list(&body.mirrors, |name| text(name)));
 }
 
 fn record(body: &RecordBody) -> String {
@@ -124,13 +144,30 @@ fn record(body: &RecordBody) -> String {
     ])
 }
 
-fn place(body: &PlaceBody) -> String {
-    inline(vec![
+fn country(letters: &[u8; 2]) -> String {
+    text(&String::from_utf8_lossy(letters))
+}
+
+fn parts_of_place(body: &PlaceBody) -> Vec<(&'static str, Option<String>)> {
+    vec![
         ("latitude", body.latitude.map(|v| format!("{v:?}"))),
         ("longitude", body.longitude.map(|v| format!("{v:?}"))),
-        ("country", body.country.map(|c| text(&String::from_utf8_lossy(&c)))),
+        ("country", body.country.as_ref().map(country)),
         ("asn", body.asn.map(|v| v.to_string())),
-    ])
+    ]
+}
+
+fn place(body: &PlaceBody) -> String {
+    inline(parts_of_place(body))
+}
+
+fn place_override(key: &EntryKey, body: &OverrideBody) -> Section {
+    let mut s = Section::new(EntryKind::Override);
+    s.line("prefix", text(&key.id));
+    for (part, value) in parts_of_place(&body.place()) {
+        s.some(part, &value, Clone::clone);
+    }
+    s
 }
 
 fn node(key: &EntryKey, body: &NodeBody) -> Section {

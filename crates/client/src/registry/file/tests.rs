@@ -55,7 +55,7 @@ fn a_good_file_is_read() {
     assert_eq!(file.entries.len(), 4);
     let get = |key: EntryKey| file.entries[&key].content.clone();
     let Content::Domain(domain) = get(EntryKey::domain("play.example.com").unwrap()) else { panic!() };
-    assert_eq!((domain.answers, domain.tie_band_ms, domain.ttl_s), (3, 2.5, 20));
+    assert_eq!((domain.answers, domain.sharing.tie_band_ms, domain.ttl_s), (3, 2.5, 20));
     assert_eq!(domain.records[0].name, "@");
     assert_eq!(domain.records[0].ttl_s, 3600);
     let Content::Node(node) = get(EntryKey::node("lon1").unwrap()) else { panic!() };
@@ -178,6 +178,63 @@ fn address() -> impl Strategy<Value = Vec<std::net::IpAddr>> {
         })
 }
 
+fn rule() -> impl Strategy<Value = RuleBody> {
+    let effect = prop::sample::select(RuleEffectBody::ALL.to_vec());
+    let who = prop_oneof![
+        prop::sample::select(vec![*b"GB", *b"US"]).prop_map(|country| (Some(country), None, None)),
+        (1..u32::MAX).prop_map(|asn| (None, Some(asn), None)),
+        any::<u8>().prop_map(|n| (None, None, Some(format!("10.{n}.0.0/16")))),
+        (1u8..).prop_map(|n| (None, None, Some(format!("2001:db8:{n:x}::/48")))),
+    ];
+    let mirrors = prop::collection::btree_set(label(), 1..3);
+    (effect, who, mirrors).prop_map(|(effect, (country, asn, prefix), mirrors)| RuleBody {
+        effect,
+        country,
+        asn,
+        prefix,
+        mirrors: mirrors.into_iter().collect(),
+    })
+}
+
+fn sharing() -> impl Strategy<Value = SharingBody> {
+    let strategy = prop::sample::select(StrategyBody::ALL.to_vec());
+    let order = prop::collection::btree_set(label(), 1..4);
+    let rules = prop::collection::vec(rule(), 0..4);
+    let numbers = (0.0..1000.0f32, 0.0..100.0f32, 0.0..=20.0f32);
+    (strategy, order, numbers, rules).prop_map(|(strategy, order, numbers, rules)| {
+        let (tie_band_ms, tie_band_percent, explore_percent) = numbers;
+        let mut pinned = std::collections::BTreeSet::new();
+        let once = |r: &RuleBody| r.effect == RuleEffectBody::Exclude || pinned.insert(r.head());
+        let order = if strategy == StrategyBody::Failover { order } else { Default::default() };
+        SharingBody {
+            tie_band_ms,
+            tie_band_percent,
+            strategy,
+            order: order.into_iter().collect(),
+            explore_percent,
+            rules: rules.into_iter().filter(once).collect(),
+        }
+    })
+}
+
+fn overrides() -> impl Strategy<Value = BTreeMap<EntryKey, Content>> {
+    let prefix = prop_oneof![
+        (any::<u32>(), 0u8..=32).prop_map(|(bits, length)| {
+            let net = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
+            format!("{}/{length}", std::net::Ipv4Addr::from(bits & net))
+        }),
+        (any::<u16>(), 33u8..=48)
+            .prop_map(|(n, length)| format!("2001:db8:{:x}::/{length}", n & !0 << (48 - length))),
+    ];
+    let given = place().prop_filter_map("a place", |p| p.filter(|p| *p != PlaceBody::default()));
+    prop::collection::btree_map(prefix, given, 0..4).prop_map(|all| {
+        let each = all.into_iter().map(|(prefix, place)| {
+            (EntryKey::place_override(&prefix).unwrap(), Content::Override(OverrideBody::from(place)))
+        });
+        each.collect()
+    })
+}
+
 fn domain() -> impl Strategy<Value = DomainBody> {
     let all_down = prop_oneof![
         Just(AllDownBody::LastKnown),
@@ -186,30 +243,29 @@ fn domain() -> impl Strategy<Value = DomainBody> {
         Just(AllDownBody::Fallback(vec![[192, 0, 2, 1].into()])),
     ];
     let texts = prop::collection::vec("[ -~é\t]{0,20}", 0..3);
-    let limits = (1u8..=8, 1u32..86_400, 1u32..86_400, 0.0..1000.0f32, 0.0..100.0f32);
-    (limits, all_down, texts, prop::collection::vec(label(), 0..2)).prop_map(
-        |((answers, ttl_s, negative_ttl_s, tie_band_ms, tie_band_percent), all_down, texts, hosts)| {
-            DomainBody {
-                answers,
-                ttl_s,
-                negative_ttl_s,
-                tie_band_ms,
-                tie_band_percent,
-                all_down,
-                alpn: hosts.clone(),
-                records: texts
-                    .iter()
-                    .map(|t| RecordBody {
-                        name: "@".into(),
-                        kind: "TXT".into(),
-                        ttl_s,
-                        value: format!("{t:?}"),
-                    })
-                    .filter(|r| !r.value.contains("\\u") && !r.value.contains("\\'"))
-                    .collect(),
-                redirect_hosts: hosts,
-                made_by: None,
-            }
+    let limits = (1u8..=8, 1u32..86_400, 1u32..86_400);
+    (limits, all_down, texts, prop::collection::vec(label(), 0..2), sharing()).prop_map(
+        |((answers, ttl_s, negative_ttl_s), all_down, texts, hosts, sharing)| DomainBody {
+            answers,
+            ttl_s,
+            negative_ttl_s,
+            all_down,
+            alpn: hosts.clone(),
+            sharing,
+            records: texts
+                .iter()
+                .enumerate()
+                // No record is there twice.
+                .map(|(i, t)| RecordBody {
+                    name: "@".into(),
+                    kind: "TXT".into(),
+                    ttl_s,
+                    value: format!("{:?}", format!("{i}{t}")),
+                })
+                .filter(|r| !r.value.contains("\\u") && !r.value.contains("\\'"))
+                .collect(),
+            redirect_hosts: hosts,
+            made_by: None,
         },
     )
 }
@@ -259,9 +315,10 @@ fn entries() -> impl Strategy<Value = BTreeMap<EntryKey, Content>> {
     ]);
     let mirror = (address(), 1u16.., 1u32.., health, probe(), place(), any::<bool>());
     let nodes = prop::collection::btree_map(label(), (place(), any::<bool>(), any::<bool>()), 1..3);
-    (domain(), nodes, prop::collection::btree_map(label(), mirror, 0..4), 1u8..200, "\\PC{0,9}").prop_map(
-        |(domain, nodes, mirrors, seed, name)| {
-            let mut all = BTreeMap::new();
+    let mirrors = prop::collection::btree_map(label(), mirror, 0..4);
+    (domain(), nodes, mirrors, 1u8..200, "\\PC{0,9}", overrides()).prop_map(
+        |(domain, nodes, mirrors, seed, name, overrides)| {
+            let mut all = overrides;
             let key = |role, seed: u8| KeyPair::from_seed(role, &[seed; 32]).id();
             all.insert(EntryKey::domain("play.example.com").unwrap(), Content::Domain(domain));
             all.insert(EntryKey::person(&key(Role::Person, seed)), Content::Person(PersonBody { name }));
@@ -323,7 +380,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_makes_it_panic(text in "(version = 1\n)?(\\[\\[(domain|mirror|node)\\]\\]\n((name|domain|port|place|probe|all_down) = (\"[a-zé./]{0,9}\"|[0-9]{1,9}|\\{\\}|\\[\\])\n){0,4}){0,3}\\PC{0,5}") {
+    fn no_text_makes_it_panic(text in "(version = 1\n)?(\\[\\[(domain|mirror|node|override|domain.rules)\\]\\]\n((name|domain|port|place|probe|all_down|prefix|order|rules|effect|asn) = (\"[a-zé./]{0,9}\"|[0-9]{1,9}|\\{\\}|\\[\\])\n){0,4}){0,3}\\PC{0,5}") {
         if let Err(e) = RegistryFile::parse_complete("x", &text) {
             prop_assert!(!e.0.is_empty());
         }

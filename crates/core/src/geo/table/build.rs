@@ -111,7 +111,7 @@ impl PlaceTableBuilder {
 }
 
 /// A prefix of IPv4-mapped addresses as the IPv4 prefix; others as they are.
-fn unmapped(net: IpNet) -> IpNet {
+pub fn unmapped(net: IpNet) -> IpNet {
     let IpNet::V6(v6) = net else { return net };
     let (Some(v4), Some(length)) = (v6.addr().to_ipv4_mapped(), v6.prefix_len().checked_sub(96)) else {
         return net;
