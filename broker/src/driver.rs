@@ -2,25 +2,26 @@
 //!
 //! One task owns fleet, registry and map. Everything that happens reaches it through one bounded
 //! channel; it hands each input to the fleet with `now`, carries out what the fleet orders (probes,
-//! events) and publishes the snapshot, at most once each [`COALESCE`].
+//! events) and publishes the snapshot, at most once each [`COALESCE`]. What takes long (geo tables,
+//! models, cells, offers) is made elsewhere and comes in as an input.
 
+mod input;
+mod world;
+
+pub use input::{BeaconSeen, DriverHandle, DriverInput, channel};
+
+use self::world::{Parts, World};
 use crate::clock::Clock;
 use crate::events::EventLog;
-use crate::placing;
 use crate::probing::Probes;
 use crate::publish::Publisher;
 use crate::telemetry::FleetMetrics;
-use nearmost_core::fleet::{Fleet, NodeReport, Output, PersistedVerdict, ProbeToken, Transition};
+use nearmost_core::fleet::{Fleet, Output, PersistedVerdict, Transition};
 use nearmost_core::geo::table::PlaceTable;
-use nearmost_core::health::Family;
-use nearmost_core::id::NodeId;
-use nearmost_core::live::Live;
-use nearmost_core::map::Map;
 use nearmost_core::registry::{MirrorAddress, MirrorIndex, Registry};
 use nearmost_core::snapshot::Snapshot;
-use nearmost_core::time::{MonoTime, Now};
+use nearmost_core::time::{MonoTime, Now, UnixMillis};
 use nearmost_wire::api::EventView;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -28,120 +29,10 @@ use tokio_util::sync::CancellationToken;
 
 /// Most often that a snapshot is published.
 pub const COALESCE: Duration = Duration::from_millis(10);
-/// Inputs waiting for the driver; senders wait beyond that, beacons are dropped and counted.
-const QUEUE: usize = 16 * 1024;
 /// How long changed verdicts wait to be written together.
 const PERSIST_AFTER: Duration = Duration::from_secs(1);
-
-/// Something that happened.
-#[derive(Debug)]
-pub enum DriverInput {
-    /// The geo databases were compiled anew.
-    Places(Arc<PlaceTable>),
-    /// An agent's session began.
-    SessionUp {
-        /// Whose.
-        node: NodeId,
-        /// Counts sessions.
-        session: u64,
-        /// When its agent started, as it says: the epoch of its beacons.
-        boot: u64,
-        /// Where it comes from.
-        remote: IpAddr,
-    },
-    /// A session's remote address changed (QUIC migration).
-    SessionMoved {
-        /// Whose.
-        node: NodeId,
-        /// Which session.
-        session: u64,
-        /// Where it comes from now.
-        remote: IpAddr,
-    },
-    /// A session ended without a goodbye.
-    SessionLost {
-        /// Whose.
-        node: NodeId,
-        /// Which session.
-        session: u64,
-    },
-    /// An agent said goodbye.
-    SessionLeft {
-        /// Whose.
-        node: NodeId,
-        /// Which session.
-        session: u64,
-    },
-    /// Authenticated beacons, in the order they came.
-    Beacons(Vec<BeaconSeen>),
-    /// An agent's report; answered when it is part of what queries read.
-    Report {
-        /// Whose.
-        node: NodeId,
-        /// What it says.
-        report: NodeReport,
-        /// Told when published.
-        done: oneshot::Sender<()>,
-    },
-    /// A probe ended.
-    ProbeResult {
-        /// Which.
-        token: ProbeToken,
-        /// How.
-        passed: bool,
-        /// How long it took.
-        rtt: Option<Duration>,
-    },
-    /// A probe could not be started: too many were on their way.
-    ProbeSkipped(ProbeToken),
-    /// What a mirror's host name resolves to, or that it resolves to nothing; told again and again.
-    Address {
-        /// Its domain.
-        domain: Arc<str>,
-        /// Its name.
-        mirror: Arc<str>,
-        /// The host name; counts only while the mirror is given by it.
-        host: Arc<str>,
-        /// Of which family.
-        family: Family,
-        /// The address.
-        addr: Option<IpAddr>,
-    },
-}
-
-/// One authenticated beacon.
-#[derive(Clone, Copy, Debug)]
-pub struct BeaconSeen {
-    /// Whose.
-    pub node: NodeId,
-    /// The agent's start.
-    pub boot: u64,
-    /// Its number.
-    pub seq: u64,
-    /// Its agent drains.
-    pub draining: bool,
-}
-
-/// For everything that feeds the driver.
-#[derive(Clone)]
-pub struct DriverHandle(mpsc::Sender<DriverInput>);
-
-impl DriverHandle {
-    /// The queue, for metrics.
-    pub(crate) fn queue(&self) -> &mpsc::Sender<DriverInput> {
-        &self.0
-    }
-
-    /// Hands over an input, waiting for room; a driver that is gone needs none.
-    pub async fn send(&self, input: DriverInput) {
-        let _ = self.0.send(input).await;
-    }
-
-    /// Hands over an input unless the queue is full; says whether it was taken.
-    pub fn try_send(&self, input: DriverInput) -> bool {
-        self.0.try_send(input).is_ok()
-    }
-}
+/// How long the same networks try out mirrors, then others do.
+const WINDOW: Duration = Duration::from_secs(600);
 
 /// Where verdicts are kept over a restart.
 pub trait VerdictSink: Send + 'static {
@@ -173,12 +64,6 @@ pub struct DriverParts {
     pub sink: Box<dyn VerdictSink>,
 }
 
-/// The channel into a driver.
-pub fn channel() -> (DriverHandle, mpsc::Receiver<DriverInput>) {
-    let (tx, rx) = mpsc::channel(QUEUE);
-    (DriverHandle(tx), rx)
-}
-
 /// Deadlines of the driver itself.
 #[derive(Default)]
 struct Due {
@@ -193,13 +78,7 @@ struct Due {
 pub struct Driver {
     parts: DriverParts,
     handle: DriverHandle,
-    /// As the registrar built it.
-    given: Arc<Registry>,
-    /// With the places that follow from the mirrors' addresses.
-    registry: Arc<Registry>,
-    map: Arc<Map>,
-    /// Addresses that mirrors' places were derived from.
-    placed: Vec<[Option<IpAddr>; 2]>,
+    world: World,
     waiting: Vec<oneshot::Sender<()>>,
     /// What the newest snapshot was made from.
     shown: Shown,
@@ -211,7 +90,8 @@ pub struct Driver {
 struct Shown {
     live: u64,
     registry: u64,
-    map: u64,
+    world: u64,
+    window: u64,
 }
 
 impl Driver {
@@ -219,16 +99,13 @@ impl Driver {
     pub fn new(mut parts: DriverParts, handle: DriverHandle) -> Driver {
         let now = parts.clock.now();
         let registry = parts.registry.borrow_and_update().clone();
-        let map = Arc::new(Map { version: 1, places: parts.places.clone() });
-        parts.fleet.set_registry(registry.clone(), now);
+        let world = World::new(registry.clone(), parts.places.clone());
+        parts.fleet.set_registry(registry, now);
         parts.fleet.resume(std::mem::take(&mut parts.verdicts), now);
         let mut driver = Driver {
             parts,
             handle,
-            given: registry.clone(),
-            registry,
-            map,
-            placed: Vec::new(),
+            world,
             waiting: Vec::new(),
             shown: Shown::default(),
             due: Due::default(),
@@ -271,30 +148,41 @@ impl Driver {
     }
 
     fn next_wake(&self) -> MonoTime {
-        // An idle fleet is looked at once an hour, which costs nothing and needs no special case.
-        let hour = self.parts.clock.now().mono + Duration::from_secs(3600);
-        [self.parts.fleet.next_deadline(), self.due.publish, self.due.persist]
+        let now = self.parts.clock.now();
+        let next_window = now.mono + until_next_window(now.unix);
+        let world = self.world.next_deadline();
+        [self.parts.fleet.next_deadline(), self.due.publish, self.due.persist, world]
             .into_iter()
             .flatten()
-            .fold(hour, MonoTime::min)
+            .fold(next_window, MonoTime::min)
     }
 
     fn new_registry(&mut self) {
         let now = self.parts.clock.now();
-        self.given = self.parts.registry.borrow_and_update().clone();
-        self.registry = self.given.clone();
-        self.parts.fleet.set_registry(self.registry.clone(), now);
-        self.placed.clear();
+        let given = self.parts.registry.borrow_and_update().clone();
+        self.parts.fleet.set_registry(given.clone(), now);
+        self.world.set_registry(given);
         self.changed(now);
     }
 
     fn input(&mut self, input: DriverInput, now: Now) {
         let fleet = &mut self.parts.fleet;
         match input {
-            DriverInput::Places(places) if Arc::ptr_eq(&places, &self.map.places) => return,
             DriverInput::Places(places) => {
-                self.map = Arc::new(Map { version: self.map.version + 1, places });
-                self.placed.clear();
+                if !self.world.set_places(places) {
+                    return;
+                }
+            }
+            DriverInput::Model { model, prepared } => self.world.set_model(model, prepared),
+            DriverInput::Cells(built) => {
+                if !self.world.set_cells(built) {
+                    return;
+                }
+            }
+            DriverInput::Offers { registry, offers } => {
+                if !self.world.set_offers(registry, offers) {
+                    return;
+                }
             }
             DriverInput::SessionUp { node, session, boot, remote } => {
                 fleet.on_session_up(node, session, boot, remote, now)
@@ -319,7 +207,7 @@ impl Driver {
             DriverInput::ProbeResult { token, passed, rtt } => fleet.on_probe_result(token, passed, rtt, now),
             DriverInput::ProbeSkipped(token) => fleet.on_probe_skipped(token, now),
             DriverInput::Address { domain, mirror, host, family, addr } => {
-                let registry = &self.registry;
+                let registry = self.world.given();
                 let index = registry.find_domain(&domain).and_then(|d| registry.find_mirror(d, &mirror));
                 // It may be given in another way by now, and what was resolved come late.
                 let given = |i: &MirrorIndex| registry.mirror(*i).address == MirrorAddress::Hostname(host);
@@ -370,6 +258,10 @@ impl Driver {
     }
 
     fn own_deadlines(&mut self, now: Now) {
+        let moved = self.world.next_deadline().is_some_and(|d| d <= now.mono);
+        if moved || window(now.unix) != self.shown.window {
+            self.changed(now);
+        }
         if self.due.publish.is_some_and(|d| d <= now.mono) {
             self.publish(now);
         }
@@ -379,22 +271,33 @@ impl Driver {
         }
     }
 
-    fn publish(&mut self, now: Now) {
-        let versions = Shown {
+    fn versions(&self, now: Now) -> Shown {
+        Shown {
             live: self.parts.fleet.live_version(),
-            registry: self.given.version,
-            map: self.map.version,
-        };
+            registry: self.world.given().version,
+            world: self.world.version(),
+            window: window(now.unix),
+        }
+    }
+
+    fn publish(&mut self, now: Now) {
+        let versions = self.versions(now);
+        if versions.live != self.shown.live {
+            self.world.addresses_changed();
+        }
+        let moved = self.world.next_deadline().is_some_and(|d| d <= now.mono);
         // Most reports change nothing that queries read; then nothing is copied.
-        if versions != self.shown {
-            let live = Arc::new(self.parts.fleet.live().clone());
-            self.place_mirrors(&live);
-            let (registry, map) = (self.registry.clone(), self.map.clone());
-            self.parts.publisher.publish(Snapshot { registry, map, live, published: now.unix });
+        if moved || versions != self.shown {
+            let mut live = self.parts.fleet.live().clone();
+            live.window = versions.window;
+            let clock = self.parts.clock;
+            let Parts { registry, map } = self.world.settle(&mut live, || clock.now().mono);
+            let snapshot = Snapshot { registry, map, live: Arc::new(live), published: now.unix };
+            self.parts.publisher.publish(snapshot);
             let waited =
                 self.due.changed.map_or(Duration::ZERO, |since| self.parts.clock.now().mono.since(since));
             self.parts.metrics.published_after(waited);
-            self.shown = versions;
+            self.shown = self.versions(now);
         }
         self.due.publish = None;
         self.due.changed = None;
@@ -404,24 +307,16 @@ impl Driver {
             let _ = done.send(());
         }
     }
+}
 
-    /// Gives mirrors the places that follow from their addresses; the registry is copied only when
-    /// an address, the registry or the map changed.
-    fn place_mirrors(&mut self, live: &Live) {
-        let addresses =
-            |i: usize| live.mirrors.get(i).map_or([None, None], |m| Family::ALL.map(|f| m.addr(f)));
-        let same = self.placed.len() == live.mirrors.len()
-            && self.placed.iter().enumerate().all(|(i, placed)| *placed == addresses(i));
-        if same {
-            return;
-        }
-        self.placed = (0..live.mirrors.len()).map(addresses).collect();
-        let mut registry = Registry::clone(&self.given);
-        for (mirror, addrs) in registry.mirrors.iter_mut().zip(&self.placed) {
-            (mirror.place, mirror.place_source) = placing::place(mirror, *addrs, &self.map);
-        }
-        self.registry = Arc::new(registry);
-    }
+/// Counts [`WINDOW`]s.
+fn window(now: UnixMillis) -> u64 {
+    now.0 / WINDOW.as_millis() as u64
+}
+
+fn until_next_window(now: UnixMillis) -> Duration {
+    let length = WINDOW.as_millis() as u64;
+    Duration::from_millis(length - now.0 % length)
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ pub mod hostnames;
 pub mod keys;
 pub mod learning;
 mod limit;
+mod mapping;
 mod net;
 mod placing;
 pub mod probing;

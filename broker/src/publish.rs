@@ -10,6 +10,7 @@ use nearmost_core::registry::Registry;
 use nearmost_core::snapshot::Snapshot;
 use nearmost_core::time::UnixMillis;
 use std::sync::Arc;
+use tokio::sync::watch;
 
 /// What readers hold.
 pub type SnapshotReader = Arc<ArcSwap<Snapshot>>;
@@ -18,6 +19,18 @@ pub type SnapshotReader = Arc<ArcSwap<Snapshot>>;
 pub struct Publisher {
     reader: SnapshotReader,
     retired: Vec<Arc<Snapshot>>,
+    news: watch::Sender<News>,
+}
+
+/// What a snapshot changed, for tasks that follow: they read the snapshot itself when they have time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct News {
+    /// Snapshots published so far.
+    pub published: u64,
+    /// Version of the map.
+    pub map: u64,
+    /// Version of the registry.
+    pub registry: u64,
 }
 
 impl Default for Publisher {
@@ -28,7 +41,8 @@ impl Default for Publisher {
             live: Arc::new(Live::default()),
             published: UnixMillis::default(),
         };
-        Publisher { reader: Arc::new(ArcSwap::from_pointee(empty)), retired: Vec::new() }
+        let (news, _) = watch::channel(News::default());
+        Publisher { reader: Arc::new(ArcSwap::from_pointee(empty)), retired: Vec::new(), news }
     }
 }
 
@@ -38,11 +52,18 @@ impl Publisher {
         self.reader.clone()
     }
 
+    /// Tells of every snapshot.
+    pub fn news(&self) -> watch::Receiver<News> {
+        self.news.subscribe()
+    }
+
     /// Replaces the snapshot. `live` must have one entry for each mirror of `registry`.
     pub fn publish(&mut self, snapshot: Snapshot) {
         debug_assert_eq!(snapshot.live.mirrors.len(), snapshot.registry.mirrors.len());
+        let (map, registry) = (snapshot.map.version, snapshot.registry.version);
         self.retired.push(self.reader.swap(Arc::new(snapshot)));
         self.retired.retain(|old| Arc::strong_count(old) > 1);
+        self.news.send_modify(|news| *news = News { published: news.published + 1, map, registry });
     }
 
     /// Replaced snapshots that some reader still holds.

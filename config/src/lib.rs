@@ -40,7 +40,8 @@ pub use agent::{
 };
 pub use broker::{
     AdminConfig, AgentsConfig, BrokerConfig, DnsConfig, DnsTcpConfig, GeoConfig, GeoOverride, HealthConfig,
-    HttpConfig, HttpToken, LearningConfig, Person, ProbeConfig, ResolverConfig, SoaConfig, TlsFiles,
+    HttpConfig, HttpToken, LearningConfig, NetworksConfig, Person, ProbeConfig, ResolverConfig, SoaConfig,
+    TlsFiles,
 };
 pub use error::{ConfigError, Origin};
 pub use load::{file_to_read, parse_setting, process_env};

@@ -1,7 +1,7 @@
 //! What is counted of learning.
 
-use super::{counter, counters};
-use prometheus::{Error, IntCounter, IntCounterVec, Registry};
+use super::{counter, counters, gauge, seconds};
+use prometheus::{Error, Histogram, IntCounter, IntCounterVec, IntGauge, Registry};
 
 /// What the learner counts.
 #[derive(Clone)]
@@ -12,6 +12,16 @@ pub struct LearningMetrics {
     pub dropped: IntCounter,
     /// `nearmost_rtt_resolver_ties_total`: client networks tied to their resolver by one-time names.
     pub resolver_ties: IntCounter,
+    /// `nearmost_rtt_refused_total{reason}`: measured round trips that cannot be.
+    pub refused: IntCounterVec,
+    /// `nearmost_rtt_networks`: client networks that are remembered.
+    pub networks: IntGauge,
+    /// `nearmost_rtt_fits_total`: models fitted to what is remembered.
+    pub fits: IntCounter,
+    /// `nearmost_rtt_fit_seconds`: time to fit a model.
+    pub fit_seconds: Histogram,
+    /// `nearmost_rtt_memory_errors_total`: times that what was learned could not be read or written.
+    pub memory_errors: IntCounter,
 }
 
 impl LearningMetrics {
@@ -36,6 +46,20 @@ impl LearningMetrics {
                 registry,
                 "nearmost_rtt_resolver_ties_total",
                 "Client networks tied to their resolver by one-time names.",
+            )?,
+            refused: counters(
+                registry,
+                "nearmost_rtt_refused_total",
+                "Measured round trips that cannot be, by what is wrong.",
+                &["reason"],
+            )?,
+            networks: gauge(registry, "nearmost_rtt_networks", "Client networks that are remembered.")?,
+            fits: counter(registry, "nearmost_rtt_fits_total", "Models fitted to what is remembered.")?,
+            fit_seconds: seconds(registry, "nearmost_rtt_fit_seconds", "Time to fit a model.")?,
+            memory_errors: counter(
+                registry,
+                "nearmost_rtt_memory_errors_total",
+                "Times that what was learned could not be read or written.",
             )?,
         })
     }

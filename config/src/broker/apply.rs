@@ -131,6 +131,9 @@ impl GeoSpec {
         set(&mut geo.databases, self.databases);
         set(&mut geo.embedded, self.embedded);
         set(&mut geo.watch, self.watch);
+        let mut mib = geo.cell_memory >> 20;
+        set(&mut mib, self.cell_memory_mib);
+        geo.cell_memory = mib << 20;
         for (i, entry) in self.overrides.unwrap_or_default().into_iter().enumerate() {
             let path = format!("geo.overrides[{i}]");
             let place = place(&path, entry.latitude, entry.longitude, entry.country, entry.asn)?;
@@ -183,6 +186,14 @@ impl ResolverSpec {
 
 impl LearningSpec {
     fn apply(self, learning: &mut LearningConfig) {
+        let networks = &mut learning.networks;
+        set(&mut networks.enabled, self.enabled);
+        set(&mut networks.prefix_v4, self.prefix_v4);
+        set(&mut networks.prefix_v6, self.prefix_v6);
+        set(&mut networks.max, self.max_networks);
+        set(&mut networks.keep, self.keep_s);
+        set(&mut networks.persist, self.persist);
+        set(&mut networks.fit_interval, self.fit_interval_ms);
         set(&mut learning.pair_interval, self.pair_interval_s);
         set(&mut learning.pair_rate_per_node, self.pair_rate_per_node);
         set(&mut learning.pair_rate, self.pair_rate);

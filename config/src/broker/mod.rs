@@ -199,6 +199,8 @@ pub struct GeoConfig {
     pub embedded: bool,
     /// Reload a database when its file changes.
     pub watch: bool,
+    /// Memory for cells of the map, in bytes.
+    pub cell_memory: usize,
     /// The operator's corrections; they win, the longest prefix first.
     pub overrides: Vec<GeoOverride>,
 }
@@ -268,9 +270,30 @@ pub struct ResolverConfig {
     pub max_refresh: Duration,
 }
 
+/// What is remembered of the networks that users are in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworksConfig {
+    /// Whether anything is learned of them; otherwise what they report is dropped.
+    pub enabled: bool,
+    /// Prefix length of IPv4 networks: how coarse they are kept.
+    pub prefix_v4: u8,
+    /// Prefix length of IPv6 networks.
+    pub prefix_v6: u8,
+    /// Most networks remembered; those heard of longest ago go.
+    pub max: usize,
+    /// What was not measured again for this long is forgotten.
+    pub keep: Duration,
+    /// Whether what was learned survives a restart, in the data directory.
+    pub persist: bool,
+    /// Least time from one fit of the model to the next.
+    pub fit_interval: Duration,
+}
+
 /// Learning round trips.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LearningConfig {
+    /// Remembering what client networks measured.
+    pub networks: NetworksConfig,
     /// Each node measures each mirror once in this time, where the rates allow it.
     pub pair_interval: Duration,
     /// Most orders to one node a minute; 0 for none at all.
@@ -422,7 +445,13 @@ impl Default for ClientsConfig {
 
 impl Default for GeoConfig {
     fn default() -> Self {
-        GeoConfig { databases: Vec::new(), embedded: true, watch: true, overrides: Vec::new() }
+        GeoConfig {
+            databases: Vec::new(),
+            embedded: true,
+            watch: true,
+            cell_memory: 256 << 20,
+            overrides: Vec::new(),
+        }
     }
 }
 
@@ -464,6 +493,25 @@ impl Default for ResolverConfig {
 
 impl Default for LearningConfig {
     fn default() -> Self {
-        LearningConfig { pair_interval: Duration::from_secs(3600), pair_rate_per_node: 10, pair_rate: 50 }
+        LearningConfig {
+            networks: NetworksConfig::default(),
+            pair_interval: Duration::from_secs(3600),
+            pair_rate_per_node: 10,
+            pair_rate: 50,
+        }
+    }
+}
+
+impl Default for NetworksConfig {
+    fn default() -> Self {
+        NetworksConfig {
+            enabled: true,
+            prefix_v4: 24,
+            prefix_v6: 48,
+            max: 100_000,
+            keep: Duration::from_secs(7 * 24 * 3600),
+            persist: true,
+            fit_interval: Duration::from_secs(10),
+        }
     }
 }

@@ -144,6 +144,7 @@ pub(crate) struct GeoSpec {
     pub(super) databases: Option<Vec<Text<FilePath>>>,
     pub(super) embedded: Option<bool>,
     pub(super) watch: Option<bool>,
+    pub(super) cell_memory_mib: Option<Number<usize, 0, 1_048_576>>,
     pub(super) overrides: Option<Vec<OverrideSpec>>,
 }
 
@@ -195,6 +196,13 @@ pub(crate) struct ResolverSpec {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub(crate) struct LearningSpec {
+    pub(super) enabled: Option<bool>,
+    pub(super) prefix_v4: Option<Number<u8, 8, 24>>,
+    pub(super) prefix_v6: Option<Number<u8, 16, 48>>,
+    pub(super) max_networks: Option<Number<usize, 1, 10_000_000>>,
+    pub(super) keep_s: Option<Seconds>,
+    pub(super) persist: Option<bool>,
+    pub(super) fit_interval_ms: Option<Millis>,
     pub(super) pair_interval_s: Option<Seconds>,
     pub(super) pair_rate_per_node: Option<Number<u32, 0, 600>>,
     pub(super) pair_rate: Option<Number<u32, 1, 10_000>>,

@@ -60,6 +60,17 @@ impl CellTable {
         Arc::ptr_eq(&self.set, set) && Arc::ptr_eq(&self.places, places)
     }
 
+    /// Whether mirrors stay first here that others are clearly better than, but not for long enough:
+    /// building again will tell when they are.
+    pub fn is_challenged(&self) -> bool {
+        self.steady.is_challenged()
+    }
+
+    /// When it was built.
+    pub fn built(&self) -> UnixMillis {
+        self.steady.now()
+    }
+
     /// The set it was built for.
     pub fn set(&self) -> &Arc<MirrorSet> {
         &self.set

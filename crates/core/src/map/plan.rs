@@ -85,12 +85,15 @@ impl Map {
                 of_domain.push(*known);
                 continue;
             }
-            let old = before.find(&key);
+            let old = before.find(&key).cloned();
             let same_model = |e: &&Entry| Arc::ptr_eq(e.set.model(), model);
-            let set = old.filter(same_model).or_else(|| prepared.find(&key).filter(same_model));
+            let set = old.as_ref().filter(same_model).or_else(|| prepared.find(&key).filter(same_model));
             let set = set.map(|e| e.set.clone());
-            let cells = old.and_then(|e| e.cells.clone());
+            let cells = old.as_ref().and_then(|e| e.cells.clone());
             let set = set.unwrap_or_else(|| Arc::new(MirrorSet::new(key, model, &mut tolls)));
+            if let Some(old) = old.filter(|old| !Arc::ptr_eq(&old.set, &set)) {
+                set.asked_as(&old.set);
+            }
             alike.push(entries.len() as u32);
             of_domain.push(entries.len() as u32);
             entries.push(Entry { set, cells });

@@ -13,10 +13,11 @@ use crate::registry::{DomainIndex, Mirror, MirrorIndex, Registry, Rule, Strategy
 use crate::rtt::routes::Tolls;
 use crate::rtt::scale::millis;
 use crate::rtt::{Client, Model, Site, Target};
+use crate::time::UnixMillis;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Sets up to this size are looked at whole; larger ones have an index.
 const SMALL: usize = 64;
@@ -89,8 +90,10 @@ pub struct MirrorSet {
     shares: Shares,
     index: Option<Index>,
     model: Arc<Model>,
-    /// Whether anyone asked since this was cleared.
+    /// Whether anyone asked since this was cleared …
     used: AtomicBool,
+    /// … and when somebody had, the last time it was; in milliseconds since 1970, 0 for never.
+    asked: AtomicU64,
 }
 
 /// Tolls of places, computed once each.
@@ -120,7 +123,16 @@ impl MirrorSet {
         let weighed: Vec<(u64, u32)> =
             members.iter().zip(&key.members).map(|(m, k)| (m.hash, k.weight)).collect();
         let shares = Shares::new(&weighed);
-        MirrorSet { key, members, rules, shares, index, model: model.clone(), used: AtomicBool::new(false) }
+        MirrorSet {
+            key,
+            members,
+            rules,
+            shares,
+            index,
+            model: model.clone(),
+            used: AtomicBool::default(),
+            asked: AtomicU64::default(),
+        }
     }
 
     /// Number of mirrors.
@@ -170,9 +182,25 @@ impl MirrorSet {
         }
     }
 
-    /// Whether somebody asked since the last call.
-    pub fn take_used(&self) -> bool {
-        self.used.swap(false, Ordering::Relaxed)
+    /// When somebody asked last, to the nearest of the calls of this, which are to be regular; `None`
+    /// if nobody ever did.
+    pub fn asked(&self, now: UnixMillis) -> Option<UnixMillis> {
+        if self.used.swap(false, Ordering::Relaxed) {
+            self.asked.store(now.0.max(1), Ordering::Relaxed);
+        }
+        Some(UnixMillis(self.asked.load(Ordering::Relaxed))).filter(|at| at.0 > 0)
+    }
+
+    /// Was asked when the same set under an earlier model was.
+    pub(super) fn asked_as(&self, earlier: &MirrorSet) {
+        self.asked.fetch_max(earlier.asked.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.used.fetch_or(earlier.used.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
+    /// Whether cells would tell more than ranking by itself does: not where everyone has the same
+    /// ranking, or users are shared out among all mirrors.
+    pub fn gains_by_cells(&self) -> bool {
+        !self.is_empty() && !self.is_for_everyone() && !self.shares_all()
     }
 
     fn class(&self, slot: u16, member: &Member, matching: &Matching<'_>) -> u16 {

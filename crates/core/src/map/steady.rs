@@ -68,6 +68,14 @@ impl Steady {
         podium.0.insert(0, incumbent);
     }
 
+    pub(super) fn is_challenged(&self) -> bool {
+        !self.challenged.is_empty()
+    }
+
+    pub(super) fn now(&self) -> UnixMillis {
+        self.now
+    }
+
     pub(super) fn memory_bytes(&self) -> usize {
         self.challenged.capacity() * size_of::<(u64, UnixMillis)>()
     }

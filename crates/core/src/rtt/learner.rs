@@ -3,7 +3,7 @@
 use super::field::Kernel;
 use super::fit;
 use super::model::Model;
-use super::networks::{Ballot, Measured, Networks, STALE};
+use super::networks::{Ballot, Measured, Networks};
 use super::observation::{Coarseness, Observation, Target};
 use super::resolvers::Resolvers;
 use super::routes::{Access, Routes, Tolls};
@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Longest round trip that is believed, in milliseconds.
 const MAX_RTT_MS: f32 = 10_000.0;
@@ -29,11 +30,17 @@ pub struct LearnerConfig {
     pub coarseness: Coarseness,
     /// Most client networks remembered.
     pub max_networks: usize,
+    /// What was not measured again for this long is forgotten.
+    pub keep: Duration,
 }
 
 impl Default for LearnerConfig {
     fn default() -> Self {
-        LearnerConfig { coarseness: Coarseness::default(), max_networks: 100_000 }
+        LearnerConfig {
+            coarseness: Coarseness::default(),
+            max_networks: 100_000,
+            keep: Duration::from_secs(7 * 24 * 3600),
+        }
     }
 }
 
@@ -115,6 +122,11 @@ impl Learner {
         self.memory.networks.len()
     }
 
+    /// Whether nothing is remembered.
+    pub fn is_empty(&self) -> bool {
+        self.memory.networks.len() == 0 && self.memory.between.is_empty() && self.memory.resolvers.is_empty()
+    }
+
     /// Takes a measurement between a client network and a target.
     ///
     /// # Errors
@@ -178,11 +190,12 @@ impl Learner {
     }
 
     fn forget(&mut self, world: &World<'_>, now: UnixMillis) {
-        let since = UnixMillis(now.0.saturating_sub(u64::try_from(STALE.as_millis()).unwrap_or(u64::MAX)));
+        let since =
+            UnixMillis(now.0.saturating_sub(u64::try_from(self.config.keep.as_millis()).unwrap_or(u64::MAX)));
         let memory = &mut self.memory;
         let known: Vec<bool> = memory.targets.iter().map(|t| world.sites.contains_key(t)).collect();
         let known = |t: u32| known.get(t as usize).copied().unwrap_or(false);
-        memory.networks.prune(known, now);
+        memory.networks.prune(known, now, self.config.keep);
         memory.between.retain(|(from, to), probes| {
             probes.0.retain(|(_, at)| *at >= since);
             known(*from) && known(*to) && !probes.0.is_empty()
@@ -261,7 +274,7 @@ impl Learner {
 
     /// Network, users, values.
     pub(super) fn measured(&self, now: UnixMillis) -> impl Iterator<Item = (IpNet, u32, Vec<Measured>)> {
-        self.memory.networks.measured(now)
+        self.memory.networks.measured(now, self.config.keep)
     }
 
     pub(super) fn middles(&self, reach: impl Fn(IpNet) -> Option<(Access, Tolls)>) -> Vec<(IpNet, IpAddr)> {

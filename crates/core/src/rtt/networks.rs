@@ -3,7 +3,7 @@
 //! For each network and target there is at most one vote a reporter, and within one window (an hour)
 //! a reporter's vote only gets lower: what queues add to a round trip is not the path's. The network's
 //! value is the median of the votes, its weight their number with a half-life of a day. Votes end
-//! after a week. When there is no more room, the network that was heard of longest ago goes; within a
+//! after a week, or what the settings say. When there is no more room, the network that was heard of longest ago goes; within a
 //! network the target, and for a target the vote.
 
 use super::observation::Source;
@@ -22,8 +22,6 @@ const MAX_VOTES: usize = 5;
 const WINDOW: Duration = Duration::from_secs(3600);
 /// A vote's weight halves in this long.
 const HALF_LIFE: Duration = Duration::from_secs(24 * 3600);
-/// A vote ends after this long.
-pub(super) const STALE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 fn millis(d: Duration) -> u64 {
     u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
@@ -111,10 +109,10 @@ impl Networks {
     }
 
     /// Forgets what is stale, and votes for targets that `keep` does not want.
-    pub(super) fn prune(&mut self, keep: impl Fn(u32) -> bool, now: UnixMillis) {
+    pub(super) fn prune(&mut self, keep: impl Fn(u32) -> bool, now: UnixMillis, stale: Duration) {
         self.by_prefix.retain(|_, network| {
             network.targets.retain_mut(|votes| {
-                votes.votes.retain(|v| age(v.at, now) < STALE);
+                votes.votes.retain(|v| age(v.at, now) < stale);
                 keep(votes.target) && !votes.votes.is_empty()
             });
             !network.targets.is_empty()
@@ -129,9 +127,13 @@ impl Networks {
     }
 
     /// Each network with its users and what it measured, in no particular order.
-    pub(super) fn measured(&self, now: UnixMillis) -> impl Iterator<Item = (IpNet, u32, Vec<Measured>)> {
+    pub(super) fn measured(
+        &self,
+        now: UnixMillis,
+        stale: Duration,
+    ) -> impl Iterator<Item = (IpNet, u32, Vec<Measured>)> {
         self.by_prefix.iter().map(move |(prefix, network)| {
-            let values = network.targets.iter().filter_map(|votes| votes.value(now)).collect();
+            let values = network.targets.iter().filter_map(|votes| votes.value(now, stale)).collect();
             (*prefix, network.users.max(1), values)
         })
     }
@@ -183,11 +185,11 @@ impl Votes {
         self.votes.push(vote);
     }
 
-    fn value(&self, now: UnixMillis) -> Option<Measured> {
+    fn value(&self, now: UnixMillis, stale: Duration) -> Option<Measured> {
         let mut points = [0.0; MAX_VOTES];
         let mut weight = 0.0;
         let mut n = 0;
-        for vote in self.votes.iter().filter(|v| age(v.at, now) < STALE).take(MAX_VOTES) {
+        for vote in self.votes.iter().filter(|v| age(v.at, now) < stale).take(MAX_VOTES) {
             points[n] = vote.point;
             weight += (-age(vote.at, now).as_secs_f32() / HALF_LIFE.as_secs_f32()).exp2();
             n += 1;
@@ -213,6 +215,7 @@ mod tests {
     use crate::rtt::scale;
 
     const HOUR: u64 = 3_600_000;
+    const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
     const DAY: u64 = 24 * HOUR;
 
     fn net(i: u32) -> IpNet {
@@ -224,7 +227,7 @@ mod tests {
     }
 
     fn value(networks: &Networks, target: u32, now: u64) -> Option<(f32, f32)> {
-        let all: Vec<_> = networks.measured(UnixMillis(now)).collect();
+        let all: Vec<_> = networks.measured(UnixMillis(now), WEEK).collect();
         let found = all.iter().flat_map(|(_, _, m)| m).find(|m| m.target == target)?;
         Some((scale::millis(found.point).round(), found.weight))
     }
@@ -249,7 +252,7 @@ mod tests {
         networks.vote(net(0), ballot(1, 20.0, 1), 10, UnixMillis(0));
         assert_eq!(value(&networks, 1, DAY), Some((20.0, 0.5)));
         assert_eq!(value(&networks, 1, 7 * DAY), None);
-        networks.prune(|_| true, UnixMillis(7 * DAY));
+        networks.prune(|_| true, UnixMillis(7 * DAY), WEEK);
         assert_eq!(networks.len(), 0);
     }
 
@@ -261,7 +264,7 @@ mod tests {
         }
         networks.vote(net(0), ballot(1, 20.0, 1), 4, UnixMillis(10));
         networks.vote(net(7), ballot(1, 20.0, 1), 4, UnixMillis(11));
-        let mut left: Vec<IpNet> = networks.measured(UnixMillis(11)).map(|(n, _, _)| n).collect();
+        let mut left: Vec<IpNet> = networks.measured(UnixMillis(11), WEEK).map(|(n, _, _)| n).collect();
         left.sort();
         assert_eq!(left, [net(0), net(2), net(3), net(7)]);
     }
@@ -274,7 +277,7 @@ mod tests {
                 networks.vote(net(0), ballot(target, 20.0, reporter), 4, UnixMillis(u64::from(target)));
             }
         }
-        let (_, _, measured) = networks.measured(UnixMillis(20)).next().unwrap();
+        let (_, _, measured) = networks.measured(UnixMillis(20), WEEK).next().unwrap();
         assert_eq!(measured.len(), MAX_TARGETS);
         assert!(measured.iter().all(|m| m.target >= 12 && m.weight <= MAX_VOTES as f32));
     }
@@ -284,7 +287,7 @@ mod tests {
         let mut networks = Networks::default();
         networks.vote(net(0), ballot(1, 20.0, 1), 4, UnixMillis(0));
         networks.vote(net(0), ballot(2, 30.0, 1), 4, UnixMillis(0));
-        networks.prune(|t| t == 2, UnixMillis(0));
+        networks.prune(|t| t == 2, UnixMillis(0), WEEK);
         networks.renumber(|t| (t == 2).then_some(0));
         assert_eq!((value(&networks, 0, 0).map(|v| v.0), value(&networks, 1, 0)), (Some(30.0), None));
     }

@@ -64,6 +64,11 @@ impl Resolvers {
         }
     }
 
+    /// Whether nothing is remembered.
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_network.is_empty()
+    }
+
     /// Forgets ties that were not renewed since.
     pub(super) fn prune(&mut self, since: UnixMillis) {
         self.by_network.retain(|_, ties| {

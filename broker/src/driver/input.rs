@@ -1,0 +1,147 @@
+//! What reaches the driver, and the channel it comes through.
+
+use nearmost_core::fleet::{NodeReport, ProbeToken};
+use nearmost_core::geo::table::PlaceTable;
+use nearmost_core::health::Family;
+use nearmost_core::id::NodeId;
+use nearmost_core::live::Offer;
+use nearmost_core::map::{CellTable, Map, MirrorSet};
+use nearmost_core::rtt::Model;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// Inputs waiting for the driver; senders wait beyond that, beacons are dropped and counted.
+const QUEUE: usize = 16 * 1024;
+
+/// Something that happened.
+pub enum DriverInput {
+    /// The geo databases were compiled anew.
+    Places(Arc<PlaceTable>),
+    /// Round trips were learned.
+    Model {
+        /// What predicts them from now on.
+        model: Arc<Model>,
+        /// A map of that model made for a registry of just before, whose sets need not be made again.
+        prepared: Arc<Map>,
+    },
+    /// Cells were built, or given up: those of the sets that still exist are taken over.
+    Cells(Vec<(Arc<MirrorSet>, Option<Arc<CellTable>>)>),
+    /// How much of its share of users each mirror is offered.
+    Offers {
+        /// Of which registry's mirrors.
+        registry: u64,
+        /// One a mirror.
+        offers: Vec<Offer>,
+    },
+    /// An agent's session began.
+    SessionUp {
+        /// Whose.
+        node: NodeId,
+        /// Counts sessions.
+        session: u64,
+        /// When its agent started, as it says: the epoch of its beacons.
+        boot: u64,
+        /// Where it comes from.
+        remote: IpAddr,
+    },
+    /// A session's remote address changed (QUIC migration).
+    SessionMoved {
+        /// Whose.
+        node: NodeId,
+        /// Which session.
+        session: u64,
+        /// Where it comes from now.
+        remote: IpAddr,
+    },
+    /// A session ended without a goodbye.
+    SessionLost {
+        /// Whose.
+        node: NodeId,
+        /// Which session.
+        session: u64,
+    },
+    /// An agent said goodbye.
+    SessionLeft {
+        /// Whose.
+        node: NodeId,
+        /// Which session.
+        session: u64,
+    },
+    /// Authenticated beacons, in the order they came.
+    Beacons(Vec<BeaconSeen>),
+    /// An agent's report; answered when it is part of what queries read.
+    Report {
+        /// Whose.
+        node: NodeId,
+        /// What it says.
+        report: NodeReport,
+        /// Told when published.
+        done: oneshot::Sender<()>,
+    },
+    /// A probe ended.
+    ProbeResult {
+        /// Which.
+        token: ProbeToken,
+        /// How.
+        passed: bool,
+        /// How long it took.
+        rtt: Option<Duration>,
+    },
+    /// A probe could not be started: too many were on their way.
+    ProbeSkipped(ProbeToken),
+    /// What a mirror's host name resolves to, or that it resolves to nothing; told again and again.
+    Address {
+        /// Its domain.
+        domain: Arc<str>,
+        /// Its name.
+        mirror: Arc<str>,
+        /// The host name; counts only while the mirror is given by it.
+        host: Arc<str>,
+        /// Of which family.
+        family: Family,
+        /// The address.
+        addr: Option<IpAddr>,
+    },
+}
+
+/// One authenticated beacon.
+#[derive(Clone, Copy, Debug)]
+pub struct BeaconSeen {
+    /// Whose.
+    pub node: NodeId,
+    /// The agent's start.
+    pub boot: u64,
+    /// Its number.
+    pub seq: u64,
+    /// Its agent drains.
+    pub draining: bool,
+}
+
+/// For everything that feeds the driver.
+#[derive(Clone)]
+pub struct DriverHandle(mpsc::Sender<DriverInput>);
+
+impl DriverHandle {
+    /// The queue, for metrics.
+    pub(crate) fn queue(&self) -> &mpsc::Sender<DriverInput> {
+        &self.0
+    }
+
+    /// Hands over an input, waiting for room; a driver that is gone needs none.
+    pub async fn send(&self, input: DriverInput) {
+        let _ = self.0.send(input).await;
+    }
+
+    /// Hands over an input unless the queue is full; says whether it was taken.
+    pub fn try_send(&self, input: DriverInput) -> bool {
+        self.0.try_send(input).is_ok()
+    }
+}
+
+/// The channel into a driver.
+pub fn channel() -> (DriverHandle, mpsc::Receiver<DriverInput>) {
+    let (tx, rx) = mpsc::channel(QUEUE);
+    (DriverHandle(tx), rx)
+}
