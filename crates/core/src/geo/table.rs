@@ -18,6 +18,7 @@
 //! An index of the address's top bits narrows the search. A lookup allocates nothing.
 
 mod build;
+mod correct;
 mod key;
 mod ranges;
 #[cfg(test)]

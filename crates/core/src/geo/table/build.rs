@@ -15,7 +15,7 @@ use std::net::IpAddr;
 
 /// A place that was given to a [`DatabaseLayer`], by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct PlaceId(u32);
+pub struct PlaceId(pub(super) u32);
 
 /// Nothing is known: the first of the builder's places.
 const NOWHERE: PlaceId = PlaceId(0);
@@ -145,9 +145,9 @@ impl DatabaseLayer<'_> {
 
 /// The runs of one layer, both families.
 #[derive(Debug, Default)]
-struct Layer {
-    v4: Runs<u32>,
-    v6: Runs<u128>,
+pub(super) struct Layer {
+    pub(super) v4: Runs<u32>,
+    pub(super) v6: Runs<u128>,
 }
 
 impl Layer {
@@ -162,9 +162,9 @@ impl Layer {
 
 /// Sorted runs that cover the whole address space from the first one's start.
 #[derive(Debug)]
-struct Runs<K> {
-    starts: Vec<K>,
-    places: Vec<PlaceId>,
+pub(super) struct Runs<K> {
+    pub(super) starts: Vec<K>,
+    pub(super) places: Vec<PlaceId>,
     /// Where the next network may begin; `None` when the last address is taken.
     open: Option<K>,
 }
@@ -198,7 +198,7 @@ impl<K: Key> Runs<K> {
     }
 
     /// What follows the last network is nowhere.
-    fn close(&mut self) {
+    pub(super) fn close(&mut self) {
         if let Some(open) = self.open.take() {
             self.begin(open, NOWHERE);
         }
@@ -206,7 +206,7 @@ impl<K: Key> Runs<K> {
 }
 
 /// Nested prefixes → disjoint ascending networks: each range goes to the longest prefix over it.
-fn flatten(mut overrides: Vec<(IpNet, PlaceId)>) -> Result<Layer, BuildError> {
+pub(super) fn flatten(mut overrides: Vec<(IpNet, PlaceId)>) -> Result<Layer, BuildError> {
     // Outer before inner; the sort is stable, so of equal prefixes the last one is the innermost.
     overrides.sort_by_key(|(net, _)| (net.network(), net.prefix_len()));
     let mut layer = Layer::default();
@@ -350,7 +350,7 @@ fn layer_source(layer: usize) -> PlaceSource {
 }
 
 /// Fills each part from the first layer that has it. See [`PlaceTableBuilder`].
-fn compose(layers: impl Iterator<Item = Place> + Clone) -> (Place, PlaceSource) {
+pub(super) fn compose(layers: impl Iterator<Item = Place> + Clone) -> (Place, PlaceSource) {
     let mut country = None;
     let mut position: Option<(Position, PlaceSource)> = None;
     let mut asn = None;
