@@ -11,6 +11,7 @@ mod declare;
 pub mod dns;
 pub mod driver;
 pub mod events;
+mod followers;
 pub mod geoip;
 pub mod hostnames;
 pub mod keys;

@@ -15,10 +15,12 @@ use crate::clock::{Clock, unix_now};
 use crate::dns::{DnsError, DnsMetrics, DnsServer};
 use crate::driver::{self, Driver, DriverHandle, DriverInput, DriverParts};
 use crate::events::EventLog;
+use crate::followers::{collect, correct, follow_corrections, follow_places, follow_readiness};
 use crate::geoip::{GeoError, GeoMetrics, GeoService};
 use crate::hostnames::{self, HostnameParts};
 use crate::keys::{self, DataDirError, Keys};
-use crate::learning::{self, Lesson};
+use crate::learning::{self, LearnerParts};
+use crate::mapping::{self, MappingParts};
 use crate::probing::Probes;
 use crate::publish::Publisher;
 use crate::quic::EndpointError;
@@ -28,8 +30,8 @@ use crate::settings;
 use crate::store::{RedbStore, StoreError, StoreHandle, StoreThread};
 use crate::supervise::Crew;
 use crate::telemetry::{
-    AgentMetrics, ApiMetrics, ClientMetrics, FleetMetrics, LearningMetrics, PathMetrics, ProbeMetrics,
-    QueueMetrics, ReportMetrics, ResolverMetrics, StoreMetrics,
+    AgentMetrics, ApiMetrics, ClientMetrics, FleetMetrics, LearningMetrics, MapMetrics, PathMetrics,
+    ProbeMetrics, QueueMetrics, ReportMetrics, ResolverMetrics, StoreMetrics,
 };
 use crate::verdicts::{self, StoredVerdicts};
 use nearmost_config::BrokerConfig;
@@ -132,7 +134,8 @@ struct Tasks {
     registry: watch::Receiver<Arc<Registry>>,
     driver: (Driver, mpsc::Receiver<DriverInput>),
     driver_handle: DriverHandle,
-    learner: Learner,
+    learner: LearnerParts,
+    mapping: MappingParts,
     verdicts: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,
     agents: AgentParts,
     clients: ClientParts,
@@ -145,12 +148,6 @@ struct Tasks {
 struct Followed {
     places: watch::Receiver<Arc<PlaceTable>>,
     resolver_metrics: ResolverMetrics,
-}
-
-/// The learner's inbox and counters.
-struct Learner {
-    lessons: mpsc::Receiver<Lesson>,
-    metrics: Arc<LearningMetrics>,
 }
 
 /// A bound broker.
@@ -219,7 +216,7 @@ impl Broker {
         let (geo, places) = GeoService::start(settings::geo(&config), geo_metrics, early.clone()).await?;
 
         let publisher = Publisher::default();
-        let reader = publisher.reader();
+        let (reader, news) = (publisher.reader(), publisher.news());
         let responder = Arc::new(Responder::new(settings::responder(&config))?);
         let learning_metrics = Arc::new(LearningMetrics::register(&metrics)?);
         let (learn, lessons) = learning::channel(learning_metrics.clone());
@@ -237,6 +234,10 @@ impl Broker {
             defaults: settings::probe_defaults(&config),
         };
         let (registrar, registry) = Registrar::open(store.clone(), &keys.broker, registrar_settings).await?;
+        // Databases that are still being read would keep the start waiting; the corrections follow then.
+        if geo.status().borrow().complete {
+            correct(&geo, &registry.borrow().overrides.clone()).await;
+        }
         let (admin, inbox) = registrar.handle();
         let events = Arc::new(EventLog::starting_at(unix_now().0 * 1000));
         let fleet_metrics = Arc::new(FleetMetrics::register(&metrics, reader.clone())?);
@@ -284,6 +285,21 @@ impl Broker {
             snapshot: reader.clone(),
             metrics: path_metrics,
         };
+        let learner = LearnerParts {
+            lessons,
+            settings: settings::learner(&config),
+            snapshot: reader.clone(),
+            news: news.clone(),
+            driver: driver_handle.clone(),
+            metrics: learning_metrics,
+        };
+        let mapping = MappingParts {
+            snapshot: reader.clone(),
+            news,
+            driver: driver_handle.clone(),
+            memory: config.geo.cell_memory,
+            metrics: MapMetrics::register(&metrics)?,
+        };
         let (ready, ready_seen) = watch::channel(Readiness::default());
         StoreMetrics::register(&metrics)?.follow(&store);
         let state = ApiState {
@@ -314,7 +330,8 @@ impl Broker {
             registry,
             driver: (driver, inputs),
             driver_handle,
-            learner: Learner { lessons, metrics: learning_metrics },
+            learner,
+            mapping,
             verdicts: Box::pin(verdict_writer),
             agents: agent_parts,
             clients: client_parts,
@@ -346,7 +363,7 @@ impl Broker {
     /// [`BrokerError::TaskEnded`] when a task ended that must not: everything was stopped then, since
     /// a broker that goes on without its driver would answer from a world that stands still.
     pub async fn run(self, cancel: CancellationToken) -> Result<(), BrokerError> {
-        let Broker { config, sockets, tasks, ready, early, .. } = self;
+        let Broker { config, sockets, tasks, geo, ready, early, .. } = self;
         let handle = tasks.driver_handle;
         let names = HostnameParts {
             settings: settings::hostnames(&config),
@@ -355,7 +372,8 @@ impl Broker {
             metrics: tasks.followed.resolver_metrics,
         };
         let (keys, metrics) = (tasks.agents.beacons.clone(), tasks.agents.metrics.clone());
-        let beacons = sockets.beacons.run(keys, handle.clone(), tasks.registry, metrics, cancel.clone());
+        let beacons =
+            sockets.beacons.run(keys, handle.clone(), tasks.registry.clone(), metrics, cancel.clone());
         let mut front = Crew::default();
         front.spawn("dns", serve_dns(sockets.dns, cancel.clone()));
         front.spawn("api", sockets.api.run(cancel.clone()));
@@ -364,6 +382,8 @@ impl Broker {
         front.spawn("clients", sockets.clients.run(tasks.clients, cancel.clone()));
         front.spawn("pairs", until(cancel.clone(), pairing::run(tasks.pairs)));
         front.spawn("places", follow_places(tasks.followed.places, handle, cancel.clone()));
+        front.spawn("corrections", until(cancel.clone(), follow_corrections(registry, geo.clone())));
+        front.spawn("mapping", until(cancel.clone(), mapping::run(tasks.mapping)));
         front.spawn("hostnames", hostnames::follow(names, cancel.clone()));
 
         // What the front hands work to ends after it.
@@ -373,12 +393,12 @@ impl Broker {
         let (store_thread, store) = tasks.store;
         back.spawn("collector", until(stop_back.clone(), collect(store.clone())));
         back.spawn("store", until(stop_back.clone(), async move { store.stopped().await }));
-        let learner = learning::run(tasks.learner.lessons, tasks.learner.metrics);
-        back.spawn("learner", until(stop_back.clone(), learner));
+        back.spawn("learner", learning::run(tasks.learner, stop_back.clone()));
         back.spawn("driver", tasks.driver.0.run(tasks.driver.1, stop_back.clone()));
         back.spawn("registrar", tasks.registrar.0.run(tasks.registrar.1, stop_back.clone()));
 
-        ready.send_replace(Readiness::READY);
+        ready.send_replace(Readiness { places_complete: geo.status().borrow().complete, ..Readiness::READY });
+        back.spawn("readiness", until(stop_back.clone(), follow_readiness(geo, ready.clone())));
         let ended = first_end(&mut front, &mut back, &cancel).await;
         if let Some(task) = ended {
             tracing::error!(task, "a task has ended that must not; stopping");
@@ -430,34 +450,6 @@ fn beacon_keys(config: &BrokerConfig, keys: &Keys, beacons: &BeaconServer) -> Ar
 async fn serve_dns(server: DnsServer, cancel: CancellationToken) {
     if let Err(error) = server.run(cancel).await {
         tracing::error!(%error, "DNS has stopped");
-    }
-}
-
-async fn follow_places(
-    mut places: watch::Receiver<Arc<PlaceTable>>,
-    driver: DriverHandle,
-    cancel: CancellationToken,
-) {
-    loop {
-        // The driver has the table of when it was made, and takes no table twice.
-        let table = places.borrow_and_update().clone();
-        driver.send(DriverInput::Places(table)).await;
-        tokio::select! {
-            () = cancel.cancelled() => return,
-            changed = places.changed() => if changed.is_err() { return },
-        }
-    }
-}
-
-/// Removes tombstones and tokens whose time is over, at start and then once a day.
-async fn collect(store: StoreHandle) {
-    let mut day = tokio::time::interval(Duration::from_secs(24 * 3600));
-    loop {
-        day.tick().await;
-        match store.collect(unix_now().0).await {
-            Ok(collected) => tracing::debug!(?collected, "old tombstones and tokens removed"),
-            Err(error) => tracing::warn!(%error, "old tombstones and tokens stay"),
-        }
     }
 }
 

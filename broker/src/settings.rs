@@ -5,10 +5,12 @@ use crate::clients::ClientSettings;
 use crate::dns::DnsSettings;
 use crate::geoip::GeoSettings;
 use crate::hostnames::HostnameSettings;
+use crate::learning::{LearnerSettings, MemoryFile};
 use crate::reports::ReportSettings;
 use nearmost_config::{BrokerConfig, HttpConfig};
 use nearmost_core::fleet::FleetConfig;
 use nearmost_core::rtt::pairs::PairConfig;
+use nearmost_core::rtt::{Coarseness, LearnerConfig};
 use nearmost_dns::{DnsConfig, SoaTimers};
 use nearmost_wire::registry::BuildDefaults;
 use std::net::SocketAddr;
@@ -104,6 +106,21 @@ pub fn fleet(config: &BrokerConfig) -> FleetConfig {
     }
 }
 
+/// Of learning round trips.
+pub fn learner(config: &BrokerConfig) -> LearnerSettings {
+    let networks = &config.learning.networks;
+    LearnerSettings {
+        enabled: networks.enabled,
+        config: LearnerConfig {
+            coarseness: Coarseness { v4: networks.prefix_v4, v6: networks.prefix_v6 },
+            max_networks: networks.max,
+            keep: networks.keep,
+        },
+        file: networks.persist.then(|| MemoryFile::new(&config.data_dir)),
+        fit_interval: networks.fit_interval,
+    }
+}
+
 /// Of measuring between nodes; `None` when nothing is to be measured.
 pub fn pairs(config: &BrokerConfig) -> Option<PairConfig> {
     let learning = &config.learning;
@@ -151,10 +168,11 @@ fn http_listeners(http: &HttpConfig) -> HttpConfig {
 }
 
 /// The sections that differ in what a running broker does not take over: all but the geo databases
-/// and who may use the API.
+/// (whose table is made anew, while the memory for cells stays) and who may use the API.
 pub fn needing_restart(running: &BrokerConfig, new: &BrokerConfig) -> Vec<&'static str> {
     // Every section by name, so that a new one is not forgotten.
-    let BrokerConfig { data_dir, log, dns, http, admin, agents, clients, geo: _, mirrors, learning } = running;
+    let BrokerConfig { data_dir, log, dns, http, admin, agents, clients, geo: _, mirrors, learning } =
+        running;
     let same = [
         ("data_dir", *data_dir == new.data_dir),
         ("log", *log == new.log),

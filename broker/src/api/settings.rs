@@ -97,14 +97,21 @@ pub struct Readiness {
     pub registry_loaded: bool,
     /// All sockets are bound.
     pub sockets_bound: bool,
+    /// The configured geo databases are in use.
+    pub places_complete: bool,
     /// The broker is on its way out.
     pub stopping: bool,
 }
 
 impl Readiness {
     /// Everything is there.
-    pub const READY: Readiness =
-        Readiness { store_open: true, registry_loaded: true, sockets_bound: true, stopping: false };
+    pub const READY: Readiness = Readiness {
+        store_open: true,
+        registry_loaded: true,
+        sockets_bound: true,
+        places_complete: true,
+        stopping: false,
+    };
 
     /// What is missing; `None` when nothing is.
     pub fn missing(&self) -> Option<&'static str> {
@@ -113,6 +120,7 @@ impl Readiness {
             Readiness { store_open: false, .. } => Some("the store is not open yet"),
             Readiness { registry_loaded: false, .. } => Some("the registry is not loaded yet"),
             Readiness { sockets_bound: false, .. } => Some("not all sockets are bound yet"),
+            Readiness { places_complete: false, .. } => Some("the geo databases are not compiled yet"),
             _ => None,
         }
     }

@@ -77,7 +77,7 @@ impl Bench {
     }
 
     fn give(&mut self, address: MirrorAddress) {
-        let mut registry = Registry::clone(&self.driver.given);
+        let mut registry = Registry::clone(self.driver.world.given());
         registry.version += 1;
         registry.mirrors.iter_mut().find(|m| &*m.name == "lon").unwrap().address = address;
         self.registry.send_replace(Arc::new(registry));

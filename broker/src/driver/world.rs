@@ -23,7 +23,6 @@ use nearmost_core::time::MonoTime;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Pause after mirrors were placed, in times of how long that took.
 const REST: u32 = 10;
@@ -169,8 +168,7 @@ impl World {
             if self.place_mirrors(live) || parts {
                 let Map { places, model, .. } = Map::clone(&self.map);
                 let prepared = self.prepared.take();
-                self.map =
-                    Arc::new(self.map.follow(&self.registry, &places, &model, prepared.as_deref()));
+                self.map = Arc::new(self.map.follow(&self.registry, &places, &model, prepared.as_deref()));
                 self.version += u64::from(!parts);
                 let now = clock();
                 self.rest_until = now + now.since(began) * REST;

@@ -21,6 +21,8 @@ const MAX_FILE_BYTES: u64 = 8 << 30;
 /// Metadata begins within this distance of a database's end (MaxMind DB format 2.0, "Database
 /// Metadata").
 const METADATA_REACH: usize = 128 * 1024;
+/// Networks read from one time that progress is told to the next.
+const TELL_EVERY: usize = 1 << 14;
 const METADATA_MARKER: &[u8] = b"\xab\xcd\xefMaxMind.com";
 
 /// Which databases to compile, strongest first, and what the operator knows better.
@@ -157,7 +159,7 @@ impl GeoError {
     }
 }
 
-const TABLE_NAME: &str = "geo table";
+pub(super) const TABLE_NAME: &str = "geo table";
 
 /// Reads and compiles every database. Blocks for as long as reading takes: seconds for a city
 /// database; call it where blocking is allowed.
@@ -165,16 +167,30 @@ const TABLE_NAME: &str = "geo table";
 /// # Errors
 /// The first database that is refused, strongest first, by name.
 pub fn compile(settings: &GeoSettings) -> Result<Compiled, GeoError> {
+    compile_telling(settings, &|_| {})
+}
+
+/// The same, telling now and then how many networks were read.
+///
+/// # Errors
+/// As of [`compile`].
+pub(super) fn compile_telling(settings: &GeoSettings, told: &dyn Fn(usize)) -> Result<Compiled, GeoError> {
+    let mut read_before = 0;
+    let mut add = |builder: &mut PlaceTableBuilder, name: &str, bytes: &[u8]| {
+        let info = add_database(builder, name, bytes, &|n| told(read_before + n))?;
+        read_before += info.networks;
+        Ok(info)
+    };
     let mut builder = PlaceTableBuilder::new();
     let mut databases = Vec::with_capacity(settings.databases.len() + 1);
     for path in &settings.databases {
         let name = path.display().to_string();
         // Dropped at the end of each round: one database is in memory at a time.
         let bytes = read(path, &name)?;
-        databases.push(add_database(&mut builder, &name, &bytes)?);
+        databases.push(add(&mut builder, &name, &bytes)?);
     }
     if settings.embedded {
-        databases.push(add_database(&mut builder, EMBEDDED_NAME, EMBEDDED)?);
+        databases.push(add(&mut builder, EMBEDDED_NAME, EMBEDDED)?);
     }
     for (net, place) in &settings.overrides {
         builder.add_override(*net, *place);
@@ -201,6 +217,7 @@ pub(super) fn add_database(
     builder: &mut PlaceTableBuilder,
     name: &str,
     bytes: &[u8],
+    told: &dyn Fn(usize),
 ) -> Result<DatabaseInfo, GeoError> {
     recognise(name, bytes)?;
     let damaged = |e: MaxMindDbError| GeoError::Damaged { name: name.to_owned(), reason: e.to_string() };
@@ -212,7 +229,7 @@ pub(super) fn add_database(
     if !meta.description.is_empty() && !meta.database_type.is_empty() {
         reader.verify().map_err(damaged)?;
     }
-    let (networks, parts) = add_networks(builder, name, &reader)?;
+    let (networks, parts) = add_networks(builder, name, &reader, told)?;
     if parts.is_empty() {
         let database_type = meta.database_type.clone();
         return Err(GeoError::WrongType { name: name.to_owned(), database_type });
@@ -248,6 +265,7 @@ fn add_networks(
     builder: &mut PlaceTableBuilder,
     name: &str,
     reader: &Reader<&[u8]>,
+    told: &dyn Fn(usize),
 ) -> Result<(usize, Parts), GeoError> {
     let damaged = |reason: String| GeoError::Damaged { name: name.to_owned(), reason };
     let broken = |e: MaxMindDbError| damaged(e.to_string());
@@ -283,6 +301,9 @@ fn add_networks(
         let net = IpNet::new(net.ip(), net.prefix()).map_err(|e| damaged(format!("{net}: {e}")))?;
         layer.add(net.trunc(), place).map_err(uncompilable)?;
         networks += 1;
+        if networks % TELL_EVERY == 0 {
+            told(networks);
+        }
     }
     Ok((networks, parts))
 }

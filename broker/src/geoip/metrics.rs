@@ -1,6 +1,7 @@
 //! What the geo subsystem tells of itself.
 
 use super::load::Compiled;
+use nearmost_core::geo::table::PlaceTable;
 use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 /// Metrics of the geo table. The label `database` is a configured path or `embedded`.
@@ -26,6 +27,12 @@ pub struct GeoMetrics {
     pub watching: IntGauge,
     /// `nearmost_geo_compile_seconds`: time to read and compile all databases.
     pub compile_seconds: Histogram,
+    /// `nearmost_geo_compiling`: 1 while databases are being read and compiled.
+    pub compiling: IntGauge,
+    /// `nearmost_geo_compiling_networks`: networks read by the compilation under way, or the last one.
+    pub networks_read: IntGauge,
+    /// `nearmost_geo_corrections`: prefixes whose places people corrected.
+    pub corrections: IntGauge,
 }
 
 impl GeoMetrics {
@@ -62,6 +69,18 @@ impl GeoMetrics {
                 HistogramOpts::new("nearmost_geo_compile_seconds", "Time to compile the geo table.")
                     .buckets(vec![0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0]),
             )?,
+            compiling: IntGauge::new(
+                "nearmost_geo_compiling",
+                "1 while geo databases are being read and compiled.",
+            )?,
+            networks_read: IntGauge::new(
+                "nearmost_geo_compiling_networks",
+                "Networks read by the compilation under way, or by the last one.",
+            )?,
+            corrections: IntGauge::new(
+                "nearmost_geo_corrections",
+                "Prefixes whose places people corrected.",
+            )?,
         };
         metrics.register(registry)?;
         Ok(metrics)
@@ -76,15 +95,22 @@ impl GeoMetrics {
         registry.register(Box::new(self.database_networks.clone()))?;
         registry.register(Box::new(self.database_build.clone()))?;
         registry.register(Box::new(self.watching.clone()))?;
-        registry.register(Box::new(self.compile_seconds.clone()))
+        registry.register(Box::new(self.compile_seconds.clone()))?;
+        registry.register(Box::new(self.compiling.clone()))?;
+        registry.register(Box::new(self.networks_read.clone()))?;
+        registry.register(Box::new(self.corrections.clone()))
     }
 
-    /// A table came into use.
+    /// A table came into use, with what was corrected.
+    pub(super) fn on_published(&self, table: &PlaceTable) {
+        self.ranges.set(gauge(table.ranges()));
+        self.places.set(gauge(table.places()));
+        self.table_bytes.set(gauge(table.memory_bytes()));
+    }
+
+    /// The databases were compiled.
     pub(super) fn on_compiled(&self, compiled: &Compiled) {
         self.reloads.with_label_values(&["ok"]).inc();
-        self.ranges.set(gauge(compiled.table.ranges()));
-        self.places.set(gauge(compiled.table.places()));
-        self.table_bytes.set(gauge(compiled.table.memory_bytes()));
         // Databases no longer configured must not be told of.
         self.database_networks.reset();
         self.database_build.reset();

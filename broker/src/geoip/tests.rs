@@ -23,7 +23,7 @@ fn code(s: &str) -> CountryCode {
 /// The table of one database alone.
 fn compiled(bytes: &[u8]) -> Result<(PlaceTable, DatabaseInfo), GeoError> {
     let mut builder = PlaceTableBuilder::new();
-    let info = add_database(&mut builder, "test.mmdb", bytes)?;
+    let info = add_database(&mut builder, "test.mmdb", bytes, &|_| {})?;
     Ok((builder.build().unwrap(), info))
 }
 

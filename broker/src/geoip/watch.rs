@@ -6,25 +6,29 @@
 //! the directory compiles nothing, replaced symbolic links are seen, and several changes in quick
 //! succession are one.
 
-use super::load::{Compiled, DatabaseInfo, GeoError, GeoSettings, compile};
+use super::files::{FileWatcher, Fingerprints, fingerprints};
+use super::load::{Compiled, DatabaseInfo, GeoError, GeoSettings, compile_telling};
 use super::metrics::GeoMetrics;
-use nearmost_core::geo::countries;
+use super::tables::{Corrections, Tables};
+use ipnet::IpNet;
 use nearmost_core::geo::table::{Located, PlaceTable};
-use notify::event::{AccessKind, AccessMode};
-use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
-use std::collections::BTreeSet;
+use nearmost_core::geo::{Place, countries};
 use std::net::IpAddr;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// A change is acted on when the directory has been quiet for this long...
 const QUIET: Duration = Duration::from_millis(250);
 /// ... or after this long, if it never is.
 const MAX_SETTLE: Duration = Duration::from_secs(5);
+
+/// How long a start waits for the databases to be compiled.
+pub const PATIENCE: Duration = Duration::from_secs(2);
+/// How often the log tells how far that is.
+const TELL: Duration = Duration::from_secs(2);
 
 /// Explicit reloads waiting; more wait in their senders.
 const MAX_REQUESTS: usize = 8;
@@ -40,6 +44,8 @@ pub struct GeoStatus {
     pub last_error: Option<String>,
     /// The databases in the table in use, strongest first.
     pub databases: Arc<[DatabaseInfo]>,
+    /// Whether the configured databases are in use, and not the embedded one in their stead.
+    pub complete: bool,
 }
 
 /// Why a reload changed nothing.
@@ -87,20 +93,47 @@ impl GeoService {
         metrics: GeoMetrics,
         cancel: CancellationToken,
     ) -> Result<(GeoService, watch::Receiver<Arc<PlaceTable>>), GeoError> {
-        let (nudge, nudges) = mpsc::channel(1);
+        GeoService::start_within(PATIENCE, settings, metrics, cancel).await
+    }
+
+    /// The same with another patience than [`PATIENCE`].
+    pub(super) async fn start_within(
+        patience: Duration,
+        settings: GeoSettings,
+        metrics: GeoMetrics,
+        cancel: CancellationToken,
+    ) -> Result<(GeoService, watch::Receiver<Arc<PlaceTable>>), GeoError> {
         // Watched before it is read: a change in between is not lost.
+        let (nudge, nudges) = mpsc::channel::<()>(1);
         let watcher = FileWatcher::new(&settings, &nudge, &metrics);
-        let (outcome, fingerprints) = compile_blocking(settings.clone(), &metrics).await;
+        let mut compiling = Compiling::begin(settings.clone(), metrics.clone());
+        let (done, first) = match tokio::time::timeout(patience, compiling.done()).await {
+            Ok(done) => (done, None),
+            Err(_) => {
+                tracing::info!(
+                    "reading the geo databases takes a while; until then the embedded one answers"
+                );
+                let embedded = GeoSettings { databases: Vec::new(), ..settings.clone() };
+                (Compiling::begin(embedded, metrics.clone()).done().await, Some(compiling))
+            }
+        };
+        let (outcome, fingerprints) = done;
         let compiled = outcome.inspect_err(|e| metrics.on_refused(e.name()))?;
         metrics.on_compiled(&compiled);
         log_compiled(&compiled);
 
-        let status = GeoStatus { compiled: 1, databases: compiled.databases.into(), ..GeoStatus::default() };
-        let (tables, tables_out) = watch::channel(Arc::new(compiled.table));
+        let status = GeoStatus {
+            compiled: 1,
+            databases: compiled.databases.into(),
+            complete: first.is_none(),
+            ..GeoStatus::default()
+        };
+        let tables = Tables::new(compiled.table, settings.overrides.clone(), metrics.clone()).await?;
+        let tables_out = tables.published.subscribe();
         let (status, status_out) = watch::channel(status);
         let (requests, requests_in) = mpsc::channel(MAX_REQUESTS);
         let keeper = Keeper { settings, metrics, watcher, fingerprints, nudge, tables, status };
-        tokio::spawn(keeper.run(requests_in, nudges, cancel));
+        tokio::spawn(keeper.run(first, requests_in, nudges, cancel));
         Ok((GeoService { requests, tables: tables_out.clone(), status: status_out }, tables_out))
     }
 
@@ -109,7 +142,7 @@ impl GeoService {
     /// # Errors
     /// [`ReloadError::Refused`] naming a broken database: the table in use stays.
     pub async fn reload(&self) -> Result<(), ReloadError> {
-        self.request(None).await
+        self.request(Change::Nothing).await
     }
 
     /// Compiles with other settings (other files, other overrides), and keeps those if it works.
@@ -117,12 +150,21 @@ impl GeoService {
     /// # Errors
     /// [`ReloadError::Refused`] naming a broken database: table and settings in use stay.
     pub async fn reload_with(&self, settings: GeoSettings) -> Result<(), ReloadError> {
-        self.request(Some(settings)).await
+        self.request(Change::Settings(settings)).await
     }
 
-    async fn request(&self, settings: Option<GeoSettings>) -> Result<(), ReloadError> {
+    /// Lays the corrections in the registry over the databases' table; those of the settings win over
+    /// them where both are of one prefix. No database is read for that.
+    ///
+    /// # Errors
+    /// [`ReloadError::Refused`] when they do not fit into a table, and the one in use stays.
+    pub async fn correct(&self, registered: Vec<(IpNet, Place)>) -> Result<(), ReloadError> {
+        self.request(Change::Corrections(registered)).await
+    }
+
+    async fn request(&self, change: Change) -> Result<(), ReloadError> {
         let (reply, answer) = oneshot::channel();
-        self.requests.send(Request { settings, reply }).await.map_err(|_| ReloadError::Stopped)?;
+        self.requests.send(Request { change, reply }).await.map_err(|_| ReloadError::Stopped)?;
         answer.await.map_err(|_| ReloadError::Stopped)??;
         Ok(())
     }
@@ -150,8 +192,17 @@ impl GeoService {
 
 #[derive(Debug)]
 struct Request {
-    settings: Option<GeoSettings>,
+    change: Change,
     reply: oneshot::Sender<Result<(), GeoError>>,
+}
+
+/// What is to be different.
+#[derive(Debug)]
+enum Change {
+    /// Files may be, whatever they look like.
+    Nothing,
+    Settings(GeoSettings),
+    Corrections(Corrections),
 }
 
 /// The task's state.
@@ -162,25 +213,36 @@ struct Keeper {
     /// The files as they were when last compiled, whether they were refused or not.
     fingerprints: Fingerprints,
     nudge: mpsc::Sender<()>,
-    tables: watch::Sender<Arc<PlaceTable>>,
+    tables: Tables,
     status: watch::Sender<GeoStatus>,
 }
 
 impl Keeper {
     async fn run(
         mut self,
+        first: Option<Compiling>,
         mut requests: mpsc::Receiver<Request>,
         mut nudges: mpsc::Receiver<()>,
         cancel: CancellationToken,
     ) {
+        if let Some(first) = first {
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                () = self.finish(first) => {}
+            }
+        }
         loop {
             tokio::select! {
                 () = cancel.cancelled() => return,
                 request = requests.recv() => {
                     let Some(request) = request else { return };
-                    let settings = request.settings.unwrap_or_else(|| self.settings.clone());
+                    let done = match request.change {
+                        Change::Nothing => self.recompile(self.settings.clone()).await,
+                        Change::Settings(settings) => self.recompile(settings).await,
+                        Change::Corrections(registered) => self.correct(registered).await,
+                    };
                     // Who asked may have gone; the outcome is logged either way.
-                    let _ = request.reply.send(self.recompile(settings).await);
+                    let _ = request.reply.send(done);
                 }
                 Some(()) = nudges.recv() => {
                     tokio::select! {
@@ -191,6 +253,37 @@ impl Keeper {
                 }
             }
         }
+    }
+
+    /// Waits for the databases that the start did not wait for.
+    async fn finish(&mut self, mut first: Compiling) {
+        let mut tick = tokio::time::interval(TELL);
+        let (outcome, fingerprints) = loop {
+            tokio::select! {
+                done = first.done() => break done,
+                _ = tick.tick() => {
+                    tracing::info!(networks = self.metrics.networks_read.get(), "reading the geo databases");
+                }
+            }
+        };
+        self.fingerprints = fingerprints;
+        let done = match outcome {
+            Ok(compiled) => self.publish(compiled).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = done {
+            self.refuse(&error);
+        }
+    }
+
+    async fn correct(&mut self, registered: Corrections) -> Result<(), GeoError> {
+        let before = std::mem::replace(&mut self.tables.registered, registered);
+        let done = self.tables.publish().await;
+        if let Err(error) = &done {
+            self.tables.registered = before;
+            tracing::error!(%error, "corrected places not taken; the table in use stays");
+        }
+        done
     }
 
     async fn on_files_changed(&mut self) {
@@ -207,16 +300,26 @@ impl Keeper {
         let moved = settings.databases != old.databases || settings.watch != old.watch;
         // As at the start: watched before it is read.
         let watcher = moved.then(|| FileWatcher::new(&settings, &self.nudge, &self.metrics));
-        let (outcome, fingerprints) = compile_blocking(settings.clone(), &self.metrics).await;
-        match outcome {
+        let (outcome, fingerprints) = Compiling::begin(settings.clone(), self.metrics.clone()).done().await;
+        let configured = settings.overrides.clone();
+        let done = match outcome {
             Ok(compiled) => {
+                let before = std::mem::replace(&mut self.tables.configured, configured);
+                let done = self.publish(compiled).await;
+                if done.is_err() {
+                    self.tables.configured = before;
+                }
+                done
+            }
+            Err(error) => Err(error),
+        };
+        match &done {
+            Ok(()) => {
                 self.settings = settings;
                 self.fingerprints = fingerprints;
                 if let Some(watcher) = watcher {
                     self.watcher = watcher;
                 }
-                self.publish(compiled);
-                Ok(())
             }
             Err(error) => {
                 if moved {
@@ -225,21 +328,27 @@ impl Keeper {
                     // Not again until they change again.
                     self.fingerprints = fingerprints;
                 }
-                self.refuse(&error);
-                Err(error)
+                self.refuse(error);
             }
         }
+        done
     }
 
-    fn publish(&self, compiled: Compiled) {
+    async fn publish(&mut self, compiled: Compiled) -> Result<(), GeoError> {
         self.metrics.on_compiled(&compiled);
         log_compiled(&compiled);
-        self.tables.send_replace(Arc::new(compiled.table));
+        let before = std::mem::replace(&mut self.tables.base, Arc::new(compiled.table));
+        if let Err(error) = self.tables.publish().await {
+            self.tables.base = before;
+            return Err(error);
+        }
         self.status.send_modify(|status| {
             status.compiled += 1;
             status.last_error = None;
             status.databases = compiled.databases.into();
+            status.complete = true;
         });
+        Ok(())
     }
 
     fn refuse(&self, error: &GeoError) {
@@ -271,93 +380,34 @@ fn log_compiled(compiled: &Compiled) {
     }
 }
 
-/// Compiles where blocking is allowed; also tells what the files were just before.
-async fn compile_blocking(
-    settings: GeoSettings,
-    metrics: &GeoMetrics,
-) -> (Result<Compiled, GeoError>, Fingerprints) {
-    let timer = metrics.compile_seconds.start_timer();
-    let task = tokio::task::spawn_blocking(move || {
-        let fingerprints = fingerprints(&settings.databases);
-        (compile(&settings), fingerprints)
-    });
-    let done = task.await;
-    timer.observe_duration();
-    match done {
-        Ok((outcome, fingerprints)) => (outcome, fingerprints),
-        Err(e) => (Err(GeoError::Interrupted { reason: e.to_string() }), Fingerprints::new()),
-    }
+/// A compilation under way, where blocking is allowed.
+struct Compiling {
+    task: JoinHandle<(Result<Compiled, GeoError>, Fingerprints)>,
+    metrics: GeoMetrics,
 }
 
-/// A file's identity: device, inode, size, and modification and change times in nanoseconds.
-type Fingerprint = (u64, u64, u64, [i64; 4]);
-/// Of each file, in order; `None` for one that is not there.
-type Fingerprints = Vec<Option<Fingerprint>>;
-
-fn fingerprints(files: &[PathBuf]) -> Fingerprints {
-    let of = |file: &PathBuf| {
-        let meta = std::fs::metadata(file).ok()?;
-        let times = [meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()];
-        Some((meta.dev(), meta.ino(), meta.len(), times))
-    };
-    files.iter().map(of).collect()
-}
-
-/// Nudges the keeper when something happens in a directory of a database.
-struct FileWatcher {
-    watcher: Option<RecommendedWatcher>,
-}
-
-impl FileWatcher {
-    /// Watches the files' directories, unless that is not wanted. Where it cannot be done, it is said in the log and in
-    /// `nearmost_geo_watching`, and an explicit reload still works.
-    fn new(settings: &GeoSettings, nudge: &mpsc::Sender<()>, metrics: &GeoMetrics) -> Self {
-        let files = &settings.databases;
-        let wanted = settings.watch && !files.is_empty();
-        let watcher = if wanted { watch_directories(files, nudge.clone()) } else { None };
-        let watcher = FileWatcher { watcher };
-        metrics.watching.set(i64::from(watcher.works()));
-        watcher
+impl Compiling {
+    fn begin(settings: GeoSettings, metrics: GeoMetrics) -> Compiling {
+        // Corrections are laid over the table afterwards.
+        let settings = GeoSettings { overrides: Vec::new(), ..settings };
+        metrics.compiling.inc();
+        metrics.networks_read.set(0);
+        let read = metrics.networks_read.clone();
+        let timer = metrics.compile_seconds.start_timer();
+        let task = tokio::task::spawn_blocking(move || {
+            let fingerprints = fingerprints(&settings.databases);
+            let told = |networks| read.set(i64::try_from(networks).unwrap_or(i64::MAX));
+            let outcome = compile_telling(&settings, &told);
+            timer.observe_duration();
+            (outcome, fingerprints)
+        });
+        Compiling { task, metrics }
     }
 
-    fn works(&self) -> bool {
-        self.watcher.is_some()
+    /// What came of it, and what the files were just before; may be cancelled and asked for again.
+    async fn done(&mut self) -> (Result<Compiled, GeoError>, Fingerprints) {
+        let done = (&mut self.task).await;
+        self.metrics.compiling.dec();
+        done.unwrap_or_else(|e| (Err(GeoError::Interrupted { reason: e.to_string() }), Fingerprints::new()))
     }
-}
-
-fn watch_directories(files: &[PathBuf], nudge: mpsc::Sender<()>) -> Option<RecommendedWatcher> {
-    let on_event = move |event: notify::Result<notify::Event>| {
-        if event.as_ref().map_or(true, |event| may_change_a_file(event.kind)) {
-            // Full means that the keeper is about to look anyway.
-            let _ = nudge.try_send(());
-        }
-    };
-    let mut watcher = notify::recommended_watcher(on_event)
-        .inspect_err(|error| tracing::warn!(%error, "geo databases cannot be watched; reload by hand"))
-        .ok()?;
-    for directory in directories(files) {
-        if let Err(error) = watcher.watch(&directory, RecursiveMode::NonRecursive) {
-            tracing::warn!(%error, directory = %directory.display(), "geo databases cannot be watched; reload by hand");
-            return None;
-        }
-    }
-    Some(watcher)
-}
-
-/// Our own reading must not wake us.
-fn may_change_a_file(kind: EventKind) -> bool {
-    !matches!(kind, EventKind::Access(access) if access != AccessKind::Close(AccessMode::Write))
-}
-
-/// The directories that name the files, and those that hold them where names are symbolic links.
-fn directories(files: &[PathBuf]) -> BTreeSet<PathBuf> {
-    let parent = |file: &Path| match file.parent() {
-        Some(parent) if parent.as_os_str().is_empty() => Some(PathBuf::from(".")),
-        parent => parent.map(Path::to_path_buf),
-    };
-    files
-        .iter()
-        .flat_map(|file| [parent(file), file.canonicalize().ok().as_deref().and_then(parent)])
-        .flatten()
-        .collect()
 }

@@ -73,7 +73,9 @@ impl MemoryFile {
             Err(e) => return Err(unreadable(e)),
         };
         if length > MAX_BYTES {
-            return Err(self.put_aside(format!("has {length} bytes, more than the {MAX_BYTES} that are read")));
+            return Err(
+                self.put_aside(format!("has {length} bytes, more than the {MAX_BYTES} that are read"))
+            );
         }
         let bytes = std::fs::read(&self.path).map_err(unreadable)?;
         decode(&bytes).map_err(|what| self.put_aside(what))

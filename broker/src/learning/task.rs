@@ -111,7 +111,12 @@ struct Task {
 }
 
 impl Task {
-    async fn run(&mut self, mut lessons: Lessons, mut news: watch::Receiver<News>, cancel: CancellationToken) {
+    async fn run(
+        &mut self,
+        mut lessons: Lessons,
+        mut news: watch::Receiver<News>,
+        cancel: CancellationToken,
+    ) {
         loop {
             let fit = if self.dirty { self.due.fit } else { self.due.ages.max(self.due.fit) };
             tokio::select! {

@@ -11,8 +11,8 @@
 
 mod planner;
 
-use self::planner::{Planner, Step};
 pub(crate) use self::planner::Totals;
+use self::planner::{Planner, Step};
 use crate::clock::{mono_now, unix_now};
 use crate::driver::{DriverHandle, DriverInput};
 use crate::publish::{News, SnapshotReader};

@@ -33,8 +33,10 @@ impl MapMetrics {
     /// # Errors
     /// When one is registered already.
     pub fn register(registry: &Registry) -> Result<MapMetrics, Error> {
-        let build_seconds =
-            HistogramOpts::new("nearmost_map_build_seconds", "Time to build the cells of one set of mirrors.");
+        let build_seconds = HistogramOpts::new(
+            "nearmost_map_build_seconds",
+            "Time to build the cells of one set of mirrors.",
+        );
         Ok(MapMetrics {
             sets: gauge(registry, "nearmost_map_sets", "Different sets of mirrors.")?,
             built: gauge(registry, "nearmost_map_sets_built", "Sets of mirrors whose cells are built.")?,

@@ -1,0 +1,74 @@
+//! Small tasks that pass on what changed from one part of the broker to another.
+
+use crate::api::Readiness;
+use crate::clock::unix_now;
+use crate::driver::{DriverHandle, DriverInput};
+use crate::geoip::GeoService;
+use crate::store::StoreHandle;
+use ipnet::IpNet;
+use nearmost_core::geo::Place;
+use nearmost_core::geo::table::PlaceTable;
+use nearmost_core::registry::Registry;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// Tells the driver of every geo table.
+pub async fn follow_places(
+    mut places: watch::Receiver<Arc<PlaceTable>>,
+    driver: DriverHandle,
+    cancel: CancellationToken,
+) {
+    loop {
+        // The driver has the table of when it was made, and takes no table twice.
+        let table = places.borrow_and_update().clone();
+        driver.send(DriverInput::Places(table)).await;
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            changed = places.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// Lays corrected places over the geo table. What could not be laid is in the log.
+pub async fn correct(geo: &GeoService, overrides: &[(IpNet, Place)]) {
+    if geo.correct(overrides.to_vec()).await.is_ok() {
+        tracing::debug!(prefixes = overrides.len(), "corrected places are in use");
+    }
+}
+
+/// Lays the registry's corrected places over the geo table whenever they change.
+pub async fn follow_corrections(mut registry: watch::Receiver<Arc<Registry>>, geo: GeoService) {
+    let mut laid = None;
+    loop {
+        let overrides = registry.borrow_and_update().overrides.clone();
+        if laid.as_ref() != Some(&overrides) {
+            correct(&geo, &overrides).await;
+            laid = Some(overrides);
+        }
+        if registry.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+    }
+}
+
+/// Says that the broker is ready once the configured geo databases are in use.
+pub async fn follow_readiness(geo: GeoService, ready: watch::Sender<Readiness>) {
+    let mut status = geo.status();
+    let complete = status.wait_for(|s| s.complete).await.is_ok();
+    ready.send_modify(|r| r.places_complete |= complete);
+    std::future::pending().await
+}
+
+/// Removes tombstones and tokens whose time is over, at start and then once a day.
+pub async fn collect(store: StoreHandle) {
+    let mut day = tokio::time::interval(Duration::from_secs(24 * 3600));
+    loop {
+        day.tick().await;
+        match store.collect(unix_now().0).await {
+            Ok(collected) => tracing::debug!(?collected, "old tombstones and tokens removed"),
+            Err(error) => tracing::warn!(%error, "old tombstones and tokens stay"),
+        }
+    }
+}
