@@ -372,8 +372,8 @@ impl Broker {
             metrics: tasks.followed.resolver_metrics,
         };
         let (keys, metrics) = (tasks.agents.beacons.clone(), tasks.agents.metrics.clone());
-        let beacons =
-            sockets.beacons.run(keys, handle.clone(), tasks.registry.clone(), metrics, cancel.clone());
+        let registry = tasks.registry;
+        let beacons = sockets.beacons.run(keys, handle.clone(), registry.clone(), metrics, cancel.clone());
         let mut front = Crew::default();
         front.spawn("dns", serve_dns(sockets.dns, cancel.clone()));
         front.spawn("api", sockets.api.run(cancel.clone()));

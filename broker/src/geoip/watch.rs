@@ -277,6 +277,9 @@ impl Keeper {
     }
 
     async fn correct(&mut self, registered: Corrections) -> Result<(), GeoError> {
+        if registered == self.tables.registered {
+            return Ok(());
+        }
         let before = std::mem::replace(&mut self.tables.registered, registered);
         let done = self.tables.publish().await;
         if let Err(error) = &done {

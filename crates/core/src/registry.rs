@@ -26,6 +26,9 @@ pub struct NodeIndex(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MirrorIndex(pub u32);
 
+/// Most mirrors of one domain: rankings number them in 16 bits.
+pub const MAX_MIRRORS: usize = 65_535;
+
 /// Everything registered, at one version.
 #[derive(Clone, Debug, Default)]
 pub struct Registry {

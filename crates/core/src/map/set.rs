@@ -9,7 +9,7 @@ use super::rules::{Matching, Rules};
 use super::shared::Shares;
 use crate::geo::Place;
 use crate::hash::hash_of_name;
-use crate::registry::{DomainIndex, Mirror, MirrorIndex, Registry, Rule, Strategy};
+use crate::registry::{DomainIndex, MAX_MIRRORS, Mirror, MirrorIndex, Registry, Rule, Strategy};
 use crate::rtt::routes::Tolls;
 use crate::rtt::scale::millis;
 use crate::rtt::{Client, Model, Site, Target};
@@ -116,8 +116,7 @@ impl MirrorSet {
             let order = order.and_then(|at| u16::try_from(at).ok()).unwrap_or(u16::MAX - 1);
             Member { site, hash: hash_of_name(name), order }
         };
-        // A slot is 16 bits; mirrors beyond that many answer only when all others are down.
-        let members: Vec<Member> = key.members.iter().take(usize::from(u16::MAX)).map(member).collect();
+        let members: Vec<Member> = key.members.iter().take(MAX_MIRRORS).map(member).collect();
         let index = (members.len() > SMALL).then(|| Index::new(&members, model));
         let rules = Rules::new(&key.rules, &names);
         let weighed: Vec<(u64, u32)> =

@@ -16,7 +16,7 @@ use crate::name;
 use ipnet::IpNet;
 use nearmost_core::geo::{CountryCode, Place, Position, countries};
 use nearmost_core::registry::{
-    AllDown, Domain, DomainIndex, Force, Node, NodeIndex, Orders, Policy, Registry,
+    AllDown, Domain, DomainIndex, Force, MAX_MIRRORS, Node, NodeIndex, Orders, Policy, Registry,
 };
 use nearmost_core::time::UnixMillis;
 use serde::de::DeserializeOwned;
@@ -307,6 +307,7 @@ impl Parsed {
         domains: &HashMap<String, DomainIndex>,
         defaults: &BuildDefaults,
     ) {
+        let mut run = (None, 0);
         // Sorted by (domain, name), and so are the registry's domains: each domain's run is contiguous.
         for (key, body) in std::mem::take(&mut self.mirrors) {
             let full = format!("{}/{}", key.0, key.1);
@@ -318,6 +319,14 @@ impl Parsed {
                 drained: self.drains.contains_key(&key),
                 force: self.forces.get(&key).map(|f| Force { up: f.up, until: UnixMillis(f.until_unix_ms) }),
             };
+            run = if run.0 == Some(domain) { run } else { (Some(domain), 0) };
+            // The map numbers the mirrors of a domain in 16 bits. The last by name are left out, alike on
+            // every broker.
+            if run.1 == MAX_MIRRORS {
+                let many = format!("a domain has at most {MAX_MIRRORS} mirrors");
+                self.problem(EntryKind::Mirror, &full, many);
+                continue;
+            }
             let made = names::check_mirror(registry, domain, &key.1)
                 .and_then(|()| mirror(&key.1, domain, &body, nodes, registry, defaults));
             match made {
@@ -325,6 +334,7 @@ impl Parsed {
                     let node_drained = mirror.node.is_some_and(|n| registry.nodes[n.0 as usize].drained);
                     mirror.orders = Orders { drained: orders.drained || node_drained, ..orders };
                     registry.mirrors.push(mirror);
+                    run.1 += 1;
                 }
                 Err(e) => self.problem(EntryKind::Mirror, &full, e),
             }

@@ -236,3 +236,20 @@ proptest! {
         let _ = build(1, [entry], &BuildDefaults::default());
     }
 }
+
+#[test]
+fn a_domain_has_no_more_mirrors_than_rankings_can_number() {
+    let body = r#"{"addresses":["192.0.2.1"],"health":"manual_up"}"#;
+    let names: Vec<String> = (0..=nearmost_core::registry::MAX_MIRRORS).map(|i| format!("m{i:05}")).collect();
+    let mirrors = names.iter().map(|name| Entry {
+        kind: EntryKind::Mirror,
+        scope: "a.example",
+        id: name,
+        body: body.as_bytes(),
+    });
+    let domain = Entry { kind: EntryKind::Domain, scope: "a.example", id: "", body: b"{}" };
+    let built = build(1, mirrors.chain([domain]), &BuildDefaults::default());
+    assert_eq!(built.registry.mirrors.len(), 65_535);
+    let problems: Vec<String> = built.problems.iter().map(Problem::to_string).collect();
+    assert_eq!(problems, ["mirror a.example/m65535: a domain has at most 65535 mirrors"]);
+}
