@@ -88,10 +88,13 @@ fn snapshot() -> Snapshot {
     };
     registry.domain_by_name.insert(DOMAIN.into(), DomainIndex(0));
     registry.index();
+    let mut live = Live::new((0..8).map(live).collect());
+    live.tally(&registry);
+    let (places, model) = Default::default();
     Snapshot {
+        map: Arc::new(Map::default().follow(&registry, &places, &model, None).with_all_cells()),
         registry: Arc::new(registry),
-        map: Arc::new(Map::default()),
-        live: Arc::new(Live { mirrors: (0..8).map(live).collect() }),
+        live: Arc::new(live),
         published: UnixMillis(0),
     }
 }

@@ -33,4 +33,4 @@ pub use answer::Responder;
 pub use config::{ConfigError, DnsConfig, SoaTimers};
 pub use error::{ErrorKind, QueryError};
 pub use onetime::Nonce;
-pub use outcome::{Client, Outcome, Rcode, Transport};
+pub use outcome::{ChosenFor, Client, Outcome, Rcode, Transport};

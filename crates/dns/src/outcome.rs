@@ -99,6 +99,15 @@ impl Rcode {
     }
 }
 
+/// How mirrors were chosen for one client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChosenFor {
+    /// From which of them.
+    pub basis: Basis,
+    /// The address whose place decided: the client's as its resolver tells it, or the resolver's.
+    pub client: IpAddr,
+}
+
 /// What came of one query. The reply itself is in the caller's buffer, which is empty when there is none.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outcome {
@@ -116,8 +125,8 @@ pub struct Outcome {
     pub domain: Option<DomainIndex>,
     /// The mirrors that the answer names, best first.
     pub mirrors: ArrayVec<MirrorIndex, MAX_ANSWERS>,
-    /// How they were chosen; `None` when the answer does not depend on mirrors.
-    pub basis: Option<Basis>,
+    /// How they were chosen, and for whom; `None` when the answer does not depend on mirrors.
+    pub chosen: Option<ChosenFor>,
     /// The nonce of the one-time name whose addresses were asked for.
     pub nonce: Option<Nonce>,
     /// Why the message was not accepted as a query.

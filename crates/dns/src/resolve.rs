@@ -2,7 +2,7 @@
 
 use crate::answer::Responder;
 use crate::name::LookupName;
-use crate::outcome::{Outcome, Rcode};
+use crate::outcome::{ChosenFor, Outcome, Rcode};
 use crate::records;
 use crate::reply::{Reply, ReplyError, Section};
 use crate::service::{self, Service, Services};
@@ -178,8 +178,8 @@ impl<'a> Resolver<'a, '_> {
         if alternatives && !choice.for_everyone {
             self.depends_on(&choice);
         }
-        if self.outcome.basis.is_none_or(|b| b == Basis::Empty) {
-            self.outcome.basis = Some(choice.basis);
+        if self.outcome.chosen.is_none_or(|c| c.basis == Basis::Empty) {
+            self.outcome.chosen = Some(ChosenFor { basis: choice.basis, client: self.client });
         }
         for chosen in &choice.mirrors {
             if !self.outcome.mirrors.contains(&chosen.mirror) {

@@ -33,7 +33,7 @@ fn addresses_of_the_nearest_mirror() {
         assert_eq!(reply.message.answers[0].ttl, 20);
         assert!(reply.message.metadata.authoritative && reply.message.metadata.recursion_desired);
         assert!(!reply.message.metadata.recursion_available);
-        assert_eq!(reply.outcome.basis, Some(Basis::Eligible));
+        assert_eq!(reply.outcome.chosen.map(|c| c.basis), Some(Basis::Eligible));
         assert_eq!(reply.outcome.mirrors.len(), 1);
         let reply = bench.from(source, &ask(NAME, RecordType::AAAA), Transport::Udp);
         assert_eq!(reply.answers(), [v6], "{source}");
@@ -71,7 +71,7 @@ fn all_down_is_the_owners_choice() {
         fixture.first().policy.all_down = policy.clone();
         let reply = Bench::new(&fixture, DnsConfig::default()).ask(&ask(NAME, RecordType::A));
         assert_eq!(reply.answers(), expected, "{policy:?}");
-        assert_eq!(reply.outcome.basis, Some(basis));
+        assert_eq!(reply.outcome.chosen.map(|c| c.basis), Some(basis));
         assert_eq!(reply.rcode(), 0);
         if expected.is_empty() {
             assert_eq!(reply.authority(), ["play.example.com. 7 SOA"]);
