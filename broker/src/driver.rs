@@ -219,7 +219,7 @@ impl Driver {
     pub fn new(mut parts: DriverParts, handle: DriverHandle) -> Driver {
         let now = parts.clock.now();
         let registry = parts.registry.borrow_and_update().clone();
-        let map = Arc::new(Map { version: 1, places: parts.places.clone() });
+        let map = Arc::new(Map::of_places(1, parts.places.clone()));
         parts.fleet.set_registry(registry.clone(), now);
         parts.fleet.resume(std::mem::take(&mut parts.verdicts), now);
         let mut driver = Driver {
@@ -293,7 +293,7 @@ impl Driver {
         match input {
             DriverInput::Places(places) if Arc::ptr_eq(&places, &self.map.places) => return,
             DriverInput::Places(places) => {
-                self.map = Arc::new(Map { version: self.map.version + 1, places });
+                self.map = Arc::new(Map::of_places(self.map.version + 1, places));
                 self.placed.clear();
             }
             DriverInput::SessionUp { node, session, boot, remote } => {
@@ -389,12 +389,14 @@ impl Driver {
         if versions != self.shown {
             let live = Arc::new(self.parts.fleet.live().clone());
             self.place_mirrors(&live);
+            let (places, model) = (self.map.places.clone(), self.map.model.clone());
+            self.map = Arc::new(self.map.follow(&self.registry, &places, &model, None));
             let (registry, map) = (self.registry.clone(), self.map.clone());
             self.parts.publisher.publish(Snapshot { registry, map, live, published: now.unix });
             let waited =
                 self.due.changed.map_or(Duration::ZERO, |since| self.parts.clock.now().mono.since(since));
             self.parts.metrics.published_after(waited);
-            self.shown = versions;
+            self.shown = Shown { map: self.map.version, ..versions };
         }
         self.due.publish = None;
         self.due.changed = None;

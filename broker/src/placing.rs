@@ -51,7 +51,7 @@ mod tests {
         let mut builder = PlaceTableBuilder::new();
         let place = Place { position: berlin(), country: code("DE"), asn: Some(64500) };
         builder.add_override("192.0.2.0/24".parse().unwrap(), place);
-        Map { version: 1, places: Arc::new(builder.build().unwrap()) }
+        Map::of_places(1, Arc::new(builder.build().unwrap()))
     }
 
     fn mirror(place: Option<Place>) -> Mirror {

@@ -20,6 +20,7 @@ use nearmost_core::registry::{
     AllDown, Domain, DomainIndex, HealthMode, Mirror, MirrorAddress, Node, NodeIndex, Orders, Policy,
     Registry,
 };
+use nearmost_core::rtt::Model;
 use nearmost_core::snapshot::Snapshot;
 use nearmost_core::time::UnixMillis;
 use nearmost_wire::identity::{KeyPair, Role};
@@ -49,6 +50,7 @@ pub(crate) struct Fixture {
     registry: Registry,
     live: Live,
     places: Arc<PlaceTable>,
+    model: Arc<Model>,
     reader: SnapshotReader,
 }
 
@@ -131,9 +133,10 @@ impl Fixture {
         };
         registry.index();
         let mut fixture = Fixture {
-            live: Live { mirrors: vec![LiveMirror::default(); 5] },
+            live: Live::new(vec![LiveMirror::default(); 5]),
             registry,
             places: Arc::new(places()),
+            model: Arc::default(),
             reader: crate::publish::Publisher::default().reader(),
         };
         for (at, live) in fixture.live.mirrors.iter_mut().enumerate() {
@@ -168,12 +171,18 @@ impl Fixture {
 
     fn publish(&mut self) {
         self.registry.version += 1;
+        let mut live = self.live.clone();
+        live.tally(&self.registry);
         self.reader.store(Arc::new(Snapshot {
             registry: Arc::new(self.registry.clone()),
-            map: Arc::new(Map { version: 1, places: self.places.clone() }),
-            live: Arc::new(self.live.clone()),
+            map: Arc::new(self.map()),
+            live: Arc::new(live),
             published: UnixMillis(1_700_000_000_000),
         }));
+    }
+
+    fn map(&self) -> Map {
+        Map::of_places(1, self.places.clone()).follow(&self.registry, &self.places, &self.model, None)
     }
 
     fn index(&self, mirror: &str) -> usize {
