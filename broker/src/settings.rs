@@ -154,7 +154,8 @@ fn http_listeners(http: &HttpConfig) -> HttpConfig {
 /// and who may use the API.
 pub fn needing_restart(running: &BrokerConfig, new: &BrokerConfig) -> Vec<&'static str> {
     // Every section by name, so that a new one is not forgotten.
-    let BrokerConfig { data_dir, log, dns, http, admin, agents, clients, geo: _, mirrors, learning } = running;
+    let BrokerConfig { data_dir, log, dns, http, admin, agents, clients, geo: _, mirrors, learning } =
+        running;
     let same = [
         ("data_dir", *data_dir == new.data_dir),
         ("log", *log == new.log),

@@ -121,7 +121,6 @@ pub struct Taken {
     pub refused: Option<Declined>,
 }
 
-
 /// Why a report was not taken.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Declined {
@@ -204,7 +203,8 @@ mod tests {
             measure: vec!["lon".into()],
         });
         let declined = Declined { code: "rtt_range".into(), message: "0 ms".into() };
-        let taken = Taken { accepted: 0, tied: false, measure: vec![mirror.clone()], refused: Some(declined) };
+        let taken =
+            Taken { accepted: 0, tied: false, measure: vec![mirror.clone()], refused: Some(declined) };
         let taken = ToClient::Taken(taken);
         for message in [resolved, taken] {
             let bytes = frame::encode(&message).unwrap();

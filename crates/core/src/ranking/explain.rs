@@ -161,9 +161,8 @@ impl Shares<'_, '_> {
             (0..view.set().len()).filter(|slot| self.usable(*slot) && !view.excludes(*slot)).collect();
         let pinned: Vec<usize> = usable.iter().copied().filter(|slot| view.pins(*slot)).collect();
         let takers = if pinned.is_empty() { usable } else { pinned };
-        let weight = |slot: usize| {
-            f64::from(self.chooser.registry.mirror(self.chooser.mirror(slot)).weight.max(1))
-        };
+        let weight =
+            |slot: usize| f64::from(self.chooser.registry.mirror(self.chooser.mirror(slot)).weight.max(1));
         let weighed: Vec<(usize, f64, f64)> =
             takers.into_iter().map(|slot| (slot, weight(slot), self.sheds(slot))).collect();
         let all: f64 = weighed.iter().map(|(_, w, _)| w).sum();

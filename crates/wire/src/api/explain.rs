@@ -78,13 +78,14 @@ pub struct AnswerView {
     /// How it was arrived at: `eligible`, `all_down_…` or `empty`.
     pub basis: String,
     /// Why the first mirror before others: `first`, `spread`, `explored`, `shared_out`, `beyond` or
-    /// `spilled`.
+    /// `spilled`; `none` where no mirror is answered.
     pub how: String,
     /// Addresses, that of the first mirror first.
     #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
     pub addresses: Vec<IpAddr>,
-    /// How much further than the first mirror another may be, in milliseconds, to be as good. `null` where
-    /// nothing is compared: no mirror, an order of failover, or users shared out among all mirrors.
+    /// How much further than the nearest mirror that can be used another may be, in milliseconds, to be
+    /// as good. `null` where nothing is compared: no mirror, an order of failover, or users shared out
+    /// among all mirrors.
     pub tie_band_ms: Option<f32>,
     /// The prefix in which everyone gets this answer; its length is the ECS scope.
     pub scope: String,
