@@ -1,9 +1,9 @@
 use super::*;
 use crate::api::testing::Fixture;
 use crate::learning;
+use crate::learning::Lessons;
 use crate::telemetry::LearningMetrics;
 use std::sync::Arc;
-use tokio::sync::mpsc;
 
 const DOMAIN: &str = "play.nearmost.test";
 const LONDON: NodeId = NodeId([1; 32]);
@@ -11,7 +11,7 @@ const NEW_YORK: NodeId = NodeId([2; 32]);
 
 struct Taught {
     hints: Hints,
-    lessons: mpsc::Receiver<Lesson>,
+    lessons: Lessons,
     registry: Arc<Registry>,
 }
 

@@ -1,8 +1,8 @@
 //! `GET /v1/drain-preview`: where the users of drained mirrors would go.
 //!
-//! Every place of the geo table's IPv4 space is answered twice, as things are and as they would be,
-//! and weighed by its number of addresses. Addresses are not users; nothing better is known
-//! without looking at traffic.
+//! Addresses from all over the geo table's IPv4 space are answered twice, as things are and as they
+//! would be, by the same choice that DNS makes, and each weighs as many addresses as it stands for.
+//! Addresses are not users; nothing better is known without looking at traffic.
 
 use super::Shared;
 use super::error::{Problem, nearest};
@@ -10,18 +10,18 @@ use super::params::Params;
 use axum::Json;
 use axum::extract::State;
 use http::Uri;
-use nearmost_core::geo::{Place, Position};
 use nearmost_core::health::{Family, State as Health};
 use nearmost_core::live::Live;
-use nearmost_core::ranking::{self, Basis, Candidate};
+use nearmost_core::ranking;
 use nearmost_core::registry::{DomainIndex, MirrorIndex, Registry};
 use nearmost_core::snapshot::Snapshot;
 use nearmost_wire::api::{DrainPreview, DrainRow, ErrorBody};
 use std::collections::{BTreeSet, HashMap};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-/// With more distinct places than this, those within a degree of each other (111 km, 2 ms) are one.
-const MAX_PLACES: usize = 20_000;
+/// Most addresses that are answered.
+const MAX_SAMPLES: usize = 20_000;
 
 /// Where the users of mirrors would go if these were drained.
 #[utoipa::path(
@@ -114,13 +114,14 @@ pub(super) fn preview(snapshot: &Snapshot, drained: &BTreeSet<MirrorIndex>) -> D
             verdict.state = Health::Draining;
         }
     }
-    let places = places(snapshot);
-    let addresses = places.iter().map(|(_, n)| n).sum();
+    after.tally(registry);
+    let samples = snapshot.map.places.v4_samples(MAX_SAMPLES);
+    let addresses: f64 = samples.iter().map(|(_, n)| n).sum();
     let domains: BTreeSet<DomainIndex> = drained.iter().map(|m| registry.mirror(*m).domain).collect();
     let mut rows = Vec::new();
     for domain in domains {
-        let before = shares(registry, &snapshot.live, domain, &places);
-        let after = shares(registry, &after, domain, &places);
+        let before = shares(snapshot, &snapshot.live, domain, &samples);
+        let after = shares(snapshot, &after, domain, &samples);
         for (at, mirror) in registry.mirrors_of(domain) {
             let (b, a) = (before.get(&at), after.get(&at));
             if b.is_none() && a.is_none() {
@@ -138,21 +139,8 @@ pub(super) fn preview(snapshot: &Snapshot, drained: &BTreeSet<MirrorIndex>) -> D
             });
         }
     }
-    DrainPreview { rows, addresses }
-}
-
-/// Known places and their numbers of IPv4 addresses.
-fn places(snapshot: &Snapshot) -> Vec<(Place, u64)> {
-    let all = snapshot.map.places.v4_addresses_by_place();
-    if all.len() <= MAX_PLACES {
-        return all;
-    }
-    let mut merged: HashMap<Option<(i16, i16)>, (Place, u64)> = HashMap::new();
-    for (place, n) in all {
-        let degree = |p: Position| (p.degrees().0.round() as i16, p.degrees().1.round() as i16);
-        merged.entry(place.position.map(degree)).or_insert((place, 0)).1 += n;
-    }
-    merged.into_values().collect()
+    // Whole but for the sum's rounding.
+    DrainPreview { rows, addresses: addresses.round() as u64 }
 }
 
 /// What a mirror gets: addresses, and the sum of their round trips.
@@ -164,73 +152,49 @@ struct Share {
 
 impl Share {
     /// Percent of all addresses, and mean round trip in milliseconds.
-    fn figures(&self, all: u64) -> (f64, f64) {
-        let percent = if all == 0 { 0.0 } else { 100.0 * self.addresses / all as f64 };
+    fn figures(&self, all: f64) -> (f64, f64) {
+        let percent = if all == 0.0 { 0.0 } else { 100.0 * self.addresses / all };
         let rtt = if self.addresses == 0.0 { 0.0 } else { self.rtt_sum / self.addresses };
         (percent, rtt)
     }
 }
 
-/// Users of an answer of several mirrors are shared equally: resolvers shuffle addresses. Those of
-/// unknown position are in many cells, each with one mirror: in sum, shared by weight.
+/// What each mirror gets of the addresses that samples stand for. Users of an answer of several mirrors
+/// are shared equally: resolvers shuffle addresses.
 fn shares(
-    registry: &Registry,
+    snapshot: &Snapshot,
     live: &Live,
     domain: DomainIndex,
-    places: &[(Place, u64)],
+    samples: &[(Ipv4Addr, f64)],
 ) -> HashMap<MirrorIndex, Share> {
+    let registry = &snapshot.registry;
+    let start = registry.domain(domain).mirrors.start;
     let mut shares: HashMap<MirrorIndex, Share> = HashMap::new();
-    for (place, n) in places {
-        let mut family = Family::V4;
-        let mut choice = ranking::choose(registry, live, domain, place, family);
+    for (addr, n) in samples {
+        let Some(view) = snapshot.map.view(domain, IpAddr::V4(*addr)) else { continue };
+        let mut choice = ranking::choose(registry, live, domain, &view, Family::V4);
         if choice.addrs.is_empty() {
             // A domain without IPv4 is reached over IPv6 by the same people.
-            family = Family::V6;
-            choice = ranking::choose(registry, live, domain, place, family);
+            choice = ranking::choose(registry, live, domain, &view, Family::V6);
         }
-        let takers: Vec<(Candidate, f64)> = match place.position {
-            Some(_) => choice.mirrors.iter().map(|c| (*c, 1.0)).collect(),
-            None => by_weight(registry, live, domain, place, family, choice.basis),
-        };
-        let whole: f64 = takers.iter().map(|(_, part)| part).sum();
-        for (candidate, part) in takers {
-            let addresses = *n as f64 * part / whole;
-            let share = shares.entry(candidate.mirror).or_default();
+        let client = view.client();
+        let addresses = n / choice.mirrors.len().max(1) as f64;
+        for chosen in &choice.mirrors {
+            let site = view.set().site((chosen.mirror.0 - start) as usize);
+            let share = shares.entry(chosen.mirror).or_default();
             share.addresses += addresses;
-            share.rtt_sum += addresses * f64::from(candidate.rtt_ms);
+            share.rtt_sum += addresses * site.map_or(0.0, |s| f64::from(client.ms(s)));
         }
     }
     shares
-}
-
-/// All mirrors that an answer of this basis is taken from, with their weights.
-fn by_weight(
-    registry: &Registry,
-    live: &Live,
-    domain: DomainIndex,
-    place: &Place,
-    family: Family,
-    basis: Basis,
-) -> Vec<(Candidate, f64)> {
-    let taken = |at: MirrorIndex| {
-        let mirror = live.mirror(at);
-        let wanted = match basis {
-            Basis::Eligible => mirror.eligible(family),
-            Basis::AllDownLastKnown => mirror.last_known[family.index()],
-            Basis::AllDownAll => !mirror.verdict(family).withdrawn(),
-            Basis::AllDownFallback | Basis::Empty => false,
-        };
-        wanted && mirror.addr(family).is_some()
-    };
-    let mirrors = registry.mirrors_of(domain).filter(|(at, _)| taken(*at));
-    mirrors.map(|(at, m)| (ranking::candidate(at, m, place), f64::from(m.weight.max(1)))).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::api::testing::{DOMAIN, Fixture};
-    use nearmost_core::geo::CountryCode;
+    use nearmost_core::geo::Place;
+    use nearmost_core::registry::AllDown;
 
     fn asked(registry: &Registry, query: &[(&str, &str)]) -> Result<BTreeSet<MirrorIndex>, String> {
         let query: Vec<_> = query.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
@@ -251,43 +215,70 @@ mod tests {
         assert_eq!(preview.rows.len(), 2, "mirrors that neither lose nor gain are not shown");
     }
 
-    #[test]
-    fn equals_share() {
-        let mut fixture = Fixture::five_mirrors();
-        let london = fixture.place_of("lon");
-        fixture.mirror("sao", |m| m.place = london);
+    /// Shares of the mirrors before and after, in percent.
+    fn moved(fixture: &Fixture, node: &str) -> HashMap<String, (f64, f64)> {
         let snapshot = fixture.snapshot();
-        let drained = asked(&snapshot.registry, &[("node", "lon-node")]).unwrap();
-        let preview = preview(&snapshot, &drained);
-        let row = |name: &str| {
-            preview.rows.iter().find(|r| r.mirror == name).map(|r| (r.before_percent, r.after_percent))
-        };
-        assert_eq!(row("lon"), Some((25.0, 0.0)));
-        assert_eq!(row("sao"), Some((25.0, 50.0)));
+        let drained = asked(&snapshot.registry, &[("node", node)]).unwrap();
+        let rows = preview(&snapshot, &drained).rows.into_iter();
+        rows.map(|r| (r.mirror, (r.before_percent, r.after_percent))).collect()
+    }
+
+    #[track_caller]
+    fn near(found: &HashMap<String, (f64, f64)>, mirror: &str, expected: (f64, f64)) {
+        let (before, after) = found.get(mirror).copied().unwrap_or_default();
+        let close = (before - expected.0).abs() < 6.0 && (after - expected.1).abs() < 6.0;
+        assert!(close, "{mirror}: {before}, {after}");
     }
 
     #[test]
-    fn users_of_unknown_place_are_split_by_weight() {
+    fn equals_share_and_a_common_answer_is_shared_equally() {
+        let mut fixture = Fixture::five_mirrors();
+        let london = fixture.place_of("lon");
+        fixture.mirror("sao", |m| m.place = london);
+        let moved_now = moved(&fixture, "lon-node");
+        assert_eq!(moved_now["lon"], (25.0, 0.0), "both stand in each answer");
+        assert_eq!(moved_now["sao"], (25.0, 50.0));
+        // With one address an answer, whole parts go to one or the other.
+        fixture.policy(|p| (p.answers, p.explore) = (1, 0.0));
+        fixture.network("20.0.0.0/10", london);
+        let moved_now = moved(&fixture, "lon-node");
+        near(&moved_now, "lon", (50.0, 0.0));
+        near(&moved_now, "sao", (50.0, 100.0));
+    }
+
+    #[test]
+    fn users_of_unknown_place_are_shared_out_by_weight() {
         let mut fixture = Fixture::five_mirrors();
         fixture.mirror("sao", |m| m.weight = 300);
         fixture.set_state("syd", Health::Down);
-        let snapshot = fixture.snapshot();
-        let nowhere = Place { country: CountryCode::new("FR"), ..Place::default() };
-        let parts = |live: &Live| {
-            let shares = shares(&snapshot.registry, live, DomainIndex(0), &[(nowhere, 600)]);
-            (0..5).map(|i| shares.get(&MirrorIndex(i)).map_or(0.0, |s| s.addresses)).collect::<Vec<_>>()
-        };
-        assert_eq!(parts(&snapshot.live), [100.0, 100.0, 300.0, 100.0, 0.0]);
-        let mut live = Live::clone(&snapshot.live);
-        live.mirrors[2].verdicts[0].state = Health::Draining;
-        assert_eq!(parts(&live), [200.0, 200.0, 0.0, 200.0, 0.0]);
-        // All down: those last known.
-        for mirror in &mut live.mirrors {
-            mirror.verdicts[0].state = Health::Down;
-            mirror.last_known[0] = false;
+        fixture.network("20.0.0.0/10", Place { asn: Some(64_500), ..Place::default() });
+        let (sixth, rest) = (100.0 / 6.0, 100.0 / 3.0);
+        let moved_now = moved(&fixture, "sao-node");
+        near(&moved_now, "lon", (sixth, rest));
+        near(&moved_now, "nyc", (sixth, rest));
+        near(&moved_now, "sin", (sixth, rest));
+        near(&moved_now, "sao", (50.0, 0.0));
+        assert!(!moved_now.contains_key("syd"));
+    }
+
+    #[test]
+    fn all_down_and_users_of_another_family_are_answered_as_dns_does() {
+        let mut fixture = Fixture::five_mirrors();
+        for mirror in ["nyc", "sao", "sin", "syd"] {
+            fixture.set_state(mirror, Health::Down);
         }
-        live.mirrors[4].last_known[0] = true;
-        assert_eq!(parts(&live), [0.0, 0.0, 0.0, 0.0, 600.0]);
+        // London would be the last: users get those that were known last.
+        let moved_now = moved(&fixture, "lon-node");
+        assert_eq!(moved_now["lon"], (100.0, 50.0));
+        assert_eq!(moved_now["nyc"], (0.0, 50.0));
+        fixture.policy(|p| p.all_down = AllDown::NoAnswer);
+        assert_eq!(moved(&fixture, "lon-node"), HashMap::from([("lon".into(), (100.0, 0.0))]));
+
+        let mut fixture = Fixture::five_mirrors();
+        for mirror in ["lon", "nyc", "sao", "sin", "syd"] {
+            fixture.only_ipv6(mirror);
+        }
+        assert_eq!(moved(&fixture, "lon-node")["lon"], (50.0, 0.0));
     }
 
     #[test]

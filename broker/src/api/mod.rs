@@ -14,7 +14,8 @@
 //! | `users`, `redirect`, `target` | what users ask for |
 //! | `reports` | what they measured |
 //! | `ops`, `stream`, `drain`, `changes` | what operators and administrators ask for |
-//! | `view`, `reasons` | the snapshot as JSON and in sentences |
+//! | `view`, `explain` | the snapshot as JSON |
+//! | `reasons`, `verdicts` | … and in sentences |
 //! | `params`, `error`, `openapi` | questions read, refusals, the API's own description |
 //!
 //! One table of routes ([`router`]) makes both the router and `/openapi.json`. Every refusal is an
@@ -26,6 +27,7 @@ mod client;
 mod cors;
 mod drain;
 mod error;
+mod explain;
 mod gate;
 mod listen;
 mod openapi;
@@ -44,6 +46,7 @@ pub(crate) mod testing;
 mod tests;
 mod tls;
 mod users;
+mod verdicts;
 mod view;
 
 pub use auth::{Caller, ListenerKind, Peer};

@@ -1,19 +1,25 @@
 //! Why a mirror stands where it stands, in sentences.
 
+use super::explain::source;
+use super::verdicts::{family_name, health, orders};
 use super::view::Ranking;
 use nearmost_core::geo::{Place, countries};
-use nearmost_core::health::{Family, Reason, Vantage, Verdict};
-use nearmost_core::ranking::{Basis, Candidate, tie_band_ms};
-use nearmost_core::registry::{HealthMode, MirrorIndex};
-use nearmost_core::time::UnixMillis;
+use nearmost_core::health::Family;
+use nearmost_core::ranking::{Basis, Candidate, Choice, How, tie_band_ms};
+use nearmost_core::registry::{Mirror, MirrorIndex, Rule, RuleEffect, Strategy, Who};
+use nearmost_core::rtt::{Known, Prediction};
 
-/// All sentences about one mirror: how far it is, what stands before it, its health, its place in
-/// the answers, and what people ordered.
+/// Shares below this are not worth a word.
+const WORTH_TELLING: f32 = 0.005;
+
+/// All sentences about one mirror: where its round trip comes from, what puts it before or behind
+/// others, its health, its place in the answers, and what people ordered.
 pub(super) fn sentences(ranking: &Ranking<'_>, at: usize) -> Vec<String> {
     let Some(candidate) = ranking.all.get(at) else { return Vec::new() };
-    let mut out = vec![predicted(ranking, candidate)];
+    let mut out = predicted(ranking, candidate);
     let before = at.checked_sub(1).and_then(|b| ranking.all.get(b));
-    out.extend(before.and_then(|b| tie(ranking, b, candidate)));
+    out.extend(order(ranking, before, candidate));
+    out.extend(offered(ranking, candidate.mirror));
     let families = ranking.families(candidate.mirror);
     if families.is_empty() {
         out.push("no address is known".into());
@@ -27,25 +33,86 @@ pub(super) fn sentences(ranking: &Ranking<'_>, at: usize) -> Vec<String> {
     out
 }
 
-/// "19 ms predicted: 760 km from the client in Germany (given) to the mirror in the United Kingdom (…)".
-fn predicted(ranking: &Ranking<'_>, candidate: &Candidate) -> String {
-    let mirror = ranking.snapshot.registry.mirror(candidate.mirror);
-    let rtt = candidate.rtt_ms;
-    let client = &ranking.located;
-    let Some(km) = candidate.distance_km else {
-        let whose = match client.place.position {
-            None => "client",
-            Some(_) => "mirror",
-        };
-        return format!("{rtt:.0} ms assumed, the worst there is: the place of the {whose} is not known");
+fn registered<'a>(ranking: &Ranking<'a>, mirror: MirrorIndex) -> &'a Mirror {
+    ranking.snapshot.registry.mirror(mirror)
+}
+
+/// Where the round trip comes from.
+fn predicted(ranking: &Ranking<'_>, candidate: &Candidate) -> Vec<String> {
+    let Some(prediction) = ranking.prediction(candidate.mirror) else {
+        return vec!["not ranked: a domain's first 65 535 mirrors are".into()];
     };
-    let places = &ranking.snapshot.map.places;
+    let known = ranking.view.set().model().known(&ranking.view.place(), ranking.view.looked_up());
+    let ms = prediction.ms;
+    let way = way(ranking, candidate, &prediction);
+    let mut out = match measured(&prediction, &known) {
+        Some(by) => vec![format!("{ms:.0} ms predicted: {by}"), way],
+        None if prediction.route_km.is_none() => vec![way],
+        None => vec![format!("{ms:.0} ms predicted: {way}")],
+    };
+    if let Some(network) = known.network.filter(|_| prediction.own_ms.is_none()) {
+        out.push(format!("{network} has not measured it; what it measured of others is taken into account"));
+    }
+    let site = ranking.view.set().site(ranking.slot(candidate.mirror));
+    if let Some(at) = site.filter(|s| s.misplaced()).and_then(|s| s.position()) {
+        let at = Place { position: Some(at), ..Place::default() };
+        out.push(format!(
+            "measured faster than light from the place that was given for it: taken to be at {}",
+            place(&at)
+        ));
+    }
+    if known.moved {
+        out.push(
+            "the client's network measured faster than light from its place: taken to be elsewhere".into(),
+        );
+    }
+    out
+}
+
+/// "95 % from what 198.51.100.0/24 measured itself (18.2 ms), 5 % from distance"; `None` where only
+/// distance counts.
+fn measured(prediction: &Prediction, known: &Known) -> Option<String> {
+    let shares = &prediction.shares;
+    let own = || {
+        let network = known.network.map_or("its network".into(), |n| n.to_string());
+        format!("what {network} measured itself ({:.1} ms)", prediction.own_ms.unwrap_or_default())
+    };
+    let prefix = || known.prefix.map_or("its prefix".into(), |p| p.to_string());
+    let asn = || known.asn.map_or("its AS".into(), |a| format!("AS{a}"));
+    let country = || known.country.and_then(countries::find).map_or("its country", |c| c.name);
+    let parts = [
+        (shares.network, own()),
+        (shares.prefix, format!("networks in {}", prefix())),
+        (shares.asn, format!("networks of {}", asn())),
+        (shares.country, format!("networks in {}", country())),
+        (shares.region, "nodes and networks around".into()),
+        (shares.distance, "distance".into()),
+    ];
+    let told = parts.iter().filter(|(share, _)| *share >= WORTH_TELLING);
+    let told: Vec<String> = told.map(|(share, by)| format!("{:.0} % from {by}", share * 100.0)).collect();
+    (shares.distance < 1.0 - WORTH_TELLING).then(|| told.join(", "))
+}
+
+/// "760 km from the client in Germany (testdb) to the mirror in Norway (given), 1010 km along cables,
+/// 17 ms by distance alone".
+fn way(ranking: &Ranking<'_>, candidate: &Candidate, prediction: &Prediction) -> String {
+    let mirror = registered(ranking, candidate.mirror);
+    let client = &ranking.located;
+    let alone = prediction.distance_ms;
+    let Some(km) = candidate.distance_km else {
+        let whose = if client.place.position.is_none() { "client" } else { "mirror" };
+        return format!(
+            "{alone:.0} ms assumed by distance, the worst there is: the place of the {whose} is not known"
+        );
+    };
+    let route = prediction.route_km.unwrap_or(km);
     format!(
-        "{rtt:.0} ms predicted: {km:.0} km from the client in {} ({}) to the mirror in {} ({})",
+        "{km:.0} km from the client in {} ({}) to the mirror in {} ({}), {route:.0} km along cables, \
+         {alone:.0} ms by distance alone",
         place(&client.place),
-        places.source_name(client.source),
+        source(ranking).replace('_', " "),
         place(&mirror.place),
-        places.source_name(mirror.place_source),
+        ranking.snapshot.map.places.source_name(mirror.place_source),
     )
 }
 
@@ -59,80 +126,108 @@ fn place(place: &Place) -> String {
     }
 }
 
-/// What put the mirror behind another one that is exactly as near, or may be.
-fn tie(ranking: &Ranking<'_>, before: &Candidate, this: &Candidate) -> Option<String> {
-    if before.rtt_ms != this.rtt_ms {
-        return None;
+/// The rule that does something to a mirror for this client, as it is written: `pin asn=64500`.
+fn rule(ranking: &Ranking<'_>, mirror: &Mirror, effect: RuleEffect) -> String {
+    let (place, addr) = (ranking.view.place(), ranking.view.looked_up());
+    let closeness = |rule: &&Rule| match rule.who {
+        Who::Country(code) if place.country == Some(code) => Some(0),
+        Who::Asn(asn) if place.asn == Some(asn) => Some(1),
+        Who::Prefix(net) if net.contains(&addr) => Some(2 + u16::from(net.prefix_len())),
+        _ => None,
+    };
+    let rules =
+        ranking.policy().rules.iter().filter(|r| r.effect == effect && r.mirrors.contains(&mirror.name));
+    let closest = rules.filter_map(|r| Some((closeness(&r)?, r))).max_by_key(|(c, _)| *c);
+    let what = match effect {
+        RuleEffect::Pin => "pin",
+        RuleEffect::Exclude => "exclude",
+    };
+    match closest.map(|(_, r)| r.who) {
+        Some(Who::Country(code)) => format!("{what} country={code}"),
+        Some(Who::Asn(asn)) => format!("{what} asn={asn}"),
+        Some(Who::Prefix(net)) => format!("{what} prefix={net}"),
+        None => what.into(),
     }
-    let (a, b) =
-        (ranking.snapshot.registry.mirror(before.mirror), ranking.snapshot.registry.mirror(this.mirror));
-    if ranking.located.place.position.is_none() {
-        let cell = ranking.located.cell;
-        return Some(format!(
-            "after {} for all of {cell}: networks of unknown place are shared out by weight",
-            a.name
-        ));
-    }
-    Some(match a.weight == b.weight {
-        true => format!("as near as {}, which stands before it by name", a.name),
-        false => format!("as near as {}, which has more weight ({} over {})", a.name, a.weight, b.weight),
-    })
 }
 
-/// "IPv4 down: its agent is silent and … (silent_and_unreachable), seen by the broker 3 s ago".
-fn health(verdict: &Verdict, family: Family, now: UnixMillis) -> String {
-    let mut text = format!(
-        "{} {}: {} ({})",
-        family_name(family),
-        verdict.state.as_str(),
-        reason(verdict.reason),
-        verdict.reason.code()
-    );
-    if let Some(who) = vantage(verdict.vantage) {
-        text.push_str(&format!(", {who}"));
+/// What puts a mirror before or behind others, besides round trips.
+fn order(ranking: &Ranking<'_>, before: Option<&Candidate>, this: &Candidate) -> Option<String> {
+    let mirror = registered(ranking, this.mirror);
+    let pinned = |c: &Candidate| ranking.view.pins(ranking.slot(c.mirror));
+    if this.excluded {
+        let rule = rule(ranking, mirror, RuleEffect::Exclude);
+        return Some(format!("kept from this client by the rule {rule}"));
     }
-    if verdict.since != UnixMillis::default() {
-        text.push_str(&format!(" {} ago", span(now.0.saturating_sub(verdict.since.0))));
+    if pinned(this) {
+        let rule = rule(ranking, mirror, RuleEffect::Pin);
+        return Some(format!("pinned for this client by the rule {rule}: before all that are not"));
     }
-    if verdict.stale {
-        text.push_str("; from before a restart, not confirmed yet");
+    if let Strategy::Failover(names) = &ranking.policy().strategy {
+        return Some(match names.iter().position(|n| *n == mirror.name) {
+            Some(at) => format!("number {} in the order of failover", at + 1),
+            None => "not in the order of failover, so after all that are".into(),
+        });
     }
-    text
+    let before = before.filter(|b| !pinned(b))?;
+    let name = &registered(ranking, before.mirror).name;
+    match this.rtt_ms.total_cmp(&before.rtt_ms) {
+        _ if ranking.view.shared() => {
+            let cell = ranking.view.whole().cell;
+            let who = match ranking.policy().strategy {
+                Strategy::Weighted => "the policy shares all users out by weight",
+                _ => "networks of unknown place are shared out by weight",
+            };
+            ranking.place_on_list(this.mirror)?;
+            Some(format!("after {name} for all of {cell}: {who}"))
+        }
+        std::cmp::Ordering::Equal => Some(format!("as near as {name}, which stands before it by name")),
+        std::cmp::Ordering::Less if ranking.place_on_list(before.mirror) == Some(0) => Some(format!(
+            "behind {name} for now, though nearer: users are moved only to a mirror that is clearly better, and \
+             for minutes"
+        )),
+        _ => None,
+    }
+}
+
+/// What keeps it from its whole share of users.
+fn offered(ranking: &Ranking<'_>, mirror: MirrorIndex) -> Vec<String> {
+    let offer = ranking.snapshot.live.mirror(mirror).offer;
+    let percent = |of: u16| f32::from(of) / f32::from(u16::MAX) * 100.0;
+    let mut out = Vec::new();
+    if offer.withheld > 0 {
+        out.push(format!(
+            "offered {:.0} % of its weight for now: it was up for too short, or has little room",
+            100.0 - percent(offer.withheld)
+        ));
+    }
+    if offer.shed > 0 {
+        out.push(format!("loaded: {:.0} % of its users go on to the next mirror", percent(offer.shed)));
+    }
+    out
 }
 
 /// Its place in, or absence from, the answer of one family.
 fn answer(ranking: &Ranking<'_>, candidate: &Candidate, family: Family) -> String {
-    let policy = &ranking.snapshot.registry.domain(ranking.domain).policy;
     let choice = &ranking.choices[family.index()];
     let name = format!("the {} answer", family_name(family));
     let eligible = ranking.snapshot.live.mirror(candidate.mirror).eligible(family);
     let chosen = choice.mirrors.iter().position(|c| c.mirror == candidate.mirror);
-    let best = choice.mirrors.first().map_or(candidate.rtt_ms, |c| c.rtt_ms);
-    let (behind, band) = (candidate.rtt_ms - best, tie_band_ms(policy, best));
-    let unknown = ranking.located.place.position.is_none();
-    let cell = ranking.located.cell;
     match (choice.basis, chosen) {
-        (Basis::Eligible, Some(_)) if unknown => {
-            format!(
-                "in {name}: the one eligible mirror that {cell}, whose place is not known, is given by weight"
-            )
-        }
-        (Basis::Eligible, None) if unknown && eligible => {
-            format!("not in {name}: {cell}, whose place is not known, is given another mirror by weight")
-        }
-        (Basis::Eligible, Some(0)) => format!("in {name}: the nearest eligible mirror"),
+        (_, None) if candidate.excluded => format!("not in {name}: a rule keeps it from this client"),
+        (Basis::Eligible, Some(0)) => format!("in {name}: {}", leads(ranking, candidate, family)),
         (Basis::Eligible, Some(_)) => {
-            format!("in {name}: {behind:.1} ms behind the best, within the tie band of {band:.1} ms")
+            let (behind, band) = behind(ranking, candidate, family);
+            match behind < 0.05 {
+                true => format!("in {name}: as near as the best"),
+                false => {
+                    format!("in {name}: {behind:.1} ms behind the best, within the tie band of {band:.1} ms")
+                }
+            }
         }
         (Basis::Eligible, None) if !eligible => {
             format!("not in {name}: not eligible, so it gets no new users")
         }
-        (Basis::Eligible, None) if behind > band => {
-            format!("not in {name}: {behind:.1} ms behind the best, outside the tie band of {band:.1} ms")
-        }
-        (Basis::Eligible, None) => {
-            format!("not in {name}: within the tie band, but an answer holds at most {}", policy.answers)
-        }
+        (Basis::Eligible, None) => format!("not in {name}: {}", passed_over(ranking, candidate, family)),
         (Basis::AllDownLastKnown, Some(_)) => {
             format!("in {name}: no mirror is eligible, and the policy is to answer those that were last")
         }
@@ -149,75 +244,78 @@ fn answer(ranking: &Ranking<'_>, candidate: &Candidate, family: Family) -> Strin
     }
 }
 
-fn orders(ranking: &Ranking<'_>, at: MirrorIndex) -> Vec<String> {
-    let mirror = ranking.snapshot.registry.mirror(at);
-    let mut out = Vec::new();
-    if mirror.orders.drained {
-        out.push("drained by order: it or its node gets no new users".into());
-    }
-    if let Some(force) = mirror.orders.force.filter(|f| f.until > ranking.now) {
-        let to = if force.up { "up" } else { "down" };
-        out.push(format!("forced {to} by a person for another {}", span(force.until.0 - ranking.now.0)));
-    }
-    if let HealthMode::Manual { up } = mirror.health {
-        out.push(format!("its health is set by hand: {}", if up { "up" } else { "down" }));
-    }
-    let node = mirror.node.and_then(|n| ranking.snapshot.registry.nodes.get(n.0 as usize));
-    if let Some(node) = node.filter(|n| n.revoked) {
-        out.push(format!("its node {} is revoked", node.name));
-    }
-    out
+/// By how many milliseconds a mirror is behind the best, and how many are as good.
+fn behind(ranking: &Ranking<'_>, candidate: &Candidate, family: Family) -> (f32, f32) {
+    let best = ranking.best(family).map_or(candidate.rtt_ms, |b| b.rtt_ms);
+    (candidate.rtt_ms - best, tie_band_ms(ranking.policy(), best))
 }
 
-/// `IPv4` or `IPv6`.
-fn family_name(family: Family) -> &'static str {
-    match family {
-        Family::V4 => "IPv4",
-        Family::V6 => "IPv6",
-    }
-}
-
-fn vantage(vantage: Vantage) -> Option<&'static str> {
-    match vantage {
-        Vantage::None => None,
-        Vantage::Agent => Some("said by its agent"),
-        Vantage::Broker => Some("seen by the broker"),
-        Vantage::AgentAndBroker => Some("seen by its agent and the broker"),
-        Vantage::Operator => Some("ordered by a person"),
+/// Why the first mirror of an answer is that.
+fn leads(ranking: &Ranking<'_>, candidate: &Candidate, family: Family) -> String {
+    let choice = &ranking.choices[family.index()];
+    let part = choice.part.cell;
+    let (behind, band) = behind(ranking, candidate, family);
+    match choice.how {
+        How::First if ranking.view.pins(ranking.slot(candidate.mirror)) => {
+            "the nearest eligible mirror of those that a rule pins".into()
+        }
+        How::First if matches!(ranking.policy().strategy, Strategy::Failover(_)) => {
+            "the first eligible mirror of the order of failover".into()
+        }
+        How::First => "the nearest eligible mirror".into(),
+        How::Spread => format!(
+            "{part} is given to it by weight, among mirrors within the tie band of {band:.1} ms ({behind:.1} ms \
+             behind the best)"
+        ),
+        How::Explored => format!("{part} tries it out for some minutes: it may be nearer than predicted"),
+        How::SharedOut => {
+            format!("the one eligible mirror that {} is given by weight", shared_out(ranking, choice))
+        }
+        How::Beyond => "the best of those beyond the list, of which none can take these users".into(),
+        How::Spilled => format!("{part} comes to it because better mirrors are too loaded for everyone"),
     }
 }
 
-fn reason(reason: Reason) -> &'static str {
-    match reason {
-        Reason::NothingHeard => "nothing was heard of it yet",
-        Reason::NoAddress => "its address is not known",
-        Reason::AwaitingProbe => "its agent says healthy, an outside probe has not succeeded yet",
-        Reason::Proven => "proven to work",
-        Reason::MissedBeacons => "beacons of its agent are missing",
-        Reason::SessionLost => "its agent's session ended without a goodbye",
-        Reason::ServiceFailing => "its agent reports failing checks",
-        Reason::ProbeFailed => "the broker's probes fail",
-        Reason::SilentAndUnreachable => "its agent is silent and the broker's probes fail",
-        Reason::SilentButAnswering => "its agent is silent, the service answers the broker's probes",
-        Reason::DrainedByAgent => "its agent drains",
-        Reason::DrainedByOrder => "drained by order",
-        Reason::AgentLeft => "its agent said goodbye",
-        Reason::Forced => "forced",
-        Reason::Manual => "set by hand",
-        Reason::Revoked => "its node is revoked",
-        Reason::Resumed => "known from before a restart",
-        Reason::NotReady => "its agent says the service is not ready",
+/// "192.0.2.0/24, whose place is not known,".
+fn shared_out(ranking: &Ranking<'_>, choice: &Choice) -> String {
+    let part = choice.part.cell;
+    match ranking.policy().strategy {
+        Strategy::Weighted => format!("{part}"),
+        _ => format!("{part}, whose place is not known,"),
     }
 }
 
-/// A span of time for people: `40 ms`, `3 s`, `5 min`, `2 h`, `3 d`.
-fn span(ms: u64) -> String {
-    match ms {
-        0..1_000 => format!("{ms} ms"),
-        1_000..120_000 => format!("{} s", ms / 1_000),
-        120_000..7_200_000 => format!("{} min", ms / 60_000),
-        7_200_000..172_800_000 => format!("{} h", ms / 3_600_000),
-        _ => format!("{} d", ms / 86_400_000),
+/// Why an eligible mirror is not in an answer of eligible ones.
+fn passed_over(ranking: &Ranking<'_>, candidate: &Candidate, family: Family) -> String {
+    let choice = &ranking.choices[family.index()];
+    let part = choice.part.cell;
+    let first = choice.mirrors.first().copied();
+    let at = ranking.place_on_list(candidate.mirror);
+    let ahead = first.zip(at).is_some_and(|(first, at)| at < usize::from(first.rank));
+    let pins = |m: MirrorIndex| ranking.view.pins(ranking.slot(m));
+    let (behind, band) = behind(ranking, candidate, family);
+    let ends = choice.mirrors.iter().map(|c| usize::from(c.band_end)).max();
+    let equal = at.zip(ends).is_some_and(|(at, end)| at <= end) && behind <= band;
+    match choice.how {
+        How::SharedOut => {
+            format!("{} is given another mirror by weight", shared_out(ranking, choice))
+        }
+        How::Explored => format!("{part} tries out another mirror for some minutes"),
+        How::Spilled | How::Beyond if ahead => format!("loaded, so it sends {part} on to the next"),
+        _ if first.is_some_and(|f| pins(f.mirror)) && !pins(candidate.mirror) => {
+            "a rule pins others for this client".into()
+        }
+        How::First if matches!(ranking.policy().strategy, Strategy::Failover(_)) => {
+            "an earlier mirror of the order of failover is eligible".into()
+        }
+        How::Spread if equal => format!(
+            "within the tie band, but {part} is given to others by weight, and an answer holds at most {}",
+            ranking.policy().answers
+        ),
+        _ if behind > band => {
+            format!("{behind:.1} ms behind the best, outside the tie band of {band:.1} ms")
+        }
+        _ => format!("within the tie band, but an answer holds at most {}", ranking.policy().answers),
     }
 }
 

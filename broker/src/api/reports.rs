@@ -7,6 +7,7 @@ use super::settings::Active;
 use super::{Shared, client};
 use crate::clock::{mono_now, unix_now};
 use crate::reports::error::retry_after_s;
+use crate::reports::measure::{measure_after, names};
 use crate::reports::token::TokenError;
 use crate::reports::{Report, ReportError, Taken, Way};
 use axum::body::Bytes;
@@ -19,7 +20,8 @@ use nearmost_wire::api::{ErrorBody, RttRequest, RttResponse};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// Takes round trips that a client measured to the mirrors of a domain: all of them or none.
+/// Takes round trips that a client measured to the mirrors of a domain, all of them or none, and says
+/// which ones it should measure next.
 #[utoipa::path(
     post,
     path = "/v1/rtt",
@@ -76,10 +78,11 @@ pub(super) async fn rtt(
     let snapshot = shared.api.snapshot.load_full();
     let domain = reports.domain_of(&snapshot, client, &sent.session, unix_now())?;
     let rtts = sent.rtts.into_iter().map(|r| (r.mirror, r.rtt_ms)).collect();
-    let report = Report { rtts, nonce: sent.nonce };
+    let report = Report { rtts, tried: sent.tried, nonce: sent.nonce };
     let Taken { accepted, tied } = reports.take(Way::Http, &snapshot, domain, client, &report, mono_now())?;
     let accepted = u32::try_from(accepted).unwrap_or(u32::MAX);
-    Ok(([(header::CACHE_CONTROL, "no-store")], Json(RttResponse { accepted, tied })).into_response())
+    let measure = names(&snapshot, &measure_after(&snapshot, domain, client, &report));
+    Ok(([(header::CACHE_CONTROL, "no-store")], Json(RttResponse { accepted, tied, measure })).into_response())
 }
 
 /// The address that a report is of.

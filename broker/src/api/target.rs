@@ -2,11 +2,10 @@
 
 use nearmost_core::check::CheckKind;
 use nearmost_core::geo::CountryCode;
-use nearmost_core::geo::table::Located;
 use nearmost_core::health::Family;
 use nearmost_core::live::LiveMirror;
-use nearmost_core::ranking::{self, Candidate};
-use nearmost_core::registry::{DomainIndex, Mirror, MirrorAddress, MirrorIndex};
+use nearmost_core::ranking::{self, Basis, Choice};
+use nearmost_core::registry::{DomainIndex, Mirror, MirrorAddress, MirrorIndex, Registry};
 use nearmost_core::snapshot::Snapshot;
 use std::net::IpAddr;
 
@@ -32,52 +31,53 @@ pub(super) fn family_of(addr: IpAddr) -> Family {
     }
 }
 
-/// Where to send a client, best first: the eligible mirrors in ranking order, those it can surely
-/// reach (by name, or in its own family) before others; without any, what the domain's all-down
-/// policy answers. Empty when there is nothing.
+/// Where to send a client, best first: whom DNS answers, in its order, then the other eligible mirrors by
+/// rank, those that the client can surely reach (by name, or in its own family) before others; without
+/// any, what the domain's all-down policy answers. What rules keep from it never, and nothing where
+/// there is nothing.
 pub(super) fn targets(snapshot: &Snapshot, domain: DomainIndex, client: IpAddr) -> Vec<Target> {
     let (registry, live) = (&snapshot.registry, &snapshot.live);
-    let located = snapshot.map.locate(client);
-    let family = family_of(client);
+    let Some(view) = snapshot.map.view(domain, client) else { return Vec::new() };
+    let own = family_of(client);
+    let choices = [own, Family::ALL[1 - own.index()]]
+        .map(|family| ranking::choose(registry, live, domain, &view, family));
     let target = |at: MirrorIndex| {
         let mirror = registry.mirror(at);
-        let base = base_url(mirror, live.mirror(at), family)?;
+        let base = base_url(mirror, live.mirror(at), own)?;
         Some(Target { base, country: mirror.place.country, mirror: true })
     };
-    let ranked = ranking::rank(registry, domain, &located);
-    let pick = |wanted: &dyn Fn(MirrorIndex) -> bool| -> Vec<Target> {
-        let wanted = |c: &&Candidate| wanted(c.mirror);
-        ranked.iter().filter(wanted).filter_map(|c| target(c.mirror)).take(MAX_TARGETS).collect()
-    };
+    if choices.iter().all(|c| c.basis != Basis::Eligible) {
+        return all_down(registry, domain, &choices, target);
+    }
     let reachable = |at: MirrorIndex| {
         let (mirror, live) = (registry.mirror(at), live.mirror(at));
-        live.eligible(family) || (has_name(mirror) && live.eligible_any())
+        live.eligible(own) || (has_name(mirror) && live.eligible_any())
     };
-    let mut targets = pick(&reachable);
-    if targets.is_empty() {
-        targets = pick(&|at| live.mirror(at).eligible_any());
+    let [first, second] = &choices;
+    let lead = if first.mirrors.is_empty() { second } else { first };
+    let answered = |at: MirrorIndex| lead.mirrors.iter().position(|c| c.mirror == at);
+    let mut ranked = ranking::rank(registry, domain, &view);
+    ranked.retain(|c| !c.excluded && live.mirror(c.mirror).eligible_any());
+    if ranked.iter().any(|c| reachable(c.mirror)) {
+        ranked.retain(|c| reachable(c.mirror));
     }
-    if targets.is_empty() {
-        targets = all_down(snapshot, domain, &located, family, target);
-    }
-    targets
+    ranked.sort_by_key(|c| answered(c.mirror).unwrap_or(usize::MAX));
+    ranked.iter().filter_map(|c| target(c.mirror)).take(MAX_TARGETS).collect()
 }
 
+/// The answers of the client's own family, then of the other.
 fn all_down(
-    snapshot: &Snapshot,
+    registry: &Registry,
     domain: DomainIndex,
-    located: &Located,
-    own: Family,
+    choices: &[Choice; 2],
     target: impl Fn(MirrorIndex) -> Option<Target>,
 ) -> Vec<Target> {
-    let other = Family::ALL[1 - own.index()];
-    for family in [own, other] {
-        let choice = ranking::choose(&snapshot.registry, &snapshot.live, domain, located, family);
+    for choice in choices {
         if !choice.mirrors.is_empty() {
             return choice.mirrors.iter().filter_map(|c| target(c.mirror)).collect();
         }
         // A fallback address stands in for the mirrors: it serves at their port.
-        let port = snapshot.registry.mirrors_of(domain).next().map(|(_, m)| (scheme(m), m.port));
+        let port = registry.mirrors_of(domain).next().map(|(_, m)| (scheme(m), m.port));
         let (scheme, port) = port.unwrap_or(("http", 80));
         let fallback = |addr: &IpAddr| Target {
             base: origin(scheme, &literal(*addr), port),
@@ -201,9 +201,9 @@ mod tests {
             let snapshot = fixture.snapshot();
             for network in 0..64 {
                 let client = IpAddr::from([10, 0, network, 9]);
-                let located = snapshot.map.locate(client);
+                let view = snapshot.map.view(DomainIndex(0), client).unwrap();
                 let (registry, live) = (&snapshot.registry, &snapshot.live);
-                let dns = ranking::choose(registry, live, DomainIndex(0), &located, Family::V4);
+                let dns = ranking::choose(registry, live, DomainIndex(0), &view, Family::V4);
                 let first = targets(&snapshot, DomainIndex(0), client).remove(0).base;
                 assert_eq!(first, format!("http://{}:8080", dns.addrs[0]), "{client}, {down:?} down");
                 firsts.insert(first);

@@ -4,31 +4,34 @@ use super::{ApiSettings, ApiState, Readiness};
 use crate::admin::AdminHandle;
 use crate::agents::SessionTable;
 use crate::events::EventLog;
-use crate::learning::Lesson;
+use crate::learning::Lessons;
 use crate::publish::SnapshotReader;
 use crate::registrar::{Registrar, RegistrarSettings};
 use crate::reports::{ReportSettings, Reports};
 use crate::store::{RedbStore, StoreThread};
 use crate::telemetry::{ApiMetrics, LearningMetrics, ReportMetrics};
+use ipnet::IpNet;
 use nearmost_core::geo::table::{PlaceTable, PlaceTableBuilder};
 use nearmost_core::geo::{CountryCode, Place, PlaceSource, Position};
 use nearmost_core::health::{Reason, State, Vantage, Verdict};
 use nearmost_core::id::NodeId;
-use nearmost_core::live::{Live, LiveMirror, Load};
+use nearmost_core::live::{Live, LiveMirror, Load, Offer};
 use nearmost_core::map::Map;
 use nearmost_core::registry::{
-    AllDown, Domain, DomainIndex, HealthMode, Mirror, MirrorAddress, Node, NodeIndex, Orders, Policy,
-    Registry,
+    AllDown, Domain, DomainIndex, HealthMode, Mirror, MirrorAddress, MirrorIndex, Node, NodeIndex, Orders,
+    Policy, Registry,
 };
+use nearmost_core::rtt::routes::Routes;
+use nearmost_core::rtt::{Learner, LearnerConfig, Memory, Model, Observation, Source, Target, World};
 use nearmost_core::snapshot::Snapshot;
 use nearmost_core::time::UnixMillis;
 use nearmost_wire::identity::{KeyPair, Role};
 use nearmost_wire::registry::BuildDefaults;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// The domain of every fixture.
@@ -44,11 +47,16 @@ const PLACES: [(&str, &str, f64, f64); 5] = [
     ("syd", "AU", -33.87, 151.21),
 ];
 
+/// Where whom reported from, the mirror, and milliseconds.
+pub(crate) type Learnt<'a> = (&'a str, &'a str, f32);
+
 /// A snapshot that tests change, and its reader.
 pub(crate) struct Fixture {
     registry: Registry,
     live: Live,
+    networks: Vec<(IpNet, Place)>,
     places: Arc<PlaceTable>,
+    model: Arc<Model>,
     reader: SnapshotReader,
 }
 
@@ -57,8 +65,9 @@ fn place(at: usize) -> Place {
     Place { position: Position::from_degrees(lat, lon), country: CountryCode::new(country), asn: None }
 }
 
-fn places() -> PlaceTable {
+fn places(corrected: &[(IpNet, Place)]) -> PlaceTable {
     let mut builder = PlaceTableBuilder::new();
+    corrected.iter().for_each(|(net, place)| builder.add_override(*net, *place));
     let mut database = builder.database("testdb").unwrap();
     for (net, at) in [("198.51.100.0/24", 0), ("203.0.113.0/24", 1)] {
         let id = database.place(place(at));
@@ -131,9 +140,11 @@ impl Fixture {
         };
         registry.index();
         let mut fixture = Fixture {
-            live: Live { mirrors: vec![LiveMirror::default(); 5] },
+            live: Live::new(vec![LiveMirror::default(); 5]),
             registry,
-            places: Arc::new(places()),
+            networks: Vec::new(),
+            places: Arc::new(places(&[])),
+            model: Arc::default(),
             reader: crate::publish::Publisher::default().reader(),
         };
         for (at, live) in fixture.live.mirrors.iter_mut().enumerate() {
@@ -168,12 +179,18 @@ impl Fixture {
 
     fn publish(&mut self) {
         self.registry.version += 1;
+        let mut live = self.live.clone();
+        live.tally(&self.registry);
         self.reader.store(Arc::new(Snapshot {
             registry: Arc::new(self.registry.clone()),
-            map: Arc::new(Map { version: 1, places: self.places.clone() }),
-            live: Arc::new(self.live.clone()),
+            map: Arc::new(self.map()),
+            live: Arc::new(live),
             published: UnixMillis(1_700_000_000_000),
         }));
+    }
+
+    fn map(&self) -> Map {
+        Map::of_places(1, self.places.clone()).follow(&self.registry, &self.places, &self.model, None)
     }
 
     fn index(&self, mirror: &str) -> usize {
@@ -195,6 +212,68 @@ impl Fixture {
     /// Changes the domain's policy.
     pub(crate) fn policy(&mut self, change: impl FnOnce(&mut Policy)) {
         change(&mut self.registry.domains[0].policy);
+        self.publish();
+    }
+
+    /// Corrects the place of a network, as the configuration does.
+    pub(crate) fn network(&mut self, prefix: &str, place: Place) {
+        self.networks.push((prefix.parse().unwrap(), place));
+        self.places = Arc::new(places(&self.networks));
+        self.publish();
+    }
+
+    /// Corrects the place of a network in the registry.
+    pub(crate) fn override_in_registry(&mut self, prefix: &str, place: Place) {
+        self.registry.overrides.push((prefix.parse().unwrap(), place));
+        self.network(prefix, place);
+    }
+
+    /// Fits a model to round trips that were reported just now.
+    pub(crate) fn learn(&mut self, reports: &[Learnt<'_>]) {
+        self.learn_behind(reports, &[]);
+    }
+
+    /// The same, with the resolvers that networks were found behind.
+    pub(crate) fn learn_behind(&mut self, reports: &[Learnt<'_>], behind: &[(&str, &str)]) {
+        let mut learner = Learner::new(LearnerConfig::default(), Arc::new(Routes::new()), Memory::default());
+        for (from, mirror, rtt_ms) in reports {
+            let from: IpAddr = from.parse().unwrap();
+            let observation = Observation {
+                network: from.into(),
+                target: Target::of(&self.registry, MirrorIndex(self.index(mirror) as u32)),
+                rtt_ms: *rtt_ms,
+                source: Source::Client,
+                reporter: 1,
+                users: 1,
+            };
+            learner.observe(&observation, self.now()).unwrap();
+        }
+        for (resolver, network) in behind {
+            let network: IpAddr = network.parse().unwrap();
+            learner.behind(resolver.parse().unwrap(), network.into(), 1, self.now());
+        }
+        let target = |i: u32| Target::of(&self.registry, MirrorIndex(i));
+        let sites = (0..).zip(&self.registry.mirrors).map(|(i, m)| (target(i), m.place)).collect();
+        let places = self.places.clone();
+        let locate = move |addr| places.locate(addr).place;
+        self.model = Arc::new(learner.fit(&World { sites: &sites, locate: &locate }, self.now()));
+        self.publish();
+    }
+
+    /// Changes what a mirror is offered.
+    pub(crate) fn offer(&mut self, name: &str, offer: Offer) {
+        let at = self.index(name);
+        self.live.mirrors[at].offer = offer;
+        self.publish();
+    }
+
+    /// Gives a mirror an IPv6 address, as healthy as its IPv4 address, in place of that.
+    pub(crate) fn only_ipv6(&mut self, name: &str) {
+        let at = self.index(name);
+        let live = &mut self.live.mirrors[at];
+        live.v6 = live.v4.take().map(|v4| v4.to_ipv6_mapped());
+        live.verdicts.swap(0, 1);
+        live.last_known.swap(0, 1);
         self.publish();
     }
 
@@ -252,7 +331,7 @@ pub(crate) struct TestApi {
     pub(crate) state: ApiState,
     pub(crate) ready: watch::Sender<Readiness>,
     /// What reached the learner.
-    pub(crate) lessons: mpsc::Receiver<Lesson>,
+    pub(crate) lessons: Lessons,
     _dir: tempfile::TempDir,
 }
 

@@ -2,11 +2,12 @@
 
 use super::auth::Caller;
 use super::error::Problem;
+use super::explain::{self, Asked};
 use super::params::Params;
 use super::view::{self, Ranking};
 use super::{Shared, client, find_domain};
 use crate::clock::unix_now;
-use crate::reports::measure::names_to_measure;
+use crate::reports::measure::{measure_first, names};
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
@@ -48,9 +49,10 @@ pub(super) async fn resolve(
     let snapshot = shared.api.snapshot.load_full();
     let domain = find_domain(&snapshot.registry, &name)?;
     let now = unix_now();
-    let mut answer = Ranking::new(&snapshot, domain, client, now).resolve();
+    let ranking = Ranking::new(&snapshot, domain, client, now).ok_or_else(not_ranked)?;
+    let mut answer = ranking.resolve();
     answer.session = shared.api.reports.session(&answer.domain, client, now);
-    answer.measure = names_to_measure(&snapshot, domain, client);
+    answer.measure = names(&snapshot, &measure_first(&snapshot, domain, client));
     let cache = format!("private, max-age={}", answer.ttl_s);
     Ok(([(header::CACHE_CONTROL, cache)], Json(answer)).into_response())
 }
@@ -63,6 +65,12 @@ pub(super) async fn resolve(
     params(
         ("domain" = String, Query, description = "A domain of this broker"),
         ("client" = Option<String>, Query, description = "Explain for this address; trusted sources only"),
+        (
+            "resolver" = Option<String>,
+            Query,
+            description = "Explain what this resolver is answered when it sends no client subnet; trusted sources only, \
+    and not beside `client`",
+        ),
     ),
     responses(
         (status = 200, body = ExplainResponse),
@@ -76,13 +84,25 @@ pub(super) async fn explain(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Json<ExplainResponse>, Problem> {
-    let query = Params::read(&uri, &["domain", "client"])?;
-    let (name, asked) = (query.required("domain")?, query.parsed("client", ADDRESS)?);
+    let query = Params::read(&uri, &["domain", "client", "resolver"])?;
+    let name = query.required("domain")?;
+    let (of_client, of_resolver) = (query.parsed("client", ADDRESS)?, query.parsed("resolver", ADDRESS)?);
+    if of_client.is_some() && of_resolver.is_some() {
+        return Err(Problem::bad_request("client and resolver are both given; say one of them"));
+    }
     let active = shared.settings.load();
-    let client = client::on_behalf_of(asked, &caller, &headers, &active.settings.trusted_sources)?;
+    let trusted = &active.settings.trusted_sources;
+    let whom = client::on_behalf_of(of_client.or(of_resolver), &caller, &headers, trusted)?;
+    let asked = if of_resolver.is_some() { Asked::Resolver(whom) } else { Asked::Client(whom) };
     let snapshot = shared.api.snapshot.load_full();
     let domain = find_domain(&snapshot.registry, name)?;
-    Ok(Json(Ranking::new(&snapshot, domain, client, unix_now()).explain()))
+    let ranking = Ranking::new(&snapshot, domain, asked.client(&snapshot), unix_now());
+    Ok(Json(explain::explain(&ranking.ok_or_else(not_ranked)?, asked)))
+}
+
+/// The map follows the registry within one publication, so this is not seen in practice.
+fn not_ranked() -> Problem {
+    Problem::unavailable("not_ranked", "the domain's mirrors are not ranked yet", 1)
 }
 
 /// Tells what is known of an address, and from which source.

@@ -7,16 +7,18 @@ use nearmost_core::geo::{Place, PlaceSource, countries};
 use nearmost_core::health::{Family, Reason};
 use nearmost_core::id::NodeId;
 use nearmost_core::live::LiveMirror;
-use nearmost_core::ranking::{self, Basis, Candidate, Choice, tie_band_ms};
-use nearmost_core::registry::{DomainIndex, HealthMode, MirrorIndex, Node};
+use nearmost_core::map::View;
+use nearmost_core::ranking::{self, Basis, Candidate, Choice, Chosen, How};
+use nearmost_core::registry::{DomainIndex, HealthMode, MirrorIndex, Node, Policy};
+use nearmost_core::rtt::Prediction;
 use nearmost_core::snapshot::Snapshot;
 use nearmost_core::time::UnixMillis;
 use nearmost_wire::api::{
-    ExplainResponse, FleetMirror, FleetNode, FleetResponse, GeoResponse, PlaceView, RankedMirror,
-    ResolveResponse, VerdictView,
+    FleetMirror, FleetNode, FleetResponse, GeoResponse, PlaceView, RankedMirror, ResolveResponse, VerdictView,
 };
 use nearmost_wire::identity::Id;
 use std::net::IpAddr;
+use std::time::Duration;
 
 /// All mirrors of a domain as seen from one client, and what a DNS answer of now holds.
 pub(super) struct Ranking<'a> {
@@ -24,7 +26,8 @@ pub(super) struct Ranking<'a> {
     pub(super) domain: DomainIndex,
     pub(super) client: IpAddr,
     pub(super) located: Located,
-    /// Nearest first; for a client of unknown position its own mirror first.
+    pub(super) view: View<'a>,
+    /// In the order of the client's list, then the others.
     pub(super) all: Vec<Candidate>,
     /// By [`Family::index`].
     pub(super) choices: [Choice; 2],
@@ -32,18 +35,24 @@ pub(super) struct Ranking<'a> {
 }
 
 impl<'a> Ranking<'a> {
+    /// `None` for a domain that the map does not know yet.
     pub(super) fn new(
         snapshot: &'a Snapshot,
         domain: DomainIndex,
         client: IpAddr,
         now: UnixMillis,
-    ) -> Ranking<'a> {
+    ) -> Option<Ranking<'a>> {
         let client = client.to_canonical();
         let located = snapshot.map.locate(client);
         let (registry, live) = (&snapshot.registry, &snapshot.live);
-        let all = ranking::rank(registry, domain, &located);
-        let choices = Family::ALL.map(|f| ranking::choose(registry, live, domain, &located, f));
-        Ranking { snapshot, domain, client, located, all, choices, now }
+        let view = snapshot.map.view(domain, client)?;
+        let all = ranking::rank(registry, domain, &view);
+        let choices = Family::ALL.map(|f| ranking::choose(registry, live, domain, &view, f));
+        Some(Ranking { snapshot, domain, client, located, view, all, choices, now })
+    }
+
+    pub(super) fn policy(&self) -> &'a Policy {
+        &self.snapshot.registry.domain(self.domain).policy
     }
 
     /// Families in which a mirror has an address.
@@ -52,15 +61,40 @@ impl<'a> Ranking<'a> {
         Family::ALL.into_iter().filter(|f| live.addr(*f).is_some()).collect()
     }
 
+    /// A mirror's position among the domain's.
+    pub(super) fn slot(&self, mirror: MirrorIndex) -> usize {
+        (mirror.0 - self.snapshot.registry.domain(self.domain).mirrors.start) as usize
+    }
+
+    /// A mirror's place in the client's list, if it is on it.
+    pub(super) fn place_on_list(&self, mirror: MirrorIndex) -> Option<usize> {
+        let slot = self.slot(mirror);
+        self.view.ranking().slots().iter().position(|s| usize::from(*s) == slot)
+    }
+
+    /// How a mirror's round trip is predicted.
+    pub(super) fn prediction(&self, mirror: MirrorIndex) -> Option<Prediction> {
+        Some(self.view.client().predict(self.view.set().site(self.slot(mirror))?))
+    }
+
+    /// The mirror of a family that others are compared with: the nearest that can be used, or, where
+    /// that one was passed over, the one that is answered.
+    pub(super) fn best(&self, family: Family) -> Option<&Candidate> {
+        let choice = &self.choices[family.index()];
+        let first = choice.mirrors.first()?.mirror;
+        let compared = matches!(choice.how, How::First | How::Spread) && choice.basis == Basis::Eligible;
+        let live = &self.snapshot.live;
+        self.all.iter().find(|c| match compared {
+            true => live.mirror(c.mirror).eligible(family) && !c.excluded,
+            false => c.mirror == first,
+        })
+    }
+
     fn chosen(&self, mirror: MirrorIndex) -> bool {
         self.choices.iter().any(|c| c.mirrors.iter().any(|m| m.mirror == mirror))
     }
 
-    fn mirrors(&self) -> Vec<RankedMirror> {
-        (0..self.all.len()).map(|at| self.mirror(at)).collect()
-    }
-
-    fn mirror(&self, at: usize) -> RankedMirror {
+    pub(super) fn mirror(&self, at: usize) -> RankedMirror {
         let candidate = self.all[at];
         let mirror = self.snapshot.registry.mirror(candidate.mirror);
         let live = self.snapshot.live.mirror(candidate.mirror);
@@ -80,62 +114,34 @@ impl<'a> Ranking<'a> {
         }
     }
 
-    /// Seconds that an answer may be used.
-    fn ttl_s(&self) -> u32 {
-        let ttl = self.snapshot.registry.domain(self.domain).policy.ttl;
-        u32::try_from(ttl.as_secs()).unwrap_or(u32::MAX)
-    }
-
-    /// `GET /v1/resolve/{domain}`, without what depends on more than the snapshot.
+    /// `GET /v1/resolve/{domain}`, without what depends on more than the snapshot: the mirrors that are
+    /// answered first, as DNS has them, then the others that can be used. What rules keep from the
+    /// client is not there for it.
     pub(super) fn resolve(&self) -> ResolveResponse {
-        let mut mirrors = self.mirrors();
+        let kept: Vec<usize> = (0..self.all.len()).filter(|at| !self.all[*at].excluded).collect();
+        let mut mirrors: Vec<RankedMirror> = kept.into_iter().map(|at| self.mirror(at)).collect();
+        let own = &self.choices[family_of(self.client).index()];
+        let answered = |m: &RankedMirror| {
+            let name = |c: &Chosen| *self.snapshot.registry.mirror(c.mirror).name == *m.mirror;
+            own.mirrors.iter().position(name).unwrap_or(usize::MAX)
+        };
         // Stable, so in ranking order within each part.
-        mirrors.sort_by_key(|m| !m.eligible);
+        mirrors.sort_by_cached_key(|m| (!m.eligible, answered(m)));
         ResolveResponse {
             domain: self.snapshot.registry.domain(self.domain).name.to_string(),
             client: self.client,
             version: self.snapshot.registry.version,
-            ttl_s: self.ttl_s(),
+            ttl_s: seconds(self.policy().ttl),
             mirrors,
             session: String::new(),
             measure: Vec::new(),
         }
     }
-
-    /// `GET /v1/explain`.
-    pub(super) fn explain(&self) -> ExplainResponse {
-        let domain = self.snapshot.registry.domain(self.domain);
-        let [v4, v6] = &self.choices;
-        // Whose position is unknown has one mirror, whatever is within a band of it.
-        let band = |choice: &Choice| {
-            let best = choice.mirrors.first().filter(|_| self.located.place.position.is_some())?;
-            Some(tie_band_ms(&domain.policy, best.rtt_ms))
-        };
-        ExplainResponse {
-            domain: domain.name.to_string(),
-            client: self.client,
-            place: place(&self.located.place, self.located.source, &self.snapshot.map.places),
-            cell: self.located.cell.to_string(),
-            ttl_s: self.ttl_s(),
-            basis_v4: basis(v4.basis).into(),
-            basis_v6: basis(v6.basis).into(),
-            answer: v4.addrs.iter().chain(&v6.addrs).copied().collect(),
-            tie_band_v4_ms: band(v4),
-            tie_band_v6_ms: band(v6),
-            mirrors: self.mirrors(),
-        }
-    }
 }
 
-/// Name of a way to an answer.
-fn basis(basis: Basis) -> &'static str {
-    match basis {
-        Basis::Eligible => "eligible",
-        Basis::AllDownLastKnown => "all_down_last_known",
-        Basis::AllDownAll => "all_down_all",
-        Basis::AllDownFallback => "all_down_fallback",
-        Basis::Empty => "empty",
-    }
+/// A duration in whole seconds.
+pub(super) fn seconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
 }
 
 /// A place with its source's name.

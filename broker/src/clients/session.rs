@@ -1,10 +1,11 @@
 //! One client's session: questions in turn, each answered before the next is read.
 
 use super::endpoint::{ClientParts, ClientSettings};
-use super::resolved::resolved;
+use super::resolved::{resolved, to_measure};
 use crate::clock::mono_now;
 use crate::quic::gate::Permit;
 use crate::quic::rate::Bucket;
+use crate::reports::measure::measure_after;
 use crate::reports::{Report, ReportError, Taken, Way};
 use nearmost_wire::client::{self, Declined, MAX_MESSAGE, Refusal, Rtt, ToBroker, ToClient};
 use nearmost_wire::frame::{self, FrameError};
@@ -112,27 +113,25 @@ fn answer(message: ToBroker, client: IpAddr, parts: &ClientParts) -> Result<ToCl
         }
         ToBroker::Rtt(rtt) => {
             counted("rtt");
-            let taken = match take(rtt, client, parts) {
-                Ok(Taken { accepted, tied }) => {
-                    let accepted = u32::try_from(accepted).unwrap_or(u32::MAX);
-                    client::Taken { accepted, tied, refused: None }
-                }
-                Err(error) => {
-                    let declined = Declined { code: error.code().into(), message: error.to_string() };
-                    client::Taken { accepted: 0, tied: false, refused: Some(declined) }
-                }
-            };
+            let taken = take(rtt, client, parts).unwrap_or_else(|error| {
+                let declined = Declined { code: error.code().into(), message: error.to_string() };
+                client::Taken { accepted: 0, tied: false, measure: Vec::new(), refused: Some(declined) }
+            });
             Ok(ToClient::Taken(taken))
         }
     }
 }
 
-fn take(rtt: Rtt, client: IpAddr, parts: &ClientParts) -> Result<Taken, ReportError> {
+fn take(rtt: Rtt, client: IpAddr, parts: &ClientParts) -> Result<client::Taken, ReportError> {
     let reports = &parts.reports;
     reports.admit(client)?;
     let snapshot = parts.snapshot.load_full();
     let domain = reports.domain_named(&snapshot, &rtt.domain)?;
     let rtts = rtt.rtts.into_iter().map(|m| (m.mirror, m.rtt_ms)).collect();
-    let report = Report { rtts, nonce: rtt.nonce };
-    reports.take(Way::Quic, &snapshot, domain, client, &report, mono_now())
+    let report = Report { rtts, tried: rtt.tried, nonce: rtt.nonce };
+    let Taken { accepted, tied } = reports.take(Way::Quic, &snapshot, domain, client, &report, mono_now())?;
+    let next = measure_after(&snapshot, domain, client, &report);
+    let measure = to_measure(&snapshot, domain, client, &next);
+    let accepted = u32::try_from(accepted).unwrap_or(u32::MAX);
+    Ok(client::Taken { accepted, tied, measure, refused: None })
 }

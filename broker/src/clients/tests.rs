@@ -13,7 +13,6 @@ use quinn::{Connection, ConnectionError, RecvStream, SendStream};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -24,7 +23,7 @@ struct Running {
     at: SocketAddr,
     metrics: ClientMetrics,
     reports: Arc<Reports>,
-    lessons: mpsc::Receiver<Lesson>,
+    lessons: crate::learning::Lessons,
     cancel: CancellationToken,
     task: JoinHandle<()>,
 }

@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 const QUEUE: usize = 16 * 1024;
 
 /// Something that happened.
+#[derive(Debug)]
 pub enum DriverInput {
     /// The geo databases were compiled anew.
     Places(Arc<PlaceTable>),

@@ -97,8 +97,11 @@ impl Lessons {
     }
 
     /// The next lesson if one waits.
-    pub fn try_recv(&mut self) -> Option<Lesson> {
-        self.queue.try_recv().ok().inspect(|lesson| self.taken(lesson))
+    ///
+    /// # Errors
+    /// When none does, or none will.
+    pub fn try_recv(&mut self) -> Result<Lesson, mpsc::error::TryRecvError> {
+        self.queue.try_recv().inspect(|lesson| self.taken(lesson))
     }
 
     fn taken(&self, lesson: &Lesson) {
@@ -143,7 +146,7 @@ mod tests {
         lessons.try_recv().unwrap();
         handle.teach(observed(255));
         assert_eq!(metrics.dropped.get(), 3);
-        while lessons.try_recv().is_some() {}
+        while lessons.try_recv().is_ok() {}
         assert_eq!(lessons.waiting.load(Ordering::Relaxed), 0);
     }
 }

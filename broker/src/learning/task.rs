@@ -125,7 +125,7 @@ impl Task {
                     let Some(lesson) = lesson else { return };
                     self.take(lesson);
                     for _ in 1..BATCH {
-                        let Some(lesson) = lessons.try_recv() else { break };
+                        let Ok(lesson) = lessons.try_recv() else { break };
                         self.take(lesson);
                     }
                 }

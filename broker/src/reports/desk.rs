@@ -51,6 +51,8 @@ impl Way {
 pub struct Report {
     /// Mirror and round trip in milliseconds.
     pub rtts: Vec<(String, f64)>,
+    /// Names of mirrors that it was asked for and does not report: reported before, or out of reach.
+    pub tried: Vec<String>,
     /// Of the one-time name that it looked up.
     pub nonce: Option<String>,
 }
@@ -209,7 +211,7 @@ fn check(
     author: &Author,
     report: &Report,
 ) -> Result<Checked, ReportError> {
-    let Report { rtts, nonce } = report;
+    let Report { rtts, nonce, .. } = report;
     if rtts.len() > MAX_RTTS {
         return Err(ReportError::TooMany(rtts.len()));
     }

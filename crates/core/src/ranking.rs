@@ -18,9 +18,13 @@
 //!   far; when there is none, the first.
 //! * **Exploration**: a small share of small cells goes to the mirror that may be better than predicted.
 
+mod explain;
+
+pub use explain::{list_id, spread_shares};
+
 use crate::hash::{mix, unit};
 use crate::health::Family;
-use crate::live::Live;
+use crate::live::{Live, LiveMirror};
 use crate::map::{Part, RANKED, View, score};
 use crate::registry::{AllDown, DomainIndex, Mirror, MirrorIndex, Policy, Registry, Strategy};
 use arrayvec::ArrayVec;
@@ -53,6 +57,19 @@ pub enum Basis {
     AllDownFallback,
     /// Nothing to answer.
     Empty,
+}
+
+impl Basis {
+    /// Whether an answer of this basis is taken from among mirrors like this one.
+    #[inline]
+    fn admits(self, mirror: &LiveMirror, family: Family) -> bool {
+        match self {
+            Basis::Eligible => mirror.eligible(family),
+            Basis::AllDownLastKnown => mirror.last_known[family.index()],
+            Basis::AllDownAll => !mirror.verdict(family).withdrawn(),
+            Basis::AllDownFallback | Basis::Empty => false,
+        }
+    }
 }
 
 /// Why an eligible mirror was chosen before others.
@@ -152,7 +169,8 @@ pub fn choose(
 ) -> Choice {
     let chooser = Chooser { registry, live, domain, view, family };
     let policy = &registry.domain(domain).policy;
-    let eligible = chooser.among(Basis::Eligible, |i| live.mirror(i).eligible(family));
+    let among = |basis| chooser.among(basis, |i| basis.admits(live.mirror(i), family));
+    let eligible = among(Basis::Eligible);
     if !eligible.addrs.is_empty() {
         return eligible;
     }
@@ -160,10 +178,8 @@ pub fn choose(
         return chooser.nothing();
     }
     match &policy.all_down {
-        AllDown::LastKnown => {
-            chooser.among(Basis::AllDownLastKnown, |i| live.mirror(i).last_known[family.index()])
-        }
-        AllDown::All => chooser.among(Basis::AllDownAll, |i| !live.mirror(i).verdict(family).withdrawn()),
+        AllDown::LastKnown => among(Basis::AllDownLastKnown),
+        AllDown::All => among(Basis::AllDownAll),
         AllDown::Fallback(addrs) => {
             let of_family = addrs.iter().filter(|a| a.is_ipv4() == (family == Family::V4));
             let addrs: ArrayVec<IpAddr, MAX_ANSWERS> = of_family.copied().take(MAX_ANSWERS).collect();

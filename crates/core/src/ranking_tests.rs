@@ -362,3 +362,88 @@ fn a_small_share_of_parts_tries_out_what_may_be_near() {
     let second = explored(&world);
     assert!(first.intersection(&second).count() < 100, "others take their turn");
 }
+
+/// What is predicted of how users are shared out is what their parts get.
+#[track_caller]
+fn shares_hold(world: &World, clients: impl Iterator<Item = Ipv4Addr>, sample: [u8; 4]) {
+    let mut counted: BTreeMap<u32, f64> = BTreeMap::new();
+    let mut all = 0.0;
+    for client in clients {
+        *counted.entry(world.first(client.octets())).or_default() += 1.0;
+        all += 1.0;
+    }
+    let view = world.map.view(DomainIndex(0), sample.into()).unwrap();
+    let told = spread_shares(&world.registry, &world.live, DomainIndex(0), &view, Family::V4);
+    assert!((told.values().sum::<f64>() - 1.0).abs() < 1e-6, "{told:?}");
+    let mirrors: BTreeSet<u32> = counted.keys().copied().chain(told.keys().map(|m| m.0)).collect();
+    for mirror in mirrors {
+        let share = told.get(&MirrorIndex(mirror)).copied().unwrap_or(0.0);
+        let seen = counted.get(&mirror).copied().unwrap_or(0.0) / all;
+        assert!((share - seen).abs() < 0.04, "mirror {mirror}: told {share}, counted {seen}");
+    }
+}
+
+#[test]
+fn shares_are_told_as_they_are_given() {
+    let parts = || (0..4096_u32).map(|n| Ipv4Addr::from_bits((10 << 24) + (n << 12) + 7));
+    let mut world = World::equals(&[100, 100, 200]);
+    shares_hold(&world, parts(), LONDONER);
+    world.live.mirrors[2].offer.withheld = Offer::share(0.5);
+    world.live.mirrors[0].offer.shed = Offer::share(0.3);
+    world.registry.domains[0].policy.explore = 0.1;
+    world.map = world.map.follow(&world.registry, &world.map.places.clone(), &Arc::default(), None);
+    shares_hold(&world, parts(), LONDONER);
+    world.set_state(1, State::Down);
+    shares_hold(&world, parts(), LONDONER);
+    world.registry.domains[0].policy.strategy = Strategy::Nearest;
+    world.map = world.map.follow(&world.registry, &world.map.places.clone(), &Arc::default(), None);
+    shares_hold(&world, parts(), LONDONER);
+
+    let mut line = World::line(AllDown::NoAnswer, &[100; 10]);
+    shares_hold(&line, parts(), LONDONER);
+    line.live.mirrors[0].offer.shed = Offer::share(0.25);
+    line.live.mirrors[1].offer.shed = Offer::share(0.5);
+    shares_hold(&line, parts(), LONDONER);
+    // All of the ranking shed some, and one beyond it does.
+    line.live.mirrors.iter_mut().take(9).for_each(|m| m.offer.shed = Offer::share(0.9));
+    shares_hold(&line, parts(), LONDONER);
+    line.live.mirrors.iter_mut().for_each(|m| m.offer.shed = u16::MAX);
+    shares_hold(&line, parts(), LONDONER);
+    (0..9).for_each(|m| line.set_state(m, State::Down));
+    shares_hold(&line, parts(), LONDONER);
+    line.set_state(9, State::Down);
+    let view = line.map.view(DomainIndex(0), LONDONER.into()).unwrap();
+    assert!(spread_shares(&line.registry, &line.live, DomainIndex(0), &view, Family::V4).is_empty());
+}
+
+#[test]
+fn shares_of_users_of_unknown_place_go_by_weight() {
+    let networks = || (0..4096_u32).map(|n| Ipv4Addr::from_bits((30 << 24) + (n << 8) + 7));
+    let mut world = World::line(AllDown::NoAnswer, &[100, 100, 200, 50]);
+    shares_hold(&world, networks(), [30, 0, 0, 7]);
+    world.live.mirrors[2].offer.shed = Offer::share(0.5);
+    shares_hold(&world, networks(), [30, 0, 0, 7]);
+    world.set_state(1, State::Down);
+    shares_hold(&world, networks(), [30, 0, 0, 7]);
+    let rule = Rule {
+        effect: RuleEffect::Exclude,
+        who: Who::Prefix("30.0.0.0/8".parse().unwrap()),
+        mirrors: vec!["m0".into()],
+    };
+    world.registry.domains[0].policy.rules = vec![rule];
+    world.map = world.map.follow(&world.registry, &world.map.places.clone(), &Arc::default(), None);
+    shares_hold(&world, networks(), [30, 0, 0, 7]);
+}
+
+#[test]
+fn equal_rankings_have_one_number() {
+    let world = World::line(AllDown::NoAnswer, &[100, 100, 100]);
+    let id = |client: [u8; 4]| {
+        let view = world.map.view(DomainIndex(0), client.into()).unwrap();
+        list_id(&world.registry, DomainIndex(0), &view)
+    };
+    assert_eq!(id(LONDONER), id([10, 200, 0, 1]));
+    let away = with(Strategy::Nearest, Vec::new());
+    let view = away.map.view(DomainIndex(0), LONDONER.into()).unwrap();
+    assert_ne!(id(LONDONER), list_id(&away.registry, DomainIndex(0), &view));
+}

@@ -14,6 +14,10 @@ macro_rules! api {
     };
 }
 
+mod explain;
+
+pub use explain::*;
+
 api! {
 /// Where a client or mirror is, and how that is known.
 pub struct PlaceView {
@@ -27,7 +31,8 @@ pub struct PlaceView {
     pub country_name: Option<String>,
     /// Autonomous system.
     pub asn: Option<u32>,
-    /// `override`, a database's name, `given` or `unknown`.
+    /// `override`, a database's name, `given` or `unknown`; where a client is explained, an override is
+    /// `registry_override` or `config_override`.
     pub source: String,
 }
 }
@@ -101,7 +106,8 @@ pub struct ResolveResponse {
     /// Lets the client report round trips for ten minutes, from its own network; opaque.
     #[serde(default)]
     pub session: String,
-    /// Names of the mirrors whose round trips are worth measuring now, at most five.
+    /// Names of the mirrors whose round trips are worth measuring now, at most three. Answers to reports
+    /// name more.
     #[serde(default)]
     pub measure: Vec<String>,
 }
@@ -118,6 +124,11 @@ pub struct RttRequest {
     pub nonce: Option<String>,
     /// At most 32.
     pub rtts: Vec<RttEntry>,
+    /// Names of mirrors that were to be measured in this session and are not among the round trips:
+    /// those reported before, and those that could not be reached. They are not asked for again, and count among
+    /// the five that are asked for in all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tried: Vec<String>,
 }
 }
 
@@ -138,37 +149,10 @@ pub struct RttResponse {
     pub accepted: u32,
     /// Whether the one-time name was seen and tied the client's network to its resolver.
     pub tied: bool,
-}
-}
-
-api! {
-/// `GET /v1/explain?domain=…&client=…`.
-pub struct ExplainResponse {
-    /// The domain.
-    pub domain: String,
-    /// The client.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
-    pub client: IpAddr,
-    /// Where the client is.
-    pub place: PlaceView,
-    /// The cell around the client: every address in it gets the same answer. An ECS scope is its length.
-    pub cell: String,
-    /// The answer's TTL in seconds.
-    pub ttl_s: u32,
-    /// How the IPv4 answer was arrived at: `eligible`, `all_down_…` or `empty`.
-    pub basis_v4: String,
-    /// The same for IPv6.
-    pub basis_v6: String,
-    /// Addresses that a DNS answer of now holds.
-    #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
-    pub answer: Vec<IpAddr>,
-    /// Tie band around the best round trip of the IPv4 answer; `null` when that has no mirror, and for
-    /// clients of unknown place, who get one mirror by weight.
-    pub tie_band_v4_ms: Option<f32>,
-    /// The same for IPv6.
-    pub tie_band_v6_ms: Option<f32>,
-    /// All mirrors, nearest first; for clients of unknown place, their own first.
-    pub mirrors: Vec<RankedMirror>,
+    /// Names of mirrors that are worth measuring after what was reported, at most two: with those that the
+    /// report names at most five in all. Empty when nothing more is worth knowing.
+    #[serde(default)]
+    pub measure: Vec<String>,
 }
 }
 

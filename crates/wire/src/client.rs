@@ -11,7 +11,8 @@
 //!   | <-- Resolved{mirrors,measure} ---  |
 //!   |        … times the mirrors …       |
 //!   | -- Rtt{domain,rtts,nonce} ------>  |
-//!   | <-- Taken{accepted,refused} -----  |
+//!   | <-- Taken{accepted,measure} -----  |
+//!        … and so on until none is named …
 //! ```
 
 use serde::{Deserialize, Serialize};
@@ -23,8 +24,12 @@ pub const MAX_MESSAGE: usize = 8 * 1024;
 pub const MAX_RTTS: usize = 32;
 /// Longest round trip that is reported, in milliseconds.
 pub const MAX_RTT_MS: f64 = 10_000.0;
-/// Most mirrors that a client is asked to measure at once.
+/// Most mirrors that a client is asked to measure in one session, or after one resolving over HTTP.
 pub const MAX_MEASURED: usize = 5;
+/// Most of them that are named when it resolves …
+pub const FIRST_MEASURED: usize = 3;
+/// … and in the answer to a report, which is about what the ones before turned out to be.
+pub const NEXT_MEASURED: usize = 2;
 /// Most mirrors in a [`Resolved`], apart from those to measure.
 pub const MAX_MIRRORS: usize = 64;
 
@@ -49,6 +54,9 @@ pub struct Rtt {
     pub rtts: Vec<Measured>,
     /// First label of the one-time name that was looked up before.
     pub nonce: Option<String>,
+    /// Mirrors that were to be measured in this session and are not among the round trips: those reported
+    /// before, and those that could not be reached. They count among the [`MAX_MEASURED`].
+    pub tried: Vec<String>,
 }
 
 /// One measured round trip.
@@ -80,7 +88,7 @@ pub struct Resolved {
     pub ttl_s: u32,
     /// Eligible ones first, nearest first; the first [`MAX_MIRRORS`] and those to measure.
     pub mirrors: Vec<Mirror>,
-    /// Names of those whose round trips are worth measuring now, at most [`MAX_MEASURED`].
+    /// Names of those whose round trips are worth measuring now, at most [`FIRST_MEASURED`].
     pub measure: Vec<String>,
 }
 
@@ -100,12 +108,15 @@ pub struct Mirror {
 }
 
 /// What became of a report.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Taken {
     /// Round trips taken: all or none.
     pub accepted: u32,
     /// Whether the one-time name tied the client's network to its resolver.
     pub tied: bool,
+    /// Mirrors that are worth measuring after what was reported, at most [`NEXT_MEASURED`]. With what the
+    /// report names they are at most [`MAX_MEASURED`].
+    pub measure: Vec<Mirror>,
     /// Why nothing was taken.
     pub refused: Option<Declined>,
 }
@@ -188,11 +199,13 @@ mod tests {
             domain: "play.example".into(),
             observed: "198.51.100.7".parse().unwrap(),
             ttl_s: 20,
-            mirrors: vec![mirror],
+            mirrors: vec![mirror.clone()],
             measure: vec!["lon".into()],
         });
         let declined = Declined { code: "rtt_range".into(), message: "0 ms".into() };
-        let taken = ToClient::Taken(Taken { accepted: 0, tied: false, refused: Some(declined) });
+        let taken =
+            Taken { accepted: 0, tied: false, measure: vec![mirror.clone()], refused: Some(declined) };
+        let taken = ToClient::Taken(taken);
         for message in [resolved, taken] {
             let bytes = frame::encode(&message).unwrap();
             assert_eq!(frame::decode::<ToClient>(&bytes[4..]).unwrap(), message);
@@ -207,15 +220,16 @@ mod tests {
             domain: "d".repeat(253),
             rtts: vec![entry; MAX_RTTS],
             nonce: Some("n".repeat(32)),
+            tried: vec!["m".repeat(63); MAX_MEASURED],
         });
         assert!(frame::encode(&report).unwrap().len() < MAX_MESSAGE / 2);
     }
 
     proptest! {
         #[test]
-        fn questions_round_trip(domain in "[a-z.]{0,40}", mirrors in prop::collection::vec(("[a-z]{1,9}", 0.0..1e4), 0..5), nonce: Option<String>) {
+        fn questions_round_trip(domain in "[a-z.]{0,40}", mirrors in prop::collection::vec(("[a-z]{1,9}", 0.0..1e4), 0..5), nonce: Option<String>, tried: Vec<String>) {
             let rtts = mirrors.into_iter().map(|(mirror, rtt_ms)| Measured { mirror, rtt_ms }).collect();
-            for message in [ToBroker::Resolve { domain: domain.clone() }, ToBroker::Rtt(Rtt { domain, rtts, nonce })] {
+            for message in [ToBroker::Resolve { domain: domain.clone() }, ToBroker::Rtt(Rtt { domain, rtts, nonce, tried })] {
                 let bytes = frame::encode(&message).unwrap();
                 prop_assert_eq!(frame::decode::<ToBroker>(&bytes[4..]).unwrap(), message);
             }

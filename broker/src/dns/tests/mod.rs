@@ -73,10 +73,13 @@ fn snapshot(address: Ipv4Addr) -> Snapshot {
         Registry { version: 1, domains: vec![domain], mirrors: vec![mirror], ..Registry::default() };
     registry.domain_by_name.insert(NAME.into(), DomainIndex(0));
     registry.index();
+    let mut live = Live::new(vec![live]);
+    live.tally(&registry);
+    let map = Map::default().follow(&registry, &Arc::default(), &Arc::default(), None);
     Snapshot {
         registry: Arc::new(registry),
-        map: Arc::new(Map::default()),
-        live: Arc::new(Live { mirrors: vec![live] }),
+        map: Arc::new(map),
+        live: Arc::new(live),
         published: UnixMillis(0),
     }
 }

@@ -4,13 +4,12 @@ use crate::clock::mono_now;
 use crate::learning;
 use crate::telemetry::LearningMetrics;
 use nearmost_core::id::NodeId;
-use tokio::sync::mpsc;
 
 const CLIENT: &str = "198.51.100.7";
 
 struct Desk {
     reports: Reports,
-    lessons: mpsc::Receiver<Lesson>,
+    lessons: crate::learning::Lessons,
     metrics: Arc<ReportMetrics>,
     fixture: Fixture,
 }
@@ -62,7 +61,7 @@ fn ip(text: &str) -> IpAddr {
 }
 
 fn rtts(entries: &[(&str, f64)]) -> Report {
-    Report { rtts: entries.iter().map(|(m, ms)| ((*m).to_owned(), *ms)).collect(), nonce: None }
+    Report { rtts: entries.iter().map(|(m, ms)| ((*m).to_owned(), *ms)).collect(), ..Report::default() }
 }
 
 #[test]
@@ -112,7 +111,7 @@ fn every_bad_report_has_its_own_code_and_teaches_nothing() {
 fn a_nonce_that_was_seen_ties_the_network_once() {
     let mut desk = Desk::open();
     let nonce = "ABCDEFGHIJ234567";
-    let report = Report { nonce: Some(nonce.into()), rtts: Vec::new() };
+    let report = Report { nonce: Some(nonce.into()), ..Report::default() };
     assert_eq!(desk.take(&report), Ok(Taken { accepted: 0, tied: false }));
     let seen = Nonce::parse(nonce).unwrap();
     desk.reports.nonces().note(&seen, ip("192.0.2.53"), mono_now());

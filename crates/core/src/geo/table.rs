@@ -115,18 +115,44 @@ impl PlaceTable {
         self.v4.ranges.len() + self.v6.ranges.len()
     }
 
-    /// Each known place with its number of IPv4 addresses, in the order of first appearance in the
-    /// table. Linear in the ranges: for previews, not for queries.
-    pub fn v4_addresses_by_place(&self) -> Vec<(Place, u64)> {
-        let mut addresses = vec![0_u64; self.entries.len()];
-        let ends = self.v4.ranges.iter().skip(1).map(|(start, _)| u64::from(start)).chain([1 << 32]);
-        for ((start, entry), end) in self.v4.ranges.iter().zip(ends) {
-            if let Some(n) = addresses.get_mut(entry as usize) {
-                *n += end - u64::from(start);
-            }
+    /// IPv4 addresses that stand for all of which anything is known, each with the number that it stands
+    /// for: one for each stretch of one place, of at most a /20; where those are more than `most`,
+    /// addresses at equal distances among all of them. Linear in the stretches: for previews, not for
+    /// queries.
+    pub fn v4_samples(&self, most: usize) -> Vec<(Ipv4Addr, f64)> {
+        let (count, addresses) = self.v4_stretches().fold((0, 0), |(n, sum), (_, len)| (n + 1, sum + len));
+        if count <= most {
+            let middle =
+                |(start, len): (u32, u64)| (Ipv4Addr::from_bits(start + (len / 2) as u32), len as f64);
+            return self.v4_stretches().map(middle).collect();
         }
-        let counted = self.entries.iter().map(|e| e.place).zip(addresses);
-        counted.filter(|(place, n)| *n > 0 && *place != Place::default()).collect()
+        let step = addresses as f64 / most.max(1) as f64;
+        let (mut samples, mut before) = (Vec::with_capacity(most), 0);
+        for (start, len) in self.v4_stretches() {
+            // The next sample's place among all addresses that are known.
+            while let at = ((samples.len() as f64 + 0.5) * step) as u64
+                && at < before + len
+                && samples.len() < most
+            {
+                samples.push((Ipv4Addr::from_bits(start + (at - before) as u32), step));
+            }
+            before += len;
+        }
+        samples
+    }
+
+    /// First addresses and lengths of the stretches of known places, none over the border of a /20.
+    fn v4_stretches(&self) -> impl Iterator<Item = (u32, u64)> {
+        const WIDEST: u64 = 1 << 12;
+        let ends = self.v4.ranges.iter().skip(1).map(|(start, _)| u64::from(start)).chain([1 << 32]);
+        let known = |((_, entry), _): &((u32, u32), u64)| self.entry(*entry) != Place::default();
+        self.v4.ranges.iter().zip(ends).filter(known).flat_map(|((start, _), end)| {
+            let border = move |at: u64| (at / WIDEST + 1) * WIDEST;
+            let cut = move |at: &u64| Some(border(*at)).filter(|next| *next < end);
+            let starts = std::iter::successors(Some(u64::from(start)), cut);
+            // A start is within the range, so below 2^32.
+            starts.map(move |at| (at as u32, border(at).min(end) - at))
+        })
     }
 
     /// Distinct places, the unknown one not counted.

@@ -12,6 +12,7 @@ use crate::geo::table::{Key, PlaceTable, Ranges};
 use crate::geo::{CountryCode, Place};
 use crate::time::UnixMillis;
 use std::collections::HashMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -29,6 +30,12 @@ pub struct CellTable {
     /// What it was built from.
     places: Arc<PlaceTable>,
     set: Arc<MirrorSet>,
+}
+
+impl fmt::Debug for CellTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CellTable({} cells)", self.cells())
+    }
 }
 
 impl CellTable {

@@ -49,6 +49,7 @@ pub use view::{Part, View};
 use crate::geo::table::{Located, PlaceTable};
 use crate::rtt::Model;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -70,6 +71,12 @@ pub struct Map {
     pub model: Arc<Model>,
     /// The sets of mirrors of the registry's domains.
     pub sets: Sets,
+}
+
+impl fmt::Debug for Map {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Map(version {}, {} sets)", self.version, self.sets.entries().len())
+    }
 }
 
 /// What tells an address from others at the same place.

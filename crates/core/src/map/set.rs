@@ -15,6 +15,7 @@ use crate::rtt::scale::millis;
 use crate::rtt::{Client, Model, Site, Target};
 use crate::time::UnixMillis;
 use std::collections::HashMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -94,6 +95,12 @@ pub struct MirrorSet {
     used: AtomicBool,
     /// … and when somebody had, the last time it was; in milliseconds since 1970, 0 for never.
     asked: AtomicU64,
+}
+
+impl fmt::Debug for MirrorSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MirrorSet({} mirrors)", self.members.len())
+    }
 }
 
 /// Tolls of places, computed once each.

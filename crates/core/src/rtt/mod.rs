@@ -51,6 +51,6 @@ mod tests;
 
 pub use learner::{Learner, LearnerConfig, Memory, Unbelievable, World};
 pub use line::Line;
-pub use model::{Client, Model, Prediction, Shares, Site};
+pub use model::{Client, Known, Model, Prediction, Shares, Site};
 pub use observation::{Coarseness, Observation, Source, Target};
 pub use own::Row;

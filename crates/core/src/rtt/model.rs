@@ -9,7 +9,7 @@ use super::observation::Target;
 use super::own::{Own, Row};
 use super::routes::{Access, Routes, Tolls, route_km};
 use super::scale::{millis, stretch};
-use crate::geo::{Place, Position};
+use crate::geo::{CountryCode, Place, Position};
 use crate::map::Bounds;
 use ipnet::IpNet;
 use std::collections::HashMap;
@@ -124,6 +124,23 @@ pub struct Shares {
     pub distance: f32,
 }
 
+/// By what a client is told apart from others at its place, or taken together with some: who measured
+/// something that counts for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// Its own network, if that measured anything itself.
+    pub network: Option<IpNet>,
+    /// The covering prefix whose networks correct its predictions.
+    pub prefix: Option<IpNet>,
+    /// Likewise its autonomous system.
+    pub asn: Option<u32>,
+    /// Likewise its country.
+    pub country: Option<CountryCode>,
+    /// Whether its network measured something faster than light could be from its place, and so is taken
+    /// to be elsewhere.
+    pub moved: bool,
+}
+
 impl Model {
     /// A model that has measured nothing, over a trunk network.
     pub fn new(routes: Arc<Routes>) -> Model {
@@ -195,6 +212,18 @@ impl Model {
     /// Whether networks of an AS are corrected as such, so that it makes a difference to know it.
     pub fn knows_as(&self, asn: u32) -> bool {
         self.corrections.has(Group::As(asn))
+    }
+
+    /// What is known of a client beyond its place; for people.
+    pub fn known(&self, place: &Place, addr: IpAddr) -> Known {
+        let (prefix, network) = self.told_apart(addr);
+        Known {
+            network,
+            prefix,
+            asn: place.asn.filter(|a| self.knows_as(*a)),
+            country: place.country.filter(|c| self.corrections.has(Group::Country(*c))),
+            moved: self.rows.find(addr).is_some_and(|row| row.moved().is_some()),
+        }
     }
 
     /// For a resolver whose users were found to be elsewhere: an address in the middle of them.
@@ -317,7 +346,7 @@ impl<'m> Client<'m> {
         point
     }
 
-    fn own(&self, site: &Site) -> Option<&Own> {
+    pub(super) fn own(&self, site: &Site) -> Option<&Own> {
         self.row?.of(site.target?)
     }
 

@@ -93,6 +93,23 @@ impl Row {
         Row::new(client, &measured)
     }
 
+    /// The same beside what its network measured of these sites before. Of sites that are not given,
+    /// what the network measured is left out.
+    pub fn extended<'s>(
+        client: &Client<'_>,
+        sites: impl IntoIterator<Item = (&'s Site, Option<f32>)>,
+    ) -> Option<Row> {
+        let own = |(site, fresh): (&'s Site, Option<f32>)| {
+            let own = match fresh {
+                Some(ms) => Own { target: site.target()?, point: stretch(ms), weight: 1.0, sources: 1 },
+                None => *client.own(site)?,
+            };
+            Some((site, own))
+        };
+        let measured: Vec<_> = sites.into_iter().filter_map(own).collect();
+        Row::new(client, &measured)
+    }
+
     /// Where the network is, if that is not where it is said to be.
     pub(super) fn moved(&self) -> Option<Position> {
         self.moved
