@@ -252,3 +252,7 @@ fn prediction(ranking: &Ranking<'_>, mirror: MirrorIndex) -> PredictionView {
         },
     }
 }
+
+#[cfg(test)]
+#[path = "explain_tests.rs"]
+mod tests;

@@ -102,7 +102,7 @@ fn way(ranking: &Ranking<'_>, candidate: &Candidate, prediction: &Prediction) ->
     let Some(km) = candidate.distance_km else {
         let whose = if client.place.position.is_none() { "client" } else { "mirror" };
         return format!(
-            "{alone:.0} ms assumed by distance, the worst there is: the place of the {whose} is not known"
+            "{alone:.0} ms assumed, the worst there is: the place of the {whose} is not known"
         );
     };
     let route = prediction.route_km.unwrap_or(km);
@@ -323,13 +323,16 @@ fn passed_over(ranking: &Ranking<'_>, candidate: &Candidate, family: Family) -> 
 mod tests {
     use super::*;
     use crate::api::testing::Fixture;
+    use nearmost_core::geo::CountryCode;
     use nearmost_core::health::State;
-    use nearmost_core::registry::{AllDown, Force};
+    use nearmost_core::live::Offer;
+    use nearmost_core::registry::{AllDown, Force, HealthMode};
+    use nearmost_core::time::UnixMillis;
 
     fn said(fixture: &Fixture, client: &str, mirror: &str) -> String {
         let snapshot = fixture.snapshot();
         let domain = snapshot.registry.find_domain(crate::api::testing::DOMAIN).unwrap();
-        let ranking = Ranking::new(&snapshot, domain, client.parse().unwrap(), fixture.now());
+        let ranking = Ranking::new(&snapshot, domain, client.parse().unwrap(), fixture.now()).unwrap();
         let at =
             ranking.all.iter().position(|c| *snapshot.registry.mirror(c.mirror).name == *mirror).unwrap();
         sentences(&ranking, at).join("\n")
@@ -369,19 +372,25 @@ mod tests {
         let mut fixture = Fixture::five_mirrors();
         let london = fixture.place_of("lon");
         fixture.mirror("nyc", |m| (m.place, m.weight) = (london, 50));
-        says(&said(&fixture, LONDONER, "nyc"), "as near as lon, which has more weight (100 over 50)");
+        says(&said(&fixture, LONDONER, "nyc"), "as near as lon, which stands before it by name");
+        let both = said(&fixture, LONDONER, "nyc") + &said(&fixture, LONDONER, "lon");
         says(
-            &said(&fixture, LONDONER, "nyc"),
-            "in the IPv4 answer: 0.0 ms behind the best, within the tie band of 3.0 ms",
+            &both,
+            "in the IPv4 answer: 198.51.100.0/24 is given to it by weight, among mirrors within the tie band",
         );
+        says(&both, "in the IPv4 answer: as near as the best");
         fixture.mirror("sao", |m| m.place = london);
-        says(&said(&fixture, LONDONER, "sao"), "as near as lon, which stands before it by name");
-        says(&said(&fixture, LONDONER, "nyc"), "within the tie band, but an answer holds at most 2");
+        let all = ["lon", "nyc", "sao"].map(|m| said(&fixture, LONDONER, m)).join("\n");
+        let none = "within the tie band, but 198.51.100.0/24 is given to others by weight, and an answer holds at most 2";
+        assert_eq!(all.matches(none).count(), 1, "{all}");
+        fixture.policy(|p| p.strategy = Strategy::Nearest);
+        says(&said(&fixture, LONDONER, "lon"), "in the IPv4 answer: the nearest eligible mirror");
+        says(&said(&fixture, LONDONER, "sao"), "within the tie band, but an answer holds at most 2");
     }
 
     #[test]
     fn sharing_out_is_told_where_the_place_is_not_known() {
-        let fixture = Fixture::five_mirrors();
+        let mut fixture = Fixture::five_mirrors();
         let all = ["lon", "nyc", "sao", "sin", "syd"].map(|m| said(&fixture, "192.0.2.200", m));
         let with = |part: &str| all.iter().filter(|text| text.contains(part)).count();
         assert_eq!(with("in the IPv4 answer: the one eligible mirror that 192.0.2.0/24, whose place"), 1);
@@ -391,6 +400,71 @@ mod tests {
         );
         assert_eq!(with(" for all of 192.0.2.0/24: networks of unknown place are shared out by weight"), 4);
         assert_eq!((with("tie band"), with("nearest"), with("as near as")), (0, 0, 0));
+        fixture.policy(|p| p.strategy = Strategy::Weighted);
+        let all = ["lon", "nyc", "sao", "sin", "syd"].map(|m| said(&fixture, LONDONER, m)).join("\n");
+        says(&all, "the one eligible mirror that 198.51.100.0/24 is given by weight");
+        says(&all, "for all of 198.51.100.0/24: the policy shares all users out by weight");
+    }
+
+    #[test]
+    fn measurements_are_told_with_their_shares() {
+        let mut fixture = Fixture::five_mirrors();
+        fixture.learn(&[(LONDONER, "nyc", 70.0)]);
+        let seen = said(&fixture, LONDONER, "nyc");
+        says(
+            &seen,
+            " ms predicted: 95 % from what 198.51.100.0/24 measured itself (70.0 ms), 5 % from distance",
+        );
+        says(&seen, " km along cables, ");
+        says(
+            &said(&fixture, LONDONER, "lon"),
+            "198.51.100.0/24 has not measured it; what it measured of others is taken into account",
+        );
+        says(&said(&fixture, "203.0.113.9", "nyc"), " ms predicted: 0 km from the client in United States");
+    }
+
+    #[test]
+    fn rules_orders_of_failover_and_loads_are_told() {
+        let mut fixture = Fixture::five_mirrors();
+        let rule = |effect, who, mirror: &str| Rule { effect, who, mirrors: vec![mirror.into()] };
+        let net = Who::Prefix("198.51.0.0/16".parse().unwrap());
+        let country = Who::Country(CountryCode::new("GB").unwrap());
+        fixture.policy(|p| {
+            p.rules = vec![
+                rule(RuleEffect::Pin, net, "sao"),
+                rule(RuleEffect::Pin, country, "syd"),
+                rule(RuleEffect::Exclude, country, "lon"),
+            ]
+        });
+        says(&said(&fixture, LONDONER, "sao"), "pinned for this client by the rule pin prefix=198.51.0.0/16");
+        says(
+            &said(&fixture, LONDONER, "sao"),
+            "in the IPv4 answer: the nearest eligible mirror of those that a rule pins",
+        );
+        says(&said(&fixture, LONDONER, "nyc"), "not in the IPv4 answer: a rule pins others for this client");
+        says(&said(&fixture, LONDONER, "lon"), "kept from this client by the rule exclude country=GB");
+        says(&said(&fixture, LONDONER, "lon"), "not in the IPv4 answer: a rule keeps it from this client");
+        let order = vec!["syd".into(), "nyc".into()];
+        fixture.policy(|p| (p.rules, p.strategy) = (Vec::new(), Strategy::Failover(order)));
+        says(
+            &said(&fixture, LONDONER, "syd"),
+            "in the IPv4 answer: the first eligible mirror of the order of failover",
+        );
+        says(&said(&fixture, LONDONER, "nyc"), "number 2 in the order of failover");
+        says(&said(&fixture, LONDONER, "lon"), "not in the order of failover");
+        says(&said(&fixture, LONDONER, "lon"), "an earlier mirror of the order of failover is eligible");
+        fixture.policy(|p| p.strategy = Strategy::Balanced);
+        fixture.offer("lon", Offer { withheld: Offer::share(0.5), shed: u16::MAX });
+        says(&said(&fixture, LONDONER, "lon"), "offered 50 % of its weight");
+        says(&said(&fixture, LONDONER, "lon"), "loaded: 100 % of its users go on to the next mirror");
+        says(
+            &said(&fixture, LONDONER, "lon"),
+            "not in the IPv4 answer: loaded, so it sends 198.51.100.0/24 on to the next",
+        );
+        says(
+            &said(&fixture, LONDONER, "nyc"),
+            "198.51.100.0/24 comes to it because better mirrors are too loaded",
+        );
     }
 
     #[test]

@@ -261,6 +261,7 @@ mod tests {
     use super::*;
     use crate::api::testing::{DOMAIN, Fixture};
     use nearmost_core::health::State;
+    use nearmost_core::registry::{Rule, RuleEffect, Who};
     use nearmost_wire::identity::{KeyPair, Role};
 
     fn names(mirrors: &[RankedMirror]) -> Vec<&str> {
@@ -269,11 +270,11 @@ mod tests {
 
     fn ranking<'a>(snapshot: &'a Snapshot, client: &str, fixture: &Fixture) -> Ranking<'a> {
         let domain = snapshot.registry.find_domain(DOMAIN).unwrap();
-        Ranking::new(snapshot, domain, client.parse().unwrap(), fixture.now())
+        Ranking::new(snapshot, domain, client.parse().unwrap(), fixture.now()).unwrap()
     }
 
     #[test]
-    fn resolve_puts_eligible_mirrors_first_and_explain_the_nearest() {
+    fn resolve_puts_eligible_mirrors_first() {
         let mut fixture = Fixture::five_mirrors();
         fixture.set_state("lon", State::Down);
         let snapshot = fixture.snapshot();
@@ -281,18 +282,25 @@ mod tests {
         let resolved = seen.resolve();
         assert_eq!(names(&resolved.mirrors), ["nyc", "sao", "sin", "syd", "lon"]);
         assert_eq!((resolved.ttl_s, resolved.version), (20, fixture.version()));
-        let explained = seen.explain();
-        assert_eq!(names(&explained.mirrors), ["lon", "nyc", "sao", "sin", "syd"]);
-        let chosen: Vec<_> =
-            explained.mirrors.iter().filter(|m| m.chosen).map(|m| m.mirror.as_str()).collect();
-        assert_eq!(chosen, ["nyc"]);
-        assert_eq!(explained.answer, ["192.0.2.2".parse::<IpAddr>().unwrap()]);
-        assert_eq!((&*explained.basis_v4, &*explained.basis_v6), ("eligible", "empty"));
-        // Five percent of New York's round trip are more than the three milliseconds.
-        let nyc = explained.mirrors[1].rtt_ms;
-        assert_eq!((explained.tie_band_v4_ms, explained.tie_band_v6_ms), (Some(nyc * 0.05), None));
-        assert_eq!(explained.place.country_name.as_deref(), Some("United Kingdom"));
-        assert_eq!((&*explained.place.source, &*explained.cell), ("testdb", "198.51.100.0/24"));
+    }
+
+    #[test]
+    fn resolve_begins_as_dns_answers_and_leaves_out_whom_rules_exclude() {
+        let mut fixture = Fixture::five_mirrors();
+        let london = fixture.place_of("lon");
+        fixture.mirror("nyc", |m| m.place = london);
+        let rule = |who: &str| Rule {
+            who: Who::Prefix(who.parse().unwrap()),
+            effect: RuleEffect::Exclude,
+            mirrors: vec!["syd".into()],
+        };
+        fixture.policy(|p| (p.answers, p.rules) = (1, vec![rule("198.51.100.0/24")]));
+        let snapshot = fixture.snapshot();
+        let seen = ranking(&snapshot, "198.51.100.1", &fixture);
+        let first = snapshot.registry.mirror(seen.choices[0].mirrors[0].mirror).name.to_string();
+        let resolved = seen.resolve();
+        assert_eq!((&resolved.mirrors[0].mirror, resolved.mirrors.len()), (&first, 4));
+        assert!(!names(&resolved.mirrors).contains(&"syd"));
     }
 
     #[test]
@@ -302,13 +310,10 @@ mod tests {
         let snapshot = fixture.snapshot();
         let mut firsts = std::collections::BTreeSet::new();
         for network in 0..64 {
-            let seen = ranking(&snapshot, &format!("10.0.{network}.9"), &fixture);
-            let explained = seen.explain();
-            let chosen: Vec<_> = explained.mirrors.iter().filter(|m| m.chosen).collect();
-            assert_eq!((chosen.len(), explained.tie_band_v4_ms), (1, None));
-            let first = seen.resolve().mirrors.remove(0);
-            assert!(first.chosen && first.mirror == chosen[0].mirror, "{first:?}");
-            firsts.insert(first.mirror);
+            let resolved = ranking(&snapshot, &format!("10.0.{network}.9"), &fixture).resolve();
+            let chosen: Vec<_> = resolved.mirrors.iter().filter(|m| m.chosen).collect();
+            assert_eq!((chosen.len(), &chosen[0].mirror), (1, &resolved.mirrors[0].mirror));
+            firsts.insert(resolved.mirrors[0].mirror.clone());
         }
         assert_eq!(firsts.into_iter().collect::<Vec<_>>(), ["nyc", "sao", "sin", "syd"]);
     }
@@ -317,11 +322,11 @@ mod tests {
     fn verdicts_have_their_age_and_mapped_clients_are_ipv4() {
         let fixture = Fixture::five_mirrors();
         let snapshot = fixture.snapshot();
-        let explained = ranking(&snapshot, "::ffff:198.51.100.1", &fixture).explain();
-        assert_eq!(explained.client.to_string(), "198.51.100.1");
-        let verdicts = &explained.mirrors[0].verdicts;
+        let resolved = ranking(&snapshot, "::ffff:198.51.100.1", &fixture).resolve();
+        assert_eq!(resolved.client.to_string(), "198.51.100.1");
+        let verdicts = &resolved.mirrors[0].verdicts;
         assert_eq!((verdicts.len(), verdicts[0].age_ms), (1, 3000));
-        assert_eq!(explained.mirrors[0].url, "http://192.0.2.1:8080/");
+        assert_eq!(resolved.mirrors[0].url, "http://192.0.2.1:8080/");
     }
 
     #[test]

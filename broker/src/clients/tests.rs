@@ -112,7 +112,12 @@ fn resolve(domain: &str) -> ToBroker {
 }
 
 fn rtt(domain: &str, mirror: &str, rtt_ms: f64) -> Rtt {
-    Rtt { domain: domain.into(), rtts: vec![Measured { mirror: mirror.into(), rtt_ms }], nonce: None }
+    Rtt {
+        domain: domain.into(),
+        rtts: vec![Measured { mirror: mirror.into(), rtt_ms }],
+        nonce: None,
+        tried: Vec::new(),
+    }
 }
 
 #[tokio::test]
@@ -123,11 +128,14 @@ async fn a_client_resolves_and_reports() {
         panic!("no answer")
     };
     assert_eq!((&*seen.domain, seen.observed, seen.mirrors.len()), (DOMAIN, Ipv4Addr::LOCALHOST.into(), 5));
-    assert_eq!((seen.measure.len(), seen.ttl_s), (5, 20));
+    assert_eq!((seen.measure.len(), seen.ttl_s), (3, 20));
     let nonce = nearmost_dns::Nonce::parse("abcdefghij234567").unwrap();
     running.reports.nonces().note(&nonce, "192.0.2.53".parse().unwrap(), crate::clock::mono_now());
     let tied = Rtt { nonce: Some(nonce.as_str().into()), ..rtt(DOMAIN, "lon", 12.5) };
-    assert_eq!(client.report(tied).await, Taken { accepted: 1, tied: true, refused: None });
+    let taken = client.report(tied).await;
+    assert_eq!((taken.accepted, taken.tied, &taken.refused), (1, true, &None));
+    let next: Vec<&str> = taken.measure.iter().map(|m| m.name.as_str()).collect();
+    assert!(next.len() == 2 && !next.contains(&"lon"), "{next:?}");
     let Some(Lesson::Observed(observed)) = running.lessons.recv().await else { panic!("nothing observed") };
     assert_eq!((observed[0].network.to_string(), observed[0].rtt_ms), ("127.0.0.0/24".into(), 12.5));
     assert!(matches!(running.lessons.recv().await, Some(Lesson::Behind { .. })));

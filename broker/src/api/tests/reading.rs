@@ -43,9 +43,9 @@ async fn explain_fleet_and_geo_tell_what_is_known() {
     let explained: ExplainResponse =
         api.get(local(), &format!("/v1/explain?domain={DOMAIN}&client=198.51.100.1")).await.json();
     assert_eq!(explained.mirrors.len(), 5);
-    assert!(explained.mirrors.iter().all(|m| m.reasons.len() >= 3), "{explained:?}");
-    assert!(explained.mirrors[0].reasons.iter().any(|r| r.contains("drained_by_order")));
-    assert_eq!(explained.cell, "198.51.100.0/24");
+    assert!(explained.mirrors.iter().all(|m| m.ranked.reasons.len() >= 3), "{explained:?}");
+    assert!(explained.mirrors[0].ranked.reasons.iter().any(|r| r.contains("drained_by_order")));
+    assert_eq!(explained.network.cell, "198.51.100.0/24");
     let fleet: FleetResponse = api.get(local(), "/v1/fleet").await.json();
     assert_eq!(fleet.mirrors[0].verdicts[0].state, "draining");
     assert_eq!((fleet.mirrors[0].connections, fleet.domains.len()), (7, 1));
