@@ -3,6 +3,7 @@ use crate::telemetry::ProbeMetrics;
 use nearmost_core::fleet::FleetConfig;
 use nearmost_core::geo::table::PlaceTableBuilder;
 use nearmost_core::geo::{CountryCode, Place};
+use nearmost_core::health::Family;
 use nearmost_core::registry::HealthMode;
 use nearmost_probe::{Prober, ProberOptions};
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -82,7 +82,8 @@ impl World {
         &self.given
     }
 
-    pub(super) fn map(&self) -> &Arc<Map> {
+    #[cfg(test)]
+    fn map(&self) -> &Arc<Map> {
         &self.map
     }
 

@@ -70,7 +70,7 @@ fn a_mirror_that_moves_waits_for_its_turn_and_a_registry_does_not() {
     let second = |n: u64| MonoTime::default() + std::time::Duration::from_secs(n);
     // Placing takes a second each time it looks at the clock.
     let clock = std::cell::Cell::new(0);
-    let mut settle = |bench: &mut Bench| {
+    let settle = |bench: &mut Bench| {
         let now = || {
             clock.set(clock.get() + 1);
             second(clock.get())
