@@ -140,6 +140,7 @@ fn sharing_spilling_and_scopes() {
     assert_eq!((&*unknown.answers[0].how, unknown.answers[0].tie_band_ms), ("shared_out", None));
     assert_eq!((unknown.answers[0].scope.as_str(), shares(&unknown).len()), ("10.0.0.0/24", 5));
     assert!(unknown.answers[0].scope_reason.contains("place is not known"));
+    fixture.offer("nyc", Offer::default());
     fixture.policy(|p| p.strategy = Strategy::Failover(vec!["syd".into()]));
     let failover = explained(&fixture, "20.1.2.3");
     assert_eq!((&*failover.answers[0].scope, failover.answers[0].tie_band_ms), ("0.0.0.0/0", None));

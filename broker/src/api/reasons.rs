@@ -101,9 +101,7 @@ fn way(ranking: &Ranking<'_>, candidate: &Candidate, prediction: &Prediction) ->
     let alone = prediction.distance_ms;
     let Some(km) = candidate.distance_km else {
         let whose = if client.place.position.is_none() { "client" } else { "mirror" };
-        return format!(
-            "{alone:.0} ms assumed, the worst there is: the place of the {whose} is not known"
-        );
+        return format!("{alone:.0} ms assumed, the worst there is: the place of the {whose} is not known");
     };
     let route = prediction.route_km.unwrap_or(km);
     format!(

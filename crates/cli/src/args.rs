@@ -56,8 +56,11 @@ pub enum Command {
         /// The domain
         domain: String,
         /// The client
-        #[arg(long, value_name = "IP")]
-        client: IpAddr,
+        #[arg(long, value_name = "IP", required_unless_present = "resolver")]
+        client: Option<IpAddr>,
+        /// As if asked by this resolver without a client subnet
+        #[arg(long, value_name = "IP", conflicts_with = "client")]
+        resolver: Option<IpAddr>,
     },
     /// Measure how far the mirrors are from here, and report it to the broker
     Measure {

@@ -1,4 +1,4 @@
-//! Questions: resolve, explain, status, events, geo.
+//! Questions: resolve, status, events, geo.
 
 use crate::broker::Context;
 use crate::output::{emit, emit_json, escaped};
@@ -26,7 +26,7 @@ pub async fn resolve(context: &Context, domain: &str, client: Option<IpAddr>) ->
 }
 
 /// Rank, name, round trip, distance, state.
-fn ranked(index: usize, mirror: &RankedMirror) -> Vec<String> {
+pub fn ranked(index: usize, mirror: &RankedMirror) -> Vec<String> {
     vec![
         format!("{}{}", index + 1, if mirror.chosen { "*" } else { "" }),
         mirror.mirror.clone(),
@@ -45,53 +45,13 @@ fn states(verdicts: &[VerdictView]) -> String {
     }
 }
 
-fn place(place: &PlaceView) -> String {
+/// Country, position and AS, as far as they are known.
+pub fn place(place: &PlaceView) -> String {
     let position = place.latitude.zip(place.longitude).map(|(lat, lon)| format!("{lat:.2},{lon:.2}"));
     let country = place.country_name.clone().or_else(|| place.country.clone());
     let asn = place.asn.map(|asn| format!("AS{asn}"));
     let parts: Vec<String> = [country, position, asn].into_iter().flatten().collect();
     if parts.is_empty() { "unknown".into() } else { parts.join(" ") }
-}
-
-/// Prints why each mirror stands where it stands.
-pub async fn explain(context: &Context, domain: &str, client: IpAddr) -> anyhow::Result<()> {
-    let answer = context.client.explain(domain, client).await?;
-    if context.json {
-        return emit_json(&serde_json::to_value(&answer)?);
-    }
-    let addresses: Vec<String> = answer.answer.iter().map(ToString::to_string).collect();
-    let addresses = if addresses.is_empty() { "no address".into() } else { addresses.join(" ") };
-    emit(&format!(
-        "{} for {} ({}, from {}), cell {}\nanswer: {addresses}, TTL {} s; v4 {}{}, v6 {}{}\n",
-        answer.domain,
-        answer.client,
-        place(&answer.place),
-        answer.place.source,
-        answer.cell,
-        answer.ttl_s,
-        answer.basis_v4,
-        band(answer.tie_band_v4_ms),
-        answer.basis_v6,
-        band(answer.tie_band_v6_ms),
-    ))?;
-    let mut table = Table::new(&["", "MIRROR", "RTT ms", "KM", "STATE", "WHY"]);
-    for (i, mirror) in answer.mirrors.iter().enumerate() {
-        let mut reasons = mirror.reasons.iter();
-        let mut row = ranked(i, mirror);
-        row.push(reasons.next().cloned().unwrap_or_default());
-        table.row(row);
-        for more in reasons {
-            let mut row = vec![String::new(); 5];
-            row.push(more.clone());
-            table.row(row);
-        }
-    }
-    table.print("no mirrors")
-}
-
-/// ` (tie band 3.0 ms)`, where there is a best to be near to.
-fn band(ms: Option<f32>) -> String {
-    ms.map(|ms| format!(" (tie band {ms:.1} ms)")).unwrap_or_default()
 }
 
 /// Prints all mirrors with their state in each family.

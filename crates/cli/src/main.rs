@@ -9,6 +9,7 @@ mod ask;
 mod broker;
 mod change;
 mod edit;
+mod explain;
 mod history;
 mod measure;
 mod output;
@@ -53,7 +54,9 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let context = Context::new(&args.global)?;
     match args.command {
         Command::Resolve { domain, client } => ask::resolve(&context, &domain, client).await,
-        Command::Explain { domain, client } => ask::explain(&context, &domain, client).await,
+        Command::Explain { domain, client, resolver } => {
+            explain::explain(&context, &domain, client, resolver).await
+        }
         Command::Measure { domain, no_lookup, .. } => {
             measure::over_http(&context, &domain, Options { look_up: !no_lookup }).await
         }

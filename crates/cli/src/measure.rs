@@ -50,7 +50,15 @@ fn row(round: &Round) -> Vec<String> {
 fn verdict(measured: &Measured) -> String {
     let taken = &measured.taken;
     match &taken.refused {
-        Some(refused) => format!("the broker took nothing: {} ({})", refused.message, refused.code),
+        Some(refused) if taken.accepted == 0 => {
+            format!("the broker took nothing: {} ({})", refused.message, refused.code)
+        }
+        Some(refused) => {
+            format!(
+                "the broker took {}, then no more: {} ({})",
+                taken.accepted, refused.message, refused.code
+            )
+        }
         None => {
             let resolver = if taken.tied { "knows" } else { "does not know" };
             let trips = if taken.accepted == 1 { "round trip" } else { "round trips" };

@@ -63,6 +63,19 @@ impl Client {
         self.transport.json(Ask::get("/v1/explain", &[("domain", &domain), ("client", &client)])).await
     }
 
+    /// The same for whoever asks through a resolver that sends no client subnet.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn explain_resolver(
+        &self,
+        domain: &str,
+        resolver: IpAddr,
+    ) -> Result<ExplainResponse, ClientError> {
+        let (domain, resolver) = (name::domain(domain)?, resolver.to_string());
+        self.transport.json(Ask::get("/v1/explain", &[("domain", &domain), ("resolver", &resolver)])).await
+    }
+
     /// Reports round trips within the session that resolving gave.
     ///
     /// # Errors

@@ -24,6 +24,10 @@ async fn listener() -> (TcpListener, SocketAddr) {
     (listener, at)
 }
 
+fn nothing() -> Taken {
+    Taken { accepted: 0, tied: false, measure: Vec::new(), refused: None }
+}
+
 fn seen(measured: &Measured) -> Vec<(&str, bool)> {
     measured.rounds.iter().map(|r| (r.mirror.as_str(), r.rtt.is_ok())).collect()
 }
@@ -45,16 +49,31 @@ async fn round_trips_are_measured_and_reported_over_http() {
     let client = Client::new(Endpoint::Unix(path), Auth::None);
     let measured = measure::over_http(&client, "Play.example.com", QUIETLY).await.unwrap();
     assert_eq!(seen(&measured), [("near", true), ("gone", false)]);
-    assert_eq!(measured.taken, Taken { accepted: 1, tied: true, refused: None });
+    assert_eq!(measured.taken, Taken { accepted: 1, tied: true, ..nothing() });
     assert_eq!((measured.rounds[0].at, measured.rounds[0].predicted_ms), (Some(at), 12.34));
     let sent = broker.store.lock().unwrap().reports.pop().unwrap();
     assert_eq!((&*sent.session, sent.nonce, &*sent.rtts[0].mirror), ("a session", None, "near"));
     assert!(sent.rtts[0].rtt_ms > 0.0 && sent.rtts[0].rtt_ms < 1000.0);
 
+    // What is named in the answer is measured next, until nothing is.
+    {
+        let mut store = broker.store.lock().unwrap();
+        let names = ["one", "two", "three", "four", "five", "six"];
+        store.ranked = Some(names.iter().map(|n| mirror(n, if *n == "two" { closed } else { at })).collect());
+        store.measure = vec![vec!["one", "two"], vec!["four", "one", "nobody"], vec!["three", "five", "six"]];
+    }
+    let measured = measure::over_http(&client, "play.example.com", QUIETLY).await.unwrap();
+    let all = [("one", true), ("two", false), ("four", true), ("three", true), ("five", true)];
+    assert_eq!(seen(&measured), all, "five at most");
+    assert_eq!(measured.taken, Taken { accepted: 4, tied: true, ..nothing() });
+    let sent = std::mem::take(&mut broker.store.lock().unwrap().reports);
+    let tried: Vec<Vec<String>> = sent.into_iter().map(|r| r.tried).collect();
+    assert_eq!(tried, [vec!["two"], vec!["one", "two"], vec!["one", "two", "four"]]);
+
     // Nothing could be measured, so nothing is sent; with a one-time name there is something to say.
     broker.store.lock().unwrap().ranked = Some(vec![mirror("gone", closed)]);
-    let nothing = measure::over_http(&client, "play.example.com", QUIETLY).await.unwrap();
-    assert_eq!(nothing.taken, Taken { accepted: 0, tied: false, refused: None });
+    let unsaid = measure::over_http(&client, "play.example.com", QUIETLY).await.unwrap();
+    assert_eq!(unsaid.taken, nothing());
     assert!(broker.store.lock().unwrap().reports.is_empty());
     let named = measure::over_http(&client, "play.example.com", Options::default()).await.unwrap();
     assert_eq!(named.taken.refused.unwrap().code, "reports_too_often");
@@ -121,18 +140,27 @@ fn resolved(at: SocketAddr) -> ToClient {
 #[tokio::test]
 async fn round_trips_are_measured_and_reported_over_quic() {
     let (_open, at) = listener().await;
-    let taken = Taken {
-        accepted: 0,
-        tied: false,
-        refused: Some(Declined { code: "rtt_range".into(), message: "no".into() }),
+    let taken =
+        Taken { refused: Some(Declined { code: "rtt_range".into(), message: "no".into() }), ..nothing() };
+    let next = Mirror {
+        name: "next".into(),
+        addresses: vec![at.ip()],
+        port: at.port(),
+        rtt_ms: 9.0,
+        eligible: true,
     };
-    let broker = QuicBroker::start(vec![resolved(at), ToClient::Taken(taken.clone())]);
+    let first = Taken { accepted: 1, measure: vec![next], ..nothing() };
+    let broker =
+        QuicBroker::start(vec![resolved(at), ToClient::Taken(first), ToClient::Taken(taken.clone())]);
     let measured = measure::over_quic(&broker.at(), broker.id, "Play.example.com.", QUIETLY).await.unwrap();
-    assert_eq!((seen(&measured), &measured.taken), (vec![("near", true)], &taken));
+    assert_eq!(seen(&measured), [("near", true), ("next", true)]);
+    assert_eq!((measured.taken.accepted, &measured.taken.refused), (1, &taken.refused));
     let heard = broker.heard.lock().unwrap().clone();
     assert_eq!(heard[0], ToBroker::Resolve { domain: "play.example.com".into() });
     let ToBroker::Rtt(rtt) = &heard[1] else { panic!("{heard:?}") };
     assert_eq!((&*rtt.domain, &*rtt.rtts[0].mirror, rtt.rtts.len()), ("play.example.com", "near", 1));
+    let ToBroker::Rtt(rtt) = &heard[2] else { panic!("{heard:?}") };
+    assert_eq!((&*rtt.rtts[0].mirror, &rtt.tried[..]), ("next", &["near".to_owned()][..]));
 }
 
 #[tokio::test]
@@ -150,7 +178,7 @@ async fn what_goes_wrong_over_quic_is_named() {
     let wrong = ask(&broker, other).await;
     assert!(matches!(wrong, QuicError::WrongKey { .. }), "{wrong}");
 
-    let taken = ToClient::Taken(Taken { accepted: 0, tied: false, refused: None });
+    let taken = ToClient::Taken(nothing());
     let broker = QuicBroker::start(vec![taken]);
     let order = ask(&broker, broker.id).await;
     assert!(order.to_string().contains("Resolve"), "{order}");

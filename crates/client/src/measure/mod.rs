@@ -1,7 +1,7 @@
 //! Measures how far the mirrors of a domain are from here, and tells the broker.
 //!
-//! The broker says which mirrors are worth measuring, at most five. Each is measured by the time that a
-//! TCP connection to its service takes to be established, which is one round trip, the least of three.
+//! The broker says which mirrors are worth measuring, and after each report which ones next, given what
+//! was found: at most five in all. Each is measured by the time that a TCP connection to its service takes to be established, which is one round trip, the least of three.
 //! Beside it a one-time name of the domain is looked up, which tells the broker which resolver this
 //! machine is behind.
 //!
@@ -31,7 +31,7 @@ pub use nearmost_wire::client::{Declined, Taken};
 
 use crate::client::Client;
 use crate::error::ClientError;
-use nearmost_wire::api::{RttEntry, RttRequest};
+use nearmost_wire::api::{RankedMirror, ResolveResponse, RttEntry, RttRequest};
 use nearmost_wire::client::{MAX_MEASURED, MAX_RTT_MS};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -56,9 +56,9 @@ pub struct Measured {
     pub domain: String,
     /// This machine's address as the broker sees it.
     pub client: IpAddr,
-    /// One for each mirror that the broker wanted measured, in its order.
+    /// One for each mirror that the broker wanted measured, in the order of its asking; at most five.
     pub rounds: Vec<Round>,
-    /// What the broker took of it; nothing was sent where nothing could be measured.
+    /// What the broker took of all reports; nothing was sent where nothing could be measured.
     pub taken: Taken,
 }
 
@@ -94,44 +94,81 @@ impl Target {
     }
 }
 
-/// What is reported.
+/// What is reported at once.
 struct Findings {
     rounds: Vec<Round>,
     /// Of the one-time name, when it was looked up.
     nonce: Option<String>,
+    /// Mirrors that were to be measured and are not reported here: before, or out of reach.
+    tried: Vec<String>,
 }
 
 impl Findings {
     fn rtts(&self) -> impl Iterator<Item = (&str, f64)> {
-        self.rounds.iter().filter_map(|r| {
-            // A clock too coarse to see it still saw it take no longer than this.
-            let ms = (r.rtt.as_ref().ok()?.as_secs_f64() * 1e3).max(0.001);
-            (ms <= MAX_RTT_MS).then_some((r.mirror.as_str(), ms))
-        })
+        self.rounds.iter().filter_map(|r| Some((r.mirror.as_str(), reported_ms(r)?)))
     }
 
+    /// Whether there is nothing to say.
     fn is_empty(&self) -> bool {
         self.nonce.is_none() && self.rtts().next().is_none()
     }
 }
 
-/// The mirrors to measure of all that a broker named; it can send nobody to more than a few.
-fn to_measure<T>(measure: &[String], mirrors: Vec<T>, name: impl Fn(&T) -> &str) -> Vec<T> {
-    let mut named: Vec<(usize, T)> =
-        mirrors.into_iter().filter_map(|m| Some((measure.iter().position(|n| n == name(&m))?, m))).collect();
-    named.sort_by_key(|(at, _)| *at);
-    named.into_iter().take(MAX_MEASURED).map(|(_, m)| m).collect()
+/// What is reported of a round; `None` when nothing is.
+fn reported_ms(round: &Round) -> Option<f64> {
+    // A clock too coarse to see it still saw it take no longer than this.
+    let ms = (round.rtt.as_ref().ok()?.as_secs_f64() * 1e3).max(0.001);
+    (ms <= MAX_RTT_MS).then_some(ms)
 }
 
-async fn find_out(domain: &str, targets: Vec<Target>, options: Options) -> Findings {
-    let look_up = async {
-        match options.look_up {
-            true => onetime::look_up(domain).await,
-            false => None,
+/// Measuring and reporting in turn, until the broker names no mirror any more.
+struct Course {
+    options: Options,
+    rounds: Vec<Round>,
+    /// What was taken of all reports.
+    taken: Taken,
+    begun: bool,
+}
+
+impl Course {
+    fn new(options: Options) -> Course {
+        let taken = Taken { accepted: 0, tied: false, measure: Vec::new(), refused: None };
+        Course { options, rounds: Vec::new(), taken, begun: false }
+    }
+
+    /// Measures what the broker wants measured; `None` when there is nothing to report.
+    async fn measure(&mut self, domain: &str, wanted: Vec<Target>) -> Option<Findings> {
+        let new = |t: &Target| self.rounds.iter().all(|r| r.mirror != t.mirror);
+        let room = MAX_MEASURED.saturating_sub(self.rounds.len());
+        let targets: Vec<Target> = wanted.into_iter().filter(new).take(room).collect();
+        let look_up = self.options.look_up && !self.begun;
+        if self.begun && targets.is_empty() || self.taken.refused.is_some() {
+            return None;
         }
-    };
-    let (rounds, nonce) = tokio::join!(connect::measure(targets), look_up);
-    Findings { rounds, nonce }
+        self.begun = true;
+        let look_up = async {
+            match look_up {
+                true => onetime::look_up(domain).await,
+                false => None,
+            }
+        };
+        let (rounds, nonce) = tokio::join!(connect::measure(targets), look_up);
+        let tried = self.rounds.iter().chain(rounds.iter().filter(|r| reported_ms(r).is_none()));
+        let tried = tried.map(|r| r.mirror.clone()).collect();
+        self.rounds.extend(rounds.iter().cloned());
+        Some(Findings { rounds, nonce, tried }).filter(|f| !f.is_empty())
+    }
+
+    /// Adds what the broker took of a report.
+    fn took(&mut self, accepted: u32, tied: bool, refused: Option<Declined>) {
+        self.taken.accepted = self.taken.accepted.saturating_add(accepted);
+        self.taken.tied |= tied;
+        self.taken.refused = refused;
+    }
+
+    fn end(self, domain: String, client: IpAddr) -> Measured {
+        Measured { domain, client, rounds: self.rounds, taken: self.taken }
+    }
 }
 
 /// Resolves, measures and reports over HTTP.
@@ -140,49 +177,52 @@ async fn find_out(domain: &str, targets: Vec<Target>, options: Options) -> Findi
 /// [`ClientError`] when the broker cannot be asked or does not know the domain. A report that it does
 /// not take is no error: [`Measured::taken`] says why.
 pub async fn over_http(client: &Client, domain: &str, options: Options) -> Result<Measured, ClientError> {
-    let resolved = client.resolve(domain, None).await?;
-    let asked = to_measure(&resolved.measure, resolved.mirrors, |m| &m.mirror);
-    let targets = asked.into_iter().map(|m| {
+    let ResolveResponse { domain, client: observed, mirrors, session, mut measure, .. } =
+        client.resolve(domain, None).await?;
+    let target = |m: &RankedMirror| {
         let addresses = m.addresses.iter().filter_map(|a| Some(SocketAddr::new(a.parse().ok()?, m.port)));
-        Target::new(m.mirror, m.rtt_ms, addresses.collect(), resolved.client)
-    });
-    let findings = find_out(&resolved.domain, targets.collect(), options).await;
-    let taken = match findings.is_empty() {
-        true => nothing(),
-        false => {
-            let rtts = findings.rtts().map(|(m, rtt_ms)| RttEntry { mirror: m.into(), rtt_ms });
-            let nonce = findings.nonce.clone();
-            let request = RttRequest { session: resolved.session, nonce, rtts: rtts.collect() };
-            match client.report(&request).await {
-                Ok(taken) => Taken { accepted: taken.accepted, tied: taken.tied, refused: None },
-                Err(ClientError::Api { code, message, .. }) => {
-                    Taken { accepted: 0, tied: false, refused: Some(Declined { code, message }) }
-                }
-                Err(other) => return Err(other),
-            }
-        }
+        Target::new(m.mirror.clone(), m.rtt_ms, addresses.collect(), observed)
     };
-    let Findings { rounds, .. } = findings;
-    Ok(Measured { domain: resolved.domain, client: resolved.client, rounds, taken })
-}
-
-fn nothing() -> Taken {
-    Taken { accepted: 0, tied: false, refused: None }
+    let mut course = Course::new(options);
+    loop {
+        let wanted = measure.iter().filter_map(|name| mirrors.iter().find(|m| m.mirror == *name));
+        let Some(findings) = course.measure(&domain, wanted.map(target).collect()).await else { break };
+        let rtts = findings.rtts().map(|(m, rtt_ms)| RttEntry { mirror: m.into(), rtt_ms }).collect();
+        let Findings { nonce, tried, .. } = findings;
+        let request = RttRequest { session: session.clone(), nonce, rtts, tried };
+        match client.report(&request).await {
+            Ok(taken) => {
+                course.took(taken.accepted, taken.tied, None);
+                measure = taken.measure;
+            }
+            Err(ClientError::Api { code, message, .. }) => {
+                course.took(0, false, Some(Declined { code, message }));
+            }
+            Err(other) => return Err(other),
+        }
+    }
+    Ok(course.end(domain, observed))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_the_broker_wants_measured_is_bounded_and_in_its_order() {
-        let names = |measure: &[&str]| {
-            let measure: Vec<String> = measure.iter().map(|n| (*n).to_owned()).collect();
-            to_measure(&measure, vec!["a", "b", "c", "d", "e", "f"], |m| m)
-        };
-        assert_eq!(names(&["c", "a", "nobody"]), ["c", "a"]);
-        assert_eq!(names(&["f", "e", "d", "c", "b", "a"]), ["f", "e", "d", "c", "b"]);
-        assert!(names(&[]).is_empty());
+    #[tokio::test]
+    async fn what_the_broker_wants_measured_is_bounded_and_in_its_order() {
+        let target = |name: &&str| Target::new((*name).into(), 1.0, Vec::new(), IpAddr::from([127, 0, 0, 1]));
+        let mut course = Course::new(Options { look_up: false });
+        for (wanted, measured) in [
+            (&["c", "a"][..], &["c", "a"][..]),
+            (&["a", "f", "c"], &["c", "a", "f"]),
+            (&["b", "d", "e"], &["c", "a", "f", "b", "d"]),
+            (&["e"], &["c", "a", "f", "b", "d"]),
+        ] {
+            let found = course.measure("d.test", wanted.iter().map(target).collect()).await;
+            assert!(found.is_none(), "none has an address");
+            let names: Vec<&str> = course.rounds.iter().map(|r| r.mirror.as_str()).collect();
+            assert_eq!(names, measured);
+        }
     }
 
     #[test]
@@ -209,9 +249,9 @@ mod tests {
             round("c", Ok(Duration::from_secs(11))),
             round("d", Ok(Duration::ZERO)),
         ];
-        let findings = Findings { rounds, nonce: None };
+        let findings = Findings { rounds, nonce: None, tried: Vec::new() };
         assert_eq!(findings.rtts().collect::<Vec<_>>(), [("a", 1.5), ("d", 0.001)]);
         assert!(!findings.is_empty());
-        assert!(Findings { rounds: Vec::new(), nonce: None }.is_empty());
+        assert!(Findings { rounds: Vec::new(), nonce: None, tried: Vec::new() }.is_empty());
     }
 }

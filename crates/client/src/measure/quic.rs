@@ -1,8 +1,8 @@
 //! The same over QUIC: the handshake proves this machine's address, and the broker's key.
 
-use super::{Findings, Measured, Options, Target, find_out, nothing, to_measure};
+use super::{Course, Findings, Measured, Options, Target};
 use crate::text::printable;
-use nearmost_wire::client::{self, Refusal, Resolved, Rtt, Taken, ToBroker, ToClient};
+use nearmost_wire::client::{self, Mirror, Refusal, Resolved, Rtt, Taken, ToBroker, ToClient};
 use nearmost_wire::frame::{self, FrameError};
 use nearmost_wire::identity::{Id, KeyError, KeyPair, Role};
 use nearmost_wire::name;
@@ -108,18 +108,20 @@ pub async fn over_quic(at: &str, id: Id, domain: &str, options: Options) -> Resu
     let domain = name::domain(domain)?;
     let mut session = Session::open(at, id).await?;
     let Resolved { domain, observed, mirrors, measure, .. } = session.resolve(domain).await?;
-    let targets = to_measure(&measure, mirrors, |m| &m.name).into_iter().map(|m| {
+    let target = |m: &Mirror| {
         let addresses = m.addresses.iter().map(|a| SocketAddr::new(*a, m.port)).collect();
-        Target::new(m.name, m.rtt_ms, addresses, observed)
-    });
-    let findings = find_out(&domain, targets.collect(), options).await;
-    let taken = match findings.is_empty() {
-        true => nothing(),
-        false => session.report(&domain, &findings).await?,
+        Target::new(m.name.clone(), m.rtt_ms, addresses, observed)
     };
+    let named = measure.iter().filter_map(|name| mirrors.iter().find(|m| m.name == *name));
+    let mut wanted: Vec<Target> = named.map(target).collect();
+    let mut course = Course::new(options);
+    while let Some(findings) = course.measure(&domain, wanted).await {
+        let Taken { accepted, tied, measure, refused } = session.report(&domain, &findings).await?;
+        course.took(accepted, tied, refused);
+        wanted = measure.iter().map(target).collect();
+    }
     session.close().await;
-    let Findings { rounds, .. } = findings;
-    Ok(Measured { domain, client: observed, rounds, taken })
+    Ok(course.end(domain, observed))
 }
 
 /// A session with a broker.
@@ -158,7 +160,12 @@ impl Session {
 
     async fn report(&mut self, domain: &str, findings: &Findings) -> Result<Taken, QuicError> {
         let rtts = findings.rtts().map(|(m, rtt_ms)| client::Measured { mirror: m.into(), rtt_ms });
-        let rtt = Rtt { domain: domain.into(), rtts: rtts.collect(), nonce: findings.nonce.clone() };
+        let rtt = Rtt {
+            domain: domain.into(),
+            rtts: rtts.collect(),
+            nonce: findings.nonce.clone(),
+            tried: findings.tried.clone(),
+        };
         match self.ask(&ToBroker::Rtt(rtt)).await? {
             ToClient::Taken(taken) => Ok(taken),
             ToClient::Resolved(_) => Err(QuicError::OutOfOrder { at: self.at.clone(), asked: "Rtt" }),

@@ -43,6 +43,8 @@ pub struct Store {
     pub enrols: bool,
     /// What resolving answers with instead of one mirror far away, all of them to be measured.
     pub ranked: Option<Vec<RankedMirror>>,
+    /// What is to be measured, at first and after each report; all of `ranked` at first, unless given.
+    pub measure: Vec<Vec<&'static str>>,
     /// Reports of round trips.
     pub reports: Vec<RttRequest>,
 }
@@ -267,10 +269,16 @@ async fn resolve(
     }
     let client = values(&query, "client").pop().unwrap_or("127.0.0.1".into()).parse().unwrap();
     let given = broker.store.lock().unwrap().ranked.clone();
-    let measure = given.iter().flatten().map(|m| m.mirror.clone()).collect();
+    let all = given.iter().flatten().map(|m| m.mirror.clone()).collect();
+    let measure = next_to_measure(&broker).unwrap_or(all);
     let mirrors = given.unwrap_or_else(|| vec![ranked()]);
     let session = "a session".into();
     Ok(Json(ResolveResponse { domain, client, version: 1, ttl_s: 20, mirrors, session, measure }))
+}
+
+fn next_to_measure(broker: &FakeBroker) -> Option<Vec<String>> {
+    let next = &mut broker.store.lock().unwrap().measure;
+    (!next.is_empty()).then(|| next.remove(0).into_iter().map(String::from).collect())
 }
 
 /// Takes reports of one round trip or more.
@@ -279,24 +287,85 @@ async fn rtt(State(broker): State<FakeBroker>, Json(request): Json<RttRequest>) 
     broker.store.lock().unwrap().reports.push(request);
     match accepted {
         0 => Err(refuse(StatusCode::TOO_MANY_REQUESTS, "reports_too_often", "wait 9 s")),
-        accepted => Ok(Json(RttResponse { accepted, tied: true })),
+        accepted => {
+            let measure = next_to_measure(&broker).unwrap_or_default();
+            Ok(Json(RttResponse { accepted, tied: true, measure }))
+        }
     }
 }
 
 async fn explain(RawQuery(query): RawQuery) -> Json<ExplainResponse> {
+    let client = values(&query, "client").into_iter().chain(values(&query, "resolver")).next().unwrap();
+    let client: std::net::IpAddr = client.parse().unwrap();
+    let answer = |family: &str, addresses: &[&str]| AnswerView {
+        family: family.into(),
+        basis: if addresses.is_empty() { "empty" } else { "eligible" }.into(),
+        how: if addresses.is_empty() { "none" } else { "first" }.into(),
+        addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
+        tie_band_ms: (!addresses.is_empty()).then_some(3.0),
+        scope: "192.0.2.0/24".into(),
+        scope_reason: "everyone in it has this list".into(),
+        ttl_s: 20,
+        ttl_reason: "the domain's policy says so".into(),
+    };
+    let resolver =
+        ResolverView { address: client, users: Some("198.51.100.1".parse().unwrap()), asked: true };
     Json(ExplainResponse {
         domain: values(&query, "domain").remove(0),
-        client: values(&query, "client")[0].parse().unwrap(),
+        client,
         place: place(),
-        cell: "192.0.2.0/24".into(),
-        ttl_s: 20,
-        basis_v4: "eligible".into(),
-        basis_v6: "empty".into(),
+        network: network(),
+        resolver: Some(resolver).filter(|_| !values(&query, "resolver").is_empty()),
+        list: "0123abcd".into(),
         answer: vec!["203.0.113.1".parse().unwrap()],
-        tie_band_v4_ms: Some(3.0),
-        tie_band_v6_ms: None,
-        mirrors: vec![ranked()],
+        answers: vec![answer("v4", &["203.0.113.1"]), answer("v6", &[])],
+        mirrors: vec![explained()],
     })
+}
+
+fn network() -> NetworkView {
+    NetworkView {
+        range: "192.0.0.0/16".into(),
+        cell: "192.0.2.0/24".into(),
+        overridden: None,
+        measured: Some("192.0.2.0/24".into()),
+        prefix: None,
+        asn: Some(64500),
+        country: None,
+        misplaced: false,
+    }
+}
+
+fn explained() -> ExplainedMirror {
+    let shares = SourceShares {
+        network_percent: 95.2,
+        prefix_percent: 0.0,
+        asn_percent: 3.1,
+        country_percent: 0.0,
+        region_percent: 0.0,
+        distance_percent: 1.7,
+    };
+    ExplainedMirror {
+        ranked: ranked(),
+        prediction: PredictionView {
+            ms: 12.34,
+            distance_ms: 9.5,
+            route_km: Some(420.0),
+            own_ms: Some(12.5),
+            own_sources: vec!["client".into()],
+            shares,
+        },
+        sharing: SharingView {
+            share_v4_percent: 75.0,
+            share_v6_percent: 0.0,
+            weight: 100,
+            withheld_percent: 0.0,
+            shed_percent: 25.0,
+            excluded: false,
+            pinned: true,
+            misplaced: false,
+        },
+    }
 }
 
 async fn fleet(State(broker): State<FakeBroker>) -> Json<FleetResponse> {
