@@ -1,6 +1,7 @@
 //! What agents say of round trips, made into lessons. Whatever is not plausible is left out and
 //! counted; nothing here ends a session.
 
+use super::orders::Order;
 use crate::learning::{LearnHandle, Lesson};
 use crate::telemetry::PathMetrics;
 use ipnet::IpNet;
@@ -70,15 +71,18 @@ impl Hints {
         self.metrics.samples.with_label_values(&["rate"]).inc_by(samples as u64);
     }
 
-    /// A node answers an order; `target` is what that was about, if there was such an order.
-    pub fn measured(&self, node: NodeId, target: Option<Target>, result: &Measurement) {
+    /// A node answers an order, if there was such an order. Whoever measures a loopback address measures
+    /// its own machine, which says nothing of where a mirror is said to be: so trials on one machine
+    /// keep the places that were given.
+    pub fn measured(&self, node: NodeId, order: Option<Order>, result: &Measurement) {
         let rtt = result.rtt_us.map(|us| Duration::from_micros(us.into()));
-        let label = match (target, rtt) {
+        let label = match (order, rtt) {
             (None, _) => "unknown",
             (Some(_), None) => "failed",
             (Some(_), Some(rtt)) if rtt.is_zero() || rtt > LONGEST => "absurd",
-            (Some(to), Some(rtt)) => {
-                let from = Target::Node(node);
+            (Some(order), Some(_)) if order.at.ip().to_canonical().is_loopback() => "loopback",
+            (Some(order), Some(rtt)) => {
+                let (from, to) = (Target::Node(node), order.target);
                 self.learn.teach(Lesson::Between { from, to, rtt_ms: millis(rtt) });
                 "measured"
             }

@@ -113,18 +113,21 @@ fn what_is_not_plausible_is_left_out_by_reason() {
 fn results_teach_what_was_ordered_and_nothing_else() {
     let mut taught = Taught::new();
     let to = Target::Node(NEW_YORK);
+    let order = |at: [u8; 4]| Some(Order { target: Target::Node(NEW_YORK), at: (at, 80).into() });
+    let far = || order([192, 0, 2, 1]);
     let result = |rtt_us| Measurement { id: 1, rtt_us };
     for rtt_us in [None, Some(0), Some(10_000_001)] {
-        taught.hints.measured(LONDON, Some(to.clone()), &result(rtt_us));
+        taught.hints.measured(LONDON, far(), &result(rtt_us));
     }
     taught.hints.measured(LONDON, None, &result(Some(70_000)));
+    taught.hints.measured(LONDON, order([127, 0, 0, 9]), &result(Some(40)));
     assert!(taught.lessons.try_recv().is_err());
-    taught.hints.measured(LONDON, Some(to.clone()), &result(Some(70_250)));
+    taught.hints.measured(LONDON, far(), &result(Some(70_250)));
     let expected = Lesson::Between { from: Target::Node(LONDON), to, rtt_ms: 70.25 };
     assert_eq!(taught.lessons.try_recv(), Ok(expected));
-    let counts = ["failed", "absurd", "unknown", "measured"]
+    let counts = ["failed", "absurd", "unknown", "loopback", "measured"]
         .map(|label| taught.hints.metrics.results.with_label_values(&[label]).get());
-    assert_eq!(counts, [1, 2, 1, 1]);
+    assert_eq!(counts, [1, 2, 1, 1, 1]);
 }
 
 #[test]

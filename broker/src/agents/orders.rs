@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!            give               answered by number
-//!   none ──────────▶ waiting ─────────────────────▶ the target, once
+//!   none ──────────▶ waiting ─────────────────────▶ the order, once
 //!                      │ PATIENCE over, or MOST newer ones
 //!                      └──▶ lost
 //! ```
@@ -30,7 +30,7 @@ pub struct Order {
 #[derive(Debug)]
 pub struct Given {
     next: u64,
-    waiting: VecDeque<(u64, Target, Instant)>,
+    waiting: VecDeque<(u64, Order, Instant)>,
 }
 
 impl Given {
@@ -40,23 +40,23 @@ impl Given {
     }
 
     /// Notes an order: its number, and how many older ones are given up.
-    pub fn give(&mut self, target: Target, now: Instant) -> (u64, usize) {
+    pub fn give(&mut self, order: Order, now: Instant) -> (u64, usize) {
         let before = self.waiting.len();
-        let late = |(_, _, at): &(u64, Target, Instant)| now.saturating_duration_since(*at) > PATIENCE;
+        let late = |(_, _, at): &(u64, Order, Instant)| now.saturating_duration_since(*at) > PATIENCE;
         while self.waiting.len() >= MOST || self.waiting.front().is_some_and(late) {
             self.waiting.pop_front();
         }
         let lost = before - self.waiting.len();
         let number = self.next;
         self.next = self.next.wrapping_add(1);
-        self.waiting.push_back((number, target, now));
+        self.waiting.push_back((number, order, now));
         (number, lost)
     }
 
-    /// What the order of a number was about, if it was given and not answered yet.
-    pub fn answered(&mut self, number: u64) -> Option<Target> {
+    /// The order of a number, if it was given and not answered yet.
+    pub fn answered(&mut self, number: u64) -> Option<Order> {
         let at = self.waiting.iter().position(|(n, ..)| *n == number)?;
-        self.waiting.remove(at).map(|(_, target, _)| target)
+        self.waiting.remove(at).map(|(_, order, _)| order)
     }
 
     /// Orders that wait.
@@ -76,8 +76,8 @@ mod tests {
     use crate::clock::mono_now;
     use nearmost_core::id::NodeId;
 
-    fn target(n: u8) -> Target {
-        Target::Node(NodeId([n; 32]))
+    fn order(n: u8) -> Order {
+        Order { target: Target::Node(NodeId([n; 32])), at: ([192, 0, 2, n], 80).into() }
     }
 
     #[test]
@@ -85,12 +85,12 @@ mod tests {
         let now = mono_now();
         let mut given = Given::new(u64::MAX);
         assert_eq!(given.answered(u64::MAX), None);
-        let (first, second) = (given.give(target(1), now), given.give(target(2), now));
+        let (first, second) = (given.give(order(1), now), given.give(order(2), now));
         assert_eq!((first, second), ((u64::MAX, 0), (0, 0)));
         assert_eq!(given.answered(7), None);
-        assert_eq!(given.answered(0), Some(target(2)));
+        assert_eq!(given.answered(0), Some(order(2)));
         assert_eq!(given.answered(0), None);
-        assert_eq!(given.answered(u64::MAX), Some(target(1)));
+        assert_eq!(given.answered(u64::MAX), Some(order(1)));
         assert!(given.is_empty());
     }
 
@@ -98,12 +98,12 @@ mod tests {
     fn what_is_never_answered_is_given_up() {
         let start = mono_now();
         let mut given = Given::new(0);
-        let lost: usize = (0..MOST + 3).map(|_| given.give(target(1), start).1).sum();
+        let lost: usize = (0..MOST + 3).map(|_| given.give(order(1), start).1).sum();
         assert_eq!((lost, given.len()), (3, MOST));
         assert_eq!(given.answered(2), None);
         assert!(given.answered(3).is_some());
         let late = start + PATIENCE + Duration::from_secs(1);
-        assert_eq!(given.give(target(2), late), ((MOST + 3) as u64, MOST - 1));
+        assert_eq!(given.give(order(2), late), ((MOST + 3) as u64, MOST - 1));
         assert_eq!(given.len(), 1);
     }
 }

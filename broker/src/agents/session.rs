@@ -366,9 +366,9 @@ impl<'a> Reader<'a> {
     fn measured(&self, results: &[Measurement], listen: bool) {
         let hints = &self.parts.shared.hints;
         for result in results {
-            let target = lock(self.given).answered(result.id);
+            let order = lock(self.given).answered(result.id);
             match listen {
-                true => hints.measured(self.node, target, result),
+                true => hints.measured(self.node, order, result),
                 false => hints.metrics.results.with_label_values(&["rate"]).inc(),
             }
         }
@@ -401,7 +401,7 @@ async fn write(
             },
             // A newer session in the table takes the orders.
             Some(order) = ordered.recv() => {
-                let (id, lost) = lock(given).give(order.target, mono_now());
+                let (id, lost) = lock(given).give(order.clone(), mono_now());
                 parts.shared.hints.metrics.results.with_label_values(&["lost"]).inc_by(lost as u64);
                 ToAgent::Measure {
                     orders: vec![MeasureOrder { id, address: order.at.ip(), port: order.at.port() }],

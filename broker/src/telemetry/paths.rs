@@ -19,8 +19,8 @@ pub struct PathMetrics {
     /// `nearmost_pair_orders_total{result}`: orders to measure that were `sent`, or `dropped` because
     /// the session had no room or was gone.
     pub orders: IntCounterVec,
-    /// `nearmost_pair_results_total{result}`: what came back (`measured`, `failed`, `rate`, `absurd`),
-    /// what was not asked for (`unknown`), and what never came (`lost`).
+    /// `nearmost_pair_results_total{result}`: what came back (`measured`, `failed`, `rate`, `absurd`; of a
+    /// `loopback` address, which teaches nothing), what was not asked for (`unknown`), and what never came (`lost`).
     pub results: IntCounterVec,
     /// `nearmost_agent_hint_floods_total`: sessions ended because of too many hints.
     pub floods: IntCounter,
