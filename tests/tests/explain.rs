@@ -1,7 +1,7 @@
 //! Why a client is sent where it is sent, told by the real broker and true of its DNS answers.
 
+use nearmost_tests::dns;
 use nearmost_tests::process::{Broker, directory};
-use nearmost_tests::{dns, eventually};
 use nearmost_wire::api::{ExplainResponse, ExplainedMirror};
 use std::net::IpAddr;
 use std::path::Path;
