@@ -12,26 +12,43 @@ async function nearmostRtt(domain, broker) {
 
   const told = await fetch(`${broker}/v1/resolve/${domain}`, { cache: "no-store", credentials: "omit" });
   const { session, measure, mirrors } = await told.json();
-  const rtts = [];
-  for (const mirror of measure) {
-    const url = mirrors.find((m) => m.mirror === mirror)?.url;
-    if (!url) continue;
-    try {
-      await fetch(url, quiet(5000)); // opens the connection
-      const start = performance.now();
-      await fetch(url, quiet(5000)); // one round trip on it
-      let rtt_ms = performance.now() - start;
-      await new Promise((done) => setTimeout(done)); // the entry comes a moment after the answer
-      // Without Timing-Allow-Origin there is an entry too, but its times are 0.
-      const entry = performance.getEntriesByName(new URL(url).href).filter((e) => e.startTime >= start).pop();
-      if (entry?.requestStart > 0 && entry.responseStart > entry.requestStart) rtt_ms = entry.responseStart - entry.requestStart;
-      if (rtt_ms > 0) rtts.push({ mirror, rtt_ms });
-    } catch { /* out of reach, or too slow: nothing to report */ }
+  const milliseconds = async (url) => {
+    await fetch(url, quiet(5000)); // opens the connection
+    const start = performance.now();
+    await fetch(url, quiet(5000)); // one round trip on it
+    const taken = performance.now() - start;
+    await new Promise((done) => setTimeout(done)); // the entry comes a moment after the answer
+    // Without Timing-Allow-Origin there is an entry too, but its times are 0.
+    const entry = performance.getEntriesByName(new URL(url).href).filter((e) => e.startTime >= start).pop();
+    return entry?.requestStart > 0 && entry.responseStart > entry.requestStart ? entry.responseStart - entry.requestStart : taken;
+  };
+  // The answer to each report names the mirrors to measure next, given what was found; five in all, and no
+  // broker can make it more.
+  const total = { accepted: 0, tied: false }, asked = [];
+  let next = measure, first = true;
+  while (first || next.length > 0) {
+    const rtts = [];
+    for (const mirror of next) {
+      asked.push(mirror);
+      try {
+        const rtt_ms = await milliseconds(mirrors.find((m) => m.mirror === mirror).url);
+        if (rtt_ms > 0) rtts.push({ mirror, rtt_ms });
+      } catch { /* out of reach, without a URL, or too slow: nothing to report */ }
+    }
+    if (first) await looked;
+    else if (rtts.length === 0) break;
+    const tried = asked.filter((mirror) => !rtts.some((r) => r.mirror === mirror));
+    const body = JSON.stringify({ session, rtts, tried, ...(first && { nonce }) });
+    // A body of plain text needs no preflight.
+    const sent = await fetch(`${broker}/v1/rtt`, { method: "POST", credentials: "omit", body });
+    const taken = await sent.json();
+    if (!sent.ok) return { ...total, ...taken };
+    total.accepted += taken.accepted;
+    total.tied ||= taken.tied;
+    next = taken.measure.filter((mirror) => !asked.includes(mirror)).slice(0, 5 - asked.length);
+    first = false;
   }
-  await looked;
-  // A body of plain text needs no preflight.
-  const taken = await fetch(`${broker}/v1/rtt`, { method: "POST", credentials: "omit", body: JSON.stringify({ session, nonce, rtts }) });
-  return taken.json();
+  return total;
 }
 
 // On a page: once it has loaded, for the share of visits that data-share names (all, unless given).

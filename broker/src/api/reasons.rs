@@ -215,12 +215,7 @@ fn answer(ranking: &Ranking<'_>, candidate: &Candidate, family: Family) -> Strin
         (Basis::Eligible, Some(0)) => format!("in {name}: {}", leads(ranking, candidate, family)),
         (Basis::Eligible, Some(_)) => {
             let (behind, band) = behind(ranking, candidate, family);
-            match behind < 0.05 {
-                true => format!("in {name}: as near as the best"),
-                false => {
-                    format!("in {name}: {behind:.1} ms behind the best, within the tie band of {band:.1} ms")
-                }
-            }
+            format!("in {name}: {}, within the tie band of {band:.1} ms", gap(behind))
         }
         (Basis::Eligible, None) if !eligible => {
             format!("not in {name}: not eligible, so it gets no new users")
@@ -248,6 +243,16 @@ fn behind(ranking: &Ranking<'_>, candidate: &Candidate, family: Family) -> (f32,
     (candidate.rtt_ms - best, tie_band_ms(ranking.policy(), best))
 }
 
+/// "2.1 ms behind the best".
+fn gap(behind: f32) -> String {
+    match behind {
+        -0.05..0.05 => "as near as the best".into(),
+        0.05.. => format!("{behind:.1} ms behind the best"),
+        // The first of a list is kept until another is clearly nearer, and has been for minutes.
+        _ => format!("{:.1} ms nearer than the first, which is kept for now", -behind),
+    }
+}
+
 /// Why the first mirror of an answer is that.
 fn leads(ranking: &Ranking<'_>, candidate: &Candidate, family: Family) -> String {
     let choice = &ranking.choices[family.index()];
@@ -262,8 +267,8 @@ fn leads(ranking: &Ranking<'_>, candidate: &Candidate, family: Family) -> String
         }
         How::First => "the nearest eligible mirror".into(),
         How::Spread => format!(
-            "{part} is given to it by weight, among mirrors within the tie band of {band:.1} ms ({behind:.1} ms \
-             behind the best)"
+            "{part} is given to it by weight, among mirrors within the tie band of {band:.1} ms; it is {}",
+            gap(behind)
         ),
         How::Explored => format!("{part} tries it out for some minutes: it may be nearer than predicted"),
         How::SharedOut => {

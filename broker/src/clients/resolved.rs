@@ -100,6 +100,6 @@ mod tests {
         let nyc = &seen.mirrors[0];
         assert_eq!((nyc.port, nyc.eligible, nyc.addresses[0].to_string()), (8080, true, "192.0.2.2".into()));
         assert!(nyc.rtt_ms > 50.0 && !seen.mirrors[4].eligible);
-        assert_eq!(to_measure(&snapshot, domain, client, &[MirrorIndex(1)]), [nyc.clone()]);
+        assert_eq!(to_measure(&snapshot, domain, client, &[MirrorIndex(1)]), std::slice::from_ref(nyc));
     }
 }

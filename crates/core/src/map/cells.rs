@@ -275,7 +275,8 @@ impl<'a> Ranker<'a> {
         let client = self.set.model().client(&place, Some(addr));
         let matching = self.set.rules().matching(&place, Some(addr));
         let mut podium = self.set.podium(&client, &matching);
-        if let Some(before) = self.before {
+        // A place that was corrected is no noise of measurements: what follows from it counts at once.
+        if let Some(before) = self.before.filter(|b| b.places.locate(addr).place == place) {
             let key = (place.position.map(|p| p.unit().map(f32::to_bits)), place.country, *locality);
             self.steady.settle((before, self.set.model()), &key, addr, &mut podium);
         }

@@ -480,3 +480,25 @@ fn beyond_the_ranking_only_those_alike_get_the_same() {
     assert_eq!(choose(1), (8, "10.0.0.0/25".into()));
     assert_eq!(choose(200), (9, "10.0.0.128/25".into()));
 }
+
+#[test]
+fn a_corrected_place_counts_at_once() {
+    let degrees = |lat| Position::from_degrees(lat, 0.0);
+    let table = |lat| {
+        let mut builder = PlaceTableBuilder::new();
+        builder.add_override(
+            "10.0.0.0/8".parse().unwrap(),
+            Place { position: degrees(lat), ..Place::default() },
+        );
+        Arc::new(builder.build().unwrap())
+    };
+    let mirrors =
+        vec![mirror("north".into(), degrees(60.0), 100), mirror("south".into(), degrees(-60.0), 100)];
+    let registry = registry(Policy::default(), mirrors);
+    let model = Arc::default();
+    let first = |map: &Map| map.view(DomainIndex(0), [10, 1, 2, 3].into()).unwrap().ranking().slots()[0];
+    let map = Map::default().follow(&registry, &table(50.0), &model, None).with_all_cells();
+    assert_eq!(first(&map), 0);
+    let corrected = map.follow(&registry, &table(-50.0), &model, None).with_all_cells();
+    assert_eq!(first(&corrected), 1);
+}
