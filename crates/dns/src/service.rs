@@ -4,7 +4,7 @@
 //! the first priority, so that clients spread over them; one that is only there because the other
 //! family has nothing nearer comes second.
 
-use crate::name;
+use crate::name::WireName;
 use arrayvec::ArrayVec;
 use hickory_proto::rr::Name;
 use hickory_proto::rr::rdata::svcb::{Alpn, IpHint, SvcParamKey, SvcParamValue};
@@ -72,16 +72,8 @@ pub(crate) fn tier(best: &Service, service: &Service) -> u16 {
 }
 
 /// `<mirror>.<domain>`; `None` when that is no name.
-pub(crate) fn mirror_name(domain: &Domain, mirror: &Mirror) -> Option<Name> {
-    let mut labels: ArrayVec<&[u8], 128> = ArrayVec::new();
-    for label in mirror.name.split('.').chain(domain.name.split('.')) {
-        labels.try_push(label.as_bytes()).ok()?;
-    }
-    let fits = mirror.name.len() + 1 + domain.name.len() <= name::MAX_WIRE - 2;
-    if !fits || labels.iter().any(|l| l.is_empty()) {
-        return None;
-    }
-    Name::from_labels(labels).ok()
+pub(crate) fn mirror_name(domain: &Domain, mirror: &Mirror) -> Option<WireName> {
+    WireName::from_labels(mirror.name.split('.').chain(domain.name.split('.')).map(str::as_bytes))
 }
 
 /// Record data of SVCB and HTTPS. Keys are in increasing order (RFC 9460 §2.2).
