@@ -194,7 +194,9 @@ impl<'o> Reply<'o> {
     fn stands_at(&self, mut at: usize, mut wire: &[u8]) -> bool {
         loop {
             match self.out.get(at..) {
-                Some([high @ 0xc0..=u8::MAX, low, ..]) => at = usize::from(u16::from_be_bytes([high & 0x3f, *low])),
+                Some([high @ 0xc0..=u8::MAX, low, ..]) => {
+                    at = usize::from(u16::from_be_bytes([high & 0x3f, *low]))
+                }
                 Some([0, ..]) => return wire == [0],
                 Some(here @ [length, ..]) => {
                     let whole = usize::from(*length) + 1;

@@ -42,7 +42,12 @@ enum Step<'s> {
 
 impl<'a> Resolver<'a, '_> {
     /// Answers for a name, following aliases within its zone.
-    pub(crate) fn run(&mut self, question: &WireName, name: &LookupName, skip: usize) -> Result<(), ReplyError> {
+    pub(crate) fn run(
+        &mut self,
+        question: &WireName,
+        name: &LookupName,
+        skip: usize,
+    ) -> Result<(), ReplyError> {
         let (responder, snapshot) = (self.responder, self.snapshot);
         let (registry, config) = (&snapshot.registry, &responder.prepared);
         let Some(zone) = zone::find(registry, config, name, skip) else {
@@ -94,7 +99,12 @@ impl<'a> Resolver<'a, '_> {
     }
 
     /// Writes what the node has of the type asked for; false when that is nothing.
-    fn records(&mut self, zone: &Zone<'_>, node: &Node<'a, '_>, owner: &WireName) -> Result<bool, ReplyError> {
+    fn records(
+        &mut self,
+        zone: &Zone<'_>,
+        node: &Node<'a, '_>,
+        owner: &WireName,
+    ) -> Result<bool, ReplyError> {
         if self.qtype == RecordType::ANY {
             return self.minimal_any(node, owner);
         }

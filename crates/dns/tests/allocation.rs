@@ -10,8 +10,11 @@ mod counting;
 mod world;
 
 use counting::allocations;
-use nearmost_core::health::State;
-use nearmost_core::registry::{AllDown, Rule, RuleEffect, StaticData, StaticRecord, Strategy, Who};
+use nearmost_core::health::{Family, State};
+use nearmost_core::ranking::{self, How};
+use nearmost_core::registry::{
+    AllDown, DomainIndex, Rule, RuleEffect, StaticData, StaticRecord, Strategy, Who,
+};
 use nearmost_core::snapshot::Snapshot;
 use nearmost_dns::{Client, DnsConfig, Outcome, Rcode, Responder, Transport};
 use std::net::IpAddr;
@@ -42,14 +45,23 @@ fn quiet(what: &str, snapshot: &Snapshot, name: &str, types: &[u16], expected: i
     }
 }
 
+fn comes_about(snapshot: &Snapshot, how: How) -> bool {
+    let mut random = Random(7);
+    (0..800).any(|_| {
+        let view = snapshot.map.view(DomainIndex(0), random.client()).unwrap();
+        ranking::choose(&snapshot.registry, &snapshot.live, DomainIndex(0), &view, Family::V4).how == how
+    })
+}
+
 fn answered(outcome: &Outcome) -> bool {
     outcome.rcode == Rcode::NoError && !outcome.mirrors.is_empty() && !outcome.truncated
 }
 
-/// The same with cells built and without.
-fn quiet_answers(what: &str, world: &World) {
+/// The same with cells built and without; some of the choices must come about as expected.
+fn quiet_answers(what: &str, world: &World, how: How) {
     for built in [true, false] {
         let snapshot = world.snapshot(built);
+        assert!(comes_about(&snapshot, how), "{what}, cells {built}: nobody is chosen as {how:?}");
         quiet(&format!("{what}, cells {built}"), &snapshot, NAME, &[A, AAAA], answered);
     }
 }
@@ -67,7 +79,7 @@ fn allocations_are_counted() {
 #[test]
 fn few_mirrors_and_many() {
     for mirrors in [1, 6, 10_000] {
-        quiet_answers(&format!("{mirrors} mirrors"), &World::new(mirrors));
+        quiet_answers(&format!("{mirrors} mirrors"), &World::new(mirrors), How::First);
     }
 }
 
@@ -75,12 +87,12 @@ fn few_mirrors_and_many() {
 fn every_strategy() {
     for mirrors in [6, 200] {
         let order = (0..mirrors as u32).rev().map(|at| world::mirror_name(at).into()).collect();
-        for strategy in
-            [Strategy::Nearest, Strategy::Balanced, Strategy::Weighted, Strategy::Failover(order)]
+        for strategy in [Strategy::Nearest, Strategy::Balanced, Strategy::Weighted, Strategy::Failover(order)]
         {
             let mut world = World::new(mirrors);
             world.policy.strategy = strategy.clone();
-            quiet_answers(&format!("{mirrors} mirrors, {strategy:?}"), &world);
+            let how = if strategy == Strategy::Weighted { How::SharedOut } else { How::First };
+            quiet_answers(&format!("{mirrors} mirrors, {strategy:?}"), &world, how);
         }
     }
 }
@@ -89,13 +101,14 @@ fn every_strategy() {
 fn ties_spill_and_exploration() {
     let mut world = World::new(40);
     (world.policy.tie_band_ms, world.policy.answers, world.policy.explore) = (60.0, 8, 0.5);
-    quiet_answers("wide ties", &world);
+    quiet_answers("wide ties", &world, How::Spread);
+    quiet_answers("wide ties, some try out others", &world, How::Explored);
     world.shed = 40_000;
-    quiet_answers("ties and spill", &world);
+    quiet_answers("ties and spill", &world, How::Spilled);
     world.shed = u16::MAX;
-    quiet_answers("everything sheds", &world);
+    quiet_answers("everything sheds", &world, How::Spilled);
     world.policy.strategy = Strategy::Nearest;
-    quiet_answers("nearest, everything sheds", &world);
+    quiet_answers("nearest, everything sheds", &world, How::Spilled);
 }
 
 #[test]
@@ -104,7 +117,7 @@ fn mirrors_beyond_the_ranking() {
         let mut world = World::new(mirrors);
         // Of so many that are down, no ranking holds one of the two that are up, as a rule.
         world.up = |at| at < 2;
-        quiet_answers(&format!("two of {mirrors} up"), &world);
+        quiet_answers(&format!("two of {mirrors} up"), &world, How::Beyond);
     }
 }
 
@@ -115,7 +128,7 @@ fn all_down() {
         world.up = |_| false;
         for policy in [AllDown::LastKnown, AllDown::All] {
             world.policy.all_down = policy.clone();
-            quiet_answers(&format!("{mirrors} down, {policy:?}"), &world);
+            quiet_answers(&format!("{mirrors} down, {policy:?}"), &world, How::First);
         }
         for policy in [AllDown::Fallback(world::fallback()), AllDown::NoAnswer] {
             world.policy.all_down = policy.clone();
@@ -130,7 +143,7 @@ fn unknown_positions() {
     for mirrors in [6, 10_000] {
         let mut world = World::new(mirrors);
         world.placed = false;
-        quiet_answers(&format!("nobody is anywhere, {mirrors} mirrors"), &world);
+        quiet_answers(&format!("nobody is anywhere, {mirrors} mirrors"), &world, How::SharedOut);
     }
 }
 
@@ -138,16 +151,15 @@ fn unknown_positions() {
 fn rules_and_what_was_learned() {
     for mirrors in [6, 200] {
         let mut world = World::new(mirrors);
-        let rule =
-            |who, effect, at| Rule { who, effect, mirrors: vec![world::mirror_name(at).into()] };
+        let rule = |who, effect, at| Rule { who, effect, mirrors: vec![world::mirror_name(at).into()] };
         world.policy.rules = vec![
             rule(Who::Prefix("128.0.0.0/1".parse().unwrap()), RuleEffect::Pin, 3),
             rule(Who::Prefix("0.0.0.0/2".parse().unwrap()), RuleEffect::Exclude, 1),
             rule(Who::Country(world::country()), RuleEffect::Exclude, 2),
         ];
-        quiet_answers(&format!("rules, {mirrors} mirrors"), &world);
+        quiet_answers(&format!("rules, {mirrors} mirrors"), &world, How::First);
         world.learned = true;
-        quiet_answers(&format!("rules and measurements, {mirrors} mirrors"), &world);
+        quiet_answers(&format!("rules and measurements, {mirrors} mirrors"), &world, How::First);
     }
 }
 

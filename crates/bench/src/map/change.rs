@@ -90,7 +90,10 @@ fn flip(before: &Snapshot) -> Result<Cost> {
 impl Changes {
     /// For people.
     pub fn print(&self) {
-        println!("\n{:36} {:>12} {:>12} {:>12}", "one mirror of many", "publish ms", "rebuild ms", "rebuild MiB");
+        println!(
+            "\n{:36} {:>12} {:>12} {:>12}",
+            "one mirror of many", "publish ms", "rebuild ms", "rebuild MiB"
+        );
         for c in &self.changes {
             println!(
                 "{:36} {:>12.1} {:>12.0} {:>12.0}",

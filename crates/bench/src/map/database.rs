@@ -226,6 +226,10 @@ mod tests {
         database.networks(|network| again.push(network));
         assert!(all == again && all.iter().all(|(_, place)| (*place as usize) < 3_000));
         let lengths = lengths(&database);
-        assert!(lengths.keys().all(|(v4, l)| if *v4 { (16..=28).contains(l) } else { (29..=48).contains(l) }));
+        assert!(lengths.keys().all(|(v4, l)| if *v4 {
+            (16..=28).contains(l)
+        } else {
+            (29..=48).contains(l)
+        }));
     }
 }

@@ -99,7 +99,13 @@ fn double(x: f64, out: &mut Vec<u8>) {
 
 fn number(kind: u8, x: u64, out: &mut Vec<u8>) {
     let bytes = x.to_be_bytes();
-    let size = if kind == 5 { 2 } else if kind == 6 { 4 } else { 8 };
+    let size = if kind == 5 {
+        2
+    } else if kind == 6 {
+        4
+    } else {
+        8
+    };
     control(kind, size as u8, out);
     out.extend(&bytes[8 - size..]);
 }
@@ -252,7 +258,11 @@ mod tests {
         for _ in 0..1000 {
             let addr = database.client(&mut random);
             let (a, b) = (read.locate(addr), direct.locate(addr));
-            assert_eq!((a.cell, a.place.asn, a.place.country), (b.cell, b.place.asn, b.place.country), "{addr}");
+            assert_eq!(
+                (a.cell, a.place.asn, a.place.country),
+                (b.cell, b.place.asn, b.place.country),
+                "{addr}"
+            );
         }
     }
 }

@@ -1,16 +1,19 @@
 //! A domain with mirrors all over the world, clients anywhere, and queries in wire form.
 
-use nearmost_core::geo::table::PlaceTableBuilder;
+use ipnet::{Ipv4Net, Ipv6Net};
+use nearmost_core::geo::table::{PlaceTable, PlaceTableBuilder};
 use nearmost_core::geo::{CountryCode, Place, PlaceSource, Position};
 use nearmost_core::health::{State, Verdict};
 use nearmost_core::live::{Live, LiveMirror, Offer};
 use nearmost_core::map::Map;
 use nearmost_core::registry::{
-    Domain, DomainIndex, HealthMode, Mirror, MirrorAddress, Orders, Policy, Registry, StaticRecord,
+    Domain, DomainIndex, HealthMode, Mirror, MirrorAddress, MirrorIndex, Orders, Policy, Registry,
+    StaticRecord,
 };
-use nearmost_core::rtt::Model;
+use nearmost_core::rtt::{self, Learner, LearnerConfig, Memory, Model, Observation, Source, Target};
 use nearmost_core::snapshot::Snapshot;
 use nearmost_core::time::UnixMillis;
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -94,11 +97,8 @@ impl World {
         let mut random = Random(1);
         let mut places = PlaceTableBuilder::new();
         for block in (0..=255_u8).filter(|_| self.placed) {
-            let v4 = ipnet::Ipv4Net::new_assert([block, 0, 0, 0].into(), 8);
-            let v6 = ipnet::Ipv6Net::new_assert(
-                Ipv6Addr::from_bits(1 << 125 | u128::from(block) << 117),
-                11,
-            );
+            let v4 = Ipv4Net::new_assert([block, 0, 0, 0].into(), 8);
+            let v6 = Ipv6Net::new_assert(Ipv6Addr::from_bits(1 << 125 | u128::from(block) << 117), 11);
             places.add_override(v4.into(), random.place());
             places.add_override(v6.into(), random.place());
         }
@@ -153,6 +153,29 @@ impl World {
         (registry, live)
     }
 
+    /// A model in which networks of each block measured a few mirrors.
+    fn learn(&self, registry: &Registry, places: &PlaceTable) -> Model {
+        let mut learner = Learner::new(LearnerConfig::default(), Arc::default(), Memory::default());
+        let target = |at: usize| Target::of(registry, MirrorIndex((at % self.mirrors) as u32));
+        for at in 0..2000 {
+            let network = Ipv4Net::new_assert([(at % 256) as u8, (at / 256) as u8, 0, 0].into(), 24);
+            for mirror in [at, at * 7 + 1] {
+                let seen = Observation {
+                    network: network.into(),
+                    target: target(mirror),
+                    rtt_ms: 150.0 + (at * 31 % 200) as f32,
+                    source: Source::Client,
+                    reporter: at as u64,
+                    users: 1,
+                };
+                learner.observe(&seen, UnixMillis(0)).unwrap();
+            }
+        }
+        let sites: HashMap<Target, Place> =
+            registry.mirrors.iter().enumerate().map(|(at, m)| (target(at), m.place)).collect();
+        let world = rtt::World { sites: &sites, locate: &|addr| places.locate(addr).place };
+        learner.fit(&world, UnixMillis(0))
+    }
 }
 
 /// A query in wire form, with the /24 or /48 of an address as client subnet.
