@@ -134,11 +134,6 @@ impl std::fmt::Debug for WireName {
     }
 }
 
-/// As [`WireName::from_text`], for record data that hickory-proto encodes.
-pub(crate) fn from_text(text: &str) -> Option<Name> {
-    WireName::from_text(text)?.to_name()
-}
-
 /// Whether dotted text (no final dot) has labels and a length that a name may have.
 pub(crate) fn fits(text: &str) -> bool {
     text.len() <= MAX_WIRE - 2 && text.split('.').all(|l| (1..=MAX_LABEL).contains(&l.len()))
@@ -264,10 +259,10 @@ mod tests {
     #[test]
     fn text_that_is_no_name() {
         for bad in ["a..b", &"x".repeat(64), &"x.".repeat(128), ".a"] {
-            assert!(from_text(bad).is_none(), "{bad}");
+            assert!(WireName::from_text(bad).is_none(), "{bad}");
         }
-        assert!(from_text("_sip._udp.example").is_some());
-        assert!(from_text("").unwrap().is_root() && from_text(".").unwrap().is_root());
+        assert!(WireName::from_text("_sip._udp.example").is_some());
+        assert!(["", "."].iter().all(|root| WireName::from_text(root).unwrap().wire() == [0]));
         let name = WireName::from_text("B.example.").unwrap().below("a").unwrap();
         assert_eq!(name.wire(), b"\x01a\x01B\x07example\x00");
     }

@@ -1,8 +1,8 @@
 //! Registered records as record data.
 
-use crate::name::{self, WireName};
+use crate::name::WireName;
 use crate::reply::{Data, Reply, ReplyError, Section};
-use hickory_proto::rr::rdata::{CAA, SRV, TXT};
+use hickory_proto::rr::rdata::{CAA, TXT};
 use hickory_proto::rr::{RData, RecordType};
 use nearmost_core::registry::StaticData;
 use std::time::Duration;
@@ -41,11 +41,15 @@ pub(crate) fn add_static(
         StaticData::Mx { preference, exchange } => {
             add(Data::Exchange { preference: *preference, host: &name(exchange)? })
         }
+        StaticData::Srv { priority, weight, port, target } => {
+            let target = &name(target)?;
+            add(Data::Server { priority: *priority, weight: *weight, port: *port, target })
+        }
         other => add(Data::Other(rare(other).ok_or(ReplyError::Unanswerable)?)),
     }
 }
 
-/// Data of the types that hickory-proto encodes; `None` when a name in it is no name.
+/// Data of the types that hickory-proto encodes; `None` for others.
 fn rare(data: &StaticData) -> Option<RData> {
     Some(match data {
         // Record data of TXT is one string at least (RFC 1035 §3.3.14).
@@ -57,9 +61,6 @@ fn rare(data: &StaticData) -> Option<RData> {
             caa.tag.clone_from(tag);
             caa.value = value.as_bytes().to_vec();
             RData::CAA(caa)
-        }
-        StaticData::Srv { priority, weight, port, target } => {
-            RData::SRV(SRV::new(*priority, *weight, *port, name::from_text(target)?))
         }
         _ => return None,
     })

@@ -2,7 +2,7 @@
 //! it does not fit.
 //!
 //! The record data of common answers is written here, into the caller's buffer and without allocating:
-//! addresses, aliases, name servers and SOA. What is rarer hickory-proto encodes. Names are compressed
+//! addresses, aliases, name servers, SOA, MX and SRV. What is rarer hickory-proto encodes. Names are compressed
 //! (RFC 1035 §4.1.4) as owners and in the data of the types for which that is allowed (RFC 3597 §4).
 
 use crate::ecs::Ecs;
@@ -48,6 +48,7 @@ pub(crate) enum Data<'d> {
     Alias(&'d WireName),
     NameServer(&'d WireName),
     Exchange { preference: u16, host: &'d WireName },
+    Server { priority: u16, weight: u16, port: u16, target: &'d WireName },
     Soa(Soa<'d>),
     Other(RData),
 }
@@ -74,6 +75,7 @@ impl Data<'_> {
             Data::Soa(_) => 6,
             Data::Exchange { .. } => 15,
             Data::Address(IpAddr::V6(_)) => 28,
+            Data::Server { .. } => 33,
             Data::Other(data) => data.record_type().into(),
         }
     }
@@ -90,17 +92,14 @@ pub(crate) struct Reply<'o> {
 }
 
 impl<'o> Reply<'o> {
-    /// Starts after a header's room with the question, in a buffer that is empty. `limit` bounds
-    /// everything but the OPT record, and holds the question.
+    /// Starts after a header's room with the question (its name, type and class as received), in a
+    /// buffer that is empty. `limit` bounds everything but the OPT record, and holds the question.
     pub(crate) fn new(out: &'o mut Vec<u8>, question: &[u8], limit: u16) -> Self {
         out.extend_from_slice(&[0; HEADER_LEN]);
         let mut reply = Reply { out, limit: limit.into(), counts: [0; 3], body: 0, targets: ArrayVec::new() };
-        let mut at = HEADER_LEN;
-        for label in labels(question) {
-            reply.point_at(at);
-            at += 1 + label.len();
-        }
-        reply.out.extend_from_slice(question);
+        let (name, fields) = question.split_at(question.len().saturating_sub(4));
+        reply.whole_name(name);
+        reply.out.extend_from_slice(fields);
         reply.body = reply.out.len();
         reply
     }
@@ -148,6 +147,12 @@ impl<'o> Reply<'o> {
                 self.out.extend_from_slice(&preference.to_be_bytes());
                 self.name(host);
             }
+            Data::Server { priority, weight, port, target } => {
+                for number in [priority, weight, port] {
+                    self.out.extend_from_slice(&number.to_be_bytes());
+                }
+                self.whole_name(target.wire());
+            }
             Data::Soa(soa) => {
                 self.name(soa.primary);
                 self.name(soa.hostmaster);
@@ -187,6 +192,16 @@ impl<'o> Reply<'o> {
             rest = after;
         }
         self.out.push(0);
+    }
+
+    /// Appends a name in full; later ones can point to it.
+    fn whole_name(&mut self, wire: &[u8]) {
+        let mut at = self.out.len();
+        for label in labels(wire) {
+            self.point_at(at);
+            at += 1 + label.len();
+        }
+        self.out.extend_from_slice(wire);
     }
 
     /// Whether the name at an offset has just these uncompressed bytes. Pointers point backwards, so

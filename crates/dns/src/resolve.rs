@@ -265,8 +265,8 @@ impl<'a> Resolver<'a, '_> {
         for s in &services {
             let mirror = registry.mirror(s.mirror);
             let tier = service::tier(&best, s);
-            let data = Data::Other(RData::SRV(service::srv(mirror, target(domain, mirror)?, tier)));
-            self.reply.add(Section::Answer, owner, ttl, data)?;
+            let target = service::mirror_name(domain, mirror).ok_or(ReplyError::Unanswerable)?;
+            self.reply.add(Section::Answer, owner, ttl, service::srv(mirror, &target, tier))?;
         }
         self.targets(domain, &services, ttl);
         Ok(true)

@@ -5,10 +5,11 @@
 //! family has nothing nearer comes second.
 
 use crate::name::WireName;
+use crate::reply::Data;
 use arrayvec::ArrayVec;
 use hickory_proto::rr::Name;
 use hickory_proto::rr::rdata::svcb::{Alpn, IpHint, SvcParamKey, SvcParamValue};
-use hickory_proto::rr::rdata::{A, AAAA, SRV, SVCB};
+use hickory_proto::rr::rdata::{A, AAAA, SVCB};
 use nearmost_core::ranking::{Choice, Chosen, MAX_ANSWERS};
 use nearmost_core::registry::{Domain, Mirror, MirrorIndex, Policy};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -94,7 +95,7 @@ pub(crate) fn svcb(policy: &Policy, mirror: &Mirror, service: &Service, target: 
 }
 
 /// Record data of SRV.
-pub(crate) fn srv(mirror: &Mirror, target: Name, tier: u16) -> SRV {
+pub(crate) fn srv<'n>(mirror: &Mirror, target: &'n WireName, tier: u16) -> Data<'n> {
     let weight = u16::try_from(mirror.weight).unwrap_or(u16::MAX);
-    SRV::new(tier, weight, mirror.port, target)
+    Data::Server { priority: tier, weight, port: mirror.port, target }
 }

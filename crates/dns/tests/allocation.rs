@@ -1,8 +1,8 @@
 //! No query allocates between decode and encode (DESIGN §3.2): every allocation of the thread that
 //! answers is counted while it answers, into a buffer that is used again as a UDP worker's is.
 //!
-//! Answers of rarer types (SVCB, HTTPS, SRV, TXT, CAA, the name servers' glue) go through
-//! hickory-proto's record data, which allocates, and are not among these.
+//! Answers of rarer types (SVCB, HTTPS, TXT, CAA, the name servers' glue) go through hickory-proto's
+//! record data, which allocates, and are not among these.
 
 #[path = "allocation/counting.rs"]
 mod counting;
@@ -190,6 +190,7 @@ fn mirrors_by_name_aliases_and_fixed_addresses() {
     let fine = |o: &Outcome| o.rcode == Rcode::NoError;
     let one = format!("{}.{NAME}", world::mirror_name(1));
     quiet("one mirror", &snapshot, &one, &[A, AAAA], answered);
+    quiet("services", &snapshot, &format!("_game._udp.{NAME}"), &[33], answered);
     quiet("one-time name", &snapshot, &format!("abcdefghij234567.probe.{NAME}"), &[A, AAAA], answered);
     quiet("alias", &snapshot, "www.play.example.com", &[A, AAAA], answered);
     quiet("fixed address", &snapshot, "fixed.play.example.com", &[A], fine);
