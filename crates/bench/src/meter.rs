@@ -3,10 +3,10 @@
 use crate::proc;
 use anyhow::{Context, Result};
 use rustix::time::{ClockId, clock_gettime};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What one stretch of work cost.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Cost {
     /// Wall time in seconds.
     pub wall_s: f64,

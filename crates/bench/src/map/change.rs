@@ -11,11 +11,11 @@ use nearmost_core::health::State;
 use nearmost_core::map::{CellTable, Map};
 use nearmost_core::snapshot::Snapshot;
 use nearmost_core::time::UnixMillis;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// What changes cost.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Changes {
     mirrors: usize,
     changes: Vec<Change>,
@@ -23,9 +23,9 @@ pub struct Changes {
     flip: Cost,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Change {
-    what: &'static str,
+    what: String,
     /// The map and live state for the new registry: from then on queries see the change.
     publish: Cost,
     /// The cells of the changed set, in the background.
@@ -51,12 +51,7 @@ pub fn run(database: &Database, places: &Arc<PlaceTable>, mirrors: usize, seed: 
     Ok(Changes { mirrors, changes, flip: flip(&snapshot)? })
 }
 
-fn change(
-    what: &'static str,
-    before: &Snapshot,
-    places: &Arc<PlaceTable>,
-    after: &[Machine],
-) -> Result<Change> {
+fn change(what: &str, before: &Snapshot, places: &Arc<PlaceTable>, after: &[Machine]) -> Result<Change> {
     let registry = fleet::registry([after]);
     let (snapshot, publish) = measured(|| {
         let map = before.map.follow(&registry, places, &before.map.model, None);
@@ -71,7 +66,7 @@ fn change(
         map.with_cells([(0, Some(Arc::new(cells)))])
     };
     let (_, rebuild) = measured(build)?;
-    Ok(Change { what, publish, rebuild })
+    Ok(Change { what: what.to_owned(), publish, rebuild })
 }
 
 /// A mirror goes down: the snapshot after it has the map it had before.

@@ -8,11 +8,11 @@ use anyhow::Result;
 use nearmost_core::geo::table::PlaceTable;
 use nearmost_core::map::CellTable;
 use nearmost_core::time::UnixMillis;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// What compiling cost.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Compiled {
     networks: usize,
     ranges: usize,
@@ -29,7 +29,7 @@ pub struct Compiled {
 }
 
 /// What the cells of one set of mirrors cost.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Cells {
     mirrors: usize,
     set: Cost,
@@ -43,11 +43,11 @@ fn mib(bytes: usize) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }
 
-/// Compiles, and hands on the table.
+/// Compiles a table, without a file and from one, and cells.
 ///
 /// # Errors
 /// When files cannot be written or read.
-pub fn run(database: &Database, mirrors: [usize; 2], seed: u64) -> Result<(Compiled, Arc<PlaceTable>)> {
+pub fn run(database: &Database, mirrors: [usize; 2], seed: u64) -> Result<Compiled> {
     let ((), making) = measured(|| database.networks(|network| _ = std::hint::black_box(network)))?;
     let (direct, mut table) = measured(|| mmdb::compile_directly(database))?;
     drop(direct?);
@@ -71,7 +71,7 @@ pub fn run(database: &Database, mirrors: [usize; 2], seed: u64) -> Result<(Compi
     })?;
     let (places, networks, file, cells, kept) = result?;
     drop(kept);
-    let compiled = Compiled {
+    Ok(Compiled {
         networks,
         ranges: places.ranges(),
         places: places.places(),
@@ -81,8 +81,7 @@ pub fn run(database: &Database, mirrors: [usize; 2], seed: u64) -> Result<(Compi
         file,
         all: all.highest(cells.iter().flat_map(|c| [&c.set, &c.cells]).chain([&file])),
         cells,
-    };
-    Ok((compiled, places))
+    })
 }
 
 fn cells_of(

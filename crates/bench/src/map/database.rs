@@ -4,7 +4,6 @@
 use crate::random::Random;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use nearmost_core::geo::{CountryCode, Place, Position};
-use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Places that people live around: latitude and longitude in degrees, country.
@@ -196,13 +195,6 @@ impl Shape {
         self.divide(first, length + 1, width, random, take);
         self.divide(first + half, length + 1, width, random, take);
     }
-}
-
-/// How many networks have each length, for people.
-pub fn lengths(database: &Database) -> HashMap<(bool, u8), usize> {
-    let mut counts = HashMap::new();
-    database.networks(|(net, _)| *counts.entry((net.addr().is_ipv4(), net.prefix_len())).or_default() += 1);
-    counts
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use anyhow::Result;
 use nearmost_core::geo::table::PlaceTable;
 use nearmost_core::map::{CellTable, Map};
 use nearmost_core::time::UnixMillis;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 const DOMAINS: usize = 10_000;
@@ -19,7 +19,7 @@ const SITES: usize = 2_000;
 const BUDGET: usize = 256 << 20;
 
 /// What a map of many domains costs.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Memory {
     domains: usize,
     sets: usize,

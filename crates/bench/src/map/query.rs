@@ -12,7 +12,7 @@ use nearmost_core::ranking;
 use nearmost_core::registry::DomainIndex;
 use nearmost_core::snapshot::Snapshot;
 use nearmost_dns::{Client, DnsConfig, Responder, Transport};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::hint::black_box;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -25,13 +25,13 @@ const ROUNDS: usize = 21;
 const DOMAINS: usize = 10_000;
 
 /// Cost of queries in all cases.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Queries(Vec<Case>);
 
 /// Cost of a query in one case.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Case {
-    what: &'static str,
+    what: String,
     mirrors: usize,
     domains: usize,
     cells: bool,
@@ -87,7 +87,7 @@ pub fn run(database: &Database, places: &Arc<PlaceTable>, large: usize, seed: u6
         let small = if cells { 0 } else { 3 };
         let (mirrors, domains) = (domains[0].len(), domains.len());
         let case = Case {
-            what,
+            what: what.to_owned(),
             mirrors,
             domains,
             cells,
