@@ -113,10 +113,10 @@ impl<'o> Reply<'o> {
         data: Data<'_>,
     ) -> Result<(), ReplyError> {
         let before = self.out.len();
-        let written = self.record(name, ttl, data).and_then(|()| match self.out.len() <= self.limit {
-            true => Ok(()),
-            false => Err(ReplyError::Full),
-        });
+        let written = match self.record(name, ttl, data) {
+            Ok(()) if self.out.len() > self.limit => Err(ReplyError::Full),
+            written => written,
+        };
         match &written {
             Ok(()) => self.counts[section as usize] += 1,
             Err(_) => self.back_to(before),

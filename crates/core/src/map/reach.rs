@@ -8,44 +8,45 @@ use super::set::Member;
 use crate::rtt::Client;
 use crate::rtt::routes::{HUBS, route_over};
 
-/// The columns of one set. All are as long as the set is large, `from_hub` for each hub in turn.
+/// The mirrors of one set as predictions read them.
 #[derive(Debug, Default)]
 pub(super) struct Reach {
-    units: Box<[[f32; 3]]>,
-    targets: Box<[Option<u32>]>,
+    spots: Box<[Spot]>,
+    /// Kilometres from each hub to each mirror: as many as there are mirrors for the first hub, then for
+    /// the next. What stands there for mirrors of unknown place is not read.
     from_hub: Box<[f32]>,
-    /// Of mirrors whose place is not known nothing else counts.
-    placed: Box<[bool]>,
+}
+
+/// One mirror.
+#[derive(Clone, Copy, Debug)]
+struct Spot {
+    /// Where it is, if that is known.
+    unit: Option<[f32; 3]>,
+    /// Its number among the model's targets.
+    target: Option<u32>,
 }
 
 impl Reach {
     pub(super) fn new(members: &[Member]) -> Reach {
-        let tolls = |m: &Member| m.site.tolls().cloned();
-        let from_hub = (0..HUBS)
-            .flat_map(|hub| members.iter().map(move |m| m.site.tolls().map_or(0.0, |t| t.from_hub(hub))))
-            .collect();
-        Reach {
-            units: members.iter().map(|m| tolls(m).map_or([0.0; 3], |t| t.unit())).collect(),
-            targets: members.iter().map(|m| m.site.target()).collect(),
-            from_hub,
-            placed: members.iter().map(|m| m.site.tolls().is_some()).collect(),
-        }
+        let spot = |m: &Member| Spot { unit: m.site.tolls().map(|t| t.unit()), target: m.site.target() };
+        let from = |hub: usize| {
+            members.iter().map(move |m| m.site.tolls().map_or(f32::INFINITY, |t| t.from_hub(hub)))
+        };
+        Reach { spots: members.iter().map(spot).collect(), from_hub: (0..HUBS).flat_map(from).collect() }
     }
 
     /// A mirror's number among the model's targets.
     pub(super) fn target(&self, slot: u16) -> Option<u32> {
-        self.targets.get(usize::from(slot)).copied().flatten()
+        self.spots.get(usize::from(slot))?.target
     }
 
     /// The predicted round trip from a client to a mirror, on the scale; as [`Client::point`] has it.
     pub(super) fn point(&self, client: &Client<'_>, slot: u16) -> f32 {
-        client.point_over(self.route_km(client, usize::from(slot)), self.target(slot))
-    }
-
-    fn route_km(&self, client: &Client<'_>, slot: usize) -> Option<f32> {
-        let (access, unit) = (client.access()?, self.units.get(slot)?);
-        let column = |hub: usize| self.from_hub.get(hub * self.units.len() + slot);
-        let placed = self.placed.get(slot).is_some_and(|placed| *placed);
-        placed.then(|| route_over(access, unit, |hub| column(hub).copied().unwrap_or(f32::INFINITY)))
+        let Some(spot) = self.spots.get(usize::from(slot)) else { return f32::INFINITY };
+        let route = client.access().zip(spot.unit).map(|(access, unit)| {
+            let from_hub = |hub: usize| self.from_hub.get(hub * self.spots.len() + usize::from(slot));
+            route_over(access, &unit, |hub| from_hub(hub).copied().unwrap_or(f32::INFINITY))
+        });
+        client.point_over(route, spot.target)
     }
 }
