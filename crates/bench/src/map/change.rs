@@ -40,7 +40,7 @@ pub fn run(database: &Database, places: &Arc<PlaceTable>, mirrors: usize, seed: 
     let mut random = Random::new(seed ^ 3);
     let machines = fleet::machines(database.places(), mirrors + 1, &mut random);
     let before = machines[..mirrors].to_vec();
-    let snapshot = fleet::built(&fleet::snapshot(places, &[before.clone()]));
+    let snapshot = fleet::built(&fleet::snapshot(places, std::slice::from_ref(&before)));
     let (added, mut moved, mut removed) = (machines, before.clone(), before);
     moved[mirrors / 2].place = added[mirrors].place;
     removed.remove(mirrors / 2);

@@ -217,11 +217,9 @@ mod tests {
         let mut again = Vec::new();
         database.networks(|network| again.push(network));
         assert!(all == again && all.iter().all(|(_, place)| (*place as usize) < 3_000));
-        let lengths = lengths(&database);
-        assert!(lengths.keys().all(|(v4, l)| if *v4 {
-            (16..=28).contains(l)
-        } else {
-            (29..=48).contains(l)
+        assert!(all.iter().all(|(net, _)| match net {
+            IpNet::V4(n) => (V4_BLOCK..=V4_LONGEST).contains(&n.prefix_len()),
+            IpNet::V6(n) => (V6_BLOCK..=V6_LONGEST).contains(&n.prefix_len()),
         }));
     }
 }

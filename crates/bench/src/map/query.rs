@@ -35,8 +35,8 @@ struct Case {
     mirrors: usize,
     domains: usize,
     cells: bool,
-    /// Nanoseconds of CPU for a whole answer, median of the rounds, and the median ratio to the small
-    /// case with or without cells.
+    /// Nanoseconds of CPU for a whole answer, the least of the rounds, and its ratio to the small case
+    /// with or without cells.
     answer_ns: f64,
     answer_ratio: f64,
     /// The same of view and choice alone.
@@ -156,35 +156,20 @@ fn choose_all(case: &Running) -> Result<f64> {
     Ok((thread_cpu_ns() - begin) / QUERIES as f64)
 }
 
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut sorted: Vec<f64> = values.collect();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+/// What others do on the machine only ever adds, to the clock and by what it pushes out of the caches: the
+/// least of the rounds is the nearest to what the work itself costs.
+fn least(values: &[f64]) -> f64 {
+    values.iter().copied().fold(f64::INFINITY, f64::min)
 }
 
-/// Ratios are taken within each round, so that slow and fast minutes of the machine cancel out.
 fn summarised(cases: Vec<Running>) -> Vec<Case> {
-    let ratio = |own: &[f64], small: &[f64]| median(own.iter().zip(small).map(|(a, b)| a / b));
-    let figures: Vec<[f64; 4]> = cases
-        .iter()
-        .map(|c| {
-            let small = &cases[c.small];
-            [
-                median(c.answers.iter().copied()),
-                ratio(&c.answers, &small.answers),
-                median(c.choices.iter().copied()),
-                ratio(&c.choices, &small.choices),
-            ]
-        })
-        .collect();
-    let summary = |(running, [answer_ns, answer_ratio, choose_ns, choose_ratio]): (Running, [f64; 4])| Case {
-        answer_ns,
-        answer_ratio,
-        choose_ns,
-        choose_ratio,
-        ..running.case
+    let figures: Vec<(f64, f64)> = cases.iter().map(|c| (least(&c.answers), least(&c.choices))).collect();
+    let summary = |(running, (answer_ns, choose_ns)): (Running, &(f64, f64))| {
+        let small = figures[running.small];
+        let (answer_ratio, choose_ratio) = (answer_ns / small.0, choose_ns / small.1);
+        Case { answer_ns: *answer_ns, answer_ratio, choose_ns: *choose_ns, choose_ratio, ..running.case }
     };
-    cases.into_iter().zip(figures).map(summary).collect()
+    cases.into_iter().zip(&figures).map(summary).collect()
 }
 
 impl Queries {
