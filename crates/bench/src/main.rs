@@ -7,7 +7,10 @@ mod agents;
 mod broker;
 mod decisions;
 mod dns;
+mod map;
+mod meter;
 mod proc;
+mod random;
 
 use clap::{Parser, Subcommand};
 
@@ -26,6 +29,8 @@ enum Bench {
     Agents(agents::AgentsArgs),
     /// How good the chosen mirrors are, on a measured round-trip matrix.
     Decisions(decisions::DecisionsArgs),
+    /// Time and memory of the map, and what a query costs as mirrors and domains grow in number.
+    Map(map::MapArgs),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -34,5 +39,6 @@ fn main() -> anyhow::Result<()> {
         Bench::Dns(args) => runtime.block_on(dns::run(args)),
         Bench::Agents(args) => runtime.block_on(agents::run(args)),
         Bench::Decisions(args) => decisions::run(&args),
+        Bench::Map(args) => map::run(&args),
     }
 }

@@ -14,6 +14,29 @@ pub struct Live {
     pub window: u64,
     /// What [`Live::tally`] counted, by domain.
     tallies: Vec<Tally>,
+    /// Beside `mirrors`, what [`Live::tally`] made of each: a query looks at all mirrors of a ranking
+    /// but at the addresses of few, and of many mirrors only these fit into a core's cache.
+    briefs: Vec<Brief>,
+}
+
+/// What decides whether a mirror is answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Brief {
+    /// Has an address, by [`Family::index`].
+    addressed: [bool; 2],
+    /// Is eligible, by [`Family::index`].
+    eligible: [bool; 2],
+    offer: Offer,
+}
+
+impl From<&LiveMirror> for Brief {
+    fn from(mirror: &LiveMirror) -> Brief {
+        Brief {
+            addressed: Family::ALL.map(|f| mirror.addr(f).is_some()),
+            eligible: Family::ALL.map(|f| mirror.eligible(f)),
+            offer: mirror.offer,
+        }
+    }
 }
 
 /// Counts of one domain's mirrors, so that queries need not count.
@@ -109,9 +132,10 @@ impl Live {
         Live { mirrors, ..Live::default() }
     }
 
-    /// Counts each domain's mirrors; to be called when the entries are complete. What was not counted is
-    /// counted when asked for.
+    /// Counts each domain's mirrors and makes queries cheap; to be called when the entries are complete,
+    /// and again when one was changed. What was not counted is counted when asked for.
     pub fn tally(&mut self, registry: &Registry) {
+        self.briefs = self.mirrors.iter().map(Brief::from).collect();
         let domains = (0..registry.domains.len() as u32).map(DomainIndex);
         self.tallies = domains.map(|d| self.count(registry, d)).collect();
     }
@@ -141,6 +165,38 @@ impl Live {
     /// Mirrors of a domain that are eligible in any family.
     pub fn eligible(&self, registry: &Registry, domain: DomainIndex) -> u32 {
         self.counted(registry, domain).eligible
+    }
+
+    fn brief(&self, i: MirrorIndex) -> Brief {
+        match self.briefs.get(i.0 as usize) {
+            Some(brief) => *brief,
+            None => self.mirrors.get(i.0 as usize).map(Brief::from).unwrap_or_default(),
+        }
+    }
+
+    /// Whether a mirror has an address in a family; false for one that is not known.
+    pub(crate) fn is_addressed(&self, i: MirrorIndex, family: Family) -> bool {
+        self.brief(i).addressed[family.index()]
+    }
+
+    /// Whether new users of a family may be sent to a mirror.
+    pub(crate) fn is_eligible(&self, i: MirrorIndex, family: Family) -> bool {
+        self.brief(i).eligible[family.index()]
+    }
+
+    /// How much of its share of users a mirror is offered.
+    pub(crate) fn offer(&self, i: MirrorIndex) -> Offer {
+        self.brief(i).offer
+    }
+
+    /// Changes what a mirror is offered, for those who answer too.
+    pub fn set_offer(&mut self, i: MirrorIndex, offer: Offer) {
+        if let Some(mirror) = self.mirrors.get_mut(i.0 as usize) {
+            mirror.offer = offer;
+        }
+        if let Some(brief) = self.briefs.get_mut(i.0 as usize) {
+            brief.offer = offer;
+        }
     }
 
     /// The entry of a mirror.

@@ -170,7 +170,7 @@ pub fn choose(
     let chooser = Chooser { registry, live, domain, view, family };
     let policy = &registry.domain(domain).policy;
     let among = |basis| chooser.among(basis, |i| basis.admits(live.mirror(i), family));
-    let eligible = among(Basis::Eligible);
+    let eligible = chooser.among(Basis::Eligible, |i| live.is_eligible(i, family));
     if !eligible.addrs.is_empty() {
         return eligible;
     }
@@ -236,7 +236,7 @@ impl Chooser<'_, '_> {
 
     /// Whether a mirror sends this part of its users on.
     fn sheds(&self, slot: usize, part: &Part) -> bool {
-        let shed = self.live.mirror(self.mirror(slot)).offer.shed;
+        let shed = self.live.offer(self.mirror(slot)).shed;
         shed > 0
             && unit(mix(part.hash() ^ self.view.set().hash(slot).rotate_left(17)))
                 < f64::from(shed) / 65_535.0
@@ -245,8 +245,7 @@ impl Chooser<'_, '_> {
     /// Whether a mirror can be used: it has an address and is wanted.
     fn usable(&self, slot: usize, wanted: &impl Fn(MirrorIndex) -> bool) -> bool {
         let i = self.mirror(slot);
-        let known = self.live.mirrors.get(i.0 as usize);
-        known.is_some_and(|m| m.addr(self.family).is_some()) && wanted(i)
+        self.live.is_addressed(i, self.family) && wanted(i)
     }
 
     fn usable_of_ranking(&self, spread: &Part, wanted: &impl Fn(MirrorIndex) -> bool) -> Usable {
@@ -254,7 +253,7 @@ impl Chooser<'_, '_> {
         for (slot, place) in self.view.ranking().slots().iter().zip(0..) {
             let slot = usize::from(*slot);
             if self.usable(slot, wanted) {
-                usable.loaded |= self.live.mirror(self.mirror(slot)).offer.shed > 0;
+                usable.loaded |= self.live.offer(self.mirror(slot)).shed > 0;
                 usable.wanted.push(place);
                 if !self.sheds(slot, spread) {
                     usable.taking.push(place);
@@ -302,7 +301,7 @@ impl Chooser<'_, '_> {
         for place in equals.iter() {
             let slot = self.slot(*place);
             let i = self.mirror(slot);
-            let weight = self.live.mirror(i).offer.weight(self.registry.mirror(i).weight);
+            let weight = self.live.offer(i).weight(self.view.set().weight(slot));
             scored.push((score(hash, self.view.set().hash(slot), weight), *place));
         }
         // Equal scores stay in the order of the ranking.

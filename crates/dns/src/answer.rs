@@ -1,7 +1,7 @@
 //! The one answer function, for every transport: `(snapshot, message, client) → bytes`.
 
 use crate::config::{ConfigError, DnsConfig, MIN_UDP_PAYLOAD, Prepared};
-use crate::name::{self, LookupName};
+use crate::name::{LookupName, WireName};
 use crate::outcome::{Client, Outcome, Rcode, Transport};
 use crate::query::{self, Edns, HEADER_LEN, Query, Rejection};
 use crate::reply::{Header, Opt, Reply, ReplyError};
@@ -129,14 +129,10 @@ impl Responder {
         let opt = query.edns.map(|e| self.opt(&e));
         let ecs = opt.and_then(|o| o.ecs);
         let limit = self.limit(query, client) - opt.map_or(0, |o| o.len() as u16);
-        let (Some(question), Some(fields)) =
-            (name::from_wire(query.name_bytes()), query.question.last_chunk::<4>())
-        else {
+        let Some(question) = WireName::from_wire(query.name_bytes()) else {
             return self.decline(query, Rcode::ServFail, out);
         };
-        let Ok(reply) = Reply::new(out, &question, fields, limit) else {
-            return self.decline(query, Rcode::ServFail, out);
-        };
+        let reply = Reply::new(out, query.question, limit);
         let mut resolver = Resolver {
             responder: self,
             snapshot,

@@ -1,7 +1,6 @@
 //! Settings of the answers, checked once when a [`crate::Responder`] is made.
 
-use crate::name;
-use hickory_proto::rr::Name;
+use crate::name::{self, WireName};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -95,8 +94,8 @@ pub(crate) struct Prepared {
     /// Lower case, no final dot.
     pub(crate) zones: Vec<String>,
     /// As text and as names; empty for the default of each zone.
-    pub(crate) nameservers: Vec<(String, Name)>,
-    pub(crate) hostmaster: Option<Name>,
+    pub(crate) nameservers: Vec<(String, WireName)>,
+    pub(crate) hostmaster: Option<WireName>,
 }
 
 impl Prepared {
@@ -107,7 +106,7 @@ impl Prepared {
         let zones = config.zones.iter().map(|z| normal(z).ok_or_else(|| ConfigError::Zone(z.clone())));
         let nameservers = config.nameservers.iter().map(|n| {
             let text = normal(n).ok_or_else(|| ConfigError::Nameserver(n.clone()))?;
-            let wire = name::from_text(&text).ok_or_else(|| ConfigError::Nameserver(n.clone()))?;
+            let wire = WireName::from_text(&text).ok_or_else(|| ConfigError::Nameserver(n.clone()))?;
             Ok((text, wire))
         });
         let hostmaster = config
@@ -131,16 +130,12 @@ fn normal(text: &str) -> Option<String> {
 }
 
 /// A mail address as a name: the local part is the first label, dots and all (RFC 1035 §8).
-fn mailbox(text: &str) -> Option<Name> {
+fn mailbox(text: &str) -> Option<WireName> {
     match text.split_once('@') {
-        None => name::from_text(&normal(text)?),
+        None => WireName::from_text(&normal(text)?),
         Some((local, host)) => {
             let host = normal(host)?;
-            let local = local.as_bytes();
-            if local.is_empty() || local.len() > 63 {
-                return None;
-            }
-            Name::from_labels(std::iter::once(local).chain(host.split('.').map(str::as_bytes))).ok()
+            WireName::from_labels(std::iter::once(local.as_bytes()).chain(host.split('.').map(str::as_bytes)))
         }
     }
 }
@@ -169,7 +164,7 @@ mod tests {
             let config = DnsConfig { hostmaster: Some(h.into()), ..DnsConfig::default() };
             Prepared::new(&config).unwrap().hostmaster.unwrap()
         };
-        assert_eq!(prepared("dns.admin@Example.com").iter().next(), Some(&b"dns.admin"[..]));
-        assert_eq!(prepared("dns.example.com.").num_labels(), 3);
+        assert_eq!(prepared("dns.admin@Example.com").wire(), b"\x09dns.admin\x07example\x03com\x00");
+        assert_eq!(prepared("dns.example.com.").wire(), b"\x03dns\x07example\x03com\x00");
     }
 }

@@ -1,5 +1,5 @@
-//! Domain names in the forms that the query path needs: lower-cased wire bytes of a question, and
-//! lower-case dotted text to look up in the registry.
+//! Domain names in the forms that the query path needs: lower-cased wire bytes of a question, wire
+//! bytes of a reply, and lower-case dotted text to look up in the registry. None of them allocates.
 
 use crate::error::{ErrorKind, QueryError};
 use arrayvec::ArrayVec;
@@ -75,21 +75,63 @@ pub(crate) fn labels(mut wire: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// The name with exactly these bytes, case kept; `None` when they are no name.
-pub(crate) fn from_wire(wire: &[u8]) -> Option<Name> {
-    Name::from_labels(labels(wire)).ok()
+/// A name as a reply has it: uncompressed wire bytes, case kept, the final root label included.
+#[derive(Clone)]
+pub(crate) struct WireName {
+    wire: [u8; MAX_WIRE],
+    len: u8,
 }
 
-/// The name of dotted text, with or without the final dot; no escapes. `None` when it is no name.
-pub(crate) fn from_text(text: &str) -> Option<Name> {
-    let text = text.strip_suffix('.').unwrap_or(text);
-    if text.is_empty() {
-        return Some(Name::root());
+impl WireName {
+    /// The name of labels; `None` when one of them is empty or too long, or all are.
+    pub(crate) fn from_labels<'l>(labels: impl IntoIterator<Item = &'l [u8]>) -> Option<WireName> {
+        let mut name = WireName { wire: [0; MAX_WIRE], len: 0 };
+        let mut at = 0;
+        for label in labels {
+            let end = at + 1 + label.len();
+            // What is left must hold the root label, which is there already.
+            if !(1..=MAX_LABEL).contains(&label.len()) || end >= MAX_WIRE {
+                return None;
+            }
+            name.wire[at] = label.len() as u8;
+            name.wire[at + 1..end].copy_from_slice(label);
+            at = end;
+        }
+        name.len = (at + 1) as u8;
+        Some(name)
     }
-    if !fits(text) {
-        return None;
+
+    /// The name of uncompressed wire bytes.
+    pub(crate) fn from_wire(wire: &[u8]) -> Option<WireName> {
+        WireName::from_labels(labels(wire))
     }
-    Name::from_labels(text.split('.').map(str::as_bytes)).ok()
+
+    /// The name of dotted text, with or without the final dot; no escapes. `None` when it is no name.
+    pub(crate) fn from_text(text: &str) -> Option<WireName> {
+        let text = text.strip_suffix('.').unwrap_or(text);
+        WireName::from_labels(text.split('.').filter(|_| !text.is_empty()).map(str::as_bytes))
+    }
+
+    /// The name with one more label before it.
+    pub(crate) fn below(&self, label: &str) -> Option<WireName> {
+        WireName::from_labels(std::iter::once(label.as_bytes()).chain(labels(self.wire())))
+    }
+
+    /// The wire bytes.
+    pub(crate) fn wire(&self) -> &[u8] {
+        &self.wire[..usize::from(self.len)]
+    }
+
+    /// The same as a name of record data that hickory-proto encodes.
+    pub(crate) fn to_name(&self) -> Option<Name> {
+        Name::from_labels(labels(self.wire())).ok()
+    }
+}
+
+impl std::fmt::Debug for WireName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(LookupName::from_wire(self.wire()).as_str())
+    }
 }
 
 /// Whether dotted text (no final dot) has labels and a length that a name may have.
@@ -199,7 +241,7 @@ mod tests {
         let (name, end) = QueryName::parse(&wire, 0).unwrap();
         assert_eq!(end, 255);
         assert_eq!(LookupName::from_wire(name.wire()).suffixes().count(), 127);
-        assert!(from_wire(name.wire()).is_some());
+        assert_eq!(WireName::from_wire(name.wire()).unwrap().wire(), &wire[..]);
         wire.insert(0, b'y');
         wire.insert(0, 1);
         assert_eq!(QueryName::parse(&wire, 0).unwrap_err(), ErrorKind::NameLength.at(0));
@@ -217,8 +259,11 @@ mod tests {
     #[test]
     fn text_that_is_no_name() {
         for bad in ["a..b", &"x".repeat(64), &"x.".repeat(128), ".a"] {
-            assert!(from_text(bad).is_none(), "{bad}");
+            assert!(WireName::from_text(bad).is_none(), "{bad}");
         }
-        assert!(from_text("_sip._udp.example").is_some());
+        assert!(WireName::from_text("_sip._udp.example").is_some());
+        assert!(["", "."].iter().all(|root| WireName::from_text(root).unwrap().wire() == [0]));
+        let name = WireName::from_text("B.example.").unwrap().below("a").unwrap();
+        assert_eq!(name.wire(), b"\x01a\x01B\x07example\x00");
     }
 }

@@ -5,11 +5,11 @@
 //! us for the name is the resolver that the client's network is behind. The answer is the domain's
 //! own, so that what looks the name up sees nothing unusual.
 
+use crate::name::WireName;
 use crate::records;
 use crate::reply::{ReplyError, Section};
 use crate::resolve::Resolver;
 use arrayvec::ArrayString;
-use hickory_proto::rr::Name;
 use nearmost_core::registry::DomainIndex;
 
 /// The label above one-time names.
@@ -65,7 +65,7 @@ impl Resolver<'_, '_> {
         &mut self,
         domain: DomainIndex,
         nonce: Nonce,
-        owner: &Name,
+        owner: &WireName,
     ) -> Result<bool, ReplyError> {
         self.outcome.nonce = Some(nonce);
         let (own, qtype) = (self.snapshot.registry.domain(domain), self.qtype);
@@ -77,8 +77,7 @@ impl Resolver<'_, '_> {
             return self.each(Section::Answer, owner, TTL_S, choice.addrs);
         }
         for record in fixed {
-            let data = records::static_data(&record.data).ok_or(ReplyError::Unanswerable)?;
-            self.reply.add(Section::Answer, owner, TTL_S, data)?;
+            records::add_static(&mut self.reply, owner, TTL_S, &record.data)?;
         }
         Ok(true)
     }

@@ -1,10 +1,10 @@
 //! Registered records as record data.
 
-use crate::name;
-use hickory_proto::rr::rdata::{A, AAAA, CAA, CNAME, MX, NS, SRV, TXT};
+use crate::name::WireName;
+use crate::reply::{Data, Reply, ReplyError, Section};
+use hickory_proto::rr::rdata::{CAA, TXT};
 use hickory_proto::rr::{RData, RecordType};
 use nearmost_core::registry::StaticData;
-use std::net::IpAddr;
 use std::time::Duration;
 
 /// The type of a static record.
@@ -21,19 +21,40 @@ pub(crate) fn record_type(data: &StaticData) -> RecordType {
     }
 }
 
-/// A static record's data; `None` when a name in it is no name.
-pub(crate) fn static_data(data: &StaticData) -> Option<RData> {
-    Some(match data {
-        StaticData::A(a) => RData::A(A(*a)),
-        StaticData::Aaaa(a) => RData::AAAA(AAAA(*a)),
-        StaticData::Cname(target) => RData::CNAME(CNAME(name::from_text(target)?)),
+/// Adds a static record to a reply.
+///
+/// # Errors
+/// [`ReplyError::Unanswerable`] when a name in it is no name.
+pub(crate) fn add_static(
+    reply: &mut Reply<'_>,
+    owner: &WireName,
+    ttl: u32,
+    data: &StaticData,
+) -> Result<(), ReplyError> {
+    let name = |text: &str| WireName::from_text(text).ok_or(ReplyError::Unanswerable);
+    let mut add = |data: Data<'_>| reply.add(Section::Answer, owner, ttl, data);
+    match data {
+        StaticData::A(a) => add(Data::Address((*a).into())),
+        StaticData::Aaaa(a) => add(Data::Address((*a).into())),
+        StaticData::Cname(target) => add(Data::Alias(&name(target)?)),
+        StaticData::Ns(server) => add(Data::NameServer(&name(server)?)),
         StaticData::Mx { preference, exchange } => {
-            RData::MX(MX::new(*preference, name::from_text(exchange)?))
+            add(Data::Exchange { preference: *preference, host: &name(exchange)? })
         }
+        StaticData::Srv { priority, weight, port, target } => {
+            let target = &name(target)?;
+            add(Data::Server { priority: *priority, weight: *weight, port: *port, target })
+        }
+        other => add(Data::Other(rare(other).ok_or(ReplyError::Unanswerable)?)),
+    }
+}
+
+/// Data of the types that hickory-proto encodes; `None` for others.
+fn rare(data: &StaticData) -> Option<RData> {
+    Some(match data {
         // Record data of TXT is one string at least (RFC 1035 §3.3.14).
         StaticData::Txt(strings) if strings.is_empty() => RData::TXT(TXT::new(vec![String::new()])),
         StaticData::Txt(strings) => RData::TXT(TXT::new(strings.clone())),
-        StaticData::Ns(server) => RData::NS(NS(name::from_text(server)?)),
         StaticData::Caa { critical, tag, value } => {
             // The domain name does not matter: tag and value are replaced by what was registered.
             let mut caa = CAA::new_issue(*critical, None, Vec::new());
@@ -41,18 +62,8 @@ pub(crate) fn static_data(data: &StaticData) -> Option<RData> {
             caa.value = value.as_bytes().to_vec();
             RData::CAA(caa)
         }
-        StaticData::Srv { priority, weight, port, target } => {
-            RData::SRV(SRV::new(*priority, *weight, *port, name::from_text(target)?))
-        }
+        _ => return None,
     })
-}
-
-/// An address record's data.
-pub(crate) fn address(addr: IpAddr) -> RData {
-    match addr {
-        IpAddr::V4(a) => RData::A(A(a)),
-        IpAddr::V6(a) => RData::AAAA(AAAA(a)),
-    }
 }
 
 /// Seconds as a TTL: RFC 2181 §8 has 31 bits.

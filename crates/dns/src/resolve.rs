@@ -1,18 +1,18 @@
 //! From a name in one of our zones to the records of the reply.
 
 use crate::answer::Responder;
-use crate::name::LookupName;
+use crate::name::{self, LookupName, WireName};
 use crate::outcome::{ChosenFor, Outcome, Rcode};
 use crate::records;
-use crate::reply::{Reply, ReplyError, Section};
+use crate::reply::{Data, Reply, ReplyError, Section, Soa};
 use crate::service::{self, Service, Services};
 use crate::zone::{self, DEFAULT_NS, Node, NodeKind, Zone};
-use hickory_proto::rr::rdata::{CNAME, HINFO, HTTPS, NS, SOA};
+use hickory_proto::rr::rdata::{HINFO, HTTPS};
 use hickory_proto::rr::{Name, RData, RecordType};
 use ipnet::IpNet;
 use nearmost_core::health::Family;
 use nearmost_core::ranking::{self, Basis, Choice};
-use nearmost_core::registry::{Domain, DomainIndex, StaticData};
+use nearmost_core::registry::{Domain, DomainIndex, Mirror, StaticData};
 use nearmost_core::snapshot::Snapshot;
 use std::net::IpAddr;
 
@@ -42,7 +42,12 @@ enum Step<'s> {
 
 impl<'a> Resolver<'a, '_> {
     /// Answers for a name, following aliases within its zone.
-    pub(crate) fn run(&mut self, question: &Name, name: &LookupName, skip: usize) -> Result<(), ReplyError> {
+    pub(crate) fn run(
+        &mut self,
+        question: &WireName,
+        name: &LookupName,
+        skip: usize,
+    ) -> Result<(), ReplyError> {
         let (responder, snapshot) = (self.responder, self.snapshot);
         let (registry, config) = (&snapshot.registry, &responder.prepared);
         let Some(zone) = zone::find(registry, config, name, skip) else {
@@ -61,7 +66,7 @@ impl<'a> Resolver<'a, '_> {
                 // The resolver goes on from here by itself.
                 _ => return Ok(()),
             };
-            owner = crate::name::from_text(next).ok_or(ReplyError::Unanswerable)?;
+            owner = WireName::from_text(next).ok_or(ReplyError::Unanswerable)?;
             next = match self.step(&here, &owner, &target)? {
                 Step::Done => return Ok(()),
                 Step::Follow(target) => target,
@@ -70,7 +75,7 @@ impl<'a> Resolver<'a, '_> {
         Err(ReplyError::Unanswerable)
     }
 
-    fn step(&mut self, zone: &Zone<'_>, owner: &Name, name: &LookupName) -> Result<Step<'a>, ReplyError> {
+    fn step(&mut self, zone: &Zone<'_>, owner: &WireName, name: &LookupName) -> Result<Step<'a>, ReplyError> {
         let node = zone::node(&self.snapshot.registry, &self.responder.prepared, zone, name);
         // DS stands on the parent's side of a cut (RFC 4035 §3.1.4.1).
         let parent_side = |cut: &str| self.qtype == RecordType::DS && cut == node.name;
@@ -82,8 +87,8 @@ impl<'a> Resolver<'a, '_> {
         if let Some((target, ttl)) = node.alias()
             && self.qtype != RecordType::CNAME
         {
-            let to = crate::name::from_text(target).ok_or(ReplyError::Unanswerable)?;
-            self.reply.add(Section::Answer, owner, ttl, RData::CNAME(CNAME(to)))?;
+            let to = WireName::from_text(target).ok_or(ReplyError::Unanswerable)?;
+            self.reply.add(Section::Answer, owner, ttl, Data::Alias(&to))?;
             // To ANY the alias itself is the whole answer: nothing else may stand beside it.
             return Ok(if self.qtype == RecordType::ANY { Step::Done } else { Step::Follow(target) });
         }
@@ -94,7 +99,12 @@ impl<'a> Resolver<'a, '_> {
     }
 
     /// Writes what the node has of the type asked for; false when that is nothing.
-    fn records(&mut self, zone: &Zone<'_>, node: &Node<'a, '_>, owner: &Name) -> Result<bool, ReplyError> {
+    fn records(
+        &mut self,
+        zone: &Zone<'_>,
+        node: &Node<'a, '_>,
+        owner: &WireName,
+    ) -> Result<bool, ReplyError> {
         if self.qtype == RecordType::ANY {
             return self.minimal_any(node, owner);
         }
@@ -132,13 +142,13 @@ impl<'a> Resolver<'a, '_> {
     pub(crate) fn each(
         &mut self,
         section: Section,
-        owner: &Name,
+        owner: &WireName,
         ttl: u32,
         addrs: impl IntoIterator<Item = IpAddr>,
     ) -> Result<bool, ReplyError> {
         let mut any = false;
         for addr in addrs {
-            self.reply.add(section, owner, ttl, records::address(addr))?;
+            self.reply.add(section, owner, ttl, Data::Address(addr))?;
             any = true;
         }
         Ok(any)
@@ -146,25 +156,24 @@ impl<'a> Resolver<'a, '_> {
 
     /// The static records of the type; they win over what is derived. Their TTLs are made equal, as a
     /// set of records must have (RFC 2181 §5.2).
-    fn statics(&mut self, node: &Node<'a, '_>, owner: &Name) -> Result<bool, ReplyError> {
+    fn statics(&mut self, node: &Node<'a, '_>, owner: &WireName) -> Result<bool, ReplyError> {
         let of_type = || node.statics().filter(|r| records::record_type(&r.data) == self.qtype);
         let Some(ttl) = of_type().map(|r| r.ttl_s).min() else { return Ok(false) };
         let qtype = self.qtype;
         for record in node.statics().filter(|r| records::record_type(&r.data) == qtype) {
-            let data = records::static_data(&record.data).ok_or(ReplyError::Unanswerable)?;
-            self.reply.add(Section::Answer, owner, ttl, data)?;
+            records::add_static(&mut self.reply, owner, ttl, &record.data)?;
         }
         Ok(true)
     }
 
     /// The smallest true answer to ANY (RFC 8482 §4.2).
-    fn minimal_any(&mut self, node: &Node<'a, '_>, owner: &Name) -> Result<bool, ReplyError> {
+    fn minimal_any(&mut self, node: &Node<'a, '_>, owner: &WireName) -> Result<bool, ReplyError> {
         let bare = node.kind == NodeKind::Plain && !node.apex && node.statics().next().is_none();
         if node.kind == NodeKind::Missing || bare {
             return Ok(false);
         }
         let ttl = records::seconds(self.responder.config.infrastructure_ttl);
-        let data = RData::HINFO(HINFO::new("RFC8482".to_owned(), String::new()));
+        let data = Data::Other(RData::HINFO(HINFO::new("RFC8482".to_owned(), String::new())));
         self.reply.add(Section::Answer, owner, ttl, data).map(|()| true)
     }
 
@@ -198,7 +207,7 @@ impl<'a> Resolver<'a, '_> {
         }
     }
 
-    fn addresses(&mut self, domain: DomainIndex, owner: &Name) -> Result<bool, ReplyError> {
+    fn addresses(&mut self, domain: DomainIndex, owner: &WireName) -> Result<bool, ReplyError> {
         let Some(choice) = self.choose(domain, self.family()) else { return Ok(false) };
         let ttl = records::seconds(self.snapshot.registry.domain(domain).policy.ttl);
         self.each(Section::Answer, owner, ttl, choice.addrs)
@@ -218,7 +227,7 @@ impl<'a> Resolver<'a, '_> {
 
     /// HTTPS and SVCB. An HTTPS record tells browsers to use TLS (RFC 9460 §9.5), so a domain has
     /// them only if its policy names protocols.
-    fn services(&mut self, index: DomainIndex, owner: &Name) -> Result<bool, ReplyError> {
+    fn services(&mut self, index: DomainIndex, owner: &WireName) -> Result<bool, ReplyError> {
         let registry = &self.snapshot.registry;
         let domain = registry.domain(index);
         if self.qtype == RecordType::HTTPS && domain.policy.alpn.is_empty() {
@@ -235,18 +244,18 @@ impl<'a> Resolver<'a, '_> {
             let mirror = registry.mirror(s.mirror);
             let target = match own {
                 true => Name::root(),
-                false => service::mirror_name(domain, mirror).ok_or(ReplyError::Unanswerable)?,
+                false => target(domain, mirror)?,
             };
             let tier = service::tier(&best, s);
             let data = service::svcb(&domain.policy, mirror, s, target, tier);
             let data =
                 if self.qtype == RecordType::HTTPS { RData::HTTPS(HTTPS(data)) } else { RData::SVCB(data) };
-            self.reply.add(Section::Answer, owner, ttl, data)?;
+            self.reply.add(Section::Answer, owner, ttl, Data::Other(data))?;
         }
         Ok(true)
     }
 
-    fn locations(&mut self, index: DomainIndex, owner: &Name) -> Result<bool, ReplyError> {
+    fn locations(&mut self, index: DomainIndex, owner: &WireName) -> Result<bool, ReplyError> {
         let registry = &self.snapshot.registry;
         let domain = registry.domain(index);
         let Some((_, mut services)) = self.chosen_services(index) else { return Ok(false) };
@@ -255,9 +264,9 @@ impl<'a> Resolver<'a, '_> {
         let ttl = records::seconds(domain.policy.ttl);
         for s in &services {
             let mirror = registry.mirror(s.mirror);
-            let target = service::mirror_name(domain, mirror).ok_or(ReplyError::Unanswerable)?;
             let tier = service::tier(&best, s);
-            self.reply.add(Section::Answer, owner, ttl, RData::SRV(service::srv(mirror, target, tier)))?;
+            let target = service::mirror_name(domain, mirror).ok_or(ReplyError::Unanswerable)?;
+            self.reply.add(Section::Answer, owner, ttl, service::srv(mirror, &target, tier))?;
         }
         self.targets(domain, &services, ttl);
         Ok(true)
@@ -287,15 +296,22 @@ impl<'a> Resolver<'a, '_> {
 
     fn soa(&mut self, zone: &Zone<'_>, owner: Option<&Domain>, section: Section) -> Result<(), ReplyError> {
         let config = &self.responder.config;
-        let apex = crate::name::from_text(zone.apex).ok_or(ReplyError::Unanswerable)?;
-        let in_apex = |label: &str| apex.prepend_label(label).map_err(|_| ReplyError::Unanswerable);
+        let apex = WireName::from_text(zone.apex).ok_or(ReplyError::Unanswerable)?;
+        let in_apex = |label: &str| apex.below(label).ok_or(ReplyError::Unanswerable);
+        let (first, second);
         let primary = match self.responder.prepared.nameservers.first() {
-            Some((_, name)) => name.clone(),
-            None => in_apex(DEFAULT_NS)?,
+            Some((_, name)) => name,
+            None => {
+                first = in_apex(DEFAULT_NS)?;
+                &first
+            }
         };
         let hostmaster = match &self.responder.prepared.hostmaster {
-            Some(name) => name.clone(),
-            None => in_apex("hostmaster")?,
+            Some(name) => name,
+            None => {
+                second = in_apex("hostmaster")?;
+                &second
+            }
         };
         let own = owner.map(|d| records::seconds(d.policy.negative_ttl));
         let shared = records::seconds(config.soa.negative_ttl);
@@ -305,34 +321,37 @@ impl<'a> Resolver<'a, '_> {
             Section::Answer => records::seconds(config.infrastructure_ttl),
             _ => own.unwrap_or(shared).min(minimum),
         };
-        let timer = |d| i32::try_from(records::seconds(d)).unwrap_or(i32::MAX);
-        let soa = SOA::new(
+        let soa = Soa {
             primary,
             hostmaster,
             // Serials wrap around (RFC 1982), as this does.
-            self.snapshot.registry.version as u32,
-            timer(config.soa.refresh),
-            timer(config.soa.retry),
-            timer(config.soa.expire),
+            serial: self.snapshot.registry.version as u32,
+            refresh: records::seconds(config.soa.refresh),
+            retry: records::seconds(config.soa.retry),
+            expire: records::seconds(config.soa.expire),
             minimum,
-        );
-        self.reply.add(section, &apex, ttl, RData::SOA(soa))
+        };
+        self.reply.add(section, &apex, ttl, Data::Soa(soa))
     }
 
     /// The zone's name servers, with the addresses of those inside it.
-    fn nameservers(&mut self, zone: &Zone<'_>, owner: &Name) -> Result<(), ReplyError> {
+    fn nameservers(&mut self, zone: &Zone<'_>, owner: &WireName) -> Result<(), ReplyError> {
         let responder = self.responder;
         let ttl = records::seconds(responder.config.infrastructure_ttl);
-        let apex = crate::name::from_text(zone.apex).ok_or(ReplyError::Unanswerable)?;
-        let default = [apex.prepend_label(DEFAULT_NS).map_err(|_| ReplyError::Unanswerable)?];
+        let apex = WireName::from_text(zone.apex).ok_or(ReplyError::Unanswerable)?;
+        let default = [apex.below(DEFAULT_NS).ok_or(ReplyError::Unanswerable)?];
         let configured = &responder.prepared.nameservers;
         let names =
             || configured.iter().map(|(_, n)| n).chain(default.iter().filter(|_| configured.is_empty()));
         for name in names() {
-            self.reply.add(Section::Answer, owner, ttl, RData::NS(NS(name.clone())))?;
+            self.reply.add(Section::Answer, owner, ttl, Data::NameServer(name))?;
         }
-        for name in names().filter(|n| apex.zone_of(n)) {
-            let addrs = self.server_addresses(zone, name);
+        for name in names() {
+            let text = LookupName::from_wire(name.wire());
+            if name::below(text.as_str(), zone.apex).is_none() {
+                continue;
+            }
+            let addrs = self.server_addresses(zone, &text);
             if self.each(Section::Additional, name, ttl, addrs).is_err() {
                 break;
             }
@@ -341,12 +360,11 @@ impl<'a> Resolver<'a, '_> {
     }
 
     /// The addresses of a name server within a zone: what its name is answered with.
-    fn server_addresses(&self, zone: &Zone<'_>, name: &Name) -> Vec<IpAddr> {
+    fn server_addresses(&self, zone: &Zone<'_>, name: &LookupName) -> Vec<IpAddr> {
         let (snapshot, prepared) = (self.snapshot, &self.responder.prepared);
-        let Some(name) = LookupName::from_text(&name.to_ascii()) else { return Vec::new() };
-        let here = zone::find(&snapshot.registry, prepared, &name, 0).filter(|z| z.apex == zone.apex);
+        let here = zone::find(&snapshot.registry, prepared, name, 0).filter(|z| z.apex == zone.apex);
         let Some(here) = here else { return Vec::new() };
-        let node = zone::node(&snapshot.registry, prepared, &here, &name);
+        let node = zone::node(&snapshot.registry, prepared, &here, name);
         let of = |family: Family| -> Vec<IpAddr> {
             let fixed: Vec<IpAddr> = node.statics().filter_map(|r| address_of(&r.data)).collect();
             let fixed = fixed.into_iter().filter(|a| a.is_ipv4() == (family == Family::V4));
@@ -368,7 +386,7 @@ impl<'a> Resolver<'a, '_> {
     fn referral(&mut self, node: &Node<'a, '_>, cut: &str) -> Result<(), ReplyError> {
         // After an alias, AA speaks of the alias (RFC 1035 §4.1.1).
         self.authoritative = self.reply.counts()[Section::Answer as usize] > 0;
-        let owner = crate::name::from_text(cut).ok_or(ReplyError::Unanswerable)?;
+        let owner = WireName::from_text(cut).ok_or(ReplyError::Unanswerable)?;
         let all = || node.owner.into_iter().flat_map(|d| d.records.iter());
         let servers = || {
             all().filter(|r| *r.name == *cut).filter_map(|r| match &r.data {
@@ -377,18 +395,18 @@ impl<'a> Resolver<'a, '_> {
             })
         };
         for (ttl, server) in servers() {
-            let name = crate::name::from_text(server).ok_or(ReplyError::Unanswerable)?;
-            self.reply.add(Section::Authority, &owner, ttl, RData::NS(NS(name)))?;
+            let name = WireName::from_text(server).ok_or(ReplyError::Unanswerable)?;
+            self.reply.add(Section::Authority, &owner, ttl, Data::NameServer(&name))?;
         }
         // Servers inside the part cannot be found without their addresses: if one does not fit, the
         // reply is truncated (RFC 9471 §3.1). The others' may be missing, so they come last.
         for inside in [true, false] {
-            let of_kind = servers().filter(|(_, s)| crate::name::below(s, cut).is_some() == inside);
+            let of_kind = servers().filter(|(_, s)| name::below(s, cut).is_some() == inside);
             for (_, server) in of_kind {
-                let name = crate::name::from_text(server).ok_or(ReplyError::Unanswerable)?;
+                let name = WireName::from_text(server).ok_or(ReplyError::Unanswerable)?;
                 for glue in all().filter(|r| r.name.eq_ignore_ascii_case(server)) {
                     let Some(addr) = address_of(&glue.data) else { continue };
-                    let data = records::address(addr);
+                    let data = Data::Address(addr);
                     if self.reply.add(Section::Additional, &name, glue.ttl_s, data).is_err() {
                         self.outcome.truncated |= inside;
                         return Ok(());
@@ -398,6 +416,11 @@ impl<'a> Resolver<'a, '_> {
         }
         Ok(())
     }
+}
+
+/// The name of a mirror as record data has it.
+fn target(domain: &Domain, mirror: &Mirror) -> Result<Name, ReplyError> {
+    service::mirror_name(domain, mirror).and_then(|n| n.to_name()).ok_or(ReplyError::Unanswerable)
 }
 
 /// The address of an address record.

@@ -4,11 +4,12 @@
 //! the first priority, so that clients spread over them; one that is only there because the other
 //! family has nothing nearer comes second.
 
-use crate::name;
+use crate::name::WireName;
+use crate::reply::Data;
 use arrayvec::ArrayVec;
 use hickory_proto::rr::Name;
 use hickory_proto::rr::rdata::svcb::{Alpn, IpHint, SvcParamKey, SvcParamValue};
-use hickory_proto::rr::rdata::{A, AAAA, SRV, SVCB};
+use hickory_proto::rr::rdata::{A, AAAA, SVCB};
 use nearmost_core::ranking::{Choice, Chosen, MAX_ANSWERS};
 use nearmost_core::registry::{Domain, Mirror, MirrorIndex, Policy};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -72,16 +73,8 @@ pub(crate) fn tier(best: &Service, service: &Service) -> u16 {
 }
 
 /// `<mirror>.<domain>`; `None` when that is no name.
-pub(crate) fn mirror_name(domain: &Domain, mirror: &Mirror) -> Option<Name> {
-    let mut labels: ArrayVec<&[u8], 128> = ArrayVec::new();
-    for label in mirror.name.split('.').chain(domain.name.split('.')) {
-        labels.try_push(label.as_bytes()).ok()?;
-    }
-    let fits = mirror.name.len() + 1 + domain.name.len() <= name::MAX_WIRE - 2;
-    if !fits || labels.iter().any(|l| l.is_empty()) {
-        return None;
-    }
-    Name::from_labels(labels).ok()
+pub(crate) fn mirror_name(domain: &Domain, mirror: &Mirror) -> Option<WireName> {
+    WireName::from_labels(mirror.name.split('.').chain(domain.name.split('.')).map(str::as_bytes))
 }
 
 /// Record data of SVCB and HTTPS. Keys are in increasing order (RFC 9460 §2.2).
@@ -102,7 +95,7 @@ pub(crate) fn svcb(policy: &Policy, mirror: &Mirror, service: &Service, target: 
 }
 
 /// Record data of SRV.
-pub(crate) fn srv(mirror: &Mirror, target: Name, tier: u16) -> SRV {
+pub(crate) fn srv<'n>(mirror: &Mirror, target: &'n WireName, tier: u16) -> Data<'n> {
     let weight = u16::try_from(mirror.weight).unwrap_or(u16::MAX);
-    SRV::new(tier, weight, mirror.port, target)
+    Data::Server { priority: tier, weight, port: mirror.port, target }
 }

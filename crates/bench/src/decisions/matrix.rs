@@ -75,7 +75,7 @@ impl Matrix {
     pub(super) fn part(self, part: Part) -> Matrix {
         let mut order: Vec<usize> = (0..self.len()).collect();
         // The split that constants were chosen by; it must stay as it is.
-        super::replay::Random::new(99).shuffle(&mut order);
+        crate::random::Random::new(99).shuffle(&mut order);
         let (tuned, other) = order.split_at(order.len() / 2);
         let wanted = match part {
             Part::All => return self,

@@ -2,6 +2,7 @@
 //! brokers use.
 
 use super::matrix::Matrix;
+use crate::random::Random;
 use nearmost_core::geo::{CountryCode, Place};
 use nearmost_core::rtt::routes::Routes;
 use nearmost_core::rtt::{
@@ -11,29 +12,6 @@ use nearmost_core::time::UnixMillis;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-
-/// splitmix64 (Steele, Lea, Flood 2014): the same sets on every machine.
-pub(super) struct Random(u64);
-
-impl Random {
-    pub(super) fn new(seed: u64) -> Random {
-        Random(seed)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let x = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        x ^ (x >> 31)
-    }
-
-    pub(super) fn shuffle(&mut self, items: &mut [usize]) {
-        for i in 0..items.len() {
-            let rest = (items.len() - i) as u64;
-            items.swap(i, i + (self.next() % rest) as usize);
-        }
-    }
-}
 
 /// Regret of every network in every set, by the way to choose.
 #[derive(Default)]

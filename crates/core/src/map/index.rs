@@ -19,6 +19,8 @@ const PER_HUB: usize = 16;
 const AROUND: usize = 16;
 /// Mirrors that somebody like the client measured, at most.
 const MEASURED: usize = 16;
+/// Slots that are remembered so that none is offered twice; as many as there are, as a rule.
+const CANDIDATES: usize = 128;
 
 type Tree = ImmutableKdTree<f32, 3>;
 
@@ -54,8 +56,16 @@ impl Index {
         }
     }
 
-    /// Calls `take` with every slot that may be among the first for a client, some more than once.
-    pub(super) fn candidates(&self, client: &Client<'_>, mut take: impl FnMut(u16)) {
+    /// Calls `take` with every slot that may be among the first for a client.
+    pub(super) fn candidates(&self, client: &Client<'_>, mut offer: impl FnMut(u16)) {
+        // Lists of hubs near each other hold the same mirrors, and a prediction costs more than a look
+        // at what was taken.
+        let mut taken: ArrayVec<u16, CANDIDATES> = ArrayVec::new();
+        let mut take = |slot: u16| {
+            if taken.try_push(slot).is_err() {
+                offer(slot);
+            }
+        };
         if let Some(access) = client.access() {
             for hub in access.hubs() {
                 self.hubs.get(hub).into_iter().flatten().for_each(|slot| take(*slot));
@@ -69,6 +79,9 @@ impl Index {
         }
         let known = client.measured().chain(client.corrected().take(MEASURED));
         known.filter_map(|target| self.by_target.get(&target)).for_each(|slot| take(*slot));
+        taken.sort_unstable();
+        let mut last = None;
+        taken.iter().filter(|slot| last.replace(**slot) != Some(**slot)).for_each(|slot| offer(*slot));
     }
 }
 

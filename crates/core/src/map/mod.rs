@@ -30,6 +30,7 @@ mod cells;
 mod index;
 mod plan;
 mod ranked;
+mod reach;
 mod rules;
 mod set;
 mod shared;

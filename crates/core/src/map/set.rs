@@ -5,6 +5,7 @@
 
 use super::index::Index;
 use super::ranked::{Contender, Podium, Ranking};
+use super::reach::Reach;
 use super::rules::{Matching, Rules};
 use super::shared::Shares;
 use crate::geo::Place;
@@ -77,8 +78,6 @@ impl SetKey {
 #[derive(Clone, Debug)]
 pub(super) struct Member {
     pub(super) site: Site,
-    /// What users are shared out by.
-    pub(super) hash: u64,
     /// Its place in the list of a failover policy; those that the list leaves out come last.
     order: u16,
 }
@@ -87,14 +86,23 @@ pub(super) struct Member {
 pub struct MirrorSet {
     pub(super) key: SetKey,
     members: Vec<Member>,
+    reach: Reach,
+    /// What users are shared out by, and by what weight, beside `members`.
+    weighed: Box<[(u64, u32)]>,
     rules: Rules,
     shares: Shares,
     index: Option<Index>,
     model: Arc<Model>,
-    /// Whether anyone asked since this was cleared …
-    used: AtomicBool,
+    asked: Asked,
+}
+
+/// Whether anybody asks for a set.
+#[derive(Default)]
+struct Asked {
+    /// Whether anyone did since this was cleared …
+    lately: AtomicBool,
     /// … and when somebody had, the last time it was; in milliseconds since 1970, 0 for never.
-    asked: AtomicU64,
+    at: AtomicU64,
 }
 
 impl fmt::Debug for MirrorSet {
@@ -121,23 +129,24 @@ impl MirrorSet {
                 _ => None,
             };
             let order = order.and_then(|at| u16::try_from(at).ok()).unwrap_or(u16::MAX - 1);
-            Member { site, hash: hash_of_name(name), order }
+            Member { site, order }
         };
         let members: Vec<Member> = key.members.iter().take(MAX_MIRRORS).map(member).collect();
         let index = (members.len() > SMALL).then(|| Index::new(&members, model));
         let rules = Rules::new(&key.rules, &names);
-        let weighed: Vec<(u64, u32)> =
-            members.iter().zip(&key.members).map(|(m, k)| (m.hash, k.weight)).collect();
+        let weighed: Box<[(u64, u32)]> =
+            key.members.iter().take(members.len()).map(|k| (hash_of_name(&k.name), k.weight)).collect();
         let shares = Shares::new(&weighed);
         MirrorSet {
+            reach: Reach::new(&members),
             key,
             members,
+            weighed,
             rules,
             shares,
             index,
             model: model.clone(),
-            used: AtomicBool::default(),
-            asked: AtomicU64::default(),
+            asked: Asked::default(),
         }
     }
 
@@ -163,7 +172,12 @@ impl MirrorSet {
 
     /// What users are shared out to a mirror by.
     pub(crate) fn hash(&self, slot: usize) -> u64 {
-        self.members.get(slot).map_or(0, |m| m.hash)
+        self.weighed.get(slot).map_or(0, |w| w.0)
+    }
+
+    /// A mirror's weight.
+    pub(crate) fn weight(&self, slot: usize) -> u32 {
+        self.weighed.get(slot).map_or(0, |w| w.1)
     }
 
     pub(super) fn rules(&self) -> &Rules {
@@ -183,24 +197,24 @@ impl MirrorSet {
     /// Notes that somebody asked.
     pub(super) fn touch(&self) {
         // Read first: writing each time would make cores wait for each other.
-        if !self.used.load(Ordering::Relaxed) {
-            self.used.store(true, Ordering::Relaxed);
+        if !self.asked.lately.load(Ordering::Relaxed) {
+            self.asked.lately.store(true, Ordering::Relaxed);
         }
     }
 
     /// When somebody asked last, to the nearest of the calls of this, which are to be regular; `None`
     /// if nobody ever did.
     pub fn asked(&self, now: UnixMillis) -> Option<UnixMillis> {
-        if self.used.swap(false, Ordering::Relaxed) {
-            self.asked.store(now.0.max(1), Ordering::Relaxed);
+        if self.asked.lately.swap(false, Ordering::Relaxed) {
+            self.asked.at.store(now.0.max(1), Ordering::Relaxed);
         }
-        Some(UnixMillis(self.asked.load(Ordering::Relaxed))).filter(|at| at.0 > 0)
+        Some(UnixMillis(self.asked.at.load(Ordering::Relaxed))).filter(|at| at.0 > 0)
     }
 
     /// Was asked when the same set under an earlier model was.
     pub(super) fn asked_as(&self, earlier: &MirrorSet) {
-        self.asked.fetch_max(earlier.asked.load(Ordering::Relaxed), Ordering::Relaxed);
-        self.used.fetch_or(earlier.used.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.asked.at.fetch_max(earlier.asked.at.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.asked.lately.fetch_or(earlier.asked.lately.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
     /// Whether cells would tell more than ranking by itself does: not where everyone has the same
@@ -209,22 +223,25 @@ impl MirrorSet {
         !self.is_empty() && !self.is_for_everyone() && !self.shares_all()
     }
 
-    fn class(&self, slot: u16, member: &Member, matching: &Matching<'_>) -> u16 {
+    fn class(&self, slot: u16, matching: &Matching<'_>) -> u16 {
+        let order = || self.members.get(usize::from(slot)).map_or(u16::MAX, |m| m.order);
         match (&self.key.strategy, matching.pins(slot)) {
             (_, true) => 0,
-            (Strategy::Failover(_), false) => 1 + member.order.min(u16::MAX - 2),
+            (Strategy::Failover(_), false) => 1 + order().min(u16::MAX - 2),
             (_, false) => 1,
         }
+    }
+
+    fn contender(&self, client: &Client<'_>, slot: u16, matching: &Matching<'_>) -> Contender {
+        Contender { class: self.class(slot, matching), point: self.reach.point(client, slot), slot }
     }
 
     /// The best mirrors for a client, best first.
     pub(super) fn podium(&self, client: &Client<'_>, matching: &Matching<'_>) -> Podium {
         let mut podium = Podium::default();
         let mut offer = |slot: u16| {
-            let Some(member) = self.members.get(usize::from(slot)) else { return };
-            if !matching.excludes(slot) {
-                let class = self.class(slot, member, matching);
-                podium.offer(Contender { class, point: client.point(&member.site), slot });
+            if usize::from(slot) < self.members.len() && !matching.excludes(slot) {
+                podium.offer(self.contender(client, slot, matching));
             }
         };
         match (&self.index, &self.key.strategy) {
@@ -261,10 +278,9 @@ impl MirrorSet {
     ) -> Option<usize> {
         let matching = self.rules.matching(place, addr);
         let mut best: Option<Contender> = None;
-        for (member, slot) in self.members.iter().zip(0..) {
+        for slot in 0..self.members.len() as u16 {
             if wanted(usize::from(slot)) && !matching.excludes(slot) {
-                let class = self.class(slot, member, &matching);
-                let contender = Contender { class, point: client.point(&member.site), slot };
+                let contender = self.contender(client, slot, &matching);
                 if best.is_none_or(|b| contender.before(&b)) {
                     best = Some(contender);
                 }
@@ -301,14 +317,15 @@ impl MirrorSet {
         let explored = matches!(self.key.strategy, Strategy::Nearest | Strategy::Balanced);
         let (best, first) = (ms.first()?, podium.0.first()?);
         let limit = best + TRY_MS.max(TRY_SHARE * best);
-        let hope =
-            |at: &usize| self.site(usize::from(podium.0[*at].slot)).map_or(f32::MAX, |s| client.hope(s));
+        let hope = |at: &usize| {
+            let contender = &podium.0[*at];
+            client.hope_from(contender.point, self.reach.target(contender.slot))
+        };
         let untried = |at: &usize| {
             let contender = &podium.0[*at];
-            let site = self.site(usize::from(contender.slot));
             contender.class == first.class
                 && ms[*at] <= limit
-                && site.is_some_and(|s| client.own_weight(s) == 0.0)
+                && client.own_weight(self.reach.target(contender.slot)) == 0.0
         };
         let places = (1..podium.0.len()).filter(untried);
         places.filter(|_| explored && self.key.explores).min_by(|a, b| hope(a).total_cmp(&hope(b)))

@@ -269,11 +269,11 @@ impl Model {
     /// chosen by.
     pub(crate) fn seen_from_hub(&self, site: &Site, hub: usize) -> f32 {
         let route = site.tolls.as_ref().map_or(UNKNOWN_KM, |t| t.from_hub(hub));
-        stretch(self.line.ms(route)) + self.field(site).map_or(0.0, |f| f.residual(hub))
+        stretch(self.line.ms(route)) + self.field(site.target).map_or(0.0, |f| f.residual(hub))
     }
 
-    fn field(&self, site: &Site) -> Option<&Field> {
-        self.learned.get(site.target? as usize)?.field.as_deref()
+    fn field(&self, target: Option<u32>) -> Option<&Field> {
+        self.learned.get(target? as usize)?.field.as_deref()
     }
 }
 
@@ -334,10 +334,14 @@ impl<'m> Client<'m> {
 
     /// What all but the network's own measurement say, on the scale.
     pub(super) fn others(&self, site: &Site) -> f32 {
+        self.others_over(self.route_km(site), site.target)
+    }
+
+    fn others_over(&self, route_km: Option<f32>, target: Option<u32>) -> f32 {
         let model = self.model;
-        let mut point = stretch(model.line.ms(self.route_km(site).unwrap_or(UNKNOWN_KM)));
-        let Some(target) = site.target else { return point };
-        if let (Some(access), Some(field)) = (&self.access, model.field(site)) {
+        let mut point = stretch(model.line.ms(route_km.unwrap_or(UNKNOWN_KM)));
+        let Some(target) = target else { return point };
+        if let (Some(access), Some(field)) = (&self.access, model.field(Some(target))) {
             point += field.residual(access.region());
         }
         for level in self.corrections {
@@ -346,14 +350,19 @@ impl<'m> Client<'m> {
         point
     }
 
-    pub(super) fn own(&self, site: &Site) -> Option<&Own> {
-        self.row?.of(site.target?)
+    pub(super) fn own(&self, target: Option<u32>) -> Option<&Own> {
+        self.row?.of(target?)
     }
 
     /// The predicted round trip on the scale: what rankings compare.
     pub(crate) fn point(&self, site: &Site) -> f32 {
-        let others = self.others(site) + self.row.map_or(0.0, Row::offset);
-        match self.own(site) {
+        self.point_over(self.route_km(site), site.target)
+    }
+
+    /// The same of a site of which only the route and the number among targets are at hand.
+    pub(crate) fn point_over(&self, route_km: Option<f32>, target: Option<u32>) -> f32 {
+        let others = self.others_over(route_km, target) + self.row.map_or(0.0, Row::offset);
+        match self.own(target) {
             Some(own) => {
                 let share = own.weight / (own.weight + PRIOR_WEIGHT);
                 others + share * (own.point - others)
@@ -365,26 +374,31 @@ impl<'m> Client<'m> {
     /// The round trip that a site could well turn out to have, on the scale: lower than the
     /// prediction where little was measured.
     pub(crate) fn hope(&self, site: &Site) -> f32 {
-        self.point(site) - OPTIMISM * (1.0 - self.region_share(site))
+        self.hope_from(self.point(site), site.target)
+    }
+
+    /// The same from a site's prediction and its number among targets.
+    pub(crate) fn hope_from(&self, point: f32, target: Option<u32>) -> f32 {
+        point - OPTIMISM * (1.0 - self.region_share(target))
     }
 
     /// Share of what was measured around in the prediction, against distance alone.
-    fn region_share(&self, site: &Site) -> f32 {
-        match (&self.access, self.model.field(site)) {
+    fn region_share(&self, target: Option<u32>) -> f32 {
+        match (&self.access, self.model.field(target)) {
             (Some(access), Some(field)) => field.share(access.region()),
             _ => 0.0,
         }
     }
 
-    /// How often the network itself measured a site, aged; 0 when never.
-    pub(crate) fn own_weight(&self, site: &Site) -> f32 {
-        self.own(site).map_or(0.0, |o| o.weight)
+    /// How often the network itself measured a target, aged; 0 when never.
+    pub(crate) fn own_weight(&self, target: Option<u32>) -> f32 {
+        self.own(target).map_or(0.0, |o| o.weight)
     }
 
     /// The prediction with all that went into it, for people.
     pub fn predict(&self, site: &Site) -> Prediction {
         let route = self.route_km(site);
-        let own = self.own(site);
+        let own = self.own(site.target);
         let mut left = 1.0;
         let mut take = |share: f32| {
             let taken = left * share.clamp(0.0, 1.0);
@@ -397,7 +411,7 @@ impl<'m> Client<'m> {
             found.map_or(0.0, |c| c.share)
         };
         let (prefix, asn, country) = (take(level(2)), take(level(1)), take(level(0)));
-        let region = take(self.region_share(site));
+        let region = take(self.region_share(site.target));
         Prediction {
             ms: self.ms(site),
             distance_ms: self.model.line.ms(route.unwrap_or(UNKNOWN_KM)),

@@ -102,7 +102,7 @@ impl Row {
         let own = |(site, fresh): (&'s Site, Option<f32>)| {
             let own = match fresh {
                 Some(ms) => Own { target: site.target()?, point: stretch(ms), weight: 1.0, sources: 1 },
-                None => *client.own(site)?,
+                None => *client.own(site.target())?,
             };
             Some((site, own))
         };

@@ -179,9 +179,14 @@ impl Routes {
 
 /// The route between two places, in kilometres.
 pub fn route_km(from: &Access, to: &Tolls) -> f32 {
-    let through = |(hub, way): (u8, f32)| way + to.from_hub(usize::from(hub));
+    route_over(from, &to.unit, |hub| to.from_hub(hub))
+}
+
+/// The route to a place that is known by its unit vector and its way from each hub, in kilometres.
+pub(crate) fn route_over(from: &Access, unit: &[f32; 3], from_hub: impl Fn(usize) -> f32) -> f32 {
+    let through = |(hub, way): (u8, f32)| way + from_hub(usize::from(hub));
     let trunk = from.hubs.into_iter().map(through).fold(f32::INFINITY, f32::min);
-    let direct = great_circle_km(&from.unit, &to.unit);
+    let direct = great_circle_km(&from.unit, unit);
     if direct <= DIRECT_KM { trunk.min(DETOUR * direct) } else { trunk }
 }
 
