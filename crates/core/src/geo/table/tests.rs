@@ -363,3 +363,25 @@ fn overrides_of_mapped_prefixes_are_ipv4() {
     assert_eq!(table.locate(ip("192.0.2.9")).cell, net("192.0.2.0/24"));
     assert_eq!(table.locate(ip("192.0.3.9")).place.asn, None, "wider prefixes are IPv6");
 }
+
+#[test]
+fn samples_stand_for_all_that_is_known_and_are_bounded() {
+    let mut builder = PlaceTableBuilder::new();
+    let place = |asn| Place { asn: Some(asn), ..Place::default() };
+    let nets = [("10.0.0.0/10", 1), ("192.0.2.0/24", 2), ("255.255.255.0/24", 3), ("20.0.8.0/21", 4)];
+    for (net, asn) in nets {
+        builder.add_override(net.parse().unwrap(), place(asn));
+    }
+    let table = builder.build().unwrap();
+    let all = f64::from((1_u32 << 22) + 512 + 2048);
+    for most in [1, 7, 100, 1026, 1027, 1028, 20_000] {
+        let samples = table.v4_samples(most);
+        assert!(samples.len() <= most && !samples.is_empty(), "{most}: {}", samples.len());
+        let sum: f64 = samples.iter().map(|(_, n)| n).sum();
+        assert!((sum - all).abs() < 1e-3, "{most}: {sum}");
+        assert!(samples.iter().all(|(a, _)| table.locate((*a).into()).place.asn.is_some()), "{most}");
+    }
+    // 1 024 stretches of a /20 and three shorter ones.
+    assert_eq!((table.v4_samples(1027).len(), table.v4_samples(1026).len()), (1027, 1026));
+    assert!(PlaceTable::default().v4_samples(10).is_empty());
+}
