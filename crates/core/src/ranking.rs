@@ -230,7 +230,8 @@ impl Chooser<'_, '_> {
             basis: Basis::Empty,
             how: How::First,
             part: self.view.whole(),
-            for_everyone: true,
+            // Rules may keep all mirrors from this client that others are given.
+            for_everyone: !self.view.set().has_rules(),
         }
     }
 

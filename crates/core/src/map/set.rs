@@ -180,6 +180,11 @@ impl MirrorSet {
         self.weighed.get(slot).map_or(0, |w| w.1)
     }
 
+    /// Whether any mirrors are pinned or excluded for anybody.
+    pub fn has_rules(&self) -> bool {
+        !self.rules.is_empty()
+    }
+
     pub(super) fn rules(&self) -> &Rules {
         &self.rules
     }
