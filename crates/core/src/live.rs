@@ -47,7 +47,8 @@ pub struct LiveMirror {
 pub struct Offer {
     /// Share of its weight among equals that it does not get, in 65 535ths.
     pub withheld: u16,
-    /// Share of the cells it would be first for that go on to the next, in 65 535ths.
+    /// Share of the parts it would be first for that go on to the next, in 65 535ths: those whose
+    /// turn ([`crate::map::Part::turn`]) is below it.
     pub shed: u16,
 }
 
@@ -55,6 +56,11 @@ impl Offer {
     /// A share of 0..=1 as it is kept.
     pub fn share(share: f32) -> u16 {
         (share.clamp(0.0, 1.0) * f32::from(u16::MAX)).round() as u16
+    }
+
+    /// Whether the part of a turn goes on to the next mirror.
+    pub fn sheds(&self, turn: u16) -> bool {
+        turn < self.shed
     }
 
     /// What is left of a weight.
