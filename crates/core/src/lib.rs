@@ -12,6 +12,7 @@
 //! | [`fleet`] | the health of all mirrors, from beacons, reports and probes |
 //! | [`map`] | client address → cell and place |
 //! | [`ranking`] | which mirrors are near, and which of them are answered |
+//! | [`spread`] | how much of its share of users each mirror is offered |
 //! | [`snapshot`] | the one immutable value that queries read |
 
 pub mod check;
@@ -26,4 +27,5 @@ pub mod ranking;
 pub mod registry;
 pub mod rtt;
 pub mod snapshot;
+pub mod spread;
 pub mod time;

@@ -70,7 +70,8 @@ pub struct LiveMirror {
 pub struct Offer {
     /// Share of its weight among equals that it does not get, in 65 535ths.
     pub withheld: u16,
-    /// Share of the cells it would be first for that go on to the next, in 65 535ths.
+    /// Share of the parts it would be first for that go on to the next, in 65 535ths: those whose
+    /// turn ([`crate::map::Part::turn`]) is below it.
     pub shed: u16,
 }
 
@@ -78,6 +79,11 @@ impl Offer {
     /// A share of 0..=1 as it is kept.
     pub fn share(share: f32) -> u16 {
         (share.clamp(0.0, 1.0) * f32::from(u16::MAX)).round() as u16
+    }
+
+    /// Whether the part of a turn goes on to the next mirror.
+    pub fn sheds(&self, turn: u16) -> bool {
+        turn < self.shed
     }
 
     /// What is left of a weight.
@@ -187,16 +193,6 @@ impl Live {
     /// How much of its share of users a mirror is offered.
     pub(crate) fn offer(&self, i: MirrorIndex) -> Offer {
         self.brief(i).offer
-    }
-
-    /// Changes what a mirror is offered, for those who answer too.
-    pub fn set_offer(&mut self, i: MirrorIndex, offer: Offer) {
-        if let Some(mirror) = self.mirrors.get_mut(i.0 as usize) {
-            mirror.offer = offer;
-        }
-        if let Some(brief) = self.briefs.get_mut(i.0 as usize) {
-            brief.offer = offer;
-        }
     }
 
     /// The entry of a mirror.

@@ -237,10 +237,7 @@ impl Chooser<'_, '_> {
 
     /// Whether a mirror sends this part of its users on.
     fn sheds(&self, slot: usize, part: &Part) -> bool {
-        let shed = self.live.offer(self.mirror(slot)).shed;
-        shed > 0
-            && unit(mix(part.hash() ^ self.view.set().hash(slot).rotate_left(17)))
-                < f64::from(shed) / 65_535.0
+        self.live.offer(self.mirror(slot)).sheds(part.turn())
     }
 
     /// Whether a mirror can be used: it has an address and is wanted.

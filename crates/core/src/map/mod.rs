@@ -109,6 +109,18 @@ fn carried(addr: Ipv6Addr) -> Option<(Ipv4Addr, u8)> {
     carrier.map(|(_, length)| (Ipv4Addr::from_bits((bits >> (96 - length)) as u32), *length))
 }
 
+/// The first address of the network that a user counts for: a /24 or a /48, and of addresses that carry
+/// an IPv4 address the prefix that carries its /24. IPv4-mapped addresses count as IPv4.
+pub(crate) fn network_of(addr: IpAddr) -> IpAddr {
+    match addr.to_canonical() {
+        IpAddr::V4(v4) => v4_cell(v4, UNKNOWN_V4).network(),
+        IpAddr::V6(v6) => {
+            let carrier = carried(v6).map(|(_, before)| before + UNKNOWN_V4);
+            v6_cell(v6, carrier.unwrap_or(UNKNOWN_V6)).network()
+        }
+    }
+}
+
 impl Map {
     /// A map of places without any mirrors.
     pub fn of_places(version: u64, places: Arc<PlaceTable>) -> Map {

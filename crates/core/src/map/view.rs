@@ -7,7 +7,7 @@ use super::ranked::Ranking;
 use super::set::MirrorSet;
 use super::{Map, UNKNOWN_V4, UNKNOWN_V6, beside_carriers, carried, v4_cell, v6_cell};
 use crate::geo::Place;
-use crate::hash::hash_of_cell;
+use crate::hash::{hash_of_cell, mix};
 use crate::registry::DomainIndex;
 use ipnet::IpNet;
 use std::net::{IpAddr, Ipv6Addr};
@@ -16,6 +16,8 @@ use std::net::{IpAddr, Ipv6Addr};
 const SPREAD_V4: u8 = 20;
 /// … and in IPv6.
 const SPREAD_V6: u8 = 44;
+/// Makes the order of shedding independent of who has the part by rendezvous.
+const TURNS: u64 = 0x7368_6564_5f6c_6f77;
 
 /// A prefix around the client in which everyone is treated alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +31,14 @@ impl Part {
     /// What users are shared out by: equal for the same IPv4 network, however it is written.
     pub fn hash(&self) -> u64 {
         hash_of_cell(self.inner)
+    }
+
+    /// Where it stands in the order in which loaded mirrors send parts on, lowest first: a mirror that
+    /// sheds `n` 65 535ths sends on the parts before `n`. The order is the same for all mirrors:
+    /// with one for each, two loaded neighbours would send each other's users to and fro.
+    pub fn turn(&self) -> u16 {
+        // Never the last: a mirror that sheds all of them keeps none.
+        ((mix(self.hash() ^ TURNS) >> 48) as u16).min(u16::MAX - 1)
     }
 
     /// Whether it is small enough to try things out on: at most a /16, or a /40.

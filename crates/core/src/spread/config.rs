@@ -1,0 +1,123 @@
+//! How the allocator weighs room against rest.
+
+use std::time::Duration;
+
+/// Marks, rates and bounds. What is nonsensical (not a number, out of range) counts as the nearest
+/// that makes sense.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SpreadConfig {
+    /// Which loads are too much.
+    pub marks: Marks,
+    /// How fast offers change.
+    pub rates: Rates,
+    /// Time between two plans of a domain that has something to decide; domains with much room are
+    /// planned a third as often.
+    pub period: Duration,
+    /// How long a mirror that comes back takes to get its whole share; zero for not at all.
+    pub slow_start: Duration,
+    /// Share that it gets at once, 0..=1.
+    pub slow_start_from: f32,
+    /// After the first plan, mirrors that become eligible within this time were up before the broker
+    /// was, and get their whole share at once.
+    pub start_grace: Duration,
+    /// After this time a report of demand counts half.
+    pub demand_half_life: Duration,
+    /// Time between two reports of one network's demand, about.
+    pub demand_period: Duration,
+    /// Most networks of a domain whose demand is planned with …
+    pub samples: usize,
+    /// … and of all domains together, at least 64 each.
+    pub total_samples: usize,
+}
+
+/// Loads as shares of the declared capacity, ascending.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Marks {
+    /// Below it a mirror takes back what it sheds, …
+    pub low: f32,
+    /// … up to here.
+    pub refill: f32,
+    /// The high-water mark: above it a mirror sheds more, gradually.
+    pub high: f32,
+    /// No plan goes above it while another mirror has room, whatever has to move at once.
+    pub hard: f32,
+}
+
+/// Greatest change a minute in ordinary times.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rates {
+    /// How much more of its parts a mirror sheds, as a share of all.
+    pub rise: f32,
+    /// How much less.
+    pub fall: f32,
+    /// By which share of itself a mirror's weight among equals follows its free capacity.
+    pub weight: f32,
+    /// A weight that is right to within this share stays.
+    pub deadband: f32,
+}
+
+impl Default for Marks {
+    fn default() -> Self {
+        Marks { low: 0.76, refill: 0.78, high: 0.80, hard: 0.95 }
+    }
+}
+
+impl Default for Rates {
+    fn default() -> Self {
+        Rates { rise: 0.30, fall: 0.10, weight: 0.20, deadband: 0.15 }
+    }
+}
+
+impl Default for SpreadConfig {
+    fn default() -> Self {
+        SpreadConfig {
+            marks: Marks::default(),
+            rates: Rates::default(),
+            period: Duration::from_secs(10),
+            slow_start: Duration::from_secs(60),
+            slow_start_from: 0.1,
+            start_grace: Duration::from_secs(30),
+            demand_half_life: Duration::from_secs(120),
+            demand_period: Duration::from_secs(10),
+            samples: 4096,
+            total_samples: 1 << 18,
+        }
+    }
+}
+
+impl SpreadConfig {
+    /// The share that a mirror gets so long after it came back.
+    pub(super) fn warmth(&self, since: Duration) -> f32 {
+        if since >= self.slow_start {
+            return 1.0;
+        }
+        let from = if self.slow_start_from.is_finite() { self.slow_start_from.clamp(0.0, 1.0) } else { 0.0 };
+        from + (1.0 - from) * since.as_secs_f32() / self.slow_start.as_secs_f32()
+    }
+}
+
+impl Marks {
+    /// Numbers, and ascending.
+    pub(super) fn sensible(self) -> Marks {
+        let known = Marks::default();
+        let or = |mark: f32, default: f32| if mark.is_finite() { mark.clamp(0.01, 1.0) } else { default };
+        let hard = or(self.hard, known.hard);
+        let high = or(self.high, known.high).min(hard);
+        let refill = or(self.refill, known.refill).min(high);
+        Marks { low: or(self.low, known.low).min(refill), refill, high, hard }
+    }
+}
+
+impl Rates {
+    /// Numbers, and not negative.
+    pub(super) fn sensible(self) -> Rates {
+        let known = Rates::default();
+        let or = |rate: f32, default: f32| if rate.is_finite() { rate.clamp(0.0, 1e3) } else { default };
+        Rates {
+            rise: or(self.rise, known.rise),
+            fall: or(self.fall, known.fall),
+            weight: or(self.weight, known.weight),
+            deadband: or(self.deadband, known.deadband),
+        }
+    }
+}
