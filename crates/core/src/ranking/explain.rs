@@ -83,31 +83,26 @@ impl Shares<'_, '_> {
         self.chooser.live.mirror(mirror).offer.weight(self.chooser.registry.mirror(mirror).weight)
     }
 
-    /// Each set of mirrors that may shed a part at once, weighed by how likely that is.
+    /// All mirrors shed in one order of parts, so from one point of it where a mirror begins to take
+    /// parts to the next the same mirrors take them.
     fn spread(&mut self) {
         let slots = self.chooser.view.ranking().slots().iter().enumerate();
         let usable: ArrayVec<(usize, usize), RANKED> =
             slots.map(|(place, slot)| (place, usize::from(*slot))).filter(|(_, s)| self.usable(*s)).collect();
-        let mut left_over = 0.0;
-        // At most 256.
-        for shedding in 0..1_u32 << usable.len() {
-            let mut likely = 1.0;
-            let mut taking: ArrayVec<(usize, usize), RANKED> = ArrayVec::new();
-            for (bit, (place, slot)) in usable.iter().enumerate() {
-                let sheds = shedding >> bit & 1 == 1;
-                let share = self.sheds(*slot);
-                likely *= if sheds { share } else { 1.0 - share };
-                if !sheds {
-                    taking.push((*place, *slot));
+        let mut points: ArrayVec<f64, RANKED> = usable.iter().map(|(_, slot)| self.sheds(*slot)).collect();
+        points.sort_by(f64::total_cmp);
+        let mut from = 0.0;
+        for to in points.into_iter().chain([1.0]) {
+            let taking: ArrayVec<(usize, usize), RANKED> =
+                usable.iter().copied().filter(|(_, slot)| self.sheds(*slot) <= from).collect();
+            if to > from {
+                match taking.is_empty() {
+                    true => self.beyond(&usable, from, to),
+                    false => self.among(&taking, to - from),
                 }
             }
-            match taking.is_empty() {
-                _ if likely == 0.0 => {}
-                true => left_over += likely,
-                false => self.among(&taking, likely),
-            }
+            from = f64::max(from, to);
         }
-        self.beyond(&usable, left_over);
     }
 
     /// Shares users out among mirrors that take them all.
@@ -136,21 +131,23 @@ impl Shares<'_, '_> {
         }
     }
 
-    /// Users whom none of the ranking takes go to the best mirror with room, else to the first.
-    fn beyond(&mut self, usable: &[(usize, usize)], users: f64) {
+    /// The parts of these turns, which none of the ranking takes, go to the best mirror that takes them,
+    /// else to the first.
+    fn beyond(&mut self, usable: &[(usize, usize)], from: f64, to: f64) {
         let view = self.chooser.view;
-        let mut users = users;
+        let mut to = to;
         let mut asked: Vec<usize> = usable.iter().map(|(_, slot)| *slot).collect();
         let first = asked.first().copied();
-        while users > NEXT_TO_NOBODY {
+        while to - from > NEXT_TO_NOBODY {
             let Some(slot) = view.beyond(|slot| self.usable(slot) && !asked.contains(&slot)) else { break };
-            self.give(slot, users * (1.0 - self.sheds(slot)));
-            users *= self.sheds(slot);
+            let begins = self.sheds(slot).clamp(from, to);
+            self.give(slot, to - begins);
+            to = begins;
             asked.push(slot);
         }
         let last = first.or_else(|| view.beyond(|slot| self.usable(slot)));
         if let Some(slot) = last {
-            self.give(slot, users);
+            self.give(slot, to - from);
         }
     }
 
