@@ -27,6 +27,7 @@ pub mod registrar;
 pub mod reports;
 pub mod server;
 pub mod settings;
+pub mod steering;
 pub mod store;
 mod supervise;
 pub mod telemetry;

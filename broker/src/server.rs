@@ -27,11 +27,12 @@ use crate::quic::EndpointError;
 use crate::registrar::{Registrar, RegistrarInbox, RegistrarSettings};
 use crate::reports::Reports;
 use crate::settings;
+use crate::steering::{self, SteeringParts};
 use crate::store::{RedbStore, StoreError, StoreHandle, StoreThread};
 use crate::supervise::Crew;
 use crate::telemetry::{
     AgentMetrics, ApiMetrics, ClientMetrics, FleetMetrics, LearningMetrics, MapMetrics, PathMetrics,
-    ProbeMetrics, QueueMetrics, ReportMetrics, ResolverMetrics, StoreMetrics,
+    ProbeMetrics, QueueMetrics, ReportMetrics, ResolverMetrics, SteeringMetrics, StoreMetrics,
 };
 use crate::verdicts::{self, StoredVerdicts};
 use nearmost_config::BrokerConfig;
@@ -136,6 +137,7 @@ struct Tasks {
     driver_handle: DriverHandle,
     learner: LearnerParts,
     mapping: MappingParts,
+    steering: SteeringParts,
     verdicts: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,
     agents: AgentParts,
     clients: ClientParts,
@@ -222,9 +224,12 @@ impl Broker {
         let (learn, lessons) = learning::channel(learning_metrics.clone());
         let report_metrics = Arc::new(ReportMetrics::register(&metrics)?);
         let reports = Arc::new(Reports::new(settings::reports(&config), learn.clone(), report_metrics)?);
+        let steering_metrics = SteeringMetrics::register(&metrics)?;
+        let (demand, demand_inbox) = steering::channel(steering_metrics.dropped.clone());
         let dns_metrics = Arc::new(DnsMetrics::new(&metrics)?);
         let dns = settings::dns(&config);
-        let dns = DnsServer::bind(dns, responder, reader.clone(), dns_metrics, reports.nonces())?;
+        let dns =
+            DnsServer::bind(dns, responder, reader.clone(), dns_metrics, reports.nonces(), demand.clone())?;
         let agents = AgentServer::bind(settings::agents(&config), &keys.broker)?;
         let beacons = BeaconServer::bind(&config.agents.beacon_listen)?;
         let clients = ClientServer::bind(settings::clients(&config), &keys.broker)?;
@@ -248,10 +253,11 @@ impl Broker {
         let prober = Prober::new(ProberOptions::default())?;
         let probe_metrics = ProbeMetrics::register(&metrics)?;
         let probes = Probes::new(prober, config.mirrors.probe.max_in_flight, probe_metrics, early.clone());
+        let clock = Clock::start();
         let parts = DriverParts {
             fleet: Fleet::new(settings::fleet(&config), rand::random()),
             verdicts: verdicts::load(&store).await?,
-            clock: Clock::start(),
+            clock,
             registry: registry.clone(),
             places: places.borrow().clone(),
             publisher,
@@ -271,7 +277,7 @@ impl Broker {
             beacons: beacon_keys(&config, &keys, &beacons),
             table: Arc::new(SessionTable::default()),
             metrics: Arc::new(AgentMetrics::register(&metrics)?),
-            hints: Hints::new(learn.clone(), path_metrics.clone(), &keys.broker.id().key),
+            hints: Hints::new(learn.clone(), demand, path_metrics.clone(), &keys.broker.id().key),
         };
         let client_parts = ClientParts {
             snapshot: reader.clone(),
@@ -295,10 +301,19 @@ impl Broker {
         };
         let mapping = MappingParts {
             snapshot: reader.clone(),
-            news,
+            news: news.clone(),
             driver: driver_handle.clone(),
             memory: config.geo.cell_memory,
             metrics: MapMetrics::register(&metrics)?,
+        };
+        let steering = SteeringParts {
+            snapshot: reader.clone(),
+            news,
+            demand: demand_inbox,
+            driver: driver_handle.clone(),
+            clock,
+            config: settings::spread(&config),
+            metrics: steering_metrics,
         };
         let (ready, ready_seen) = watch::channel(Readiness::default());
         StoreMetrics::register(&metrics)?.follow(&store);
@@ -332,6 +347,7 @@ impl Broker {
             driver_handle,
             learner,
             mapping,
+            steering,
             verdicts: Box::pin(verdict_writer),
             agents: agent_parts,
             clients: client_parts,
@@ -383,6 +399,7 @@ impl Broker {
         front.spawn("pairs", until(cancel.clone(), pairing::run(tasks.pairs)));
         front.spawn("places", follow_places(tasks.followed.places, handle, cancel.clone()));
         front.spawn("corrections", until(cancel.clone(), follow_corrections(registry, geo.clone())));
+        front.spawn("steering", until(cancel.clone(), steering::run(tasks.steering)));
         front.spawn("mapping", until(cancel.clone(), mapping::run(tasks.mapping)));
         front.spawn("hostnames", hostnames::follow(names, cancel.clone()));
 

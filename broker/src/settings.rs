@@ -11,6 +11,7 @@ use nearmost_config::{BrokerConfig, HttpConfig};
 use nearmost_core::fleet::FleetConfig;
 use nearmost_core::rtt::pairs::PairConfig;
 use nearmost_core::rtt::{Coarseness, LearnerConfig};
+use nearmost_core::spread::{Marks, SpreadConfig};
 use nearmost_dns::{DnsConfig, SoaTimers};
 use nearmost_wire::registry::BuildDefaults;
 use std::net::SocketAddr;
@@ -106,6 +107,19 @@ pub fn fleet(config: &BrokerConfig) -> FleetConfig {
     }
 }
 
+/// Of sharing load out.
+pub fn spread(config: &BrokerConfig) -> SpreadConfig {
+    let spread = &config.mirrors.spread;
+    let high = f32::from(spread.high_water_percent) / 100.0;
+    let marks = Marks::default();
+    SpreadConfig {
+        // A band below the mark, in which nothing moves.
+        marks: Marks { low: high - 0.04, refill: high - 0.02, high, hard: marks.hard.max(high) },
+        slow_start: spread.slow_start,
+        ..SpreadConfig::default()
+    }
+}
+
 /// Of learning round trips.
 pub fn learner(config: &BrokerConfig) -> LearnerSettings {
     let networks = &config.learning.networks;
@@ -184,6 +198,7 @@ pub fn needing_restart(running: &BrokerConfig, new: &BrokerConfig) -> Vec<&'stat
         ("health", mirrors.health == new.mirrors.health),
         ("probe", mirrors.probe == new.mirrors.probe),
         ("resolver", mirrors.resolver == new.mirrors.resolver),
+        ("spread", mirrors.spread == new.mirrors.spread),
         ("learning", *learning == new.learning),
     ];
     same.into_iter().filter(|(_, same)| !same).map(|(section, _)| section).collect()

@@ -3,6 +3,7 @@
 
 use super::orders::Order;
 use crate::learning::{LearnHandle, Lesson};
+use crate::steering::{Demand, DemandHandle, Seen};
 use crate::telemetry::PathMetrics;
 use ipnet::IpNet;
 use nearmost_core::id::NodeId;
@@ -11,6 +12,7 @@ use nearmost_core::rtt::{Coarseness, Observation, Source, Target};
 use nearmost_wire::paths::{Measurement, PathSample, V4_LENGTHS, V6_LENGTHS};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A round trip that takes longer is none: twice around the Earth over satellites is a second.
@@ -20,6 +22,7 @@ const LONGEST: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct Hints {
     learn: LearnHandle,
+    demand: DemandHandle,
     /// Counters.
     pub metrics: PathMetrics,
     /// The broker, as who measured its own sessions.
@@ -34,9 +37,9 @@ fn reporter(role: &str, key: &[u8; 32]) -> u64 {
 }
 
 impl Hints {
-    /// Lessons go to `learn`; `broker` is this broker's key.
-    pub fn new(learn: LearnHandle, metrics: PathMetrics, broker: &[u8; 32]) -> Hints {
-        Hints { learn, metrics, broker: reporter("broker", broker) }
+    /// Lessons go to `learn`, where users are to `demand`; `broker` is this broker's key.
+    pub fn new(learn: LearnHandle, demand: DemandHandle, metrics: PathMetrics, broker: &[u8; 32]) -> Hints {
+        Hints { learn, demand, metrics, broker: reporter("broker", broker) }
     }
 
     /// A node tells of one of its mirrors.
@@ -46,17 +49,23 @@ impl Hints {
             count("mirror", samples.len());
             return;
         }
+        let domain: Arc<str> = mirror.0.into();
         let mut taken = Vec::with_capacity(samples.len());
         for sample in samples {
             match plausible(sample) {
-                Ok(rtt_ms) => taken.push(Observation {
-                    network: sample.network,
-                    target: Target::Node(node),
-                    rtt_ms,
-                    source: Source::Connections,
-                    reporter: reporter("node", &node.0),
-                    users: sample.connections.max(1),
-                }),
+                Ok(rtt_ms) => {
+                    let users = sample.connections.max(1);
+                    let (addr, seen) = (sample.network.addr(), Seen::Connections);
+                    self.demand.tell(Demand { domain: domain.clone(), addr, users: users as f32, seen });
+                    taken.push(Observation {
+                        network: sample.network,
+                        target: Target::Node(node),
+                        rtt_ms,
+                        source: Source::Connections,
+                        reporter: reporter("node", &node.0),
+                        users,
+                    });
+                }
                 Err(result) => count(result, 1),
             }
         }

@@ -2,6 +2,7 @@ use super::*;
 use crate::api::testing::Fixture;
 use crate::learning;
 use crate::learning::Lessons;
+use crate::steering::{self, DemandInbox};
 use crate::telemetry::LearningMetrics;
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ const NEW_YORK: NodeId = NodeId([2; 32]);
 struct Taught {
     hints: Hints,
     lessons: Lessons,
+    demand: DemandInbox,
     registry: Arc<Registry>,
 }
 
@@ -21,7 +23,8 @@ impl Taught {
         let (learn, lessons) = learning::channel(Arc::new(LearningMetrics::register(&metrics).unwrap()));
         let paths = PathMetrics::register(&metrics).unwrap();
         let registry = Fixture::five_mirrors().snapshot().registry.clone();
-        Taught { hints: Hints::new(learn, paths, &[9; 32]), lessons, registry }
+        let (tell, demand) = steering::channel(prometheus::IntCounter::new("d", "d").unwrap());
+        Taught { hints: Hints::new(learn, tell, paths, &[9; 32]), lessons, demand, registry }
     }
 
     fn observed(&mut self) -> Vec<Observation> {
@@ -58,6 +61,8 @@ fn samples_of_a_nodes_own_mirror_are_taught() {
     assert_eq!(observed[0], expected);
     assert_eq!((observed.len(), observed[1].users, observed[1].rtt_ms), (2, 1, 10_000.0));
     assert_eq!(taught.samples("taken"), 2);
+    let seen: Vec<f32> = std::iter::from_fn(|| taught.demand.next()).map(|d| d.users).collect();
+    assert_eq!(seen, [3.0, 1.0], "where users are is told, too");
     // Another node has another vote, and so has a broker with the same key.
     let others = [reporter("node", &NEW_YORK.0), reporter("broker", &LONDON.0)];
     assert!(!others.contains(&expected.reporter));

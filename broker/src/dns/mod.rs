@@ -20,6 +20,7 @@ mod udp;
 pub use metrics::DnsMetrics;
 
 use crate::reports::SeenNonces;
+use crate::steering::{DemandHandle, Sampler};
 use arc_swap::ArcSwap;
 use nearmost_core::snapshot::Snapshot;
 use nearmost_dns::{Client, Responder, Transport};
@@ -149,6 +150,7 @@ impl DnsServer {
         snapshots: SnapshotReader,
         metrics: Arc<DnsMetrics>,
         nonces: Arc<SeenNonces>,
+        demand: DemandHandle,
     ) -> Result<DnsServer, DnsError> {
         if settings.listen.is_empty() {
             return Err(DnsError::NoAddress);
@@ -166,7 +168,7 @@ impl DnsServer {
         Ok(DnsServer {
             sockets: sockets.collect::<Result<_, _>>()?,
             limits: settings.tcp,
-            handler: Handler { responder, snapshots, metrics, nonces },
+            handler: Handler { responder, snapshots, metrics, nonces, demand: Sampler::new(demand) },
         })
     }
 
@@ -214,6 +216,7 @@ struct Handler {
     snapshots: SnapshotReader,
     metrics: Arc<DnsMetrics>,
     nonces: Arc<SeenNonces>,
+    demand: Sampler,
 }
 
 impl Handler {
@@ -223,7 +226,12 @@ impl Handler {
         let client = Client { source, transport };
         let outcome = {
             let snapshot = self.snapshots.load();
-            self.responder.answer(&snapshot, message, &client, out)
+            let outcome = self.responder.answer(&snapshot, message, &client, out);
+            if let (Some(chosen), Some(domain)) = (&outcome.chosen, outcome.domain) {
+                let name = || snapshot.registry.domains.get(domain.0 as usize).map(|d| d.name.clone());
+                self.demand.asked(chosen.client, name);
+            }
+            outcome
         };
         if let Some(nonce) = &outcome.nonce {
             self.nonces.note(nonce, source, begun);

@@ -17,6 +17,7 @@ mod probes;
 mod queues;
 mod reports;
 mod resolver;
+mod steering;
 mod store;
 
 pub use agents::AgentMetrics;
@@ -30,6 +31,7 @@ pub use probes::ProbeMetrics;
 pub use queues::QueueMetrics;
 pub use reports::ReportMetrics;
 pub use resolver::ResolverMetrics;
+pub use steering::SteeringMetrics;
 pub use store::StoreMetrics;
 
 use prometheus::core::Collector;

@@ -42,6 +42,10 @@ pub(super) fn config(spec: BrokerSpec) -> Result<BrokerConfig, Fault> {
     if let Some(resolver) = spec.resolver {
         resolver.apply(&mut config.mirrors.resolver)?;
     }
+    if let Some(spread) = spec.spread {
+        set(&mut config.mirrors.spread.high_water_percent, spread.high_water_percent);
+        set(&mut config.mirrors.spread.slow_start, spread.slow_start_ms);
+    }
     if let Some(learning) = spec.learning {
         learning.apply(&mut config.learning);
     }

@@ -242,6 +242,17 @@ pub struct MirrorsConfig {
     pub probe: ProbeConfig,
     /// Following those given by host name.
     pub resolver: ResolverConfig,
+    /// Sharing load out among them.
+    pub spread: SpreadConfig,
+}
+
+/// Sharing load out among mirrors that declare a capacity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpreadConfig {
+    /// Up to which share of its capacity a mirror is filled while others have room, in percent.
+    pub high_water_percent: u8,
+    /// How long a mirror that came back takes to get its whole share; may be zero.
+    pub slow_start: Duration,
 }
 
 /// How mirrors are probed from outside where they do not say it themselves.
@@ -478,6 +489,12 @@ impl Default for ProbeConfig {
             fall: 2,
             max_in_flight: 512,
         }
+    }
+}
+
+impl Default for SpreadConfig {
+    fn default() -> Self {
+        SpreadConfig { high_water_percent: 80, slow_start: Duration::from_secs(60) }
     }
 }
 

@@ -33,6 +33,7 @@ pub(crate) struct BrokerSpec {
     pub(super) health: Option<HealthSpec>,
     pub(super) probe: Option<ProbeSpec>,
     pub(super) resolver: Option<ResolverSpec>,
+    pub(super) spread: Option<SpreadSpec>,
     pub(super) learning: Option<LearningSpec>,
 }
 
@@ -190,6 +191,14 @@ pub(crate) struct ResolverSpec {
     pub(super) servers: Option<Vec<Text<DnsServer>>>,
     pub(super) min_refresh_ms: Option<Millis>,
     pub(super) max_refresh_ms: Option<Millis>,
+}
+
+/// `[spread]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(crate) struct SpreadSpec {
+    pub(super) high_water_percent: Option<Number<u8, 5, 95>>,
+    pub(super) slow_start_ms: Option<Millis<0>>,
 }
 
 /// `[learning]`.

@@ -105,8 +105,9 @@ fn server(settings: DnsSettings) -> Result<Bound, DnsError> {
     let responder = Arc::new(Responder::new(DnsConfig::default()).unwrap());
     let reports = Arc::new(ReportMetrics::register(&registry).unwrap());
     let nonces = Arc::new(SeenNonces::new(NonceLimits::default(), reports));
-    let server =
-        DnsServer::bind(settings, responder, Arc::clone(&snapshots), Arc::clone(&metrics), nonces.clone())?;
+    let (demand, _) = crate::steering::channel(prometheus::IntCounter::new("d", "d").unwrap());
+    let (read, counted) = (Arc::clone(&snapshots), Arc::clone(&metrics));
+    let server = DnsServer::bind(settings, responder, read, counted, nonces.clone(), demand)?;
     Ok((server, snapshots, metrics, registry, nonces))
 }
 
