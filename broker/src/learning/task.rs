@@ -18,8 +18,9 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use std::time::Instant;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 
 /// Lessons taken at once before anything else is looked at.
@@ -65,7 +66,7 @@ pub async fn run(parts: LearnerParts, cancel: CancellationToken) {
     let memory = load(&parts).await;
     let LearnerParts { lessons, settings, snapshot, news, driver, metrics } = parts;
     let learner = Learner::new(settings.config, Arc::new(Routes::new()), memory);
-    let now = Instant::now();
+    let now = mono_now();
     let due = Due { fit: now, ages: now, save: now + SAVE };
     let dirty = !learner.is_empty();
     let fitted = snapshot.load_full();
@@ -129,8 +130,8 @@ impl Task {
                         self.take(lesson);
                     }
                 }
-                () = sleep_until(fit), if !self.learner.is_empty() => self.fit().await,
-                () = sleep_until(self.due.save), if self.unsaved => self.save().await,
+                () = sleep_until(fit.into()), if !self.learner.is_empty() => self.fit().await,
+                () = sleep_until(self.due.save.into()), if self.unsaved => self.save().await,
                 changed = news.changed() => {
                     if changed.is_err() {
                         return;
@@ -195,8 +196,8 @@ impl Task {
         let over = snapshot.clone();
         let fitted = tokio::task::spawn_blocking(move || fit(learner, &over)).await;
         let took = mono_now() - began;
-        self.due.fit = Instant::now() + self.settings.fit_interval.max(took * REST);
-        self.due.ages = Instant::now() + AGES;
+        self.due.fit = mono_now() + self.settings.fit_interval.max(took * REST);
+        self.due.ages = mono_now() + AGES;
         self.dirty = false;
         match fitted {
             Ok((learner, model, prepared)) => {
@@ -213,7 +214,7 @@ impl Task {
     }
 
     async fn save(&mut self) {
-        self.due.save = Instant::now() + SAVE;
+        self.due.save = mono_now() + SAVE;
         let Some(file) = self.settings.file.clone().filter(|_| self.unsaved) else { return };
         self.unsaved = false;
         let Some(bytes) = memory::encode(self.learner.memory()) else { return };

@@ -144,7 +144,7 @@ impl Planner {
             gone.push(other.at);
         }
         let fits = held + self.typical <= self.memory;
-        fits.then(|| if gone.is_empty() { Step::Build(next.at) } else { Step::GiveUp(gone) })
+        fits.then_some(if gone.is_empty() { Step::Build(next.at) } else { Step::GiveUp(gone) })
     }
 
     /// Cells were built; says whether they may be kept.

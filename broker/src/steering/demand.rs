@@ -54,7 +54,7 @@ pub struct DemandInbox(Receiver<Demand>);
 
 impl DemandInbox {
     /// The next of what waits.
-    pub fn next(&mut self) -> Option<Demand> {
+    pub fn take(&mut self) -> Option<Demand> {
         self.0.try_recv().ok()
     }
 }
@@ -88,7 +88,7 @@ impl Sampler {
         // Whoever counts is alone, as a rule; a lost count would be no harm.
         let count = self.count.load(Ordering::Relaxed).wrapping_add(1);
         self.count.store(count, Ordering::Relaxed);
-        if count % SAMPLE == 0
+        if count.is_multiple_of(SAMPLE)
             && let Some(domain) = name()
         {
             self.handle.tell(Demand { domain, addr, users: SAMPLE as f32, seen: Seen::Query });
@@ -108,7 +108,7 @@ mod tests {
         for _ in 0..2 * SAMPLE {
             sampler.asked([192, 0, 2, 1].into(), || Some("a.test".into()));
         }
-        let told: Vec<Demand> = std::iter::from_fn(|| inbox.next()).collect();
+        let told: Vec<Demand> = std::iter::from_fn(|| inbox.take()).collect();
         assert_eq!(told.len(), 2);
         assert_eq!((&*told[0].domain, told[0].users, told[0].seen), ("a.test", 32.0, Seen::Query));
         for _ in 0..(QUEUE as u32 + 3) * SAMPLE {

@@ -93,7 +93,7 @@ struct Task {
 
 impl Task {
     fn take_demand(&mut self, now: MonoTime) {
-        while let Some(demand) = self.demand.next() {
+        while let Some(demand) = self.demand.take() {
             let Demand { domain, addr, users, seen } = demand;
             match seen {
                 Seen::Connections => {

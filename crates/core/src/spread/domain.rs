@@ -57,11 +57,6 @@ struct Requests<'m> {
 }
 
 impl Domain {
-    /// The offers of its mirrors.
-    pub(super) fn offers(&self) -> &[Offer] {
-        &self.offers
-    }
-
     /// Whether demand is of any use here.
     pub(super) fn planning(&self) -> bool {
         self.due.is_some()
