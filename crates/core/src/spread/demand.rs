@@ -68,11 +68,12 @@ impl Memory {
         (-age.as_secs_f64() / self.half_life.as_secs_f64().max(1e-3)).exp2()
     }
 
-    /// A weight now, as if the network had always been reported.
+    /// A weight now, as if the network had always been reported. It stands until the next report is
+    /// overdue: else it would rise and fall with every report.
     fn settled(&self, entry: &Entry, now: MonoTime) -> f64 {
-        let weight = entry.weight * self.left(now.since(entry.updated));
-        let known_for = now.since(entry.since) + self.period.max(Duration::from_millis(1));
-        weight / (1.0 - self.left(known_for)).max(1e-6)
+        let overdue = now.since(entry.updated).saturating_sub(self.period * 3 / 2);
+        let known_for = entry.updated.since(entry.since) + self.period.max(Duration::from_millis(1));
+        entry.weight * self.left(overdue) / (1.0 - self.left(known_for)).max(1e-6)
     }
 }
 
@@ -154,11 +155,6 @@ impl Demand {
             entry.at = entry.at.and_then(|at| to.get(at as usize).copied().flatten());
         }
     }
-
-    /// Networks held.
-    pub(super) fn len(&self) -> usize {
-        self.entries.len()
-    }
 }
 
 fn priority(sample: &Sample) -> f64 {
@@ -208,7 +204,7 @@ mod tests {
         // A hundred heavy ones have two thirds of the users.
         let users = |n: u32| if n < 100 { 200.0 } else { 1.0 };
         let mut demand = reported(10_100, 600, users);
-        assert!(demand.len() <= 1000);
+        assert!(demand.entries.len() <= 1000);
         let samples = demand.samples(secs(600), &MEMORY);
         assert!(samples.len() <= 500);
         let total: f64 = samples.iter().map(|s| s.weight).sum();
@@ -223,7 +219,7 @@ mod tests {
         for users in [f32::NAN, -1.0, 0.0, f32::NEG_INFINITY] {
             demand.add(net(1), users, secs(1), &MEMORY);
         }
-        assert_eq!(demand.len(), 0);
+        assert_eq!(demand.entries.len(), 0);
         demand.add(net(1), f32::INFINITY, secs(9), &MEMORY);
         demand.add(net(1), 1.0, secs(1), &MEMORY);
         assert!(demand.samples(secs(9), &MEMORY)[0].weight.is_finite());

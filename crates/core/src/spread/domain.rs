@@ -1,6 +1,6 @@
 //! One domain from plan to plan: who came and went, what is planned, what it comes to.
 
-use super::config::SpreadConfig;
+use super::config::{Marks, SpreadConfig};
 use super::demand::{At, Demand, Memory, Sample};
 use super::figures::DomainFigures;
 use super::mirror::MirrorState;
@@ -56,12 +56,15 @@ struct Requests<'m> {
     networks: Vec<(IpAddr, usize)>,
 }
 
-impl Domain {
-    /// The offers of its mirrors.
-    pub(super) fn offers(&self) -> &[Offer] {
-        &self.offers
-    }
+/// The pass that is kept.
+struct Passed {
+    rooms: Vec<Room>,
+    placed: Placed,
+    /// It is about the users of mirrors that went away.
+    failing: bool,
+}
 
+impl Domain {
     /// Whether demand is of any use here.
     pub(super) fn planning(&self) -> bool {
         self.due.is_some()
@@ -87,8 +90,8 @@ impl Domain {
         let samples = self.demand.samples(inputs.now, &inputs.memory);
         self.follow_reports(inputs, &samples, elapsed);
         let requests = self.requests(inputs, live, &samples);
-        let (rooms, placed) = self.place(inputs, live, &requests.list, elapsed);
-        self.settle(inputs, &requests, &rooms, &placed, elapsed);
+        let passed = self.place(inputs, live, &requests.list, elapsed);
+        self.settle(inputs, &requests, &passed, elapsed);
     }
 
     /// Nothing is to be decided: offers are whole.
@@ -207,21 +210,29 @@ impl Domain {
         live: &mut Live,
         requests: &[Request<'_>],
         elapsed: Duration,
-    ) -> (Vec<Room>, Placed) {
+    ) -> Passed {
         let mut rooms = self.rooms(inputs, requests, elapsed);
+        let failing = requests.iter().any(|r| r.displaced);
         let mut pass = |patience: Patience| {
             let (registry, domain) = (inputs.registry, inputs.domain);
-            let placing = Placing { registry, domain, live: &mut *live, rooms: &mut rooms, patience };
+            let placing =
+                Placing { registry, domain, live: &mut *live, rooms: &mut rooms, patience, failing };
             let placed = placing.run(requests);
-            (rooms.clone(), placed)
+            Passed { rooms: rooms.clone(), placed, failing }
         };
         let mut best = pass(Patience::Gradual);
+        if std::env::var("DBG").is_ok() {
+            eprint!("gradual crowded {:.0} ", best.placed.crowded);
+        }
         for patience in [Patience::AtOnce, Patience::None] {
-            if best.1.crowded <= 0.0 {
+            if best.placed.crowded <= 0.0 {
                 break;
             }
             let other = pass(patience);
-            if other.1.crowded < best.1.crowded {
+            if std::env::var("DBG").is_ok() {
+                eprint!("{patience:?} {:.0} ", other.placed.crowded);
+            }
+            if other.placed.crowded < best.placed.crowded {
                 best = other;
             }
         }
@@ -235,11 +246,16 @@ impl Domain {
                 *held += request.users;
             }
         }
+        for (held, mirror) in held.iter_mut().zip(&self.mirrors) {
+            *held = if mirror.eligible { held.max(f64::from(mirror.connections)) } else { 0.0 };
+        }
+        let marks = self.marks(inputs.config, requests);
         let free: Vec<f64> = self.mirrors.iter().filter_map(MirrorState::free).collect();
         let most = free.iter().copied().fold(0.0, f64::max);
         let mean = free.iter().sum::<f64>() / free.len().max(1) as f64;
         let room = |(mirror, held): (&MirrorState, f64)| {
             let mut room = mirror.room(inputs.config, inputs.now, held, elapsed);
+            room.marks = marks;
             // Of one that declares nothing, the mean is assumed.
             let share = mirror.free().unwrap_or(mean) / most.max(f64::MIN_POSITIVE);
             room.withheld = if most > 0.0 { Offer::share(1.0 - share as f32) } else { 0 };
@@ -248,28 +264,62 @@ impl Domain {
         self.mirrors.iter().zip(held).map(room).collect()
     }
 
-    /// Keeps what was planned.
-    fn settle(
-        &mut self,
-        inputs: &Inputs<'_>,
-        requests: &Requests<'_>,
-        rooms: &[Room],
-        placed: &Placed,
-        elapsed: Duration,
-    ) {
-        let (now, config) = (inputs.now, inputs.config);
-        self.offers = rooms.iter().map(Room::offer).collect();
-        for (mirror, room) in self.mirrors.iter_mut().zip(rooms) {
-            (mirror.closed, mirror.planned) = (room.work.closed, room.work.used);
+    /// Marks for the demand as a whole.
+    fn marks(&self, config: &SpreadConfig, requests: &[Request<'_>]) -> Marks {
+        let marks = config.marks.sensible();
+        let eligible = || self.mirrors.iter().filter(|m| m.eligible);
+        if eligible().any(|m| m.capacity == 0) {
+            return marks;
         }
-        for (network, request) in &requests.networks {
-            let seat = placed.seats.get(*request);
-            self.demand.sent(*network, seat.and_then(|s| s.mirrors.first().copied()));
+        let capacity: f64 = eligible().map(|m| f64::from(m.capacity)).sum();
+        let users: f64 = requests.iter().map(|r| r.users).sum();
+        marks.under(users / capacity.max(1.0))
+    }
+
+    /// Keeps what was planned.
+    fn settle(&mut self, inputs: &Inputs<'_>, requests: &Requests<'_>, passed: &Passed, elapsed: Duration) {
+        let (now, config) = (inputs.now, inputs.config);
+        self.offers = passed.rooms.iter().map(Room::offer).collect();
+        for (mirror, room) in self.mirrors.iter_mut().zip(&passed.rooms) {
+            mirror.planned = room.work.used;
+            // What is closed while displaced users arrive is closed for them only.
+            if !passed.failing || !mirror.eligible {
+                mirror.closed = room.work.closed;
+            }
+        }
+        for (network, at) in &requests.networks {
+            let (Some(request), Some(seat)) = (requests.list.get(*at), passed.placed.seats.get(*at)) else {
+                continue;
+            };
+            // Until the displaced have arrived, the others are where they are.
+            if !passed.failing || request.displaced || request.at.is_none() {
+                self.demand.sent(*network, seat.mirrors.first().copied());
+            }
         }
         self.planned = Some(now);
         let often = self.mirrors.iter().any(|m| m.busy(config));
-        self.due = Some(now + if often { config.period } else { config.period * 3 });
-        self.figures = self.figure(inputs, requests, placed, elapsed);
+        self.due = Some(match (passed.failing, often) {
+            (true, _) => now + config.settle,
+            (false, true) => now + config.period,
+            (false, false) => now + config.period * 3,
+        });
+        self.figures = self.figure(inputs, requests, &passed.placed, elapsed);
+        if std::env::var("DBG").is_ok() {
+            let cap: f64 = self.mirrors.iter().map(|m| m.capacity as f64).sum();
+            let free: f64 = self.mirrors.iter().map(|m| m.free().unwrap_or(0.0)).sum();
+            let fl = passed.rooms.iter().filter(|r| r.floor > 0).count();
+            eprintln!(
+                "t {} failing {} load {:.3} scale {:.4} free {:.4} floors {fl} moved {:.4} reb {:.4} shedding {}",
+                now.0 / 1000000,
+                passed.failing,
+                self.figures.users as f64 / cap,
+                self.scale,
+                free / cap,
+                self.figures.moved,
+                self.figures.rebalanced,
+                self.figures.shedding
+            );
+        }
     }
 
     fn figure(
