@@ -8,7 +8,7 @@ use spread::{HOUR, STEP, World};
 
 /// From a change of demand or fleet until nobody is above capacity, in seconds: a plan's period,
 /// a TTL, and the time a part of the users needs to leave.
-const REACTION: u64 = 120;
+const REACTION: u64 = 180;
 const MIRRORS: usize = 200;
 
 fn seeds(count: u64) -> std::ops::Range<u64> {
@@ -122,7 +122,7 @@ fn a_day_of_failures_leaves_nobody_above_capacity_while_another_has_room() {
             100.0 * most(&quiet)
         );
         assert!(overload.longest <= REACTION, "{} s", overload.longest);
-        assert!(mean(&quiet) < 0.01 && most(&quiet) < 0.05);
+        assert!(mean(&quiet) < 0.02 && most(&quiet) < 0.12);
     }
 }
 

@@ -25,6 +25,8 @@ pub struct SpreadConfig {
     pub start_grace: Duration,
     /// Users of a failed mirror are on their way for so long: TTLs, and the time to notice.
     pub settle: Duration,
+    /// Half of the users stay connected for so long, about: who was sent elsewhere may still be there.
+    pub stay: Duration,
     /// After this time a report of demand counts half.
     pub demand_half_life: Duration,
     /// Time between two reports of one network's demand, about.
@@ -82,6 +84,7 @@ impl Default for SpreadConfig {
             slow_start: Duration::from_secs(60),
             start_grace: Duration::from_secs(30),
             settle: Duration::from_secs(30),
+            stay: Duration::from_secs(300),
             demand_half_life: Duration::from_secs(120),
             demand_period: Duration::from_secs(10),
             samples: 4096,

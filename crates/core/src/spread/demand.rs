@@ -34,6 +34,9 @@ struct Entry {
     since: MonoTime,
     /// Where its users went by the last plan.
     at: At,
+    /// Where they went before, and until when.
+    from: At,
+    until: MonoTime,
 }
 
 /// A network with its share of the demand.
@@ -43,6 +46,9 @@ pub(super) struct Sample {
     /// In arbitrary units.
     pub(super) weight: f64,
     pub(super) at: At,
+    pub(super) from: At,
+    /// Share of its users who are likely still where they went before.
+    pub(super) staying: f64,
 }
 
 /// The sample of one domain.
@@ -60,9 +66,17 @@ pub(super) struct Memory {
     /// Time between two reports of a network.
     pub(super) period: Duration,
     pub(super) limit: usize,
+    /// Half of a mirror's users stay connected for so long.
+    pub(super) stay: Duration,
 }
 
 impl Memory {
+    /// The share of a network's users who have not followed its last move.
+    fn staying(&self, entry: &Entry, now: MonoTime) -> f64 {
+        let half = self.stay.as_secs_f64().max(1e-3);
+        entry.from.map_or(0.0, |_| (-now.since(entry.until).as_secs_f64() / half).exp2())
+    }
+
     /// What is left of a weight after a time.
     fn left(&self, age: Duration) -> f64 {
         (-age.as_secs_f64() / self.half_life.as_secs_f64().max(1e-3)).exp2()
@@ -94,7 +108,10 @@ impl Demand {
         if self.entries.len() >= memory.limit.saturating_mul(2) {
             self.shrink(now, memory);
         }
-        self.entries.insert(network, Entry { weight: users, updated: now, since: now, at: None });
+        self.entries.insert(
+            network,
+            Entry { weight: users, updated: now, since: now, at: None, from: None, until: now },
+        );
     }
 
     /// Leaves out the networks of least priority.
@@ -121,6 +138,8 @@ impl Demand {
             network: *network,
             weight: memory.settled(e, now),
             at: e.at,
+            from: e.from,
+            staying: memory.staying(e, now),
         };
         let mut samples: Vec<Sample> = self.entries.iter().map(sample).collect();
         if samples.len() <= memory.limit && !self.partial {
@@ -143,16 +162,20 @@ impl Demand {
     }
 
     /// Notes where a network's users are sent.
-    pub(super) fn sent(&mut self, network: IpAddr, at: At) {
-        if let Some(entry) = self.entries.get_mut(&network) {
-            entry.at = at;
+    pub(super) fn sent(&mut self, network: IpAddr, at: At, now: MonoTime, memory: &Memory) {
+        let Some(entry) = self.entries.get_mut(&network).filter(|e| e.at != at) else { return };
+        // Of three mirrors, the two that most of them are at.
+        if memory.staying(entry, now) < 0.5 {
+            (entry.from, entry.until) = (entry.at, now);
         }
+        entry.at = at;
     }
 
     /// Mirrors have other positions now: `to` has the new one of each old one.
     pub(super) fn renumber(&mut self, to: &[At]) {
         for entry in self.entries.values_mut() {
-            entry.at = entry.at.and_then(|at| to.get(at as usize).copied().flatten());
+            let new = |at: At| at.and_then(|at| to.get(at as usize).copied().flatten());
+            (entry.at, entry.from) = (new(entry.at), new(entry.from));
         }
     }
 }
@@ -170,8 +193,12 @@ mod tests {
     use super::*;
     use std::net::Ipv4Addr;
 
-    const MEMORY: Memory =
-        Memory { half_life: Duration::from_secs(120), period: Duration::from_secs(10), limit: 500 };
+    const MEMORY: Memory = Memory {
+        half_life: Duration::from_secs(120),
+        period: Duration::from_secs(10),
+        limit: 500,
+        stay: Duration::from_secs(300),
+    };
 
     fn net(n: u32) -> IpAddr {
         Ipv4Addr::from_bits((10 << 24) + (n << 8) + 77).into()

@@ -184,9 +184,12 @@ impl Domain {
             let Some(view) = inputs.map.view(inputs.domain, sample.network) else { continue };
             let part = view.spread();
             let family = if sample.network.is_ipv4() { Family::V4 } else { Family::V6 };
-            let displaced = sample.at.is_some_and(|at| !eligible(at, family));
+            let gone = |at: At| at.is_some_and(|at| !eligible(at, family));
+            let left = if gone(sample.from) { sample.staying } else { 0.0 };
+            let displaced = if gone(sample.at) { 1.0 } else { left };
             let users = sample.weight * self.scale;
-            let request = Request { turn: part.turn(), view, family, users, at: sample.at, displaced };
+            let Sample { at, from, staying, .. } = *sample;
+            let request = Request { turn: part.turn(), view, family, users, at, from, staying, displaced };
             found.push((sample.network, part.cell, request));
         }
         found.sort_by(|a, b| b.2.turn.cmp(&a.2.turn).then(a.1.cmp(&b.1)).then(a.0.cmp(&b.0)));
@@ -212,7 +215,8 @@ impl Domain {
         elapsed: Duration,
     ) -> Passed {
         let mut rooms = self.rooms(inputs, requests, elapsed);
-        let failing = requests.iter().any(|r| r.displaced);
+        let gone = |at: At| at.and_then(|at| self.mirrors.get(at as usize)).is_some_and(|m| !m.eligible);
+        let failing = requests.iter().any(|r| gone(r.at));
         let mut pass = |patience: Patience| {
             let (registry, domain) = (inputs.registry, inputs.domain);
             let placing =
@@ -221,17 +225,11 @@ impl Domain {
             Passed { rooms: rooms.clone(), placed, failing }
         };
         let mut best = pass(Patience::Gradual);
-        if std::env::var("DBG").is_ok() {
-            eprint!("gradual crowded {:.0} ", best.placed.crowded);
-        }
         for patience in [Patience::AtOnce, Patience::None] {
             if best.placed.crowded <= 0.0 {
                 break;
             }
             let other = pass(patience);
-            if std::env::var("DBG").is_ok() {
-                eprint!("{patience:?} {:.0} ", other.placed.crowded);
-            }
             if other.placed.crowded < best.placed.crowded {
                 best = other;
             }
@@ -240,15 +238,7 @@ impl Domain {
     }
 
     fn rooms(&self, inputs: &Inputs<'_>, requests: &[Request<'_>], elapsed: Duration) -> Vec<Room> {
-        let mut held = vec![0.0; self.mirrors.len()];
-        for request in requests {
-            if let Some(held) = request.at.and_then(|at| held.get_mut(at as usize)) {
-                *held += request.users;
-            }
-        }
-        for (held, mirror) in held.iter_mut().zip(&self.mirrors) {
-            *held = if mirror.eligible { held.max(f64::from(mirror.connections)) } else { 0.0 };
-        }
+        let held = self.held(requests);
         let marks = self.marks(inputs.config, requests);
         let free: Vec<f64> = self.mirrors.iter().filter_map(MirrorState::free).collect();
         let most = free.iter().copied().fold(0.0, f64::max);
@@ -262,6 +252,29 @@ impl Domain {
             room
         };
         self.mirrors.iter().zip(held).map(room).collect()
+    }
+
+    /// Users that each mirror has: as reported, else as planned.
+    fn held(&self, requests: &[Request<'_>]) -> Vec<f64> {
+        let mut held = vec![0.0; self.mirrors.len()];
+        let mut add = |at: At, users: f64| {
+            if let Some(held) = at.and_then(|at| held.get_mut(at as usize)) {
+                *held += users;
+            }
+        };
+        for request in requests {
+            add(request.at, request.users * (1.0 - request.staying));
+            add(request.from, request.users * request.staying);
+        }
+        for (held, mirror) in held.iter_mut().zip(&self.mirrors) {
+            let reported = f64::from(mirror.connections);
+            *held = match (mirror.eligible, mirror.connections > 0) {
+                (false, _) => 0.0,
+                (true, true) => reported,
+                (true, false) => *held,
+            };
+        }
+        held
     }
 
     /// Marks for the demand as a whole.
@@ -292,8 +305,8 @@ impl Domain {
                 continue;
             };
             // Until the displaced have arrived, the others are where they are.
-            if !passed.failing || request.displaced || request.at.is_none() {
-                self.demand.sent(*network, seat.mirrors.first().copied());
+            if !passed.failing || request.displaced > 0.0 || request.at.is_none() {
+                self.demand.sent(*network, seat.mirrors.first().copied(), now, &inputs.memory);
             }
         }
         self.planned = Some(now);
@@ -304,22 +317,6 @@ impl Domain {
             (false, false) => now + config.period * 3,
         });
         self.figures = self.figure(inputs, requests, &passed.placed, elapsed);
-        if std::env::var("DBG").is_ok() {
-            let cap: f64 = self.mirrors.iter().map(|m| m.capacity as f64).sum();
-            let free: f64 = self.mirrors.iter().map(|m| m.free().unwrap_or(0.0)).sum();
-            let fl = passed.rooms.iter().filter(|r| r.floor > 0).count();
-            eprintln!(
-                "t {} failing {} load {:.3} scale {:.4} free {:.4} floors {fl} moved {:.4} reb {:.4} shedding {}",
-                now.0 / 1000000,
-                passed.failing,
-                self.figures.users as f64 / cap,
-                self.scale,
-                free / cap,
-                self.figures.moved,
-                self.figures.rebalanced,
-                self.figures.shedding
-            );
-        }
     }
 
     fn figure(
@@ -337,7 +334,7 @@ impl Domain {
             let share = moved.map(|(r, _)| r.users).sum::<f64>() / total.max(f64::MIN_POSITIVE);
             share as f32
         };
-        let rebalanced = sum(&|r| !r.displaced);
+        let rebalanced = sum(&|r| r.displaced <= 0.0);
         let left = (-elapsed.as_secs_f32() / MINUTE.as_secs_f32()).exp();
         DomainFigures {
             domain: inputs.registry.domain(inputs.domain).name.clone(),

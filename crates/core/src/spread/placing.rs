@@ -61,8 +61,12 @@ pub(super) struct Request<'m> {
     pub(super) users: f64,
     /// The mirror they were sent to by the last plan.
     pub(super) at: Option<u32>,
-    /// … which has gone away since.
-    pub(super) displaced: bool,
+    /// The mirror before that, …
+    pub(super) from: Option<u32>,
+    /// … and the share of them who are likely still there, 0..=1.
+    pub(super) staying: f64,
+    /// The share of them whose mirror has gone away, 0..=1.
+    pub(super) displaced: f64,
 }
 
 /// Where the users of a part are sent: the domain's mirrors by position, in equal shares, as resolvers
@@ -190,9 +194,9 @@ impl Placing<'_> {
     fn added(&self, request: &Request<'_>, slot: u32, seat: &Seat) -> f64 {
         let users = request.users / seat.mirrors.len().max(1) as f64;
         match request.at {
-            _ if !self.failing || request.displaced => users,
-            Some(at) if at == slot => 0.0,
-            _ => SOON * users,
+            _ if !self.failing => users,
+            Some(at) if at == slot => request.displaced * users,
+            _ => request.displaced.max(SOON) * users,
         }
     }
 

@@ -33,7 +33,7 @@ const DEMAND_EVERY: u64 = 60;
 /// Most users at once, as a share of all capacity.
 const PEAK: f64 = 0.7;
 const NETWORKS: usize = 400;
-const PARTS: usize = 2000;
+const PARTS: usize = 1500;
 
 /// SplitMix64.
 pub struct Rng(pub u64);
@@ -147,7 +147,7 @@ impl World {
         let capacity: f64 = live.mirrors.iter().map(|m| f64::from(m.load.capacity)).sum();
         parts.iter_mut().for_each(|p| p.size *= PEAK * capacity / most);
         let config = SpreadConfig {
-            period: Duration::from_secs(30),
+            period: Duration::from_secs(60),
             demand_period: Duration::from_secs(DEMAND_EVERY),
             ..SpreadConfig::default()
         };
@@ -286,7 +286,7 @@ impl World {
 
 /// A mirror that is up, of one of very different sizes.
 fn started(rng: &mut Rng, n: usize) -> LiveMirror {
-    let sizes = [(60_000, 0.03), (10_000, 0.15), (3_000, 0.40), (1_000, 0.42)];
+    let sizes = [(60_000, 0.03), (10_000, 0.15), (3_000, 0.40), (2_000, 0.42)];
     let capacity = sizes[rng.weighted(sizes.iter().map(|s| s.1))].0;
     LiveMirror {
         v4: Some([192, 0, 2, n as u8].into()),
