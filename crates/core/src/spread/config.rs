@@ -2,6 +2,11 @@
 
 use std::time::Duration;
 
+/// Share of its users that a mirror gets at once when it comes back.
+const COLD: f32 = 0.1;
+/// Room above the mean load that makes it possible to place parts, which are not divided.
+const SLACK: f32 = 0.1;
+
 /// Marks, rates and bounds. What is nonsensical (not a number, out of range) counts as the nearest
 /// that makes sense.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,11 +20,13 @@ pub struct SpreadConfig {
     pub period: Duration,
     /// How long a mirror that comes back takes to get its whole share; zero for not at all.
     pub slow_start: Duration,
-    /// Share that it gets at once, 0..=1.
-    pub slow_start_from: f32,
     /// After the first plan, mirrors that become eligible within this time were up before the broker
     /// was, and get their whole share at once.
     pub start_grace: Duration,
+    /// Users of a failed mirror are on their way for so long: TTLs, and the time to notice.
+    pub settle: Duration,
+    /// Half of the users stay connected for so long, about: who was sent elsewhere may still be there.
+    pub stay: Duration,
     /// After this time a report of demand counts half.
     pub demand_half_life: Duration,
     /// Time between two reports of one network's demand, about.
@@ -64,7 +71,7 @@ impl Default for Marks {
 
 impl Default for Rates {
     fn default() -> Self {
-        Rates { rise: 0.30, fall: 0.10, weight: 0.20, deadband: 0.15 }
+        Rates { rise: 0.30, fall: 0.10, weight: 0.20, deadband: 0.25 }
     }
 }
 
@@ -75,8 +82,9 @@ impl Default for SpreadConfig {
             rates: Rates::default(),
             period: Duration::from_secs(10),
             slow_start: Duration::from_secs(60),
-            slow_start_from: 0.1,
             start_grace: Duration::from_secs(30),
+            settle: Duration::from_secs(30),
+            stay: Duration::from_secs(300),
             demand_half_life: Duration::from_secs(120),
             demand_period: Duration::from_secs(10),
             samples: 4096,
@@ -91,8 +99,7 @@ impl SpreadConfig {
         if since >= self.slow_start {
             return 1.0;
         }
-        let from = if self.slow_start_from.is_finite() { self.slow_start_from.clamp(0.0, 1.0) } else { 0.0 };
-        from + (1.0 - from) * since.as_secs_f32() / self.slow_start.as_secs_f32()
+        COLD + (1.0 - COLD) * since.as_secs_f32() / self.slow_start.as_secs_f32()
     }
 }
 
@@ -105,6 +112,16 @@ impl Marks {
         let high = or(self.high, known.high).min(hard);
         let refill = or(self.refill, known.refill).min(high);
         Marks { low: or(self.low, known.low).min(refill), refill, high, hard }
+    }
+}
+
+impl Marks {
+    /// For mirrors whose loads are this share of their capacity on the whole: when that comes near the
+    /// high mark, marks rise, as there would be nowhere to go.
+    pub(super) fn under(self, load: f64) -> Marks {
+        let least = (load as f32 + SLACK).min(self.hard);
+        let by = (least - self.high).max(0.0);
+        Marks { low: self.low + by, refill: self.refill + by, high: self.high + by, hard: self.hard }
     }
 }
 

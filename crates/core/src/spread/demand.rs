@@ -34,6 +34,9 @@ struct Entry {
     since: MonoTime,
     /// Where its users went by the last plan.
     at: At,
+    /// Where they went before, and until when.
+    from: At,
+    until: MonoTime,
 }
 
 /// A network with its share of the demand.
@@ -43,6 +46,9 @@ pub(super) struct Sample {
     /// In arbitrary units.
     pub(super) weight: f64,
     pub(super) at: At,
+    pub(super) from: At,
+    /// Share of its users who are likely still where they went before.
+    pub(super) staying: f64,
 }
 
 /// The sample of one domain.
@@ -60,19 +66,28 @@ pub(super) struct Memory {
     /// Time between two reports of a network.
     pub(super) period: Duration,
     pub(super) limit: usize,
+    /// Half of a mirror's users stay connected for so long.
+    pub(super) stay: Duration,
 }
 
 impl Memory {
+    /// The share of a network's users who have not followed its last move.
+    fn staying(&self, entry: &Entry, now: MonoTime) -> f64 {
+        let half = self.stay.as_secs_f64().max(1e-3);
+        entry.from.map_or(0.0, |_| (-now.since(entry.until).as_secs_f64() / half).exp2())
+    }
+
     /// What is left of a weight after a time.
     fn left(&self, age: Duration) -> f64 {
         (-age.as_secs_f64() / self.half_life.as_secs_f64().max(1e-3)).exp2()
     }
 
-    /// A weight now, as if the network had always been reported.
+    /// A weight now, as if the network had always been reported. It stands until the next report is
+    /// overdue: else it would rise and fall with every report.
     fn settled(&self, entry: &Entry, now: MonoTime) -> f64 {
-        let weight = entry.weight * self.left(now.since(entry.updated));
-        let known_for = now.since(entry.since) + self.period.max(Duration::from_millis(1));
-        weight / (1.0 - self.left(known_for)).max(1e-6)
+        let overdue = now.since(entry.updated).saturating_sub(self.period * 3 / 2);
+        let known_for = entry.updated.since(entry.since) + self.period.max(Duration::from_millis(1));
+        entry.weight * self.left(overdue) / (1.0 - self.left(known_for)).max(1e-6)
     }
 }
 
@@ -93,7 +108,10 @@ impl Demand {
         if self.entries.len() >= memory.limit.saturating_mul(2) {
             self.shrink(now, memory);
         }
-        self.entries.insert(network, Entry { weight: users, updated: now, since: now, at: None });
+        self.entries.insert(
+            network,
+            Entry { weight: users, updated: now, since: now, at: None, from: None, until: now },
+        );
     }
 
     /// Leaves out the networks of least priority.
@@ -120,6 +138,8 @@ impl Demand {
             network: *network,
             weight: memory.settled(e, now),
             at: e.at,
+            from: e.from,
+            staying: memory.staying(e, now),
         };
         let mut samples: Vec<Sample> = self.entries.iter().map(sample).collect();
         if samples.len() <= memory.limit && !self.partial {
@@ -142,22 +162,21 @@ impl Demand {
     }
 
     /// Notes where a network's users are sent.
-    pub(super) fn sent(&mut self, network: IpAddr, at: At) {
-        if let Some(entry) = self.entries.get_mut(&network) {
-            entry.at = at;
+    pub(super) fn sent(&mut self, network: IpAddr, at: At, now: MonoTime, memory: &Memory) {
+        let Some(entry) = self.entries.get_mut(&network).filter(|e| e.at != at) else { return };
+        // Of three mirrors, the two that most of them are at.
+        if memory.staying(entry, now) < 0.5 {
+            (entry.from, entry.until) = (entry.at, now);
         }
+        entry.at = at;
     }
 
     /// Mirrors have other positions now: `to` has the new one of each old one.
     pub(super) fn renumber(&mut self, to: &[At]) {
         for entry in self.entries.values_mut() {
-            entry.at = entry.at.and_then(|at| to.get(at as usize).copied().flatten());
+            let new = |at: At| at.and_then(|at| to.get(at as usize).copied().flatten());
+            (entry.at, entry.from) = (new(entry.at), new(entry.from));
         }
-    }
-
-    /// Networks held.
-    pub(super) fn len(&self) -> usize {
-        self.entries.len()
     }
 }
 
@@ -174,8 +193,12 @@ mod tests {
     use super::*;
     use std::net::Ipv4Addr;
 
-    const MEMORY: Memory =
-        Memory { half_life: Duration::from_secs(120), period: Duration::from_secs(10), limit: 500 };
+    const MEMORY: Memory = Memory {
+        half_life: Duration::from_secs(120),
+        period: Duration::from_secs(10),
+        limit: 500,
+        stay: Duration::from_secs(300),
+    };
 
     fn net(n: u32) -> IpAddr {
         Ipv4Addr::from_bits((10 << 24) + (n << 8) + 77).into()
@@ -208,7 +231,7 @@ mod tests {
         // A hundred heavy ones have two thirds of the users.
         let users = |n: u32| if n < 100 { 200.0 } else { 1.0 };
         let mut demand = reported(10_100, 600, users);
-        assert!(demand.len() <= 1000);
+        assert!(demand.entries.len() <= 1000);
         let samples = demand.samples(secs(600), &MEMORY);
         assert!(samples.len() <= 500);
         let total: f64 = samples.iter().map(|s| s.weight).sum();
@@ -223,7 +246,7 @@ mod tests {
         for users in [f32::NAN, -1.0, 0.0, f32::NEG_INFINITY] {
             demand.add(net(1), users, secs(1), &MEMORY);
         }
-        assert_eq!(demand.len(), 0);
+        assert_eq!(demand.entries.len(), 0);
         demand.add(net(1), f32::INFINITY, secs(9), &MEMORY);
         demand.add(net(1), 1.0, secs(1), &MEMORY);
         assert!(demand.samples(secs(9), &MEMORY)[0].weight.is_finite());

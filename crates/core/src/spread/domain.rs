@@ -1,6 +1,6 @@
 //! One domain from plan to plan: who came and went, what is planned, what it comes to.
 
-use super::config::SpreadConfig;
+use super::config::{Marks, SpreadConfig};
 use super::demand::{At, Demand, Memory, Sample};
 use super::figures::DomainFigures;
 use super::mirror::MirrorState;
@@ -56,6 +56,14 @@ struct Requests<'m> {
     networks: Vec<(IpAddr, usize)>,
 }
 
+/// The pass that is kept.
+struct Passed {
+    rooms: Vec<Room>,
+    placed: Placed,
+    /// It is about the users of mirrors that went away.
+    failing: bool,
+}
+
 impl Domain {
     /// Whether demand is of any use here.
     pub(super) fn planning(&self) -> bool {
@@ -82,8 +90,8 @@ impl Domain {
         let samples = self.demand.samples(inputs.now, &inputs.memory);
         self.follow_reports(inputs, &samples, elapsed);
         let requests = self.requests(inputs, live, &samples);
-        let (rooms, placed) = self.place(inputs, live, &requests.list, elapsed);
-        self.settle(inputs, &requests, &rooms, &placed, elapsed);
+        let passed = self.place(inputs, live, &requests.list, elapsed);
+        self.settle(inputs, &requests, &passed, elapsed);
     }
 
     /// Nothing is to be decided: offers are whole.
@@ -176,9 +184,12 @@ impl Domain {
             let Some(view) = inputs.map.view(inputs.domain, sample.network) else { continue };
             let part = view.spread();
             let family = if sample.network.is_ipv4() { Family::V4 } else { Family::V6 };
-            let displaced = sample.at.is_some_and(|at| !eligible(at, family));
+            let gone = |at: At| at.is_some_and(|at| !eligible(at, family));
+            let left = if gone(sample.from) { sample.staying } else { 0.0 };
+            let displaced = if gone(sample.at) { 1.0 } else { left };
             let users = sample.weight * self.scale;
-            let request = Request { turn: part.turn(), view, family, users, at: sample.at, displaced };
+            let Sample { at, from, staying, .. } = *sample;
+            let request = Request { turn: part.turn(), view, family, users, at, from, staying, displaced };
             found.push((sample.network, part.cell, request));
         }
         found.sort_by(|a, b| b.2.turn.cmp(&a.2.turn).then(a.1.cmp(&b.1)).then(a.0.cmp(&b.0)));
@@ -202,21 +213,24 @@ impl Domain {
         live: &mut Live,
         requests: &[Request<'_>],
         elapsed: Duration,
-    ) -> (Vec<Room>, Placed) {
+    ) -> Passed {
         let mut rooms = self.rooms(inputs, requests, elapsed);
+        let gone = |at: At| at.and_then(|at| self.mirrors.get(at as usize)).is_some_and(|m| !m.eligible);
+        let failing = requests.iter().any(|r| gone(r.at));
         let mut pass = |patience: Patience| {
             let (registry, domain) = (inputs.registry, inputs.domain);
-            let placing = Placing { registry, domain, live: &mut *live, rooms: &mut rooms, patience };
+            let placing =
+                Placing { registry, domain, live: &mut *live, rooms: &mut rooms, patience, failing };
             let placed = placing.run(requests);
-            (rooms.clone(), placed)
+            Passed { rooms: rooms.clone(), placed, failing }
         };
         let mut best = pass(Patience::Gradual);
         for patience in [Patience::AtOnce, Patience::None] {
-            if best.1.crowded <= 0.0 {
+            if best.placed.crowded <= 0.0 {
                 break;
             }
             let other = pass(patience);
-            if other.1.crowded < best.1.crowded {
+            if other.placed.crowded < best.placed.crowded {
                 best = other;
             }
         }
@@ -224,17 +238,14 @@ impl Domain {
     }
 
     fn rooms(&self, inputs: &Inputs<'_>, requests: &[Request<'_>], elapsed: Duration) -> Vec<Room> {
-        let mut held = vec![0.0; self.mirrors.len()];
-        for request in requests {
-            if let Some(held) = request.at.and_then(|at| held.get_mut(at as usize)) {
-                *held += request.users;
-            }
-        }
+        let held = self.held(requests);
+        let marks = self.marks(inputs.config, requests);
         let free: Vec<f64> = self.mirrors.iter().filter_map(MirrorState::free).collect();
         let most = free.iter().copied().fold(0.0, f64::max);
         let mean = free.iter().sum::<f64>() / free.len().max(1) as f64;
         let room = |(mirror, held): (&MirrorState, f64)| {
             let mut room = mirror.room(inputs.config, inputs.now, held, elapsed);
+            room.marks = marks;
             // Of one that declares nothing, the mean is assumed.
             let share = mirror.free().unwrap_or(mean) / most.max(f64::MIN_POSITIVE);
             room.withheld = if most > 0.0 { Offer::share(1.0 - share as f32) } else { 0 };
@@ -243,28 +254,69 @@ impl Domain {
         self.mirrors.iter().zip(held).map(room).collect()
     }
 
-    /// Keeps what was planned.
-    fn settle(
-        &mut self,
-        inputs: &Inputs<'_>,
-        requests: &Requests<'_>,
-        rooms: &[Room],
-        placed: &Placed,
-        elapsed: Duration,
-    ) {
-        let (now, config) = (inputs.now, inputs.config);
-        self.offers = rooms.iter().map(Room::offer).collect();
-        for (mirror, room) in self.mirrors.iter_mut().zip(rooms) {
-            (mirror.closed, mirror.planned) = (room.work.closed, room.work.used);
+    /// Users that each mirror has: as reported, else as planned.
+    fn held(&self, requests: &[Request<'_>]) -> Vec<f64> {
+        let mut held = vec![0.0; self.mirrors.len()];
+        let mut add = |at: At, users: f64| {
+            if let Some(held) = at.and_then(|at| held.get_mut(at as usize)) {
+                *held += users;
+            }
+        };
+        for request in requests {
+            add(request.at, request.users * (1.0 - request.staying));
+            add(request.from, request.users * request.staying);
         }
-        for (network, request) in &requests.networks {
-            let seat = placed.seats.get(*request);
-            self.demand.sent(*network, seat.and_then(|s| s.mirrors.first().copied()));
+        for (held, mirror) in held.iter_mut().zip(&self.mirrors) {
+            let reported = f64::from(mirror.connections);
+            *held = match (mirror.eligible, mirror.connections > 0) {
+                (false, _) => 0.0,
+                (true, true) => reported,
+                (true, false) => *held,
+            };
+        }
+        held
+    }
+
+    /// Marks for the demand as a whole.
+    fn marks(&self, config: &SpreadConfig, requests: &[Request<'_>]) -> Marks {
+        let marks = config.marks.sensible();
+        let eligible = || self.mirrors.iter().filter(|m| m.eligible);
+        if eligible().any(|m| m.capacity == 0) {
+            return marks;
+        }
+        let capacity: f64 = eligible().map(|m| f64::from(m.capacity)).sum();
+        let users: f64 = requests.iter().map(|r| r.users).sum();
+        marks.under(users / capacity.max(1.0))
+    }
+
+    /// Keeps what was planned.
+    fn settle(&mut self, inputs: &Inputs<'_>, requests: &Requests<'_>, passed: &Passed, elapsed: Duration) {
+        let (now, config) = (inputs.now, inputs.config);
+        self.offers = passed.rooms.iter().map(Room::offer).collect();
+        for (mirror, room) in self.mirrors.iter_mut().zip(&passed.rooms) {
+            mirror.planned = room.work.used;
+            // What is closed while displaced users arrive is closed for them only.
+            if !passed.failing || !mirror.eligible {
+                mirror.closed = room.work.closed;
+            }
+        }
+        for (network, at) in &requests.networks {
+            let (Some(request), Some(seat)) = (requests.list.get(*at), passed.placed.seats.get(*at)) else {
+                continue;
+            };
+            // Until the displaced have arrived, the others are where they are.
+            if !passed.failing || request.displaced > 0.0 || request.at.is_none() {
+                self.demand.sent(*network, seat.mirrors.first().copied(), now, &inputs.memory);
+            }
         }
         self.planned = Some(now);
         let often = self.mirrors.iter().any(|m| m.busy(config));
-        self.due = Some(now + if often { config.period } else { config.period * 3 });
-        self.figures = self.figure(inputs, requests, placed, elapsed);
+        self.due = Some(match (passed.failing, often) {
+            (true, _) => now + config.settle,
+            (false, true) => now + config.period,
+            (false, false) => now + config.period * 3,
+        });
+        self.figures = self.figure(inputs, requests, &passed.placed, elapsed);
     }
 
     fn figure(
@@ -282,7 +334,7 @@ impl Domain {
             let share = moved.map(|(r, _)| r.users).sum::<f64>() / total.max(f64::MIN_POSITIVE);
             share as f32
         };
-        let rebalanced = sum(&|r| !r.displaced);
+        let rebalanced = sum(&|r| r.displaced <= 0.0);
         let left = (-elapsed.as_secs_f32() / MINUTE.as_secs_f32()).exp();
         DomainFigures {
             domain: inputs.registry.domain(inputs.domain).name.clone(),

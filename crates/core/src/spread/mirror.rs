@@ -7,8 +7,9 @@ use crate::time::MonoTime;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Least share of its capacity that counts as free, so that weights stay comparable.
-const LEAST_FREE: f64 = 0.05;
+/// Least share of its capacity that counts as free: near the marks a little load more would change
+/// weights a lot, and there sheds decide.
+const LEAST_FREE: f64 = 0.3;
 /// A load that was this share of now's or more is not on its way down.
 const FALLING: f64 = 0.99;
 /// The load that the plan expects explains the reported one if it is this share of it.
@@ -92,11 +93,13 @@ impl MirrorState {
         let (marks, rates) = (config.marks.sensible(), config.rates.sensible());
         let minutes = elapsed.as_secs_f32() / 60.0;
         let explained = sampled && self.planned >= EXPLAINED * reported;
-        if reported > capacity * f64::from(marks.high) && rising && !explained {
+        // Where demand is known, this is for what the plan does not see only.
+        let (enough, room) = if sampled { (marks.hard, marks.high) } else { (marks.high, marks.low) };
+        if reported > capacity * f64::from(enough) && rising && !explained {
             let kept = capacity * f64::from(marks.refill) / reported;
             let wanted = 1.0 - (1.0 - self.floor) * kept as f32;
             self.floor = wanted.min(self.floor + rates.rise * minutes).clamp(0.0, 1.0);
-        } else if reported < capacity * f64::from(marks.low) {
+        } else if explained || reported < capacity * f64::from(room) {
             self.floor = (self.floor - rates.fall * minutes).max(0.0);
         }
     }
@@ -122,7 +125,7 @@ impl MirrorState {
         (self.capacity > 0 && self.eligible && self.free > 0.0).then_some(self.free)
     }
 
-    /// For a pass; `withheld` of its weight, `held` users, after `elapsed` since the last plan.
+    /// For a pass: `held` users, after `elapsed` since the last plan.
     pub(super) fn room(&self, config: &SpreadConfig, now: MonoTime, held: f64, elapsed: Duration) -> Room {
         let rates = config.rates.sensible();
         let minutes = elapsed.as_secs_f32() / 60.0;
@@ -130,7 +133,7 @@ impl MirrorState {
             closed: self.closed,
             rise_to: self.closed.saturating_add(Offer::share(rates.rise * minutes)),
             fall_to: self.closed.saturating_sub(Offer::share(rates.fall * minutes)),
-            held: held.max(f64::from(self.connections)),
+            held,
         };
         Room {
             capacity: self.declared(),

@@ -86,6 +86,7 @@ impl Spread {
         Memory {
             half_life: self.config.demand_half_life,
             period: self.config.demand_period,
+            stay: self.config.stay,
             limit: self.config.samples.min(fair).max(FEWEST_SAMPLES),
         }
     }

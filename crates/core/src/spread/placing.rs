@@ -26,17 +26,21 @@
 //! Parts are not divided, so a mirror that has no room for a large one closes although smaller ones would
 //! still fit. A part that nobody has room for is left where it comes first, and closes nobody.
 //!
-//! **Failures.** Users of a mirror that went away come to the others while those still have their own,
-//! also the ones that the plan sends elsewhere in future. So what a mirror holds now and what comes
-//! from failed ones must fit together, too.
+//! **Failures.** Users of a mirror that went away come to the others at once, while those still have their
+//! own, also the ones who would be sent elsewhere in future. So the plan that follows a failure
+//! ([`Placing::failing`]) counts what each mirror holds and adds those who are displaced; a part that is
+//! sent elsewhere without need counts there by the few of its users who come soon ([`SOON`]).
 
-use super::room::Room;
+use super::room::{Asked, Room};
 use crate::health::Family;
 use crate::live::Live;
 use crate::map::View;
 use crate::ranking::{Basis, MAX_ANSWERS, choose};
 use crate::registry::{DomainIndex, Registry};
 use arrayvec::ArrayVec;
+
+/// Share of a part's users who leave and come again before the plan after a failure is replaced.
+const SOON: f64 = 0.25;
 
 /// How much of what was is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,8 +61,12 @@ pub(super) struct Request<'m> {
     pub(super) users: f64,
     /// The mirror they were sent to by the last plan.
     pub(super) at: Option<u32>,
-    /// … which has gone away since.
-    pub(super) displaced: bool,
+    /// The mirror before that, …
+    pub(super) from: Option<u32>,
+    /// … and the share of them who are likely still there, 0..=1.
+    pub(super) staying: f64,
+    /// The share of them whose mirror has gone away, 0..=1.
+    pub(super) displaced: f64,
 }
 
 /// Where the users of a part are sent: the domain's mirrors by position, in equal shares, as resolvers
@@ -79,6 +87,8 @@ pub(super) struct Placing<'a> {
     /// Of each mirror of the domain.
     pub(super) rooms: &'a mut [Room],
     pub(super) patience: Patience,
+    /// Users are on their way from a mirror that went away.
+    pub(super) failing: bool,
 }
 
 /// What a pass came to, beside the rooms.
@@ -94,7 +104,7 @@ impl Placing<'_> {
     /// Places all requests, which are in descending order of turns.
     pub(super) fn run(mut self, requests: &[Request<'_>]) -> Placed {
         for slot in 0..self.rooms.len() {
-            self.rooms[slot].clear(self.patience);
+            self.rooms[slot].clear(self.patience, self.failing);
             self.show(slot);
         }
         let mut placed = Placed::default();
@@ -106,7 +116,9 @@ impl Placing<'_> {
             placed.seats.extend(seats);
         }
         for slot in 0..self.rooms.len() {
-            self.rooms[slot].finish(self.patience);
+            if !self.failing {
+                self.rooms[slot].finish(self.patience);
+            }
             self.show(slot);
         }
         placed
@@ -138,13 +150,27 @@ impl Placing<'_> {
                 }
                 full
             });
-            let Some(slot) = full else { return seats };
+            let Some(slot) = full else {
+                self.note(group, &seats);
+                return seats;
+            };
             for (request, seat) in group.iter().zip(&seats) {
                 self.take(request, seat, -1.0);
             }
             // Each mirror is closed once: a part that it sheds is not refused by it again.
             self.rooms[slot as usize].close();
             self.show(slot as usize);
+        }
+    }
+
+    /// Notes that these parts were taken for good.
+    fn note(&mut self, group: &[Request<'_>], seats: &[Seat]) {
+        for (request, seat) in group.iter().zip(seats).filter(|(_, seat)| !seat.crowded) {
+            for slot in &seat.mirrors {
+                if let Some(room) = self.rooms.get_mut(*slot as usize) {
+                    room.work.lowest = request.turn;
+                }
+            }
         }
     }
 
@@ -164,16 +190,26 @@ impl Placing<'_> {
         Seat { mirrors, crowded }
     }
 
+    /// By how much a mirror's load grows when a part is sent there.
+    fn added(&self, request: &Request<'_>, slot: u32, seat: &Seat) -> f64 {
+        let users = request.users / seat.mirrors.len().max(1) as f64;
+        match request.at {
+            _ if !self.failing => users,
+            Some(at) if at == slot => request.displaced * users,
+            _ => request.displaced.max(SOON) * users,
+        }
+    }
+
     /// The first of the mirrors that has no room.
     fn full(&mut self, request: &Request<'_>, seat: &Seat) -> Option<u32> {
         if seat.crowded {
             return None;
         }
-        let users = request.users / seat.mirrors.len().max(1) as f64;
-        let patience = self.patience;
+        let (patience, failing) = (self.patience, self.failing);
         seat.mirrors.iter().copied().find(|slot| {
+            let asked = Asked { turn: request.turn, users: self.added(request, *slot, seat) };
             let room = self.rooms.get_mut(*slot as usize);
-            room.is_some_and(|r| r.refuses(request.turn, users, request.displaced, patience))
+            room.is_some_and(|r| r.refuses(asked, patience, failing))
         })
     }
 
@@ -189,10 +225,10 @@ impl Placing<'_> {
     }
 
     fn take(&mut self, request: &Request<'_>, seat: &Seat, sign: f64) {
-        let users = sign * request.users / seat.mirrors.len().max(1) as f64;
         for slot in &seat.mirrors {
+            let users = self.added(request, *slot, seat);
             if let Some(room) = self.rooms.get_mut(*slot as usize) {
-                room.take(users, request.displaced);
+                room.work.used += sign * users;
             }
         }
     }

@@ -39,54 +39,42 @@ pub(super) struct Room {
 pub(super) struct Work {
     /// Users placed.
     pub(super) used: f64,
-    /// Those of them that come from mirrors that went away.
-    pub(super) arrived: f64,
     /// Parts of turns before this are shed for the load.
     pub(super) closed: u16,
-    /// It must be closed here as soon as it refuses.
+    /// The last turn that it took a part of.
+    pub(super) lowest: u16,
+    /// Where it is closed when it refuses.
     pending: u16,
     shut: bool,
-    /// Less than `cold` and `floor` when those are overruled.
+    /// It sheds at least this.
     least: u16,
+}
+
+/// A part as one mirror is asked to take it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    pub(super) turn: u16,
+    /// What they add to what the mirror holds.
+    pub(super) users: f64,
 }
 
 impl Room {
     /// For another pass.
-    pub(super) fn clear(&mut self, patience: Patience) {
-        let least = if patience == Patience::None { 0 } else { self.floor.max(self.cold) };
-        self.work = Work { least, ..Work::default() };
+    pub(super) fn clear(&mut self, patience: Patience, failing: bool) {
+        let floor = if patience == Patience::None { 0 } else { self.floor.max(self.cold) };
+        // While displaced users arrive, what was shed before stays shed if that can be.
+        let kept = if failing && patience == Patience::Gradual { self.before.closed } else { 0 };
+        let used = if failing { self.before.held } else { 0.0 };
+        self.work = Work { used, least: floor.max(kept), lowest: u16::MAX, ..Work::default() };
     }
 
     pub(super) fn offer(&self) -> Offer {
         Offer { withheld: self.withheld, shed: self.work.closed.max(self.work.least) }
     }
 
-    pub(super) fn take(&mut self, users: f64, displaced: bool) {
-        self.work.used += users;
-        self.work.arrived += if displaced { users } else { 0.0 };
-    }
-
-    /// Whether it has no room for these users of a part, and where it closes then.
-    pub(super) fn refuses(&mut self, turn: u16, users: f64, displaced: bool, patience: Patience) -> bool {
-        let Some(capacity) = self.capacity else { return false };
-        let (marks, before) = (self.marks, self.before);
-        let with = self.work.used + users;
-        let here = turn.saturating_add(1);
-        let crammed = displaced && before.held + self.work.arrived + users > self.limit(capacity, patience);
-        let at = match patience {
-            Patience::None => (with > capacity || crammed).then_some(here),
-            _ if with > capacity * f64::from(marks.hard) || crammed => Some(here),
-            Patience::AtOnce => (with > capacity * f64::from(marks.high)).then_some(here),
-            Patience::Gradual if turn >= before.closed => {
-                (with > capacity * f64::from(marks.high) && turn < before.rise_to).then_some(here)
-            }
-            // It shed this part before.
-            Patience::Gradual if self.work.used >= capacity * f64::from(marks.low) => Some(before.closed),
-            Patience::Gradual if turn < before.fall_to => Some(before.fall_to),
-            Patience::Gradual => (with > capacity * f64::from(marks.refill)).then_some(here),
-        };
-        self.work.pending = at.unwrap_or(0);
-        at.is_some()
+    /// The load up to which it takes users, whatever moves for it.
+    fn limit(&self, capacity: f64, patience: Patience) -> f64 {
+        capacity * if patience == Patience::None { 1.0 } else { f64::from(self.marks.hard) }
     }
 
     /// Whether there is room for so many users more, marks aside.
@@ -94,10 +82,40 @@ impl Room {
         self.capacity.is_none_or(|c| self.work.used + users <= self.limit(c, patience))
     }
 
-    /// What it holds together with what comes may not be more than this.
-    fn limit(&self, capacity: f64, patience: Patience) -> f64 {
-        let share = if patience == Patience::None { 1.0 } else { f64::from(self.marks.hard) };
-        capacity * share
+    /// Whether it has no room for a part whose users displace nobody yet.
+    pub(super) fn refuses(&mut self, asked: Asked, patience: Patience, failing: bool) -> bool {
+        let at = match failing {
+            true => self.refuses_arrivals(asked, patience),
+            false => self.closes_at(asked, patience),
+        };
+        self.work.pending = at.unwrap_or(0);
+        at.is_some()
+    }
+
+    fn refuses_arrivals(&self, asked: Asked, patience: Patience) -> Option<u16> {
+        (asked.users > 0.0 && !self.holds(asked.users, patience)).then(|| asked.turn.saturating_add(1))
+    }
+
+    /// Where it closes rather than taking a part.
+    fn closes_at(&self, asked: Asked, patience: Patience) -> Option<u16> {
+        let capacity = self.capacity?;
+        let (marks, before, turn) = (self.marks, self.before, asked.turn);
+        let here = turn.saturating_add(1);
+        let above = |mark: f32| self.work.used + asked.users > capacity * f64::from(mark);
+        match patience {
+            _ if !self.holds(asked.users, patience) => Some(here),
+            Patience::None => None,
+            Patience::AtOnce => above(marks.high).then_some(here),
+            Patience::Gradual if turn >= before.closed => {
+                (above(marks.high) && turn < before.rise_to).then_some(here)
+            }
+            // It shed this part before; what it took back already is not shed again.
+            Patience::Gradual if self.work.lowest >= before.closed && self.enough(capacity) => {
+                Some(before.closed)
+            }
+            Patience::Gradual if turn < before.fall_to => Some(before.fall_to.min(self.work.lowest)),
+            Patience::Gradual => above(marks.refill).then_some(here),
+        }
     }
 
     /// Closes where it last refused.
@@ -111,7 +129,12 @@ impl Room {
         let (Some(capacity), Patience::Gradual, false) = (self.capacity, patience, self.work.shut) else {
             return;
         };
-        let enough = self.work.used >= capacity * f64::from(self.marks.low);
-        self.work.closed = if enough { self.before.closed } else { self.before.fall_to };
+        let before = if self.enough(capacity) { self.before.closed } else { self.before.fall_to };
+        self.work.closed = before.min(self.work.lowest);
+    }
+
+    /// Whether its load is such that it takes nothing back.
+    fn enough(&self, capacity: f64) -> bool {
+        self.work.used >= capacity * f64::from(self.marks.low)
     }
 }

@@ -33,7 +33,7 @@ const DEMAND_EVERY: u64 = 60;
 /// Most users at once, as a share of all capacity.
 const PEAK: f64 = 0.7;
 const NETWORKS: usize = 400;
-const PARTS: usize = 2000;
+const PARTS: usize = 1500;
 
 /// SplitMix64.
 pub struct Rng(pub u64);
@@ -70,6 +70,8 @@ pub struct Part {
     size: f64,
     /// The mirror of its cached answer and when that ends.
     cached: Option<(u16, u64)>,
+    /// What it would be answered since a change of offers or fleet.
+    fresh: Option<(u64, Option<u16>)>,
     /// Where its users are.
     pub users: Vec<(u16, f64)>,
     /// Predicted round trips to all mirrors.
@@ -91,6 +93,8 @@ pub struct World {
     /// Connections of each mirror.
     pub connections: Vec<f64>,
     pub last_plan: Plan,
+    /// Counts changes of offers and fleet.
+    version: u64,
 }
 
 fn mirror(n: usize, place: Place) -> Mirror {
@@ -143,7 +147,7 @@ impl World {
         let capacity: f64 = live.mirrors.iter().map(|m| f64::from(m.load.capacity)).sum();
         parts.iter_mut().for_each(|p| p.size *= PEAK * capacity / most);
         let config = SpreadConfig {
-            period: Duration::from_secs(30),
+            period: Duration::from_secs(60),
             demand_period: Duration::from_secs(DEMAND_EVERY),
             ..SpreadConfig::default()
         };
@@ -159,6 +163,7 @@ impl World {
             frozen: None,
             connections,
             last_plan: Plan::default(),
+            version: 0,
         }
     }
 
@@ -181,6 +186,7 @@ impl World {
         if !up {
             self.parts.iter_mut().for_each(|p| p.users.retain(|u| usize::from(u.0) != m));
         }
+        self.version += 1;
         // Who is eligible is never published without the plan for it.
         self.plan();
     }
@@ -210,13 +216,24 @@ impl World {
         let now = self.mono();
         let Some(spread) = &mut self.spread else { return };
         self.last_plan = spread.plan(&self.registry, &self.map, &self.live, now);
+        self.version += u64::from(self.last_plan.changed);
         for (mirror, offer) in self.live.mirrors.iter_mut().zip(&self.last_plan.offers) {
             mirror.offer = *offer;
         }
     }
 
-    /// The mirror that queries of an address are answered with.
-    pub fn chosen(&self, addr: IpAddr) -> Option<u16> {
+    /// The mirror that queries of a part are answered with.
+    pub fn chosen(&mut self, part: usize) -> Option<u16> {
+        let version = self.version;
+        if let Some((_, chosen)) = self.parts[part].fresh.filter(|f| f.0 == version) {
+            return chosen;
+        }
+        let chosen = self.choose(self.parts[part].addr);
+        self.parts[part].fresh = Some((version, chosen));
+        chosen
+    }
+
+    fn choose(&self, addr: IpAddr) -> Option<u16> {
         let view = self.map.view(DomainIndex(0), addr)?;
         let choice = choose(&self.registry, &self.live, DomainIndex(0), &view, Family::V4);
         choice.mirrors.first().map(|c| c.mirror.0 as u16)
@@ -225,12 +242,11 @@ impl World {
     fn come_and_go(&mut self) {
         let stay = (-(STEP as f64) / STAY).exp();
         for n in 0..self.parts.len() {
-            let part = &self.parts[n];
-            let expired = part.cached.is_none_or(|(_, until)| until <= self.now);
-            if expired {
-                let chosen = self.chosen(part.addr);
+            let cached = self.parts[n].cached;
+            if cached.is_none_or(|(_, until)| until <= self.now) {
+                let chosen = self.chosen(n);
                 // Resolvers do not ask in step.
-                let until = self.now + TTL - (n as u64 % 2) * STEP * u64::from(part.cached.is_none());
+                let until = self.now + TTL - (n as u64 % 2) * STEP * u64::from(cached.is_none());
                 self.parts[n].cached = chosen.map(|c| (c, until));
             }
             let wanted = self.wanted(&self.parts[n]);
@@ -270,7 +286,7 @@ impl World {
 
 /// A mirror that is up, of one of very different sizes.
 fn started(rng: &mut Rng, n: usize) -> LiveMirror {
-    let sizes = [(60_000, 0.03), (10_000, 0.15), (3_000, 0.40), (1_000, 0.42)];
+    let sizes = [(60_000, 0.03), (10_000, 0.15), (3_000, 0.40), (2_000, 0.42)];
     let capacity = sizes[rng.weighted(sizes.iter().map(|s| s.1))].0;
     LiveMirror {
         v4: Some([192, 0, 2, n as u8].into()),
@@ -295,8 +311,8 @@ fn networks(rng: &mut Rng, registry: &Registry) -> (Map, Vec<Part>) {
             places.add_override(format!("{addr}/20").parse().unwrap(), place);
             let size = size / count * (0.5 + rng.unit());
             let longitude = CITIES[city].1;
-            let (cached, users, rtt) = (None, Vec::new(), Vec::new());
-            parts.push(Part { addr: addr.into(), longitude, size, cached, users, rtt });
+            let (cached, fresh, users, rtt) = (None, None, Vec::new(), Vec::new());
+            parts.push(Part { addr: addr.into(), longitude, size, cached, fresh, users, rtt });
         }
     }
     let places = Arc::new(places.build().unwrap());
