@@ -174,6 +174,11 @@ pub fn choose(
     }
 }
 
+/// Whether one weight is less than twice the other.
+fn alike(a: f64, b: f64) -> bool {
+    a < 2.0 * b && b < 2.0 * a
+}
+
 /// One choice in the making.
 struct Chooser<'a, 'm> {
     registry: &'a Registry,
@@ -277,20 +282,21 @@ impl Chooser<'_, '_> {
         self.answer(basis, how, part, &equals)
     }
 
-    /// Orders equals by how much each claims the part.
+    /// Orders equals by how much each claims the part, and leaves those of like weight to be answered
+    /// together: resolvers shuffle addresses, which would give a light mirror as many users as a heavy one.
     fn by_weight(&self, equals: &mut ArrayVec<u8, RANKED>, hash: u64) {
-        let mut scored: ArrayVec<(f64, u8), RANKED> = ArrayVec::new();
+        let mut scored: ArrayVec<(f64, u8, f64), RANKED> = ArrayVec::new();
         for place in equals.iter() {
             let slot = self.slot(*place);
             let i = self.mirror(slot);
             let weight = self.live.mirror(i).offer.weight(self.registry.mirror(i).weight);
-            scored.push((score(hash, self.view.set().hash(slot), weight), *place));
+            scored.push((score(hash, self.view.set().hash(slot), weight), *place, weight));
         }
         // Equal scores stay in the order of the ranking.
         scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-        for (place, (_, scored)) in equals.iter_mut().zip(&scored) {
-            *place = *scored;
-        }
+        let Some(first) = scored.first().map(|s| s.2) else { return };
+        equals.clear();
+        equals.extend(scored.iter().filter(|s| alike(s.2, first)).map(|s| s.1));
     }
 
     /// The mirror to try out on this part, if it is this part's turn.

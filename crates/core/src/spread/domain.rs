@@ -254,27 +254,27 @@ impl Domain {
         self.mirrors.iter().zip(held).map(room).collect()
     }
 
-    /// Users that each mirror has: as reported, else as planned.
+    /// Users that each mirror has, as reported or else as planned, and those who come whatever is planned
+    /// now: users of a mirror that went away whose resolvers keep the answer of the last plan.
     fn held(&self, requests: &[Request<'_>]) -> Vec<f64> {
-        let mut held = vec![0.0; self.mirrors.len()];
-        let mut add = |at: At, users: f64| {
-            if let Some(held) = at.and_then(|at| held.get_mut(at as usize)) {
-                *held += users;
+        let mut planned = vec![0.0; self.mirrors.len()];
+        let mut coming = vec![0.0; self.mirrors.len()];
+        let add = |to: &mut [f64], at: At, users: f64| {
+            if let Some(to) = at.and_then(|at| to.get_mut(at as usize)) {
+                *to += users;
             }
         };
         for request in requests {
-            add(request.at, request.users * (1.0 - request.staying));
-            add(request.from, request.users * request.staying);
+            add(&mut planned, request.at, request.users * (1.0 - request.staying));
+            add(&mut planned, request.from, request.users * request.staying);
+            add(&mut coming, request.at, request.users * request.displaced);
         }
-        for (held, mirror) in held.iter_mut().zip(&self.mirrors) {
-            let reported = f64::from(mirror.connections);
-            *held = match (mirror.eligible, mirror.connections > 0) {
-                (false, _) => 0.0,
-                (true, true) => reported,
-                (true, false) => *held,
-            };
-        }
-        held
+        let held = |(mirror, (planned, coming)): (&MirrorState, (f64, f64))| match mirror.connections {
+            _ if !mirror.eligible => 0.0,
+            0 => planned + coming,
+            reported => f64::from(reported) + coming,
+        };
+        self.mirrors.iter().zip(planned.into_iter().zip(coming)).map(held).collect()
     }
 
     /// Marks for the demand as a whole.
