@@ -114,6 +114,18 @@ impl World {
             }
             (0..PARTS).for_each(|n| self.spread.demand(DOMAIN, part(n), each, self.now));
             self.plan();
+            if std::env::var("DBG").is_ok() {
+                let f = &self.plan.domains[0];
+                eprintln!(
+                    "{} users {} moved {} loads {:?} conn {:?} offers {:?}",
+                    self.now.0 / 1000000,
+                    f.users,
+                    f.rebalanced,
+                    f.loads,
+                    self.live.mirrors.iter().map(|m| m.load.connections).collect::<Vec<_>>(),
+                    self.plan.offers.iter().map(|o| o.shed).collect::<Vec<_>>()
+                );
+            }
         }
     }
 
