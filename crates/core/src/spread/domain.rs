@@ -152,7 +152,7 @@ impl Domain {
         let rates = inputs.config.rates.sensible();
         for mirror in &mut self.mirrors {
             mirror.feed_back(inputs.config, sampled, elapsed);
-            mirror.weigh(&rates, sampled, elapsed);
+            mirror.weigh(&rates, sampled, inputs.now, elapsed);
         }
     }
 
