@@ -223,11 +223,6 @@ impl Chooser<'_, '_> {
         }
     }
 
-    /// Whether a mirror sends this part of its users on.
-    fn sheds(&self, slot: usize, part: &Part) -> bool {
-        self.live.mirror(self.mirror(slot)).offer.sheds(part.turn())
-    }
-
     /// Whether a mirror can be used: it has an address and is wanted.
     fn usable(&self, slot: usize, wanted: &impl Fn(MirrorIndex) -> bool) -> bool {
         let i = self.mirror(slot);
@@ -237,12 +232,15 @@ impl Chooser<'_, '_> {
 
     fn usable_of_ranking(&self, spread: &Part, wanted: &impl Fn(MirrorIndex) -> bool) -> Usable {
         let mut usable = Usable { wanted: ArrayVec::new(), taking: ArrayVec::new(), loaded: false };
+        // Hashed only if any mirror sheds, and once.
+        let mut turn = None;
         for (slot, place) in self.view.ranking().slots().iter().zip(0..) {
             let slot = usize::from(*slot);
             if self.usable(slot, wanted) {
-                usable.loaded |= self.live.mirror(self.mirror(slot)).offer.shed > 0;
+                let offer = self.live.mirror(self.mirror(slot)).offer;
+                usable.loaded |= offer.shed > 0;
                 usable.wanted.push(place);
-                if !self.sheds(slot, spread) {
+                if offer.shed == 0 || !offer.sheds(*turn.get_or_insert_with(|| spread.turn())) {
                     usable.taking.push(place);
                 }
             }
@@ -315,7 +313,9 @@ impl Chooser<'_, '_> {
         spread: &Part,
         wanted: &impl Fn(MirrorIndex) -> bool,
     ) -> Choice {
-        let with_room = |slot: usize| self.usable(slot, wanted) && !self.sheds(slot, spread);
+        let turn = spread.turn();
+        let sheds = |slot: usize| self.live.mirror(self.mirror(slot)).offer.sheds(turn);
+        let with_room = |slot: usize| self.usable(slot, wanted) && !sheds(slot);
         if let Some(slot) = self.view.beyond(with_room) {
             return self.one(basis, slot, self.view.alike());
         }
