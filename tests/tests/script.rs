@@ -67,6 +67,9 @@ async fn services(broker: &Broker) -> Child {
     child
 }
 
+/// Learns nothing, so that it wants to know the same again.
+const FORGETFUL: &str = "[learning]\nenabled = false";
+
 fn registry() -> String {
     let mirror = |name: &str, address: &str| {
         format!(
@@ -82,7 +85,7 @@ fn registry() -> String {
 async fn a_page_measures_reports_and_tells_its_resolver() {
     let dir = directory();
     let socket = dir.path().join("admin.sock");
-    let config = broker_config(dir.path(), &format!("[admin]\nsocket = {socket:?}"))
+    let config = broker_config(dir.path(), &format!("[admin]\nsocket = {socket:?}\n{FORGETFUL}"))
         .replace("[dns]\nlisten = [\"127.0.0.1:0\"]", "[dns]\nlisten = [\"127.0.0.1:53\"]");
     std::fs::write(dir.path().join("broker.toml"), config).expect("write");
     let broker = Broker::start_by(dir.path(), &wrapper(dir.path())).await;

@@ -33,7 +33,7 @@ fn show(measured: &Measured, as_json: bool) -> anyhow::Result<()> {
     for round in &measured.rounds {
         table.row(row(round));
     }
-    table.print("the broker wants no mirror measured")?;
+    table.print("nothing to measure: the broker knows what this network's round trips are")?;
     emit(&format!("{}\n", verdict(measured)))
 }
 

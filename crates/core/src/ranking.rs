@@ -190,6 +190,11 @@ pub fn choose(
     }
 }
 
+/// Whether one weight is less than twice the other.
+fn alike(a: f64, b: f64) -> bool {
+    a < 2.0 * b && b < 2.0 * a
+}
+
 /// One choice in the making.
 struct Chooser<'a, 'm> {
     registry: &'a Registry,
@@ -235,11 +240,6 @@ impl Chooser<'_, '_> {
         }
     }
 
-    /// Whether a mirror sends this part of its users on.
-    fn sheds(&self, slot: usize, part: &Part) -> bool {
-        self.live.offer(self.mirror(slot)).sheds(part.turn())
-    }
-
     /// Whether a mirror can be used: it has an address and is wanted.
     fn usable(&self, slot: usize, wanted: &impl Fn(MirrorIndex) -> bool) -> bool {
         let i = self.mirror(slot);
@@ -248,12 +248,15 @@ impl Chooser<'_, '_> {
 
     fn usable_of_ranking(&self, spread: &Part, wanted: &impl Fn(MirrorIndex) -> bool) -> Usable {
         let mut usable = Usable { wanted: ArrayVec::new(), taking: ArrayVec::new(), loaded: false };
+        // Hashed only if any mirror sheds, and once.
+        let mut turn = None;
         for (slot, place) in self.view.ranking().slots().iter().zip(0..) {
             let slot = usize::from(*slot);
             if self.usable(slot, wanted) {
-                usable.loaded |= self.live.offer(self.mirror(slot)).shed > 0;
+                let offer = self.live.offer(self.mirror(slot));
+                usable.loaded |= offer.shed > 0;
                 usable.wanted.push(place);
-                if !self.sheds(slot, spread) {
+                if offer.shed == 0 || !offer.sheds(*turn.get_or_insert_with(|| spread.turn())) {
                     usable.taking.push(place);
                 }
             }
@@ -293,20 +296,21 @@ impl Chooser<'_, '_> {
         self.answer(basis, how, part, &equals)
     }
 
-    /// Orders equals by how much each claims the part.
+    /// Orders equals by how much each claims the part, and leaves those of like weight to be answered
+    /// together: resolvers shuffle addresses, which would give a light mirror as many users as a heavy one.
     fn by_weight(&self, equals: &mut ArrayVec<u8, RANKED>, hash: u64) {
-        let mut scored: ArrayVec<(f64, u8), RANKED> = ArrayVec::new();
+        let mut scored: ArrayVec<(f64, u8, f64), RANKED> = ArrayVec::new();
         for place in equals.iter() {
             let slot = self.slot(*place);
             let i = self.mirror(slot);
             let weight = self.live.offer(i).weight(self.view.set().weight(slot));
-            scored.push((score(hash, self.view.set().hash(slot), weight), *place));
+            scored.push((score(hash, self.view.set().hash(slot), weight), *place, weight));
         }
         // Equal scores stay in the order of the ranking.
         scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-        for (place, (_, scored)) in equals.iter_mut().zip(&scored) {
-            *place = *scored;
-        }
+        let Some(first) = scored.first().map(|s| s.2) else { return };
+        equals.clear();
+        equals.extend(scored.iter().filter(|s| alike(s.2, first)).map(|s| s.1));
     }
 
     /// The mirror to try out on this part, if it is this part's turn.
@@ -325,7 +329,9 @@ impl Chooser<'_, '_> {
         spread: &Part,
         wanted: &impl Fn(MirrorIndex) -> bool,
     ) -> Choice {
-        let with_room = |slot: usize| self.usable(slot, wanted) && !self.sheds(slot, spread);
+        let turn = spread.turn();
+        let sheds = |slot: usize| self.live.mirror(self.mirror(slot)).offer.sheds(turn);
+        let with_room = |slot: usize| self.usable(slot, wanted) && !sheds(slot);
         if let Some(slot) = self.view.beyond(with_room) {
             return self.one(basis, slot, self.view.alike());
         }

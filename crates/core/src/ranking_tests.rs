@@ -447,3 +447,28 @@ fn equal_rankings_have_one_number() {
     let view = away.map.view(DomainIndex(0), LONDONER.into()).unwrap();
     assert_ne!(id(LONDONER), list_id(&away.registry, DomainIndex(0), &view));
 }
+
+#[test]
+fn loaded_neighbours_do_not_send_each_other_s_users_to_and_fro() {
+    let mut world = World::line(AllDown::LastKnown, &[100, 100, 100]);
+    world.live.mirrors[0].offer.shed = Offer::share(0.5);
+    world.live.mirrors[1].offer.shed = Offer::share(0.25);
+    let parts = world.parts(10);
+    // What both shed goes on to the third; the second takes only what the first sheds beyond.
+    assert!(parts[&0].abs_diff(2048) < 160 && parts[&1].abs_diff(1024) < 160, "{parts:?}");
+    assert!(parts[&2].abs_diff(1024) < 160, "{parts:?}");
+}
+
+#[test]
+fn several_answers_are_of_like_weight() {
+    let mut world = World::equals(&[100, 100, 100]);
+    world.registry.domains[0].policy.answers = 3;
+    world.live.mirrors[0].offer.withheld = Offer::share(0.9);
+    let mut shares = [0.0; 3];
+    for n in 0..4096_u32 {
+        let client = Ipv4Addr::from_bits((10 << 24) + (n << 12)).octets();
+        let chosen = world.chosen(client, Family::V4).1;
+        chosen.iter().for_each(|m| shares[*m as usize] += 1.0 / chosen.len() as f64 / 4096.0);
+    }
+    assert!((shares[0] - 0.1 / 2.1_f64).abs() < 0.015, "{shares:?}");
+}

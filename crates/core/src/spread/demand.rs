@@ -17,8 +17,10 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// Most users of one report that are believed.
+/// Most users of one report that are believed …
 const MOST_USERS: f32 = 1e8;
+/// … and fewest that count.
+const FEWEST_USERS: f32 = 1e-6;
 /// Networks that were not reported for so many half-lives are forgotten.
 const FORGOTTEN: u32 = 8;
 
@@ -94,7 +96,7 @@ impl Memory {
 impl Demand {
     /// Adds a report.
     pub(super) fn add(&mut self, addr: IpAddr, users: f32, now: MonoTime, memory: &Memory) {
-        if users.is_nan() || users <= 0.0 {
+        if users.is_nan() || users < FEWEST_USERS {
             return;
         }
         let users = f64::from(users.min(MOST_USERS));

@@ -16,10 +16,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How fast users per unit of demand follow the reports: half the way in this time, up …
-const SCALE_UP: Duration = Duration::from_secs(10);
-/// … and down: after a failure reports lack the users who are on their way to another mirror.
-const SCALE_DOWN: Duration = Duration::from_secs(120);
+/// How fast users per unit of demand follow the reports: half the way in this time.
+const SCALE: Duration = Duration::from_secs(10);
 /// Figures of the last minute fade with this.
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -45,6 +43,8 @@ pub(super) struct Domain {
     /// Users per unit of demand; 0 while unknown.
     scale: f64,
     planned: Option<MonoTime>,
+    /// Until then users of a mirror that went away are on their way, and reports lack them.
+    unsettled: Option<MonoTime>,
     /// When to plan again; `None` where nothing is to be decided.
     pub(super) due: Option<MonoTime>,
     pub(super) figures: DomainFigures,
@@ -100,7 +100,7 @@ impl Domain {
         self.offers.resize(self.mirrors.len(), Offer::default());
         if self.due.take().is_some() {
             (self.demand, self.figures) = Default::default();
-            (self.scale, self.planned) = (0.0, None);
+            (self.scale, self.planned, self.unsettled) = (0.0, None, None);
         }
     }
 
@@ -147,17 +147,17 @@ impl Domain {
 
     /// Lets scale, sheds and weights follow what agents report.
     fn follow_reports(&mut self, inputs: &Inputs<'_>, samples: &[Sample], elapsed: Duration) {
-        self.rescale(samples, elapsed);
+        self.rescale(inputs.now, samples, elapsed);
         let sampled = !samples.is_empty();
         let rates = inputs.config.rates.sensible();
         for mirror in &mut self.mirrors {
             mirror.feed_back(inputs.config, sampled, elapsed);
-            mirror.weigh(&rates, sampled, elapsed);
+            mirror.weigh(&rates, sampled, inputs.now, elapsed);
         }
     }
 
     /// How many users a unit of demand is, by the mirrors that report and are still there.
-    fn rescale(&mut self, samples: &[Sample], elapsed: Duration) {
+    fn rescale(&mut self, now: MonoTime, samples: &[Sample], elapsed: Duration) {
         let reports = |m: &MirrorState| m.eligible && (m.capacity > 0 || m.connections > 0);
         let users: f64 = self.mirrors.iter().filter(|m| reports(m)).map(|m| f64::from(m.connections)).sum();
         let there = |at: At| at.and_then(|at| self.mirrors.get(at as usize)).is_some_and(reports);
@@ -169,8 +169,11 @@ impl Domain {
             return;
         }
         let scale = users / seen;
-        let half = if scale > self.scale { SCALE_UP } else { SCALE_DOWN };
-        let kept = if self.scale > 0.0 { (-elapsed.as_secs_f64() / half.as_secs_f64()).exp2() } else { 0.0 };
+        if scale < self.scale && self.unsettled.is_some_and(|until| now < until) {
+            return;
+        }
+        let followed = (-elapsed.as_secs_f64() / SCALE.as_secs_f64()).exp2();
+        let kept = if self.scale > 0.0 { followed } else { 0.0 };
         self.scale = scale + (self.scale - scale) * kept;
     }
 
@@ -254,27 +257,27 @@ impl Domain {
         self.mirrors.iter().zip(held).map(room).collect()
     }
 
-    /// Users that each mirror has: as reported, else as planned.
+    /// Users that each mirror has, as reported or else as planned, and those who come whatever is planned
+    /// now: users of a mirror that went away whose resolvers keep the answer of the last plan.
     fn held(&self, requests: &[Request<'_>]) -> Vec<f64> {
-        let mut held = vec![0.0; self.mirrors.len()];
-        let mut add = |at: At, users: f64| {
-            if let Some(held) = at.and_then(|at| held.get_mut(at as usize)) {
-                *held += users;
+        let mut planned = vec![0.0; self.mirrors.len()];
+        let mut coming = vec![0.0; self.mirrors.len()];
+        let add = |to: &mut [f64], at: At, users: f64| {
+            if let Some(to) = at.and_then(|at| to.get_mut(at as usize)) {
+                *to += users;
             }
         };
         for request in requests {
-            add(request.at, request.users * (1.0 - request.staying));
-            add(request.from, request.users * request.staying);
+            add(&mut planned, request.at, request.users * (1.0 - request.staying));
+            add(&mut planned, request.from, request.users * request.staying);
+            add(&mut coming, request.at, request.users * request.displaced);
         }
-        for (held, mirror) in held.iter_mut().zip(&self.mirrors) {
-            let reported = f64::from(mirror.connections);
-            *held = match (mirror.eligible, mirror.connections > 0) {
-                (false, _) => 0.0,
-                (true, true) => reported,
-                (true, false) => *held,
-            };
-        }
-        held
+        let held = |(mirror, (planned, coming)): (&MirrorState, (f64, f64))| match mirror.connections {
+            _ if !mirror.eligible => 0.0,
+            0 => planned + coming,
+            reported => f64::from(reported) + coming,
+        };
+        self.mirrors.iter().zip(planned.into_iter().zip(coming)).map(held).collect()
     }
 
     /// Marks for the demand as a whole.
@@ -310,6 +313,7 @@ impl Domain {
             }
         }
         self.planned = Some(now);
+        self.unsettled = if passed.failing { Some(now + config.settle) } else { self.unsettled };
         let often = self.mirrors.iter().any(|m| m.busy(config));
         self.due = Some(match (passed.failing, often) {
             (true, _) => now + config.settle,

@@ -2,14 +2,12 @@
 
 use super::config::{Rates, SpreadConfig};
 use super::room::{Before, Room};
+use super::weight::Weight;
 use crate::live::{LiveMirror, Offer};
 use crate::time::MonoTime;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Least share of its capacity that counts as free: near the marks a little load more would change
-/// weights a lot, and there sheds decide.
-const LEAST_FREE: f64 = 0.3;
 /// A load that was this share of now's or more is not on its way down.
 const FALLING: f64 = 0.99;
 /// The load that the plan expects explains the reported one if it is this share of it.
@@ -36,8 +34,7 @@ pub(super) struct MirrorState {
     pub(super) closed: u16,
     /// Users the last plan gives it.
     pub(super) planned: f64,
-    /// Its free capacity as its weight knows it; 0 while unknown.
-    free: f64,
+    weight: Weight,
 }
 
 impl MirrorState {
@@ -53,7 +50,7 @@ impl MirrorState {
             floor: 0.0,
             closed: 0,
             planned: 0.0,
-            free: 0.0,
+            weight: Weight::default(),
         }
     }
 
@@ -63,7 +60,7 @@ impl MirrorState {
         let changed = eligible != self.eligible || live.load.capacity != self.capacity;
         if eligible && !self.eligible {
             self.cold_since = warms.then_some(now);
-            (self.floor, self.closed, self.free) = (0.0, 0, 0.0);
+            (self.floor, self.closed, self.weight) = (0.0, 0, Weight::default());
             self.trend = f64::from(live.load.connections);
         }
         if !eligible {
@@ -105,24 +102,15 @@ impl MirrorState {
     }
 
     /// Lets the weight follow the free capacity.
-    pub(super) fn weigh(&mut self, rates: &Rates, sampled: bool, elapsed: Duration) {
+    pub(super) fn weigh(&mut self, rates: &Rates, sampled: bool, now: MonoTime, elapsed: Duration) {
         let Some(capacity) = self.declared() else { return };
         let load = if sampled && self.planned > 0.0 { self.planned } else { f64::from(self.connections) };
-        let free = capacity * (1.0 - load / capacity).max(LEAST_FREE);
-        if self.free <= 0.0 {
-            self.free = free;
-            return;
-        }
-        let ratio = free / self.free;
-        let step = 1.0 + f64::from(rates.weight) * elapsed.as_secs_f64() / 60.0;
-        if (ratio - 1.0).abs() > f64::from(rates.deadband) {
-            self.free *= ratio.clamp(1.0 / step, step);
-        }
+        self.weight.follow((capacity, load), rates, now, elapsed);
     }
 
     /// The free capacity its weight knows, of those that declare any.
     pub(super) fn free(&self) -> Option<f64> {
-        (self.capacity > 0 && self.eligible && self.free > 0.0).then_some(self.free)
+        self.weight.free().filter(|_| self.capacity > 0 && self.eligible)
     }
 
     /// For a pass: `held` users, after `elapsed` since the last plan.

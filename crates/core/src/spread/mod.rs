@@ -37,6 +37,7 @@ mod placing;
 mod room;
 #[cfg(test)]
 mod tests;
+mod weight;
 
 pub use config::{Marks, Rates, SpreadConfig};
 pub use figures::{DomainFigures, Plan};

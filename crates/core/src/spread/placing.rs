@@ -195,7 +195,8 @@ impl Placing<'_> {
         let users = request.users / seat.mirrors.len().max(1) as f64;
         match request.at {
             _ if !self.failing => users,
-            Some(at) if at == slot => request.displaced * users,
+            // Counted among those that it holds.
+            Some(at) if at == slot => 0.0,
             _ => request.displaced.max(SOON) * users,
         }
     }

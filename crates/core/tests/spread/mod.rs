@@ -90,6 +90,8 @@ pub struct World {
     pub now: u64,
     /// The hour stands still.
     pub frozen: Option<u64>,
+    /// Reports of connections and demand are wrong by up to this share.
+    pub noise: f64,
     /// Connections of each mirror.
     pub connections: Vec<f64>,
     pub last_plan: Plan,
@@ -161,6 +163,7 @@ impl World {
             spread: allocates.then(|| Spread::new(config)),
             now: 0,
             frozen: None,
+            noise: 0.0,
             connections,
             last_plan: Plan::default(),
             version: 0,
@@ -170,6 +173,12 @@ impl World {
     /// Users of a part at this time.
     pub fn wanted(&self, part: &Part) -> f64 {
         part.size * diurnal(part.longitude, self.frozen.unwrap_or(self.now))
+    }
+
+    /// The hour at which most users want something.
+    pub fn peak(&self) -> u64 {
+        let total = |now: u64| self.parts.iter().map(|p| p.size * diurnal(p.longitude, now)).sum::<f64>();
+        (0..24).map(|h| h * HOUR).max_by(|a, b| total(*a).total_cmp(&total(*b))).unwrap()
     }
 
     pub fn capacity(&self, m: usize) -> f64 {
@@ -268,17 +277,19 @@ impl World {
     }
 
     fn report(&mut self) {
+        let (rng, noise) = (&mut self.rng, self.noise);
+        let mut noisy = |n: f64| if noise > 0.0 { n * (1.0 + noise * (2.0 * rng.unit() - 1.0)) } else { n };
         for (mirror, connections) in self.live.mirrors.iter_mut().zip(&self.connections) {
             // A dead agent's last report stays.
             if mirror.eligible(Family::V4) {
-                mirror.load.connections = connections.round() as u32;
+                mirror.load.connections = noisy(*connections).round() as u32;
             }
         }
-        let now = self.mono();
+        let now = MonoTime::from_millis(self.now * 1000);
         let Some(spread) = &mut self.spread else { return };
         if self.now % DEMAND_EVERY == 0 {
             for part in &self.parts {
-                part.users.iter().for_each(|(_, n)| spread.demand(DOMAIN, part.addr, *n as f32, now));
+                part.users.iter().for_each(|(_, n)| spread.demand(DOMAIN, part.addr, noisy(*n) as f32, now));
             }
         }
     }
