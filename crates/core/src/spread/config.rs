@@ -27,13 +27,20 @@ pub struct SpreadConfig {
     pub settle: Duration,
     /// Half of the users stay connected for so long, about: who was sent elsewhere may still be there.
     pub stay: Duration,
-    /// After this time a report of demand counts half.
-    pub demand_half_life: Duration,
-    /// Time between two reports of one network's demand, about.
-    pub demand_period: Duration,
-    /// Most networks of a domain whose demand is planned with …
+    /// How demand is remembered.
+    pub demand: DemandConfig,
+}
+
+/// How reports of demand fade, and how many networks are remembered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DemandConfig {
+    /// After this time a report counts half.
+    pub half_life: Duration,
+    /// Time between two reports of one network, about.
+    pub period: Duration,
+    /// Most networks of a domain that are planned with …
     pub samples: usize,
-    /// … and of all domains together, at least 64 each.
+    /// … and of all domains together, at least 64 each. Twice as many are held.
     pub total_samples: usize,
 }
 
@@ -85,8 +92,16 @@ impl Default for SpreadConfig {
             start_grace: Duration::from_secs(30),
             settle: Duration::from_secs(30),
             stay: Duration::from_secs(300),
-            demand_half_life: Duration::from_secs(120),
-            demand_period: Duration::from_secs(10),
+            demand: DemandConfig::default(),
+        }
+    }
+}
+
+impl Default for DemandConfig {
+    fn default() -> Self {
+        DemandConfig {
+            half_life: Duration::from_secs(120),
+            period: Duration::from_secs(10),
             samples: 4096,
             total_samples: 1 << 18,
         }

@@ -218,8 +218,7 @@ impl Domain {
         elapsed: Duration,
     ) -> Passed {
         let mut rooms = self.rooms(inputs, requests, elapsed);
-        let gone = |at: At| at.and_then(|at| self.mirrors.get(at as usize)).is_some_and(|m| !m.eligible);
-        let failing = requests.iter().any(|r| gone(r.at));
+        let failing = requests.iter().any(|r| r.displaced >= 1.0);
         let mut pass = |patience: Patience| {
             let (registry, domain) = (inputs.registry, inputs.domain);
             let placing =
@@ -336,7 +335,8 @@ impl Domain {
             let moved =
                 seats.filter(|(r, s)| r.at.is_some() && s.mirrors.first() != r.at.as_ref() && counts(r));
             let share = moved.map(|(r, _)| r.users).sum::<f64>() / total.max(f64::MIN_POSITIVE);
-            share as f32
+            // An empty sum is negative zero.
+            share as f32 + 0.0
         };
         let rebalanced = sum(&|r| r.displaced <= 0.0);
         let left = (-elapsed.as_secs_f32() / MINUTE.as_secs_f32()).exp();

@@ -39,7 +39,7 @@ mod room;
 mod tests;
 mod weight;
 
-pub use config::{Marks, Rates, SpreadConfig};
+pub use config::{DemandConfig, Marks, Rates, SpreadConfig};
 pub use figures::{DomainFigures, Plan};
 
 use crate::live::{Live, Offer};
@@ -72,7 +72,7 @@ impl Spread {
     }
 
     /// Notes that `users` of a domain (its registered name) are in the network of `addr`, counted as
-    /// in reports that come every [`SpreadConfig::demand_period`]. Only proportions count: the sum is
+    /// in reports that come every [`DemandConfig::period`]. Only proportions count: the sum is
     /// taken from the connections that agents report. What is not a positive number is ignored, and so
     /// are domains that are not planned (no plan yet, or nobody declared a capacity).
     pub fn demand(&mut self, domain: &str, addr: IpAddr, users: f32, now: MonoTime) {
@@ -83,12 +83,12 @@ impl Spread {
     }
 
     fn memory(&self) -> Memory {
-        let fair = self.config.total_samples / self.planning.max(1);
+        let fair = self.config.demand.total_samples / self.planning.max(1);
         Memory {
-            half_life: self.config.demand_half_life,
-            period: self.config.demand_period,
+            half_life: self.config.demand.half_life,
+            period: self.config.demand.period,
             stay: self.config.stay,
-            limit: self.config.samples.min(fair).max(FEWEST_SAMPLES),
+            limit: self.config.demand.samples.min(fair).max(FEWEST_SAMPLES),
         }
     }
 

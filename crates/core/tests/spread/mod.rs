@@ -14,7 +14,7 @@ use nearmost_core::ranking::choose;
 use nearmost_core::registry::{
     Domain, DomainIndex, HealthMode, Mirror, MirrorAddress, Orders, Policy, Registry,
 };
-use nearmost_core::spread::{Plan, Spread, SpreadConfig};
+use nearmost_core::spread::{DemandConfig, Plan, Spread, SpreadConfig};
 use nearmost_core::time::MonoTime;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -78,14 +78,22 @@ pub struct Part {
     rtt: Vec<f32>,
 }
 
+/// What makes the offers.
+pub struct Broker {
+    /// `None`: offers are never made.
+    spread: Option<Spread>,
+    pub last_plan: Plan,
+    /// Counts changes of offers and fleet.
+    version: u64,
+}
+
 pub struct World {
     pub rng: Rng,
     pub registry: Registry,
     map: Map,
     pub live: Live,
     pub parts: Vec<Part>,
-    /// `None`: offers are never made.
-    pub spread: Option<Spread>,
+    pub broker: Broker,
     /// Seconds since midnight UTC of the first day.
     pub now: u64,
     /// The hour stands still.
@@ -94,9 +102,6 @@ pub struct World {
     pub noise: f64,
     /// Connections of each mirror.
     pub connections: Vec<f64>,
-    pub last_plan: Plan,
-    /// Counts changes of offers and fleet.
-    version: u64,
 }
 
 fn mirror(n: usize, place: Place) -> Mirror {
@@ -150,7 +155,7 @@ impl World {
         parts.iter_mut().for_each(|p| p.size *= PEAK * capacity / most);
         let config = SpreadConfig {
             period: Duration::from_secs(60),
-            demand_period: Duration::from_secs(DEMAND_EVERY),
+            demand: DemandConfig { period: Duration::from_secs(DEMAND_EVERY), ..DemandConfig::default() },
             ..SpreadConfig::default()
         };
         let connections = vec![0.0; live.mirrors.len()];
@@ -160,13 +165,15 @@ impl World {
             map,
             live,
             parts,
-            spread: allocates.then(|| Spread::new(config)),
+            broker: Broker {
+                spread: allocates.then(|| Spread::new(config)),
+                last_plan: Plan::default(),
+                version: 0,
+            },
             now: 0,
             frozen: None,
             noise: 0.0,
             connections,
-            last_plan: Plan::default(),
-            version: 0,
         }
     }
 
@@ -195,7 +202,7 @@ impl World {
         if !up {
             self.parts.iter_mut().for_each(|p| p.users.retain(|u| usize::from(u.0) != m));
         }
-        self.version += 1;
+        self.broker.version += 1;
         // Who is eligible is never published without the plan for it.
         self.plan();
     }
@@ -205,7 +212,7 @@ impl World {
         self.now += STEP;
         self.come_and_go();
         self.report();
-        if self.spread.as_ref().is_some_and(|s| s.next_deadline().is_none_or(|d| d <= self.mono())) {
+        if self.broker.spread.as_ref().is_some_and(|s| s.next_deadline().is_none_or(|d| d <= self.mono())) {
             self.plan();
         }
     }
@@ -223,17 +230,17 @@ impl World {
 
     pub fn plan(&mut self) {
         let now = self.mono();
-        let Some(spread) = &mut self.spread else { return };
-        self.last_plan = spread.plan(&self.registry, &self.map, &self.live, now);
-        self.version += u64::from(self.last_plan.changed);
-        for (mirror, offer) in self.live.mirrors.iter_mut().zip(&self.last_plan.offers) {
+        let Some(spread) = &mut self.broker.spread else { return };
+        self.broker.last_plan = spread.plan(&self.registry, &self.map, &self.live, now);
+        self.broker.version += u64::from(self.broker.last_plan.changed);
+        for (mirror, offer) in self.live.mirrors.iter_mut().zip(&self.broker.last_plan.offers) {
             mirror.offer = *offer;
         }
     }
 
     /// The mirror that queries of a part are answered with.
     pub fn chosen(&mut self, part: usize) -> Option<u16> {
-        let version = self.version;
+        let version = self.broker.version;
         if let Some((_, chosen)) = self.parts[part].fresh.filter(|f| f.0 == version) {
             return chosen;
         }
@@ -286,8 +293,8 @@ impl World {
             }
         }
         let now = MonoTime::from_millis(self.now * 1000);
-        let Some(spread) = &mut self.spread else { return };
-        if self.now % DEMAND_EVERY == 0 {
+        let Some(spread) = &mut self.broker.spread else { return };
+        if self.now.is_multiple_of(DEMAND_EVERY) {
             for part in &self.parts {
                 part.users.iter().for_each(|(_, n)| spread.demand(DOMAIN, part.addr, noisy(*n) as f32, now));
             }
