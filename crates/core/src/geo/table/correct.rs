@@ -111,7 +111,7 @@ mod tests {
         Place {
             position: Position::from_degrees(f64::from(n) - 40.0, f64::from(n)),
             country: CountryCode::new(["DE", "FR", "JP"][usize::from(n) % 3]),
-            asn: (n % 2 == 0).then_some(u32::from(n)),
+            asn: n.is_multiple_of(2).then_some(u32::from(n)),
         }
     }
 
