@@ -11,7 +11,7 @@ use nearmost_config::{BrokerConfig, HttpConfig};
 use nearmost_core::fleet::FleetConfig;
 use nearmost_core::rtt::pairs::PairConfig;
 use nearmost_core::rtt::{Coarseness, LearnerConfig};
-use nearmost_core::spread::{Marks, SpreadConfig};
+use nearmost_core::spread::{DemandConfig, Marks, SpreadConfig};
 use nearmost_dns::{DnsConfig, SoaTimers};
 use nearmost_wire::registry::BuildDefaults;
 use std::net::SocketAddr;
@@ -107,6 +107,9 @@ pub fn fleet(config: &BrokerConfig) -> FleetConfig {
     }
 }
 
+/// How often agents tell where their service's users are, as they are shipped.
+const AGENTS_TELL: Duration = Duration::from_secs(30);
+
 /// Of sharing load out.
 pub fn spread(config: &BrokerConfig) -> SpreadConfig {
     let spread = &config.mirrors.spread;
@@ -116,6 +119,7 @@ pub fn spread(config: &BrokerConfig) -> SpreadConfig {
         // A band below the mark, in which nothing moves.
         marks: Marks { low: high - 0.04, refill: high - 0.02, high, hard: marks.hard.max(high) },
         slow_start: spread.slow_start,
+        demand: DemandConfig { period: AGENTS_TELL, ..DemandConfig::default() },
         ..SpreadConfig::default()
     }
 }

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! * access: 1.3 × the great circle (roads and railways wind), from each of the three nearest hubs;
-//! * trunk: the shortest path over [`hubs::LINKS`], great circles plus 100 km a link for equipment
+//! * trunk: the shortest path over `LINKS`, great circles plus 100 km a link for equipment
 //!   and detours;
 //! * the route is the shortest of all of these, so it is the same in both directions.
 //!
