@@ -150,7 +150,8 @@ impl Driver {
     fn next_wake(&self) -> MonoTime {
         let now = self.parts.clock.now();
         let next_window = now.mono + until_next_window(now.unix);
-        let world = self.world.next_deadline();
+        // Publishing, if it is due already, places them.
+        let world = self.world.next_deadline().filter(|_| self.due.publish.is_none());
         [self.parts.fleet.next_deadline(), self.due.publish, self.due.persist, world]
             .into_iter()
             .flatten()

@@ -14,6 +14,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+/// Pause before corrections that were not taken are tried again.
+const AGAIN: Duration = Duration::from_secs(10);
+
 /// Tells the driver of every geo table.
 pub async fn follow_places(
     mut places: watch::Receiver<Arc<PlaceTable>>,
@@ -31,24 +34,25 @@ pub async fn follow_places(
     }
 }
 
-/// Lays corrected places over the geo table. What could not be laid is in the log.
-pub async fn correct(geo: &GeoService, overrides: &[(IpNet, Place)]) {
-    if geo.correct(overrides.to_vec()).await.is_ok() {
-        tracing::debug!(prefixes = overrides.len(), "corrected places are in use");
-    }
+/// Lays corrected places over the geo table; says whether they are in use. Why not is in the log.
+pub async fn correct(geo: &GeoService, overrides: &[(IpNet, Place)]) -> bool {
+    geo.correct(overrides.to_vec()).await.is_ok()
 }
 
-/// Lays the registry's corrected places over the geo table whenever they change.
+/// Lays the registry's corrected places over the geo table whenever they change, and again after a while
+/// where that failed.
 pub async fn follow_corrections(mut registry: watch::Receiver<Arc<Registry>>, geo: GeoService) {
     let mut laid = None;
     loop {
         let overrides = registry.borrow_and_update().overrides.clone();
         if laid.as_ref() != Some(&overrides) {
-            correct(&geo, &overrides).await;
-            laid = Some(overrides);
+            laid = correct(&geo, &overrides).await.then_some(overrides);
         }
-        if registry.changed().await.is_err() {
-            return std::future::pending().await;
+        match laid {
+            Some(_) if registry.changed().await.is_err() => return std::future::pending().await,
+            Some(_) => {}
+            // Whether it changed or not, it is tried.
+            None => drop(tokio::time::timeout(AGAIN, registry.changed()).await),
         }
     }
 }

@@ -241,7 +241,8 @@ impl Broker {
         let (registrar, registry) = Registrar::open(store.clone(), &keys.broker, registrar_settings).await?;
         // Databases that are still being read would keep the start waiting; the corrections follow then.
         if geo.status().borrow().complete {
-            correct(&geo, &registry.borrow().overrides.clone()).await;
+            // If they are not taken, they are tried again.
+            let _ = correct(&geo, &registry.borrow().overrides.clone()).await;
         }
         let (admin, inbox) = registrar.handle();
         let events = Arc::new(EventLog::starting_at(unix_now().0 * 1000));

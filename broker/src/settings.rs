@@ -134,7 +134,8 @@ pub fn learner(config: &BrokerConfig) -> LearnerSettings {
             max_networks: networks.max,
             keep: networks.keep,
         },
-        file: networks.persist.then(|| MemoryFile::new(&config.data_dir)),
+        persist: networks.persist,
+        file: Some(MemoryFile::new(&config.data_dir)),
         fit_interval: networks.fit_interval,
     }
 }

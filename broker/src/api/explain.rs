@@ -138,12 +138,18 @@ fn scope(ranking: &Ranking<'_>, family: Family, choice: &Choice) -> (IpNet, &'st
     };
     match snapshot.live.addressed(&snapshot.registry, ranking.domain, family) {
         0 => return (everyone, "the same for everyone: no mirror has an address of this family"),
-        1 => return (everyone, "the same for everyone: only one mirror has an address of this family"),
+        1 if !ranking.view.set().has_rules() => {
+            return (everyone, "the same for everyone: only one mirror has an address of this family");
+        }
         _ => {}
     }
     match choice.basis {
-        Basis::Empty => return (everyone, "the same for everyone: absence is told of everyone"),
-        Basis::AllDownFallback => return (everyone, "the same for everyone: the fallback addresses"),
+        Basis::Empty if choice.for_everyone => {
+            return (everyone, "the same for everyone: absence is told of everyone");
+        }
+        Basis::AllDownFallback if choice.for_everyone => {
+            return (everyone, "the same for everyone: the fallback addresses");
+        }
         _ if choice.for_everyone => {
             return (everyone, "the same for everyone: an order of failover, and no rules");
         }

@@ -311,6 +311,10 @@ fn passed_over(ranking: &Ranking<'_>, candidate: &Candidate, family: Family) -> 
         How::First if matches!(ranking.policy().strategy, Strategy::Failover(_)) => {
             "an earlier mirror of the order of failover is eligible".into()
         }
+        How::Spread if equal && choice.mirrors.len() < usize::from(ranking.policy().answers) => format!(
+            "within the tie band, but {part} is given to others by weight, and its weight is too unlike theirs \
+             to be answered beside them"
+        ),
         How::Spread if equal => format!(
             "within the tie band, but {part} is given to others by weight, and an answer holds at most {}",
             ranking.policy().answers
@@ -374,7 +378,7 @@ mod tests {
     fn ties_are_told() {
         let mut fixture = Fixture::five_mirrors();
         let london = fixture.place_of("lon");
-        fixture.mirror("nyc", |m| (m.place, m.weight) = (london, 50));
+        fixture.mirror("nyc", |m| (m.place, m.weight) = (london, 60));
         says(&said(&fixture, LONDONER, "nyc"), "as near as lon, which stands before it by name");
         let both = said(&fixture, LONDONER, "nyc") + &said(&fixture, LONDONER, "lon");
         says(
@@ -386,6 +390,9 @@ mod tests {
         let all = ["lon", "nyc", "sao"].map(|m| said(&fixture, LONDONER, m)).join("\n");
         let none = "within the tie band, but 198.51.100.0/24 is given to others by weight, and an answer holds at most 2";
         assert_eq!(all.matches(none).count(), 1, "{all}");
+        fixture.mirror("lon", |m| m.weight = 900);
+        says(&said(&fixture, LONDONER, "sao"), "its weight is too unlike theirs to be answered beside them");
+        fixture.mirror("lon", |m| m.weight = 100);
         fixture.policy(|p| p.strategy = Strategy::Nearest);
         says(&said(&fixture, LONDONER, "lon"), "in the IPv4 answer: the nearest eligible mirror");
         says(&said(&fixture, LONDONER, "sao"), "within the tie band, but an answer holds at most 2");

@@ -9,7 +9,9 @@
 
 use nearmost_core::rtt::Memory;
 use sha2::{Digest, Sha256};
+use std::fs::OpenOptions;
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// Name of the file in the data directory.
@@ -81,6 +83,23 @@ impl MemoryFile {
         decode(&bytes).map_err(|what| self.put_aside(what))
     }
 
+    /// Removes what was kept, as it is not to be kept any longer.
+    ///
+    /// # Errors
+    /// [`MemoryError::Unwritable`] when a file stays.
+    pub fn remove(&self) -> Result<(), MemoryError> {
+        for path in [self.path.clone(), self.path.with_extension("bad"), self.path.with_extension("new")] {
+            match std::fs::remove_file(&path) {
+                Ok(()) => {
+                    tracing::info!(path = %path.display(), "what was learned of round trips is removed")
+                }
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(source) => return Err(MemoryError::Unwritable { path, source }),
+            }
+        }
+        Ok(())
+    }
+
     fn put_aside(&self, what: String) -> MemoryError {
         let aside = self.path.with_extension("bad");
         let what = match std::fs::rename(&self.path, &aside) {
@@ -97,7 +116,9 @@ impl MemoryFile {
     pub fn save(&self, bytes: &[u8]) -> Result<(), MemoryError> {
         let new = self.path.with_extension("new");
         let write = || {
-            let mut file = std::fs::File::create(&new)?;
+            // Where people are is nobody else's business.
+            let mut file =
+                OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
             file.write_all(bytes)?;
             file.sync_all()?;
             std::fs::rename(&new, &self.path)
@@ -150,6 +171,21 @@ mod tests {
         let bytes = encode(&learned()).unwrap();
         file.save(&bytes).unwrap();
         assert_eq!(encode(&file.load().unwrap()).unwrap(), bytes);
+    }
+
+    #[test]
+    fn only_the_owner_may_read_it_and_nothing_is_left_when_it_is_removed() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let file = MemoryFile::new(dir.path());
+        file.save(b"damaged").unwrap();
+        let mode = std::fs::metadata(dir.path().join("round-trips")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        file.load().unwrap_err();
+        file.save(b"again").unwrap();
+        file.remove().unwrap();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        file.remove().unwrap();
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The learner's task: takes lessons, fits a model from time to time, keeps what was learned.
 
-use super::memory::{self, MemoryFile};
+use super::memory::{self, MemoryError, MemoryFile};
 use super::{Lesson, Lessons};
 use crate::clock::{mono_now, unix_now};
 use crate::driver::{DriverHandle, DriverInput};
@@ -39,7 +39,9 @@ pub struct LearnerSettings {
     pub enabled: bool,
     /// How much is remembered, and how coarse.
     pub config: LearnerConfig,
-    /// Where it is kept over a restart, if anywhere.
+    /// Whether it is kept over a restart …
+    pub persist: bool,
+    /// … and where, if it can be.
     pub file: Option<MemoryFile>,
     /// Least time from one fit to the next.
     pub fit_interval: Duration,
@@ -63,8 +65,8 @@ pub struct LearnerParts {
 
 /// Learns until cancelled; then what was learned is written.
 pub async fn run(parts: LearnerParts, cancel: CancellationToken) {
-    let memory = load(&parts).await;
-    let LearnerParts { lessons, settings, snapshot, news, driver, metrics } = parts;
+    let LearnerParts { lessons, mut settings, snapshot, news, driver, metrics } = parts;
+    let memory = load(&mut settings, &metrics).await;
     let learner = Learner::new(settings.config, Arc::new(Routes::new()), memory);
     let now = mono_now();
     let due = Due { fit: now, ages: now, save: now + SAVE };
@@ -75,17 +77,30 @@ pub async fn run(parts: LearnerParts, cancel: CancellationToken) {
     task.save().await;
 }
 
-async fn load(parts: &LearnerParts) -> Memory {
-    let Some(file) = parts.settings.file.clone().filter(|_| parts.settings.enabled) else {
+/// What was learned before. A file that cannot be read is not written either: it may be good.
+async fn load(settings: &mut LearnerSettings, metrics: &LearningMetrics) -> Memory {
+    let file = settings.file.clone();
+    if !(settings.enabled && settings.persist) {
+        settings.file = None;
+        let removed = tokio::task::spawn_blocking(move || file.map_or(Ok(()), |f| f.remove())).await;
+        if let Ok(Err(error)) = removed {
+            tracing::error!(%error, "what was learned of round trips should be removed");
+            metrics.memory_errors.inc();
+        }
         return Memory::default();
-    };
-    let loaded = tokio::task::spawn_blocking(move || file.load()).await;
-    match loaded {
-        Ok(Ok(memory)) => return memory,
-        Ok(Err(error)) => tracing::error!(%error, "what was learned of round trips is not there"),
-        Err(error) => tracing::error!(%error, "what was learned of round trips is not there"),
     }
-    parts.metrics.memory_errors.inc();
+    let Some(file) = file else { return Memory::default() };
+    let loaded = tokio::task::spawn_blocking(move || file.load()).await;
+    let error = match loaded {
+        Ok(Ok(memory)) => return memory,
+        Ok(Err(error)) => error,
+        Err(_) => return Memory::default(),
+    };
+    tracing::error!(%error, "what was learned of round trips is not there");
+    metrics.memory_errors.inc();
+    if matches!(error, MemoryError::Unreadable { .. }) {
+        settings.file = None;
+    }
     Memory::default()
 }
 
@@ -209,7 +224,12 @@ impl Task {
                 self.driver.send(DriverInput::Model { model, prepared }).await;
                 self.world_changed();
             }
-            Err(error) => tracing::error!(%error, "fitting has failed; learning starts anew"),
+            Err(error) => {
+                tracing::error!(%error, "fitting has failed; learning starts from what was kept");
+                let memory = load(&mut self.settings, &self.metrics).await;
+                self.learner = Learner::new(self.settings.config, Arc::default(), memory);
+                self.unsaved = false;
+            }
         }
     }
 

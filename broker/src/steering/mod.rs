@@ -62,13 +62,18 @@ pub async fn run(parts: SteeringParts) {
         config,
         metrics,
     };
+    let mut sent = None;
     loop {
         let now = clock.now().mono;
         task.take_demand(now);
         let seen = snapshot.load_full();
         if task.is_due(&seen, now) {
             let registry = seen.registry.version;
-            if let Some(plan) = task.plan(seen, now).await {
+            // Compared with what was sent, not with what is published: that may be on its way.
+            if let Some(plan) = task.plan(seen, now).await
+                && sent.as_ref() != Some(&(registry, plan.offers.clone()))
+            {
+                sent = Some((registry, plan.offers.clone()));
                 driver.send(DriverInput::Offers { registry, offers: plan.offers }).await;
             }
         }
@@ -123,7 +128,7 @@ impl Task {
         changed || self.spread.next_deadline().is_some_and(|due| due <= now)
     }
 
-    /// A plan, if it changes what is offered.
+    /// A plan, unless planning failed.
     async fn plan(&mut self, snapshot: Arc<Snapshot>, now: MonoTime) -> Option<Plan> {
         let mut spread = std::mem::replace(&mut self.spread, Spread::new(self.config.clone()));
         let began = crate::clock::mono_now();
@@ -136,7 +141,7 @@ impl Task {
             done.inspect_err(|error| tracing::error!(%error, "planning has failed; starting anew")).ok()?;
         self.spread = spread;
         self.metrics.planned(&plan, crate::clock::mono_now() - began);
-        plan.changed.then_some(plan)
+        Some(plan)
     }
 }
 

@@ -293,7 +293,9 @@ impl Chooser<'_, '_> {
             equals.clear();
             equals.push(explored);
         }
-        self.answer(basis, how, part, &equals)
+        let listed = self.view.is_for_everyone(self.slot(first));
+        let for_everyone = listed && !in_parts && how == How::First;
+        Choice { for_everyone, ..self.answer(basis, how, part, &equals) }
     }
 
     /// Orders equals by how much each claims the part, and leaves those of like weight to be answered
@@ -330,7 +332,7 @@ impl Chooser<'_, '_> {
         wanted: &impl Fn(MirrorIndex) -> bool,
     ) -> Choice {
         let turn = spread.turn();
-        let sheds = |slot: usize| self.live.mirror(self.mirror(slot)).offer.sheds(turn);
+        let sheds = |slot: usize| self.live.offer(self.mirror(slot)).sheds(turn);
         let with_room = |slot: usize| self.usable(slot, wanted) && !sheds(slot);
         if let Some(slot) = self.view.beyond(with_room) {
             return self.one(basis, slot, self.view.alike());
@@ -353,9 +355,7 @@ impl Chooser<'_, '_> {
     }
 
     fn answer(&self, basis: Basis, how: How, part: Part, places: &[u8]) -> Choice {
-        let whole = self.view.whole();
-        let for_everyone = self.view.is_for_everyone() && part == whole && how == How::First;
-        let mut choice = Choice { basis, how, part, for_everyone, ..self.nothing() };
+        let mut choice = Choice { basis, how, part, for_everyone: false, ..self.nothing() };
         let most = usize::from(self.policy().answers).clamp(1, MAX_ANSWERS);
         for place in places.iter().take(most) {
             let mirror = self.mirror(self.slot(*place));

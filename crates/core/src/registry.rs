@@ -5,7 +5,7 @@
 
 mod policy;
 
-pub use policy::{AllDown, Policy, Rule, RuleEffect, Strategy, Who};
+pub use policy::{AllDown, MAX_RULES, Policy, Rule, RuleEffect, Strategy, Who};
 
 use crate::check::CheckSpec;
 use crate::geo::{Place, PlaceSource};

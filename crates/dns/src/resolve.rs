@@ -182,8 +182,9 @@ impl<'a> Resolver<'a, '_> {
         let snapshot = self.snapshot;
         let view = snapshot.map.view(domain, self.client)?;
         let choice = ranking::choose(&snapshot.registry, &snapshot.live, domain, &view, family);
-        // The only mirror of a family is everyone's answer.
-        let alternatives = snapshot.live.addressed(&snapshot.registry, domain, family) > 1;
+        // The only mirror of a family is everyone's answer, unless rules keep it from somebody.
+        let alternatives =
+            view.set().has_rules() || snapshot.live.addressed(&snapshot.registry, domain, family) > 1;
         if alternatives && !choice.for_everyone {
             self.depends_on(&choice);
         }
@@ -290,7 +291,7 @@ impl<'a> Resolver<'a, '_> {
         if node.kind == NodeKind::Missing {
             self.outcome.rcode = Rcode::NxDomain;
         }
-        self.part = None;
+        // Absence is everyone's, except where rules keep all mirrors from this client: then `part` is set.
         self.soa(zone, node.owner, Section::Authority)
     }
 

@@ -2,14 +2,14 @@
 
 use crate::geo::Place;
 use crate::hash::mix;
-use crate::registry::{Rule, RuleEffect, Who};
+use crate::registry::{MAX_RULES, Rule, RuleEffect, Who};
 use arrayvec::ArrayVec;
 use ipnet::IpNet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// Rules that can be about one client: those of its country and AS, and of the prefixes around it.
-const MATCHING: usize = 64;
+/// Rules that can be about one client; the registry takes no more of a domain.
+const MATCHING: usize = MAX_RULES;
 
 /// A rule about slots.
 #[derive(Clone, Debug)]
@@ -108,8 +108,7 @@ impl Rules {
                 _ => continue,
             };
             match rule.effect {
-                // More than there is room for are not told apart from excluding nothing more: the
-                // registry takes no more rules than this.
+                // There is room for all that the registry takes.
                 RuleEffect::Exclude => drop(matching.excluded.try_push(&rule.slots)),
                 RuleEffect::Pin if closest.is_none_or(|c| closeness > c) && !rule.slots.is_empty() => {
                     closest = Some(closeness);

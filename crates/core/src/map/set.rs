@@ -23,6 +23,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Sets up to this size are looked at whole; larger ones have an index.
 const SMALL: usize = 64;
+/// The order of mirrors that a list of failover leaves out.
+const UNLISTED: u16 = u16::MAX - 1;
 /// A mirror is tried out for others if it is not predicted to be slower by more than this …
 const TRY_MS: f32 = 10.0;
 /// … or this share of the best's round trip.
@@ -128,7 +130,7 @@ impl MirrorSet {
                 Strategy::Failover(order) => order.iter().position(|n| n == name),
                 _ => None,
             };
-            let order = order.and_then(|at| u16::try_from(at).ok()).unwrap_or(u16::MAX - 1);
+            let order = order.and_then(|at| u16::try_from(at).ok()).unwrap_or(UNLISTED);
             Member { site, order }
         };
         let members: Vec<Member> = key.members.iter().take(MAX_MIRRORS).map(member).collect();
@@ -194,9 +196,21 @@ impl MirrorSet {
         self.key.strategy == Strategy::Weighted
     }
 
+    /// Whether a mirror, if it is the first of its ranking that can be used, is so for everyone: mirrors that
+    /// a list of failover leaves out come after it, nearest first.
+    pub(super) fn is_for_everyone(&self, slot: usize) -> bool {
+        let listed = self.members.get(slot).is_some_and(|m| m.order != UNLISTED);
+        listed && self.is_failover() && self.rules.is_empty()
+    }
+
     /// Whether rankings are the same for everyone.
-    pub(super) fn is_for_everyone(&self) -> bool {
-        matches!(self.key.strategy, Strategy::Failover(_)) && self.rules.is_empty()
+    fn ranks_everyone_alike(&self) -> bool {
+        (0..self.members.len()).all(|slot| self.is_for_everyone(slot))
+    }
+
+    /// Whether mirrors stand in the order of a list, wherever users are.
+    pub(super) fn is_failover(&self) -> bool {
+        matches!(self.key.strategy, Strategy::Failover(_))
     }
 
     /// Notes that somebody asked.
@@ -225,7 +239,7 @@ impl MirrorSet {
     /// Whether cells would tell more than ranking by itself does: not where everyone has the same
     /// ranking, or users are shared out among all mirrors.
     pub fn gains_by_cells(&self) -> bool {
-        !self.is_empty() && !self.is_for_everyone() && !self.shares_all()
+        !self.is_empty() && !self.ranks_everyone_alike() && !self.shares_all()
     }
 
     fn class(&self, slot: u16, matching: &Matching<'_>) -> u16 {
@@ -273,7 +287,8 @@ impl MirrorSet {
         Ranking::new(&podium, |_| 0, None)
     }
 
-    /// The best mirror for a client of those that `wanted` admits, looking at every one.
+    /// The best mirror for a client of those that `wanted` admits: among the ones that may be near where
+    /// there is an index, else among all.
     pub(super) fn best(
         &self,
         client: &Client<'_>,
@@ -282,14 +297,22 @@ impl MirrorSet {
         wanted: impl Fn(usize) -> bool,
     ) -> Option<usize> {
         let matching = self.rules.matching(place, addr);
-        let mut best: Option<Contender> = None;
-        for slot in 0..self.members.len() as u16 {
+        let look = |best: &mut Option<Contender>, slot: u16| {
             if wanted(usize::from(slot)) && !matching.excludes(slot) {
                 let contender = self.contender(client, slot, &matching);
                 if best.is_none_or(|b| contender.before(&b)) {
-                    best = Some(contender);
+                    *best = Some(contender);
                 }
             }
+        };
+        let mut best = None;
+        if let Some(index) = self.index.as_ref().filter(|_| !self.is_failover()) {
+            index.candidates(client, |slot| look(&mut best, slot));
+            matching.pinned().iter().for_each(|slot| look(&mut best, *slot));
+        }
+        // All of thousands are looked at only where none of a whole region can be used.
+        if best.is_none() {
+            (0..self.members.len() as u16).for_each(|slot| look(&mut best, slot));
         }
         best.map(|b| usize::from(b.slot))
     }

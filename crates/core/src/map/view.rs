@@ -23,6 +23,8 @@ const TURNS: u64 = 0x7368_6564_5f6c_6f77;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part {
     inner: IpNet,
+    /// What is hashed: stays the same when cells become narrower or wider.
+    network: IpNet,
     /// In the family of the client's address.
     pub cell: IpNet,
 }
@@ -30,7 +32,7 @@ pub struct Part {
 impl Part {
     /// What users are shared out by: equal for the same IPv4 network, however it is written.
     pub fn hash(&self) -> u64 {
-        hash_of_cell(self.inner)
+        hash_of_cell(self.network)
     }
 
     /// Where it stands in the order in which loaded mirrors send parts on, lowest first: a mirror that
@@ -103,12 +105,12 @@ impl Map {
         let (place, mut cell) = self.narrow(set, addr);
         let client = set.model().client(&place, Some(addr));
         let unknown = client.position().is_none() && !client.measured_itself();
-        if !unknown && !set.shares_all() {
+        if set.is_failover() || !unknown && !set.shares_all() {
             return (set.rank(&client, &place, Some(addr)), cell, false);
         }
         let (v4, v6) = if unknown { (UNKNOWN_V4, UNKNOWN_V6) } else { (SPREAD_V4, SPREAD_V6) };
         cell = at_least(addr, cell, v4, v6);
-        (set.share(hash_of_cell(cell), &place, Some(addr)), cell, true)
+        (set.share(hash_of_cell(at_most(cell, v4, v6)), &place, Some(addr)), cell, true)
     }
 
     /// The place of an address, and the widest prefix around it inside which nothing tells addresses
@@ -146,6 +148,14 @@ fn at_least(addr: IpAddr, cell: IpNet, v4: u8, v6: u8) -> IpNet {
     }
 }
 
+/// A prefix, but not longer than these lengths.
+fn at_most(net: IpNet, v4: u8, v6: u8) -> IpNet {
+    match net.addr() {
+        IpAddr::V4(a) => v4_cell(a, net.prefix_len().min(v4)),
+        IpAddr::V6(a) => v6_cell(a, net.prefix_len().min(v6)),
+    }
+}
+
 impl<'m> View<'m> {
     /// The first mirrors.
     pub fn ranking(&self) -> &Ranking {
@@ -162,14 +172,9 @@ impl<'m> View<'m> {
         self.shared
     }
 
-    /// Whether everyone, wherever, has this ranking.
-    pub fn is_for_everyone(&self) -> bool {
-        self.set.is_for_everyone()
-    }
-
-    /// The address that is looked up: the client's, or the IPv4 address that it carries.
-    pub fn looked_up(&self) -> IpAddr {
-        self.addr
+    /// Whether everyone, wherever, is given a mirror that is the first which can be used here.
+    pub fn is_for_everyone(&self, slot: usize) -> bool {
+        self.set.is_for_everyone(slot)
     }
 
     /// The place of the client.
@@ -191,7 +196,8 @@ impl<'m> View<'m> {
     }
 
     fn part(&self, inner: IpNet) -> Part {
-        Part { inner, cell: self.outer(inner) }
+        let (v4, v6) = if self.shared { (UNKNOWN_V4, UNKNOWN_V6) } else { (SPREAD_V4, SPREAD_V6) };
+        Part { inner, network: at_most(inner, v4, v6), cell: self.outer(inner) }
     }
 
     /// The cell: everyone in it has this ranking.
@@ -212,7 +218,7 @@ impl<'m> View<'m> {
         self.part(at_least(self.addr, narrow, spread, spread))
     }
 
-    /// The best of the mirrors that `wanted` admits, looking at every one.
+    /// The best of the mirrors that `wanted` admits, whether the ranking holds it or not.
     pub(crate) fn beyond(&self, wanted: impl Fn(usize) -> bool) -> Option<usize> {
         let place = self.place();
         let client = self.set.model().client(&place, Some(self.addr));

@@ -6,6 +6,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Most rules of one domain.
+pub const MAX_RULES: usize = 256;
+
 /// A domain's answer policy.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {

@@ -20,6 +20,8 @@ use std::time::Duration;
 const MAX_RTT_MS: f32 = 10_000.0;
 /// Most targets that are remembered.
 const MAX_TARGETS: usize = 100_000;
+/// Most pairs of nodes that are remembered.
+const MAX_PAIRS: usize = 1_000_000;
 /// Probes between one pair of nodes that are remembered.
 const PROBES: usize = 3;
 
@@ -108,6 +110,10 @@ pub struct Learner {
 impl Learner {
     /// A learner that goes on with what was remembered before.
     pub fn new(config: LearnerConfig, routes: Arc<Routes>, memory: Memory) -> Learner {
+        let mut memory = memory;
+        // What was kept finer than it may be now goes.
+        memory.networks.coarsen(config.coarseness);
+        memory.resolvers.coarsen(config.coarseness);
         let numbers = memory.targets.iter().zip(0..).map(|(t, i)| (t.clone(), i)).collect();
         Learner { config, kernel: Kernel::new(&routes), routes, numbers, memory, fits: 0 }
     }
@@ -162,12 +168,25 @@ impl Learner {
             return Err(Unbelievable::Itself);
         }
         let pair = (self.number(from)?, self.number(to)?);
+        if self.memory.between.len() >= MAX_PAIRS && !self.memory.between.contains_key(&pair) {
+            self.forget_pairs();
+        }
         let probes = &mut self.memory.between.entry(pair).or_default().0;
         if probes.len() >= PROBES {
             probes.remove(0);
         }
         probes.push((rtt_ms, now));
         Ok(())
+    }
+
+    /// Forgets the sixteenth of the pairs that was probed longest ago.
+    fn forget_pairs(&mut self) {
+        let newest = |probes: &Probes| probes.0.iter().map(|p| p.1).max();
+        let mut times: Vec<_> = self.memory.between.values().map(newest).collect();
+        let at = times.len() / 16;
+        let Some((_, limit, _)) = (at < times.len()).then(|| times.select_nth_unstable(at)) else { return };
+        let limit = *limit;
+        self.memory.between.retain(|_, probes| newest(probes) > limit);
     }
 
     /// Notes that a reporter's network is behind a resolver.

@@ -6,7 +6,7 @@
 //! after a week, or what the settings say. When there is no more room, the network that was heard of longest ago goes; within a
 //! network the target, and for a target the vote.
 
-use super::observation::Source;
+use super::observation::{Coarseness, Source};
 use super::scale::stretch;
 use crate::time::UnixMillis;
 use ipnet::IpNet;
@@ -77,6 +77,11 @@ impl Networks {
     /// Number of networks.
     pub(super) fn len(&self) -> usize {
         self.by_prefix.len()
+    }
+
+    /// Forgets networks that are finer than they may be.
+    pub(super) fn coarsen(&mut self, coarseness: Coarseness) {
+        self.by_prefix.retain(|net, _| coarseness.network(net.addr()) == *net);
     }
 
     /// Takes a vote; at most `most` networks are kept.

@@ -69,6 +69,14 @@ impl Resolvers {
         self.by_network.is_empty()
     }
 
+    /// Forgets ties to networks that are finer than they may be.
+    pub(super) fn coarsen(&mut self, coarseness: Coarseness) {
+        self.by_network.retain(|_, ties| {
+            ties.retain(|t| coarseness.network(t.network.addr()) == t.network);
+            !ties.is_empty()
+        });
+    }
+
     /// Forgets ties that were not renewed since.
     pub(super) fn prune(&mut self, since: UnixMillis) {
         self.by_network.retain(|_, ties| {

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
 
-/// Most rules of one domain. Its record, of at most 4096 bytes, may be full before.
-pub const MAX_RULES: usize = 256;
+/// A domain's record, of at most 4096 bytes, may be full before.
+pub use nearmost_core::registry::MAX_RULES;
 /// Highest share of client networks that explore, in percent.
 const MAX_EXPLORE_PERCENT: f64 = 20.0;
 
