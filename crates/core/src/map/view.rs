@@ -177,6 +177,11 @@ impl<'m> View<'m> {
         self.set.is_for_everyone(slot)
     }
 
+    /// The address that is looked up: the client's, or the IPv4 address that it carries.
+    pub fn looked_up(&self) -> IpAddr {
+        self.addr
+    }
+
     /// The place of the client.
     pub fn place(&self) -> Place {
         self.map.locate(self.addr).place
