@@ -3,7 +3,7 @@
 use crate::testing::{Ask, Bench, Fixture, LONDON, NEW_YORK, Replied, SYDNEY, ask, mirror, place};
 use crate::{DnsConfig, ErrorKind, Transport};
 use hickory_proto::rr::RecordType;
-use nearmost_core::registry::AllDown;
+use nearmost_core::registry::{AllDown, Rule, RuleEffect, Who};
 use proptest::prelude::*;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -119,6 +119,28 @@ fn answers_that_depend_on_nobody_have_scope_zero() {
     assert_eq!(scope(&fixture, a()), Some(9));
     fixture.mirrors().truncate(1);
     assert_eq!(scope(&fixture, a()), Some(0), "the only mirror is everyone's");
+}
+
+/// A resolver keeps what it gets for whoever is in the scope: an exclusion must not be lost in it, nor
+/// spread to others.
+#[test]
+fn what_rules_keep_from_some_is_never_told_to_everyone() {
+    let mut fixture = Fixture::three();
+    fixture.mirrors().truncate(1);
+    fixture.first().policy.rules = vec![Rule {
+        who: Who::Prefix("3.1.0.0/16".parse().unwrap()),
+        effect: RuleEffect::Exclude,
+        mirrors: vec!["lon".into()],
+    }];
+    let bench = Bench::new(&fixture, DnsConfig::default());
+    for (kind, answers) in [(RecordType::A, 1), (RecordType::AAAA, 1), (RecordType::HTTPS, 1)] {
+        let [given, kept] =
+            ["81.2.69.0/24", "3.1.2.0/24"].map(|net| bench.ask(&ask(NAME, kind).subnet(net)));
+        assert_eq!((given.answers().len(), kept.answers().len()), (answers, 0), "{kind}");
+        for reply in [given, kept] {
+            assert!(reply.outcome.scope.is_some_and(|s| s > 0), "{kind}: {:?}", reply.outcome.scope);
+        }
+    }
 }
 
 #[test]
