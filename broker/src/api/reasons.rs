@@ -391,7 +391,13 @@ mod tests {
         let none = "within the tie band, but 198.51.100.0/24 is given to others by weight, and an answer holds at most 2";
         assert_eq!(all.matches(none).count(), 1, "{all}");
         fixture.mirror("lon", |m| m.weight = 900);
-        says(&said(&fixture, LONDONER, "sao"), "its weight is too unlike theirs to be answered beside them");
+        fixture.mirror("nyc", |m| m.weight = 9);
+        let all = ["lon", "nyc", "sao"].map(|m| said(&fixture, LONDONER, m)).join("\n");
+        assert_eq!(
+            all.matches("its weight is too unlike theirs to be answered beside them").count(),
+            2,
+            "{all}"
+        );
         fixture.mirror("lon", |m| m.weight = 100);
         fixture.policy(|p| p.strategy = Strategy::Nearest);
         says(&said(&fixture, LONDONER, "lon"), "in the IPv4 answer: the nearest eligible mirror");

@@ -138,7 +138,7 @@ impl Task {
             tokio::select! {
                 () = cancel.cancelled() => return,
                 lesson = lessons.recv() => {
-                    let Some(lesson) = lesson else { return };
+                    let Some(lesson) = lesson else { return cancel.cancelled().await };
                     self.take(lesson);
                     for _ in 1..BATCH {
                         let Ok(lesson) = lessons.try_recv() else { break };
@@ -149,7 +149,7 @@ impl Task {
                 () = sleep_until(self.due.save.into()), if self.unsaved => self.save().await,
                 changed = news.changed() => {
                     if changed.is_err() {
-                        return;
+                        return cancel.cancelled().await;
                     }
                     self.world_changed();
                 }

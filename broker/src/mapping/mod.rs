@@ -76,8 +76,11 @@ pub async fn run(mut parts: MappingParts) {
                 if let Some(round) = round.take() {
                     round.end(&planner.totals(&map));
                 }
-                // Whether a new map came or a second passed: look again.
-                let _ = timeout(LOOK, parts.news.changed()).await;
+                // Whether a new map came or a second passed: look again. Without a driver there is no
+                // next map; who notices that it is gone says so.
+                if let Ok(Err(_)) = timeout(LOOK, parts.news.changed()).await {
+                    return std::future::pending().await;
+                }
             }
         }
     }

@@ -79,7 +79,8 @@ pub async fn run(parts: SteeringParts) {
         }
         let wake = task.spread.next_deadline().map_or(now + LOOK, |due| due.min(now + LOOK));
         tokio::select! {
-            changed = news.changed() => if changed.is_err() { return },
+            // Without a driver there is nothing to steer; who notices that it is gone says so.
+            changed = news.changed() => if changed.is_err() { return std::future::pending().await },
             () = tokio::time::sleep_until(clock.instant(wake.max(now + Duration::from_millis(1)))) => {}
         }
     }

@@ -134,8 +134,7 @@ fn what_rules_keep_from_some_is_never_told_to_everyone() {
     }];
     let bench = Bench::new(&fixture, DnsConfig::default());
     for (kind, answers) in [(RecordType::A, 1), (RecordType::AAAA, 1), (RecordType::HTTPS, 1)] {
-        let [given, kept] =
-            ["81.2.69.0/24", "3.1.2.0/24"].map(|net| bench.ask(&ask(NAME, kind).subnet(net)));
+        let [given, kept] = ["81.2.69.0/24", "3.1.2.0/24"].map(|net| bench.ask(&ask(NAME, kind).subnet(net)));
         assert_eq!((given.answers().len(), kept.answers().len()), (answers, 0), "{kind}");
         for reply in [given, kept] {
             assert!(reply.outcome.scope.is_some_and(|s| s > 0), "{kind}: {:?}", reply.outcome.scope);
