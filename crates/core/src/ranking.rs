@@ -293,8 +293,10 @@ impl Chooser<'_, '_> {
             equals.clear();
             equals.push(explored);
         }
-        let listed = self.view.is_for_everyone(self.slot(first));
-        let for_everyone = listed && !in_parts && how == How::First;
+        // Everyone comes to it first, and it takes everyone.
+        let slot = self.slot(first);
+        let takes_all = self.live.offer(self.mirror(slot)).shed == 0;
+        let for_everyone = how == How::First && self.view.is_for_everyone(slot) && takes_all;
         Choice { for_everyone, ..self.answer(basis, how, part, &equals) }
     }
 
