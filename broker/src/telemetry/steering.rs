@@ -74,9 +74,10 @@ impl SteeringMetrics {
         self.domains.set(i64::try_from(plan.domains.len()).unwrap_or(i64::MAX));
         self.shedding.set(plan.domains.iter().map(|d| i64::from(d.shedding)).sum());
         self.warming.set(plan.domains.iter().map(|d| i64::from(d.cold)).sum());
-        self.moved.set(f64::from(plan.moved));
+        // A sum of nothing is -0.0.
+        self.moved.set(f64::from(plan.moved) + 0.0);
         let rebalanced = plan.domains.iter().map(|d| d.rebalanced_a_minute).fold(0.0, f32::max);
         self.rebalanced.set(f64::from(rebalanced));
-        self.crowded.set(plan.domains.iter().map(|d| f64::from(d.crowded)).sum());
+        self.crowded.set(plan.domains.iter().map(|d| f64::from(d.crowded)).sum::<f64>() + 0.0);
     }
 }
