@@ -77,6 +77,7 @@ pub async fn run(parts: SteeringParts) {
                 driver.send(DriverInput::Offers { registry, offers: plan.offers }).await;
             }
         }
+        // A plan that is overdue must not keep a core busy.
         let wake = task.spread.next_deadline().map_or(now + LOOK, |due| due.min(now + LOOK));
         tokio::select! {
             // Without a driver there is nothing to steer; who notices that it is gone says so.

@@ -87,6 +87,7 @@ impl Index {
 
 /// The nearest mirrors around a point of the tree, itself among them.
 fn nearest(tree: &Tree, point: &[f32; 3], slots: &[u16]) -> ArrayVec<u16, AROUND> {
+    // A constant: were it zero, this would not compile.
     const N: NonZero<usize> = NonZero::new(AROUND).unwrap();
     let found = tree.query(point).nearest_n::<SquaredEuclidean<f32>>(N).execute();
     found.iter().filter_map(|f| slots.get(f.item as usize).copied()).take(AROUND).collect()
