@@ -271,7 +271,7 @@ mod tests {
         let moved_now = moved(&fixture, "lon-node");
         assert_eq!(moved_now["lon"], (100.0, 50.0));
         assert_eq!(moved_now["nyc"], (0.0, 50.0));
-        fixture.policy(|p| p.all_down = AllDown::NoAnswer);
+        fixture.policy(|p| p.failover.all_down = AllDown::NoAnswer);
         assert_eq!(moved(&fixture, "lon-node"), HashMap::from([("lon".into(), (100.0, 0.0))]));
 
         let mut fixture = Fixture::five_mirrors();

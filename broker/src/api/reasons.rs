@@ -493,14 +493,14 @@ mod tests {
         for mirror in ["lon", "nyc", "sao", "sin", "syd"] {
             fixture.set_state(mirror, State::Down);
         }
-        fixture.policy(|p| p.all_down = AllDown::All);
+        fixture.policy(|p| p.failover.all_down = AllDown::All);
         says(&said(&fixture, LONDONER, "lon"), "drained by order: ");
         says(&said(&fixture, LONDONER, "lon"), "no mirror is eligible, and the policy is to answer all");
         says(&said(&fixture, LONDONER, "nyc"), "forced down by a person for another 10 min");
         says(&said(&fixture, LONDONER, "sao"), "its health is set by hand: up");
-        fixture.policy(|p| p.all_down = AllDown::NoAnswer);
+        fixture.policy(|p| p.failover.all_down = AllDown::NoAnswer);
         says(&said(&fixture, LONDONER, "syd"), "not in the IPv4 answer: nothing can be answered");
-        fixture.policy(|p| p.all_down = AllDown::Fallback(vec!["192.0.2.99".parse().unwrap()]));
+        fixture.policy(|p| p.failover.all_down = AllDown::Fallback(vec!["192.0.2.99".parse().unwrap()]));
         says(&said(&fixture, LONDONER, "syd"), "fallback addresses");
     }
 }

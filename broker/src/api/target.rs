@@ -232,11 +232,11 @@ mod tests {
         for mirror in ["lon", "nyc", "sao", "sin", "syd"] {
             fixture.set_state(mirror, State::Down);
         }
-        fixture.policy(|p| p.all_down = AllDown::NoAnswer);
+        fixture.policy(|p| p.failover.all_down = AllDown::NoAnswer);
         assert!(bases(&fixture, LONDONER).is_empty());
-        fixture.policy(|p| p.all_down = AllDown::All);
+        fixture.policy(|p| p.failover.all_down = AllDown::All);
         assert_eq!(bases(&fixture, LONDONER)[0], "http://192.0.2.1:8080");
-        fixture.policy(|p| p.all_down = AllDown::Fallback(vec!["2001:db8::9".parse().unwrap()]));
+        fixture.policy(|p| p.failover.all_down = AllDown::Fallback(vec!["2001:db8::9".parse().unwrap()]));
         assert_eq!(bases(&fixture, LONDONER), ["http://[2001:db8::9]:8080"]);
     }
 

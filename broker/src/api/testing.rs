@@ -118,7 +118,7 @@ impl Fixture {
             negative_ttl: Duration::from_secs(20),
             tie_band_ms: 3.0,
             tie_band_share: 0.05,
-            all_down: AllDown::LastKnown,
+            failover: Default::default(),
             alpn: Vec::new(),
             ..Policy::default()
         };

@@ -2,7 +2,7 @@
 //! only this part of the snapshot.
 
 use crate::health::{Family, Verdict};
-use crate::registry::{DomainIndex, MirrorIndex, Registry};
+use crate::registry::{DomainIndex, MirrorIndex, Pace, Registry};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The live part of a snapshot; entry *i* belongs to mirror *i* of the registry of the same snapshot.
@@ -63,6 +63,11 @@ pub struct LiveMirror {
     pub load: Load,
     /// How much of its share of users it is offered.
     pub offer: Offer,
+    /// How soon answers with it may change, by [`Family::index`].
+    pub pace: [Pace; 2],
+    /// Clients' failure reports are being looked into: no new users meanwhile where others can take
+    /// them, by [`Family::index`].
+    pub paused: [bool; 2],
 }
 
 /// How much of its share of users a mirror is offered; decided by the writer, read when answering.

@@ -177,7 +177,7 @@ pub fn choose(
     if live.eligible(registry, domain) > 0 {
         return chooser.nothing();
     }
-    match &policy.all_down {
+    match &policy.failover.all_down {
         AllDown::LastKnown => among(Basis::AllDownLastKnown),
         AllDown::All => among(Basis::AllDownAll),
         AllDown::Fallback(addrs) => {

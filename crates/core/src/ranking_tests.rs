@@ -6,7 +6,7 @@ use crate::geo::{CountryCode, Place, PlaceSource, Position};
 use crate::health::{Reason, State, Verdict};
 use crate::live::{LiveMirror, Offer};
 use crate::map::Map;
-use crate::registry::{Domain, HealthMode, MirrorAddress, Orders, Rule, RuleEffect, Who};
+use crate::registry::{Domain, Failover, HealthMode, MirrorAddress, Orders, Rule, RuleEffect, Who};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -75,7 +75,7 @@ impl World {
             answers: 2,
             tie_band_ms: 1.0,
             tie_band_share: 0.0,
-            all_down,
+            failover: Failover { all_down, ..Failover::default() },
             explore: 0.0,
             ..Policy::default()
         };
@@ -332,7 +332,7 @@ fn pins_and_exclusions_hold_by_country_as_and_prefix() {
         world.set_state(0, State::Down);
         assert_eq!(world.chosen(CHINESE, Family::V4), (Basis::Empty, vec![]));
         assert_eq!(world.first(LONDONER), 2);
-        world.registry.domains[0].policy.all_down = AllDown::All;
+        world.registry.domains[0].policy.failover.all_down = AllDown::All;
         world.set_state(2, State::Down);
         (0..3).for_each(|m| world.live.mirrors[m].verdicts[1].state = State::Down);
         assert_ne!(world.first(CHINESE), 2, "not even when all are down");

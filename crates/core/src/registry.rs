@@ -5,7 +5,7 @@
 
 mod policy;
 
-pub use policy::{AllDown, MAX_RULES, Policy, Rule, RuleEffect, Strategy, Who};
+pub use policy::{AllDown, Failover, MAX_RULES, Pace, Policy, Rule, RuleEffect, Strategy, Who};
 
 use crate::check::CheckSpec;
 use crate::geo::{Place, PlaceSource};
@@ -140,6 +140,8 @@ pub struct Node {
     pub domains: Vec<Arc<str>>,
     /// Drained as a whole.
     pub drained: bool,
+    /// Drained as a whole within these.
+    pub windows: Vec<Window>,
     /// Given place, if any.
     pub place: Option<Place>,
 }
@@ -205,21 +207,60 @@ pub enum HealthMode {
 }
 
 /// What people ordered of one mirror; the strongest wins: force, then drain.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Orders {
     /// No new users; its own or its node's drain.
     pub drained: bool,
+    /// No new users within these: its own and its node's maintenance windows.
+    pub windows: Vec<Window>,
     /// Health overruled until then.
     pub force: Option<Force>,
+    /// A person let back what was evicted before then.
+    pub released: Option<UnixMillis>,
+}
+
+impl Orders {
+    /// Whether a maintenance window is open.
+    pub fn in_window(&self, now: UnixMillis) -> bool {
+        self.windows.iter().any(|w| w.from <= now && now < w.until)
+    }
+
+    /// When the next window begins or ends.
+    pub fn next_window(&self, now: UnixMillis) -> Option<UnixMillis> {
+        self.windows.iter().flat_map(|w| [w.from, w.until]).filter(|at| *at > now).min()
+    }
+}
+
+/// Most maintenance windows of one mirror or node.
+pub const MAX_WINDOWS: usize = 32;
+
+/// A planned maintenance, on the wall clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Its beginning …
+    pub from: UnixMillis,
+    /// … and its end, which is no longer in it.
+    pub until: UnixMillis,
 }
 
 /// A health verdict overruled by a person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Force {
-    /// To up or to down.
-    pub up: bool,
+    /// To what.
+    pub to: ForcedTo,
     /// When the order ends.
     pub until: UnixMillis,
+}
+
+/// What a verdict is overruled to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForcedTo {
+    /// Eligible.
+    Up,
+    /// Not eligible.
+    Down,
+    /// Whatever it was when the order came.
+    AsItWas,
 }
 
 impl Registry {

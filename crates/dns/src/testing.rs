@@ -48,7 +48,7 @@ pub(crate) fn policy() -> Policy {
         negative_ttl: Duration::from_secs(7),
         tie_band_ms: 3.0,
         tie_band_share: 0.05,
-        all_down: AllDown::LastKnown,
+        failover: Default::default(),
         alpn: vec!["h2".into(), "http/1.1".into()],
         ..Policy::default()
     }

@@ -130,11 +130,11 @@ fn all_down() {
         let mut world = World::new(mirrors);
         world.up = |_| false;
         for policy in [AllDown::LastKnown, AllDown::All] {
-            world.policy.all_down = policy.clone();
+            world.policy.failover.all_down = policy.clone();
             quiet_answers(&format!("{mirrors} down, {policy:?}"), &world, How::First);
         }
         for policy in [AllDown::Fallback(world::fallback()), AllDown::NoAnswer] {
-            world.policy.all_down = policy.clone();
+            world.policy.failover.all_down = policy.clone();
             let bare = |o: &Outcome| o.rcode == Rcode::NoError && o.mirrors.is_empty();
             quiet(&format!("{mirrors} down, {policy:?}"), &world.snapshot(false), NAME, &[A, AAAA], bare);
         }

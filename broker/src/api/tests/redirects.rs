@@ -82,7 +82,7 @@ async fn without_a_mirror_the_user_is_told_when_to_come_back() {
         for mirror in ["lon", "nyc", "sao", "sin", "syd"] {
             f.set_state(mirror, State::Down);
         }
-        f.policy(|p| p.all_down = AllDown::NoAnswer);
+        f.policy(|p| p.failover.all_down = AllDown::NoAnswer);
     })
     .await;
     let answer = to_host(&api, DOMAIN, "/").await;

@@ -1,5 +1,6 @@
 //! The fleet's periods, bounds and schedules.
 
+use crate::health::damping::DampingRules;
 use std::time::Duration;
 
 /// How patient the fleet is.
@@ -26,6 +27,46 @@ pub struct FleetConfig {
     pub resume_grace: Duration,
     /// How long a newly proven mirror warms up; zero for not at all.
     pub warm_for: Duration,
+    /// How reluctantly mirrors are taken out, and how calmly they come back.
+    pub caution: Caution,
+}
+
+/// How reluctantly mirrors are taken out, and how calmly they come back.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Caution {
+    /// Most of a domain's mirrors of one continent that may be out on the broker's word alone, as a
+    /// share of 0..=1; one may always.
+    pub region_cap: f64,
+    /// Below this share of a domain's weight, those that are out on the broker's word alone are
+    /// answered again, 0..=1.
+    pub panic_below: f64,
+    /// How repeated failures count; whether fail-back is manual is the domain's to say.
+    pub damping: DampingRules,
+    /// Rounds of probing that fail before the broker alone takes a mirror out, where no witness can say.
+    pub alone_rounds: u32,
+    /// Time between two of those rounds.
+    pub alone_gap: Duration,
+    /// An answer whose mirrors have not changed for this long is told with the longest TTL.
+    pub calm_after: Duration,
+    /// The broker has reference addresses to probe.
+    pub references: bool,
+    /// Whether agents are asked as witnesses.
+    pub witnesses: bool,
+}
+
+impl Default for Caution {
+    fn default() -> Self {
+        Caution {
+            region_cap: 0.3,
+            panic_below: 0.5,
+            damping: DampingRules::default(),
+            alone_rounds: 3,
+            alone_gap: Duration::from_millis(400),
+            calm_after: Duration::from_secs(600),
+            references: false,
+            witnesses: true,
+        }
+    }
 }
 
 impl Default for FleetConfig {
@@ -35,12 +76,13 @@ impl Default for FleetConfig {
             beacon_period: ms(200),
             missed_for_suspect: 2,
             silence_k: (5, 50),
-            burst: vec![ms(0), ms(100), ms(300)],
+            burst: vec![ms(0), ms(30), ms(60)],
             burst_timeout: ms(600),
             reprobe_interval: ms(10_000),
             unattended_reprobe: ms(1_000),
             resume_grace: ms(5_000),
             warm_for: Duration::ZERO,
+            caution: Caution::default(),
         }
     }
 }

@@ -1,9 +1,10 @@
 //! What the driver saw: sessions, beacons, reports, results of probes, addresses.
 
 use super::Fleet;
+use super::links::Neighbourhood;
 use super::mirror::{Burst, MirrorState};
 use super::node::{DrainFlag, Fresh, Stage};
-use super::types::{BeaconOutcome, NodeReport, ProbeToken, ServiceReport};
+use super::types::{BeaconOutcome, NodeReport, ProbeAnswer, ProbeToken, ServiceReport};
 use crate::health::Family;
 use crate::health::machine::Input;
 use crate::id::NodeId;
@@ -11,7 +12,6 @@ use crate::live::Load;
 use crate::registry::{MirrorAddress, MirrorIndex};
 use crate::time::Now;
 use std::net::IpAddr;
-use std::time::Duration;
 
 /// The family of an address, IPv4-mapped ones unmapped.
 pub(super) fn family_of(addr: IpAddr) -> (Family, IpAddr) {
@@ -31,6 +31,7 @@ impl Fleet {
         let Some((slot, node)) = self.nodes.find(&id) else { return };
         let restarted = node.sessions.is_newest(session) && node.window.restart(boot);
         let (family, addr) = node.sessions.began(session, remote, now.mono);
+        node.net = Some(Neighbourhood::of(addr));
         let started = restarted || node.hearing.stage != Stage::Present;
         if restarted {
             node.drain = DrainFlag::default();
@@ -51,6 +52,7 @@ impl Fleet {
         let Some((slot, node)) = self.nodes.find(&id) else { return };
         if node.sessions.has(session) {
             let (family, addr) = node.sessions.began(session, remote, now.mono);
+            node.net = Some(Neighbourhood::of(addr));
             self.arm_node(slot, now);
             self.observed(slot, family, Some(addr), now);
         }
@@ -94,6 +96,9 @@ impl Fleet {
             Err(outcome) => return outcome,
         };
         node.loss.on(fresh);
+        if let Some(net) = node.net {
+            self.links.heard(net, now.mono);
+        }
         let earlier = node.hearing.beacon(now.mono);
         if node.hearing.stage != Stage::Present || fresh == Fresh::NewBoot {
             self.first_beacon(slot, fresh, now);
@@ -172,6 +177,7 @@ impl Fleet {
             self.live_version += 1;
         }
         let said = match (service.healthy, service.ready) {
+            _ if service.stopped => Input::ReportStopped,
             (false, _) => Input::ReportFailing,
             (true, false) => Input::ReportNotReady,
             (true, true) => Input::ReportHealthy,
@@ -179,12 +185,15 @@ impl Fleet {
         self.drive_mirror(slot, &[drain(report), said], now);
     }
 
-    /// The result of a probe that was ordered; `rtt` is how long the answer took.
-    pub fn on_probe_result(&mut self, token: ProbeToken, passed: bool, rtt: Option<Duration>, now: Now) {
+    /// The result of a probe that was ordered.
+    pub fn on_probe_result(&mut self, token: ProbeToken, answer: ProbeAnswer, now: Now) {
         self.attend(now);
         let Some(mirror) = self.mirrors.slots.get_mut(token.slot) else { return };
-        if let Some(input) = mirror.result(token, passed, rtt) {
-            self.drive(token.slot, token.family, &[input], Burst::AsWanted, now);
+        if let ProbeAnswer::Passed(took) = answer {
+            self.prober.usual.answered(took);
+        }
+        if mirror.result(token, answer) {
+            self.drive(token.slot, token.family, &[], Burst::AsWanted, now);
         }
     }
 
@@ -216,6 +225,7 @@ impl Fleet {
         side.addr = addr;
         // What the old address is being asked says nothing of the new one.
         side.probing.stop();
+        side.inquiry.stop();
         let input = if addr.is_some() { Input::AddressKnown } else { Input::AddressLost };
         self.show_address(slot, family, addr);
         self.drive(slot, family, &[input], Burst::AsWanted, now);

@@ -1,10 +1,11 @@
 //! What queries read of the fleet: addresses, verdicts, load, and who was eligible last.
 
 use super::Fleet;
-use super::types::{Output, Transition};
+use super::types::{Evidence, Output, Transition};
 use crate::health::{Family, Verdict};
 use crate::live::LiveMirror;
-use crate::registry::DomainIndex;
+use crate::registry::{DomainIndex, MirrorIndex, Pace};
+use crate::time::{Now, UnixMillis};
 use std::net::IpAddr;
 
 impl Fleet {
@@ -20,6 +21,40 @@ impl Fleet {
         if from.state.eligible() != to.state.eligible() || from.withdrawn() != to.withdrawn() {
             self.remember(self.registry.mirror(index).domain, family);
         }
+    }
+
+    /// Shows how soon a mirror's answer may change, and whether new users are kept away meanwhile.
+    pub(super) fn keep_pace(&mut self, slot: u32, family: Family, now: Now) {
+        let Some(mirror) = self.mirrors.slots.get(slot) else { return };
+        let side = &mirror.sides[family.index()];
+        let soon = side.machine.unsettled(now.mono) || mirror.standing.about_to_change(now.unix);
+        let pace = match soon {
+            true => Pace::Quick,
+            false if now.mono.since(side.changed) >= self.config.caution.calm_after => Pace::Calm,
+            false => Pace::Usual,
+        };
+        let paused = side.complaints.paused(now.mono);
+        let Some(live) = self.live.mirrors.get_mut(mirror.index.0 as usize) else { return };
+        let i = family.index();
+        if (live.pace[i], live.paused[i]) != (pace, paused) {
+            (live.pace[i], live.paused[i]) = (pace, paused);
+            self.live_version += 1;
+        }
+    }
+
+    /// What is known of a mirror in a family, by who measured it.
+    pub fn evidence(&self, mirror: MirrorIndex, family: Family, now: Now) -> Option<Evidence> {
+        let state = self.mirrors.slots.get(self.mirrors.slot(mirror)?)?;
+        let side = &state.sides[family.index()];
+        let node = state.node.and_then(|id| self.nodes.by_id.get(&id)).and_then(|n| self.nodes.slots.get(*n));
+        let heard = node.and_then(|n| n.hearing.last()).map(|at| now.mono.since(at));
+        Some(Evidence {
+            agent_heard: heard.map(|ago| UnixMillis(now.unix.0.saturating_sub(ago.as_millis() as u64))),
+            broker: side.inquiry.last,
+            witnesses: side.inquiry.said.to_vec(),
+            complaints: side.complaints.count(),
+            penalty: side.machine.penalty(now.mono),
+        })
     }
 
     /// Shows an address to queries.

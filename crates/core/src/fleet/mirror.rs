@@ -1,16 +1,19 @@
 //! One mirror: its machines, its addresses and its probing, in both families.
 
+use super::complaints::Complaints;
 use super::config::FleetConfig;
-use super::probing::{Ask, Concluded, Prober, Probing, Target};
+use super::inquiry::Inquiry;
+use super::probing::{Ask, Concluded, Prober, Probing};
 use super::slots::Slots;
-use super::types::{PersistedVerdict, ProbeToken};
+use super::standing::Standing;
+use super::types::{PersistedVerdict, ProbeAnswer, ProbeToken};
 use crate::check::CheckSpec;
 use crate::health::Family;
 use crate::health::machine::{Cadence, Input, Machine, Mode, Rules};
 use crate::health::phase::Phase;
 use crate::id::NodeId;
-use crate::registry::{Force, MirrorAddress, MirrorIndex};
-use crate::time::{MonoTime, Now};
+use crate::registry::{MirrorAddress, MirrorIndex};
+use crate::time::{MonoTime, Now, UnixMillis};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -41,7 +44,10 @@ impl MirrorTable {
 
     /// Which are being probed at the moment.
     pub fn being_probed(&self) -> Vec<(u32, Family)> {
-        let running = |m: &MirrorState, f: Family| m.sides[f.index()].probing.is_running();
+        let running = |m: &MirrorState, f: Family| {
+            let side = &m.sides[f.index()];
+            side.probing.is_running() || side.inquiry.panel.is_some()
+        };
         let pairs = self.slots.iter().flat_map(|(slot, m)| Family::ALL.map(|f| (slot, f, running(m, f))));
         pairs.filter(|(_, _, running)| *running).map(|(slot, family, _)| (slot, family)).collect()
     }
@@ -67,9 +73,7 @@ pub(super) struct MirrorState {
     pub address: MirrorAddress,
     pub port: u16,
     pub spec: Option<CheckSpec>,
-    pub revoked: bool,
-    pub drained: bool,
-    pub force: Option<Force>,
+    pub standing: Standing,
     /// By [`Family::index`].
     pub sides: [Side; 2],
 }
@@ -78,10 +82,16 @@ pub(super) struct MirrorState {
 pub(super) struct Side {
     pub machine: Machine,
     pub probing: Probing,
+    pub inquiry: Inquiry,
+    pub complaints: Complaints,
     pub addr: Option<IpAddr>,
     warm_until: Option<MonoTime>,
     /// For which cadence the next probe was planned.
     planned: Cadence,
+    /// When its verdict last changed.
+    pub changed: MonoTime,
+    /// When to judge its silence again, where nobody can be asked.
+    pub look_again: Option<MonoTime>,
     pub armed: Option<MonoTime>,
 }
 
@@ -90,10 +100,41 @@ impl Side {
         Side {
             machine: Machine::new(mode, rules, now),
             probing: Probing::default(),
+            inquiry: Inquiry::default(),
+            complaints: Complaints::default(),
             addr: None,
             warm_until: None,
             planned: Cadence::Idle,
+            changed: now.mono,
+            look_again: None,
             armed: None,
+        }
+    }
+
+    /// Takes inputs; whether a burst of probes must start.
+    pub fn take(&mut self, inputs: &[Input], burst: Burst, now: Now) -> bool {
+        let mut wanted = burst == Burst::Now;
+        for input in inputs {
+            if matches!(input, Input::BeaconsResumed | Input::AgentStarted) {
+                self.inquiry.reset();
+            }
+            wanted |= self.machine.handle(*input, now);
+        }
+        if burst == Burst::Again {
+            // What witnesses said meanwhile waits to be heard, but the broker's time was not theirs.
+            let broker_done = self.inquiry.panel.take().is_some() && !self.probing.is_running();
+            self.probing.again(now.mono);
+            wanted |= broker_done;
+        }
+        wanted
+    }
+
+    /// Ends what ends by time alone: the warm-up and holds.
+    pub fn keep_time(&mut self, config: &FleetConfig, now: Now) {
+        self.keep_warm(config, now);
+        if self.machine.hold_deadline().is_some_and(|until| until <= now.mono) {
+            // The end of a hold asks for no probes.
+            let _ = self.machine.handle(Input::HoldOver, now);
         }
     }
 
@@ -112,7 +153,7 @@ impl Side {
     }
 
     /// Sees to it that what the machine wants is being asked or planned.
-    fn plan(&mut self, wanted: bool, spec: &CheckSpec, prober: &mut Prober, now: MonoTime) {
+    pub fn plan(&mut self, wanted: bool, burst: usize, spec: &CheckSpec, prober: &mut Prober, now: MonoTime) {
         let cadence = self.machine.cadence();
         let regular = cadence == Cadence::Regular;
         let interval = match cadence {
@@ -124,13 +165,20 @@ impl Side {
         let attempts = match regular {
             // The regular probe that raised suspicion was the first failure.
             true => usize::from(spec.fall.saturating_sub(1)).max(1),
-            false => prober.config.burst.len(),
+            false => burst,
         };
-        if wanted {
-            let ask = if self.machine.urgent() { Ask::Urgently(attempts) } else { Ask::Burst(attempts) };
+        let again = self.inquiry.again.is_some_and(|at| at <= now);
+        if again {
+            self.inquiry.again = None;
+        }
+        // While witnesses are awaited, what is known of the broker's own asking stands.
+        let awaited = self.inquiry.panel.is_some() && !self.probing.is_running();
+        if (wanted || again) && !awaited {
+            let urgent = again || self.machine.urgent();
+            let ask = if urgent { Ask::Urgently(attempts) } else { Ask::Burst(attempts) };
             self.probing.start(ask, now);
         }
-        if self.probing.is_running() {
+        if self.probing.is_running() || awaited || self.inquiry.again.is_some() {
             return;
         }
         if cadence != self.planned || self.probing.next.is_none() {
@@ -144,69 +192,32 @@ impl Side {
         }
     }
 
-    fn idle(&mut self) {
+    pub fn idle(&mut self) {
         self.probing.stop();
+        self.inquiry.stop();
         self.planned = Cadence::Idle;
     }
 }
 
 impl MirrorState {
-    /// Hands inputs to one side's machine and keeps its probing going; orders are left in `prober`.
-    pub fn drive(
-        &mut self,
-        slot: u32,
-        family: Family,
-        inputs: &[Input],
-        burst: Burst,
-        prober: &mut Prober,
-        now: Now,
-    ) {
-        let side = &mut self.sides[family.index()];
-        let mut wanted = burst == Burst::Now;
-        for input in inputs {
-            wanted |= side.machine.handle(*input, now);
-        }
-        if burst == Burst::Again {
-            side.probing.again(now.mono);
-        }
-        loop {
-            side.keep_warm(&prober.config, now);
-            let (Some(addr), Some(spec)) = (side.addr, &self.spec) else { return side.idle() };
-            side.plan(wanted, spec, prober, now.mono);
-            let target = Target { slot, mirror: self.index, family, addr, port: self.port, spec };
-            let Some(concluded) = side.probing.advance(&target, prober, now.mono) else { return };
-            wanted = side.machine.handle(conclusion(concluded, spec), now);
-        }
-    }
-
-    /// The input that a result of the driver amounts to, if it concludes anything.
-    pub fn result(&mut self, token: ProbeToken, passed: bool, took: Option<Duration>) -> Option<Input> {
-        let concluded = self.sides[token.family.index()].probing.result(token, passed, took)?;
-        Some(conclusion(concluded, self.spec.as_ref()?))
+    /// Takes the result of an attempt; whether it concludes the broker's asking.
+    pub fn result(&mut self, token: ProbeToken, answer: ProbeAnswer) -> bool {
+        let side = &mut self.sides[token.family.index()];
+        let concluded: Option<Concluded> = side.probing.result(token, answer);
+        side.inquiry.concluded = concluded.or(side.inquiry.concluded);
+        concluded.is_some()
     }
 
     /// When one side wants to be driven again.
     pub fn deadline(&self, family: Family, prober: &Prober, now: Now) -> Option<MonoTime> {
         let side = &self.sides[family.index()];
-        let force =
-            self.force.map(|f| now.mono + Duration::from_millis(f.until.0.saturating_sub(now.unix.0)));
-        [side.probing.deadline(prober), side.warm_until, force].into_iter().flatten().min()
-    }
-
-    /// Whether a force has just run out.
-    pub fn force_over(&mut self, now: Now) -> bool {
-        let over = self.force.is_some_and(|force| force.until <= now.unix);
-        if over {
-            self.force = None;
-        }
-        over
-    }
-}
-
-fn conclusion(concluded: Concluded, spec: &CheckSpec) -> Input {
-    match concluded {
-        Concluded::Passed => Input::ProbePassed,
-        Concluded::Missed if spec.fall > 1 => Input::ProbeMissed,
-        Concluded::Missed | Concluded::Failed => Input::ProbeFailed,
+        let at = |unix: UnixMillis| now.mono + Duration::from_millis(unix.0.saturating_sub(now.unix.0));
+        let orders = self.standing.deadline(now.unix).map(at);
+        let calm = Some(side.changed + prober.config.caution.calm_after).filter(|at| *at > now.mono);
+        let asking = [side.probing.deadline(prober), side.inquiry.deadline(), side.look_again];
+        let waiting =
+            [side.warm_until, side.machine.hold_deadline().filter(|at| *at > now.mono), orders, calm];
+        let paused = side.complaints.deadline(now.mono);
+        asking.into_iter().chain(waiting).chain([paused]).flatten().min()
     }
 }

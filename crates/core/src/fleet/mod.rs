@@ -11,6 +11,13 @@
 //! | `node` | hearing one agent: replay window, loss, silence |
 //! | `sessions` | its sessions, and the addresses they come from |
 //! | `probing` | asking one address: bursts, attempts, their own time limits |
+//! | `panel`, `inquiry` | what broker and witnesses found of an address, and what follows |
+//! | `witnesses` | which agents are asked |
+//! | `links` | whether the broker itself is connected |
+//! | `caps` | how much may be out on the broker's word alone |
+//! | `complaints` | clients that report failure |
+//! | `asking` | driving one mirror: inputs, probes, witnesses, judgement |
+//! | `standing` | what people ordered of one mirror |
 //! | `mirror` | one mirror: its machines, its addresses, its probing |
 //! | `timers` | one heap of deadlines for everything |
 //! | `sync` | following the registry, resuming after a restart |
@@ -25,32 +32,45 @@
 //! process, a starved machine), nothing that was not heard or answered meanwhile counts: every
 //! node gets a fresh window and every probe under way is asked again.
 
+mod asking;
+mod caps;
+mod complaints;
 mod config;
 mod events;
+mod inquiry;
+mod links;
 mod live;
 mod mirror;
 mod node;
+#[cfg(test)]
+mod outside_tests;
+mod panel;
 mod probing;
 #[cfg(test)]
 mod session_tests;
 mod sessions;
 mod slots;
+mod standing;
 mod sync;
 #[cfg(test)]
 mod tests;
 mod timers;
 mod types;
+mod witnesses;
 
-pub use config::FleetConfig;
+pub use config::{Caution, FleetConfig};
 pub use types::{
-    BeaconOutcome, NodeReport, Output, PersistedVerdict, ProbeOrder, ProbeToken, ServiceReport, Transition,
+    BeaconOutcome, Evidence, NodeReport, Output, PersistedVerdict, ProbeAnswer, ProbeOrder, ProbeToken,
+    ServiceReport, Transition, WitnessOrder, Witnessed,
 };
 
+use crate::geo::table::PlaceTable;
 use crate::health::Family;
 use crate::health::machine::Input;
 use crate::live::Live;
 use crate::registry::Registry;
 use crate::time::{MonoTime, Now};
+use links::Links;
 use mirror::MirrorTable;
 use node::NodeTable;
 use probing::Prober;
@@ -66,6 +86,8 @@ pub struct Fleet {
     nodes: NodeTable,
     mirrors: MirrorTable,
     prober: Prober,
+    places: Arc<PlaceTable>,
+    links: Links,
     timers: Timers,
     attention: Attention,
     live: Live,
@@ -87,6 +109,8 @@ impl Fleet {
             prober: Prober::new(&config, seed),
             config,
             registry: Arc::default(),
+            places: Arc::default(),
+            links: Links::default(),
             nodes: NodeTable::default(),
             mirrors: MirrorTable::default(),
             timers: Timers::default(),
@@ -95,6 +119,11 @@ impl Fleet {
             live_version: 0,
             outputs: VecDeque::new(),
         }
+    }
+
+    /// Where addresses are: whom to ask as a witness, and what is one region.
+    pub fn set_places(&mut self, places: Arc<PlaceTable>) {
+        self.places = places;
     }
 
     /// Time between two beacons that agents are told to keep.
@@ -170,8 +199,19 @@ impl Fleet {
         for family in left {
             self.observed(slot, family, None, now);
         }
-        if let Some(input) = input {
-            self.drive_node(slot, &[input], now);
+        match input {
+            Some(Input::SilenceConfirmedLong) => self.long_silent(slot, now),
+            Some(input) => self.drive_node(slot, &[input], now),
+            None => {}
+        }
+    }
+
+    fn long_silent(&mut self, node: u32, now: Now) {
+        let slots = self.nodes.slots.get(node).map(|n| n.mirrors.clone()).unwrap_or_default();
+        for slot in slots {
+            for family in Family::ALL {
+                self.long_silence(slot, family, now);
+            }
         }
     }
 
@@ -182,10 +222,12 @@ impl Fleet {
             return;
         }
         side.armed = None;
-        if mirror.force_over(now) {
-            for family in Family::ALL {
-                self.drive(slot, family, &[Input::ForceEnded], mirror::Burst::AsWanted, now);
-            }
+        let inputs = mirror.standing.due(now.unix);
+        for family in Family::ALL.into_iter().filter(|_| !inputs.is_empty()) {
+            self.drive(slot, family, &inputs, mirror::Burst::AsWanted, now);
+        }
+        if self.look_again(slot, family, now.mono) {
+            return self.long_silence(slot, family, now);
         }
         self.drive(slot, family, &[], mirror::Burst::AsWanted, now);
     }
@@ -212,21 +254,6 @@ impl Fleet {
     fn drive_mirror(&mut self, slot: u32, inputs: &[Input], now: Now) {
         for family in Family::ALL {
             self.drive(slot, family, inputs, mirror::Burst::AsWanted, now);
-        }
-    }
-
-    /// Hands inputs to one machine, keeps its probing going, and shows what came of it.
-    fn drive(&mut self, slot: u32, family: Family, inputs: &[Input], burst: mirror::Burst, now: Now) {
-        let Some(mirror) = self.mirrors.slots.get_mut(slot) else { return };
-        let from = mirror.sides[family.index()].machine.verdict().to_owned();
-        mirror.drive(slot, family, inputs, burst, &mut self.prober, now);
-        self.outputs.extend(self.prober.orders.drain(..).map(Output::Probe));
-        let due = mirror.deadline(family, &self.prober, now);
-        let side = &mut mirror.sides[family.index()];
-        self.timers.arm(&mut side.armed, due, Timer::Mirror(slot, family), now.mono);
-        let to = side.machine.verdict().to_owned();
-        if from != to {
-            self.show(slot, family, from, to);
         }
     }
 }

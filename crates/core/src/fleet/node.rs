@@ -1,6 +1,7 @@
 //! Hearing one agent: the replay window of its beacons, their loss, what they say, and silence.
 
 use super::config::FleetConfig;
+use super::links::Neighbourhood;
 use super::sessions::Sessions;
 use super::slots::Slots;
 use super::types::BeaconOutcome;
@@ -56,6 +57,8 @@ pub(super) struct Node {
     /// Slots of its mirrors.
     pub mirrors: Vec<u32>,
     pub armed: Option<MonoTime>,
+    /// Where it was heard from.
+    pub net: Option<Neighbourhood>,
 }
 
 impl Node {
@@ -69,6 +72,7 @@ impl Node {
             sessions: Sessions::default(),
             mirrors: Vec::new(),
             armed: None,
+            net: None,
         }
     }
 
@@ -204,6 +208,11 @@ const DEFAULT_K: u32 = 10;
 /// Chance that loss alone looks like silence.
 const FALSE_SILENCE: f64 = 1e-9;
 
+/// Chance that loss alone fails a whole burst.
+const FALSE_BURST: f64 = 2e-3;
+/// Most attempts of a burst.
+const MOST_ATTEMPTS: usize = 8;
+
 impl Loss {
     pub fn on(&mut self, fresh: Fresh) {
         match fresh {
@@ -218,6 +227,17 @@ impl Loss {
             self.sent /= 2;
             self.lost /= 2;
         }
+    }
+
+    /// How many attempts a burst needs so that loss alone, both ways, hardly ever fails them all.
+    pub fn attempts(&self, least: usize) -> usize {
+        if self.sent < ENOUGH {
+            return least;
+        }
+        let loss = (f64::from(self.lost) / f64::from(self.sent)).clamp(1e-6, 0.9);
+        let failed = 1.0 - (1.0 - loss) * (1.0 - loss);
+        let enough = (FALSE_BURST.ln() / failed.ln()).ceil() as usize;
+        enough.clamp(least, MOST_ATTEMPTS.max(least))
     }
 
     /// How many missing beacons loss does not explain, within bounds.
@@ -272,6 +292,11 @@ impl Hearing {
         let grace_is_over = now < self.last;
         self.last = now;
         grace_is_over
+    }
+
+    /// When it was last heard; in the future during the grace of a new session.
+    pub fn last(&self) -> Option<MonoTime> {
+        (self.stage != Stage::Never).then_some(self.last)
     }
 
     /// Expects the next beacon within `patience`.

@@ -2,7 +2,7 @@
 
 use super::node::{DrainFlag, ReplayWindow};
 use super::sessions::GRACE;
-use super::tests::{ID, at, one_up, orders_of, registry, remote, report, state};
+use super::tests::{ID, PASSED, at, one_up, orders_of, registry, remote, report, state};
 use super::*;
 use crate::health::{Reason, State};
 use crate::registry::{HealthMode, MirrorAddress, MirrorIndex};
@@ -59,7 +59,7 @@ fn a_draining_beacon_acts_at_once_and_a_report_ends_it() {
     fleet.on_report(ID, &report(&["m0"]), at(310));
     assert_eq!(state(&fleet, 0), (State::Unknown, Reason::AwaitingProbe));
     let orders = orders_of(&mut fleet);
-    fleet.on_probe_result(orders[0].token, true, None, at(320));
+    fleet.on_probe_result(orders[0].token, PASSED, at(320));
     assert_eq!(state(&fleet, 0).0, State::Up);
     let _ = fleet.on_beacon(ID, 1, 4, true, at(330));
     assert_eq!(state(&fleet, 0).0, State::Up, "an overtaken beacon says nothing of now");
@@ -92,7 +92,7 @@ fn observed() -> Fleet {
 
 fn answer(fleet: &mut Fleet, ms: u64) {
     for order in orders_of(fleet) {
-        fleet.on_probe_result(order.token, true, None, at(ms));
+        fleet.on_probe_result(order.token, PASSED, at(ms));
     }
 }
 

@@ -40,6 +40,12 @@ impl<T> Slots<T> {
         self.places.get_mut(slot as usize)?.as_mut()
     }
 
+    /// All tenants, beginning somewhere and going round.
+    pub fn from(&self, start: usize) -> impl Iterator<Item = &T> {
+        let (before, after) = self.places.split_at(start % self.places.len().max(1));
+        after.iter().chain(before).flatten()
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
         (0u32..).zip(&self.places).filter_map(|(i, t)| Some((i, t.as_ref()?)))
     }

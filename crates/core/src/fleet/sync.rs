@@ -8,8 +8,10 @@ use super::config::FleetConfig;
 use super::live::set_address;
 use super::mirror::{Burst, Key, MirrorState, Side};
 use super::node::Stage;
+use super::standing::Standing;
 use super::types::PersistedVerdict;
 use crate::check::{CheckKind, CheckSpec};
+use crate::health::damping::DampingRules;
 use crate::health::machine::{Input, Mode, Rules};
 use crate::health::{Family, Verdict};
 use crate::live::{Live, LiveMirror};
@@ -85,8 +87,9 @@ impl Fleet {
         let Some(state) = self.mirrors.slots.get_mut(slot) else { return };
         let mirror = registry.mirror(state.index);
         let node = node_of(&registry, mirror);
-        let mut inputs = orders(state, mirror, node, now);
-        let (mode, rules) = (mode(mirror), rules(mirror, &self.config));
+        let mut inputs = state.standing.follow(mirror, node, now);
+        let manual_failback = registry.domain(mirror.domain).policy.failover.manual_failback;
+        let (mode, rules) = (mode(mirror), rules(mirror, manual_failback, &self.config));
         let id = node.filter(|n| !n.revoked).and_then(|n| n.id);
         let other_node = std::mem::replace(&mut state.node, id) != id && mode == Mode::Agent;
         let other_port = std::mem::replace(&mut state.port, mirror.port) != mirror.port;
@@ -99,6 +102,7 @@ impl Fleet {
             wanted |= other_node && side.machine.restart(now);
             if other_spec || other_port || other_node {
                 side.probing.stop();
+                side.inquiry.stop();
             }
             if wanted || other_spec {
                 *burst = Burst::Now;
@@ -197,7 +201,10 @@ impl Fleet {
             node.hearing.expect(&self.config, self.config.resume_grace, now.mono);
             self.arm_node(slot, now);
         }
-        self.drive(slot, persisted.family, &[Input::Resume(persisted.verdict)], Burst::AsWanted, now);
+        let released = state_released(self.mirrors.slots.get(slot), persisted);
+        let mut inputs = vec![Input::Resume(persisted.verdict)];
+        inputs.extend((persisted.awaits_release && !released).then_some(Input::AwaitRelease));
+        self.drive(slot, persisted.family, &inputs, Burst::AsWanted, now);
     }
 
     /// What a restart needs to know: all verdicts about mirrors with an address that say anything.
@@ -214,6 +221,7 @@ impl Fleet {
                         family,
                         verdict: *side.machine.underlying(),
                         addr: side.addr,
+                        awaits_release: side.machine.awaits_release(),
                     });
                 }
             }
@@ -223,7 +231,8 @@ impl Fleet {
 }
 
 fn newcomer(key: &Key, mirror: &Mirror, config: &FleetConfig, now: Now) -> MirrorState {
-    let side = || Side::new(mode(mirror), rules(mirror, config), now);
+    // Whether fail-back is manual is followed at once.
+    let side = || Side::new(mode(mirror), rules(mirror, false, config), now);
     MirrorState {
         key: key.clone(),
         index: MirrorIndex(0),
@@ -231,9 +240,7 @@ fn newcomer(key: &Key, mirror: &Mirror, config: &FleetConfig, now: Now) -> Mirro
         address: mirror.address.clone(),
         port: mirror.port,
         spec: askable(mirror).cloned(),
-        revoked: false,
-        drained: false,
-        force: None,
+        standing: Standing::default(),
         sides: [side(), side()],
     }
 }
@@ -265,33 +272,17 @@ fn mode(mirror: &Mirror) -> Mode {
     }
 }
 
-fn rules(mirror: &Mirror, config: &FleetConfig) -> Rules {
+fn rules(mirror: &Mirror, manual_failback: bool, config: &FleetConfig) -> Rules {
     let spec = askable(mirror);
     Rules {
         probed: spec.is_some(),
         warms: !config.warm_for.is_zero(),
         rise: spec.map_or(1, |s| s.rise.max(1)),
+        damping: DampingRules { manual_failback, ..config.caution.damping },
     }
 }
 
-/// The inputs that make a mirror's orders what the registry says.
-fn orders(state: &mut MirrorState, mirror: &Mirror, node: Option<&Node>, now: Now) -> Vec<Input> {
-    let mut inputs = Vec::new();
-    let revoked = node.is_some_and(|n| n.revoked);
-    if std::mem::replace(&mut state.revoked, revoked) != revoked {
-        inputs.push(if revoked { Input::Revoked } else { Input::Reinstated });
-    }
-    let drained = mirror.orders.drained || node.is_some_and(|n| n.drained);
-    if std::mem::replace(&mut state.drained, drained) != drained {
-        inputs.push(if drained { Input::OrderDrain } else { Input::OrderUndrain });
-    }
-    let force = mirror.orders.force.filter(|force| force.until > now.unix);
-    if std::mem::replace(&mut state.force, force) != force {
-        inputs.push(match force {
-            Some(force) if force.up => Input::ForceUp,
-            Some(_) => Input::ForceDown,
-            None => Input::ForceEnded,
-        });
-    }
-    inputs
+/// Whether a person let a mirror back after it was evicted, while the broker was away.
+fn state_released(state: Option<&MirrorState>, persisted: &PersistedVerdict) -> bool {
+    state.and_then(|s| s.standing.released()).is_some_and(|at| at >= persisted.verdict.since)
 }

@@ -4,10 +4,10 @@ use super::*;
 use crate::check::{CheckKind, CheckSpec};
 use crate::geo::{Place, PlaceSource};
 use crate::health::machine::Input;
-use crate::health::{Reason, State, Verdict};
+use crate::health::{Reason, State, Vantage, Verdict};
 use crate::id::NodeId;
 use crate::registry::{
-    AllDown, Domain, DomainIndex, Force, HealthMode, Mirror, MirrorAddress, MirrorIndex, Node, NodeIndex,
+    Domain, DomainIndex, Force, ForcedTo, HealthMode, Mirror, MirrorAddress, MirrorIndex, Node, NodeIndex,
     Orders, Policy,
 };
 use crate::time::UnixMillis;
@@ -15,6 +15,7 @@ use proptest::prelude::*;
 use std::net::IpAddr;
 
 pub(super) const ID: NodeId = NodeId([3; 32]);
+pub(super) const PASSED: ProbeAnswer = ProbeAnswer::Passed(Duration::from_millis(5));
 
 pub(super) fn at(ms: u64) -> Now {
     Now { mono: MonoTime::from_millis(ms), unix: UnixMillis(1_000_000 + ms) }
@@ -33,7 +34,7 @@ pub(super) fn registry(modes: &[HealthMode]) -> Registry {
         negative_ttl: Duration::from_secs(20),
         tie_band_ms: 5.0,
         tie_band_share: 0.05,
-        all_down: AllDown::LastKnown,
+        failover: Default::default(),
         alpn: vec![],
         ..Policy::default()
     };
@@ -51,6 +52,7 @@ pub(super) fn registry(modes: &[HealthMode]) -> Registry {
         revoked: false,
         domains: vec![name.clone()],
         drained: false,
+        windows: Vec::new(),
         place: None,
     };
     let mirror = |(i, health): (usize, &HealthMode)| Mirror {
@@ -101,7 +103,7 @@ pub(super) fn orders_of(fleet: &mut Fleet) -> Vec<ProbeOrder> {
     std::iter::from_fn(|| fleet.poll_output())
         .filter_map(|o| match o {
             Output::Probe(order) => Some(order),
-            Output::Transition(_) => None,
+            _ => None,
         })
         .collect()
 }
@@ -119,7 +121,7 @@ pub(super) fn one_up() -> Fleet {
     fleet.on_report(ID, &report(&["m0"]), at(20));
     let orders = orders_of(&mut fleet);
     assert_eq!((orders.len(), state(&fleet, 0)), (1, (State::Unknown, Reason::AwaitingProbe)));
-    fleet.on_probe_result(orders[0].token, true, Some(Duration::from_millis(5)), at(30));
+    fleet.on_probe_result(orders[0].token, PASSED, at(30));
     fleet.on_beacon(ID, 1, 0, false, at(100));
     assert_eq!(state(&fleet, 0), (State::Up, Reason::Proven));
     fleet
@@ -165,21 +167,25 @@ fn overlapping_sessions_count_as_one_agent() {
 fn a_burst_follows_its_schedule_and_the_tighter_limit_of_suspicion() {
     let mut fleet = one_up();
     fleet.on_session_lost(ID, 1, at(150));
-    let mut times = Vec::new();
-    for ms in 150..1200 {
+    let (mut times, mut down) = (Vec::new(), None);
+    for ms in 150..4000 {
         fleet.on_deadline(at(ms));
         for order in orders_of(&mut fleet) {
-            assert_eq!(order.spec.timeout, Duration::from_millis(600));
+            // Its answers usually take 5 ms.
+            let expected = if down.is_none() { 150 } else { 1000 };
+            assert_eq!(order.spec.timeout, Duration::from_millis(expected), "{ms} {:?}", state(&fleet, 0));
             times.push(ms);
         }
         if state(&fleet, 0).0 == State::Down {
-            // Nobody answered: the last attempt's limit and a little for its result.
-            assert_eq!((times.clone(), ms), (vec![150, 250, 450], 1300));
+            down.get_or_insert(ms);
         }
     }
-    assert_eq!(times, [150, 250, 450]);
-    fleet.on_deadline(at(1300));
+    // Nobody answers and nobody else can be asked: three rounds, each with the last attempt's limit
+    // and a little for its result, and pauses between them.
+    assert_eq!(times[..9], [150, 180, 210, 1010, 1040, 1070, 1870, 1900, 1930]);
+    assert_eq!(down, Some(1930 + 150 + 250));
     assert_eq!(state(&fleet, 0), (State::Down, Reason::SilentAndUnreachable));
+    assert_eq!(fleet.live().mirror(MirrorIndex(0)).verdict(Family::V4).vantage, Vantage::Broker);
 }
 
 #[test]
@@ -201,7 +207,7 @@ fn a_pause_asks_again_instead_of_concluding() {
     fleet.on_session_lost(ID, 1, at(150));
     let before = orders_of(&mut fleet);
     // The driver was stopped; its own timers now say that the probe took too long.
-    fleet.on_probe_result(before[0].token, false, None, at(4000));
+    fleet.on_probe_result(before[0].token, ProbeAnswer::Refused, at(4000));
     assert_eq!(state(&fleet, 0).0, State::Suspect);
     let again = orders_of(&mut fleet);
     assert_eq!(again.len(), 1);
@@ -232,7 +238,7 @@ fn last_known_keeps_the_last_that_were_eligible_but_none_withdrawn() {
     fleet.set_registry(Arc::new(registry(&[HealthMode::Probe, up, HealthMode::Probe])), at(0));
     let orders = orders_of(&mut fleet);
     for order in orders.iter().filter(|o| o.mirror != MirrorIndex(2)) {
-        fleet.on_probe_result(order.token, true, None, at(10));
+        fleet.on_probe_result(order.token, PASSED, at(10));
     }
     assert_eq!(known(&fleet), [true, true, false]);
     let mut next = registry(&[HealthMode::Probe, down, HealthMode::Probe]);
@@ -241,7 +247,7 @@ fn last_known_keeps_the_last_that_were_eligible_but_none_withdrawn() {
     for ms in (20..5000).step_by(20) {
         fleet.on_deadline(at(ms));
         for order in orders_of(&mut fleet) {
-            fleet.on_probe_result(order.token, false, None, at(ms));
+            fleet.on_probe_result(order.token, ProbeAnswer::Refused, at(ms));
         }
     }
     assert_eq!(state(&fleet, 0), (State::Down, Reason::ProbeFailed));
@@ -260,7 +266,7 @@ fn a_changed_port_or_address_must_be_proven_anew() {
     assert_eq!(state(&fleet, 0), (State::Unknown, Reason::AwaitingProbe));
     let orders = orders_of(&mut fleet);
     assert_eq!((orders.len(), orders[0].port), (1, 81));
-    fleet.on_probe_result(orders[0].token, true, None, at(210));
+    fleet.on_probe_result(orders[0].token, PASSED, at(210));
     next.mirrors[0].address = MirrorAddress::Hostname("h.example".into());
     fleet.set_registry(Arc::new(next), at(220));
     assert_eq!(state(&fleet, 0), (State::Unknown, Reason::NoAddress));
@@ -270,7 +276,7 @@ fn a_changed_port_or_address_must_be_proven_anew() {
     fleet.set_address(MirrorIndex(0), Family::V4, Some(resolved), at(230));
     let orders = orders_of(&mut fleet);
     assert_eq!((orders.len(), orders[0].addr), (1, resolved));
-    fleet.on_probe_result(orders[0].token, true, None, at(240));
+    fleet.on_probe_result(orders[0].token, PASSED, at(240));
     assert_eq!(state(&fleet, 0), (State::Up, Reason::Proven));
     assert!(fleet.live().mirrors[0].eligible(Family::V4));
 }
@@ -281,12 +287,12 @@ fn a_warm_up_ends_by_itself() {
     let mut fleet = Fleet::new(config, 1);
     fleet.set_registry(Arc::new(registry(&[HealthMode::Probe])), at(0));
     let token = orders_of(&mut fleet)[0].token;
-    fleet.on_probe_result(token, true, None, at(10));
+    fleet.on_probe_result(token, PASSED, at(10));
     assert_eq!(state(&fleet, 0), (State::Warming, Reason::Proven));
     for ms in (10..2100).step_by(50) {
         fleet.on_deadline(at(ms));
         for order in orders_of(&mut fleet) {
-            fleet.on_probe_result(order.token, true, None, at(ms));
+            fleet.on_probe_result(order.token, PASSED, at(ms));
         }
     }
     assert_eq!(state(&fleet, 0), (State::Up, Reason::Proven));
@@ -432,7 +438,7 @@ fn act(fleet: &mut Fleet, act: &Act, orders: &mut Vec<ProbeOrder>, ms: &mut u64)
         }
         Act::Result { which, passed } if !orders.is_empty() => {
             let order = orders.swap_remove(which % orders.len());
-            fleet.on_probe_result(order.token, *passed, None, now);
+            fleet.on_probe_result(order.token, if *passed { PASSED } else { ProbeAnswer::Refused }, now);
         }
         Act::Skip(which) if !orders.is_empty() => {
             fleet.on_probe_skipped(orders[which % orders.len()].token, now)
@@ -442,7 +448,10 @@ fn act(fleet: &mut Fleet, act: &Act, orders: &mut Vec<ProbeOrder>, ms: &mut u64)
             let mut r = registry(&[modes.get(usize::from(*mode)).copied().unwrap_or(HealthMode::Agent)]);
             r.nodes[0].revoked = *revoked;
             r.mirrors[0].orders.drained = *drained;
-            r.mirrors[0].orders.force = force.map(|up| Force { up, until: UnixMillis(now.unix.0 + 700) });
+            r.mirrors[0].orders.force = force.map(|up| Force {
+                to: if up { ForcedTo::Up } else { ForcedTo::Down },
+                until: UnixMillis(now.unix.0 + 700),
+            });
             r.mirrors[0].probe = probed.then(probe);
             if *mode == 4 {
                 r.mirrors[0].address = MirrorAddress::Hostname("h.example".into());
@@ -460,7 +469,14 @@ fn act(fleet: &mut Fleet, act: &Act, orders: &mut Vec<ProbeOrder>, ms: &mut u64)
             let verdict = Verdict { state: State::ALL[usize::from(*state)], ..Verdict::default() };
             let (domain, mirror) = ("play.example".into(), "m0".into());
             fleet.resume(
-                vec![PersistedVerdict { domain, mirror, family: Family::V4, verdict, addr: None }],
+                vec![PersistedVerdict {
+                    domain,
+                    mirror,
+                    family: Family::V4,
+                    verdict,
+                    addr: None,
+                    awaits_release: false,
+                }],
                 now,
             );
         }
@@ -494,7 +510,7 @@ proptest! {
                         prop_assert_ne!(t.from, t.to);
                         told = t.to;
                     }
-                    Output::Transition(_) => {}
+                    _ => {}
                 }
             }
             let live = fleet.live().mirror(MirrorIndex(0));

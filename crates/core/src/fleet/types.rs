@@ -2,11 +2,14 @@
 
 use crate::check::CheckSpec;
 use crate::health::{Family, Verdict};
+use crate::id::NodeId;
 use crate::live::Load;
 use crate::registry::MirrorIndex;
+use crate::time::UnixMillis;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What became of a beacon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -55,6 +58,8 @@ pub struct ServiceReport {
     pub healthy: bool,
     /// It may take users.
     pub ready: bool,
+    /// Its process has ended and no new one is there.
+    pub stopped: bool,
     /// The first failing check and why, for people.
     pub failing_check: Option<String>,
     /// Established connections on its port.
@@ -88,6 +93,62 @@ pub struct ProbeOrder {
     pub spec: CheckSpec,
 }
 
+/// How one attempt at probing ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProbeAnswer {
+    /// As a good service answers, after this long.
+    Passed(Duration),
+    /// With something else: a refusal, a wrong status, a broken certificate.
+    Refused,
+    /// Not at all.
+    Silent,
+}
+
+/// What a witness found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Witnessed {
+    /// It reached the mirror; the answer took this long.
+    Passed(Duration),
+    /// It did not.
+    Failed,
+    /// It could or would not ask.
+    Declined,
+}
+
+/// One witness to be asked: its agent is to probe a mirror from where it is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WitnessOrder {
+    /// For the answer.
+    pub token: ProbeToken,
+    /// Who is asked.
+    pub witness: NodeId,
+    /// About which mirror, in the registry last set.
+    pub mirror: MirrorIndex,
+    /// Where to.
+    pub addr: IpAddr,
+    /// Port of the service.
+    pub port: u16,
+    /// How; its timeout is that of each attempt.
+    pub spec: CheckSpec,
+    /// When the attempts start, from the order's arrival.
+    pub attempts: Vec<Duration>,
+}
+
+/// What is known of a mirror in one family, by who measured it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Evidence {
+    /// When its agent was last heard; `None` where it never was or there is none.
+    pub agent_heard: Option<UnixMillis>,
+    /// The broker's last conclusion from outside, and when that was.
+    pub broker: Option<(bool, UnixMillis)>,
+    /// What witnesses said when they were last asked, and when that was.
+    pub witnesses: Vec<(NodeId, Witnessed, UnixMillis)>,
+    /// Networks whose clients reported failure lately.
+    pub complaints: u32,
+    /// The flap penalty.
+    pub penalty: f64,
+}
+
 /// A verdict that changed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Transition {
@@ -108,6 +169,10 @@ pub struct Transition {
 pub enum Output {
     /// Probe, and tell [`super::Fleet::on_probe_result`].
     Probe(ProbeOrder),
+    /// Ask an agent to probe, and tell [`super::Fleet::on_witness`].
+    Witness(WitnessOrder),
+    /// Probe the reference addresses, and tell [`super::Fleet::on_references`].
+    References,
     /// Tell people and store.
     Transition(Transition),
 }
@@ -126,4 +191,7 @@ pub struct PersistedVerdict {
     pub verdict: Verdict,
     /// Where it was reached.
     pub addr: Option<IpAddr>,
+    /// It waits for a person to let it back.
+    #[serde(default)]
+    pub awaits_release: bool,
 }

@@ -1,22 +1,26 @@
 //! The state machine of one mirror in one address family.
 //!
-//! Two layers, so that neither knows the other:
+//! Three layers, so that none knows the others:
 //!
 //! * the **underlying** machine follows the evidence, always, whatever people ordered
 //!   ([`Phase`], finer than the public [`State`]);
-//! * the **overlay** of what people ordered is a pure function over it ([`overlay`]): revoked, then
-//!   no address, then force, then drain, then what is set by hand or underlying.
+//! * **damping** keeps out what failed too often lately, or what waits for a person
+//!   ([`super::damping`]);
+//! * the **overlay** of what people ordered is a pure function over both ([`overlay`]): revoked, then
+//!   no address, then force or freeze, then drain, then maintenance, then what is set by hand or
+//!   underlying.
 //!
 //! What an agent says of readiness: a mirror that was never up stays *unknown* (`NotReady`), one
 //! that was up goes *down* (`NotReady`); neither is eligible, and only the second is news.
 //!
-//! What comes later has its place: other vantages join in concluding a burst, before it becomes
-//! [`Input::ProbePassed`] or [`Input::ProbeFailed`]; damping sits between underlying and overlay,
-//! where a verdict is remade; slow start is the time spent in [`State::Warming`].
+//! Who was asked from outside, and whether what they found may take the mirror out, is settled
+//! before it becomes [`Input::ProbePassed`], [`Input::ProbeFailed`] or [`Input::Withheld`]: see
+//! [`crate::fleet`].
 
+use super::damping::{Damping, DampingRules, Hold};
 use super::phase::{Phase, Step};
 use super::{Reason, State, Vantage, Verdict};
-use crate::time::Now;
+use crate::time::{MonoTime, Now};
 
 /// Where the evidence comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -41,6 +45,41 @@ pub struct Rules {
     pub warms: bool,
     /// Probe mode: passes in a row that lead out of down; at least 1.
     pub rise: u8,
+    /// How repeated failures count.
+    pub damping: DampingRules,
+}
+
+/// Who concluded from outside.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Outside {
+    /// The broker; when it failed: alone, since too few others could be asked.
+    #[default]
+    Broker,
+    /// Witnesses reach it and the broker does not.
+    Witnesses,
+    /// Neither the broker nor witnesses reach it.
+    BrokerAndWitnesses,
+    /// The broker got an answer, and not a good service's: no silence that could be the broker's own.
+    Refused,
+}
+
+/// The last conclusion from outside.
+#[derive(Clone, Copy, Debug, Default)]
+struct Outlook {
+    by: Outside,
+    /// It was eligible, and that conclusion took it out.
+    evicted: bool,
+}
+
+impl Outside {
+    /// As shown.
+    pub fn vantage(self) -> Vantage {
+        match self {
+            Outside::Broker | Outside::Refused => Vantage::Broker,
+            Outside::Witnesses => Vantage::Witnesses,
+            Outside::BrokerAndWitnesses => Vantage::BrokerAndWitnesses,
+        }
+    }
 }
 
 /// What can happen to a mirror.
@@ -63,18 +102,26 @@ pub enum Input {
     ReportHealthy,
     /// The agent says: a check fails.
     ReportFailing,
+    /// The agent says: the service's process has ended.
+    ReportStopped,
     /// The agent says: not ready.
     ReportNotReady,
     /// The agent drains.
     AgentDraining,
     /// The agent does not drain (any more); a report of the service follows.
     AgentUndrained,
-    /// A probe passed.
-    ProbePassed,
+    /// It was reached from outside.
+    ProbePassed(Outside),
     /// Probe mode: one probe failed, nothing is concluded yet.
     ProbeMissed,
-    /// Probing is concluded: every attempt failed.
-    ProbeFailed,
+    /// It was not reached from outside, and that may take it out.
+    ProbeFailed(Outside),
+    /// It should be down, but for the reason given it must not be taken out now.
+    Withheld(Reason),
+    /// Taken out on the broker's word alone, it is needed again.
+    Returned,
+    /// Clients report that they do not reach it.
+    ClientsFail,
     /// A person drained the mirror or its node.
     OrderDrain,
     /// That drain ended.
@@ -83,8 +130,20 @@ pub enum Input {
     ForceUp,
     /// A person forced it down.
     ForceDown,
-    /// The force ended.
+    /// A person froze it as it is shown.
+    Freeze,
+    /// The force or freeze ended.
     ForceEnded,
+    /// A person lets it back, whatever holds it down.
+    Release,
+    /// It was waiting for a person before a restart.
+    AwaitRelease,
+    /// A hold may be over.
+    HoldOver,
+    /// A maintenance window began.
+    MaintenanceBegan,
+    /// It ended.
+    MaintenanceEnded,
     /// Its node was revoked.
     Revoked,
     /// Its node is no longer revoked.
@@ -119,10 +178,23 @@ pub struct Overlay {
     pub revoked: bool,
     /// Its address is not known.
     pub unaddressed: bool,
-    /// Forced up or down.
-    pub force: Option<bool>,
+    /// Forced or frozen.
+    pub force: Option<Forced>,
     /// Drained.
     pub drained: bool,
+    /// In a maintenance window.
+    pub maintained: bool,
+}
+
+/// A state that a person holds against the evidence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forced {
+    /// Up.
+    Up,
+    /// Down.
+    Down,
+    /// As it was when it was frozen.
+    Frozen(State),
 }
 
 /// The health of one mirror in one family.
@@ -149,10 +221,18 @@ pub struct Overlay {
 ///                    probe    ▲
 ///                             │ ~healthy !
 ///   any ── ~failing ────▶ DOWN service failing
+///   any ── ~stopped ────▶ DOWN process ended
 ///   any ── ~left ───────▶ DOWN agent left
 ///   was up ~not ready ──▶ DOWN not ready
 ///   any ── ~draining ───▶ DRAINING ── ~undrained ──▶ UNKNOWN nothing heard
 /// ```
+///
+/// "failed" is a conclusion of the broker and witnesses. One that must not take the mirror out now
+/// (the broker doubts itself, too many are out by silence, too little is left) is *withheld*, and the
+/// mirror stays SUSPECT with that reason; one that only this broker drew is undone, back to SUSPECT,
+/// when too little is left of the domain. Clients' reports lead from UP to SUSPECT !, and only the
+/// probes from there. Evidence that is good again after a failure may be *held*, shown as DOWN, by
+/// damping or until a person releases it.
 ///
 /// Without a probe the healthy report alone leads up, and *suspect* becomes down only by long
 /// silence. Probe mode:
@@ -176,6 +256,8 @@ pub struct Machine {
     phase: Phase,
     silent: bool,
     stale: bool,
+    outlook: Outlook,
+    damping: Damping,
     overlay: Overlay,
     underlying: Verdict,
     verdict: Verdict,
@@ -191,6 +273,8 @@ impl Machine {
             phase: Phase::Unheard,
             silent: false,
             stale: false,
+            outlook: Outlook::default(),
+            damping: Damping::default(),
             overlay,
             underlying: Verdict { since: now.unix, ..Verdict::default() },
             verdict: Verdict { since: now.unix, ..Verdict::default() },
@@ -219,11 +303,46 @@ impl Machine {
         self.mode
     }
 
+    /// Whether it is down by silence that nobody but this broker saw: it may be returned.
+    pub fn uncorroborated(&self) -> bool {
+        let alone = !self.rules.probed || self.outlook.by == Outside::Broker;
+        self.phase == Phase::Unreachable && self.outlook.evicted && alone
+    }
+
+    /// Whether its evidence is good and it waits for a person.
+    pub fn awaits_release(&self) -> bool {
+        matches!(self.damping.hold(&self.rules.damping, MonoTime::ZERO), Some(Hold::Release))
+    }
+
+    /// When a hold ends by itself.
+    pub fn hold_deadline(&self) -> Option<MonoTime> {
+        self.damping.deadline()
+    }
+
+    /// Whether its agent counts as silent.
+    pub fn silent(&self) -> bool {
+        self.silent
+    }
+
+    /// The flap penalty by now.
+    pub fn penalty(&self, now: MonoTime) -> f64 {
+        self.damping.penalty(&self.rules.damping, now)
+    }
+
+    /// Whether the answer to users may change soon: evidence is being gathered, or it failed lately.
+    pub fn unsettled(&self, now: MonoTime) -> bool {
+        let shown = self.verdict.state;
+        let gathering = matches!(shown, State::Suspect | State::Unattended | State::Warming) || self.stale;
+        gathering || self.penalty(now) > 0.5
+    }
+
     /// Takes one input; whether a burst of probes must start at once.
     #[must_use = "a burst of probes may have to start"]
     pub fn handle(&mut self, input: Input, now: Now) -> bool {
         self.order(input);
         let step = match (input, self.mode) {
+            // What was never proven, or what others saw as dead, is not brought back.
+            (Input::Returned, _) if !self.uncorroborated() => self.stay(),
             // What a revoked node says, and what was known of it, counts for nothing.
             _ if self.overlay.revoked => Step { phase: Phase::Unheard, silent: false, burst: false },
             (Input::Resume(verdict), _) => self.resume(&verdict),
@@ -237,13 +356,20 @@ impl Machine {
             input,
             Input::ReportHealthy
                 | Input::ReportFailing
+                | Input::ReportStopped
                 | Input::ReportNotReady
-                | Input::ProbePassed
-                | Input::ProbeFailed
+                | Input::ProbePassed(_)
+                | Input::ProbeFailed(_)
         );
+        if let Input::ProbePassed(outside) | Input::ProbeFailed(outside) = input {
+            self.outlook.by = outside;
+        }
         if step.phase != self.phase || confirms {
             self.stale = matches!(input, Input::Resume(_)) || matches!(step.phase, Phase::Resumed { .. });
         }
+        let moved = matches!(input, Input::AddressLost | Input::AddressKnown);
+        let evicted = self.outlook.evicted || self.phase.eligible();
+        self.outlook.evicted = step.phase == Phase::Unreachable && evicted && !moved;
         self.phase = step.phase;
         self.silent = step.silent;
         self.conclude(now);
@@ -283,6 +409,7 @@ impl Machine {
         self.phase = Phase::Unheard;
         self.silent = false;
         self.stale = false;
+        self.outlook = Outlook::default();
         self.conclude(now);
         self.mode == Mode::Probe && self.probing()
     }
@@ -304,7 +431,7 @@ impl Machine {
 
     /// Whether users could be told within the second that it is gone: its probes must not dally.
     pub fn urgent(&self) -> bool {
-        matches!(self.phase, Phase::Suspect(_))
+        matches!(self.phase, Phase::Suspect(reason) if reason.is_silence() || reason == Reason::ClientsFail)
     }
 
     /// Whether there is something to probe at all.
@@ -313,14 +440,23 @@ impl Machine {
         wanted && !self.overlay.unaddressed && !self.overlay.revoked
     }
 
+    fn stay(&self) -> Step {
+        Step { phase: self.phase, silent: self.silent, burst: false }
+    }
+
     fn order(&mut self, input: Input) {
         let overlay = &mut self.overlay;
         match input {
             Input::OrderDrain => overlay.drained = true,
             Input::OrderUndrain => overlay.drained = false,
-            Input::ForceUp => overlay.force = Some(true),
-            Input::ForceDown => overlay.force = Some(false),
+            Input::ForceUp => overlay.force = Some(Forced::Up),
+            Input::ForceDown => overlay.force = Some(Forced::Down),
+            Input::Freeze => overlay.force = Some(Forced::Frozen(self.verdict.state)),
             Input::ForceEnded => overlay.force = None,
+            Input::MaintenanceBegan => overlay.maintained = true,
+            Input::MaintenanceEnded => overlay.maintained = false,
+            Input::Release => self.damping.release(),
+            Input::AwaitRelease => self.damping.await_release(),
             Input::Revoked => overlay.revoked = true,
             Input::Reinstated => overlay.revoked = false,
             Input::AddressLost => overlay.unaddressed = true,
@@ -341,11 +477,32 @@ impl Machine {
             Mode::Manual { up } => {
                 (if up { State::Up } else { State::Down }, Reason::Manual, Vantage::Operator)
             }
-            mode => self.phase.shown(mode, self.rules, self.silent),
+            mode => self.phase.shown(mode, self.rules, self.silent, self.outlook.by),
         };
-        let shown = overlay(self.overlay, beneath);
+        self.damp(beneath, now.mono);
+        let held = self.damping.hold(&self.rules.damping, now.mono).filter(|_| beneath.0.eligible());
+        let damped = match held {
+            Some(hold) => (State::Down, hold.reason(), Vantage::Broker),
+            None => beneath,
+        };
+        let shown = overlay(self.overlay, damped);
         renew(&mut self.underlying, beneath, self.stale, now);
         renew(&mut self.verdict, shown, self.stale && shown == beneath, now);
+    }
+}
+
+impl Machine {
+    /// Counts failures and recoveries of the evidence.
+    fn damp(&mut self, beneath: (State, Reason, Vantage), now: MonoTime) {
+        let (was, is) = (self.underlying.state, beneath.0);
+        // Leaving, catching up on data and a person's word are no failures.
+        let failed = is == State::Down
+            && !matches!(beneath.1, Reason::AgentLeft | Reason::NotReady | Reason::Manual | Reason::Revoked);
+        if was.eligible() && failed {
+            self.damping.evicted(&self.rules.damping, now);
+        } else if !was.eligible() && is.eligible() && !self.stale {
+            self.damping.recovered(&self.rules.damping, now);
+        }
     }
 }
 
@@ -354,9 +511,11 @@ pub fn overlay(orders: Overlay, beneath: (State, Reason, Vantage)) -> (State, Re
     match orders {
         Overlay { revoked: true, .. } => (State::Down, Reason::Revoked, Vantage::Operator),
         Overlay { unaddressed: true, .. } => (State::Unknown, Reason::NoAddress, Vantage::None),
-        Overlay { force: Some(true), .. } => (State::Up, Reason::Forced, Vantage::Operator),
-        Overlay { force: Some(false), .. } => (State::Down, Reason::Forced, Vantage::Operator),
+        Overlay { force: Some(Forced::Up), .. } => (State::Up, Reason::Forced, Vantage::Operator),
+        Overlay { force: Some(Forced::Down), .. } => (State::Down, Reason::Forced, Vantage::Operator),
+        Overlay { force: Some(Forced::Frozen(state)), .. } => (state, Reason::Frozen, Vantage::Operator),
         Overlay { drained: true, .. } => (State::Draining, Reason::DrainedByOrder, Vantage::Operator),
+        Overlay { maintained: true, .. } => (State::Draining, Reason::Maintenance, Vantage::Operator),
         _ => beneath,
     }
 }
@@ -376,11 +535,8 @@ impl Machine {
         machine.overlay.unaddressed = false;
         machine.phase = phase;
         machine.silent = silent;
+        machine.outlook.evicted = phase == Phase::Unreachable;
         machine.conclude(Now::default());
         machine
-    }
-
-    pub(super) fn silent(&self) -> bool {
-        self.silent
     }
 }

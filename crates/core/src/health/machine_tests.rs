@@ -1,13 +1,23 @@
-use super::machine::{Cadence, Input, Machine, Mode, Overlay, Rules, overlay};
+use super::damping::DampingRules;
+use super::machine::{Cadence, Forced, Input, Machine, Mode, Outside, Overlay, Rules, overlay};
 use super::phase::Phase;
 use super::{Reason, State, Vantage, Verdict};
 use crate::time::{MonoTime, Now, UnixMillis};
 use proptest::prelude::*;
+use std::time::Duration;
 
-const PROBED: Rules = Rules { probed: true, warms: false, rise: 2 };
+const UNDAMPED: DampingRules = DampingRules {
+    half_life: Duration::ZERO,
+    hold: Duration::ZERO,
+    most: Duration::ZERO,
+    manual_failback: false,
+};
+const PROBED: Rules = Rules { probed: true, warms: false, rise: 2, damping: UNDAMPED };
+const PASSED: Input = Input::ProbePassed(Outside::Broker);
+const FAILED: Input = Input::ProbeFailed(Outside::Broker);
 const UNPROBED: Rules = Rules { probed: false, ..PROBED };
 
-const AGENT: [(&str, Input); 13] = [
+const AGENT: [(&str, Input); 14] = [
     ("Strt", Input::AgentStarted),
     ("Beac", Input::BeaconsResumed),
     ("Miss", Input::SecondBeaconMissed),
@@ -16,21 +26,36 @@ const AGENT: [(&str, Input); 13] = [
     ("Left", Input::AgentLeft),
     ("Heal", Input::ReportHealthy),
     ("Fail", Input::ReportFailing),
+    ("Stop", Input::ReportStopped),
     ("NotR", Input::ReportNotReady),
     ("Drai", Input::AgentDraining),
     ("Undr", Input::AgentUndrained),
-    ("Pass", Input::ProbePassed),
-    ("PFai", Input::ProbeFailed),
+    ("Pass", PASSED),
+    ("PFai", FAILED),
 ];
-const COMMON: [(&str, Input); 4] = [
+const COMMON: [(&str, Input); 7] = [
     ("OUnd", Input::OrderUndrain),
     ("ALos", Input::AddressLost),
     ("AKno", Input::AddressKnown),
     ("Warm", Input::WarmedUp),
+    ("Clie", Input::ClientsFail),
+    ("With", Input::Withheld(Reason::CapReached)),
+    ("Retu", Input::Returned),
 ];
 /// Inputs that move no phase in any mode.
-const INERT: [Input; 5] =
-    [Input::OrderDrain, Input::ForceUp, Input::ForceDown, Input::ForceEnded, Input::Reinstated];
+const INERT: [Input; 11] = [
+    Input::OrderDrain,
+    Input::ForceUp,
+    Input::ForceDown,
+    Input::Freeze,
+    Input::ForceEnded,
+    Input::Reinstated,
+    Input::Release,
+    Input::AwaitRelease,
+    Input::HoldOver,
+    Input::MaintenanceBegan,
+    Input::MaintenanceEnded,
+];
 
 /// Phases by code; `~` behind a code: the agent is silent; `!`: a burst starts; `.`: nothing moves.
 fn phase(code: &str) -> Phase {
@@ -45,6 +70,10 @@ fn phase(code: &str) -> Phase {
         "su" => Phase::Suspect(Reason::MissedBeacons),
         "sl" => Phase::Suspect(Reason::SessionLost),
         "sp" => Phase::Suspect(Reason::ProbeFailed),
+        "sc" => Phase::Suspect(Reason::ClientsFail),
+        "sk" => Phase::Suspect(Reason::CapReached),
+        "sn" => Phase::Suspect(Reason::Panic),
+        "dx" => Phase::Down(Reason::ProcessEnded),
         "ua" => Phase::Unattended,
         "dr" => Phase::Draining,
         "df" => Phase::Down(Reason::ServiceFailing),
@@ -99,40 +128,44 @@ fn step(mode: Mode, rules: Rules, row: &str, input: Input) -> (Phase, bool, bool
 fn agent_mode_every_state_and_input() {
     let columns: Vec<_> = AGENT.into_iter().chain(COMMON).chain([("PMis", Input::ProbeMissed)]).collect();
     let table = "
-             Strt Beac Miss Long Lost Left Heal Fail NotR Drai Undr Pass PFai | OUnd ALos AKno Warm PMis
-        un :  .    .    un~  un~  un~  dl   pr!  df   nr   dr   .    .    .    |  .    .    .    .    .
-        un~:  un   un   .    .    .    dl   pr~! df~  nr~  dr~  .    .    .    |  .    .    .    .    .
-        nr :  .    .    nr~  nr~  nr~  dl   pr!  df   .    dr   .    .    .    |  .    .    .    .    .
-        nr~:  nr   nr   .    .    .    dl   pr~! df~  .    dr~  .    .    .    |  .    .    .    .    .
-        pr :  .    .    pr~  pr~  pr~  dl   .    df   nr   dr   .    up   ur   |  .    .    pr!  .    .
-        pr~:  pr   pr   .    .    .    dl   .    df~  nr~  dr~  .    ua~  ur~  |  .    .    pr~! .    .
-        re :  .    .    re~  re~  re~  dl   .    df   dn   dr   .    up   ur   |  .    .    re!  .    .
-        re~:  re   re   .    .    .    dl   .    df~  dn~  dr~  .    ua~  ur~  |  .    .    re~! .    .
-        wa :  .    .    su~! su~! sl~! dl   .    df   nr   dr   .    .    ur   |  pr!  pr   pr!  up   .
-        up :  .    .    su~! su~! sl~! dl   .    df   dn   dr   .    .    ur   |  pr!  pr   pr!  .    .
-        su :  .    up   su~  su~  su~  dl   up   df   dn   dr   .    ua   ur   |  pr!  pr   pr!  .    .
-        su~:  su   up   .    .    .    dl   .    df~  dn~  dr~  .    ua~  ur~  |  pr~! pr~  pr~! .    .
-        sl :  .    up   sl~  sl~  sl~  dl   up   df   dn   dr   .    ua   ur   |  pr!  pr   pr!  .    .
-        sl~:  sl   up   .    .    .    dl   .    df~  dn~  dr~  .    ua~  ur~  |  pr~! pr~  pr~! .    .
-        ua :  .    up   ua~  ua~  ua~  dl   up   df   dn   dr   .    .    ur   |  pr!  pr   pr!  .    .
-        ua~:  ua   up   .    .    .    dl   .    df~  dn~  dr~  .    .    ur~  |  pr~! pr~  pr~! .    .
-        dr :  .    .    dr~! dr~! dr~! dl   .    .    .    .    un   .    .    |  .    .    .    .    .
-        dr~:  dr   dr   .    .    .    dl   .    .    .    .    un~  .    ds~  |  .    .    dr~! .    .
-        df :  .    .    df~  df~  df~  dl   re!  .    dn   dr   .    .    .    |  .    .    .    .    .
-        df~:  df   df   .    .    .    dl   re~! .    dn~  dr~  .    .    .    |  .    .    .    .    .
-        dn :  .    .    dn~  dn~  dn~  dl   re!  df   .    dr   .    .    .    |  .    .    .    .    .
-        dn~:  dn   dn   .    .    .    dl   re~! df~  .    dr~  .    .    .    |  .    .    .    .    .
-        dl :  .    .    dl~  dl~  dl~  .    re!  df   dn   dr   .    .    .    |  .    .    .    .    .
-        dl~:  dl   dl   .    .    .    dl   re~! df~  dn~  dr~  .    .    .    |  .    .    .    .    .
-        dp :  .    .    dp~  dp~  dp~  dl   re!  df   dn   dr   .    .    .    |  .    .    .    .    .
-        dp~:  dp   dp   .    .    .    dl   re~! df~  dn~  dr~  .    .    .    |  .    .    .    .    .
-        ds :  .    .    ds~  ds~  ds~  dl   re!  df   dn   dr   .    .    .    |  .    .    .    .    .
-        ds~:  ds   ds   .    .    .    dl   re~! df~  dn~  dr~  .    .    .    |  .    .    .    .    .
-        ur :  .    .    ur~  ur~  ur~  dl   .    df   dn   dr   .    up   .    |  .    .    ur!  .    .
-        ur~:  ds   re!  .    .    .    dl   .    df~  dn~  dr~  .    ua~  .    |  .    .    ur~! .    .
-        r0 :  .    .    su~! su~! sl~! dl   rh   df   dn   dr   .    ra   dp   |  pr!  .    r0!  .    .
-        rh :  .    .    su~! su~! sl~! dl   .    df   dn   dr   .    up   ur   |  pr!  .    rh!  .    .
-        ra :  .    .    su~! su~! sl~! dl   up   df   dn   dr   .    .    dp   |  pr!  .    ra!  .    .";
+             Strt Beac Miss Long Lost Left Heal Fail Stop NotR Drai Undr Pass PFai | OUnd ALos AKno Warm Clie With Retu PMis
+        un : .    .    un~  un~  un~  dl   pr!  df   dx   nr   dr   .    .    .    | .    .    .    .    .    .    .    .
+        un~: un   un   .    .    .    dl   pr~! df~  dx~  nr~  dr~  .    .    .    | .    .    .    .    .    .    .    .
+        nr : .    .    nr~  nr~  nr~  dl   pr!  df   dx   .    dr   .    .    .    | .    .    .    .    .    .    .    .
+        nr~: nr   nr   .    .    .    dl   pr~! df~  dx~  .    dr~  .    .    .    | .    .    .    .    .    .    .    .
+        pr : .    .    pr~  pr~  pr~  dl   .    df   dx   nr   dr   .    up   ur   | .    .    pr!  .    .    .    .    .
+        pr~: pr   pr   .    .    .    dl   .    df~  dx~  nr~  dr~  .    ua~  ur~  | .    .    pr~! .    .    .    .    .
+        re : .    .    re~  re~  re~  dl   .    df   dx   dn   dr   .    up   ur   | .    .    re!  .    .    .    .    .
+        re~: re   re   .    .    .    dl   .    df~  dx~  dn~  dr~  .    ua~  ur~  | .    .    re~! .    .    .    .    .
+        wa : .    .    su~! su~! sl~! dl   .    df   dx   nr   dr   .    .    ur   | pr!  pr   pr!  up   sc!  sk   .    .
+        up : .    .    su~! su~! sl~! dl   .    df   dx   dn   dr   .    .    ur   | pr!  pr   pr!  .    sc!  sk   .    .
+        su : .    up   su~  su~  su~  dl   up   df   dx   dn   dr   .    ua   ur   | pr!  pr   pr!  .    .    sk   .    .
+        su~: su   up   .    .    .    dl   .    df~  dx~  dn~  dr~  .    ua~  ur~  | pr~! pr~  pr~! .    .    sk~  .    .
+        sl : .    up   sl~  sl~  sl~  dl   up   df   dx   dn   dr   .    ua   ur   | pr!  pr   pr!  .    .    sk   .    .
+        sl~: sl   up   .    .    .    dl   .    df~  dx~  dn~  dr~  .    ua~  ur~  | pr~! pr~  pr~! .    .    sk~  .    .
+        sk : .    up   sk~  sk~  sk~  dl   .    df   dx   dn   dr   .    up   ur   | pr!  pr   pr!  .    .    .    .    .
+        sk~: sk   up   .    .    .    dl   .    df~  dx~  dn~  dr~  .    ua~  ur~  | pr~! pr~  pr~! .    .    .    .    .
+        sc : .    up   sc~  sc~  sc~  dl   .    df   dx   dn   dr   .    up   ur   | pr!  pr   pr!  .    .    sk   .    .
+        sn : .    up   sn~  sn~  sn~  dl   .    df   dx   dn   dr   .    up   ur   | pr!  pr   pr!  .    .    sk   .    .
+        ua : .    up   ua~  ua~  ua~  dl   up   df   dx   dn   dr   .    .    ur   | pr!  pr   pr!  .    .    sk   .    .
+        ua~: ua   up   .    .    .    dl   .    df~  dx~  dn~  dr~  .    .    ur~  | pr~! pr~  pr~! .    .    sk~  .    .
+        dr : .    .    dr~! dr~! dr~! dl   .    .    .    .    .    un   .    .    | .    .    .    .    .    .    .    .
+        dr~: dr   dr   .    .    .    dl   .    .    .    .    .    un~  .    ds~  | .    .    dr~! .    .    .    .    .
+        df : .    .    df~  df~  df~  dl   re!  .    dx   dn   dr   .    .    .    | .    .    .    .    .    .    .    .
+        df~: df   df   .    .    .    dl   re~! .    dx~  dn~  dr~  .    .    .    | .    .    .    .    .    .    .    .
+        dn : .    .    dn~  dn~  dn~  dl   re!  df   dx   .    dr   .    .    .    | .    .    .    .    .    .    .    .
+        dn~: dn   dn   .    .    .    dl   re~! df~  dx~  .    dr~  .    .    .    | .    .    .    .    .    .    .    .
+        dl : .    .    dl~  dl~  dl~  .    re!  df   dx   dn   dr   .    .    .    | .    .    .    .    .    .    .    .
+        dl~: dl   dl   .    .    .    dl   re~! df~  dx~  dn~  dr~  .    .    .    | .    .    .    .    .    .    .    .
+        dp : .    .    dp~  dp~  dp~  dl   re!  df   dx   dn   dr   .    .    .    | .    .    .    .    .    .    .    .
+        dp~: dp   dp   .    .    .    dl   re~! df~  dx~  dn~  dr~  .    .    .    | .    .    .    .    .    .    .    .
+        ds : .    .    ds~  ds~  ds~  dl   re!  df   dx   dn   dr   .    .    .    | .    .    .    .    .    .    .    .
+        ds~: ds   ds   .    .    .    dl   re~! df~  dx~  dn~  dr~  .    .    .    | .    .    .    .    .    .    .    .
+        ur : .    .    ur~  ur~  ur~  dl   .    df   dx   dn   dr   .    up   .    | .    .    ur!  .    .    .    sn   .
+        ur~: ds   re!  .    .    .    dl   .    df~  dx~  dn~  dr~  .    ua~  .    | .    .    ur~! .    .    .    sn~  .
+        r0 : .    .    su~! su~! sl~! dl   rh   df   dx   dn   dr   .    ra   dp   | pr!  .    r0!  .    .    .    .    .
+        rh : .    .    su~! su~! sl~! dl   .    df   dx   dn   dr   .    up   ur   | pr!  .    rh!  .    .    .    .    .
+        ra : .    .    su~! su~! sl~! dl   up   df   dx   dn   dr   .    .    dp   | pr!  .    ra!  .    .    .    .    .";
     let (_, rows) = table.split_once("PMis").unwrap();
     check(Mode::Agent, PROBED, &columns, rows);
 }
@@ -141,45 +174,45 @@ fn agent_mode_every_state_and_input() {
 fn agent_mode_where_nobody_can_be_asked() {
     let columns: Vec<_> = AGENT.into_iter().chain(COMMON).collect();
     let table = "
-             Strt Beac Miss Long Lost Left Heal Fail NotR Drai Undr Pass PFai | OUnd ALos AKno Warm
-        un :  .    .    un~  un~  un~  dl   up   df   nr   dr   .    .    .    |  .    .    .    .
-        un~:  un   un   .    .    .    dl   .    df~  nr~  dr~  .    .    .    |  .    .    .    .
-        nr :  .    .    nr~  nr~  nr~  dl   up   df   .    dr   .    .    .    |  .    .    .    .
-        nr~:  nr   nr   .    .    .    dl   .    df~  .    dr~  .    .    .    |  .    .    .    .
-        wa :  .    .    su~  ur~  sl~  dl   .    df   nr   dr   .    .    .    |  .    .    .    up
-        up :  .    .    su~  ur~  sl~  dl   .    df   dn   dr   .    .    .    |  .    .    .    .
-        su :  .    up   su~  ur~  su~  dl   up   df   dn   dr   .    .    .    |  .    .    .    .
-        su~:  su   up   .    ur~  .    dl   .    df~  dn~  dr~  .    .    .    |  .    .    .    .
-        sl :  .    up   sl~  ur~  sl~  dl   up   df   dn   dr   .    .    .    |  .    .    .    .
-        sl~:  sl   up   .    ur~  .    dl   .    df~  dn~  dr~  .    .    .    |  .    .    .    .
-        dr :  .    .    dr~  dm~  dr~  dl   .    .    .    .    un   .    .    |  .    .    .    .
-        dr~:  dr   dr   .    dm~  .    dl   .    .    .    .    un~  .    .    |  .    .    .    .
-        df :  .    .    df~  df~  df~  dl   up   .    dn   dr   .    .    .    |  .    .    .    .
-        df~:  df   df   .    .    .    dl   .    .    dn~  dr~  .    .    .    |  .    .    .    .
-        dl :  .    .    dl~  dl~  dl~  .    up   df   dn   dr   .    .    .    |  .    .    .    .
-        dm :  .    .    dm~  dm~  dm~  dl   up   df   dn   dr   .    .    .    |  .    .    .    .
-        ur~:  dm   up   .    .    .    dl   .    df~  dn~  dr~  .    .    .    |  .    .    .    .
-        r0 :  .    .    su~  ur~  sl~  dl   up   df   dn   dr   .    .    .    |  .    .    .    .";
-    let (_, rows) = table.split_once("Warm").unwrap();
+             Strt Beac Miss Long Lost Left Heal Fail Stop NotR Drai Undr Pass PFai | OUnd ALos AKno Warm Clie With Retu
+        un : .    .    un~  un~  un~  dl   up   df   dx   nr   dr   .    .    .    | .    .    .    .    .    .    .
+        un~: un   un   .    .    .    dl   .    df~  dx~  nr~  dr~  .    .    .    | .    .    .    .    .    .    .
+        nr : .    .    nr~  nr~  nr~  dl   up   df   dx   .    dr   .    .    .    | .    .    .    .    .    .    .
+        nr~: nr   nr   .    .    .    dl   .    df~  dx~  .    dr~  .    .    .    | .    .    .    .    .    .    .
+        wa : .    .    su~  ur~  sl~  dl   .    df   dx   nr   dr   .    .    .    | .    .    .    up   .    sk   .
+        up : .    .    su~  ur~  sl~  dl   .    df   dx   dn   dr   .    .    .    | .    .    .    .    .    sk   .
+        su : .    up   su~  ur~  su~  dl   up   df   dx   dn   dr   .    .    .    | .    .    .    .    .    sk   .
+        su~: su   up   .    ur~  .    dl   .    df~  dx~  dn~  dr~  .    .    .    | .    .    .    .    .    sk~  .
+        sl : .    up   sl~  ur~  sl~  dl   up   df   dx   dn   dr   .    .    .    | .    .    .    .    .    sk   .
+        sl~: sl   up   .    ur~  .    dl   .    df~  dx~  dn~  dr~  .    .    .    | .    .    .    .    .    sk~  .
+        dr : .    .    dr~  dm~  dr~  dl   .    .    .    .    .    un   .    .    | .    .    .    .    .    .    .
+        dr~: dr   dr   .    dm~  .    dl   .    .    .    .    .    un~  .    .    | .    .    .    .    .    .    .
+        df : .    .    df~  df~  df~  dl   up   .    dx   dn   dr   .    .    .    | .    .    .    .    .    .    .
+        df~: df   df   .    .    .    dl   .    .    dx~  dn~  dr~  .    .    .    | .    .    .    .    .    .    .
+        dl : .    .    dl~  dl~  dl~  .    up   df   dx   dn   dr   .    .    .    | .    .    .    .    .    .    .
+        dm : .    .    dm~  dm~  dm~  dl   up   df   dx   dn   dr   .    .    .    | .    .    .    .    .    .    .
+        ur~: dm   up   .    .    .    dl   .    df~  dx~  dn~  dr~  .    .    .    | .    .    .    .    .    .    sn~
+        r0 : .    .    su~  ur~  sl~  dl   up   df   dx   dn   dr   .    .    .    | .    .    .    .    .    .    .";
+    let (_, rows) = table.split_once("Retu").unwrap();
     check(Mode::Agent, UNPROBED, &columns, rows);
 }
 
 #[test]
 fn probe_mode_every_state_and_input() {
-    let mut columns =
-        vec![("Pass", Input::ProbePassed), ("PMis", Input::ProbeMissed), ("PFai", Input::ProbeFailed)];
+    let mut columns = vec![("Pass", PASSED), ("PMis", Input::ProbeMissed), ("PFai", FAILED)];
     columns.extend(COMMON);
     let table = "
-        un :  up   un!  ur   |  .    .    un!  .
-        pr :  up   pr!  ur   |  .    .    pr!  .
-        wa :  .    sp!  ur   |  pr!  pr   pr!  up
-        up :  .    sp!  ur   |  pr!  pr   pr!  .
-        sp :  up   sp!  ur   |  pr!  pr   pr!  .
-        ur :  g1   .    .    |  .    .    ur!  .
-        g1 :  up   ur   ur   |  .    .    g1!  .
-        r0 :  up   r0!  ur   |  pr!  .    r0!  .";
+        un :  up   un!  ur   |  .    .    un!  .    .    .    .
+        pr :  up   pr!  ur   |  .    .    pr!  .    .    .    .
+        wa :  .    sp!  ur   |  pr!  pr   pr!  up   sc!  sk   .
+        up :  .    sp!  ur   |  pr!  pr   pr!  .    sc!  sk   .
+        sp :  up   sp!  ur   |  pr!  pr   pr!  .    .    sk   .
+        sc :  up   sc!  ur   |  pr!  pr   pr!  .    .    sk   .
+        ur :  g1   .    .    |  .    .    ur!  .    .    .    sn
+        g1 :  up   ur   ur   |  .    .    g1!  .    .    .    .
+        r0 :  up   r0!  ur   |  pr!  .    r0!  .    .    .    .";
     check(Mode::Probe, PROBED, &columns, table);
-    let from_agents: Vec<_> = AGENT[..11].to_vec();
+    let from_agents: Vec<_> = AGENT[..12].to_vec();
     let unmoved: String = ["un", "pr", "wa", "up", "sp", "ur", "g1", "r0"]
         .map(|row| format!("{row}: {}\n", ". ".repeat(from_agents.len())))
         .concat();
@@ -237,18 +270,24 @@ fn orders_overlay_every_combination() {
     let beneath = (State::Suspect, Reason::MissedBeacons, Vantage::Broker);
     for revoked in [false, true] {
         for unaddressed in [false, true] {
-            for force in [None, Some(true), Some(false)] {
-                for drained in [false, true] {
-                    let (state, reason, _) =
-                        overlay(Overlay { revoked, unaddressed, force, drained }, beneath);
+            for force in [None, Some(Forced::Up), Some(Forced::Down), Some(Forced::Frozen(State::Warming))] {
+                for (drained, maintained) in [(false, false), (true, false), (false, true), (true, true)] {
+                    let orders = Overlay { revoked, unaddressed, force, drained, maintained };
+                    let (state, reason, _) = overlay(orders, beneath);
                     let expected = if revoked {
                         (State::Down, Reason::Revoked)
                     } else if unaddressed {
                         (State::Unknown, Reason::NoAddress)
-                    } else if let Some(up) = force {
-                        (if up { State::Up } else { State::Down }, Reason::Forced)
+                    } else if let Some(forced) = force {
+                        match forced {
+                            Forced::Up => (State::Up, Reason::Forced),
+                            Forced::Down => (State::Down, Reason::Forced),
+                            Forced::Frozen(state) => (state, Reason::Frozen),
+                        }
                     } else if drained {
                         (State::Draining, Reason::DrainedByOrder)
+                    } else if maintained {
+                        (State::Draining, Reason::Maintenance)
                     } else {
                         (State::Suspect, Reason::MissedBeacons)
                     };
@@ -282,13 +321,13 @@ fn manual_mode_heeds_orders_only() {
 fn a_warm_up_comes_before_up_and_rise_counts_passes() {
     let warms = Rules { warms: true, ..PROBED };
     let mut machine = Machine::at(Mode::Agent, warms, Phase::Proving, false);
-    let _ = machine.handle(Input::ProbePassed, Now::default());
+    let _ = machine.handle(PASSED, Now::default());
     assert_eq!(machine.verdict().state, State::Warming);
     let _ = machine.handle(Input::WarmedUp, Now::default());
     assert_eq!(machine.verdict().state, State::Up);
     let mut machine = Machine::at(Mode::Probe, Rules { rise: 3, ..PROBED }, Phase::Unreachable, false);
     for expected in [State::Down, State::Down, State::Up] {
-        let _ = machine.handle(Input::ProbePassed, Now::default());
+        let _ = machine.handle(PASSED, Now::default());
         assert_eq!(machine.verdict().state, expected);
     }
 }
@@ -320,13 +359,13 @@ fn resumed_verdicts_go_on_stale_until_confirmed() {
         }
     }
     let (mut machine, _) = resume(Mode::Agent, State::Up, Reason::Proven);
-    let _ = machine.handle(Input::ProbePassed, now);
+    let _ = machine.handle(PASSED, now);
     assert!(machine.verdict().stale && machine.verdict().reason == Reason::Resumed);
     let _ = machine.handle(Input::ReportHealthy, now);
     assert_eq!((machine.verdict().stale, machine.verdict().reason), (false, Reason::Proven));
     let (mut machine, _) = resume(Mode::Probe, State::Down, Reason::ProbeFailed);
     assert_eq!(machine.phase(), Phase::Unreachable);
-    let _ = machine.handle(Input::ProbeFailed, now);
+    let _ = machine.handle(FAILED, now);
     assert!(!machine.verdict().stale);
     let before = machine.phase();
     let up = Verdict { state: State::Up, ..Verdict::default() };
@@ -337,7 +376,7 @@ fn resumed_verdicts_go_on_stale_until_confirmed() {
 #[test]
 fn what_a_revoked_node_says_counts_for_nothing() {
     let mut machine = Machine::at(Mode::Agent, PROBED, Phase::Up, false);
-    let script = [Input::Revoked, Input::ReportHealthy, Input::ProbePassed, Input::ForceUp];
+    let script = [Input::Revoked, Input::ReportHealthy, PASSED, Input::ForceUp];
     for input in script {
         assert!(!machine.handle(input, Now::default()));
         assert_eq!((machine.verdict().state, machine.verdict().reason), (State::Down, Reason::Revoked));
@@ -369,16 +408,25 @@ struct Proof {
     healthy: bool,
     passed: bool,
     resumed: bool,
+    /// It was reached once, and nobody but the broker has said otherwise.
+    before: bool,
 }
 
 impl Proof {
     fn take(&mut self, input: Input) {
         match input {
             Input::ReportHealthy => self.healthy = true,
-            Input::ProbePassed => self.passed = true,
+            Input::ProbePassed(_) => (self.passed, self.before) = (true, true),
+            // Brought back from what this broker alone concluded.
+            Input::Returned => self.passed |= self.before,
             Input::Resume(v) if v.state.eligible() => self.resumed = true,
-            Input::ProbeFailed | Input::AddressLost | Input::AddressKnown => self.passed = false,
-            Input::ReportFailing | Input::ReportNotReady | Input::AgentLeft | Input::Revoked => {
+            Input::ProbeFailed(_) => self.passed = false,
+            Input::AddressLost | Input::AddressKnown => (self.passed, self.before) = (false, false),
+            Input::ReportFailing
+            | Input::ReportStopped
+            | Input::ReportNotReady
+            | Input::AgentLeft
+            | Input::Revoked => {
                 *self = Proof::default();
             }
             _ => {}
@@ -396,12 +444,13 @@ proptest! {
         let mut forced = false;
         for (i, input) in inputs.iter().enumerate() {
             let _ = machine.handle(*input, Now::default());
-            if !probe_mode || matches!(input, Input::ProbePassed | Input::ProbeFailed | Input::Resume(_)
+            if !probe_mode || matches!(input, Input::ProbePassed(_) | Input::ProbeFailed(_) | Input::Returned | Input::Resume(_)
                 | Input::AddressLost | Input::AddressKnown | Input::Revoked) {
                 proof.take(*input);
             }
             forced = match input {
                 Input::ForceUp => true,
+                Input::Freeze => machine.verdict().state.eligible(),
                 Input::ForceDown | Input::ForceEnded => false,
                 _ => forced,
             };

@@ -3,6 +3,7 @@
 //! The words are here; [`machine`] is the machine and its overlay of orders, [`phase`] its states
 //! as the evidence makes them.
 
+pub mod damping;
 pub mod machine;
 #[cfg(test)]
 mod machine_tests;
@@ -137,11 +138,31 @@ pub enum Reason {
     Resumed,
     /// The agent says the service is not ready.
     NotReady,
+    /// The agent reports that its service's process has ended.
+    ProcessEnded,
+    /// The broker does not reach it, outside witnesses do.
+    PartlyReachable,
+    /// Clients report that they do not reach it; it is being probed.
+    ClientsFail,
+    /// It would be down, were the broker itself not cut off.
+    SelfDoubt,
+    /// It would be down, were there not too many already that nobody else sees as down.
+    CapReached,
+    /// It would be down, were there not too little left of the domain.
+    Panic,
+    /// Good again, kept out because it failed too often lately.
+    HeldDown,
+    /// Good again, kept out until a person lets it back.
+    AwaitingRelease,
+    /// In a planned maintenance window.
+    Maintenance,
+    /// A person froze it as it was.
+    Frozen,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Reason; 18] = [
+    pub const ALL: [Reason; 28] = [
         Reason::NothingHeard,
         Reason::NoAddress,
         Reason::AwaitingProbe,
@@ -160,7 +181,22 @@ impl Reason {
         Reason::Revoked,
         Reason::Resumed,
         Reason::NotReady,
+        Reason::ProcessEnded,
+        Reason::PartlyReachable,
+        Reason::ClientsFail,
+        Reason::SelfDoubt,
+        Reason::CapReached,
+        Reason::Panic,
+        Reason::HeldDown,
+        Reason::AwaitingRelease,
+        Reason::Maintenance,
+        Reason::Frozen,
     ];
+
+    /// Whether it is the agent's silence, which ends when the agent is heard.
+    pub fn is_silence(self) -> bool {
+        matches!(self, Reason::MissedBeacons | Reason::SessionLost)
+    }
 
     /// Snake-case code for APIs and metrics.
     pub fn code(self) -> &'static str {
@@ -183,6 +219,16 @@ impl Reason {
             Reason::Revoked => "revoked",
             Reason::Resumed => "resumed",
             Reason::NotReady => "not_ready",
+            Reason::ProcessEnded => "process_ended",
+            Reason::PartlyReachable => "partly_reachable",
+            Reason::ClientsFail => "clients_fail",
+            Reason::SelfDoubt => "self_doubt",
+            Reason::CapReached => "cap_reached",
+            Reason::Panic => "panic",
+            Reason::HeldDown => "held_down",
+            Reason::AwaitingRelease => "awaiting_release",
+            Reason::Maintenance => "maintenance",
+            Reason::Frozen => "frozen",
         }
     }
 
@@ -209,9 +255,28 @@ pub enum Vantage {
     AgentAndBroker,
     /// A person.
     Operator,
+    /// Agents in other networks, asked by the broker.
+    Witnesses,
+    /// Broker and witnesses agree.
+    #[serde(rename = "broker+witnesses")]
+    BrokerAndWitnesses,
+    /// Clients.
+    Clients,
 }
 
 impl Vantage {
+    /// Every vantage.
+    pub const ALL: [Vantage; 8] = [
+        Vantage::None,
+        Vantage::Agent,
+        Vantage::Broker,
+        Vantage::AgentAndBroker,
+        Vantage::Operator,
+        Vantage::Witnesses,
+        Vantage::BrokerAndWitnesses,
+        Vantage::Clients,
+    ];
+
     /// Name for APIs.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -220,14 +285,15 @@ impl Vantage {
             Vantage::Broker => "broker",
             Vantage::AgentAndBroker => "agent+broker",
             Vantage::Operator => "operator",
+            Vantage::Witnesses => "witnesses",
+            Vantage::BrokerAndWitnesses => "broker+witnesses",
+            Vantage::Clients => "clients",
         }
     }
 
     /// The vantage of a name.
     pub fn from_name(name: &str) -> Option<Vantage> {
-        [Vantage::None, Vantage::Agent, Vantage::Broker, Vantage::AgentAndBroker, Vantage::Operator]
-            .into_iter()
-            .find(|v| v.as_str() == name)
+        Vantage::ALL.into_iter().find(|v| v.as_str() == name)
     }
 }
 

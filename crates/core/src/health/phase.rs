@@ -3,7 +3,7 @@
 //! A [`Phase`] is finer than the public [`State`]: it says what is still needed before the mirror
 //! may be eligible. The step functions are pure; orders of people are not seen here.
 
-use super::machine::{Input, Mode, Rules};
+use super::machine::{Input, Mode, Outside, Rules};
 use super::{Reason, State, Vantage, Verdict};
 
 /// Where the evidence about one mirror in one family stands.
@@ -106,28 +106,38 @@ impl Phase {
         }
     }
 
-    /// State, reason and vantage as shown when no order overrules them.
-    pub(super) fn shown(self, mode: Mode, rules: Rules, silent: bool) -> (State, Reason, Vantage) {
-        let proof = match (mode, rules.probed) {
-            (Mode::Agent, true) => Vantage::AgentAndBroker,
-            (Mode::Agent, false) => Vantage::Agent,
-            _ => Vantage::Broker,
+    /// State, reason and vantage as shown when no order overrules them; `outside` is who last
+    /// concluded from outside.
+    pub(super) fn shown(
+        self,
+        mode: Mode,
+        rules: Rules,
+        silent: bool,
+        outside: Outside,
+    ) -> (State, Reason, Vantage) {
+        let (proven, proof) = match (mode, rules.probed, outside) {
+            (_, true, Outside::Witnesses) => (Reason::PartlyReachable, Vantage::Witnesses),
+            (Mode::Agent, true, _) => (Reason::Proven, Vantage::AgentAndBroker),
+            (Mode::Agent, false, _) => (Reason::Proven, Vantage::Agent),
+            _ => (Reason::Proven, Vantage::Broker),
         };
+        let outside = outside.vantage();
         let teller = if mode == Mode::Agent { Vantage::Agent } else { Vantage::None };
         match self {
             Phase::Unheard => (State::Unknown, Reason::NothingHeard, Vantage::None),
             Phase::NotReady => (State::Unknown, Reason::NotReady, Vantage::Agent),
             Phase::Proving => (State::Unknown, Reason::AwaitingProbe, teller),
             Phase::Recovering => (State::Down, Reason::AwaitingProbe, teller),
-            Phase::Warming => (State::Warming, Reason::Proven, proof),
-            Phase::Up => (State::Up, Reason::Proven, proof),
+            Phase::Warming => (State::Warming, proven, proof),
+            Phase::Up => (State::Up, proven, proof),
+            Phase::Suspect(Reason::ClientsFail) => (State::Suspect, Reason::ClientsFail, Vantage::Clients),
             Phase::Suspect(reason) => (State::Suspect, reason, Vantage::Broker),
-            Phase::Unattended => (State::Unattended, Reason::SilentButAnswering, Vantage::Broker),
+            Phase::Unattended => (State::Unattended, Reason::SilentButAnswering, outside),
             Phase::Draining => (State::Draining, Reason::DrainedByAgent, Vantage::Agent),
-            Phase::Down(reason) => (State::Down, reason, teller_of(reason)),
+            Phase::Down(reason) => (State::Down, reason, teller_of(reason, outside)),
             Phase::Unreachable if !rules.probed => (State::Down, Reason::MissedBeacons, Vantage::Broker),
-            Phase::Unreachable if silent => (State::Down, Reason::SilentAndUnreachable, Vantage::Broker),
-            Phase::Unreachable | Phase::Rising(_) => (State::Down, Reason::ProbeFailed, Vantage::Broker),
+            Phase::Unreachable if silent => (State::Down, Reason::SilentAndUnreachable, outside),
+            Phase::Unreachable | Phase::Rising(_) => (State::Down, Reason::ProbeFailed, outside),
             Phase::Resumed { state, .. } => (state, Reason::Resumed, Vantage::None),
         }
     }
@@ -145,19 +155,19 @@ impl Phase {
             }
             Input::SilenceConfirmedLong => self.long_silent(here),
             Input::AgentLeft => Step { silent: false, ..here }.to(Phase::Down(Reason::AgentLeft)),
-            Input::ReportHealthy | Input::ReportFailing | Input::ReportNotReady => {
+            Input::ReportHealthy | Input::ReportFailing | Input::ReportStopped | Input::ReportNotReady => {
                 self.reported(rules, here, input)
             }
             Input::AgentDraining => here.to(Phase::Draining),
             Input::AgentUndrained if self == Phase::Draining => here.to(Phase::Unheard),
-            Input::ProbePassed if rules.probed => self.answered(rules, here),
-            Input::ProbeFailed if rules.probed => self.did_not_answer(here),
+            Input::ProbePassed(_) if rules.probed => self.answered(rules, here),
+            Input::ProbeFailed(_) if rules.probed => self.did_not_answer(here),
             _ => self.step_common(rules, here, input),
         }
     }
 
     fn agent_started(self, rules: Rules, here: Step) -> Step {
-        let (_, reason, _) = self.shown(Mode::Agent, rules, here.silent);
+        let (_, reason, _) = self.shown(Mode::Agent, rules, here.silent, Outside::Broker);
         let started = Step { silent: false, ..here };
         // What it reported before it fell silent no longer counts, so a probe alone must not
         // lead out of down any more.
@@ -202,11 +212,13 @@ impl Phase {
         match (input, self) {
             (_, Draining) => here,
             (Input::ReportFailing, _) => here.to(Down(Reason::ServiceFailing)),
+            (Input::ReportStopped, _) => here.to(Down(Reason::ProcessEnded)),
             (Input::ReportNotReady, Unheard | NotReady | Proving | Warming) => here.to(NotReady),
             (Input::ReportNotReady, _) => here.to(Down(Reason::NotReady)),
             (_, Unheard | NotReady) => here.prove(rules, Proving),
             (_, Down(_)) => here.prove(rules, Recovering),
-            (_, Suspect(_) | Unattended) if !here.silent => here.to(Up),
+            (_, Suspect(reason)) if !here.silent && reason.is_silence() => here.to(Up),
+            (_, Unattended) if !here.silent => here.to(Up),
             (_, Resumed { answered, .. }) if answered || !rules.probed => here.proven(rules),
             (_, Resumed { state, answered, .. }) => here.to(Resumed { state, heard: true, answered }),
             _ => here,
@@ -217,6 +229,9 @@ impl Phase {
         use Phase::*;
         match self {
             Proving | Recovering | Unreachable => here.proven(rules),
+            Suspect(_) if here.silent => here.to(Unattended),
+            Suspect(reason) if !reason.is_silence() => here.to(Up),
+            // It was silent a moment ago; a report or beacon comes next.
             Suspect(_) => here.to(Unattended),
             Resumed { heard: true, .. } => here.proven(rules),
             Resumed { state, heard, .. } => here.to(Resumed { state, heard, answered: true }),
@@ -242,14 +257,14 @@ impl Phase {
         use Phase::*;
         let here = Step { phase: self, silent: false, burst: false };
         match (input, self) {
-            (Input::ProbePassed, Unheard | Proving | Resumed { .. }) => here.proven(rules),
-            (Input::ProbePassed, Suspect(_)) => here.to(Up),
-            (Input::ProbePassed, Unreachable) => here.risen(rules, 1),
-            (Input::ProbePassed, Rising(n)) => here.risen(rules, n.saturating_add(1)),
+            (Input::ProbePassed(_), Unheard | Proving | Resumed { .. }) => here.proven(rules),
+            (Input::ProbePassed(_), Suspect(_)) => here.to(Up),
+            (Input::ProbePassed(_), Unreachable) => here.risen(rules, 1),
+            (Input::ProbePassed(_), Rising(n)) => here.risen(rules, n.saturating_add(1)),
             (Input::ProbeMissed, Warming | Up) => here.probing(Suspect(Reason::ProbeFailed)),
             (Input::ProbeMissed, Unheard | Proving | Suspect(_) | Resumed { .. }) => here.probing(self),
             (Input::ProbeMissed, Rising(_)) => here.to(Unreachable),
-            (Input::ProbeFailed, _) => here.to(Unreachable),
+            (Input::ProbeFailed(_), _) => here.to(Unreachable),
             _ => self.step_common(rules, here, input),
         }
     }
@@ -265,6 +280,13 @@ impl Phase {
             Input::AddressKnown if reprove && !resumed => here.probing(Proving),
             Input::AddressKnown if rules.probed => here.probing(self),
             Input::WarmedUp if self == Warming => here.to(Up),
+            Input::ClientsFail if rules.probed && matches!(self, Warming | Up) => {
+                here.probing(Suspect(Reason::ClientsFail))
+            }
+            Input::Withheld(reason) if matches!(self, Warming | Up | Suspect(_) | Unattended) => {
+                here.to(Suspect(reason))
+            }
+            Input::Returned if self == Unreachable => here.to(Suspect(Reason::Panic)),
             _ => here,
         }
     }
@@ -277,11 +299,14 @@ impl Step {
 }
 
 /// Whose word a lasting down rests on.
-fn teller_of(reason: Reason) -> Vantage {
+fn teller_of(reason: Reason, outside: Vantage) -> Vantage {
     match reason {
-        Reason::ServiceFailing | Reason::NotReady | Reason::AgentLeft | Reason::AwaitingProbe => {
-            Vantage::Agent
-        }
+        Reason::ServiceFailing
+        | Reason::ProcessEnded
+        | Reason::NotReady
+        | Reason::AgentLeft
+        | Reason::AwaitingProbe => Vantage::Agent,
+        Reason::ProbeFailed | Reason::SilentAndUnreachable => outside,
         _ => Vantage::Broker,
     }
 }

@@ -14,7 +14,7 @@ pub const MAX_RULES: usize = 256;
 pub struct Policy {
     /// Most addresses in one DNS answer; more than one only within the tie band.
     pub answers: u8,
-    /// TTL of address answers.
+    /// TTL of address answers that may change as ever.
     pub ttl: Duration,
     /// TTL of negative answers (SOA minimum, RFC 2308).
     pub negative_ttl: Duration,
@@ -22,8 +22,8 @@ pub struct Policy {
     pub tie_band_ms: f32,
     /// … or within this share of the best's round trip, whichever is wider.
     pub tie_band_share: f32,
-    /// What is answered when no mirror is eligible.
-    pub all_down: AllDown,
+    /// What happens when mirrors fail and come back.
+    pub failover: Failover,
     /// `Service` names offered with HTTPS/SVCB and SRV: the port is the mirror's own.
     pub alpn: Vec<String>,
     /// By what mirrors are chosen.
@@ -44,13 +44,61 @@ impl Default for Policy {
             negative_ttl: Duration::from_secs(30),
             tie_band_ms: 3.0,
             tie_band_share: 0.05,
-            all_down: AllDown::LastKnown,
+            failover: Failover::default(),
             alpn: Vec::new(),
             strategy: Strategy::Balanced,
             rules: Vec::new(),
             explore: 0.01,
         }
     }
+}
+
+/// What happens when mirrors fail and come back.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Failover {
+    /// What is answered when no mirror is eligible.
+    pub all_down: AllDown,
+    /// TTL while an answer may change within seconds.
+    pub ttl_least: Duration,
+    /// TTL once nothing has changed for long.
+    pub ttl_most: Duration,
+    /// A mirror that was evicted comes back only when a person lets it.
+    pub manual_failback: bool,
+}
+
+impl Default for Failover {
+    fn default() -> Self {
+        Failover {
+            all_down: AllDown::LastKnown,
+            ttl_least: Duration::from_secs(5),
+            ttl_most: Duration::from_secs(60),
+            manual_failback: false,
+        }
+    }
+}
+
+impl Policy {
+    /// TTL of an address answer that changes at this pace: within the domain's bounds, whichever way
+    /// they are set.
+    pub fn ttl_at(&self, pace: Pace) -> Duration {
+        match pace {
+            Pace::Quick => self.ttl.min(self.failover.ttl_least),
+            Pace::Usual => self.ttl,
+            Pace::Calm => self.ttl.max(self.failover.ttl_most),
+        }
+    }
+}
+
+/// How soon an answer could change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Pace {
+    /// Within seconds: evidence is being gathered, it failed lately, or a window is about to begin.
+    Quick,
+    /// As ever.
+    #[default]
+    Usual,
+    /// Nothing has changed for long.
+    Calm,
 }
 
 /// By what mirrors are chosen among those that are eligible.

@@ -173,7 +173,7 @@ pub fn registry(hosts: usize) -> Registry {
         negative_ttl: Duration::from_secs(20),
         tie_band_ms: 5.0,
         tie_band_share: 0.05,
-        all_down: AllDown::LastKnown,
+        failover: Default::default(),
         alpn: vec![],
         ..Policy::default()
     };

@@ -113,9 +113,9 @@ fn answers_that_depend_on_nobody_have_scope_zero() {
     fixture.mirrors()[0].v6 = None;
     assert_eq!(scope(&fixture, ask(NAME, RecordType::AAAA)), Some(0), "the only mirror of its family");
     fixture.mirrors().iter_mut().for_each(|m| m.up = false);
-    fixture.first().policy.all_down = AllDown::Fallback(vec![IpAddr::from([198, 51, 100, 1])]);
+    fixture.first().policy.failover.all_down = AllDown::Fallback(vec![IpAddr::from([198, 51, 100, 1])]);
     assert_eq!(scope(&fixture, a()), Some(0));
-    fixture.first().policy.all_down = AllDown::All;
+    fixture.first().policy.failover.all_down = AllDown::All;
     assert_eq!(scope(&fixture, a()), Some(9));
     fixture.mirrors().truncate(1);
     assert_eq!(scope(&fixture, a()), Some(0), "the only mirror is everyone's");

@@ -68,7 +68,7 @@ fn all_down_is_the_owners_choice() {
         (fallback("2001:db8::f"), vec![], Basis::Empty),
         (AllDown::NoAnswer, vec![], Basis::Empty),
     ] {
-        fixture.first().policy.all_down = policy.clone();
+        fixture.first().policy.failover.all_down = policy.clone();
         let reply = Bench::new(&fixture, DnsConfig::default()).ask(&ask(NAME, RecordType::A));
         assert_eq!(reply.answers(), expected, "{policy:?}");
         assert_eq!(reply.outcome.chosen.map(|c| c.basis), Some(basis));
@@ -122,7 +122,7 @@ fn a_fallback_is_no_mirrors_address() {
     let mut fixture = Fixture::three();
     fixture.mirrors().truncate(1);
     fixture.mirrors()[0].v6 = None;
-    fixture.first().policy.all_down = AllDown::Fallback(vec!["2001:db8::f".parse().unwrap()]);
+    fixture.first().policy.failover.all_down = AllDown::Fallback(vec!["2001:db8::f".parse().unwrap()]);
     // While one family works, the other has no fallback.
     assert!(answers(&fixture, &ask(NAME, RecordType::AAAA)).is_empty());
     let got = answers(&fixture, &ask(NAME, RecordType::SVCB));

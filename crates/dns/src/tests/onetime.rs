@@ -93,7 +93,7 @@ fn a_family_without_a_mirror_is_told_all_the_same() {
     fixture.mirrors().iter_mut().for_each(|m| m.v6 = None);
     let reply = bench(&fixture).ask(&ask(&one_time(), RecordType::AAAA));
     assert_eq!((reply.rcode(), reply.answers().len(), nonce(&reply)), (0, 0, Some(NONCE)));
-    fixture.first().policy.all_down = AllDown::Fallback(vec![IpAddr::from([198, 51, 100, 1])]);
+    fixture.first().policy.failover.all_down = AllDown::Fallback(vec![IpAddr::from([198, 51, 100, 1])]);
     fixture.mirrors().iter_mut().for_each(|m| m.up = false);
     let reply = bench(&fixture).ask(&ask(&one_time(), RecordType::A));
     assert_eq!((reply.answers(), nonce(&reply)), (vec!["A 198.51.100.1".to_owned()], Some(NONCE)));

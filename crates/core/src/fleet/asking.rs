@@ -1,0 +1,262 @@
+//! Driving one mirror: inputs to its machine, its probing, its witnesses, and what follows from them.
+//!
+//! ```text
+//!  inputs ─▶ machine ─▶ wants to be asked ─▶ the broker's burst ─┐
+//!              ▲                            ▶ three witnesses ───┴▶ panel ─▶ judge ─┐
+//!              └────────────── passed, failed, withheld ◀───────────────────────────┘
+//! ```
+//!
+//! Silence and clients' complaints ask both at once; a burst of any other kind asks witnesses only
+//! when it has failed. What the broker alone concludes is asked again, more slowly, and then passes
+//! three gates: its own line works ([`super::links`]), not too many are out like that, enough is left
+//! ([`super::caps`]).
+
+use super::Fleet;
+use super::inquiry::Found;
+use super::links::{Neighbourhood, Trust};
+use super::mirror::Burst;
+use super::panel::{Panel, Settled};
+use super::probing::Target;
+use super::timers::Timer;
+use super::types::{Output, ProbeToken, WitnessOrder, Witnessed};
+use super::witnesses;
+use crate::check::CheckSpec;
+use crate::health::machine::{Input, Outside};
+use crate::health::{Family, Reason};
+use crate::id::NodeId;
+use crate::time::{MonoTime, Now};
+use std::time::Duration;
+
+/// When a witness's attempts start.
+const ATTEMPTS: [Duration; 3] = [Duration::ZERO, Duration::from_millis(30), Duration::from_millis(60)];
+/// How much longer than the slowest answer in a hundred a witness waits.
+const WITNESS_MARGIN: Duration = Duration::from_millis(100);
+/// What the slowest answer in a hundred takes while that is not known.
+const UNKNOWN_P99: Duration = Duration::from_millis(250);
+/// Shortest and longest wait of a witness.
+const WITNESS_WAIT: (Duration, Duration) = (Duration::from_millis(150), Duration::from_millis(1_000));
+/// How long order and answer may be on their way together.
+const WITNESS_TRIP: Duration = Duration::from_millis(500);
+/// Rounds that are enough where one witness agrees with the broker.
+const ROUNDS_WITH_ONE: u32 = 2;
+/// How soon what cannot be probed is looked at again, after it was withheld.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+impl Fleet {
+    /// Hands inputs to one machine, keeps its probing going, and shows what came of it.
+    pub(super) fn drive(&mut self, slot: u32, family: Family, inputs: &[Input], burst: Burst, now: Now) {
+        let Some(mirror) = self.mirrors.slots.get_mut(slot) else { return };
+        let side = &mut mirror.sides[family.index()];
+        let from = side.machine.verdict().to_owned();
+        let mut wanted = side.take(inputs, burst, now);
+        // Every turn uses up a conclusion, and the next takes time to come.
+        while let Some(found) = self.ask(slot, family, wanted, now) {
+            let input = self.judge(slot, family, found, now);
+            let Some(mirror) = self.mirrors.slots.get_mut(slot) else { return };
+            wanted = input.is_some_and(|input| mirror.sides[family.index()].machine.handle(input, now));
+        }
+        self.outputs.extend(self.prober.orders.drain(..).map(Output::Probe));
+        self.shown(slot, family, from, now);
+    }
+
+    /// Arms the next deadline and tells of a verdict that changed.
+    fn shown(&mut self, slot: u32, family: Family, from: crate::health::Verdict, now: Now) {
+        let Some(mirror) = self.mirrors.slots.get_mut(slot) else { return };
+        let due = mirror.deadline(family, &self.prober, now);
+        let side = &mut mirror.sides[family.index()];
+        self.timers.arm(&mut side.armed, due, Timer::Mirror(slot, family), now.mono);
+        let to = side.machine.verdict().to_owned();
+        if from != to {
+            side.changed = now.mono;
+            self.show(slot, family, from, to);
+        }
+        self.keep_pace(slot, family, now);
+        if from.state.eligible() && !to.state.eligible() {
+            let index = self.mirrors.slots.get(slot).map(|m| m.index);
+            if let Some(domain) = index.map(|i| self.registry.mirror(i).domain) {
+                self.return_if_panicking(domain, family, now);
+            }
+        }
+    }
+
+    /// Asks what is to be asked, and looks whether anything has come of it.
+    fn ask(&mut self, slot: u32, family: Family, wanted: bool, now: Now) -> Option<Found> {
+        let mirror = self.mirrors.slots.get_mut(slot)?;
+        let side = &mut mirror.sides[family.index()];
+        side.keep_time(&self.prober.config, now);
+        let (Some(addr), Some(spec)) = (side.addr, &mirror.spec) else {
+            side.idle();
+            return None;
+        };
+        let loss =
+            mirror.node.and_then(|id| self.nodes.by_id.get(&id)).and_then(|n| self.nodes.slots.get(*n));
+        let attempts = loss.map_or(self.config.burst.len(), |n| n.loss.attempts(self.config.burst.len()));
+        side.plan(wanted, attempts, spec, &mut self.prober, now.mono);
+        let target = Target { slot, mirror: mirror.index, family, addr, port: mirror.port, spec };
+        if side.inquiry.concluded.is_none() {
+            side.inquiry.concluded = side.probing.advance(&target, &mut self.prober, now.mono);
+        }
+        let concluded = side.inquiry.concluded.take();
+        let failed = matches!(concluded, Some(super::probing::Concluded::Failed(_)));
+        let convene = side.inquiry.panel.is_none() && (side.probing.is_urgent() || failed);
+        if convene {
+            self.convene(slot, family, now);
+        }
+        let side = &mut self.mirrors.slots.get_mut(slot)?.sides[family.index()];
+        let found = concluded.and_then(|concluded| side.inquiry.broker(concluded, now));
+        found.or_else(|| side.inquiry.settle(now.mono))
+    }
+
+    /// Asks witnesses, if there are any.
+    fn convene(&mut self, slot: u32, family: Family, now: Now) {
+        let Some(mirror) = self.mirrors.slots.get(slot) else { return };
+        let (Some(addr), Some(spec)) = (mirror.sides[family.index()].addr, &mirror.spec) else { return };
+        if !self.config.caution.witnesses {
+            return;
+        }
+        let who = (addr, mirror.node);
+        let random = self.prober.random();
+        let chosen = witnesses::choose(&self.nodes, &self.places, who, &self.config, (random, now.mono));
+        let timeout = self.witness_wait(spec);
+        let token = ProbeToken { slot, family, serial: self.prober.serial() };
+        let order = |witness: &NodeId| {
+            Output::Witness(WitnessOrder {
+                token,
+                witness: *witness,
+                mirror: mirror.index,
+                addr,
+                port: mirror.port,
+                spec: CheckSpec { timeout, ..spec.clone() },
+                attempts: ATTEMPTS.to_vec(),
+            })
+        };
+        self.outputs.extend(chosen.iter().map(order));
+        let until = now.mono + ATTEMPTS[ATTEMPTS.len() - 1] + timeout + WITNESS_TRIP;
+        if let Some(mirror) = self.mirrors.slots.get_mut(slot) {
+            mirror.sides[family.index()].inquiry.panel = Some(Panel::convene(token.serial, &chosen, until));
+        }
+    }
+
+    /// How long a witness waits for each answer.
+    fn witness_wait(&self, spec: &CheckSpec) -> Duration {
+        let p99 = self.prober.usual.p99().unwrap_or(UNKNOWN_P99);
+        (p99 + WITNESS_MARGIN).clamp(WITNESS_WAIT.0, WITNESS_WAIT.1).min(spec.timeout)
+    }
+
+    /// The answer of a witness that was asked.
+    pub fn on_witness(&mut self, token: ProbeToken, witness: NodeId, said: Witnessed, now: Now) {
+        self.attend(now);
+        let Some(mirror) = self.mirrors.slots.get_mut(token.slot) else { return };
+        if mirror.sides[token.family.index()].inquiry.hear(token.serial, witness, said, now) {
+            if let Witnessed::Passed(took) = said {
+                self.prober.usual.answered(took);
+            }
+            self.drive(token.slot, token.family, &[], Burst::AsWanted, now);
+        }
+    }
+
+    /// The references were probed; how many of them answered.
+    pub fn on_references(&mut self, answered: u32, now: Now) {
+        self.attend(now);
+        self.links.references(answered, now.mono);
+    }
+
+    /// Whether the broker takes itself to be cut off, and evicts nobody on its own word.
+    pub fn doubts_itself(&self) -> bool {
+        self.links.doubting()
+    }
+
+    /// The input that a conclusion amounts to; `None` while the broker stands alone and asks again.
+    fn judge(&mut self, slot: u32, family: Family, found: Found, now: Now) -> Option<Input> {
+        let mirror = self.mirrors.slots.get_mut(slot)?;
+        let side = &mut mirror.sides[family.index()];
+        match found {
+            Found::Missed if mirror.spec.as_ref().is_some_and(|s| s.fall > 1) => Some(Input::ProbeMissed),
+            Found::Missed => Some(Input::ProbeFailed(Outside::Refused)),
+            Found::Settled(Settled::Reached(outside)) => {
+                if let (Outside::Broker, Some(addr)) = (outside, side.addr) {
+                    self.links.heard(Neighbourhood::of(addr), now.mono);
+                }
+                side.complaints.refuted(now.mono);
+                Some(Input::ProbePassed(outside))
+            }
+            Found::Settled(Settled::Unreached(outside)) => Some(Input::ProbeFailed(outside)),
+            Found::Settled(Settled::Alone(agreeing)) => self.judge_alone(slot, family, agreeing, now),
+        }
+    }
+
+    /// The broker alone does not reach it.
+    fn judge_alone(&mut self, slot: u32, family: Family, agreeing: usize, now: Now) -> Option<Input> {
+        let caution = &self.config.caution;
+        let side = &mut self.mirrors.slots.get_mut(slot)?.sides[family.index()];
+        let failed = Input::ProbeFailed(Outside::Broker);
+        if !side.machine.phase().eligible() {
+            return Some(failed);
+        }
+        let (rounds, _) = side.inquiry.stood_alone(now.mono);
+        let needed =
+            if agreeing > 0 { ROUNDS_WITH_ONE.min(caution.alone_rounds) } else { caution.alone_rounds };
+        let trusted = self.trusts_itself(slot, family, now);
+        if rounds < needed {
+            let side = &mut self.mirrors.slots.get_mut(slot)?.sides[family.index()];
+            side.inquiry.again = Some(now.mono + self.config.caution.alone_gap);
+            return None;
+        }
+        // Two outside vantages, twice: more are not to be had.
+        if agreeing > 0 {
+            return Some(Input::ProbeFailed(Outside::BrokerAndWitnesses));
+        }
+        if !trusted {
+            return Some(Input::Withheld(Reason::SelfDoubt));
+        }
+        Some(self.withheld(slot, family).map_or(failed, Input::Withheld))
+    }
+
+    /// Whether the broker's own line works, as far as it can tell; asks its references where it cannot.
+    fn trusts_itself(&mut self, slot: u32, family: Family, now: Now) -> bool {
+        let Some(mirror) = self.mirrors.slots.get(slot) else { return true };
+        let Some(addr) = mirror.sides[family.index()].addr else { return true };
+        let node =
+            mirror.node.and_then(|id| self.nodes.by_id.get(&id)).and_then(|n| self.nodes.slots.get(*n));
+        let net = Neighbourhood::of(addr);
+        let about = [net, node.and_then(|n| n.net).unwrap_or(net)];
+        let trust = self.links.trust(&about, self.config.caution.references, now.mono);
+        if trust == (Trust::Nothing { ask: true }) {
+            self.outputs.push_back(Output::References);
+        }
+        trust == Trust::Itself
+    }
+
+    /// Silence for so long that loss does not explain it, of a mirror that nobody can probe.
+    pub(super) fn long_silence(&mut self, slot: u32, family: Family, now: Now) {
+        let Some(mirror) = self.mirrors.slots.get(slot) else { return };
+        let side = &mirror.sides[family.index()];
+        let probed = mirror.spec.is_some();
+        let mut input = Input::SilenceConfirmedLong;
+        if !probed && side.machine.phase().eligible() {
+            let reason = match self.trusts_itself(slot, family, now) {
+                false => Some(Reason::SelfDoubt),
+                true => self.withheld(slot, family),
+            };
+            if let Some(reason) = reason {
+                input = Input::Withheld(reason);
+            }
+        }
+        if let Some(mirror) = self.mirrors.slots.get_mut(slot) {
+            let withheld = matches!(input, Input::Withheld(_));
+            mirror.sides[family.index()].look_again = withheld.then(|| now.mono + LOOK_AGAIN);
+        }
+        self.drive(slot, family, &[input], Burst::AsWanted, now);
+    }
+
+    /// Looks again at what was withheld and cannot be probed.
+    pub(super) fn look_again(&mut self, slot: u32, family: Family, now: MonoTime) -> bool {
+        let Some(mirror) = self.mirrors.slots.get_mut(slot) else { return false };
+        let side = &mut mirror.sides[family.index()];
+        let due = side.look_again.is_some_and(|at| at <= now);
+        if due {
+            side.look_again = None;
+        }
+        due && side.machine.silent()
+    }
+}

@@ -1,0 +1,109 @@
+//! What is being found out about one mirror in one family, and what was found last.
+
+use super::panel::{Broker, Panel, Settled};
+use super::probing::Concluded;
+use super::types::Witnessed;
+use crate::health::machine::Outside;
+use crate::id::NodeId;
+use crate::time::{MonoTime, Now, UnixMillis};
+use arrayvec::ArrayVec;
+use std::time::Duration;
+
+/// The asking of one mirror in one family, beyond the broker's own probes.
+#[derive(Default)]
+pub(super) struct Inquiry {
+    /// Witnesses are being asked, or the broker's failure waits for them.
+    pub panel: Option<Panel>,
+    /// How the broker's own probing ended, not looked at yet.
+    pub concluded: Option<Concluded>,
+    /// When to ask again, urgently, because the broker stood alone.
+    pub again: Option<MonoTime>,
+    /// Rounds in which the broker stood alone, and since when.
+    alone: Option<(u32, MonoTime)>,
+    /// The last conclusion of the broker's own probes.
+    pub last: Option<(bool, UnixMillis)>,
+    /// What witnesses last said.
+    pub said: ArrayVec<(NodeId, Witnessed, UnixMillis), { super::panel::WITNESSES }>,
+}
+
+/// What an inquiry came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// One regular probe failed.
+    Missed,
+    /// The panel is settled.
+    Settled(Settled),
+}
+
+impl Inquiry {
+    /// Forgets what was being asked; what was found stays.
+    pub fn stop(&mut self) {
+        self.panel = None;
+        self.concluded = None;
+        self.again = None;
+        self.alone = None;
+    }
+
+    /// It was reached, or its agent is heard again: nobody stands alone any more.
+    pub fn reset(&mut self) {
+        self.again = None;
+        self.alone = None;
+    }
+
+    /// How the broker's own probing ended. Whether witnesses are wanted now.
+    pub fn broker(&mut self, concluded: Concluded, now: Now) -> Option<Found> {
+        match concluded {
+            Concluded::Passed => {
+                self.last = Some((true, now.unix));
+                self.panel = None;
+                self.reset();
+                Some(Found::Settled(Settled::Reached(Outside::Broker)))
+            }
+            Concluded::Missed => Some(Found::Missed),
+            Concluded::Failed(how) => {
+                self.last = Some((false, now.unix));
+                self.failed(how);
+                None
+            }
+        }
+    }
+
+    fn failed(&mut self, how: Broker) {
+        self.panel.get_or_insert_default().broker_failed(how);
+    }
+
+    /// What the panel has come to, if it has come to anything; it is dissolved then.
+    pub fn settle(&mut self, now: MonoTime) -> Option<Found> {
+        let settled = self.panel.as_ref()?.settle(now)?;
+        self.panel = None;
+        if matches!(settled, Settled::Reached(_)) {
+            self.reset();
+        }
+        Some(Found::Settled(settled))
+    }
+
+    /// Takes a witness's answer; whether it was awaited.
+    pub fn hear(&mut self, serial: u64, witness: NodeId, said: Witnessed, now: Now) -> bool {
+        let awaited = self.panel.as_mut().is_some_and(|panel| panel.hear(serial, witness, said));
+        if awaited {
+            self.said.retain(|(w, ..)| *w != witness);
+            if self.said.is_full() {
+                self.said.remove(0);
+            }
+            self.said.push((witness, said, now.unix));
+        }
+        awaited
+    }
+
+    /// Another round in which the broker stood alone; how many there were, and for how long.
+    pub fn stood_alone(&mut self, now: MonoTime) -> (u32, Duration) {
+        let (rounds, since) = self.alone.get_or_insert((0, now));
+        *rounds = rounds.saturating_add(1);
+        (*rounds, now.since(*since))
+    }
+
+    /// When to look again.
+    pub fn deadline(&self) -> Option<MonoTime> {
+        [self.panel.as_ref().and_then(Panel::deadline), self.again].into_iter().flatten().min()
+    }
+}

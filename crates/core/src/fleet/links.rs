@@ -1,0 +1,161 @@
+//! Whether the broker itself is connected: its self-doubt.
+//!
+//! A broker whose own line is cut sees everyone silent. What it alone concludes of a mirror counts
+//! only while something else proves its line: a beacon or an answered probe from another network
+//! within the last [`RECENT`], or an answer of one of its reference addresses. References are asked
+//! only when nothing else proves it. A broker that has nothing to compare with (one network, no
+//! references) cannot doubt itself, and does not.
+
+use crate::time::MonoTime;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// How long a sign of life from elsewhere proves the broker's own line.
+const RECENT: Duration = Duration::from_millis(1_500);
+/// How long an answer about references counts.
+const REFERENCES_COUNT: Duration = Duration::from_secs(3);
+/// Time between two askings of the references.
+const ASK_EVERY: Duration = Duration::from_secs(1);
+
+/// A network that fails as one: an IPv4 /16 or IPv6 /32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Neighbourhood(u64);
+
+impl Neighbourhood {
+    pub fn of(addr: IpAddr) -> Neighbourhood {
+        Neighbourhood(match addr.to_canonical() {
+            IpAddr::V4(a) => u64::from(u32::from(a) >> 16),
+            IpAddr::V6(a) => 1 << 32 | (u128::from(a) >> 96) as u64,
+        })
+    }
+}
+
+/// What the broker knows of its own line.
+#[derive(Debug, Default)]
+pub(super) struct Links {
+    /// The two networks heard last.
+    heard: [Option<(Neighbourhood, MonoTime)>; 2],
+    asked: Option<MonoTime>,
+    /// Whether any reference answered, and when that was known.
+    answered: Option<(bool, MonoTime)>,
+    /// Whether it last concluded to be cut off.
+    doubting: bool,
+}
+
+/// What the broker may believe of what it alone sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trust {
+    /// Its line works, or there is nothing to compare with.
+    Itself,
+    /// It may be cut off; `ask` the references now.
+    Nothing {
+        /// Whether to ask.
+        ask: bool,
+    },
+}
+
+impl Links {
+    /// Something came from a network.
+    #[inline]
+    pub fn heard(&mut self, from: Neighbourhood, now: MonoTime) {
+        self.doubting = false;
+        match &mut self.heard {
+            [Some((n, at)), _] | [_, Some((n, at))] if *n == from => *at = now,
+            [first, second] => {
+                let older = if second.map(|s| s.1) < first.map(|f| f.1) { second } else { first };
+                *older = Some((from, now));
+            }
+        }
+    }
+
+    /// The references were asked; how many of them answered.
+    pub fn references(&mut self, answered: u32, now: MonoTime) {
+        self.answered = Some((answered > 0, now));
+        self.doubting &= answered == 0;
+    }
+
+    /// Whether it concluded to be cut off and has heard nothing since.
+    pub fn doubting(&self) -> bool {
+        self.doubting
+    }
+
+    /// Whether what it alone sees of a mirror may be believed, given the networks of the mirror and of
+    /// its agent; `references` says whether there are any.
+    pub fn trust(&mut self, about: &[Neighbourhood], references: bool, now: MonoTime) -> Trust {
+        let mut others = self.heard.iter().flatten().filter(|(n, _)| !about.contains(n)).peekable();
+        let nothing_to_compare = !references && others.peek().is_none();
+        if nothing_to_compare || others.any(|(_, at)| now.since(*at) <= RECENT) {
+            return Trust::Itself;
+        }
+        let known = self.answered.filter(|(_, at)| now.since(*at) <= REFERENCES_COUNT);
+        if known.is_some_and(|(answered, _)| answered) {
+            return Trust::Itself;
+        }
+        self.doubting = true;
+        let ask = references && self.asked.is_none_or(|at| now.since(at) >= ASK_EVERY);
+        if ask {
+            self.asked = Some(now);
+        }
+        Trust::Nothing { ask }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn net(n: u8) -> Neighbourhood {
+        Neighbourhood::of([10, n, 0, 1].into())
+    }
+
+    fn at(ms: u64) -> MonoTime {
+        MonoTime::from_millis(ms)
+    }
+
+    #[test]
+    fn neighbourhoods_are_sixteens_and_thirty_twos() {
+        assert_eq!(net(1), Neighbourhood::of([10, 1, 9, 9].into()));
+        assert_ne!(net(1), net(2));
+        let v6 = |text: &str| Neighbourhood::of(text.parse().unwrap());
+        assert_eq!(v6("2001:db8::1"), v6("2001:db8:ffff::1"));
+        assert_ne!(v6("2001:db8::1"), v6("2001:db9::1"));
+        assert_eq!(v6("::ffff:10.1.0.1"), net(1));
+    }
+
+    #[test]
+    fn one_network_and_no_references_leave_nothing_to_doubt() {
+        let mut links = Links::default();
+        assert_eq!(links.trust(&[net(1)], false, at(0)), Trust::Itself);
+        links.heard(net(1), at(5));
+        assert_eq!(links.trust(&[net(1)], false, at(9000)), Trust::Itself);
+    }
+
+    #[test]
+    fn another_network_proves_the_line_while_it_is_heard() {
+        let mut links = Links::default();
+        links.heard(net(1), at(0));
+        links.heard(net(2), at(100));
+        links.heard(net(1), at(200));
+        assert_eq!(links.trust(&[net(1)], false, at(1500)), Trust::Itself, "by net 2");
+        assert_eq!(links.trust(&[net(1)], false, at(1700)), Trust::Nothing { ask: false });
+        assert!(links.doubting());
+        links.heard(net(3), at(1800));
+        assert!(!links.doubting());
+        assert_eq!(links.trust(&[net(1)], false, at(1800)), Trust::Itself);
+        // The latest two are kept.
+        assert_eq!(links.trust(&[net(3)], false, at(1800)), Trust::Nothing { ask: false });
+    }
+
+    #[test]
+    fn references_decide_where_nothing_is_heard() {
+        let mut links = Links::default();
+        assert_eq!(links.trust(&[net(1)], true, at(0)), Trust::Nothing { ask: true });
+        assert_eq!(links.trust(&[net(1)], true, at(500)), Trust::Nothing { ask: false }, "asked just now");
+        links.references(0, at(600));
+        assert_eq!(links.trust(&[net(1)], true, at(1100)), Trust::Nothing { ask: true });
+        links.references(1, at(1200));
+        assert!(!links.doubting());
+        assert_eq!(links.trust(&[net(1)], true, at(1300)), Trust::Itself);
+        assert_eq!(links.trust(&[net(1)], true, at(9000)), Trust::Nothing { ask: true }, "that was long ago");
+    }
+}

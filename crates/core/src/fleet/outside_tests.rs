@@ -1,0 +1,337 @@
+//! Several nodes in networks of their own: witnesses, self-doubt, the cap, panic, and people's orders.
+
+use super::tests::{PASSED, at, report};
+use super::*;
+use crate::health::{Reason, State, Vantage};
+use crate::id::NodeId;
+use crate::registry::{
+    Domain, DomainIndex, Force, ForcedTo, HealthMode, Mirror, MirrorAddress, MirrorIndex, Node, NodeIndex,
+    Window,
+};
+use std::net::{IpAddr, Ipv4Addr};
+
+const V4: Family = Family::V4;
+
+fn addr(i: u32) -> Ipv4Addr {
+    Ipv4Addr::new(10, i as u8 + 1, 0, 1)
+}
+
+fn id(i: u32) -> NodeId {
+    NodeId([i as u8 + 1; 32])
+}
+
+/// `n` nodes, each in a /16 of its own, each with a mirror of one domain.
+fn registry(n: u32) -> Registry {
+    let mut registry = super::tests::registry(&[HealthMode::Agent]);
+    let (node, mirror) = (registry.nodes.remove(0), registry.mirrors.remove(0));
+    registry.domains[0] = Domain { mirrors: 0..n, ..registry.domains[0].clone() };
+    registry.nodes =
+        (0..n).map(|i| Node { id: Some(id(i)), name: format!("n{i}").into(), ..node.clone() }).collect();
+    registry.mirrors = (0..n)
+        .map(|i| Mirror {
+            name: format!("m{i}").into(),
+            domain: DomainIndex(0),
+            node: Some(NodeIndex(i)),
+            address: MirrorAddress::Declared { v4: Some(addr(i)), v6: None },
+            ..mirror.clone()
+        })
+        .collect();
+    registry
+}
+
+/// A fleet and what of it is alive, a millisecond at a time.
+struct Lab {
+    fleet: Fleet,
+    registry: Registry,
+    now: u64,
+    /// Send beacons.
+    beating: Vec<bool>,
+    /// Answer the broker; answer witnesses.
+    answers: Vec<(bool, bool)>,
+    references: u32,
+    seq: u64,
+    asked: Vec<NodeId>,
+    /// Probes that nobody answers, and when their time is over.
+    lost: Vec<(u64, ProbeToken)>,
+    log: Vec<(u64, Transition)>,
+}
+
+impl Lab {
+    fn new(n: u32, config: FleetConfig) -> Lab {
+        let registry = registry(n);
+        let mut fleet = Fleet::new(config, 7);
+        fleet.set_registry(Arc::new(registry.clone()), at(0));
+        for i in 0..n {
+            fleet.on_session_up(id(i), u64::from(i) + 1, 1, IpAddr::V4(addr(i)), at(0));
+            fleet.on_report(id(i), &report(&[&format!("m{i}")]), at(0));
+        }
+        let all = n as usize;
+        let (beating, answers) = (vec![true; all], vec![(true, true); all]);
+        let (asked, lost, log) = (Vec::new(), Vec::new(), Vec::new());
+        let mut lab =
+            Lab { fleet, registry, now: 0, beating, answers, references: 0, seq: 0, asked, lost, log };
+        lab.run(2000);
+        for i in 0..n {
+            assert_eq!(lab.shown(i).0, State::Up, "{:?}", lab.log);
+        }
+        lab.log.clear();
+        lab
+    }
+
+    fn run(&mut self, ms: u64) {
+        for _ in 0..ms {
+            self.now += 1;
+            let now = at(self.now);
+            if self.now.is_multiple_of(200) {
+                self.seq += 1;
+                for i in (0..self.beating.len()).filter(|i| self.beating[*i]) {
+                    self.fleet.on_beacon(id(i as u32), 1, self.seq, false, now);
+                }
+            }
+            let over = self.lost.extract_if(.., |(until, _)| *until <= self.now).collect::<Vec<_>>();
+            for (_, token) in over {
+                self.fleet.on_probe_result(token, ProbeAnswer::Silent, now);
+            }
+            if self.fleet.next_deadline().is_some_and(|due| due <= now.mono) {
+                self.fleet.on_deadline(now);
+            }
+            self.outputs();
+        }
+    }
+
+    fn outputs(&mut self) {
+        let now = at(self.now);
+        while let Some(output) = self.fleet.poll_output() {
+            match output {
+                Output::Probe(order) if self.answers[order.mirror.0 as usize].0 => {
+                    self.fleet.on_probe_result(order.token, PASSED, now);
+                }
+                Output::Probe(order) => {
+                    self.lost.push((self.now + order.spec.timeout.as_millis() as u64, order.token));
+                }
+                Output::Witness(order) => {
+                    let i = self.registry.nodes.iter().position(|n| n.id == Some(order.witness)).unwrap();
+                    self.asked.push(order.witness);
+                    let said = match self.answers[order.mirror.0 as usize].1 {
+                        true => Witnessed::Passed(Duration::from_millis(5)),
+                        false => Witnessed::Failed,
+                    };
+                    if self.beating[i] {
+                        self.fleet.on_witness(order.token, order.witness, said, now);
+                    }
+                }
+                Output::References => self.fleet.on_references(self.references, now),
+                Output::Transition(t) => self.log.push((self.now, t)),
+            }
+        }
+    }
+
+    fn kill(&mut self, i: u32) {
+        self.beating[i as usize] = false;
+        self.answers[i as usize] = (false, false);
+    }
+
+    fn revive(&mut self, i: u32) {
+        self.beating[i as usize] = true;
+        self.answers[i as usize] = (true, true);
+    }
+
+    fn shown(&self, i: u32) -> (State, Reason, Vantage) {
+        let v = self.fleet.live().mirror(MirrorIndex(i)).verdict(V4);
+        (v.state, v.reason, v.vantage)
+    }
+
+    fn apply(&mut self) {
+        self.fleet.set_registry(Arc::new(self.registry.clone()), at(self.now));
+        self.outputs();
+    }
+
+    /// From now until a mirror was first told to be in a state, in milliseconds.
+    fn until(&mut self, i: u32, state: State, within: u64) -> u64 {
+        let from = self.now;
+        while self.shown(i).0 != state {
+            assert!(self.now - from < within, "{i} is {:?} after {within} ms: {:?}", self.shown(i), self.log);
+            self.run(1);
+        }
+        self.now - from
+    }
+}
+
+#[test]
+fn witnesses_make_an_eviction_quick_and_say_so() {
+    let mut lab = Lab::new(4, FleetConfig::default());
+    lab.kill(0);
+    let took = lab.until(0, State::Down, 1000);
+    assert!(took <= 750, "{took} ms");
+    assert_eq!(lab.shown(0), (State::Down, Reason::SilentAndUnreachable, Vantage::BrokerAndWitnesses));
+    assert!(lab.asked.len() >= 3 && !lab.asked.contains(&id(0)), "{:?}", lab.asked);
+    let evidence = lab.fleet.evidence(MirrorIndex(0), V4, at(lab.now)).unwrap();
+    assert_eq!(evidence.broker.map(|b| b.0), Some(false));
+    assert!(evidence.witnesses.iter().filter(|w| w.1 == Witnessed::Failed).count() >= 2);
+}
+
+#[test]
+fn what_only_the_broker_does_not_reach_stays() {
+    let mut lab = Lab::new(4, FleetConfig::default());
+    lab.answers[1] = (false, true);
+    lab.run(15_000);
+    assert_eq!(lab.shown(1), (State::Up, Reason::PartlyReachable, Vantage::Witnesses));
+    lab.beating[1] = false;
+    lab.run(2_000);
+    assert_eq!(lab.shown(1), (State::Unattended, Reason::SilentButAnswering, Vantage::Witnesses));
+    assert!(lab.log.iter().all(|(_, t)| t.to.state.eligible()), "{:?}", lab.log);
+}
+
+#[test]
+fn a_broker_that_is_cut_off_alone_evicts_nobody() {
+    for references in [false, true] {
+        let caution = Caution { references, ..Caution::default() };
+        let mut lab = Lab::new(4, FleetConfig { caution, ..FleetConfig::default() });
+        for i in 0..4 {
+            lab.kill(i);
+        }
+        lab.run(60_000);
+        for i in 0..4 {
+            assert_eq!(lab.shown(i).0, State::Suspect, "references: {references}");
+        }
+        assert!(lab.fleet.doubts_itself());
+        assert_eq!(lab.shown(0).1, Reason::SelfDoubt);
+        for i in 0..4 {
+            lab.revive(i);
+        }
+        lab.run(1_000);
+        assert_eq!(lab.shown(0).0, State::Up);
+        assert!(!lab.fleet.doubts_itself());
+    }
+}
+
+#[test]
+fn references_that_answer_end_the_doubt() {
+    let caution = Caution { references: true, panic_below: 0.0, region_cap: 1.0, ..Caution::default() };
+    let mut lab = Lab::new(3, FleetConfig { caution, ..FleetConfig::default() });
+    lab.references = 1;
+    for i in 0..3 {
+        lab.kill(i);
+    }
+    lab.run(6_000);
+    assert!((0..3).all(|i| lab.shown(i).0 == State::Down), "{:?}", lab.log);
+}
+
+#[test]
+fn of_three_mirrors_two_die_and_the_third_serves() {
+    let mut lab = Lab::new(3, FleetConfig::default());
+    lab.kill(0);
+    lab.kill(1);
+    lab.run(5_000);
+    assert_eq!(lab.shown(2).0, State::Up);
+    // One witness is left, and with the broker it is two outside vantages.
+    let down = (0..2).filter(|i| lab.shown(*i).0 == State::Down).count();
+    assert_eq!(down, 2, "{:?}", lab.log);
+}
+
+#[test]
+fn silence_that_only_the_broker_sees_passes_neither_cap_nor_panic() {
+    let caution = Caution { witnesses: false, ..Caution::default() };
+    let mut lab = Lab::new(10, FleetConfig { caution, ..FleetConfig::default() });
+    for i in 0..6 {
+        lab.kill(i);
+    }
+    lab.run(20_000);
+    let down: Vec<u32> = (0..10).filter(|i| lab.shown(*i).0 == State::Down).collect();
+    assert_eq!(down.len(), 3, "30 % of ten: {:?}", lab.log);
+    let held: Vec<_> = (0..6).filter(|i| !down.contains(i)).map(|i| lab.shown(i)).collect();
+    assert!(held.iter().all(|h| h.0 == State::Suspect && h.1 == Reason::CapReached), "{held:?}");
+    // The services of four more fail: too little is left, and what the broker alone took out comes back.
+    for i in 6..10 {
+        let mut failing = report(&[&format!("m{i}")]);
+        failing.services[0].healthy = false;
+        lab.fleet.on_report(id(i), &failing, at(lab.now));
+    }
+    lab.run(3_000);
+    for i in down {
+        assert_eq!((lab.shown(i).0, lab.shown(i).1), (State::Suspect, Reason::Panic), "{:?}", lab.log);
+    }
+    assert!((6..10).all(|i| lab.shown(i).0 == State::Down), "what agents say stands");
+}
+
+#[test]
+fn a_flapping_mirror_is_held_down_longer_each_time_and_behaves_in_the_end() {
+    let mut lab = Lab::new(4, FleetConfig::default());
+    let mut out = Vec::new();
+    for _ in 0..5 {
+        lab.kill(0);
+        lab.until(0, State::Down, 2_000);
+        lab.revive(0);
+        out.push(lab.until(0, State::Up, 300_000));
+    }
+    assert!(out.windows(2).all(|w| w[1] > w[0]), "{out:?}");
+    assert!(out[0] < 2_000 && out[4] > 30_000, "{out:?}");
+    let held = lab.log.iter().filter(|(_, t)| t.to.reason == Reason::HeldDown).count();
+    assert!(held >= 4, "{:?}", lab.log);
+}
+
+#[test]
+fn manual_fail_back_waits_for_a_person_over_a_restart() {
+    let mut lab = Lab::new(4, FleetConfig::default());
+    lab.registry.domains[0].policy.failover.manual_failback = true;
+    lab.apply();
+    lab.kill(0);
+    lab.until(0, State::Down, 2_000);
+    lab.revive(0);
+    lab.run(30_000);
+    assert_eq!((lab.shown(0).0, lab.shown(0).1), (State::Down, Reason::AwaitingRelease));
+    let kept = lab.fleet.persisted();
+    let mut again = Fleet::new(FleetConfig::default(), 1);
+    again.set_registry(Arc::new(lab.registry.clone()), at(lab.now));
+    again.resume(kept, at(lab.now));
+    assert_eq!(again.live().mirror(MirrorIndex(0)).verdict(V4).reason, Reason::AwaitingRelease);
+    assert_eq!(again.live().mirror(MirrorIndex(1)).verdict(V4).state, State::Up);
+    lab.registry.mirrors[0].orders.released = Some(at(lab.now).unix);
+    lab.apply();
+    assert_eq!(lab.shown(0).0, State::Up);
+}
+
+#[test]
+fn a_frozen_mirror_stays_as_it_was_and_a_window_drains() {
+    let mut lab = Lab::new(4, FleetConfig::default());
+    let unix = |ms: u64| at(ms).unix;
+    lab.registry.mirrors[0].orders.force =
+        Some(Force { to: ForcedTo::AsItWas, until: unix(lab.now + 5_000) });
+    lab.registry.mirrors[1].orders.windows =
+        vec![Window { from: unix(lab.now + 1_000), until: unix(lab.now + 3_000) }];
+    lab.apply();
+    lab.kill(0);
+    lab.run(2_000);
+    assert_eq!((lab.shown(0).0, lab.shown(0).1), (State::Up, Reason::Frozen));
+    assert_eq!((lab.shown(1).0, lab.shown(1).1), (State::Draining, Reason::Maintenance));
+    lab.run(2_000);
+    assert_eq!((lab.shown(0).0, lab.shown(1).0), (State::Up, State::Up));
+    lab.run(2_000);
+    assert_eq!(lab.shown(0).0, State::Down, "the freeze is over");
+}
+
+#[test]
+fn forged_complaints_change_nothing_and_true_ones_hasten() {
+    let mut lab = Lab::new(4, FleetConfig::default());
+    let complain = |lab: &mut Lab, n: u8| {
+        let client = IpAddr::from([172, n, 0, 9]);
+        lab.fleet.on_client_failure(MirrorIndex(0), V4, client, at(lab.now));
+        lab.outputs();
+    };
+    for round in 0..2_000u64 {
+        complain(&mut lab, (round % 250) as u8);
+        lab.run(5);
+        assert!(lab.shown(0).0.eligible());
+    }
+    let evicted = lab.log.iter().filter(|(_, t)| !t.to.state.eligible()).count();
+    assert_eq!(evicted, 0, "{:?}", lab.log);
+    assert!(lab.log.len() <= 4, "one look, then deaf: {:?}", lab.log);
+    // The agent is fine and says so, and nobody reaches the service.
+    let mut lab = Lab::new(4, FleetConfig::default());
+    lab.answers[0] = (false, false);
+    for n in 0..3 {
+        complain(&mut lab, n);
+    }
+    assert!(lab.fleet.live().mirror(MirrorIndex(0)).paused[0]);
+    assert!(lab.until(0, State::Down, 1_500) < 1_000);
+}

@@ -1,0 +1,191 @@
+//! What the broker and its witnesses found of one address.
+//!
+//! ```text
+//! broker reaches it ───────────────────────────────▶ reached
+//! broker does not ─┬─ two witnesses do not either ─▶ unreached, corroborated
+//!                  ├─ witnesses reach it ──────────▶ reached, by others
+//!                  └─ too few could say ───────────▶ the broker alone: it asks again, more slowly
+//! ```
+//!
+//! Whoever says nothing in time, or declines, has no voice: a witness that is cut off itself must not
+//! count as one that found the mirror dead.
+
+use super::types::Witnessed;
+use crate::health::machine::Outside;
+use crate::id::NodeId;
+use crate::time::MonoTime;
+use arrayvec::ArrayVec;
+
+/// Most agents that are asked about one suspicion.
+pub(super) const WITNESSES: usize = 3;
+/// So many witnesses beside the broker make a conclusion that needs no more asking.
+const QUORUM: usize = 2;
+
+/// One inquiry among witnesses.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Panel {
+    voices: ArrayVec<(NodeId, Option<Witnessed>), WITNESSES>,
+    /// Which asking their answers belong to.
+    serial: u64,
+    /// Whoever has not answered by then has no voice.
+    until: MonoTime,
+    broker: Option<Broker>,
+}
+
+/// How the broker's own probing ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Broker {
+    /// Nothing came back.
+    Silent,
+    /// Something came back that was not what a good service says.
+    Refused,
+}
+
+/// What follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Settled {
+    /// It is reached.
+    Reached(Outside),
+    /// It is not.
+    Unreached(Outside),
+    /// The broker does not reach it, and so many witnesses agree; too few for a conclusion.
+    Alone(usize),
+}
+
+impl Panel {
+    /// Asks these witnesses.
+    pub fn convene(serial: u64, witnesses: &[NodeId], until: MonoTime) -> Panel {
+        let voices = witnesses.iter().take(WITNESSES).map(|w| (*w, None)).collect();
+        Panel { voices, serial, until, broker: None }
+    }
+
+    /// The broker's own probing has failed.
+    pub fn broker_failed(&mut self, how: Broker) {
+        self.broker = Some(how);
+    }
+
+    /// Takes an answer; one that was not asked for, or a second one, changes nothing.
+    pub fn hear(&mut self, serial: u64, witness: NodeId, said: Witnessed) -> bool {
+        let voice = self.voices.iter_mut().find(|(w, answer)| *w == witness && answer.is_none());
+        match voice.filter(|_| self.serial == serial) {
+            Some((_, answer)) => {
+                *answer = Some(said);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// When to look again, while anything is awaited.
+    pub fn deadline(&self) -> Option<MonoTime> {
+        self.broker.is_some().then_some(self.until)
+    }
+
+    /// What follows from what is known by now; `None` while something that matters is awaited.
+    pub fn settle(&self, now: MonoTime) -> Option<Settled> {
+        let broker = self.broker?;
+        let count = |f: fn(&Witnessed) -> bool| {
+            self.voices.iter().filter_map(|v| v.1.as_ref()).filter(|w| f(w)).count()
+        };
+        let failed = count(|w| *w == Witnessed::Failed);
+        let passed = count(|w| matches!(w, Witnessed::Passed(_)));
+        let waiting = now < self.until && self.voices.iter().any(|v| v.1.is_none());
+        match (failed, passed) {
+            (QUORUM.., _) => Some(Settled::Unreached(Outside::BrokerAndWitnesses)),
+            (_, QUORUM..) => Some(Settled::Reached(Outside::Witnesses)),
+            _ if waiting => None,
+            (_, 1..) => Some(Settled::Reached(Outside::Witnesses)),
+            (1.., 0) if broker == Broker::Refused => Some(Settled::Unreached(Outside::BrokerAndWitnesses)),
+            (0, 0) if broker == Broker::Refused => Some(Settled::Unreached(Outside::Refused)),
+            (failed, 0) => Some(Settled::Alone(failed)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::time::Duration;
+
+    const UNTIL: MonoTime = MonoTime(1000);
+    const BEFORE: MonoTime = MonoTime(999);
+
+    fn node(n: u8) -> NodeId {
+        NodeId([n; 32])
+    }
+
+    /// `+` passed, `-` failed, `?` declined, `.` no answer.
+    fn panel(voices: &str, broker: Option<Broker>) -> Panel {
+        let ids: Vec<NodeId> = (0..voices.len() as u8).map(node).collect();
+        let mut panel = Panel::convene(7, &ids, UNTIL);
+        for (id, said) in ids.iter().zip(voices.chars()) {
+            let said = match said {
+                '+' => Witnessed::Passed(Duration::from_millis(1)),
+                '-' => Witnessed::Failed,
+                '?' => Witnessed::Declined,
+                _ => continue,
+            };
+            assert!(panel.hear(7, *id, said));
+        }
+        if let Some(broker) = broker {
+            panel.broker_failed(broker);
+        }
+        panel
+    }
+
+    #[test]
+    fn every_way_a_panel_ends() {
+        use Settled::*;
+        let both = Some(Unreached(Outside::BrokerAndWitnesses));
+        let others = Some(Reached(Outside::Witnesses));
+        let table = [
+            // voices, before the deadline, at the deadline, and when the broker was refused
+            ("", Some(Alone(0)), Some(Alone(0)), Some(Unreached(Outside::Refused))),
+            ("...", None, Some(Alone(0)), Some(Unreached(Outside::Refused))),
+            ("-..", None, Some(Alone(1)), both),
+            ("--.", both, both, both),
+            ("--+", both, both, both),
+            ("+-.", None, others, others),
+            ("+-?", others, others, others),
+            ("+..", None, others, others),
+            ("++.", others, others, others),
+            ("+++", others, others, others),
+            ("???", Some(Alone(0)), Some(Alone(0)), Some(Unreached(Outside::Refused))),
+            ("-??", Some(Alone(1)), Some(Alone(1)), both),
+            ("+??", others, others, others),
+            ("-", Some(Alone(1)), Some(Alone(1)), both),
+        ];
+        for (voices, before, after, refused) in table {
+            let silent = panel(voices, Some(Broker::Silent));
+            assert_eq!(silent.settle(BEFORE), before, "{voices} before");
+            assert_eq!(silent.settle(UNTIL), after, "{voices} after");
+            assert_eq!(panel(voices, Some(Broker::Refused)).settle(UNTIL), refused, "{voices} refused");
+            // While the broker itself is asking nothing is concluded.
+            assert_eq!(panel(voices, None).settle(UNTIL), None, "{voices}");
+        }
+    }
+
+    #[test]
+    fn a_witness_speaks_once_and_only_when_asked() {
+        let mut panel = Panel::convene(7, &[node(1), node(2)], UNTIL);
+        assert!(!panel.hear(6, node(1), Witnessed::Failed), "another asking");
+        assert!(!panel.hear(7, node(9), Witnessed::Failed), "not asked");
+        assert!(panel.hear(7, node(1), Witnessed::Failed));
+        assert!(!panel.hear(7, node(1), Witnessed::Failed), "twice");
+        panel.broker_failed(Broker::Silent);
+        assert_eq!(panel.settle(UNTIL), Some(Settled::Alone(1)));
+    }
+
+    proptest! {
+        /// No single witness, whatever it says, takes a mirror out faster than the broker alone would.
+        #[test]
+        fn one_liar_corroborates_nothing(said in prop::sample::select(vec!['+', '-', '?', '.']), n in 0usize..3) {
+            let mut voices = ['?'; 3];
+            voices[n] = said;
+            let voices: String = voices.iter().collect();
+            let settled = panel(&voices, Some(Broker::Silent)).settle(UNTIL);
+            prop_assert!(!matches!(settled, Some(Settled::Unreached(_))), "{settled:?}");
+        }
+    }
+}
