@@ -246,6 +246,7 @@ mod tests {
             mirror: "lon".into(),
             healthy: true,
             ready: false,
+            stopped: false,
             problem: None,
             connections: 7,
             capacity: 0,

@@ -84,6 +84,7 @@ fn service_report(
         mirror: service.mirror.clone(),
         healthy,
         ready,
+        stopped: false,
         problem,
         connections: load.connections.get(&service.port).copied().unwrap_or(0),
         capacity: service.capacity,

@@ -328,6 +328,8 @@ impl<'a> Reader<'a> {
                 Ok(ToBroker::Measured { results }) => self.may_hint().map(|listen| {
                     self.measured(&results, listen);
                 }),
+                // No orders were given, so results corroborate nothing.
+                Ok(ToBroker::Witnessed { .. }) => self.may_hint().map(drop),
                 Ok(ToBroker::Goodbye) => return End::Goodbye,
                 Ok(ToBroker::Hello(_) | ToBroker::Join { .. }) => {
                     return End::Refused(Refused::new(Refusal::OutOfOrder, "Hello or Join within a session"));

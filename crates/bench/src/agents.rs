@@ -182,6 +182,7 @@ fn report(mirror: &str, seq: u64) -> Report {
         mirror: mirror.into(),
         healthy: true,
         ready: true,
+        stopped: false,
         problem: None,
         connections: 10,
         capacity: 100,

@@ -17,14 +17,18 @@
 //!   | -- Paths{mirror,samples} ------->  |   read off the service's connections, every 30 s
 //!   | <-- Measure{orders} -------------  |   a few an hour and node
 //!   | -- Measured{results} ----------->  |   one result an order
+//!   | <-- Witness{orders} -------------  |   while another node's mirror is suspected
+//!   | -- Witnessed{results} ---------->  |   one result an order, each as soon as it is known
 //!   | -- Goodbye --------------------->  |
 //! ```
 //!
-//! The last three are hints: whoever has no room for one drops it, and nobody waits for an answer.
+//! Paths and everything on orders are hints: whoever has no room for one drops it, and nobody waits
+//! for an answer longer than the order itself says.
 
 use crate::beacon::BeaconSecret;
 use crate::paths::{self, MeasureOrder, Measurement, PathSample};
 use crate::registry::{PlaceBody, ProbeBody};
+use crate::witness::{self, WitnessOrder, WitnessResult};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::IpAddr;
@@ -61,6 +65,12 @@ pub enum ToBroker {
         #[serde(deserialize_with = "paths::orders")]
         results: Vec<Measurement>,
     },
+    /// What became of orders to probe other nodes' mirrors.
+    Witnessed {
+        /// At most [`witness::MAX_ORDERS`].
+        #[serde(deserialize_with = "witness::orders")]
+        results: Vec<WitnessResult>,
+    },
 }
 
 /// Without the secret of an invitation, which whoever reads a log could redeem.
@@ -76,6 +86,7 @@ impl fmt::Debug for ToBroker {
                 paths.field("domain", domain).field("mirror", mirror).field("samples", samples).finish()
             }
             ToBroker::Measured { results } => f.debug_struct("Measured").field("results", results).finish(),
+            ToBroker::Witnessed { results } => f.debug_struct("Witnessed").field("results", results).finish(),
         }
     }
 }
@@ -111,6 +122,12 @@ pub enum ToAgent {
         /// At most [`paths::MAX_ORDERS`].
         #[serde(deserialize_with = "paths::orders")]
         orders: Vec<MeasureOrder>,
+    },
+    /// Other nodes' mirrors to probe, at once.
+    Witness {
+        /// At most [`witness::MAX_ORDERS`].
+        #[serde(deserialize_with = "witness::orders")]
+        orders: Vec<WitnessOrder>,
     },
 }
 
@@ -185,6 +202,9 @@ pub struct ServiceReport {
     pub healthy: bool,
     /// It may take users (readiness, apart from health).
     pub ready: bool,
+    /// Its process ended, or stands still, and no other one was seen to serve since. Never said of
+    /// services whose process is not watched.
+    pub stopped: bool,
     /// The first failing check and why, for people; at most 200 characters.
     pub problem: Option<String>,
     /// Established connections on its port.
@@ -322,6 +342,7 @@ mod tests {
             mirror: "lon".into(),
             healthy: false,
             ready: true,
+            stopped: true,
             problem: Some("tcp: refused".into()),
             connections: 3,
             capacity: 100,

@@ -11,6 +11,7 @@
 //! | [`agent`] | the messages between an agent and a broker |
 //! | [`client`] | the messages between a client and a broker |
 //! | [`paths`] | the parts of those messages that are about round trips |
+//! | [`witness`] | the parts of those messages that are about probing other nodes' mirrors |
 //! | [`beacon`] | the 52-byte datagram that says an agent is alive |
 //! | [`token`] | the one-time invitation of a node |
 //! | [`registry`] | bodies of the registry's records, and records → [`nearmost_core::registry::Registry`] |
@@ -31,3 +32,4 @@ pub mod registry;
 #[cfg(feature = "quic")]
 pub mod tls;
 pub mod token;
+pub mod witness;

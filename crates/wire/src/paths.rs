@@ -131,7 +131,8 @@ impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for Bounded<T, MAX
     }
 }
 
-fn bounded<'de, D: Deserializer<'de>, T: Deserialize<'de>, const MAX: usize>(
+/// A list of at most `MAX` entries; a longer one is refused before its entries are read.
+pub(crate) fn bounded<'de, D: Deserializer<'de>, T: Deserialize<'de>, const MAX: usize>(
     deserializer: D,
 ) -> Result<Vec<T>, D::Error> {
     deserializer.deserialize_seq(Bounded::<T, MAX>(std::marker::PhantomData))

@@ -11,6 +11,7 @@ use nearmost_wire::frame;
 use nearmost_wire::identity::{Id, KeyPair, Role};
 use nearmost_wire::paths::{Measurement, PathSample};
 use nearmost_wire::tls;
+use nearmost_wire::witness::WitnessResult;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -32,6 +33,7 @@ pub enum Seen {
     /// Of which mirror, and what.
     Paths(String, Vec<PathSample>),
     Measured(Vec<Measurement>),
+    Witnessed(Vec<WitnessResult>),
     /// The connection ended.
     Gone,
 }
@@ -203,6 +205,7 @@ async fn serve(
                 ToBroker::Goodbye => (Seen::Goodbye, None),
                 ToBroker::Paths { mirror, samples, .. } => (Seen::Paths(mirror, samples), None),
                 ToBroker::Measured { results } => (Seen::Measured(results), None),
+                ToBroker::Witnessed { results } => (Seen::Witnessed(results), None),
             };
             let _ = seen.send(said);
             if let Some(answer) = answer
