@@ -14,6 +14,8 @@
 //! | [`declare`], [`report`], [`load`] | what is said: declarations, checks and load |
 //! | [`paths`] | round trips to the services' users, read off their connections |
 //! | [`measure`] | round trips to other mirrors, measured on order |
+//! | [`witness`] | other nodes' mirrors, probed on order |
+//! | [`orders`] | how orders come in and answers go back |
 //! | [`drain`] | leaving in order |
 //! | [`join`] | redeeming an invitation |
 //! | [`metrics`], [`status`], [`http`] | what people see of it |
@@ -33,12 +35,14 @@ pub mod link;
 pub mod load;
 pub mod measure;
 pub mod metrics;
+pub mod orders;
 pub mod paths;
 pub mod report;
 mod running;
 pub mod sessions;
 pub mod slots;
 pub mod status;
+pub mod witness;
 
 pub use agent::{Agent, AgentError, Shutdown};
 pub use cli::{init_logging, main_from_args};

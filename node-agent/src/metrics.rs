@@ -20,6 +20,7 @@
 //! | `nearmost_agent_path_networks_dropped_total` | `reason` | client networks not told: beyond `limit`, or to a `slow` broker |
 //! | `nearmost_agent_path_connections_dropped_total` | | connections beyond what one reading looks at |
 //! | `nearmost_agent_measures_total` | `result` | what became of orders to measure (`measured`, `failed`, `forbidden`, `overload`), and answers that found no room (`untold`) |
+//! | `nearmost_agent_witness_orders_total` | `result` | what became of orders to probe other nodes' mirrors (`passed`, `failed`; declined: `disabled`, `forbidden`, `too_fast`, `overload`, `bad_order`), and answers that found no room (`untold`) |
 //!
 //! Labels are bounded: reasons are a fixed list, services are those of the configuration.
 
@@ -36,18 +37,26 @@ pub struct Metrics {
     pub sessions: IntGauge,
     /// Attempts and sessions that ended, by `reason`.
     pub session_ends: IntCounterVec,
-    /// Beacons sent.
-    pub beacons: IntCounter,
-    /// Beacons that the system did not take.
-    pub beacon_errors: IntCounter,
+    /// Beacons.
+    pub beacons: BeaconMetrics,
     /// Reports sent.
     pub reports: IntCounter,
     /// Reports acknowledged.
     pub report_acks: IntCounter,
     /// Round trips.
     pub paths: PathMetrics,
+    /// What became of orders to probe other nodes' mirrors, by `result`.
+    pub witnesses: IntCounterVec,
     services: Services,
     machine: Machine,
+}
+
+/// What is counted of beacons.
+pub struct BeaconMetrics {
+    /// Sent.
+    pub sent: IntCounter,
+    /// Not taken by the system.
+    pub failed: IntCounter,
 }
 
 /// What is counted of round trips.
@@ -101,11 +110,19 @@ impl Metrics {
                 "Attempts and sessions with brokers that ended, by reason",
                 "reason",
             )?,
-            beacons: counter(r, "beacons_total", "Beacons sent")?,
-            beacon_errors: counter(r, "beacon_errors_total", "Beacons that the system did not take")?,
+            beacons: BeaconMetrics {
+                sent: counter(r, "beacons_total", "Beacons sent")?,
+                failed: counter(r, "beacon_errors_total", "Beacons that the system did not take")?,
+            },
             reports: counter(r, "reports_total", "Reports sent, over all sessions")?,
             report_acks: counter(r, "report_acks_total", "Reports that brokers acknowledged")?,
             paths: PathMetrics::new(r)?,
+            witnesses: counters(
+                r,
+                "witness_orders_total",
+                "What became of orders to probe other nodes' mirrors, by result",
+                "result",
+            )?,
             services,
             machine,
             registry,

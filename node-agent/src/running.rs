@@ -25,6 +25,7 @@ use crate::report;
 use crate::sessions::{Ended, Fate, SessionId, Sessions};
 use crate::slots::SUPERSEDED;
 use crate::status::SessionState;
+use crate::witness::Witness;
 use nearmost_config::AgentConfig;
 use nearmost_core::time::MonoTime;
 use nearmost_probe::CheckRunner;
@@ -69,6 +70,8 @@ pub(crate) struct Meter {
     pub(crate) readings: watch::Receiver<Arc<Reading>>,
     /// Measures on order; for the sessions.
     pub(crate) measurer: Measurer,
+    /// Probes on order; for the sessions.
+    pub(crate) witness: Witness,
 }
 
 impl Running {
@@ -150,9 +153,9 @@ impl Running {
         let metrics = &self.agent.pages.metrics;
         while let Some(datagram) = self.beacons.due(now, draining) {
             match self.sockets.send(&datagram) {
-                Ok(()) => metrics.beacons.inc(),
+                Ok(()) => metrics.beacons.sent.inc(),
                 Err(e) => {
-                    metrics.beacon_errors.inc();
+                    metrics.beacons.failed.inc();
                     tracing::debug!(to = %datagram.to, error = %e, "a beacon could not be sent");
                 }
             }
@@ -180,6 +183,7 @@ impl Running {
                 measurer: self.meter.measurer.clone(),
                 metrics: self.agent.pages.metrics.paths.clone(),
             },
+            witness: self.meter.witness.clone(),
             ticket,
         });
         true

@@ -28,6 +28,9 @@ pub(super) fn config(spec: AgentSpec) -> Result<AgentConfig, Fault> {
     if let Some(paths) = spec.paths {
         paths.apply(&mut config.paths);
     }
+    if let Some(witness) = spec.witness {
+        set(&mut config.node.witnesses_per_second, witness.per_second);
+    }
     if let Some(drain) = spec.drain {
         set(&mut config.drain_grace, drain.grace_ms);
     }

@@ -54,6 +54,9 @@ pub struct NodeConfig {
     pub place: Option<Place>,
     /// Sessions with brokers kept at once.
     pub max_sessions: usize,
+    /// Most orders a second by which brokers may have it probe other nodes' mirrors, all together; 0 for
+    /// none at all.
+    pub witnesses_per_second: u32,
 }
 
 /// A broker the agent may talk to.
@@ -177,7 +180,7 @@ impl Default for AgentConfig {
 
 impl Default for NodeConfig {
     fn default() -> Self {
-        NodeConfig { name: String::new(), place: None, max_sessions: 3 }
+        NodeConfig { name: String::new(), place: None, max_sessions: 3, witnesses_per_second: 20 }
     }
 }
 

@@ -30,6 +30,7 @@ pub(crate) struct AgentSpec {
     pub(super) metrics: Option<MetricsSpec>,
     pub(super) reports: Option<ReportsSpec>,
     pub(super) paths: Option<PathsSpec>,
+    pub(super) witness: Option<WitnessSpec>,
     pub(super) drain: Option<DrainSpec>,
     pub(super) reconnect: Option<ReconnectSpec>,
     pub(super) services: Option<Vec<ServiceSpec>>,
@@ -86,6 +87,13 @@ pub(crate) struct PathsSpec {
     pub(super) ipv6_prefix: Option<Number<u8, 16, 48>>,
     pub(super) max_networks: Option<Number<usize, 1, 65_536>>,
     pub(super) measures_per_second: Option<Number<u32, 0, 100>>,
+}
+
+/// `[witness]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(crate) struct WitnessSpec {
+    pub(super) per_second: Option<Number<u32, 0, 100>>,
 }
 
 /// `[drain]`.
