@@ -11,6 +11,8 @@
 //! | `nearmost_agent_service_healthy` | `domain`, `mirror` | 1 while all checks of the service pass |
 //! | `nearmost_agent_service_ready` | `domain`, `mirror` | 1 while the service may get users |
 //! | `nearmost_agent_service_connections` | `domain`, `mirror` | established connections on its port |
+//! | `nearmost_agent_service_stopped` | `domain`, `mirror` | 1 while its process ended or stands still, or was not proven since |
+//! | `nearmost_agent_service_process` | `domain`, `mirror` | 1 while its process runs; only where it is watched |
 //! | `nearmost_agent_draining` | | 1 while draining |
 //! | `nearmost_agent_cpu_ratio` | | CPU in use on the machine, 0 to 1 |
 //! | `nearmost_agent_memory_ratio` | | memory in use on the machine, 0 to 1 |
@@ -26,6 +28,7 @@
 
 use crate::link::ReportBody;
 use crate::paths::Reading;
+use crate::status::ProcessStatus;
 use prometheus::{
     Encoder, Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
@@ -76,6 +79,8 @@ struct Services {
     healthy: IntGaugeVec,
     ready: IntGaugeVec,
     connections: IntGaugeVec,
+    stopped: IntGaugeVec,
+    process: IntGaugeVec,
 }
 
 struct Machine {
@@ -96,6 +101,8 @@ impl Metrics {
             healthy: per_service(r, "healthy", "1 while all checks of the service pass")?,
             ready: per_service(r, "ready", "1 while the service may get users")?,
             connections: per_service(r, "connections", "Established connections on the service's port")?,
+            stopped: per_service(r, "stopped", "1 while the service's process ended or stands still")?,
+            process: per_service(r, "process", "1 while the service's process runs, where it is watched")?,
         };
         let machine = Machine {
             draining: gauge(r, "draining", "1 while draining")?,
@@ -134,19 +141,29 @@ impl Metrics {
         self.machine.draining.set(report.draining.into());
         self.machine.cpu.set(report.cpu.into());
         self.machine.memory.set(report.memory.into());
-        let Services { healthy, ready, connections } = &self.services;
+        let Services { healthy, ready, connections, stopped, .. } = &self.services;
         for service in &report.services {
             let labels = [service.domain.as_str(), service.mirror.as_str()];
             healthy.with_label_values(&labels).set(service.healthy.into());
             ready.with_label_values(&labels).set(service.ready.into());
             connections.with_label_values(&labels).set(service.connections.into());
+            stopped.with_label_values(&labels).set(service.stopped.into());
+        }
+    }
+
+    /// Takes over what is known of processes.
+    pub fn processes(&self, processes: &[ProcessStatus]) {
+        for process in processes {
+            let labels = [process.domain.as_str(), process.mirror.as_str()];
+            let runs = matches!(process.state, "running" | "proving");
+            self.services.process.with_label_values(&labels).set(runs.into());
         }
     }
 
     /// Drops what is known of services, because their configuration changed.
     pub fn forget_services(&self) {
-        let Services { healthy, ready, connections } = &self.services;
-        for vec in [healthy, ready, connections] {
+        let Services { healthy, ready, connections, stopped, process } = &self.services;
+        for vec in [healthy, ready, connections, stopped, process] {
             vec.reset();
         }
     }

@@ -103,10 +103,8 @@ pub struct Service {
     pub address: MirrorAddress,
     /// The port where users reach it.
     pub port: u16,
-    /// Share among near-equals.
-    pub weight: u32,
-    /// How many users it can serve; 0 when not declared.
-    pub capacity: u32,
+    /// How many users it gets.
+    pub share: Share,
     /// Base URL for redirects; from address and port when absent.
     pub url: Option<String>,
     /// All of them must pass for the service to be healthy; empty only when the operator wants none:
@@ -116,6 +114,28 @@ pub struct Service {
     pub ready: Option<ServiceCheck>,
     /// What brokers should probe from outside.
     pub probe: ServiceProbe,
+    /// How its process is found, if that is to be watched.
+    pub process: Option<ProcessSource>,
+}
+
+/// How many users a service gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// Share among near-equals.
+    pub weight: u32,
+    /// How many users it can serve; 0 when not declared.
+    pub capacity: u32,
+}
+
+/// How a service's process is found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProcessSource {
+    /// A file that begins with its number.
+    PidFile(PathBuf),
+    /// The oldest process of a unit of the system's systemd.
+    SystemdUnit(String),
+    /// The oldest process that runs a program.
+    Exe(PathBuf),
 }
 
 /// A check that the agent makes of a service.
@@ -158,6 +178,12 @@ impl AgentConfig {
     pub(crate) fn from_layers(layers: &Layers) -> Result<AgentConfig, ConfigError> {
         let spec: spec::AgentSpec = layers.spec(spec::VERSION)?;
         apply::config(spec).map_err(|fault| layers.blame(fault))
+    }
+}
+
+impl Default for Share {
+    fn default() -> Self {
+        Share { weight: 100, capacity: 0 }
     }
 }
 

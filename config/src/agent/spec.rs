@@ -126,6 +126,16 @@ pub(crate) struct ServiceSpec {
     pub(super) checks: Option<Vec<CheckKeys>>,
     pub(super) ready: Option<CheckKeys>,
     pub(super) probe: Option<CheckKeys>,
+    pub(super) process: Option<ProcessSpec>,
+}
+
+/// `[services.process]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(crate) struct ProcessSpec {
+    pub(super) pid_file: Option<Text<FilePath>>,
+    pub(super) systemd_unit: Option<Text<Name>>,
+    pub(super) exe: Option<Text<FilePath>>,
 }
 
 /// An entry of `[[services.checks]]`, `[services.ready]` or `[services.probe]`.
