@@ -35,8 +35,8 @@ mod told;
 mod value;
 
 pub use agent::{
-    AgentConfig, Broker, JoinedAgent, JoinedBroker, JoinedService, NodeConfig, PathsConfig, ReconnectConfig,
-    Service, ServiceCheck, ServiceProbe, render_agent_config,
+    AgentConfig, Broker, JoinedAgent, JoinedBroker, JoinedService, NodeConfig, PathsConfig, ProcessSource,
+    ReconnectConfig, Service, ServiceCheck, ServiceProbe, Share, render_agent_config,
 };
 pub use broker::{
     AdminConfig, AgentsConfig, BrokerConfig, DnsConfig, DnsTcpConfig, GeoConfig, GeoOverride, HealthConfig,

@@ -11,6 +11,7 @@ use crate::metrics::Metrics;
 use crate::paths::{self, Reading, Watched};
 use crate::running::{Meter, Running};
 use crate::status::AgentStatus;
+use crate::witness;
 use nearmost_config::AgentConfig;
 use nearmost_probe::{Prober, ProberError, ProberOptions};
 use nearmost_wire::identity::{Id, IdError, KeyPair, Role};
@@ -161,7 +162,11 @@ impl Agent {
         if settings.connections {
             helpers.spawn(paths::follow(settings, watched, read, metrics.clone()));
         }
-        let meter = Meter { services, load: measured, readings, measurer };
+        let rate = self.config.node.witnesses_per_second;
+        let results = &self.pages.metrics.witnesses;
+        let (witness, orders) = witness::channel(services.subscribe(), rate, results.clone());
+        helpers.spawn(witness::work(orders, rate, Arc::clone(&self.prober), self.clock, results.clone()));
+        let meter = Meter { services, load: measured, readings, measurer, witness };
         let mut running = Running::new(self, meter);
         running.set_checks();
         running.work(&shutdown, reloads).await;

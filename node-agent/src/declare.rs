@@ -66,7 +66,7 @@ fn service(service: &Service) -> Result<ServiceDecl, DeclareError> {
         addresses,
         hostname,
         port: service.port,
-        weight: service.weight,
+        weight: service.share.weight,
         probe: probe(service)?,
         url: service.url.clone(),
     })
@@ -117,6 +117,7 @@ fn check(domain: &str, spec: &CheckSpec) -> Result<ProbeBody, DeclareError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nearmost_config::Share;
     use nearmost_core::check::HttpCheck;
 
     fn spec(kind: CheckKind) -> CheckSpec {
@@ -135,12 +136,12 @@ mod tests {
             mirror: "lon".into(),
             address,
             port: 443,
-            weight: 100,
-            capacity: 5,
+            share: Share { weight: 100, capacity: 5 },
             url: None,
             checks: Vec::new(),
             ready: None,
             probe,
+            process: None,
         }
     }
 

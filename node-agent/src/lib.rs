@@ -12,8 +12,11 @@
 //! | [`sessions`] | all of them, and one replacing another |
 //! | [`beacons`] | when a beacon is due, and sending it |
 //! | [`declare`], [`report`], [`load`] | what is said: declarations, checks and load |
+//! | [`process`] | the services' processes: a crash is known at once |
 //! | [`paths`] | round trips to the services' users, read off their connections |
 //! | [`measure`] | round trips to other mirrors, measured on order |
+//! | [`witness`] | other nodes' mirrors, probed on order |
+//! | [`orders`] | how orders come in and answers go back |
 //! | [`drain`] | leaving in order |
 //! | [`join`] | redeeming an invitation |
 //! | [`metrics`], [`status`], [`http`] | what people see of it |
@@ -27,19 +30,23 @@ pub mod clock;
 pub mod declare;
 pub mod dial;
 pub mod drain;
+mod health;
 pub mod http;
 pub mod join;
 pub mod link;
 pub mod load;
 pub mod measure;
 pub mod metrics;
+pub mod orders;
 pub mod paths;
+pub mod process;
 pub mod report;
 mod running;
 pub mod sessions;
 pub mod slots;
 pub mod status;
+pub mod witness;
 
 pub use agent::{Agent, AgentError, Shutdown};
 pub use cli::{init_logging, main_from_args};
-pub use status::{AgentStatus, BrokerStatus, SessionState};
+pub use status::{AgentStatus, BrokerStatus, ProcessStatus, SessionState};

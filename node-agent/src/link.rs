@@ -5,14 +5,16 @@
 //! says goes back to the loop as [`Event`]s.
 
 use crate::dial::{Dialled, LinkError, STEP, dial};
-use crate::measure::{Measurer, Orders};
+use crate::measure::{self, Measurer};
 use crate::metrics::PathMetrics;
 use crate::paths::{Reading, Telling};
 use crate::sessions::Ticket;
+use crate::witness::{self, Witness};
 use nearmost_wire::agent::{BeaconGrant, Hello, Report, ServiceReport, ToAgent, ToBroker};
 use nearmost_wire::frame;
 use nearmost_wire::identity::{Id, KeyPair};
 use nearmost_wire::paths::{MAX_ORDERS, Measurement};
+use nearmost_wire::witness::{MAX_ORDERS as MAX_WITNESSED, WitnessResult};
 use quinn::{RecvStream, SendStream};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -96,6 +98,8 @@ pub struct Link {
     pub outgoing: watch::Receiver<Outgoing>,
     /// Round trips to tell, and to measure on order.
     pub paths: Paths,
+    /// Takes the broker's orders to probe other nodes' mirrors.
+    pub witness: Witness,
     /// Which session this is, and how it and the loop speak.
     pub ticket: Ticket,
 }
@@ -116,10 +120,17 @@ struct Speech {
     outgoing: watch::Receiver<Outgoing>,
     readings: watch::Receiver<Arc<Reading>>,
     answers: mpsc::Receiver<Measurement>,
+    witnessed: mpsc::Receiver<WitnessResult>,
     /// The reading that is being told.
     telling: Telling,
     /// Of the last report.
     seq: u64,
+}
+
+/// Where what the broker orders goes.
+struct Orders {
+    measure: measure::Orders,
+    witness: witness::Orders,
 }
 
 /// What a session says next.
@@ -148,6 +159,7 @@ impl Link {
             dialled,
             outgoing: self.outgoing,
             paths: self.paths,
+            witness: self.witness,
             ticket: self.ticket,
             // No report has said it yet.
             drained_by: AtomicU64::new(u64::MAX),
@@ -160,6 +172,7 @@ struct Session {
     dialled: Dialled,
     outgoing: watch::Receiver<Outgoing>,
     paths: Paths,
+    witness: Witness,
     ticket: Ticket,
     /// Number of the first report that said that we drain.
     drained_by: AtomicU64,
@@ -179,11 +192,15 @@ impl Session {
         self.outgoing.mark_changed();
         // So is what is known of round trips already.
         self.paths.readings.mark_changed();
-        let (orders, answers) = self.paths.measurer.session();
+        let broker = self.ticket.session.broker;
+        let (measure, answers) = self.paths.measurer.session(broker);
+        let (witness, witnessed) = self.witness.session(broker);
+        let orders = Orders { measure, witness };
         let speech = Speech {
             outgoing: self.outgoing.clone(),
             readings: self.paths.readings.clone(),
             answers,
+            witnessed,
             telling: Telling::default(),
             seq: 0,
         };
@@ -264,7 +281,11 @@ impl Session {
                 }
                 Ok(ToAgent::Beacon(beacon)) => Event::Beacon { remote: self.remote(), beacon },
                 Ok(ToAgent::Measure { orders: more }) => {
-                    orders.take(more);
+                    orders.measure.take(more);
+                    continue;
+                }
+                Ok(ToAgent::Witness { orders: more }) => {
+                    orders.witness.take(more);
                     continue;
                 }
                 // Whoever asks waits no longer than the order says.
@@ -304,9 +325,9 @@ impl Session {
 }
 
 impl Speech {
-    /// What is to be said next; reports come before hints.
+    /// What is to be said next: reports, then what somebody waits for, then hints.
     async fn next(&mut self, metrics: &PathMetrics) -> Said {
-        let mut answers = Vec::new();
+        let (mut answers, mut witnessed) = (Vec::new(), Vec::new());
         loop {
             tokio::select! {
                 biased;
@@ -314,6 +335,11 @@ impl Speech {
                     Ok(()) => Said::Report(self.outgoing.borrow_and_update().clone()),
                     Err(_) => Said::Goodbye,
                 },
+                n = self.witnessed.recv_many(&mut witnessed, MAX_WITNESSED), if !self.witnessed.is_closed() => {
+                    if n > 0 {
+                        return Said::Hint(ToBroker::Witnessed { results: witnessed });
+                    }
+                }
                 n = self.answers.recv_many(&mut answers, MAX_ORDERS), if !self.answers.is_closed() => {
                     if n > 0 {
                         return Said::Hint(ToBroker::Measured { results: answers });

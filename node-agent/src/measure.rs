@@ -1,9 +1,8 @@
 //! Measures the way to other mirrors, as brokers order it: the time that a TCP connection takes.
 //!
 //! ```text
-//! session ─┐  refused: answered at once
-//! session ─┼─▶ allowed? room? ─▶ one bounded queue ─▶ paced ─▶ a few at a time ─▶ the session's answers
-//! session ─┘
+//! orders of all sessions ─▶ allowed? room? ─▶ paced ─▶ a few at a time ─▶ the session's answers
+//!                              └── refused: answered at once ──────────────────▲
 //! ```
 //!
 //! Only brokers that the operator joined have sessions, so only they can order. Still an order is
@@ -13,6 +12,7 @@
 //! never holds up the loop that sends beacons.
 
 use crate::metrics::PathMetrics;
+use crate::orders::{self, Answers, Intake, Lane};
 use crate::paths::Watched;
 use crate::paths::aggregate::link_local;
 use nearmost_core::check::{CheckKind, CheckOutcome};
@@ -21,7 +21,7 @@ use nearmost_wire::paths::{MAX_ORDERS, MeasureOrder, Measurement};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
 /// Connections that are timed for one order; the least counts.
@@ -40,25 +40,19 @@ pub const ANSWERS: usize = 2 * MAX_ORDERS;
 /// Where all sessions hand in their orders.
 #[derive(Clone)]
 pub struct Measurer {
-    queue: mpsc::Sender<Task>,
+    intake: Intake<MeasureOrder, Measurement>,
     services: watch::Receiver<Vec<Watched>>,
     metrics: PathMetrics,
 }
 
-/// Where one session hands in its orders and gets its answers from.
+/// Where one session hands in its orders.
 pub struct Orders {
     measurer: Measurer,
-    answers: mpsc::Sender<Measurement>,
-    room: Arc<Semaphore>,
+    lane: Lane<MeasureOrder, Measurement>,
 }
 
 /// An order that waits.
-pub struct Task {
-    order: MeasureOrder,
-    answers: mpsc::Sender<Measurement>,
-    /// Given back when it is answered.
-    _room: OwnedSemaphorePermit,
-}
+pub type Task = orders::Task<MeasureOrder, Measurement>;
 
 /// What became of an order, as a label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,8 +83,8 @@ pub fn channel(
     services: watch::Receiver<Vec<Watched>>,
     metrics: PathMetrics,
 ) -> (Measurer, mpsc::Receiver<Task>) {
-    let (queue, tasks) = mpsc::channel(QUEUE);
-    (Measurer { queue, services, metrics }, tasks)
+    let (intake, tasks) = orders::channel(QUEUE);
+    (Measurer { intake, services, metrics }, tasks)
 }
 
 /// Whether the agent connects to an address on order: never to what is no other machine's address
@@ -104,11 +98,10 @@ pub fn allowed(address: IpAddr, port: u16, on_loopback: bool) -> bool {
 }
 
 impl Measurer {
-    /// For a session; the answers come out of the receiver.
-    pub fn session(&self) -> (Orders, mpsc::Receiver<Measurement>) {
-        let (answers, received) = mpsc::channel(ANSWERS);
-        let room = Arc::new(Semaphore::new(OF_ONE));
-        (Orders { measurer: self.clone(), answers, room }, received)
+    /// For a session with a broker; the answers come out of the receiver.
+    pub fn session(&self, broker: usize) -> (Orders, mpsc::Receiver<Measurement>) {
+        let (lane, received) = self.intake.session(broker, OF_ONE, ANSWERS);
+        (Orders { measurer: self.clone(), lane }, received)
     }
 }
 
@@ -119,28 +112,21 @@ impl Orders {
         for order in orders {
             let outcome = match allowed(order.address, order.port, on_loopback) {
                 false => Outcome::Forbidden,
-                true if self.queue(order) => continue,
+                true if self.lane.queue(order) => continue,
                 true => Outcome::Overload,
             };
-            answer(&self.answers, order.id, outcome, &self.measurer.metrics);
+            answer(&self.lane.answers, order.id, outcome, &self.measurer.metrics);
         }
-    }
-
-    fn queue(&self, order: MeasureOrder) -> bool {
-        let Ok(room) = Arc::clone(&self.room).try_acquire_owned() else { return false };
-        let task = Task { order, answers: self.answers.clone(), _room: room };
-        self.measurer.queue.try_send(task).is_ok()
     }
 }
 
-fn answer(answers: &mpsc::Sender<Measurement>, id: u64, outcome: Outcome, metrics: &PathMetrics) {
+fn answer(answers: &Answers<Measurement>, id: u64, outcome: Outcome, metrics: &PathMetrics) {
     metrics.measures.with_label_values(&[outcome.label()]).inc();
     let rtt_us = match outcome {
         Outcome::Measured(rtt) => Some(u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX)),
         _ => None,
     };
-    // A session that has ended waits for no answer.
-    if answers.try_send(Measurement { id, rtt_us }).is_err() && !answers.is_closed() {
+    if !answers.tell(Measurement { id, rtt_us }) {
         metrics.measures.with_label_values(&["untold"]).inc();
     }
 }

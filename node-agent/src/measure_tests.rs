@@ -83,7 +83,7 @@ fn only_other_machines_are_connected_to() {
 async fn the_least_of_a_few_connections_is_told() {
     let mut fixture = Fixture::with_service_on("127.0.0.1");
     let (listener, address) = listener().await;
-    let (orders, mut answers) = fixture.measurer.session();
+    let (orders, mut answers) = fixture.measurer.session(0);
     fixture.work(100);
     orders.take(vec![order(7, address)]);
     let Measurement { id: 7, rtt_us: Some(rtt_us) } = next(&mut answers).await else {
@@ -104,7 +104,7 @@ async fn the_least_of_a_few_connections_is_told() {
 async fn forbidden_addresses_are_answered_without_a_connection() {
     let mut fixture = Fixture::with_service_on("192.0.2.1");
     let (listener, address) = listener().await;
-    let (orders, mut answers) = fixture.measurer.session();
+    let (orders, mut answers) = fixture.measurer.session(0);
     let mapped = SocketAddr::new(Ipv4Addr::LOCALHOST.to_ipv6_mapped().into(), address.port());
     orders.take(vec![order(1, address), order(2, mapped), order(3, (Ipv4Addr::UNSPECIFIED, 80).into())]);
     for id in 1..=3 {
@@ -119,7 +119,7 @@ async fn forbidden_addresses_are_answered_without_a_connection() {
 async fn a_flood_is_answered_and_leaves_room_for_others() {
     let fixture = Fixture::with_service_on("127.0.0.1");
     let (_listener, address) = listener().await;
-    let (flood, mut answers) = fixture.measurer.session();
+    let (flood, mut answers) = fixture.measurer.session(0);
     flood.take((0..1000).map(|id| order(id, address)).collect());
     // Some wait, as many are answered as a session may have waiting, and the rest is counted.
     let answered: Vec<_> = std::iter::from_fn(|| answers.try_recv().ok()).collect();
@@ -127,7 +127,7 @@ async fn a_flood_is_answered_and_leaves_room_for_others() {
     assert_eq!((answered.len(), answered[0].id), (ANSWERS, OF_ONE as u64));
     assert_eq!(fixture.count("overload"), (1000 - OF_ONE) as u64);
     assert_eq!(fixture.count("untold"), (1000 - OF_ONE - ANSWERS) as u64);
-    let (other, mut others) = fixture.measurer.session();
+    let (other, mut others) = fixture.measurer.session(0);
     other.take(vec![order(1, address)]);
     assert!(others.try_recv().is_err(), "it was not refused");
 }
@@ -136,10 +136,10 @@ async fn a_flood_is_answered_and_leaves_room_for_others() {
 async fn orders_are_paced_and_those_of_ended_sessions_dropped() {
     let mut fixture = Fixture::with_service_on("127.0.0.1");
     let (_listener, address) = listener().await;
-    let (gone, answers) = fixture.measurer.session();
+    let (gone, answers) = fixture.measurer.session(0);
     gone.take((0..OF_ONE as u64).map(|id| order(id, address)).collect());
     drop((gone, answers));
-    let (orders, mut answers) = fixture.measurer.session();
+    let (orders, mut answers) = fixture.measurer.session(0);
     orders.take((0..5).map(|id| order(id, address)).collect());
     let clock = Clock::start();
     fixture.work(20);
@@ -156,7 +156,7 @@ async fn orders_are_paced_and_those_of_ended_sessions_dropped() {
 async fn with_a_rate_of_0_nothing_is_measured() {
     let mut fixture = Fixture::with_service_on("127.0.0.1");
     let (_listener, address) = listener().await;
-    let (orders, mut answers) = fixture.measurer.session();
+    let (orders, mut answers) = fixture.measurer.session(0);
     fixture.work(0).await.expect("it ends");
     orders.take(vec![order(1, address)]);
     assert_eq!(next(&mut answers).await, Measurement { id: 1, rtt_us: None });

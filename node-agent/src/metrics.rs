@@ -11,6 +11,8 @@
 //! | `nearmost_agent_service_healthy` | `domain`, `mirror` | 1 while all checks of the service pass |
 //! | `nearmost_agent_service_ready` | `domain`, `mirror` | 1 while the service may get users |
 //! | `nearmost_agent_service_connections` | `domain`, `mirror` | established connections on its port |
+//! | `nearmost_agent_service_stopped` | `domain`, `mirror` | 1 while its process ended or stands still, or was not proven since |
+//! | `nearmost_agent_service_process` | `domain`, `mirror` | 1 while its process runs; only where it is watched |
 //! | `nearmost_agent_draining` | | 1 while draining |
 //! | `nearmost_agent_cpu_ratio` | | CPU in use on the machine, 0 to 1 |
 //! | `nearmost_agent_memory_ratio` | | memory in use on the machine, 0 to 1 |
@@ -20,11 +22,13 @@
 //! | `nearmost_agent_path_networks_dropped_total` | `reason` | client networks not told: beyond `limit`, or to a `slow` broker |
 //! | `nearmost_agent_path_connections_dropped_total` | | connections beyond what one reading looks at |
 //! | `nearmost_agent_measures_total` | `result` | what became of orders to measure (`measured`, `failed`, `forbidden`, `overload`), and answers that found no room (`untold`) |
+//! | `nearmost_agent_witness_orders_total` | `result` | what became of orders to probe other nodes' mirrors (`passed`, `failed`; declined: `disabled`, `forbidden`, `too_fast`, `overload`, `bad_order`), and answers that found no room (`untold`) |
 //!
 //! Labels are bounded: reasons are a fixed list, services are those of the configuration.
 
 use crate::link::ReportBody;
 use crate::paths::Reading;
+use crate::status::ProcessStatus;
 use prometheus::{
     Encoder, Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
@@ -36,18 +40,26 @@ pub struct Metrics {
     pub sessions: IntGauge,
     /// Attempts and sessions that ended, by `reason`.
     pub session_ends: IntCounterVec,
-    /// Beacons sent.
-    pub beacons: IntCounter,
-    /// Beacons that the system did not take.
-    pub beacon_errors: IntCounter,
+    /// Beacons.
+    pub beacons: BeaconMetrics,
     /// Reports sent.
     pub reports: IntCounter,
     /// Reports acknowledged.
     pub report_acks: IntCounter,
     /// Round trips.
     pub paths: PathMetrics,
+    /// What became of orders to probe other nodes' mirrors, by `result`.
+    pub witnesses: IntCounterVec,
     services: Services,
     machine: Machine,
+}
+
+/// What is counted of beacons.
+pub struct BeaconMetrics {
+    /// Sent.
+    pub sent: IntCounter,
+    /// Not taken by the system.
+    pub failed: IntCounter,
 }
 
 /// What is counted of round trips.
@@ -67,6 +79,8 @@ struct Services {
     healthy: IntGaugeVec,
     ready: IntGaugeVec,
     connections: IntGaugeVec,
+    stopped: IntGaugeVec,
+    process: IntGaugeVec,
 }
 
 struct Machine {
@@ -87,6 +101,8 @@ impl Metrics {
             healthy: per_service(r, "healthy", "1 while all checks of the service pass")?,
             ready: per_service(r, "ready", "1 while the service may get users")?,
             connections: per_service(r, "connections", "Established connections on the service's port")?,
+            stopped: per_service(r, "stopped", "1 while the service's process ended or stands still")?,
+            process: per_service(r, "process", "1 while the service's process runs, where it is watched")?,
         };
         let machine = Machine {
             draining: gauge(r, "draining", "1 while draining")?,
@@ -101,11 +117,19 @@ impl Metrics {
                 "Attempts and sessions with brokers that ended, by reason",
                 "reason",
             )?,
-            beacons: counter(r, "beacons_total", "Beacons sent")?,
-            beacon_errors: counter(r, "beacon_errors_total", "Beacons that the system did not take")?,
+            beacons: BeaconMetrics {
+                sent: counter(r, "beacons_total", "Beacons sent")?,
+                failed: counter(r, "beacon_errors_total", "Beacons that the system did not take")?,
+            },
             reports: counter(r, "reports_total", "Reports sent, over all sessions")?,
             report_acks: counter(r, "report_acks_total", "Reports that brokers acknowledged")?,
             paths: PathMetrics::new(r)?,
+            witnesses: counters(
+                r,
+                "witness_orders_total",
+                "What became of orders to probe other nodes' mirrors, by result",
+                "result",
+            )?,
             services,
             machine,
             registry,
@@ -117,19 +141,29 @@ impl Metrics {
         self.machine.draining.set(report.draining.into());
         self.machine.cpu.set(report.cpu.into());
         self.machine.memory.set(report.memory.into());
-        let Services { healthy, ready, connections } = &self.services;
+        let Services { healthy, ready, connections, stopped, .. } = &self.services;
         for service in &report.services {
             let labels = [service.domain.as_str(), service.mirror.as_str()];
             healthy.with_label_values(&labels).set(service.healthy.into());
             ready.with_label_values(&labels).set(service.ready.into());
             connections.with_label_values(&labels).set(service.connections.into());
+            stopped.with_label_values(&labels).set(service.stopped.into());
+        }
+    }
+
+    /// Takes over what is known of processes.
+    pub fn processes(&self, processes: &[ProcessStatus]) {
+        for process in processes {
+            let labels = [process.domain.as_str(), process.mirror.as_str()];
+            let runs = matches!(process.state, "running" | "proving");
+            self.services.process.with_label_values(&labels).set(runs.into());
         }
     }
 
     /// Drops what is known of services, because their configuration changed.
     pub fn forget_services(&self) {
-        let Services { healthy, ready, connections } = &self.services;
-        for vec in [healthy, ready, connections] {
+        let Services { healthy, ready, connections, stopped, process } = &self.services;
+        for vec in [healthy, ready, connections, stopped, process] {
             vec.reset();
         }
     }

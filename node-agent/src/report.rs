@@ -2,15 +2,17 @@
 //!
 //! A service of which some check has had no result yet keeps what was said of it before, so that a
 //! new configuration does not take a healthy mirror out; one of which nothing was said is left out,
-//! and brokers then send it no users.
+//! and brokers then send it no users. A process that ended is reported at once, whatever checks said.
 
 use crate::link::ReportBody;
 use crate::load::Load;
+use crate::process::Key;
+use crate::process::state::Machine;
 use nearmost_config::Service;
 use nearmost_core::check::CheckOutcome;
 use nearmost_probe::{CheckStatus, MAX_REASON_CHARS, NamedCheck};
 use nearmost_wire::agent::ServiceReport;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// The checks of all services, under the names that [`assemble`] looks for.
 pub fn checks(services: &[Service]) -> Vec<NamedCheck> {
@@ -32,22 +34,39 @@ fn check_name(service: &Service, check: &str) -> String {
     format!("{}/{}/check/{check}", service.domain, service.mirror)
 }
 
+/// The names of the checks that say whether a service is healthy.
+pub fn check_names(service: &Service) -> Vec<String> {
+    service.checks.iter().map(|check| check_name(service, &check.name)).collect()
+}
+
 fn ready_name(service: &Service) -> String {
     format!("{}/{}/ready", service.domain, service.mirror)
 }
 
+/// What is known of the services and the machine.
+#[derive(Clone, Copy)]
+pub struct Known<'a> {
+    /// Of each check.
+    pub statuses: &'a [CheckStatus],
+    /// Of each process that is watched.
+    pub machines: &'a BTreeMap<Key, Machine>,
+    /// The load.
+    pub load: &'a Load,
+}
+
 /// The report of this moment; `said` is the one before.
-pub fn assemble(
-    services: &[Service],
-    statuses: &[CheckStatus],
-    load: &Load,
-    draining: bool,
-    said: &ReportBody,
-) -> ReportBody {
+pub fn assemble(services: &[Service], known: Known<'_>, draining: bool, said: &ReportBody) -> ReportBody {
+    let Known { statuses, machines, load } = known;
     let by_name: HashMap<&str, &CheckStatus> = statuses.iter().map(|s| (s.name.as_str(), s)).collect();
     let before =
         |s: &Service| said.services.iter().find(|r| r.domain == s.domain && r.mirror == s.mirror).cloned();
-    let report = |s: &Service| service_report(s, &by_name, load).or_else(|| before(s));
+    let report = |s: &Service| {
+        let checked = service_report(s, &by_name, load).or_else(|| before(s));
+        match machines.get(&(s.domain.clone(), s.mirror.clone())) {
+            Some(machine) => with_process(s, checked, machine, load),
+            None => checked.map(|report| ServiceReport { stopped: false, ..report }),
+        }
+    };
     ReportBody {
         draining,
         cpu: load.cpu,
@@ -87,7 +106,31 @@ fn service_report(
         stopped: false,
         problem,
         connections: load.connections.get(&service.port).copied().unwrap_or(0),
-        capacity: service.capacity,
+        capacity: service.share.capacity,
+    })
+}
+
+/// Adds what is known of the process; without it running, checks mean nothing.
+fn with_process(
+    service: &Service,
+    checked: Option<ServiceReport>,
+    machine: &Machine,
+    load: &Load,
+) -> Option<ServiceReport> {
+    let problem = machine.problem().map(|p| p.chars().take(MAX_REASON_CHARS).collect::<String>());
+    if !machine.stopped() {
+        // One that was never found is told, and the checks decide.
+        return checked.map(|r| ServiceReport { stopped: false, problem: r.problem.or(problem), ..r });
+    }
+    Some(ServiceReport {
+        domain: service.domain.clone(),
+        mirror: service.mirror.clone(),
+        healthy: false,
+        ready: checked.is_none_or(|r| r.ready),
+        stopped: true,
+        problem,
+        connections: load.connections.get(&service.port).copied().unwrap_or(0),
+        capacity: service.share.capacity,
     })
 }
 
@@ -102,9 +145,10 @@ fn problem_of(name: &str, status: &CheckStatus) -> String {
 
 /// Whether two reports differ in what a broker acts on at once.
 pub fn differs(a: &ReportBody, b: &ReportBody) -> bool {
-    type Acted<'a> = (&'a str, &'a str, bool, bool, u32);
+    type Acted<'a> = ((&'a str, &'a str), [bool; 3], u32);
     fn acted(r: &ReportBody) -> impl Iterator<Item = Acted<'_>> {
-        r.services.iter().map(|s| (s.domain.as_str(), s.mirror.as_str(), s.healthy, s.ready, s.capacity))
+        let of = |s: &'_ ServiceReport| [s.healthy, s.ready, s.stopped];
+        r.services.iter().map(move |s| ((s.domain.as_str(), s.mirror.as_str()), of(s), s.capacity))
     }
     a.draining != b.draining || !acted(a).eq(acted(b))
 }
@@ -112,7 +156,8 @@ pub fn differs(a: &ReportBody, b: &ReportBody) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nearmost_config::{ServiceCheck, ServiceProbe};
+    use crate::process::state::Observed;
+    use nearmost_config::{ServiceCheck, ServiceProbe, Share};
     use nearmost_core::check::{CheckKind, CheckSpec};
     use nearmost_core::registry::MirrorAddress;
     use std::collections::BTreeMap;
@@ -131,12 +176,12 @@ mod tests {
             mirror: mirror.into(),
             address: MirrorAddress::Observed,
             port: 80,
-            weight: 100,
-            capacity: 9,
+            share: Share { weight: 100, capacity: 9 },
             url: None,
             checks: checks.iter().map(|n| check(n)).collect(),
             ready: ready.map(check),
             probe: ServiceProbe::Default,
+            process: None,
         }
     }
 
@@ -149,9 +194,19 @@ mod tests {
         CheckStatus { name: name.into(), good, last: good.map(|_| last), since, consecutive: 1 }
     }
 
+    fn known<'a>(
+        statuses: &'a [CheckStatus],
+        machines: &'a BTreeMap<Key, Machine>,
+        load: &'a Load,
+    ) -> Known<'a> {
+        Known { statuses, machines, load }
+    }
+
     fn assembled(service: &Service, statuses: &[CheckStatus]) -> Option<ServiceReport> {
         let load = Load { connections: BTreeMap::from([(80, 4)]), ..Load::default() };
-        assemble(std::slice::from_ref(service), statuses, &load, false, &ReportBody::default()).services.pop()
+        let none = BTreeMap::new();
+        let known = known(statuses, &none, &load);
+        assemble(std::slice::from_ref(service), known, false, &ReportBody::default()).services.pop()
     }
 
     #[test]
@@ -190,10 +245,11 @@ mod tests {
         let services = [service("lon", &["tcp"], None), service("par", &["tcp"], None)];
         let good = status("play.example/lon/check/tcp", Some(true), None);
         let load = Load::default();
-        let said = assemble(&services, &[good], &load, false, &ReportBody::default());
+        let none = BTreeMap::new();
+        let said = assemble(&services, known(&[good], &none, &load), false, &ReportBody::default());
         assert_eq!(said.services.len(), 1);
-        assert_eq!(assemble(&services, &[], &load, false, &said), said);
-        assert_eq!(assemble(&services[1..], &[], &load, false, &said).services, []);
+        assert_eq!(assemble(&services, known(&[], &none, &load), false, &said), said);
+        assert_eq!(assemble(&services[1..], known(&[], &none, &load), false, &said).services, []);
     }
 
     #[test]
@@ -206,6 +262,37 @@ mod tests {
         assert_eq!(report.problem.as_deref(), Some("caught-up: behind"));
         let report = assembled(&service("lon", &[], None), &[]).expect("nothing to wait for");
         assert!(report.healthy && report.ready);
+    }
+
+    #[test]
+    fn without_its_process_a_service_is_stopped_whatever_checks_say() {
+        let s = service("lon", &["tcp"], None);
+        let load = Load::default();
+        let report = |inputs: &[Observed], statuses: &[CheckStatus]| {
+            let mut machine = Machine::default();
+            inputs.iter().cloned().for_each(|observed| {
+                machine.on(observed);
+            });
+            let machines = BTreeMap::from([(("play.example".to_string(), "lon".to_string()), machine)]);
+            let known = known(statuses, &machines, &load);
+            assemble(std::slice::from_ref(&s), known, false, &ReportBody::default())
+        };
+        let good = [status("play.example/lon/check/tcp", Some(true), None)];
+        let missing = report(&[Observed::Missing("no such file".into())], &good);
+        assert!(missing.services[0].healthy && !missing.services[0].stopped);
+        assert_eq!(missing.services[0].problem.as_deref(), Some("process not found: no such file"));
+        let running = report(&[Observed::Found(1234)], &good);
+        assert_eq!((running.services[0].healthy, &running.services[0].problem), (true, &None));
+        for statuses in [&good[..], &[]] {
+            let ended = report(&[Observed::Found(1234), Observed::Ended], statuses);
+            assert!(!ended.services[0].healthy && ended.services[0].stopped);
+            assert_eq!(ended.services[0].problem.as_deref(), Some("process 1234 ended"));
+            assert!(differs(&running, &ended));
+        }
+        // A check that fails is named first where the process was never found.
+        let bad = [status("play.example/lon/check/tcp", Some(false), Some("refused"))];
+        let both = report(&[Observed::Missing("no such file".into())], &bad);
+        assert_eq!(both.services[0].problem.as_deref(), Some("tcp: refused"));
     }
 
     #[test]
@@ -223,14 +310,10 @@ mod tests {
         let bad = |why| status("play.example/lon/check/tcp", Some(false), Some(why));
         let idle = Load::default();
         let busy = Load { cpu: 0.9, memory: 0.5, connections: BTreeMap::from([(80, 4)]) };
+        let none = BTreeMap::new();
         let make = |status: &CheckStatus, load, draining| {
-            assemble(
-                std::slice::from_ref(&s),
-                std::slice::from_ref(status),
-                load,
-                draining,
-                &ReportBody::default(),
-            )
+            let known = known(std::slice::from_ref(status), &none, load);
+            assemble(std::slice::from_ref(&s), known, draining, &ReportBody::default())
         };
         let base = make(&good, &idle, false);
         assert!(!differs(&base, &make(&good, &busy, false)));

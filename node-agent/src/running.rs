@@ -17,17 +17,18 @@ use crate::beacons::{Schedule, Sockets};
 use crate::declare;
 use crate::dial::LinkError;
 use crate::drain::{Drain, Stage};
+use crate::health::Health;
 use crate::link::{Event, Link, Paths, ReportBody};
 use crate::load::Load;
 use crate::measure::Measurer;
 use crate::paths::{Reading, Watched};
-use crate::report;
+use crate::report::{self, Known};
 use crate::sessions::{Ended, Fate, SessionId, Sessions};
 use crate::slots::SUPERSEDED;
 use crate::status::SessionState;
+use crate::witness::Witness;
 use nearmost_config::AgentConfig;
 use nearmost_core::time::MonoTime;
-use nearmost_probe::CheckRunner;
 use nearmost_wire::agent::Refusal;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -47,7 +48,7 @@ const FAREWELL: Duration = Duration::from_secs(3);
 /// The loop's state.
 pub(crate) struct Running {
     agent: Agent,
-    runner: CheckRunner,
+    health: Health,
     meter: Meter,
     sessions: Sessions,
     beacons: Schedule,
@@ -69,6 +70,8 @@ pub(crate) struct Meter {
     pub(crate) readings: watch::Receiver<Arc<Reading>>,
     /// Measures on order; for the sessions.
     pub(crate) measurer: Measurer,
+    /// Probes on order; for the sessions.
+    pub(crate) witness: Witness,
 }
 
 impl Running {
@@ -76,7 +79,7 @@ impl Running {
     pub(crate) fn new(agent: Agent, meter: Meter) -> Running {
         let mut rng = StdRng::seed_from_u64(rand::random());
         Running {
-            runner: CheckRunner::new(Arc::clone(&agent.prober), rng.random(), &CancellationToken::new()),
+            health: Health::new(Arc::clone(&agent.prober), rng.random(), agent.clock),
             sessions: Sessions::new(&agent.config),
             meter,
             beacons: Schedule::new(agent.boot),
@@ -89,14 +92,13 @@ impl Running {
         }
     }
 
-    /// Runs the checks of the configuration.
+    /// Runs the checks of the configuration, and watches its processes.
     pub(crate) fn set_checks(&mut self) {
-        self.runner.set(report::checks(&self.agent.config.services));
+        self.health.set(&self.agent.config.services);
     }
 
     /// Turns until it is time to leave.
     pub(crate) async fn work(&mut self, shutdown: &Shutdown, mut reloads: mpsc::Receiver<AgentConfig>) {
-        let mut changes = self.runner.changes();
         let mut may_reload = true;
         while self.turn() {
             let wake = self.agent.clock.instant(self.wake());
@@ -104,7 +106,7 @@ impl Running {
                 () = tokio::time::sleep_until(wake) => {}
                 Some((session, event)) = self.sessions.events.recv() => self.on_event(session, event),
                 Some(ended) = self.sessions.tasks.join_next_with_id() => self.on_ended(ended),
-                Ok(()) = changes.changed() => self.publish_if_changed(),
+                () = self.health.changed() => self.on_health(),
                 () = shutdown.now.cancelled() => return,
                 () = shutdown.drain.cancelled(), if !self.drain.draining() => self.on_drain(),
                 config = reloads.recv(), if may_reload => match config {
@@ -150,9 +152,9 @@ impl Running {
         let metrics = &self.agent.pages.metrics;
         while let Some(datagram) = self.beacons.due(now, draining) {
             match self.sockets.send(&datagram) {
-                Ok(()) => metrics.beacons.inc(),
+                Ok(()) => metrics.beacons.sent.inc(),
                 Err(e) => {
-                    metrics.beacon_errors.inc();
+                    metrics.beacons.failed.inc();
                     tracing::debug!(to = %datagram.to, error = %e, "a beacon could not be sent");
                 }
             }
@@ -180,6 +182,7 @@ impl Running {
                 measurer: self.meter.measurer.clone(),
                 metrics: self.agent.pages.metrics.paths.clone(),
             },
+            witness: self.meter.witness.clone(),
             ticket,
         });
         true
@@ -375,7 +378,9 @@ impl Running {
         let load = self.meter.load.borrow().clone();
         let said = self.agent.outgoing.borrow().report.clone().unwrap_or_default();
         let services = &self.agent.config.services;
-        report::assemble(services, &self.runner.statuses(), &load, self.drain.draining(), &said)
+        let (statuses, machines) = (self.health.statuses(), self.health.machines());
+        let known = Known { statuses: &statuses, machines: &machines, load: &load };
+        report::assemble(services, known, self.drain.draining(), &said)
     }
 
     /// Reports now, unless the first results of checks are still to come.
@@ -394,6 +399,16 @@ impl Running {
         self.next_report = now + self.agent.config.report_interval;
     }
 
+    /// A check became good or bad, or something came of a process.
+    fn on_health(&mut self) {
+        let processes = self.health.process_status();
+        if self.agent.status.borrow().processes != processes {
+            self.agent.pages.metrics.processes(&processes);
+            self.agent.status.send_modify(|s| s.processes = processes);
+        }
+        self.publish_if_changed();
+    }
+
     fn publish_if_changed(&mut self) {
         let said = self.agent.outgoing.borrow().report.clone();
         if said.is_none_or(|said| report::differs(&said, &self.body())) {
@@ -409,6 +424,6 @@ impl Running {
             tracing::warn!("left without every broker's notice");
         }
         self.sessions.tasks.abort_all();
-        self.runner.shutdown().await;
+        self.health.shutdown().await;
     }
 }

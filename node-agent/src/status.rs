@@ -12,6 +12,23 @@ pub struct AgentStatus {
     pub draining: bool,
     /// One entry a broker of the configuration.
     pub brokers: Vec<BrokerStatus>,
+    /// One entry a service whose process is watched.
+    pub processes: Vec<ProcessStatus>,
+}
+
+/// How it is with a service's process.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ProcessStatus {
+    /// The service's domain.
+    pub domain: String,
+    /// The service's mirror.
+    pub mirror: String,
+    /// "not found", "running", "halted", "ended" or "proving".
+    pub state: &'static str,
+    /// The process last found.
+    pub pid: Option<u32>,
+    /// What is wrong, if anything.
+    pub problem: Option<String>,
 }
 
 /// How it is with one broker.
@@ -52,7 +69,7 @@ impl AgentStatus {
             warnings: Vec::new(),
         };
         let brokers = brokers.into_iter().map(broker).collect();
-        AgentStatus { node: node.to_string(), draining: false, brokers }
+        AgentStatus { node: node.to_string(), draining: false, brokers, processes: Vec::new() }
     }
 
     /// Sessions that are on.

@@ -1,10 +1,10 @@
 //! From version 1 of the file to the plain configuration, and the rules between keys.
 
-use super::spec::{AgentSpec, BrokerSpec, NodeSpec, PathsSpec, ReconnectSpec, ServiceSpec};
+use super::spec::{AgentSpec, BrokerSpec, NodeSpec, PathsSpec, ProcessSpec, ReconnectSpec, ServiceSpec};
 use super::*;
 use crate::error::Fault;
 use crate::place::place;
-use crate::value::{Address, Plain, Text, set};
+use crate::value::{Address, FilePath, Number, Plain, Text, set};
 use std::collections::HashSet;
 use std::net::IpAddr;
 
@@ -27,6 +27,9 @@ pub(super) fn config(spec: AgentSpec) -> Result<AgentConfig, Fault> {
     }
     if let Some(paths) = spec.paths {
         paths.apply(&mut config.paths);
+    }
+    if let Some(witness) = spec.witness {
+        set(&mut config.node.witnesses_per_second, witness.per_second);
     }
     if let Some(drain) = spec.drain {
         set(&mut config.drain_grace, drain.grace_ms);
@@ -124,13 +127,46 @@ fn service(path: &str, spec: ServiceSpec, node: &str) -> Result<Service, Fault> 
         mirror: mirror.unwrap_or_else(|| node.to_owned()),
         address,
         port,
-        weight: spec.weight.map_or(100, Plain::plain),
-        capacity: spec.capacity.map_or(0, Plain::plain),
+        share: share(spec.weight, spec.capacity),
         url: spec.url.map(Plain::plain),
         checks,
         ready: spec.ready.map(|keys| check::by_agent(&ready, keys, "ready", port)).transpose()?,
         probe: spec.probe.map(|keys| check::by_broker(&probe, keys)).transpose()?.unwrap_or_default(),
+        process: spec.process.map(|keys| process(&format!("{path}.process"), keys)).transpose()?,
     })
+}
+
+fn share(weight: Option<Number<u32, 1, 1_000_000>>, capacity: Option<Number<u32, 0>>) -> Share {
+    let mut share = Share::default();
+    set(&mut share.weight, weight);
+    set(&mut share.capacity, capacity);
+    share
+}
+
+fn process(path: &str, keys: ProcessSpec) -> Result<ProcessSource, Fault> {
+    let absolute = |key: &str, file: Text<FilePath>| {
+        let file = file.plain();
+        match file.is_absolute() {
+            true => Ok(file),
+            false => Err(Fault::value(format!("{path}.{key}"), format!("{file:?}"), "a path from the root")),
+        }
+    };
+    match (keys.pid_file, keys.systemd_unit, keys.exe) {
+        (Some(file), None, None) => Ok(ProcessSource::PidFile(absolute("pid_file", file)?)),
+        (None, None, Some(file)) => Ok(ProcessSource::Exe(absolute("exe", file)?)),
+        (None, Some(unit), None) => {
+            let unit = unit.plain();
+            match unit.contains('/') || !unit.contains('.') {
+                false => Ok(ProcessSource::SystemdUnit(unit)),
+                true => Err(Fault::value(
+                    format!("{path}.systemd_unit"),
+                    format!("{unit:?}"),
+                    "a unit's name, such as \"nginx.service\"",
+                )),
+            }
+        }
+        _ => Err(Fault::rule(path, "give exactly one of pid_file, systemd_unit and exe")),
+    }
 }
 
 /// Unnamed checks are named for their kind; two of a kind need names.

@@ -54,6 +54,9 @@ pub struct NodeConfig {
     pub place: Option<Place>,
     /// Sessions with brokers kept at once.
     pub max_sessions: usize,
+    /// Most orders a second by which brokers may have it probe other nodes' mirrors, all together; 0 for
+    /// none at all.
+    pub witnesses_per_second: u32,
 }
 
 /// A broker the agent may talk to.
@@ -100,10 +103,8 @@ pub struct Service {
     pub address: MirrorAddress,
     /// The port where users reach it.
     pub port: u16,
-    /// Share among near-equals.
-    pub weight: u32,
-    /// How many users it can serve; 0 when not declared.
-    pub capacity: u32,
+    /// How many users it gets.
+    pub share: Share,
     /// Base URL for redirects; from address and port when absent.
     pub url: Option<String>,
     /// All of them must pass for the service to be healthy; empty only when the operator wants none:
@@ -113,6 +114,28 @@ pub struct Service {
     pub ready: Option<ServiceCheck>,
     /// What brokers should probe from outside.
     pub probe: ServiceProbe,
+    /// How its process is found, if that is to be watched.
+    pub process: Option<ProcessSource>,
+}
+
+/// How many users a service gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// Share among near-equals.
+    pub weight: u32,
+    /// How many users it can serve; 0 when not declared.
+    pub capacity: u32,
+}
+
+/// How a service's process is found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProcessSource {
+    /// A file that begins with its number.
+    PidFile(PathBuf),
+    /// The oldest process of a unit of the system's systemd.
+    SystemdUnit(String),
+    /// The oldest process that runs a program.
+    Exe(PathBuf),
 }
 
 /// A check that the agent makes of a service.
@@ -158,6 +181,12 @@ impl AgentConfig {
     }
 }
 
+impl Default for Share {
+    fn default() -> Self {
+        Share { weight: 100, capacity: 0 }
+    }
+}
+
 impl Default for AgentConfig {
     fn default() -> Self {
         AgentConfig {
@@ -177,7 +206,7 @@ impl Default for AgentConfig {
 
 impl Default for NodeConfig {
     fn default() -> Self {
-        NodeConfig { name: String::new(), place: None, max_sessions: 3 }
+        NodeConfig { name: String::new(), place: None, max_sessions: 3, witnesses_per_second: 20 }
     }
 }
 

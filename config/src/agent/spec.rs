@@ -30,6 +30,7 @@ pub(crate) struct AgentSpec {
     pub(super) metrics: Option<MetricsSpec>,
     pub(super) reports: Option<ReportsSpec>,
     pub(super) paths: Option<PathsSpec>,
+    pub(super) witness: Option<WitnessSpec>,
     pub(super) drain: Option<DrainSpec>,
     pub(super) reconnect: Option<ReconnectSpec>,
     pub(super) services: Option<Vec<ServiceSpec>>,
@@ -88,6 +89,13 @@ pub(crate) struct PathsSpec {
     pub(super) measures_per_second: Option<Number<u32, 0, 100>>,
 }
 
+/// `[witness]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(crate) struct WitnessSpec {
+    pub(super) per_second: Option<Number<u32, 0, 100>>,
+}
+
 /// `[drain]`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
@@ -118,6 +126,16 @@ pub(crate) struct ServiceSpec {
     pub(super) checks: Option<Vec<CheckKeys>>,
     pub(super) ready: Option<CheckKeys>,
     pub(super) probe: Option<CheckKeys>,
+    pub(super) process: Option<ProcessSpec>,
+}
+
+/// `[services.process]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(crate) struct ProcessSpec {
+    pub(super) pid_file: Option<Text<FilePath>>,
+    pub(super) systemd_unit: Option<Text<Name>>,
+    pub(super) exe: Option<Text<FilePath>>,
 }
 
 /// An entry of `[[services.checks]]`, `[services.ready]` or `[services.probe]`.

@@ -29,7 +29,11 @@ fn the_shipped_file_is_the_defaults() {
 
 #[test]
 fn the_shipped_file_explains_every_key() {
-    assert_shows_every_key::<spec::AgentSpec>(AGENT_TOML, &["services.ready", "services.probe"]);
+    // Of the keys of a process only one can be shown; the comment names all.
+    assert_shows_every_key::<spec::AgentSpec>(
+        AGENT_TOML,
+        &["services.ready", "services.probe", "services.process"],
+    );
     assert_annotated(AGENT_TOML);
 }
 
@@ -59,7 +63,31 @@ fn settings_that_are_off_are_right_when_turned_on() {
     assert_eq!(kinds[3], ("database", &CheckKind::Command { argv }));
     assert_eq!(play.ready.as_ref().unwrap().address, "127.0.0.1:8080".parse().unwrap());
     assert!(matches!(&play.probe, ServiceProbe::Check(spec) if spec.kind == CheckKind::Tcp));
+    assert_eq!(play.process, Some(ProcessSource::SystemdUnit("nginx.service".into())));
     assert_eq!(files.address, MirrorAddress::Hostname("lon.example.net".into()));
+}
+
+#[test]
+fn a_process_is_found_in_exactly_one_way() {
+    let process =
+        |keys: &str| read(&service(&format!("process = {{ {keys} }}"))).unwrap().services.remove(0).process;
+    assert_eq!(process("pid_file = \"/run/x.pid\""), Some(ProcessSource::PidFile("/run/x.pid".into())));
+    assert_eq!(process("exe = \"/usr/sbin/x\""), Some(ProcessSource::Exe("/usr/sbin/x".into())));
+    assert_eq!(read(&service("")).unwrap().services[0].process, None);
+    for (keys, part) in [
+        ("", "services[0].process: give exactly one of pid_file, systemd_unit and exe"),
+        ("pid_file = \"/a\", exe = \"/b\"", "give exactly one of"),
+        (
+            "pid_file = \"run/x.pid\"",
+            "services[0].process.pid_file: found \"run/x.pid\", expected a path from the root",
+        ),
+        ("systemd_unit = \"../x.service\"", "expected a unit's name"),
+        ("systemd_unit = \"nginx\"", "expected a unit's name"),
+        ("pidfile = \"/run/x.pid\"", "pidfile"),
+    ] {
+        let error = refused(&service(&format!("process = {{ {keys} }}")));
+        assert!(error.contains(part), "{part:?} is not in {error:?}");
+    }
 }
 
 #[test]
@@ -67,7 +95,7 @@ fn services_get_their_defaults() {
     let config =
         read(&service("[[services.checks]]\nkind = \"http\"\n[services.probe]\nkind = \"tcp\"")).unwrap();
     let service = &config.services[0];
-    assert_eq!((service.mirror.as_str(), service.weight, service.capacity), ("lon", 100, 0));
+    assert_eq!((service.mirror.as_str(), service.share.weight, service.share.capacity), ("lon", 100, 0));
     assert_eq!(service.address, MirrorAddress::Observed);
     let check = &service.checks[0];
     assert_eq!((check.name.as_str(), check.address), ("http", "127.0.0.1:8080".parse().unwrap()));

@@ -4,11 +4,14 @@
 //! An order says all that a probe needs; the agent decides by itself what it does for anybody, and says
 //! so when it declines. Lists and texts that are longer than their bounds are refused as they are read.
 
+use crate::name;
 use crate::paths::bounded;
-use crate::registry::ProbeBody;
+use crate::registry::{BuildDefaults, ProbeBody, plain_probe};
+use nearmost_core::check::CheckKind;
 use serde::de;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 
 /// Most orders, and most results, in one message.
 pub const MAX_ORDERS: usize = 64;
@@ -16,6 +19,15 @@ pub const MAX_ORDERS: usize = 64;
 pub const MAX_ATTEMPTS: usize = 4;
 /// Most characters of a reason.
 pub const MAX_REASON_CHARS: usize = 200;
+
+/// Latest start of an attempt, in milliseconds after the order came.
+pub const MAX_OFFSET_MS: u16 = 1000;
+/// How long one attempt may take, in milliseconds.
+pub const TIMEOUT_MS: RangeInclusive<u32> = 10..=3000;
+/// Most bytes of the datagram of a probe by udp.
+pub const MAX_SEND: usize = 512;
+/// Most bytes of a probe's description: paths, hosts and texts together.
+pub const MAX_PROBE: usize = 2048;
 
 /// A mirror that a broker wants probed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -107,6 +119,51 @@ pub(crate) fn orders<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     bounded::<_, _, MAX_ORDERS>(deserializer)
 }
 
+impl WitnessOrder {
+    /// What is to be done, if the order makes sense and is no larger than a probe needs to be. Brokers
+    /// can ask the same before they send it. Whom it is about is not looked at.
+    ///
+    /// # Errors
+    /// What is wrong, for people.
+    pub fn check(&self) -> Result<CheckKind, String> {
+        let domain = name::domain(&self.domain).map_err(|e| e.to_string())?;
+        name::short(&self.mirror).map_err(|e| e.to_string())?;
+        let starts = &self.attempts_ms;
+        if starts.is_empty() || starts.len() > MAX_ATTEMPTS || !starts.is_sorted() {
+            return Err(format!("attempts_ms {starts:?}: expected 1 to {MAX_ATTEMPTS}, in order"));
+        }
+        if let Some(late) = starts.iter().find(|ms| **ms > MAX_OFFSET_MS) {
+            return Err(format!("attempts_ms {late}: expected at most {MAX_OFFSET_MS}"));
+        }
+        if !TIMEOUT_MS.contains(&self.timeout_ms) {
+            let (low, high) = (TIMEOUT_MS.start(), TIMEOUT_MS.end());
+            return Err(format!("timeout_ms {}: expected {low} to {high}", self.timeout_ms));
+        }
+        self.kind(&domain)
+    }
+
+    fn kind(&self, domain: &str) -> Result<CheckKind, String> {
+        let size = postcard::to_stdvec(&self.probe).map_err(|e| format!("probe: {e}"))?.len();
+        if size > MAX_PROBE {
+            return Err(format!("probe of {size} bytes: expected at most {MAX_PROBE}"));
+        }
+        if let Some(host) = &self.probe.host {
+            name::domain(host).map_err(|e| format!("probe host: {e}"))?;
+        }
+        // The pace is the order's own.
+        let paced =
+            ProbeBody { interval_ms: None, timeout_ms: None, rise: None, fall: None, ..self.probe.clone() };
+        match plain_probe(&paced, domain, &BuildDefaults::default())?.map(|spec| spec.kind) {
+            None => Err("probe kind none: nothing to probe".into()),
+            Some(CheckKind::Command { .. }) => Err("commands are not run for anybody".into()),
+            Some(CheckKind::Udp { send, .. }) if send.len() > MAX_SEND => {
+                Err(format!("probe send of {} bytes: expected at most {MAX_SEND}", send.len()))
+            }
+            Some(kind) => Ok(kind),
+        }
+    }
+}
+
 fn attempts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u16>, D::Error> {
     bounded::<_, _, MAX_ATTEMPTS>(deserializer)
 }
@@ -172,6 +229,35 @@ mod tests {
             let results = vec![failed(MAX_REASON_CHARS + more)];
             assert_eq!(reads(&ToBroker::Witnessed { results }), good);
         }
+    }
+
+    #[test]
+    fn orders_that_make_no_sense_are_told_what_is_wrong() {
+        assert!(matches!(order(1).check(), Ok(CheckKind::Http(http)) if http.tls));
+        let probe = |probe: ProbeBody| WitnessOrder { probe, ..order(1) };
+        let long = |n: usize| Some("x".repeat(n));
+        let of = |kind| ProbeBody { kind, ..ProbeBody::default() };
+        let cases = [
+            (WitnessOrder { domain: String::new(), ..order(1) }, "empty"),
+            (WitnessOrder { mirror: "a.b".into(), ..order(1) }, "a.b"),
+            (WitnessOrder { attempts_ms: vec![], ..order(1) }, "attempts_ms []"),
+            (WitnessOrder { attempts_ms: vec![5, 4], ..order(1) }, "attempts_ms [5, 4]"),
+            (WitnessOrder { attempts_ms: vec![0; 5], ..order(1) }, "expected 1 to 4"),
+            (WitnessOrder { attempts_ms: vec![0, 1001], ..order(1) }, "attempts_ms 1001"),
+            (WitnessOrder { timeout_ms: 9, ..order(1) }, "timeout_ms 9"),
+            (WitnessOrder { timeout_ms: 3001, ..order(1) }, "timeout_ms 3001"),
+            (probe(of(ProbeKind::None)), "kind none"),
+            (probe(ProbeBody { send: long(513), ..of(ProbeKind::Udp) }), "513 bytes"),
+            (probe(ProbeBody { body_contains: long(3000), ..of(ProbeKind::Http) }), "probe of 30"),
+            (probe(ProbeBody { host: Some("a\r\nb".into()), ..of(ProbeKind::Http) }), "probe host"),
+            (probe(ProbeBody { path: Some("a".into()), ..of(ProbeKind::Http) }), "probe path"),
+        ];
+        for (order, part) in cases {
+            let error = order.check().expect_err(part);
+            assert!(error.contains(part), "{part:?} is not in {error:?}");
+        }
+        let most = probe(ProbeBody { send: long(512), interval_ms: Some(0), ..of(ProbeKind::Udp) });
+        assert!(most.check().is_ok());
     }
 
     #[test]

@@ -1,4 +1,5 @@
 use super::*;
+use nearmost_config::Share;
 use proptest::prelude::*;
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -116,12 +117,12 @@ fn where_services_are_follows_from_the_configuration() {
         mirror: "lon".into(),
         address,
         port: 443,
-        weight: 1,
-        capacity: 0,
+        share: Share { weight: 1, capacity: 0 },
         url: None,
         checks: Vec::new(),
         ready: None,
         probe: Default::default(),
+        process: None,
     };
     let declared = MirrorAddress::Declared { v4: Some(Ipv4Addr::LOCALHOST), v6: None };
     let all = Watched::all(&[service(declared), service(MirrorAddress::Observed)]);

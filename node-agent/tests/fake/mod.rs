@@ -2,7 +2,7 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking, in helpers too")]
 #![allow(dead_code, missing_docs, reason = "each test binary uses its own part of this module")]
 
-use nearmost_config::{AgentConfig, Broker, ReconnectConfig, Service, ServiceProbe};
+use nearmost_config::{AgentConfig, Broker, ReconnectConfig, Service, ServiceProbe, Share};
 use nearmost_core::id::NodeId;
 use nearmost_core::registry::MirrorAddress;
 use nearmost_wire::agent::{BeaconGrant, Hello, Refusal, Report, ToAgent, ToBroker};
@@ -234,12 +234,12 @@ pub fn service(mirror: &str, port: u16) -> Service {
         mirror: mirror.into(),
         address: MirrorAddress::Observed,
         port,
-        weight: 100,
-        capacity: 7,
+        share: Share { weight: 100, capacity: 7 },
         url: None,
         checks: Vec::new(),
         ready: None,
         probe: ServiceProbe::Default,
+        process: None,
     }
 }
 

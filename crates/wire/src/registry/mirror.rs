@@ -102,7 +102,7 @@ fn address(body: &MirrorBody) -> Result<MirrorAddress, String> {
 }
 
 /// The plain check of a probe; `None` for kind `none`.
-pub(super) fn probe(
+pub(crate) fn probe(
     body: &ProbeBody,
     domain: &str,
     defaults: &BuildDefaults,

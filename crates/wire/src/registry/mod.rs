@@ -32,5 +32,6 @@ mod sharing_tests;
 
 pub use bodies::*;
 pub use build::{BuildDefaults, Built, Entry, EntryKind, Problem, build, entry_of};
+pub(crate) use mirror::probe as plain_probe;
 pub use overrides::MAX_OVERRIDES;
 pub use sharing::{MAX_RULES, RuleBody, RuleEffectBody, SharingBody, StrategyBody};
