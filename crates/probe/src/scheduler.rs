@@ -3,15 +3,22 @@
 //! Each check has a task of its own, so a slow one delays no other, and the task awaits each result
 //! before it looks at the next start, so a check never overlaps itself. Starts are an interval
 //! apart, give or take [`JITTER_PERCENT`] %, so that checks of one service by many do not fall into
-//! step; a check that took longer than its interval starts again at once.
+//! step; a check that took longer than its interval starts again at once. When many checks are set at
+//! once their first starts are spread over [`Spread`].
 //!
 //! Every task keeps its [`CheckStatus`] in a watch channel of one value: there is no queue that
 //! could overflow, and a slow reader sees the latest. [`CheckRunner::changes`] wakes when good or
 //! bad changed anywhere.
+//!
+//! [`CheckRunner::find_stuck`] looks for checks that hang, whatever hangs them: it reads what each task
+//! noted of itself (its [`Pulse`]) and trusts no task to end. Whoever owns the runner calls it every now
+//! and then.
 
 use crate::prober::Prober;
+use crate::pulse::{Pulse, Stuck};
 use crate::rise_fall::RiseFall;
-use crate::{clock, run};
+use crate::spread::{Spread, Start};
+use crate::{clock, fail, run_in};
 use nearmost_core::check::{CheckOutcome, CheckSpec};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -55,6 +62,15 @@ pub struct CheckStatus {
     pub since: Instant,
     /// How many results like the latest came in a row.
     pub consecutive: u32,
+    /// The check hangs: what else is known of it is out of date.
+    pub stuck: Option<Stuck>,
+}
+
+impl CheckStatus {
+    /// Good or bad as things are: a check that hangs proves nothing, and is bad.
+    pub fn verdict(&self) -> Option<bool> {
+        if self.stuck.is_some() { Some(false) } else { self.good }
+    }
 }
 
 /// Runs checks until it is shut down or dropped.
@@ -71,6 +87,9 @@ pub struct CheckRunner {
 struct Running {
     check: NamedCheck,
     status: watch::Receiver<CheckStatus>,
+    pulse: Arc<Pulse>,
+    /// It was found to hang.
+    stuck: bool,
     trigger: Arc<Notify>,
     stop: CancellationToken,
 }
@@ -94,12 +113,15 @@ impl CheckRunner {
     /// name the later wins. Must be called within a tokio runtime.
     pub fn set(&mut self, wanted: Vec<NamedCheck>) {
         let mut old = std::mem::take(&mut self.checks);
+        let is_new = |check: &&NamedCheck| old.get(&check.name).is_none_or(|running| running.check != **check);
+        let mut spread = Spread::of(wanted.iter().filter(is_new).count());
         for check in wanted {
             let running = match old.remove(&check.name) {
                 Some(running) if running.check == check => running,
                 replaced => {
                     replaced.inspect(Running::halt);
-                    self.start(check)
+                    let start = spread.next(check.spec.interval, self.rng.random());
+                    self.start(check, start)
                 }
             };
             if let Some(twin) = self.checks.insert(running.check.name.clone(), running) {
@@ -110,15 +132,18 @@ impl CheckRunner {
         self.changes.send_modify(|version| *version += 1);
     }
 
-    fn start(&mut self, check: NamedCheck) -> Running {
+    fn start(&mut self, check: NamedCheck, start: Start) -> Running {
+        let now = clock::now();
         let unknown = CheckStatus {
             name: check.name.clone(),
             good: None,
             last: None,
-            since: clock::now(),
+            since: now,
             consecutive: 0,
+            stuck: None,
         };
         let (sender, status) = watch::channel(unknown);
+        let pulse = Arc::new(Pulse::due(now + start.first));
         let trigger = Arc::new(Notify::new());
         let stop = self.stop.child_token();
         let task = Task {
@@ -127,21 +152,47 @@ impl CheckRunner {
             check: check.clone(),
             rng: StdRng::seed_from_u64(self.rng.random()),
             status: sender,
+            pulse: Arc::clone(&pulse),
             changes: self.changes.clone(),
             trigger: Arc::clone(&trigger),
         };
         let stopped = stop.clone();
         // A check that is cut off ends with everything it started; see `run`.
-        self.tasks.spawn(async move { stopped.run_until_cancelled(task.run()).await });
-        Running { check, status, trigger, stop }
+        self.tasks.spawn(async move { stopped.run_until_cancelled(task.run(now, start)).await });
+        Running { check, status, pulse, stuck: false, trigger, stop }
+    }
+
+    /// Finds checks that hang, and those that no longer do; how many hang now. Either wakes
+    /// [`CheckRunner::changes`].
+    pub fn find_stuck(&mut self) -> usize {
+        let now = clock::now();
+        let mut changed = false;
+        for running in self.checks.values_mut() {
+            let (check, found) = (&running.check.name, running.stuck(now));
+            if running.stuck != found.is_some() {
+                running.stuck = found.is_some();
+                changed = true;
+                match found {
+                    Some(how) => tracing::error!(check, "{how}"),
+                    None => tracing::warn!(check, "no longer stuck"),
+                }
+            }
+        }
+        if changed {
+            self.changes.send_modify(|version| *version += 1);
+        }
+        self.checks.values().filter(|c| c.stuck).count()
     }
 
     /// What is known of every check, by name.
     pub fn statuses(&self) -> Vec<CheckStatus> {
-        self.checks.values().map(|c| c.status.borrow().clone()).collect()
+        let now = clock::now();
+        let status = |c: &Running| CheckStatus { stuck: c.stuck(now), ..c.status.borrow().clone() };
+        self.checks.values().map(status).collect()
     }
 
-    /// Follows one check; every result is a change.
+    /// Follows one check; every result is a change. A check that hangs has none, and is not seen to hang
+    /// here.
     pub fn watch(&self, name: &str) -> Option<watch::Receiver<CheckStatus>> {
         self.checks.get(name).map(|c| c.status.clone())
     }
@@ -176,6 +227,10 @@ impl Drop for CheckRunner {
 }
 
 impl Running {
+    fn stuck(&self, now: Instant) -> Option<Stuck> {
+        self.pulse.stuck(now, &self.check.spec)
+    }
+
     fn halt(&self) {
         self.stop.cancel();
     }
@@ -188,23 +243,45 @@ struct Task {
     check: NamedCheck,
     rng: StdRng,
     status: watch::Sender<CheckStatus>,
+    pulse: Arc<Pulse>,
     changes: watch::Sender<u64>,
     trigger: Arc<Notify>,
 }
 
 impl Task {
-    async fn run(mut self) {
+    async fn run(mut self, set: Instant, start: Start) {
+        self.wait_until(set + start.first).await;
+        let mut gap = start.second;
         loop {
-            let started = clock::now();
-            let spec = &self.check.spec;
-            let outcome = run(&self.prober, self.check.target, &spec.kind, spec.timeout).await;
-            self.take(outcome);
-            let next = started + jittered(self.check.spec.interval, self.rng.random());
-            tokio::select! {
-                () = tokio::time::sleep_until(next) => {}
-                () = self.trigger.notified() => {}
-            }
+            // What waits for a slot is not running yet, so that waiting too long shows as such.
+            let begun = self.carry_out().await;
+            let gap = gap.take().unwrap_or_else(|| jittered(self.check.spec.interval, self.rng.random()));
+            self.wait_until(begun + gap).await;
         }
+    }
+
+    /// Waits for the time, or for the trigger.
+    async fn wait_until(&self, due: Instant) {
+        self.pulse.waits(due);
+        tokio::select! {
+            () = tokio::time::sleep_until(due) => {}
+            () = self.trigger.notified() => self.pulse.waits(clock::now()),
+        }
+    }
+
+    /// Carries out the check once; when it began to wait for its slot.
+    async fn carry_out(&mut self) -> Instant {
+        let begun = clock::now();
+        let spec = &self.check.spec;
+        let outcome = match self.prober.slot(&spec.kind).await {
+            Err(refused) => fail(refused),
+            Ok(slot) => {
+                self.pulse.runs(clock::now());
+                run_in(&slot, &self.prober, self.check.target, &spec.kind, spec.timeout).await
+            }
+        };
+        self.take(outcome);
+        begun
     }
 
     fn take(&mut self, outcome: CheckOutcome) {
