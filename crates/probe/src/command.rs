@@ -165,7 +165,8 @@ impl Tail {
         while let Ok(n @ 1..) = from.read(&mut buffer).await {
             self.push(&buffer[..n]);
             let n = u64::try_from(n).unwrap_or(u64::MAX);
-            let taken = allowed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(n));
+            let taken =
+                allowed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(n));
             taken.map_err(|_| TooMuch)?;
         }
         Ok(())

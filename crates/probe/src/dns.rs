@@ -52,8 +52,7 @@ impl Question {
         // Resolvers want it; servers of zones do not mind.
         message.metadata.recursion_desired = true;
         message.add_query(query.clone());
-        let bytes =
-            message.to_vec().map_err(|e| format!("the query for {} cannot be made: {e}", shown()))?;
+        let bytes = message.to_vec().map_err(|e| format!("the query for {} cannot be made: {e}", shown()))?;
         Ok(Question { query, id, bytes })
     }
 

@@ -254,6 +254,8 @@ mod tests {
         let two = HttpCheck { version: HttpVersion::Http2, path: "/a?b=c".into(), ..check(None) };
         let made = request(target, &two).expect("a request");
         assert_eq!(made.uri().to_string(), "https://192.0.2.1/a?b=c");
-        assert!(!made.headers().contains_key(header::HOST) && !made.headers().contains_key(header::CONNECTION));
+        assert!(
+            !made.headers().contains_key(header::HOST) && !made.headers().contains_key(header::CONNECTION)
+        );
     }
 }

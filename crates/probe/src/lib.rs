@@ -40,8 +40,8 @@ pub use rise_fall::RiseFall;
 pub use scheduler::{CheckRunner, CheckStatus, NamedCheck};
 
 use deadline::Deadline;
-use prober::Slot;
 use nearmost_core::check::{CheckKind, CheckOutcome};
+use prober::Slot;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -66,6 +66,10 @@ async fn run_in(
     kind: &CheckKind,
     timeout: Duration,
 ) -> CheckOutcome {
+    #[cfg(test)]
+    if let Some(hangs) = &prober.hangs {
+        let _ = hangs.acquire().await;
+    }
     let started = clock::now();
     let deadline = Deadline::new(started, timeout);
     let verdict = match kind {

@@ -38,6 +38,9 @@ pub struct Prober {
     verifying: Arc<ClientConfig>,
     unverifying: Arc<ClientConfig>,
     commands: Option<Semaphore>,
+    /// Checks ignore their deadline until there is a permit for each.
+    #[cfg(test)]
+    pub(crate) hangs: Option<Semaphore>,
 }
 
 impl Prober {
@@ -52,6 +55,8 @@ impl Prober {
             verifying: Arc::new(tls::verifying(&provider, options.extra_roots)?),
             unverifying: Arc::new(tls::unverifying(&provider)?),
             commands: (commands > 0).then(|| Semaphore::new(commands)),
+            #[cfg(test)]
+            hangs: None,
         })
     }
 

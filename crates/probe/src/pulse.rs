@@ -54,6 +54,12 @@ impl Pulse {
         self.set(Phase::Waiting(due));
     }
 
+    /// Whether it runs.
+    #[cfg(test)]
+    pub fn runs_at(&self, now: Instant) -> bool {
+        matches!(*self.0.lock().expect("whole"), Phase::Running(start) if start <= now)
+    }
+
     fn set(&self, phase: Phase) {
         // A phase is whole whatever its writer died of.
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = phase;

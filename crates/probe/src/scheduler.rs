@@ -113,7 +113,8 @@ impl CheckRunner {
     /// name the later wins. Must be called within a tokio runtime.
     pub fn set(&mut self, wanted: Vec<NamedCheck>) {
         let mut old = std::mem::take(&mut self.checks);
-        let is_new = |check: &&NamedCheck| old.get(&check.name).is_none_or(|running| running.check != **check);
+        let is_new =
+            |check: &&NamedCheck| old.get(&check.name).is_none_or(|running| running.check != **check);
         let mut spread = Spread::of(wanted.iter().filter(is_new).count());
         for check in wanted {
             let running = match old.remove(&check.name) {
@@ -310,6 +311,9 @@ fn jittered(interval: Duration, uniform: f64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ProberOptions;
+    use nearmost_core::check::CheckKind;
+    use tokio::sync::Semaphore;
 
     #[test]
     fn jitter_stays_within_its_percentage() {
@@ -319,5 +323,67 @@ mod tests {
         assert_eq!(jittered(second, 1.0), Duration::from_millis(1100));
         assert_eq!(jittered(Duration::ZERO, 0.5), MIN_INTERVAL);
         assert_eq!(jittered(Duration::MAX, 0.5), MAX_INTERVAL);
+    }
+
+    const TIMEOUT: Duration = Duration::from_secs(1);
+
+    fn check(kind: CheckKind) -> NamedCheck {
+        let spec = CheckSpec { kind, interval: TIMEOUT, timeout: TIMEOUT, rise: 1, fall: 1 };
+        NamedCheck { name: "web".into(), target: SocketAddr::from(([127, 0, 0, 1], 9)), spec }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_check_that_ignores_its_deadline_is_found_and_forgiven() {
+        let mut prober = Prober::new(ProberOptions::default()).expect("a prober");
+        prober.hangs = Some(Semaphore::new(0));
+        let prober = Arc::new(prober);
+        let mut runner = CheckRunner::new(Arc::clone(&prober), 7, &CancellationToken::new());
+        runner.set(vec![check(CheckKind::Tcp)]);
+        let mut changes = runner.changes();
+        tokio::time::sleep(TIMEOUT * 2).await;
+        assert_eq!((runner.find_stuck(), runner.statuses()[0].verdict()), (0, None));
+        changes.mark_unchanged();
+        tokio::time::sleep(TIMEOUT * 2).await;
+        assert_eq!(runner.find_stuck(), 1);
+        assert!(changes.has_changed().expect("the runner lives"));
+        let status = runner.statuses().remove(0);
+        assert_eq!((status.good, status.verdict()), (None, Some(false)));
+        assert_eq!(status.stuck, Some(Stuck::Running(TIMEOUT * 4)));
+        // Told once.
+        changes.mark_unchanged();
+        assert_eq!((runner.find_stuck(), changes.has_changed().expect("the runner lives")), (1, false));
+        prober.hangs.iter().for_each(|hangs| hangs.add_permits(1000));
+        let mut watch = runner.watch("web").expect("runs");
+        watch.wait_for(|s| s.last.is_some()).await.expect("a result");
+        assert_eq!((runner.find_stuck(), runner.statuses()[0].stuck), (0, None));
+        assert!(changes.has_changed().expect("the runner lives"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_check_whose_task_is_gone_is_found() {
+        let prober = Prober::new(ProberOptions::default()).expect("a prober");
+        let mut runner = CheckRunner::new(Arc::new(prober), 7, &CancellationToken::new());
+        runner.set(vec![check(CheckKind::Tcp)]);
+        // As if it had panicked: nobody told the runner.
+        runner.checks.values().for_each(Running::halt);
+        tokio::time::sleep(TIMEOUT * 4).await;
+        assert_eq!(runner.find_stuck(), 1);
+        assert!(matches!(runner.statuses()[0].stuck, Some(Stuck::NotStarted(_))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_checks_do_not_start_together() {
+        let mut prober = Prober::new(ProberOptions::default()).expect("a prober");
+        prober.hangs = Some(Semaphore::new(0));
+        let prober = Arc::new(prober);
+        let mut runner = CheckRunner::new(Arc::clone(&prober), 7, &CancellationToken::new());
+        runner.set((0..100).map(|i| NamedCheck { name: i.to_string(), ..check(CheckKind::Tcp) }).collect());
+        tokio::time::sleep(TIMEOUT / 2).await;
+        let now = clock::now();
+        let started = runner.checks.values().filter(|c| c.pulse.runs_at(now)).count();
+        assert!((40..=65).contains(&started), "{started}");
+        tokio::time::sleep(TIMEOUT).await;
+        let now = clock::now();
+        assert!(runner.checks.values().all(|c| c.pulse.runs_at(now)));
     }
 }

@@ -66,13 +66,15 @@ mod tests {
             let window = interval.min(LONGEST);
             let starts = starts(1000, interval);
             for tenth in 0..10 {
-                let part = window.mul_f64(f64::from(tenth) / 10.0)..window.mul_f64(f64::from(tenth + 1) / 10.0);
+                let part =
+                    window.mul_f64(f64::from(tenth) / 10.0)..window.mul_f64(f64::from(tenth + 1) / 10.0);
                 let count = starts.iter().filter(|s| part.contains(&s.first)).count();
                 assert!((90..=115).contains(&count), "{count} in {part:?}");
             }
             assert!(starts.iter().all(|s| s.first <= window));
         }
-        let second: Vec<_> = starts(1000, Duration::from_secs(60)).into_iter().filter_map(|s| s.second).collect();
+        let second: Vec<_> =
+            starts(1000, Duration::from_secs(60)).into_iter().filter_map(|s| s.second).collect();
         assert_eq!(second.len(), 1000);
         assert_eq!(second.iter().filter(|s| **s < Duration::from_secs(30)).count(), 500);
     }

@@ -7,7 +7,7 @@
 use crate::deadline::Deadline;
 use crate::prober::Prober;
 use crate::{connect, reason, tls_check};
-use nearmost_core::check::{MAX_TALK_BYTES, MAX_TALK_STEPS, TalkCheck, TalkStep};
+use nearmost_core::check::{MAX_TALK_BYTES, TalkCheck, TalkStep};
 use std::net::SocketAddr;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -21,9 +21,7 @@ pub async fn run(
     target: SocketAddr,
     check: &TalkCheck,
 ) -> Result<(), String> {
-    if check.steps.len() > MAX_TALK_STEPS {
-        return Err(format!("expected at most {MAX_TALK_STEPS} steps, found {}", check.steps.len()));
-    }
+    check.check_steps()?;
     match &check.tls {
         None => talk(connect(deadline, target).await?, deadline, &check.steps).await,
         Some(tls) => talk(tls_check::run(prober, deadline, target, tls).await?, deadline, &check.steps).await,

@@ -48,9 +48,10 @@ pub async fn connect(
 /// Protocols as TLS has them: names of 1 to 255 bytes.
 pub fn offered(alpn: &[String]) -> Result<Vec<Vec<u8>>, String> {
     match alpn.iter().find(|name| !(1..=255).contains(&name.len())) {
-        Some(wrong) => {
-            Err(format!("expected protocols of 1 to 255 bytes, found {}", reason::quote(wrong.as_bytes(), 60)))
-        }
+        Some(wrong) => Err(format!(
+            "expected protocols of 1 to 255 bytes, found {}",
+            reason::quote(wrong.as_bytes(), 60)
+        )),
         None => Ok(alpn.iter().map(|name| name.as_bytes().to_vec()).collect()),
     }
 }

@@ -65,7 +65,8 @@ async fn a_wrong_name_or_an_unknown_authority_is_refused_unless_verification_is_
     let off = HttpCheck { tls: Some(OFF), ..https("other.example") };
     assert_pass(&check(&stranger, addr, off).await);
     // Without a host the address is the name, which this certificate does not have.
-    let outcome = check(&authority.prober(), addr, HttpCheck { tls: Some(TlsTerms::default()), ..http() }).await;
+    let outcome =
+        check(&authority.prober(), addr, HttpCheck { tls: Some(TlsTerms::default()), ..http() }).await;
     assert_fail(&outcome, &["expected a TLS handshake", "127.0.0.1"]);
 }
 
@@ -88,7 +89,12 @@ async fn expiry_is_judged_with_and_without_verification() {
     assert_fail(&outcome, &["expected a TLS handshake", "expired"]);
     let off = HttpCheck { tls: Some(OFF), ..https("play.example") };
     assert_pass(&check(&prober, expired, off.clone()).await);
-    let outcome = check(&prober, expired, HttpCheck { tls: Some(TlsTerms { min_days_to_expiry: Some(0), ..OFF }), ..off }).await;
+    let outcome = check(
+        &prober,
+        expired,
+        HttpCheck { tls: Some(TlsTerms { min_days_to_expiry: Some(0), ..OFF }), ..off },
+    )
+    .await;
     assert_fail(&outcome, &["good for 0 days", "expired 3 days ago"]);
 }
 

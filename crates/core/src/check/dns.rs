@@ -62,7 +62,8 @@ impl ResponseCode {
     /// No error.
     pub const NOERROR: ResponseCode = ResponseCode(0);
     /// What belongs there, for people.
-    pub const EXPECTED: &str = "\"NOERROR\", \"FORMERR\", \"SERVFAIL\", \"NXDOMAIN\", \"NOTIMP\" or \"REFUSED\"";
+    pub const EXPECTED: &str =
+        "\"NOERROR\", \"FORMERR\", \"SERVFAIL\", \"NXDOMAIN\", \"NOTIMP\" or \"REFUSED\"";
 
     /// By name in either case.
     pub fn parse(text: &str) -> Option<ResponseCode> {

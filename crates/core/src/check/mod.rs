@@ -2,10 +2,14 @@
 //! brokers (which probe mirrors from outside). How a check is carried out lives in the shells.
 
 mod dns;
+mod keys;
 mod payload;
+mod talk;
 
 pub use dns::{DnsCheck, RecordType, ResponseCode};
+pub use keys::{foreign_key, kinds_with};
 pub use payload::{payload, payload_text};
+pub use talk::{MAX_TALK_BYTES, TalkCheck, TalkStep};
 
 use std::time::Duration;
 
@@ -117,29 +121,8 @@ pub struct HttpCheck {
     pub body_contains: Option<String>,
 }
 
-/// Most steps of one conversation.
-pub const MAX_TALK_STEPS: usize = 16;
-/// How much of what a service says in one conversation is looked at, in bytes.
-pub const MAX_TALK_BYTES: usize = 64 * 1024;
-
-/// A conversation over TCP, or over TLS where there is a handshake.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TalkCheck {
-    /// Speak TLS first.
-    pub tls: Option<HandshakeCheck>,
-    /// Taken one after another; at most [`MAX_TALK_STEPS`].
-    pub steps: Vec<TalkStep>,
-}
-
-/// Sends, then waits for an answer; either may be empty. What is expected must come after everything
-/// that earlier steps found, and within the first [`MAX_TALK_BYTES`] that the service says.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TalkStep {
-    /// Bytes sent.
-    pub send: Vec<u8>,
-    /// Bytes waited for.
-    pub expect: Vec<u8>,
-}
+/// The protocol that QUIC checks offer unless they say otherwise.
+pub const DEFAULT_QUIC_ALPN: &str = "h3";
 
 /// How much a command may write unless its check says otherwise, in bytes.
 pub const DEFAULT_MAX_OUTPUT: u64 = 1 << 20;

@@ -21,7 +21,8 @@ pub fn payload_text(bytes: &[u8]) -> String {
 const HEX: &str = "hex:";
 
 fn hex(digits: &str) -> Option<Vec<u8>> {
-    let nibbles = digits.chars().filter(|c| *c != ' ').map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok()));
+    let nibbles =
+        digits.chars().filter(|c| *c != ' ').map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok()));
     let nibbles: Vec<u8> = nibbles.collect::<Option<_>>()?;
     let (pairs, rest) = nibbles.as_chunks::<2>();
     rest.is_empty().then(|| pairs.iter().map(|[high, low]| high << 4 | low).collect())
