@@ -1,10 +1,10 @@
 //! Checks: from the flat keys of the file to the core's kinds, refusing keys of another kind.
 
 use super::spec::{CheckKeys, Kind};
-use super::{ServiceCheck, ServiceProbe};
+use super::{ServiceCheck, ServiceProbe, kinds};
 use crate::error::Fault;
 use crate::value::{Plain, set};
-use nearmost_core::check::{CheckKind, CheckSpec, HttpCheck};
+use nearmost_core::check::{CheckKind, CheckSpec, HttpVersion, foreign_key};
 use nearmost_core::registry::MirrorAddress;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -81,68 +81,53 @@ fn spec(path: &str, keys: CheckKeys, checker: Checker) -> Result<Option<CheckSpe
     set(&mut spec.fall, keys.fall);
     spec.kind = match kind {
         Kind::None => return Ok(None),
-        Kind::Tcp => CheckKind::Tcp,
-        Kind::Http | Kind::Https => CheckKind::Http(HttpCheck {
-            tls: kind == Kind::Https,
-            path: keys.path.map_or_else(|| "/".to_owned(), Plain::plain),
-            host: keys.host.map(Plain::plain),
-            status: keys.status.map_or((200, 399), Plain::plain),
-            body_contains: keys.body_contains,
-            verify: keys.verify.unwrap_or(true),
-            min_days_to_expiry: keys.min_days_to_expiry.map(Plain::plain),
-        }),
+        Kind::Tcp => kinds::tcp(path, keys)?,
+        Kind::Tls => kinds::tls(path, keys)?,
+        Kind::Http => kinds::http(HttpVersion::Http1, false, keys),
+        Kind::Https => kinds::http(HttpVersion::Http1, true, keys),
+        Kind::H2 => kinds::http(HttpVersion::Http2, true, keys),
+        Kind::H2c => kinds::http(HttpVersion::Http2, false, keys),
         Kind::Udp => CheckKind::Udp {
             send: keys.send.map(Plain::plain).unwrap_or_default(),
             expect: keys.expect.map(Plain::plain).unwrap_or_default(),
         },
+        Kind::Dns => kinds::dns(path, keys)?,
+        Kind::Quic => kinds::quic(path, keys)?,
         Kind::Command if checker == Checker::Broker => {
             return Err(Fault::value(
                 format!("{path}.kind"),
                 "\"command\"",
-                "\"none\", \"tcp\", \"http\", \"https\" or \"udp\"; brokers run no commands",
+                "\"none\", \"tcp\", \"tls\", \"http\", \"https\", \"h2\", \"h2c\", \"udp\", \"dns\" or \"quic\"; \
+                 brokers run no commands",
             ));
         }
-        Kind::Command => CheckKind::Command { argv: command(path, keys.argv)? },
+        Kind::Command => kinds::command(path, keys)?,
     };
     Ok(Some(spec))
 }
 
-fn command(path: &str, argv: Option<Vec<String>>) -> Result<Vec<String>, Fault> {
-    let argv = argv.unwrap_or_default();
-    let program = argv.first().is_some_and(|program| !program.is_empty());
-    match program && argv.iter().all(|a| !a.contains('\0')) {
-        true => Ok(argv),
-        false => {
-            let message =
-                "must name a program, then its arguments, such as [\"/usr/bin/pg_isready\", \"-q\"]";
-            Err(Fault::rule(format!("{path}.argv"), message))
-        }
-    }
-}
-
 /// A key that another kind of check has would be silently without effect.
 fn only_keys_of(path: &str, kind: Kind, keys: &CheckKeys) -> Result<(), Fault> {
-    const HTTP: &[Kind] = &[Kind::Http, Kind::Https];
-    let given: [(&str, bool, &[Kind]); 9] = [
-        ("path", keys.path.is_some(), HTTP),
-        ("host", keys.host.is_some(), HTTP),
-        ("status", keys.status.is_some(), HTTP),
-        ("body_contains", keys.body_contains.is_some(), HTTP),
-        ("verify", keys.verify.is_some(), &[Kind::Https]),
-        ("min_days_to_expiry", keys.min_days_to_expiry.is_some(), &[Kind::Https]),
-        ("send", keys.send.is_some(), &[Kind::Udp]),
-        ("expect", keys.expect.is_some(), &[Kind::Udp]),
-        ("argv", keys.argv.is_some(), &[Kind::Command]),
+    let given = [
+        ("path", keys.path.is_some()),
+        ("host", keys.host.is_some()),
+        ("status", keys.status.is_some()),
+        ("body_contains", keys.body_contains.is_some()),
+        ("verify", keys.verify.is_some()),
+        ("min_days_to_expiry", keys.min_days_to_expiry.is_some()),
+        ("alpn", keys.alpn.is_some()),
+        ("send", keys.send.is_some()),
+        ("expect", keys.expect.is_some()),
+        ("steps", keys.steps.is_some()),
+        ("query", keys.query.is_some()),
+        ("query_type", keys.query_type.is_some()),
+        ("rcode", keys.rcode.is_some()),
+        ("answer", keys.answer.is_some()),
+        ("argv", keys.argv.is_some()),
+        ("max_output_bytes", keys.max_output_bytes.is_some()),
     ];
-    let Some((key, _, kinds)) = given.into_iter().find(|(_, given, kinds)| *given && !kinds.contains(&kind))
-    else {
-        return Ok(());
-    };
-    let kinds: Vec<&str> = kinds.iter().map(|k| k.as_str()).collect();
-    let message = format!(
-        "only checks of kind {} have this key, and this one is {}",
-        kinds.join(" or "),
-        kind.as_str()
-    );
-    Err(Fault::rule(format!("{path}.{key}"), message))
+    match foreign_key(kind.as_str(), &given) {
+        Some((key, message)) => Err(Fault::rule(format!("{path}.{key}"), message)),
+        None => Ok(()),
+    }
 }

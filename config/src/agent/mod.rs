@@ -2,6 +2,7 @@
 
 mod apply;
 mod check;
+mod kinds;
 mod render;
 pub(crate) mod spec;
 #[cfg(test)]

@@ -7,8 +7,9 @@
 
 use crate::log::LogSpec;
 use crate::value::{
-    BaseUrl, BrokerId, Bytes, Country, Degrees, DomainName, FilePath, HostName, HostPort, Listen,
-    ListenOrOff, Millis, Name, NameOrDefault, Number, Port, RequestPath, StatusRange, Text, TextKind,
+    BaseUrl, BrokerId, Bytes, Country, Degrees, DnsCode, DnsType, DomainName, FilePath, HostName, HostPort,
+    Listen, ListenOrOff, Millis, Name, NameOrDefault, Number, Port, Protocol, RequestPath, StatusRange, Text,
+    TextKind,
 };
 use serde::Deserialize;
 use std::borrow::Cow;
@@ -155,9 +156,24 @@ pub(crate) struct CheckKeys {
     pub(super) body_contains: Option<String>,
     pub(super) verify: Option<bool>,
     pub(super) min_days_to_expiry: Option<Number<u32, 0>>,
+    pub(super) alpn: Option<Vec<Text<Protocol>>>,
     pub(super) send: Option<Text<Bytes>>,
     pub(super) expect: Option<Text<Bytes>>,
+    pub(super) steps: Option<Vec<StepKeys>>,
+    pub(super) query: Option<Text<DomainName>>,
+    pub(super) query_type: Option<Text<DnsType>>,
+    pub(super) rcode: Option<Text<DnsCode>>,
+    pub(super) answer: Option<Text<Name>>,
     pub(super) argv: Option<Vec<String>>,
+    pub(super) max_output_bytes: Option<Number<u64, 0>>,
+}
+
+/// An entry of a check's `steps`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(crate) struct StepKeys {
+    pub(super) send: Option<Text<Bytes>>,
+    pub(super) expect: Option<Text<Bytes>>,
 }
 
 /// The kinds of check in the words of the file.
@@ -166,21 +182,45 @@ pub(crate) enum Kind {
     /// No probe at all; only for `[services.probe]`.
     None,
     Tcp,
+    Tls,
     Http,
     Https,
+    H2,
+    H2c,
     Udp,
+    Dns,
+    Quic,
     Command,
 }
 
 impl Kind {
+    const ALL: [Kind; 11] = [
+        Kind::None,
+        Kind::Tcp,
+        Kind::Tls,
+        Kind::Http,
+        Kind::Https,
+        Kind::H2,
+        Kind::H2c,
+        Kind::Udp,
+        Kind::Dns,
+        Kind::Quic,
+        Kind::Command,
+    ];
+
     /// As it is written.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Kind::None => "none",
             Kind::Tcp => "tcp",
+            Kind::Tls => "tls",
             Kind::Http => "http",
             Kind::Https => "https",
+            Kind::H2 => "h2",
+            Kind::H2c => "h2c",
             Kind::Udp => "udp",
+            Kind::Dns => "dns",
+            Kind::Quic => "quic",
             Kind::Command => "command",
         }
     }
@@ -188,12 +228,11 @@ impl Kind {
 
 impl TextKind for Kind {
     type Value = Kind;
-    const EXPECTED: &'static str = "\"tcp\", \"http\", \"https\", \"udp\" or \"command\"";
+    const EXPECTED: &'static str =
+        "\"tcp\", \"tls\", \"http\", \"https\", \"h2\", \"h2c\", \"udp\", \"dns\", \"quic\" or \"command\"";
 
     fn parse(text: &str) -> Result<Kind, Cow<'static, str>> {
-        [Kind::None, Kind::Tcp, Kind::Http, Kind::Https, Kind::Udp, Kind::Command]
-            .into_iter()
-            .find(|kind| kind.as_str() == text)
-            .ok_or(Cow::Borrowed(Self::EXPECTED))
+        let kind = Kind::ALL.into_iter().find(|kind| kind.as_str() == text);
+        kind.ok_or(Cow::Borrowed(Self::EXPECTED))
     }
 }

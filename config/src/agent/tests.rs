@@ -1,7 +1,10 @@
 use super::*;
 use crate::AGENT_TOML;
 use crate::testing::{assert_annotated, assert_shows_every_key, pairs, uncommented};
-use nearmost_core::check::{CheckKind, HttpCheck};
+use nearmost_core::check::{
+    CheckKind, DnsCheck, HandshakeCheck, HttpCheck, HttpVersion, RecordType, ResponseCode, TalkCheck,
+    TalkStep, TlsTerms,
+};
 use nearmost_core::geo::{CountryCode, Position};
 use proptest::prelude::*;
 
@@ -47,20 +50,27 @@ fn settings_that_are_off_are_right_when_turned_on() {
     let [play, files] = &config.services[..] else { panic!("{:?}", config.services) };
     let kinds: Vec<_> = play.checks.iter().map(|c| (c.name.as_str(), &c.spec.kind)).collect();
     let http = HttpCheck {
-        tls: true,
+        version: HttpVersion::Http1,
+        tls: Some(TlsTerms { verify: true, min_days_to_expiry: Some(7) }),
         path: "/healthz".into(),
         host: Some("play.example.com".into()),
         status: (200, 299),
         body_contains: Some("ok".into()),
-        verify: true,
-        min_days_to_expiry: Some(7),
     };
     assert_eq!(kinds[0], ("accepts", &CheckKind::Tcp));
     assert_eq!(kinds[1], ("web", &CheckKind::Http(http)));
     let (send, expect) = (b"\xff\xff\xff\xffT".to_vec(), b"players".to_vec());
     assert_eq!(kinds[2], ("game", &CheckKind::Udp { send, expect }));
+    assert!(
+        matches!(kinds[3], ("mail", CheckKind::Talk(talk)) if talk.tls.is_none() && talk.steps.len() == 3)
+    );
+    assert!(matches!(kinds[4], ("mqtt", CheckKind::Tls(tls)) if tls.alpn == ["mqtt"]));
+    assert!(matches!(kinds[5], ("http3", CheckKind::Quic(quic)) if quic.alpn == ["h3"]));
+    assert!(
+        matches!(kinds[6], ("names", CheckKind::Dns(dns)) if dns.answer.as_deref() == Some("192.0.2.10"))
+    );
     let argv = vec!["/usr/bin/pg_isready".to_owned(), "-q".to_owned()];
-    assert_eq!(kinds[3], ("database", &CheckKind::Command { argv }));
+    assert_eq!(kinds[7], ("database", &CheckKind::Command { argv, max_output: 1 << 20 }));
     assert_eq!(play.ready.as_ref().unwrap().address, "127.0.0.1:8080".parse().unwrap());
     assert!(matches!(&play.probe, ServiceProbe::Check(spec) if spec.kind == CheckKind::Tcp));
     assert_eq!(play.process, Some(ProcessSource::SystemdUnit("nginx.service".into())));
@@ -104,8 +114,8 @@ fn services_get_their_defaults() {
     match &check.spec.kind {
         CheckKind::Http(http) => {
             assert_eq!(
-                (http.path.as_str(), http.status, http.tls, http.verify),
-                ("/", (200, 399), false, true)
+                (http.path.as_str(), http.status, http.tls, http.version),
+                ("/", (200, 399), None, HttpVersion::Http1)
             );
         }
         other => panic!("{other:?}"),
@@ -161,8 +171,56 @@ fn what_a_service_may_say() {
 }
 
 #[test]
+fn every_kind_has_its_keys() {
+    let kind = |keys: &str| {
+        let text = service(&format!("[[services.checks]]\n{keys}\n[services.probe]\n{keys}"));
+        let service = read(&text).unwrap_or_else(|e| panic!("{keys}: {e}")).services.remove(0);
+        let ServiceProbe::Check(probe) = &service.probe else { panic!("{:?}", service.probe) };
+        // Brokers probe by the same keys.
+        assert_eq!(probe.kind, service.checks[0].spec.kind);
+        probe.kind.clone()
+    };
+    let handshake = HandshakeCheck {
+        host: Some("a.example".into()),
+        alpn: vec!["x".into()],
+        terms: TlsTerms { verify: false, min_days_to_expiry: Some(3) },
+    };
+    let keys = "host = \"a.example\"\nalpn = [\"x\"]\nverify = false\nmin_days_to_expiry = 3";
+    assert_eq!(kind(&format!("kind = \"tls\"\n{keys}")), CheckKind::Tls(handshake.clone()));
+    assert_eq!(kind(&format!("kind = \"quic\"\n{keys}")), CheckKind::Quic(handshake.clone()));
+    let h3 = HandshakeCheck { alpn: vec!["h3".into()], ..HandshakeCheck::default() };
+    assert_eq!(kind("kind = \"quic\""), CheckKind::Quic(h3));
+    let step = |send: &[u8], expect: &[u8]| TalkStep { send: send.into(), expect: expect.into() };
+    let talk = |tls, steps| CheckKind::Talk(TalkCheck { tls, steps });
+    let redis = kind("kind = \"tcp\"\nsend = \"PING\\r\\n\"\nexpect = \"+PONG\"");
+    assert_eq!(redis, talk(None, vec![step(b"PING\r\n", b"+PONG")]));
+    let two = "steps = [{ expect = \"220\" }, { send = \"hex:00 ff\" }]";
+    let steps = vec![step(b"", b"220"), step(&[0, 255], b"")];
+    assert_eq!(kind(&format!("kind = \"tls\"\n{keys}\n{two}")), talk(Some(handshake), steps));
+    for (name, version, tls) in [
+        ("http", HttpVersion::Http1, false),
+        ("https", HttpVersion::Http1, true),
+        ("h2", HttpVersion::Http2, true),
+        ("h2c", HttpVersion::Http2, false),
+    ] {
+        let kind = kind(&format!("kind = {name:?}\npath = \"/x\""));
+        let CheckKind::Http(http) = kind else { panic!("{kind:?}") };
+        assert_eq!((http.version, http.tls.is_some(), http.path.as_str()), (version, tls, "/x"), "{name}");
+    }
+    let dns = DnsCheck {
+        name: "a.example".into(),
+        record_type: RecordType(65),
+        rcode: ResponseCode(3),
+        answer: Some("alpn".into()),
+    };
+    let keys = "query = \"A.example.\"\nquery_type = \"https\"\nrcode = \"nxdomain\"\nanswer = \"alpn\"";
+    assert_eq!(kind(&format!("kind = \"dns\"\n{keys}")), CheckKind::Dns(dns));
+}
+
+#[test]
 fn wrong_checks_are_explained() {
-    let kinds = "expected \"tcp\", \"http\", \"https\", \"udp\" or \"command\"";
+    let kinds = "expected \"tcp\", \"tls\", \"http\", \"https\", \"h2\", \"h2c\", \"udp\", \"dns\", \"quic\" or \
+                 \"command\"";
     let status = "expected the lowest and the highest good status, such as [200, 399]";
     let only = |kinds: &str, kind: &str| {
         format!("only checks of kind {kinds} have this key, and this one is {kind}")
@@ -172,9 +230,39 @@ fn wrong_checks_are_explained() {
         ("kind = \"ping\"", format!("kind: found \"ping\", {kinds}")),
         ("kind = \"none\"", format!("kind: found \"none\", {kinds}")),
         ("name = \"x\"", "kind: missing".into()),
-        ("kind = \"tcp\"\npath = \"/\"", format!("path: {}", only("http or https", "tcp"))),
-        ("kind = \"http\"\nverify = false", format!("verify: {}", only("https", "http"))),
+        ("kind = \"tcp\"\npath = \"/\"", format!("path: {}", only("http or https or h2 or h2c", "tcp"))),
+        ("kind = \"http\"\nverify = false", format!("verify: {}", only("https or h2 or tls or quic", "http"))),
         ("kind = \"http\"\nargv = [\"x\"]", format!("argv: {}", only("command", "http"))),
+        ("kind = \"https\"\nalpn = [\"x\"]", format!("alpn: {}", only("tls or quic", "https"))),
+        ("kind = \"quic\"\nsteps = []", format!("steps: {}", only("tcp or tls", "quic"))),
+        ("kind = \"h2c\"\nverify = true", format!("verify: {}", only("https or h2 or tls or quic", "h2c"))),
+        ("kind = \"udp\"\nrcode = \"NOERROR\"", format!("rcode: {}", only("dns", "udp"))),
+        ("kind = \"tcp\"\nmax_output_bytes = 1", format!("max_output_bytes: {}", only("command", "tcp"))),
+        ("kind = \"quic\"\nalpn = []", "alpn: must name a protocol: QUIC does not do without".into()),
+        (
+            "kind = \"tls\"\nalpn = [\"\"]",
+            "alpn[0]: found \"\", expected a protocol's name of 1 to 255 bytes such as h2".into(),
+        ),
+        ("kind = \"dns\"", "query: must give the name to ask for".into()),
+        (
+            "kind = \"dns\"\nquery = \"a.example\"\nquery_type = \"B\"",
+            "query_type: found \"B\", expected a record type such as A, AAAA, TXT or TYPE65".into(),
+        ),
+        (
+            "kind = \"dns\"\nquery = \"a.example\"\nrcode = \"OK\"",
+            "rcode: found \"OK\", expected \"NOERROR\", \"FORMERR\", \"SERVFAIL\", \"NXDOMAIN\", \"NOTIMP\" or \"REFUSED\""
+                .into(),
+        ),
+        ("kind = \"tcp\"\nsteps = []", "steps: expected 1 to 16 steps, found 0".into()),
+        ("kind = \"tls\"\nsteps = [{}]", "steps: step 1 neither sends nor expects anything".into()),
+        (
+            "kind = \"tcp\"\nsteps = [{ send = \"a\" }]\nexpect = \"b\"",
+            "steps: give either steps, or send and expect beside them".into(),
+        ),
+        (
+            "kind = \"tcp\"\nsteps = [{ sent = \"a\" }]",
+            "steps[0].sent: unknown key; did you mean services[0].checks[0].steps[0].send?".into(),
+        ),
         ("kind = \"command\"", format!("argv: {argv}")),
         ("kind = \"command\"\nargv = [\"\"]", format!("argv: {argv}")),
         (
@@ -214,8 +302,8 @@ fn wrong_services_are_explained() {
     let cases: &[(&str, &str)] = &[
         (
             "probe = { kind = \"command\", argv = [\"x\"] }",
-            "[0].probe.kind: found \"command\", expected \"none\", \"tcp\", \"http\", \"https\" or \"udp\"; \
-             brokers run no commands",
+            "[0].probe.kind: found \"command\", expected \"none\", \"tcp\", \"tls\", \"http\", \"https\", \"h2\", \
+             \"h2c\", \"udp\", \"dns\" or \"quic\"; brokers run no commands",
         ),
         (
             "probe = { kind = \"tcp\", address = \"127.0.0.1:1\" }",

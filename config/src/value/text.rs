@@ -2,6 +2,7 @@
 
 use super::TextKind;
 use ipnet::IpNet;
+use nearmost_core::check::{RecordType, ResponseCode, payload};
 use nearmost_core::geo::CountryCode;
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
@@ -304,7 +305,7 @@ impl TextKind for RequestPath {
     }
 }
 
-/// Bytes of a datagram: text as it is, or `hex:` and digits.
+/// Bytes that are sent or looked for: text as it is, or `hex:` and digits.
 pub(crate) struct Bytes;
 
 impl TextKind for Bytes {
@@ -312,10 +313,43 @@ impl TextKind for Bytes {
     const EXPECTED: &'static str = "text, or hex: and pairs of hexadecimal digits";
 
     fn parse(text: &str) -> Parsed<Vec<u8>> {
-        match text.strip_prefix("hex:") {
-            Some(digits) => or_expected::<Self>(hex(&digits.replace(' ', ""))),
-            None => Ok(text.as_bytes().to_vec()),
-        }
+        or_expected::<Self>(payload(text))
+    }
+}
+
+/// A protocol's name in TLS (ALPN).
+pub(crate) struct Protocol;
+
+impl TextKind for Protocol {
+    type Value = String;
+    const EXPECTED: &'static str = "a protocol's name of 1 to 255 bytes such as h2";
+
+    fn parse(text: &str) -> Parsed<String> {
+        or_expected::<Self>((1..=255).contains(&text.len()).then(|| text.to_owned()))
+    }
+}
+
+/// A type of DNS records.
+pub(crate) struct DnsType;
+
+impl TextKind for DnsType {
+    type Value = RecordType;
+    const EXPECTED: &'static str = RecordType::EXPECTED;
+
+    fn parse(text: &str) -> Parsed<RecordType> {
+        or_expected::<Self>(RecordType::parse(text))
+    }
+}
+
+/// A response code of DNS.
+pub(crate) struct DnsCode;
+
+impl TextKind for DnsCode {
+    type Value = ResponseCode;
+    const EXPECTED: &'static str = ResponseCode::EXPECTED;
+
+    fn parse(text: &str) -> Parsed<ResponseCode> {
+        or_expected::<Self>(ResponseCode::parse(text))
     }
 }
 

@@ -3,7 +3,8 @@
 //! The program leads a process group of its own. When the deadline passes, or the check is dropped,
 //! the whole group is killed, so that what the program started dies with it. Both outputs are read
 //! all the time, so that a talkative program never blocks, but only the last [`KEPT_BYTES`] of each
-//! are kept. What a program leaves running in the background after it exited is its own affair;
+//! are kept. A program that writes more than its check allows is killed like one that takes too long:
+//! reading without end would cost more than the check is worth. What a program leaves running in the background after it exited is its own affair;
 //! that it still holds the output open does not hold up the check.
 
 use crate::deadline::Deadline;
@@ -11,6 +12,7 @@ use crate::reason;
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
@@ -21,8 +23,8 @@ const KEPT_BYTES: usize = 8 * 1024;
 /// left behind holds it open.
 const AFTER_EXIT: Duration = Duration::from_millis(50);
 
-/// Runs the program and judges its exit.
-pub async fn run(deadline: &Deadline, argv: &[String]) -> Result<(), String> {
+/// Runs the program and judges its exit. Both its outputs together may be of `max_output` bytes.
+pub async fn run(deadline: &Deadline, argv: &[String], max_output: u64) -> Result<(), String> {
     let Some((program, args)) = argv.split_first() else {
         return Err("expected a program to run, found none".into());
     };
@@ -38,10 +40,16 @@ pub async fn run(deadline: &Deadline, argv: &[String]) -> Result<(), String> {
     let child = command.spawn().map_err(|e| format!("expected to run {shown}, found: {}", reason::io(&e)))?;
     let mut group = Group::of(child);
     let (mut out, mut err) = (Tail::default(), Tail::default());
-    let waiting = tokio::time::timeout_at(deadline.at(), group.wait(&mut out, &mut err)).await;
+    let allowed = AtomicU64::new(max_output);
+    let waiting = tokio::time::timeout_at(deadline.at(), group.wait(&mut out, &mut err, &allowed)).await;
     match waiting {
-        Ok(Ok(status)) if status.success() => Ok(()),
-        Ok(Ok(status)) => {
+        Ok(Ok(None)) => {
+            group.kill().await;
+            let limit = format!("expected {shown} to write at most {max_output} bytes, found more");
+            Err(format!("{limit}{}", said(&out, &err)))
+        }
+        Ok(Ok(Some(status))) if status.success() => Ok(()),
+        Ok(Ok(Some(status))) => {
             Err(format!("expected {shown} to exit with 0, found {}{}", ending(status), said(&out, &err)))
         }
         Ok(Err(e)) => Err(format!("expected {shown} to exit with 0, found: {}", reason::io(&e))),
@@ -82,25 +90,35 @@ impl Group {
         Group { child, id }
     }
 
-    /// Reads both outputs until the program ended.
-    async fn wait(&mut self, out: &mut Tail, err: &mut Tail) -> std::io::Result<ExitStatus> {
+    /// Reads both outputs until the program ended; `None` when it wrote more than is `allowed`.
+    async fn wait(
+        &mut self,
+        out: &mut Tail,
+        err: &mut Tail,
+        allowed: &AtomicU64,
+    ) -> std::io::Result<Option<ExitStatus>> {
         let stdout = self.child.stdout.take();
         let stderr = self.child.stderr.take();
-        let reading = async { tokio::join!(out.read(stdout), err.read(stderr)) };
+        let reading = async { tokio::try_join!(out.read(stdout, allowed), err.read(stderr, allowed)) };
         tokio::pin!(reading);
         let mut read_all = false;
         let status = loop {
             tokio::select! {
                 status = self.child.wait() => break status?,
-                _ = &mut reading, if !read_all => read_all = true,
+                read = &mut reading, if !read_all => match read {
+                    Ok(_) => read_all = true,
+                    Err(TooMuch) => return Ok(None),
+                },
             }
         };
         self.id = None;
         if !read_all {
             // Running out of this time is no failure: the program itself has ended.
-            let _ = tokio::time::timeout(AFTER_EXIT, reading).await;
+            if let Ok(Err(TooMuch)) = tokio::time::timeout(AFTER_EXIT, reading).await {
+                return Ok(None);
+            }
         }
-        Ok(status)
+        Ok(Some(status))
     }
 
     /// Kills the group and waits for its leader to be gone.
@@ -127,19 +145,31 @@ impl Drop for Group {
     }
 }
 
+/// A program wrote more than it may.
+struct TooMuch;
+
 /// The last [`KEPT_BYTES`] of an output.
 #[derive(Default)]
 struct Tail(Vec<u8>);
 
 impl Tail {
-    /// Reads to the end, keeping what was last.
-    async fn read(&mut self, from: Option<impl AsyncRead + Unpin>) {
-        let Some(mut from) = from else { return };
+    /// Reads to the end, keeping what was last, unless it is more than is allowed.
+    async fn read(
+        &mut self,
+        from: Option<impl AsyncRead + Unpin>,
+        allowed: &AtomicU64,
+    ) -> Result<(), TooMuch> {
+        let Some(mut from) = from else { return Ok(()) };
         let mut buffer = vec![0; KEPT_BYTES];
         // An output that cannot be read says nothing; the exit status still judges.
         while let Ok(n @ 1..) = from.read(&mut buffer).await {
             self.push(&buffer[..n]);
+            let n = u64::try_from(n).unwrap_or(u64::MAX);
+            let taken =
+                allowed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(n));
+            taken.map_err(|_| TooMuch)?;
         }
+        Ok(())
     }
 
     fn push(&mut self, bytes: &[u8]) {

@@ -1,31 +1,33 @@
-//! HTTP and HTTPS checks: one HTTP/1.1 request on a connection of its own.
+//! HTTP and HTTPS checks: one request on a connection of its own; HTTP/2's way with it is in
+//! [`crate::h2_check`].
 //!
 //! Redirects are not followed: a redirect is an answer like any other, and its status is judged.
 //! The body is read only when text is looked for, and only as far as that text or
 //! [`MAX_BODY_BYTES`]; response headers are bounded by [`MAX_HEAD_BYTES`].
 
+use crate::connect;
 use crate::deadline::Deadline;
 use crate::prober::Prober;
-use crate::reason;
-use crate::{connect, tls};
-use http::{HeaderValue, Method, Request, Uri, Version, header};
+use crate::{h2_check, reason, tls_check};
+use http::{HeaderValue, Method, Request, Response, Uri, Version, header};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use nearmost_core::check::HttpCheck;
-use rustls_pki_types::ServerName;
+use nearmost_core::check::{HttpCheck, HttpVersion};
 use std::error::Error;
 use std::net::{IpAddr, SocketAddr};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_rustls::TlsConnector;
 
 /// How much of a body is searched.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 /// How much the status line and the headers may take.
-const MAX_HEAD_BYTES: usize = 64 * 1024;
+pub const MAX_HEAD_BYTES: usize = 64 * 1024;
 /// Names the sender in the service's access log.
 const USER_AGENT: &str = concat!("nearmost-check/", env!("CARGO_PKG_VERSION"));
+
+/// What is sent: never a body.
+pub type Question = Request<Empty<Bytes>>;
 
 /// Carries out the check.
 pub async fn run(
@@ -35,46 +37,72 @@ pub async fn run(
     check: &HttpCheck,
 ) -> Result<(), String> {
     let request = request(target, check)?;
-    let tcp = connect(deadline, target).await?;
-    if !check.tls {
-        return deadline.bound("expected an HTTP response", exchange(tcp, request, deadline, check)).await?;
-    }
-    let name = server_name(target, check)?;
-    let handshake = TlsConnector::from(prober.tls(check.verify)).connect(name, tcp);
-    let expected = "expected a TLS handshake";
-    let stream = match deadline.bound(expected, handshake).await? {
-        Ok(stream) => stream,
-        Err(e) => return Err(format!("{expected}, found: {}", reason::io(&e))),
+    let Some(terms) = check.tls else {
+        let tcp = connect(deadline, target).await?;
+        return exchange(tcp, request, deadline, check).await;
     };
-    if let Some(days) = check.min_days_to_expiry {
-        tls::check_expiry(stream.get_ref().1.peer_certificates(), days)?;
+    let alpn: &[u8] = match check.version {
+        HttpVersion::Http1 => b"http/1.1",
+        HttpVersion::Http2 => b"h2",
+    };
+    let config = prober.tls(terms.verify, vec![alpn.to_vec()]);
+    let stream = tls_check::connect(deadline, target, config, check.host.as_deref(), terms).await?;
+    if check.version == HttpVersion::Http2 {
+        tls_check::chosen(stream.get_ref().1.alpn_protocol(), &["h2"])?;
     }
-    deadline.bound("expected an HTTP response", exchange(stream, request, deadline, check)).await?
+    exchange(stream, request, deadline, check).await
+}
+
+/// Sends the request and judges the response.
+async fn exchange<S>(
+    stream: S,
+    request: Question,
+    deadline: &Deadline,
+    check: &HttpCheck,
+) -> Result<(), String>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let expected = "expected an HTTP response";
+    match check.version {
+        HttpVersion::Http1 => deadline.bound(expected, http1(stream, request, deadline, check)).await?,
+        HttpVersion::Http2 => {
+            deadline.bound(expected, h2_check::exchange(stream, request, deadline, check)).await?
+        }
+    }
 }
 
 /// The request that the check asks for.
-fn request(target: SocketAddr, check: &HttpCheck) -> Result<Request<Empty<Bytes>>, String> {
-    let uri: Uri = check
-        .path
-        .parse()
-        .map_err(|e| format!("expected a path, found {}: {e}", reason::quote(check.path.as_bytes(), 60)))?;
+fn request(target: SocketAddr, check: &HttpCheck) -> Result<Question, String> {
+    let wrong_path =
+        |e: &dyn Error| format!("expected a path, found {}: {e}", reason::quote(check.path.as_bytes(), 60));
+    let uri: Uri = check.path.parse().map_err(|e| wrong_path(&e))?;
     let host = match &check.host {
         Some(host) => host.clone(),
-        None => authority(target, check.tls),
+        None => authority(target, check.tls.is_some()),
     };
-    let host = HeaderValue::from_str(&host)
-        .map_err(|_| format!("expected a host name, found {}", reason::quote(host.as_bytes(), 60)))?;
-    Request::builder()
+    let wrong_host = || format!("expected a host name, found {}", reason::quote(host.as_bytes(), 60));
+    let request = Request::builder()
         .method(Method::GET)
-        .uri(uri)
-        .version(Version::HTTP_11)
-        .header(header::HOST, host)
         .header(header::USER_AGENT, USER_AGENT)
         .header(header::ACCEPT, "*/*")
-        .header(header::ACCEPT_ENCODING, "identity")
-        .header(header::CONNECTION, "close")
-        .body(Empty::new())
-        .map_err(|e| format!("the request cannot be made: {e}"))
+        .header(header::ACCEPT_ENCODING, "identity");
+    let request = match check.version {
+        HttpVersion::Http1 => {
+            let host = HeaderValue::from_str(&host).map_err(|_| wrong_host())?;
+            let request = request.version(Version::HTTP_11).uri(uri).header(header::HOST, host);
+            request.header(header::CONNECTION, "close")
+        }
+        HttpVersion::Http2 => {
+            // Scheme and authority are part of the request (RFC 9113 section 8.3.1).
+            let mut parts = uri.into_parts();
+            parts.scheme =
+                Some(if check.tls.is_some() { http::uri::Scheme::HTTPS } else { http::uri::Scheme::HTTP });
+            parts.authority = Some(host.parse().map_err(|_| wrong_host())?);
+            request.version(Version::HTTP_2).uri(Uri::from_parts(parts).map_err(|e| wrong_path(&e))?)
+        }
+    };
+    request.body(Empty::new()).map_err(|e| format!("the request cannot be made: {e}"))
 }
 
 /// The `Host` of an address: without the scheme's default port (RFC 9110 section 7.2).
@@ -88,27 +116,8 @@ fn authority(target: SocketAddr, tls: bool) -> String {
     }
 }
 
-/// The name asked for in TLS and looked for in the certificate: the host without a port.
-fn server_name(target: SocketAddr, check: &HttpCheck) -> Result<ServerName<'static>, String> {
-    let Some(host) = &check.host else {
-        return Ok(ServerName::IpAddress(target.ip().into()));
-    };
-    let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((ip, _)) => ip,
-        None => host.rsplit_once(':').map_or(host.as_str(), |(name, _)| name),
-    };
-    ServerName::try_from(name.to_string())
-        .map_err(|_| format!("expected a host name for TLS, found {}", reason::quote(name.as_bytes(), 60)))
-}
-
-/// Sends the request and judges the response. The connection is driven here, so that dropping
-/// this future closes it.
-async fn exchange<S>(
-    stream: S,
-    request: Request<Empty<Bytes>>,
-    deadline: &Deadline,
-    check: &HttpCheck,
-) -> Result<(), String>
+/// The exchange by HTTP/1.1.
+async fn http1<S>(stream: S, request: Question, deadline: &Deadline, check: &HttpCheck) -> Result<(), String>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -116,20 +125,16 @@ where
     let (mut sender, connection) = handshake.await.map_err(|e| describe(&e))?;
     let talk = async move {
         let response = sender.send_request(request).await.map_err(|e| describe(&e))?;
-        let (low, high) = check.status;
-        let status = response.status().as_u16();
-        if !(low..=high).contains(&status) {
-            let range = if low == high { low.to_string() } else { format!("{low} to {high}") };
-            return Err(format!("expected status {range}, found {status}"));
-        }
-        match &check.body_contains {
-            None => Ok(()),
-            Some(text) => {
-                let expected = format!("expected {} in the body", reason::quote(text.as_bytes(), 60));
-                deadline.bound(&expected, find(response.into_body(), text.as_bytes(), &expected)).await?
-            }
-        }
+        judge(response, deadline, check).await
     };
+    drive(talk, connection).await
+}
+
+/// Drives the connection for as long as the talk lasts, so that dropping this future closes it.
+pub async fn drive(
+    talk: impl Future<Output = Result<(), String>>,
+    connection: impl Future<Output = hyper::Result<()>>,
+) -> Result<(), String> {
     tokio::pin!(talk);
     tokio::select! {
         biased;
@@ -138,6 +143,27 @@ where
         _ = connection => {}
     }
     talk.await
+}
+
+/// Whether the response is what the check wants.
+pub async fn judge(
+    response: Response<Incoming>,
+    deadline: &Deadline,
+    check: &HttpCheck,
+) -> Result<(), String> {
+    let (low, high) = check.status;
+    let status = response.status().as_u16();
+    if !(low..=high).contains(&status) {
+        let range = if low == high { low.to_string() } else { format!("{low} to {high}") };
+        return Err(format!("expected status {range}, found {status}"));
+    }
+    match &check.body_contains {
+        None => Ok(()),
+        Some(text) => {
+            let expected = format!("expected {} in the body", reason::quote(text.as_bytes(), 60));
+            deadline.bound(&expected, find(response.into_body(), text.as_bytes(), &expected)).await?
+        }
+    }
 }
 
 /// Reads a body until `needle` is found.
@@ -166,7 +192,7 @@ async fn find(mut body: Incoming, needle: &[u8], expected: &str) -> Result<(), S
 }
 
 /// An error with its causes.
-fn describe(error: &hyper::Error) -> String {
+pub fn describe(error: &hyper::Error) -> String {
     let mut text = format!("HTTP failed: {error}");
     let mut cause = error.source();
     while let Some(inner) = cause {
@@ -182,16 +208,16 @@ fn describe(error: &hyper::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nearmost_core::check::TlsTerms;
 
     fn check(host: Option<&str>) -> HttpCheck {
         HttpCheck {
-            tls: true,
+            version: HttpVersion::Http1,
+            tls: Some(TlsTerms::default()),
             path: "/".into(),
             host: host.map(str::to_string),
             status: (200, 299),
             body_contains: None,
-            verify: true,
-            min_days_to_expiry: None,
         }
     }
 
@@ -210,28 +236,26 @@ mod tests {
     }
 
     #[test]
-    fn the_tls_name_is_the_host_without_its_port() {
-        let target: SocketAddr = "192.0.2.1:443".parse().expect("address");
-        let cases = [
-            (None, "192.0.2.1"),
-            (Some("a.example"), "a.example"),
-            (Some("a.example:8443"), "a.example"),
-            (Some("[2001:db8::1]:8443"), "2001:db8::1"),
-        ];
-        for (host, expected) in cases {
-            let name = server_name(target, &check(host)).expect("a name");
-            assert_eq!(name.to_str(), expected);
-        }
-        assert!(server_name(target, &check(Some("not a name"))).is_err());
-    }
-
-    #[test]
     fn a_path_or_host_that_cannot_be_sent_is_named() {
         let target: SocketAddr = "192.0.2.1:80".parse().expect("address");
         let mut bad = check(None);
         bad.path = "/a b".into();
         assert!(request(target, &bad).expect_err("refused").contains("\"/a b\""));
-        let error = request(target, &check(Some("a\nb"))).expect_err("refused");
-        assert!(error.starts_with("expected a host name"), "{error}");
+        for version in [HttpVersion::Http1, HttpVersion::Http2] {
+            let wrong = HttpCheck { version, ..check(Some("a\nb")) };
+            let error = request(target, &wrong).expect_err("refused");
+            assert!(error.starts_with("expected a host name"), "{error}");
+        }
+    }
+
+    #[test]
+    fn http2_has_its_host_in_the_request_itself() {
+        let target: SocketAddr = "192.0.2.1:443".parse().expect("address");
+        let two = HttpCheck { version: HttpVersion::Http2, path: "/a?b=c".into(), ..check(None) };
+        let made = request(target, &two).expect("a request");
+        assert_eq!(made.uri().to_string(), "https://192.0.2.1/a?b=c");
+        assert!(
+            !made.headers().contains_key(header::HOST) && !made.headers().contains_key(header::CONNECTION)
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Carries out checks of services: tcp, http(s), udp, command.
+//! Carries out checks of services: tcp, tls, http(s) by HTTP/1.1 and HTTP/2, send and expect, udp, dns,
+//! quic, command.
 //!
 //! The broker uses it to probe mirrors from outside, the node agent to check its own services. What
 //! a check *is* lives in [`nearmost_core::check`]; here is only how it is done:
@@ -17,22 +18,31 @@
 mod clock;
 mod command;
 mod deadline;
+mod dns;
+mod h2_check;
 mod http_check;
 mod prober;
+mod pulse;
+mod quic;
 mod reason;
 mod rise_fall;
 mod scheduler;
+mod spread;
+mod talk;
 mod tls;
+mod tls_check;
 mod udp;
 
 pub use prober::{Prober, ProberError, ProberOptions};
+pub use pulse::Stuck;
 pub use reason::MAX_REASON_CHARS;
 pub use rise_fall::RiseFall;
 pub use scheduler::{CheckRunner, CheckStatus, NamedCheck};
 
 use deadline::Deadline;
 use nearmost_core::check::{CheckKind, CheckOutcome};
-use std::net::SocketAddr;
+use prober::Slot;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 use tokio::net::TcpStream;
 
@@ -42,20 +52,35 @@ use tokio::net::TcpStream;
 /// ([`ProberOptions::max_commands`]); dropping the future ends the check and everything it started.
 /// `target` is not used by commands.
 pub async fn run(prober: &Prober, target: SocketAddr, kind: &CheckKind, timeout: Duration) -> CheckOutcome {
-    let _slot = match kind {
-        CheckKind::Command { .. } => match prober.command_slot().await {
-            Some(slot) => Some(slot),
-            None => return fail("commands are not run here"),
-        },
-        _ => None,
-    };
+    match prober.slot(kind).await {
+        Ok(slot) => run_in(&slot, prober, target, kind, timeout).await,
+        Err(refused) => fail(refused),
+    }
+}
+
+/// Carries out one check that has its slot.
+async fn run_in(
+    _slot: &Slot<'_>,
+    prober: &Prober,
+    target: SocketAddr,
+    kind: &CheckKind,
+    timeout: Duration,
+) -> CheckOutcome {
+    #[cfg(test)]
+    if let Some(hangs) = &prober.hangs {
+        let _ = hangs.acquire().await;
+    }
     let started = clock::now();
     let deadline = Deadline::new(started, timeout);
     let verdict = match kind {
         CheckKind::Tcp => connect(&deadline, target).await.map(drop),
+        CheckKind::Tls(check) => tls_check::run(prober, &deadline, target, check).await.map(drop),
         CheckKind::Http(check) => http_check::run(prober, &deadline, target, check).await,
+        CheckKind::Talk(check) => talk::run(prober, &deadline, target, check).await,
         CheckKind::Udp { send, expect } => udp::run(&deadline, target, send, expect).await,
-        CheckKind::Command { argv } => command::run(&deadline, argv).await,
+        CheckKind::Dns(check) => dns::run(&deadline, target, check).await,
+        CheckKind::Quic(check) => quic::run(prober, &deadline, target, check).await,
+        CheckKind::Command { argv, max_output } => command::run(&deadline, argv, *max_output).await,
     };
     match verdict {
         Ok(()) => CheckOutcome::Pass { took: clock::now() - started },
@@ -75,5 +100,13 @@ async fn connect(deadline: &Deadline, target: SocketAddr) -> Result<TcpStream, S
     match deadline.bound(&step, connecting).await? {
         Ok(stream) => Ok(stream),
         Err(e) => Err(format!("{step}, found: {}", reason::io(&e))),
+    }
+}
+
+/// To bind to before sending to `target`.
+fn any_address(target: SocketAddr) -> SocketAddr {
+    match target {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
     }
 }

@@ -1,6 +1,7 @@
 //! What checks share: trust anchors, TLS settings, slots for commands.
 
 use crate::tls;
+use nearmost_core::check::CheckKind;
 use rustls::client::ClientConfig;
 use rustls_pki_types::CertificateDer;
 use std::sync::Arc;
@@ -37,6 +38,9 @@ pub struct Prober {
     verifying: Arc<ClientConfig>,
     unverifying: Arc<ClientConfig>,
     commands: Option<Semaphore>,
+    /// Checks ignore their deadline until there is a permit for each.
+    #[cfg(test)]
+    pub(crate) hangs: Option<Semaphore>,
 }
 
 impl Prober {
@@ -51,20 +55,40 @@ impl Prober {
             verifying: Arc::new(tls::verifying(&provider, options.extra_roots)?),
             unverifying: Arc::new(tls::unverifying(&provider)?),
             commands: (commands > 0).then(|| Semaphore::new(commands)),
+            #[cfg(test)]
+            hangs: None,
         })
     }
 
-    /// TLS settings that verify the server's certificate, or not.
-    pub(crate) fn tls(&self, verify: bool) -> Arc<ClientConfig> {
-        Arc::clone(if verify { &self.verifying } else { &self.unverifying })
+    /// TLS settings that verify the server's certificate, or not, and offer these protocols.
+    pub(crate) fn tls(&self, verify: bool, alpn: Vec<Vec<u8>>) -> Arc<ClientConfig> {
+        let shared = if verify { &self.verifying } else { &self.unverifying };
+        if alpn.is_empty() {
+            return Arc::clone(shared);
+        }
+        // What is large in it is behind shared pointers.
+        let mut config = ClientConfig::clone(shared);
+        config.alpn_protocols = alpn;
+        Arc::new(config)
     }
 
-    /// Waits for leave to run a command; `None` when commands are refused.
-    pub(crate) async fn command_slot(&self) -> Option<SemaphorePermit<'_>> {
-        // The semaphore is never closed, so an error cannot come; refusing would be right if it did.
-        self.commands.as_ref()?.acquire().await.ok()
+    /// Waits for leave to carry out a check: commands need a slot. Fails, with a reason, where commands
+    /// are refused.
+    pub(crate) async fn slot(&self, kind: &CheckKind) -> Result<Slot<'_>, &'static str> {
+        const REFUSED: &str = "commands are not run here";
+        match (kind, &self.commands) {
+            (CheckKind::Command { .. }, None) => Err(REFUSED),
+            // The semaphore is never closed, so an error cannot come; refusing would be right if it did.
+            (CheckKind::Command { .. }, Some(slots)) => {
+                slots.acquire().await.map(|slot| Slot(Some(slot))).map_err(|_| REFUSED)
+            }
+            _ => Ok(Slot(None)),
+        }
     }
 }
+
+/// Leave to carry out a check, for as long as it is held.
+pub(crate) struct Slot<'a>(#[expect(dead_code, reason = "held, not read")] Option<SemaphorePermit<'a>>);
 
 #[cfg(test)]
 mod tests {

@@ -3,15 +3,22 @@
 //! Each check has a task of its own, so a slow one delays no other, and the task awaits each result
 //! before it looks at the next start, so a check never overlaps itself. Starts are an interval
 //! apart, give or take [`JITTER_PERCENT`] %, so that checks of one service by many do not fall into
-//! step; a check that took longer than its interval starts again at once.
+//! step; a check that took longer than its interval starts again at once. When many checks are set at
+//! once their first starts are spread over [`Spread`].
 //!
 //! Every task keeps its [`CheckStatus`] in a watch channel of one value: there is no queue that
 //! could overflow, and a slow reader sees the latest. [`CheckRunner::changes`] wakes when good or
 //! bad changed anywhere.
+//!
+//! [`CheckRunner::find_stuck`] looks for checks that hang, whatever hangs them: it reads what each task
+//! noted of itself (its [`Pulse`]) and trusts no task to end. Whoever owns the runner calls it every now
+//! and then.
 
 use crate::prober::Prober;
+use crate::pulse::{Pulse, Stuck};
 use crate::rise_fall::RiseFall;
-use crate::{clock, run};
+use crate::spread::{Spread, Start};
+use crate::{clock, fail, run_in};
 use nearmost_core::check::{CheckOutcome, CheckSpec};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -55,6 +62,15 @@ pub struct CheckStatus {
     pub since: Instant,
     /// How many results like the latest came in a row.
     pub consecutive: u32,
+    /// The check hangs: what else is known of it is out of date.
+    pub stuck: Option<Stuck>,
+}
+
+impl CheckStatus {
+    /// Good or bad as things are: a check that hangs proves nothing, and is bad.
+    pub fn verdict(&self) -> Option<bool> {
+        if self.stuck.is_some() { Some(false) } else { self.good }
+    }
 }
 
 /// Runs checks until it is shut down or dropped.
@@ -71,6 +87,9 @@ pub struct CheckRunner {
 struct Running {
     check: NamedCheck,
     status: watch::Receiver<CheckStatus>,
+    pulse: Arc<Pulse>,
+    /// It was found to hang.
+    stuck: bool,
     trigger: Arc<Notify>,
     stop: CancellationToken,
 }
@@ -94,12 +113,16 @@ impl CheckRunner {
     /// name the later wins. Must be called within a tokio runtime.
     pub fn set(&mut self, wanted: Vec<NamedCheck>) {
         let mut old = std::mem::take(&mut self.checks);
+        let is_new =
+            |check: &&NamedCheck| old.get(&check.name).is_none_or(|running| running.check != **check);
+        let mut spread = Spread::of(wanted.iter().filter(is_new).count());
         for check in wanted {
             let running = match old.remove(&check.name) {
                 Some(running) if running.check == check => running,
                 replaced => {
                     replaced.inspect(Running::halt);
-                    self.start(check)
+                    let start = spread.next(check.spec.interval, self.rng.random());
+                    self.start(check, start)
                 }
             };
             if let Some(twin) = self.checks.insert(running.check.name.clone(), running) {
@@ -110,15 +133,18 @@ impl CheckRunner {
         self.changes.send_modify(|version| *version += 1);
     }
 
-    fn start(&mut self, check: NamedCheck) -> Running {
+    fn start(&mut self, check: NamedCheck, start: Start) -> Running {
+        let now = clock::now();
         let unknown = CheckStatus {
             name: check.name.clone(),
             good: None,
             last: None,
-            since: clock::now(),
+            since: now,
             consecutive: 0,
+            stuck: None,
         };
         let (sender, status) = watch::channel(unknown);
+        let pulse = Arc::new(Pulse::due(now + start.first));
         let trigger = Arc::new(Notify::new());
         let stop = self.stop.child_token();
         let task = Task {
@@ -127,21 +153,47 @@ impl CheckRunner {
             check: check.clone(),
             rng: StdRng::seed_from_u64(self.rng.random()),
             status: sender,
+            pulse: Arc::clone(&pulse),
             changes: self.changes.clone(),
             trigger: Arc::clone(&trigger),
         };
         let stopped = stop.clone();
         // A check that is cut off ends with everything it started; see `run`.
-        self.tasks.spawn(async move { stopped.run_until_cancelled(task.run()).await });
-        Running { check, status, trigger, stop }
+        self.tasks.spawn(async move { stopped.run_until_cancelled(task.run(now, start)).await });
+        Running { check, status, pulse, stuck: false, trigger, stop }
+    }
+
+    /// Finds checks that hang, and those that no longer do; how many hang now. Either wakes
+    /// [`CheckRunner::changes`].
+    pub fn find_stuck(&mut self) -> usize {
+        let now = clock::now();
+        let mut changed = false;
+        for running in self.checks.values_mut() {
+            let (check, found) = (&running.check.name, running.stuck(now));
+            if running.stuck != found.is_some() {
+                running.stuck = found.is_some();
+                changed = true;
+                match found {
+                    Some(how) => tracing::error!(check, "{how}"),
+                    None => tracing::warn!(check, "no longer stuck"),
+                }
+            }
+        }
+        if changed {
+            self.changes.send_modify(|version| *version += 1);
+        }
+        self.checks.values().filter(|c| c.stuck).count()
     }
 
     /// What is known of every check, by name.
     pub fn statuses(&self) -> Vec<CheckStatus> {
-        self.checks.values().map(|c| c.status.borrow().clone()).collect()
+        let now = clock::now();
+        let status = |c: &Running| CheckStatus { stuck: c.stuck(now), ..c.status.borrow().clone() };
+        self.checks.values().map(status).collect()
     }
 
-    /// Follows one check; every result is a change.
+    /// Follows one check; every result is a change. A check that hangs has none, and is not seen to hang
+    /// here.
     pub fn watch(&self, name: &str) -> Option<watch::Receiver<CheckStatus>> {
         self.checks.get(name).map(|c| c.status.clone())
     }
@@ -176,6 +228,10 @@ impl Drop for CheckRunner {
 }
 
 impl Running {
+    fn stuck(&self, now: Instant) -> Option<Stuck> {
+        self.pulse.stuck(now, &self.check.spec)
+    }
+
     fn halt(&self) {
         self.stop.cancel();
     }
@@ -188,23 +244,45 @@ struct Task {
     check: NamedCheck,
     rng: StdRng,
     status: watch::Sender<CheckStatus>,
+    pulse: Arc<Pulse>,
     changes: watch::Sender<u64>,
     trigger: Arc<Notify>,
 }
 
 impl Task {
-    async fn run(mut self) {
+    async fn run(mut self, set: Instant, start: Start) {
+        self.wait_until(set + start.first).await;
+        let mut gap = start.second;
         loop {
-            let started = clock::now();
-            let spec = &self.check.spec;
-            let outcome = run(&self.prober, self.check.target, &spec.kind, spec.timeout).await;
-            self.take(outcome);
-            let next = started + jittered(self.check.spec.interval, self.rng.random());
-            tokio::select! {
-                () = tokio::time::sleep_until(next) => {}
-                () = self.trigger.notified() => {}
-            }
+            // What waits for a slot is not running yet, so that waiting too long shows as such.
+            let begun = self.carry_out().await;
+            let gap = gap.take().unwrap_or_else(|| jittered(self.check.spec.interval, self.rng.random()));
+            self.wait_until(begun + gap).await;
         }
+    }
+
+    /// Waits for the time, or for the trigger.
+    async fn wait_until(&self, due: Instant) {
+        self.pulse.waits(due);
+        tokio::select! {
+            () = tokio::time::sleep_until(due) => {}
+            () = self.trigger.notified() => self.pulse.waits(clock::now()),
+        }
+    }
+
+    /// Carries out the check once; when it began to wait for its slot.
+    async fn carry_out(&mut self) -> Instant {
+        let begun = clock::now();
+        let spec = &self.check.spec;
+        let outcome = match self.prober.slot(&spec.kind).await {
+            Err(refused) => fail(refused),
+            Ok(slot) => {
+                self.pulse.runs(clock::now());
+                run_in(&slot, &self.prober, self.check.target, &spec.kind, spec.timeout).await
+            }
+        };
+        self.take(outcome);
+        begun
     }
 
     fn take(&mut self, outcome: CheckOutcome) {
@@ -233,6 +311,9 @@ fn jittered(interval: Duration, uniform: f64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ProberOptions;
+    use nearmost_core::check::CheckKind;
+    use tokio::sync::Semaphore;
 
     #[test]
     fn jitter_stays_within_its_percentage() {
@@ -242,5 +323,67 @@ mod tests {
         assert_eq!(jittered(second, 1.0), Duration::from_millis(1100));
         assert_eq!(jittered(Duration::ZERO, 0.5), MIN_INTERVAL);
         assert_eq!(jittered(Duration::MAX, 0.5), MAX_INTERVAL);
+    }
+
+    const TIMEOUT: Duration = Duration::from_secs(1);
+
+    fn check(kind: CheckKind) -> NamedCheck {
+        let spec = CheckSpec { kind, interval: TIMEOUT, timeout: TIMEOUT, rise: 1, fall: 1 };
+        NamedCheck { name: "web".into(), target: SocketAddr::from(([127, 0, 0, 1], 9)), spec }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_check_that_ignores_its_deadline_is_found_and_forgiven() {
+        let mut prober = Prober::new(ProberOptions::default()).expect("a prober");
+        prober.hangs = Some(Semaphore::new(0));
+        let prober = Arc::new(prober);
+        let mut runner = CheckRunner::new(Arc::clone(&prober), 7, &CancellationToken::new());
+        runner.set(vec![check(CheckKind::Tcp)]);
+        let mut changes = runner.changes();
+        tokio::time::sleep(TIMEOUT * 2).await;
+        assert_eq!((runner.find_stuck(), runner.statuses()[0].verdict()), (0, None));
+        changes.mark_unchanged();
+        tokio::time::sleep(TIMEOUT * 2).await;
+        assert_eq!(runner.find_stuck(), 1);
+        assert!(changes.has_changed().expect("the runner lives"));
+        let status = runner.statuses().remove(0);
+        assert_eq!((status.good, status.verdict()), (None, Some(false)));
+        assert_eq!(status.stuck, Some(Stuck::Running(TIMEOUT * 4)));
+        // Told once.
+        changes.mark_unchanged();
+        assert_eq!((runner.find_stuck(), changes.has_changed().expect("the runner lives")), (1, false));
+        prober.hangs.iter().for_each(|hangs| hangs.add_permits(1000));
+        let mut watch = runner.watch("web").expect("runs");
+        watch.wait_for(|s| s.last.is_some()).await.expect("a result");
+        assert_eq!((runner.find_stuck(), runner.statuses()[0].stuck), (0, None));
+        assert!(changes.has_changed().expect("the runner lives"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_check_whose_task_is_gone_is_found() {
+        let prober = Prober::new(ProberOptions::default()).expect("a prober");
+        let mut runner = CheckRunner::new(Arc::new(prober), 7, &CancellationToken::new());
+        runner.set(vec![check(CheckKind::Tcp)]);
+        // As if it had panicked: nobody told the runner.
+        runner.checks.values().for_each(Running::halt);
+        tokio::time::sleep(TIMEOUT * 4).await;
+        assert_eq!(runner.find_stuck(), 1);
+        assert!(matches!(runner.statuses()[0].stuck, Some(Stuck::NotStarted(_))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_checks_do_not_start_together() {
+        let mut prober = Prober::new(ProberOptions::default()).expect("a prober");
+        prober.hangs = Some(Semaphore::new(0));
+        let prober = Arc::new(prober);
+        let mut runner = CheckRunner::new(Arc::clone(&prober), 7, &CancellationToken::new());
+        runner.set((0..100).map(|i| NamedCheck { name: i.to_string(), ..check(CheckKind::Tcp) }).collect());
+        tokio::time::sleep(TIMEOUT / 2).await;
+        let now = clock::now();
+        let started = runner.checks.values().filter(|c| c.pulse.runs_at(now)).count();
+        assert!((40..=65).contains(&started), "{started}");
+        tokio::time::sleep(TIMEOUT).await;
+        let now = clock::now();
+        assert!(runner.checks.values().all(|c| c.pulse.runs_at(now)));
     }
 }

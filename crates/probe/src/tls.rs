@@ -1,12 +1,14 @@
-//! TLS for HTTPS checks: with verification, without it, and the expiry of certificates.
+//! What TLS is set up with: with verification, without it, and the expiry of certificates.
 
-use crate::clock;
 use crate::prober::ProberError;
+use crate::{clock, reason};
+use nearmost_core::check::TlsTerms;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ClientConfig, Resumption, WantsClientCert};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::{ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -39,14 +41,27 @@ pub fn unverifying(provider: &Arc<CryptoProvider>) -> Result<ClientConfig, Probe
 
 fn finish(builder: ConfigBuilder<ClientConfig, WantsClientCert>) -> ClientConfig {
     let mut config = builder.with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
     // A resumed session would not show the certificate that the service has now.
     config.resumption = Resumption::disabled();
     config
 }
 
-/// Fails when the server's certificate expires in fewer than `min_days` days.
-pub fn check_expiry(chain: Option<&[CertificateDer<'_>]>, min_days: u32) -> Result<(), String> {
+/// The name asked for in TLS and looked for in the certificate: `host` without a port, else the address.
+pub fn server_name(target: SocketAddr, host: Option<&str>) -> Result<ServerName<'static>, String> {
+    let Some(host) = host else {
+        return Ok(ServerName::IpAddress(target.ip().into()));
+    };
+    let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((ip, _)) => ip,
+        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
+    };
+    ServerName::try_from(name.to_string())
+        .map_err(|_| format!("expected a host name for TLS, found {}", reason::quote(name.as_bytes(), 60)))
+}
+
+/// Fails when the server's certificate expires earlier than the terms allow.
+pub fn check_expiry(chain: Option<&[CertificateDer<'_>]>, terms: TlsTerms) -> Result<(), String> {
+    let Some(min_days) = terms.min_days_to_expiry else { return Ok(()) };
     let expected = format!("expected a certificate good for {min_days} days");
     let Some(leaf) = chain.and_then(<[_]>::first) else {
         return Err(format!("{expected}, found no certificate"));
@@ -102,5 +117,25 @@ impl ServerCertVerifier for AnyCertificate {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tls_name_is_the_host_without_its_port() {
+        let target: SocketAddr = "192.0.2.1:443".parse().expect("address");
+        let cases = [
+            (None, "192.0.2.1"),
+            (Some("a.example"), "a.example"),
+            (Some("a.example:8443"), "a.example"),
+            (Some("[2001:db8::1]:8443"), "2001:db8::1"),
+        ];
+        for (host, expected) in cases {
+            assert_eq!(server_name(target, host).expect("a name").to_str(), expected);
+        }
+        assert!(server_name(target, Some("not a name")).is_err());
     }
 }

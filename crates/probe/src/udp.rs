@@ -1,8 +1,8 @@
 //! UDP checks: one datagram out, a matching one back.
 
 use crate::deadline::Deadline;
-use crate::reason;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use crate::{any_address, reason};
+use std::net::SocketAddr;
 use tokio::net::UdpSocket;
 
 /// Larger than any datagram, so that none is cut.
@@ -33,11 +33,7 @@ async fn talk(
     expect: &[u8],
     wrong: &mut Option<Vec<u8>>,
 ) -> std::io::Result<()> {
-    let any: SocketAddr = match target {
-        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-    };
-    let socket = UdpSocket::bind(any).await?;
+    let socket = UdpSocket::bind(any_address(target)).await?;
     // Connected: only the target's datagrams arrive, and its refusals too.
     socket.connect(target).await?;
     socket.send(send).await?;

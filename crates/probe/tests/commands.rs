@@ -11,13 +11,16 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 
+/// More than the tests' programs write unless they mean to.
+const MAX_OUTPUT: u64 = 4 << 20;
+
 /// Commands have no target.
 fn nowhere() -> SocketAddr {
     SocketAddr::from(([0, 0, 0, 0], 0))
 }
 
 fn sh(script: &str) -> CheckKind {
-    CheckKind::Command { argv: vec!["sh".into(), "-c".into(), script.into()] }
+    CheckKind::Command { argv: vec!["sh".into(), "-c".into(), script.into()], max_output: MAX_OUTPUT }
 }
 
 async fn check(script: &str, timeout: Duration) -> CheckOutcome {
@@ -36,9 +39,9 @@ async fn the_exit_status_decides_and_the_last_line_explains() {
 
 #[tokio::test]
 async fn there_is_no_shell_and_no_input() {
-    let kind = CheckKind::Command { argv: vec!["echo hello; true".into()] };
+    let kind = CheckKind::Command { argv: vec!["echo hello; true".into()], max_output: 0 };
     assert_fail(&run(nowhere(), kind, LONG).await, &["expected to run \"echo hello; true\"", "no such file"]);
-    let kind = CheckKind::Command { argv: vec![] };
+    let kind = CheckKind::Command { argv: vec![], max_output: 0 };
     assert_fail(&run(nowhere(), kind, LONG).await, &["expected a program"]);
     // Ends at once, because there is nothing to read.
     assert_pass(&check("cat", LONG).await);
@@ -49,10 +52,35 @@ async fn a_huge_output_neither_blocks_nor_fills_the_reason() {
     let script =
         "i=0; while [ $i -lt 200 ]; do printf '%08192d' 0; i=$((i+1)); done; echo; echo done; exit 3";
     assert_fail(&check(script, LONG).await, &["exit status 3", "\"done\""]);
-    let endless = check("yes 2>&1", SHORT).await;
-    assert_fail(&endless, &["expected an exit of \"sh\"", "within 200 ms", "\"y\""]);
     let line = check("printf '%0100000d' 0; exit 1", LONG).await;
     assert_fail(&line, &["exit status 1", "0000…"]);
+}
+
+#[tokio::test]
+async fn a_program_that_writes_without_end_is_killed() {
+    let outcome = check("yes", LONG).await;
+    assert_fail(&outcome, &["expected \"sh\" to write at most 4194304 bytes, found more", "\"y\""]);
+    let limited = |script: &str, max_output| {
+        let argv = vec!["sh".into(), "-c".into(), script.into()];
+        run(nowhere(), CheckKind::Command { argv, max_output }, LONG)
+    };
+    // Both outputs count; the last byte that is allowed is.
+    assert_pass(&limited("printf 12; printf 34 >&2", 4).await);
+    assert_fail(&limited("printf 12; printf 34 >&2", 3).await, &["at most 3 bytes"]);
+    assert_pass(&limited("true", 0).await);
+}
+
+#[tokio::test]
+async fn a_killed_program_leaves_no_zombie() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let note = dir.path().join("pid");
+    for end in ["sleep 1000", "yes"] {
+        let outcome = check(&format!("echo $$ > {}; {end}", note.display()), Duration::from_secs(1)).await;
+        assert!(!outcome.passed());
+        let pid = std::fs::read_to_string(&note).expect("written");
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
+        assert!(stat.is_err(), "{stat:?}");
+    }
 }
 
 #[tokio::test]

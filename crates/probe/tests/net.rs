@@ -239,7 +239,7 @@ async fn a_refused_datagram_fails_at_once() {
 #[tokio::test]
 async fn a_prober_without_slots_refuses_commands() {
     let prober = Prober::new(ProberOptions::default()).expect("a prober");
-    let kind = CheckKind::Command { argv: vec!["true".into()] };
+    let kind = CheckKind::Command { argv: vec!["true".into()], max_output: 1000 };
     let outcome = nearmost_probe::run(&prober, closed_port().1, &kind, LONG).await;
     assert_fail(&outcome, &["commands are not run here"]);
 }

@@ -26,7 +26,12 @@ fn named(name: &str, target: SocketAddr, kind: CheckKind, interval: Duration) ->
 
 fn sh(name: &str, script: String, interval: Duration) -> NamedCheck {
     let argv = vec!["sh".into(), "-c".into(), script];
-    named(name, SocketAddr::from(([0, 0, 0, 0], 0)), CheckKind::Command { argv }, interval)
+    named(
+        name,
+        SocketAddr::from(([0, 0, 0, 0], 0)),
+        CheckKind::Command { argv, max_output: 1 << 20 },
+        interval,
+    )
 }
 
 async fn until(

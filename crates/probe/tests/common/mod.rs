@@ -1,7 +1,9 @@
 //! Local servers and shorthands for the tests of checks.
 #![allow(dead_code, missing_docs, reason = "each test binary uses its own part of this module")]
 
-use nearmost_core::check::{CheckKind, CheckOutcome, HttpCheck};
+pub mod authority;
+
+use nearmost_core::check::{CheckKind, CheckOutcome, HttpCheck, HttpVersion};
 use nearmost_probe::{MAX_REASON_CHARS, Prober, ProberOptions};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -20,13 +22,12 @@ pub fn prober() -> Prober {
 /// Plain HTTP for `/`, any 2xx.
 pub fn http() -> HttpCheck {
     HttpCheck {
-        tls: false,
+        version: HttpVersion::Http1,
+        tls: None,
         path: "/".into(),
         host: None,
         status: (200, 299),
         body_contains: None,
-        verify: true,
-        min_days_to_expiry: None,
     }
 }
 
