@@ -8,16 +8,19 @@
 mod input;
 mod world;
 
-pub use input::{BeaconSeen, DriverHandle, DriverInput, channel};
+pub use input::{AllEvidence, BeaconSeen, DriverHandle, DriverInput, channel};
 
 use self::world::{Parts, World};
+use crate::agents::witnessing::Witnesses;
 use crate::clock::Clock;
 use crate::events::EventLog;
 use crate::probing::Probes;
 use crate::publish::Publisher;
+use crate::references::References;
 use crate::telemetry::FleetMetrics;
-use nearmost_core::fleet::{Fleet, Output, PersistedVerdict, Transition};
+use nearmost_core::fleet::{Fleet, Output, PersistedVerdict, Transition, Witnessed};
 use nearmost_core::geo::table::PlaceTable;
+use nearmost_core::health::Family;
 use nearmost_core::registry::{MirrorAddress, MirrorIndex, Registry};
 use nearmost_core::snapshot::Snapshot;
 use nearmost_core::time::{MonoTime, Now, UnixMillis};
@@ -54,14 +57,24 @@ pub struct DriverParts {
     pub places: Arc<PlaceTable>,
     /// Snapshots go here.
     pub publisher: Publisher,
-    /// Probe orders go here.
-    pub probes: Probes,
+    /// What is asked of mirrors goes here.
+    pub asking: Asking,
     /// Transitions go here.
     pub events: Arc<EventLog>,
     /// Counters.
     pub metrics: Arc<FleetMetrics>,
     /// Verdicts to keep go here.
     pub sink: Box<dyn VerdictSink>,
+}
+
+/// The ways to ask about mirrors, and about the broker itself.
+pub struct Asking {
+    /// The broker's own probes.
+    pub probes: Probes,
+    /// Agents as witnesses.
+    pub witnesses: Witnesses,
+    /// The broker's own line.
+    pub references: References,
 }
 
 /// Deadlines of the driver itself.
@@ -100,6 +113,7 @@ impl Driver {
         let now = parts.clock.now();
         let registry = parts.registry.borrow_and_update().clone();
         let world = World::new(registry.clone(), parts.places.clone());
+        parts.fleet.set_places(parts.places.clone());
         parts.fleet.set_registry(registry, now);
         parts.fleet.resume(std::mem::take(&mut parts.verdicts), now);
         let mut driver = Driver {
@@ -142,6 +156,7 @@ impl Driver {
                 self.parts.fleet.on_deadline(now);
             }
             self.outputs(now);
+            self.parts.metrics.self_doubt.set(i64::from(self.parts.fleet.doubts_itself()));
             self.own_deadlines(now);
         }
         self.parts.sink.save(self.parts.fleet.persisted());
@@ -170,6 +185,7 @@ impl Driver {
         let fleet = &mut self.parts.fleet;
         match input {
             DriverInput::Places(places) => {
+                fleet.set_places(places.clone());
                 if !self.world.set_places(places) {
                     return;
                 }
@@ -205,7 +221,20 @@ impl Driver {
                 fleet.on_report(node, &report, now);
                 self.waiting.push(done);
             }
-            DriverInput::ProbeResult { token, passed, rtt } => fleet.on_probe_result(token, passed, rtt, now),
+            DriverInput::ProbeResult { token, answer } => fleet.on_probe_result(token, answer, now),
+            DriverInput::Witnessed { token, witness, said } => fleet.on_witness(token, witness, said, now),
+            DriverInput::References { answered } => fleet.on_references(answered, now),
+            DriverInput::ClientFailed { domain, mirror, family, client } => {
+                let registry = self.world.given();
+                let index = registry.find_domain(&domain).and_then(|d| registry.find_mirror(d, &mirror));
+                let asks = index.is_some_and(|i| fleet.on_client_failure(i, family, client, now));
+                self.parts.metrics.client_failure(asks);
+            }
+            DriverInput::Evidence(reply) => {
+                // Whoever asked may have left.
+                let _ = reply.send(self.evidence(now));
+                return;
+            }
             DriverInput::ProbeSkipped(token) => fleet.on_probe_skipped(token, now),
             DriverInput::Address { domain, mirror, host, family, addr } => {
                 let registry = self.world.given();
@@ -230,9 +259,26 @@ impl Driver {
     fn outputs(&mut self, now: Now) {
         while let Some(output) = self.parts.fleet.poll_output() {
             match output {
-                Output::Probe(order) => self.parts.probes.start(order, self.handle.clone()),
+                Output::Probe(order) => self.parts.asking.probes.start(order, self.handle.clone()),
+                Output::Witness(order) => {
+                    if !self.parts.asking.witnesses.ask(&order, self.world.given()) {
+                        let declined = Witnessed::Declined;
+                        self.parts.fleet.on_witness(order.token, order.witness, declined, now);
+                    }
+                }
+                Output::References => self.parts.asking.references.ask(self.handle.clone()),
                 Output::Transition(t) => self.transition(&t, now),
             }
+        }
+    }
+
+    fn evidence(&self, now: Now) -> AllEvidence {
+        let fleet = &self.parts.fleet;
+        let of = |i| Family::ALL.map(|family| fleet.evidence(MirrorIndex(i), family, now));
+        AllEvidence {
+            registry: fleet.registry().version,
+            mirrors: (0..fleet.registry().mirrors.len() as u32).map(of).collect(),
+            doubts_itself: fleet.doubts_itself(),
         }
     }
 

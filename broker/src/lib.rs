@@ -23,6 +23,7 @@ mod placing;
 pub mod probing;
 pub mod publish;
 pub mod quic;
+pub mod references;
 pub mod registrar;
 pub mod reports;
 pub mod server;

@@ -6,7 +6,7 @@
 use crate::driver::{DriverHandle, DriverInput};
 use crate::telemetry::ProbeMetrics;
 use nearmost_core::check::CheckOutcome;
-use nearmost_core::fleet::ProbeOrder;
+use nearmost_core::fleet::{ProbeAnswer, ProbeOrder};
 use nearmost_probe::Prober;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -53,17 +53,17 @@ impl Probes {
         self.metrics.started.inc();
         let target = SocketAddr::new(order.addr, order.port);
         let outcome = nearmost_probe::run(&self.prober, target, &order.spec.kind, order.spec.timeout).await;
-        let (passed, rtt) = match outcome {
+        let answer = match outcome {
             CheckOutcome::Pass { took } => {
                 self.metrics.passed.inc();
-                (true, Some(took))
+                ProbeAnswer::Passed(took)
             }
-            CheckOutcome::Fail { reason } => {
-                tracing::debug!(%target, reason, "probe failed");
+            CheckOutcome::Fail { reason, answered } => {
+                tracing::debug!(%target, reason, answered, "probe failed");
                 self.metrics.failed.inc();
-                (false, None)
+                if answered { ProbeAnswer::Refused } else { ProbeAnswer::Silent }
             }
         };
-        driver.send(DriverInput::ProbeResult { token: order.token, passed, rtt }).await;
+        driver.send(DriverInput::ProbeResult { token: order.token, answer }).await;
     }
 }

@@ -8,12 +8,13 @@ use crate::agents::beacons::{BeaconKeys, BeaconServer};
 use crate::agents::endpoint::AgentParts;
 use crate::agents::hints::Hints;
 use crate::agents::pairing::{self, PairParts};
+use crate::agents::witnessing::Witnesses;
 use crate::agents::{AgentServer, SessionTable};
 use crate::api::{ApiError, ApiServer, ApiSettings, ApiState, Listeners, Readiness};
 use crate::clients::{ClientParts, ClientServer};
 use crate::clock::{Clock, unix_now};
 use crate::dns::{DnsError, DnsMetrics, DnsServer};
-use crate::driver::{self, Driver, DriverHandle, DriverInput, DriverParts};
+use crate::driver::{self, Asking, Driver, DriverHandle, DriverInput, DriverParts};
 use crate::events::EventLog;
 use crate::followers::{collect, correct, follow_corrections, follow_places, follow_readiness};
 use crate::geoip::{GeoError, GeoMetrics, GeoService};
@@ -24,6 +25,7 @@ use crate::mapping::{self, MappingParts};
 use crate::probing::Probes;
 use crate::publish::Publisher;
 use crate::quic::EndpointError;
+use crate::references::References;
 use crate::registrar::{Registrar, RegistrarInbox, RegistrarSettings};
 use crate::reports::Reports;
 use crate::settings;
@@ -33,6 +35,7 @@ use crate::supervise::Crew;
 use crate::telemetry::{
     AgentMetrics, ApiMetrics, ClientMetrics, FleetMetrics, LearningMetrics, MapMetrics, PathMetrics,
     ProbeMetrics, QueueMetrics, ReportMetrics, ResolverMetrics, SteeringMetrics, StoreMetrics,
+    WitnessMetrics,
 };
 use crate::verdicts::{self, StoredVerdicts};
 use nearmost_config::BrokerConfig;
@@ -255,6 +258,13 @@ impl Broker {
         let probe_metrics = ProbeMetrics::register(&metrics)?;
         let probes = Probes::new(prober, config.mirrors.probe.max_in_flight, probe_metrics, early.clone());
         let clock = Clock::start();
+        let table = Arc::new(SessionTable::default());
+        let witness_metrics = WitnessMetrics::register(&metrics)?;
+        let asking = Asking {
+            probes,
+            witnesses: Witnesses::new(table.clone(), witness_metrics.clone()),
+            references: References::new(&config.mirrors.caution.references),
+        };
         let parts = DriverParts {
             fleet: Fleet::new(settings::fleet(&config), rand::random()),
             verdicts: verdicts::load(&store).await?,
@@ -262,7 +272,7 @@ impl Broker {
             registry: registry.clone(),
             places: places.borrow().clone(),
             publisher,
-            probes,
+            asking,
             events: events.clone(),
             metrics: fleet_metrics,
             sink: Box::new(sink),
@@ -276,9 +286,10 @@ impl Broker {
             registry: registry.clone(),
             site: keys.site.clone(),
             beacons: beacon_keys(&config, &keys, &beacons),
-            table: Arc::new(SessionTable::default()),
+            table,
             metrics: Arc::new(AgentMetrics::register(&metrics)?),
             hints: Hints::new(learn.clone(), demand, path_metrics.clone(), &keys.broker.id().key),
+            witnesses: witness_metrics,
         };
         let client_parts = ClientParts {
             snapshot: reader.clone(),

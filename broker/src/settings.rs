@@ -8,7 +8,8 @@ use crate::hostnames::HostnameSettings;
 use crate::learning::{LearnerSettings, MemoryFile};
 use crate::reports::ReportSettings;
 use nearmost_config::{BrokerConfig, HttpConfig};
-use nearmost_core::fleet::FleetConfig;
+use nearmost_core::fleet::{Caution, FleetConfig};
+use nearmost_core::health::damping::DampingRules;
 use nearmost_core::rtt::pairs::PairConfig;
 use nearmost_core::rtt::{Coarseness, LearnerConfig};
 use nearmost_core::spread::{DemandConfig, Marks, SpreadConfig};
@@ -103,7 +104,27 @@ pub fn fleet(config: &BrokerConfig) -> FleetConfig {
         resume_grace: health.resume_grace,
         warm_for: health.warm_up,
         burst_timeout: health.burst_timeout,
+        caution: caution(config),
         ..FleetConfig::default()
+    }
+}
+
+fn caution(config: &BrokerConfig) -> Caution {
+    let caution = &config.mirrors.caution;
+    let share = |percent: u8| f64::from(percent) / 100.0;
+    Caution {
+        region_cap: share(caution.region_cap_percent),
+        panic_below: share(caution.panic_below_percent),
+        damping: DampingRules {
+            half_life: caution.flap_half_life,
+            hold: caution.flap_hold,
+            most: caution.flap_hold_max,
+            manual_failback: false,
+        },
+        calm_after: caution.calm_after,
+        references: !caution.references.is_empty(),
+        witnesses: caution.witnesses,
+        ..Caution::default()
     }
 }
 
@@ -201,6 +222,7 @@ pub fn needing_restart(running: &BrokerConfig, new: &BrokerConfig) -> Vec<&'stat
         ("agents", *agents == new.agents),
         ("clients", *clients == new.clients),
         ("health", mirrors.health == new.mirrors.health),
+        ("caution", mirrors.caution == new.mirrors.caution),
         ("probe", mirrors.probe == new.mirrors.probe),
         ("resolver", mirrors.resolver == new.mirrors.resolver),
         ("spread", mirrors.spread == new.mirrors.spread),

@@ -8,7 +8,7 @@ use crate::admin::AdminHandle;
 use crate::driver::DriverHandle;
 use crate::quic::endpoint::{self, EndpointError};
 use crate::quic::gate::{Entry, Gate};
-use crate::telemetry::AgentMetrics;
+use crate::telemetry::{AgentMetrics, WitnessMetrics};
 use nearmost_core::registry::Registry;
 use nearmost_wire::agent::Refusal;
 use nearmost_wire::beacon::SiteKey;
@@ -53,6 +53,8 @@ pub struct AgentParts {
     pub metrics: Arc<AgentMetrics>,
     /// Round trips that agents measured go here.
     pub hints: Hints,
+    /// Counts what witnesses say.
+    pub witnesses: WitnessMetrics,
 }
 
 /// Bound endpoints, not serving yet.

@@ -5,7 +5,8 @@
 //! | [`endpoint`] | accepts connections, hands each to a session |
 //! | [`session`] | one agent: join, hello, reports, orders |
 //! | [`hints`] | what agents say of round trips, made into lessons |
-//! | [`orders`] | orders to measure that a session was given |
+//! | [`orders`] | what a session was ordered to have its agent do |
+//! | [`witnessing`] | the fleet's questions to witnesses |
 //! | [`pairing`] | has nodes measure the way to one another |
 //! | [`table`] | who is connected, and how to end it |
 //! | [`beacons`] | receives and authenticates beacons |
@@ -20,6 +21,7 @@ pub mod orders;
 pub mod pairing;
 pub mod session;
 pub mod table;
+pub mod witnessing;
 
 pub use endpoint::{AgentServer, AgentSettings};
 pub use table::SessionTable;

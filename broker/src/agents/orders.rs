@@ -1,4 +1,4 @@
-//! Orders to measure that one session was given and has not answered.
+//! Orders that one session was given and has not answered: to measure, or to be a witness.
 //!
 //! ```text
 //!            give               answered by number
@@ -7,7 +7,9 @@
 //!                      └──▶ lost
 //! ```
 
+use nearmost_core::fleet::ProbeToken;
 use nearmost_core::rtt::Target;
+use nearmost_wire::witness::WitnessOrder;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -26,23 +28,41 @@ pub struct Order {
     pub at: SocketAddr,
 }
 
-/// What waits for an answer, the oldest first.
-#[derive(Debug)]
-pub struct Given {
-    next: u64,
-    waiting: VecDeque<(u64, Order, Instant)>,
+/// What a session is handed to have its agent do.
+#[derive(Clone, Debug)]
+pub enum Ordered {
+    /// A round trip to measure, when there is time.
+    Measure(Order),
+    /// A mirror to probe, now.
+    Witness(Box<Ask>),
 }
 
-impl Given {
+/// A mirror that an agent is asked about.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// Whose answer it is.
+    pub token: ProbeToken,
+    /// As it is sent, but for its number.
+    pub order: WitnessOrder,
+}
+
+/// What waits for an answer, the oldest first.
+#[derive(Debug)]
+pub struct Given<T> {
+    next: u64,
+    waiting: VecDeque<(u64, T, Instant)>,
+}
+
+impl<T> Given<T> {
     /// Nothing given; numbers begin at `first`, so that no other session's fit.
-    pub fn new(first: u64) -> Given {
+    pub fn new(first: u64) -> Given<T> {
         Given { next: first, waiting: VecDeque::new() }
     }
 
     /// Notes an order: its number, and how many older ones are given up.
-    pub fn give(&mut self, order: Order, now: Instant) -> (u64, usize) {
+    pub fn give(&mut self, order: T, now: Instant) -> (u64, usize) {
         let before = self.waiting.len();
-        let late = |(_, _, at): &(u64, Order, Instant)| now.saturating_duration_since(*at) > PATIENCE;
+        let late = |(_, _, at): &(u64, T, Instant)| now.saturating_duration_since(*at) > PATIENCE;
         while self.waiting.len() >= MOST || self.waiting.front().is_some_and(late) {
             self.waiting.pop_front();
         }
@@ -54,7 +74,7 @@ impl Given {
     }
 
     /// The order of a number, if it was given and not answered yet.
-    pub fn answered(&mut self, number: u64) -> Option<Order> {
+    pub fn answered(&mut self, number: u64) -> Option<T> {
         let at = self.waiting.iter().position(|(n, ..)| *n == number)?;
         self.waiting.remove(at).map(|(_, order, _)| order)
     }
@@ -83,7 +103,7 @@ mod tests {
     #[test]
     fn an_order_is_answered_once_and_only_by_its_number() {
         let now = mono_now();
-        let mut given = Given::new(u64::MAX);
+        let mut given: Given<Order> = Given::new(u64::MAX);
         assert_eq!(given.answered(u64::MAX), None);
         let (first, second) = (given.give(order(1), now), given.give(order(2), now));
         assert_eq!((first, second), ((u64::MAX, 0), (0, 0)));
@@ -97,7 +117,7 @@ mod tests {
     #[test]
     fn what_is_never_answered_is_given_up() {
         let start = mono_now();
-        let mut given = Given::new(0);
+        let mut given: Given<Order> = Given::new(0);
         let lost: usize = (0..MOST + 3).map(|_| given.give(order(1), start).1).sum();
         assert_eq!((lost, given.len()), (3, MOST));
         assert_eq!(given.answered(2), None);

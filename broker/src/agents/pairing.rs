@@ -3,7 +3,7 @@
 //! Who is connected is looked up in the table of sessions, what is to be measured in the snapshot,
 //! each every few seconds; orders go out through the sessions.
 
-use super::orders::Order;
+use super::orders::{Order, Ordered};
 use super::table::SessionTable;
 use crate::clock::Clock;
 use crate::publish::SnapshotReader;
@@ -99,7 +99,8 @@ impl Pairing {
         while let Some(order) = self.pairs.poll(now) {
             // A target without an address is none, and those of the last look are in both.
             let Some(at) = self.addresses.get(&order.target).copied() else { continue };
-            let sent = self.parts.table.order(&order.node, Order { target: order.target, at });
+            let sent =
+                self.parts.table.order(&order.node, Ordered::Measure(Order { target: order.target, at }));
             let label = if sent { "sent" } else { "dropped" };
             self.parts.metrics.orders.with_label_values(&[label]).inc();
         }

@@ -12,14 +12,14 @@
 
 use super::beacons::BeaconKeys;
 use super::endpoint::AgentParts;
-use super::orders::{Given, Order};
+use super::orders::{Given, Order, Ordered};
 use super::table::{authorise, close};
 use crate::admin::Refused;
 use crate::clock::mono_now;
 use crate::driver::DriverInput;
 use crate::quic::gate::Permit;
 use crate::quic::rate::Bucket;
-use nearmost_core::fleet::{NodeReport, ServiceReport};
+use nearmost_core::fleet::{NodeReport, ProbeToken, ServiceReport};
 use nearmost_core::id::NodeId;
 use nearmost_core::live::Load;
 use nearmost_core::registry::Registry;
@@ -27,6 +27,7 @@ use nearmost_wire::agent::{BeaconGrant, Hello, Refusal, Report, ToAgent, ToBroke
 use nearmost_wire::frame::{self, FrameError};
 use nearmost_wire::paths::{MeasureOrder, Measurement};
 use nearmost_wire::tls::peer_key;
+use nearmost_wire::witness::{WitnessOrder, WitnessResult};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -267,23 +268,32 @@ async fn run(
     connection: &quinn::Connection,
     (node, remote): (NodeId, IpAddr),
     (send, receive): (quinn::SendStream, &mut quinn::RecvStream),
-    ordered: mpsc::Receiver<Order>,
+    ordered: mpsc::Receiver<Ordered>,
     parts: &SessionParts,
 ) -> End {
     let (acks, outbox) = mpsc::channel(OUTBOX);
-    let given = Mutex::new(Given::new(rand::random()));
+    let given = Waiting {
+        measures: Mutex::new(Given::new(rand::random())),
+        asks: Mutex::new(Given::new(rand::random())),
+    };
     let mut reader = Reader::new(node, parts, &given);
     let end = tokio::select! {
         end = reader.read(receive, acks) => end,
         end = write(send, outbox, ordered, &given, parts) => end,
         end = watch(connection, node, remote, parts) => end,
     };
-    let lost = lock(&given).len() as u64;
+    let lost = lock(&given.measures).len() as u64;
     parts.shared.hints.metrics.results.with_label_values(&["lost"]).inc_by(lost);
     end
 }
 
-fn lock(given: &Mutex<Given>) -> MutexGuard<'_, Given> {
+/// What this session's agent was ordered to do and has not answered.
+struct Waiting {
+    measures: Mutex<Given<Order>>,
+    asks: Mutex<Given<ProbeToken>>,
+}
+
+fn lock<T>(given: &Mutex<Given<T>>) -> MutexGuard<'_, Given<T>> {
     // The orders are consistent between any two operations, so a poisoned lock is usable.
     given.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -292,14 +302,14 @@ fn lock(given: &Mutex<Given>) -> MutexGuard<'_, Given> {
 struct Reader<'a> {
     node: NodeId,
     parts: &'a SessionParts,
-    given: &'a Mutex<Given>,
+    given: &'a Waiting,
     reports: Bucket,
     hints: Bucket,
     flood: Bucket,
 }
 
 impl<'a> Reader<'a> {
-    fn new(node: NodeId, parts: &'a SessionParts, given: &'a Mutex<Given>) -> Reader<'a> {
+    fn new(node: NodeId, parts: &'a SessionParts, given: &'a Waiting) -> Reader<'a> {
         let now = mono_now();
         Reader {
             node,
@@ -329,7 +339,7 @@ impl<'a> Reader<'a> {
                     self.measured(&results, listen);
                 }),
                 // No orders were given, so results corroborate nothing.
-                Ok(ToBroker::Witnessed { .. }) => self.may_hint().map(drop),
+                Ok(ToBroker::Witnessed { results }) => self.witnessed(results).await,
                 Ok(ToBroker::Goodbye) => return End::Goodbye,
                 Ok(ToBroker::Hello(_) | ToBroker::Join { .. }) => {
                     return End::Refused(Refused::new(Refusal::OutOfOrder, "Hello or Join within a session"));
@@ -355,6 +365,22 @@ impl<'a> Reader<'a> {
         acked.map_err(|_| End::Lost("the answering side ended".into()))
     }
 
+    /// What the agent found as a witness. Only what it was asked is heard; a flood ends the session.
+    async fn witnessed(&mut self, results: Vec<WitnessResult>) -> Result<(), End> {
+        if !self.flood.take(1, mono_now()) {
+            return Err(End::Refused(Refused::new(Refusal::OutOfOrder, "too many answers")));
+        }
+        for result in results {
+            let asked = lock(&self.given.asks).answered(result.id);
+            let said = self.parts.shared.witnesses.heard(asked.is_some(), &result.outcome);
+            if let Some(token) = asked {
+                let input = DriverInput::Witnessed { token, witness: self.node, said };
+                self.parts.shared.driver.send(input).await;
+            }
+        }
+        Ok(())
+    }
+
     /// Whether a message with hints is listened to; the end of the session where there is a flood.
     fn may_hint(&mut self) -> Result<bool, End> {
         let now = mono_now();
@@ -368,7 +394,7 @@ impl<'a> Reader<'a> {
     fn measured(&self, results: &[Measurement], listen: bool) {
         let hints = &self.parts.shared.hints;
         for result in results {
-            let order = lock(self.given).answered(result.id);
+            let order = lock(&self.given.measures).answered(result.id);
             match listen {
                 true => hints.measured(self.node, order, result),
                 false => hints.metrics.results.with_label_values(&["rate"]).inc(),
@@ -386,8 +412,8 @@ struct Ack {
 async fn write(
     mut send: quinn::SendStream,
     mut acks: mpsc::Receiver<Ack>,
-    mut ordered: mpsc::Receiver<Order>,
-    given: &Mutex<Given>,
+    mut ordered: mpsc::Receiver<Ordered>,
+    given: &Waiting,
     parts: &SessionParts,
 ) -> End {
     loop {
@@ -402,16 +428,27 @@ async fn write(
                 None => std::future::pending().await,
             },
             // A newer session in the table takes the orders.
-            Some(order) = ordered.recv() => {
-                let (id, lost) = lock(given).give(order.clone(), mono_now());
-                parts.shared.hints.metrics.results.with_label_values(&["lost"]).inc_by(lost as u64);
-                ToAgent::Measure {
-                    orders: vec![MeasureOrder { id, address: order.at.ip(), port: order.at.port() }],
-                }
-            }
+            Some(order) = ordered.recv() => message(order, given, parts),
         };
         if let Err(e) = frame::write(&mut send, &message).await {
             return e.into();
+        }
+    }
+}
+
+/// An order as it is sent, noted as given.
+fn message(order: Ordered, given: &Waiting, parts: &SessionParts) -> ToAgent {
+    match order {
+        Ordered::Measure(order) => {
+            let (address, port) = (order.at.ip(), order.at.port());
+            let (id, lost) = lock(&given.measures).give(order, mono_now());
+            parts.shared.hints.metrics.results.with_label_values(&["lost"]).inc_by(lost as u64);
+            ToAgent::Measure { orders: vec![MeasureOrder { id, address, port }] }
+        }
+        Ordered::Witness(ask) => {
+            // Those that are given up were not waited for any more.
+            let (id, _) = lock(&given.asks).give(ask.token, mono_now());
+            ToAgent::Witness { orders: vec![WitnessOrder { id, ..ask.order }] }
         }
     }
 }
@@ -448,6 +485,7 @@ fn plain(report: Report) -> NodeReport {
         failing_check: s.problem.map(|p| p.chars().take(200).collect()),
         connections: s.connections,
         capacity: s.capacity,
+        stopped: s.stopped,
     };
     NodeReport {
         draining: report.draining,

@@ -1,6 +1,6 @@
 //! Who is connected, and the way to them.
 
-use super::orders::Order;
+use super::orders::Ordered;
 use nearmost_core::id::NodeId;
 use nearmost_core::registry::Registry;
 use nearmost_wire::agent::Refusal;
@@ -21,7 +21,7 @@ struct Session {
     number: u64,
     connection: quinn::Connection,
     /// Into the session; what finds no room is dropped.
-    orders: mpsc::Sender<Order>,
+    orders: mpsc::Sender<Ordered>,
 }
 
 impl SessionTable {
@@ -56,7 +56,7 @@ impl SessionTable {
     }
 
     /// Hands an order to a node's session; whether there is one that has room for it.
-    pub fn order(&self, node: &NodeId, order: Order) -> bool {
+    pub fn order(&self, node: &NodeId, order: Ordered) -> bool {
         self.lock().get(node).is_some_and(|s| s.orders.try_send(order).is_ok())
     }
 
@@ -66,7 +66,7 @@ impl SessionTable {
         node: NodeId,
         number: u64,
         connection: quinn::Connection,
-        orders: mpsc::Sender<Order>,
+        orders: mpsc::Sender<Ordered>,
     ) {
         let now = connection.remote_address();
         let old = self.lock().insert(node, Session { number, connection, orders });

@@ -106,6 +106,16 @@ fn network(ranking: &Ranking<'_>) -> NetworkView {
     }
 }
 
+/// TTL of addresses that change at a pace, and why.
+fn ttl(policy: &Policy, pace: Pace) -> (u32, &'static str) {
+    let why = match pace {
+        Pace::Quick => "a mirror of the answer may change within seconds: the domain's least TTL",
+        Pace::Usual => "the domain's policy says so of addresses",
+        Pace::Calm => "the mirrors of the answer have not changed for long: the domain's greatest TTL",
+    };
+    (seconds(policy.ttl_at(pace)), why)
+}
+
 fn answer(ranking: &Ranking<'_>, family: Family) -> AnswerView {
     let choice = &ranking.choices[family.index()];
     let policy = ranking.policy();
@@ -114,7 +124,7 @@ fn answer(ranking: &Ranking<'_>, family: Family) -> AnswerView {
     let (scope, scope_reason) = scope(ranking, family, choice);
     let (ttl_s, ttl_reason) = match choice.addrs.is_empty() {
         true => (seconds(policy.negative_ttl), "there is no address: the domain's policy says so of absence"),
-        false => (seconds(policy.ttl), "the domain's policy says so of addresses"),
+        false => ttl(policy, ranking.snapshot.live.pace(choice.mirrors.iter().map(|m| m.mirror), family)),
     };
     AnswerView {
         family: family.as_str().into(),

@@ -118,7 +118,7 @@ impl Fixture {
             negative_ttl: Duration::from_secs(20),
             tie_band_ms: 3.0,
             tie_band_share: 0.05,
-            failover: Default::default(),
+            failover: nearmost_core::registry::Failover::default(),
             alpn: Vec::new(),
             ..Policy::default()
         };

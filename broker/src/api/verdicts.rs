@@ -2,7 +2,7 @@
 
 use super::view::Ranking;
 use nearmost_core::health::{Family, Reason, Vantage, Verdict};
-use nearmost_core::registry::{HealthMode, MirrorIndex};
+use nearmost_core::registry::{ForcedTo, HealthMode, MirrorIndex};
 use nearmost_core::time::UnixMillis;
 
 /// "IPv4 down: its agent is silent and … (silent_and_unreachable), seen by the broker 3 s ago".
@@ -34,8 +34,20 @@ pub(super) fn orders(ranking: &Ranking<'_>, at: MirrorIndex) -> Vec<String> {
         out.push("drained by order: it or its node gets no new users".into());
     }
     if let Some(force) = mirror.orders.force.filter(|f| f.until > ranking.now) {
-        let to = if force.up { "up" } else { "down" };
-        out.push(format!("forced {to} by a person for another {}", span(force.until.0 - ranking.now.0)));
+        let what = match force.to {
+            ForcedTo::Up => "forced up",
+            ForcedTo::Down => "forced down",
+            ForcedTo::AsItWas => "frozen as it was",
+        };
+        out.push(format!("{what} by a person for another {}", span(force.until.0 - ranking.now.0)));
+    }
+    if let Some(window) =
+        mirror.orders.windows.iter().filter(|w| w.until > ranking.now).min_by_key(|w| w.from)
+    {
+        out.push(match window.from.0.checked_sub(ranking.now.0) {
+            Some(ms) if ms > 0 => format!("maintenance is planned in {}", span(ms)),
+            _ => format!("in maintenance for another {}", span(window.until.0 - ranking.now.0)),
+        });
     }
     if let HealthMode::Manual { up } = mirror.health {
         out.push(format!("its health is set by hand: {}", if up { "up" } else { "down" }));
@@ -62,6 +74,9 @@ fn vantage(vantage: Vantage) -> Option<&'static str> {
         Vantage::Broker => Some("seen by the broker"),
         Vantage::AgentAndBroker => Some("seen by its agent and the broker"),
         Vantage::Operator => Some("ordered by a person"),
+        Vantage::Witnesses => Some("seen by agents in other networks"),
+        Vantage::BrokerAndWitnesses => Some("seen by the broker and agents in other networks"),
+        Vantage::Clients => Some("said by clients"),
     }
 }
 
@@ -74,9 +89,9 @@ fn reason(reason: Reason) -> &'static str {
         Reason::MissedBeacons => "beacons of its agent are missing",
         Reason::SessionLost => "its agent's session ended without a goodbye",
         Reason::ServiceFailing => "its agent reports failing checks",
-        Reason::ProbeFailed => "the broker's probes fail",
-        Reason::SilentAndUnreachable => "its agent is silent and the broker's probes fail",
-        Reason::SilentButAnswering => "its agent is silent, the service answers the broker's probes",
+        Reason::ProbeFailed => "probes from outside fail",
+        Reason::SilentAndUnreachable => "its agent is silent and probes from outside fail",
+        Reason::SilentButAnswering => "its agent is silent, the service answers probes from outside",
         Reason::DrainedByAgent => "its agent drains",
         Reason::DrainedByOrder => "drained by order",
         Reason::AgentLeft => "its agent said goodbye",
@@ -85,6 +100,16 @@ fn reason(reason: Reason) -> &'static str {
         Reason::Revoked => "its node is revoked",
         Reason::Resumed => "known from before a restart",
         Reason::NotReady => "its agent says the service is not ready",
+        Reason::ProcessEnded => "its agent says the service's process has ended",
+        Reason::PartlyReachable => "the broker does not reach it, agents in other networks do",
+        Reason::ClientsFail => "clients say they do not reach it; it is being probed",
+        Reason::SelfDoubt => "it seems dead, and so does everything else: the broker may be cut off",
+        Reason::CapReached => "it seems dead to the broker alone, and as many as may be are out like that",
+        Reason::Panic => "it seems dead to the broker alone, and too little of the domain is left",
+        Reason::HeldDown => "it is good again, kept out a while as it failed too often lately",
+        Reason::AwaitingRelease => "it is good again and waits for a person to let it back",
+        Reason::Maintenance => "in a planned maintenance window",
+        Reason::Frozen => "a person froze it as it was",
     }
 }
 

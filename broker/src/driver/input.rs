@@ -1,6 +1,6 @@
 //! What reaches the driver, and the channel it comes through.
 
-use nearmost_core::fleet::{NodeReport, ProbeToken};
+use nearmost_core::fleet::{Evidence, NodeReport, ProbeAnswer, ProbeToken, Witnessed};
 use nearmost_core::geo::table::PlaceTable;
 use nearmost_core::health::Family;
 use nearmost_core::id::NodeId;
@@ -9,7 +9,6 @@ use nearmost_core::map::{CellTable, Map, MirrorSet};
 use nearmost_core::rtt::Model;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 /// Inputs waiting for the driver; senders wait beyond that, beacons are dropped and counted.
@@ -86,10 +85,35 @@ pub enum DriverInput {
         /// Which.
         token: ProbeToken,
         /// How.
-        passed: bool,
-        /// How long it took.
-        rtt: Option<Duration>,
+        answer: ProbeAnswer,
     },
+    /// A witness answered.
+    Witnessed {
+        /// What it was asked.
+        token: ProbeToken,
+        /// Who it is.
+        witness: NodeId,
+        /// What it found.
+        said: Witnessed,
+    },
+    /// The reference addresses were asked.
+    References {
+        /// How many answered.
+        answered: u32,
+    },
+    /// A client says that it does not reach a mirror.
+    ClientFailed {
+        /// The mirror's domain.
+        domain: Arc<str>,
+        /// Its name.
+        mirror: Arc<str>,
+        /// In which family.
+        family: Family,
+        /// Where the client is.
+        client: IpAddr,
+    },
+    /// What is known of all mirrors, by who measured it, is asked for.
+    Evidence(oneshot::Sender<AllEvidence>),
     /// A probe could not be started: too many were on their way.
     ProbeSkipped(ProbeToken),
     /// What a mirror's host name resolves to, or that it resolves to nothing; told again and again.
@@ -105,6 +129,17 @@ pub enum DriverInput {
         /// The address.
         addr: Option<IpAddr>,
     },
+}
+
+/// What is known of all mirrors of a registry.
+#[derive(Debug, Default)]
+pub struct AllEvidence {
+    /// Of which registry's mirrors.
+    pub registry: u64,
+    /// By mirror and family.
+    pub mirrors: Vec<[Option<Evidence>; 2]>,
+    /// The broker doubts whether it is connected itself.
+    pub doubts_itself: bool,
 }
 
 /// One authenticated beacon.

@@ -177,6 +177,10 @@ impl World {
         }
         for (mirror, offer) in live.mirrors.iter_mut().zip(&self.offers) {
             mirror.offer = *offer;
+            if mirror.paused.contains(&true) {
+                // Whoever can go elsewhere does; the last one left still takes everyone.
+                mirror.offer.shed = u16::MAX;
+            }
         }
         live.tally(&self.registry);
         Parts { registry: self.registry.clone(), map: self.map.clone() }

@@ -1,6 +1,6 @@
 //! Counters and the state of the fleet.
 
-use super::{counter, counters, seconds};
+use super::{counter, counters, gauge, seconds};
 use crate::clock::unix_now;
 use crate::publish::SnapshotReader;
 use nearmost_core::fleet::BeaconOutcome;
@@ -8,7 +8,9 @@ use nearmost_core::health::{Family, State};
 use nearmost_core::snapshot::Snapshot;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
-use prometheus::{Error, Gauge, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{
+    Error, Gauge, GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
 use std::time::Duration;
 
 /// What the fleet's driver counts. States of mirrors are read from the snapshot at each scrape.
@@ -22,6 +24,11 @@ pub struct FleetMetrics {
     pub publish_delay: Histogram,
     /// `nearmost_fleet_beacons_total{outcome}`: authenticated beacons, by what the fleet made of them.
     pub beacons: IntCounterVec,
+    /// `nearmost_client_failures_total{result}`: clients' reports of failure, by whether one had a mirror
+    /// probed.
+    pub client_failures: IntCounterVec,
+    /// `nearmost_self_doubt`: 1 while the broker takes itself to be cut off.
+    pub self_doubt: IntGauge,
 }
 
 impl FleetMetrics {
@@ -50,12 +57,28 @@ impl FleetMetrics {
                 "Authenticated beacons, by what the fleet made of them.",
                 &["outcome"],
             )?,
+            client_failures: counters(
+                registry,
+                "nearmost_client_failures_total",
+                "Clients' reports that they do not reach a mirror, by whether one had the mirror probed.",
+                &["result"],
+            )?,
+            self_doubt: gauge(
+                registry,
+                "nearmost_self_doubt",
+                "1 while the broker takes itself to be cut off and evicts nobody on its own word.",
+            )?,
         })
     }
 
     /// Counts a transition.
     pub fn transition(&self, from: State, to: State) {
         self.transitions.with_label_values(&[from.as_str(), to.as_str()]).inc();
+    }
+
+    /// Counts a client's report of failure; whether it had the mirror probed.
+    pub fn client_failure(&self, asks: bool) {
+        self.client_failures.with_label_values(&[if asks { "probed" } else { "known" }]).inc();
     }
 
     /// Counts an authenticated beacon.
@@ -73,6 +96,8 @@ impl FleetMetrics {
 /// What a scrape reads from the snapshot.
 struct Families {
     state: IntGaugeVec,
+    /// Why, by whom, and since when.
+    verdict: GaugeVec,
     eligible: IntGaugeVec,
     nodes: IntGauge,
     registry_version: IntGauge,
@@ -87,6 +112,13 @@ impl Families {
             state: IntGaugeVec::new(
                 opts("nearmost_mirror_state", "1 for the state that a mirror is in, 0 for the others."),
                 &["domain", "mirror", "family", "state"],
+            )?,
+            verdict: GaugeVec::new(
+                opts(
+                    "nearmost_mirror_verdict_since_seconds",
+                    "Unix time since when the verdict is what it is; its age is time() less this.",
+                ),
+                &["domain", "mirror", "family", "state", "reason", "vantage"],
             )?,
             eligible: IntGaugeVec::new(
                 opts(
@@ -105,8 +137,16 @@ impl Families {
         })
     }
 
-    fn all(&self) -> [&dyn Collector; 6] {
-        [&self.state, &self.eligible, &self.nodes, &self.registry_version, &self.map_version, &self.age]
+    fn all(&self) -> [&dyn Collector; 7] {
+        [
+            &self.state,
+            &self.verdict,
+            &self.eligible,
+            &self.nodes,
+            &self.registry_version,
+            &self.map_version,
+            &self.age,
+        ]
     }
 
     fn desc(&self) -> Vec<Desc> {
@@ -130,6 +170,11 @@ impl Families {
                         let is = i64::from(live.verdict(family).state == state);
                         self.state.with_label_values(&labels).set(is);
                     }
+                    let v = live.verdict(family);
+                    let (reason, vantage) = (v.reason.code(), v.vantage.as_str());
+                    let labels =
+                        [&*domain.name, &*mirror.name, family.as_str(), v.state.as_str(), reason, vantage];
+                    self.verdict.with_label_values(&labels).set(v.since.0 as f64 / 1000.0);
                 }
             }
             self.eligible.with_label_values(&[&*domain.name]).set(eligible);

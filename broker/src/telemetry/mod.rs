@@ -19,6 +19,7 @@ mod reports;
 mod resolver;
 mod steering;
 mod store;
+mod witnesses;
 
 pub use agents::AgentMetrics;
 pub use api::ApiMetrics;
@@ -33,6 +34,7 @@ pub use reports::ReportMetrics;
 pub use resolver::ResolverMetrics;
 pub use steering::SteeringMetrics;
 pub use store::StoreMetrics;
+pub use witnesses::WitnessMetrics;
 
 use prometheus::core::Collector;
 use prometheus::{

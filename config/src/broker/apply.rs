@@ -36,6 +36,9 @@ pub(super) fn config(spec: BrokerSpec) -> Result<BrokerConfig, Fault> {
     if let Some(health) = spec.health {
         health.apply(&mut config.mirrors.health);
     }
+    if let Some(caution) = spec.caution {
+        caution.apply(&mut config.mirrors.caution);
+    }
     if let Some(probe) = spec.probe {
         probe.apply(&mut config.mirrors.probe);
     }

@@ -3,9 +3,12 @@
 //! `broker.toml` repeats them for people and a test compares the two.
 
 mod apply;
+mod caution;
 pub(crate) mod spec;
 #[cfg(test)]
 mod tests;
+
+pub use caution::CautionConfig;
 
 use crate::error::ConfigError;
 use crate::load::Layers;
@@ -238,6 +241,8 @@ pub struct HealthConfig {
 pub struct MirrorsConfig {
     /// Concluding who is healthy.
     pub health: HealthConfig,
+    /// Acting on it.
+    pub caution: CautionConfig,
     /// Probing them.
     pub probe: ProbeConfig,
     /// Following those given by host name.

@@ -31,6 +31,7 @@ pub(crate) struct BrokerSpec {
     pub(super) clients: Option<ClientsSpec>,
     pub(super) geo: Option<GeoSpec>,
     pub(super) health: Option<HealthSpec>,
+    pub(super) caution: Option<super::caution::CautionSpec>,
     pub(super) probe: Option<ProbeSpec>,
     pub(super) resolver: Option<ResolverSpec>,
     pub(super) spread: Option<SpreadSpec>,

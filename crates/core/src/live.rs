@@ -200,6 +200,13 @@ impl Live {
         self.brief(i).offer
     }
 
+    /// How soon an answer with these mirrors may change; as ever where there are none.
+    pub fn pace(&self, mirrors: impl IntoIterator<Item = MirrorIndex>, family: Family) -> Pace {
+        let pace =
+            |i: MirrorIndex| self.mirrors.get(i.0 as usize).map_or(Pace::Usual, |m| m.pace[family.index()]);
+        mirrors.into_iter().map(pace).min().unwrap_or_default()
+    }
+
     /// The entry of a mirror.
     pub fn mirror(&self, i: MirrorIndex) -> &LiveMirror {
         &self.mirrors[i.0 as usize]

@@ -210,8 +210,19 @@ impl<'a> Resolver<'a, '_> {
 
     fn addresses(&mut self, domain: DomainIndex, owner: &WireName) -> Result<bool, ReplyError> {
         let Some(choice) = self.choose(domain, self.family()) else { return Ok(false) };
-        let ttl = records::seconds(self.snapshot.registry.domain(domain).policy.ttl);
+        let ttl = self.ttl(domain, &[(self.family(), &choice)]);
         self.each(Section::Answer, owner, ttl, choice.addrs)
+    }
+
+    /// How long an answer of these choices may be kept: by the one that may change soonest.
+    pub(crate) fn ttl(&self, domain: DomainIndex, choices: &[(Family, &Choice)]) -> u32 {
+        let snapshot = self.snapshot;
+
+        let pace = choices
+            .iter()
+            .map(|(family, choice)| snapshot.live.pace(choice.mirrors.iter().map(|m| m.mirror), *family))
+            .min();
+        records::seconds(snapshot.registry.domain(domain).policy.ttl_at(pace.unwrap_or_default()))
     }
 
     /// The mirrors of both families as services, and the choices they come from.
@@ -240,7 +251,7 @@ impl<'a> Resolver<'a, '_> {
         let own = services.len() == 1 && ![v4.basis, v6.basis].contains(&Basis::AllDownFallback);
         services.truncate(usize::from(domain.policy.answers.max(1)));
         let Some(best) = services.first().copied() else { return Ok(false) };
-        let ttl = records::seconds(domain.policy.ttl);
+        let ttl = self.ttl(index, &[(Family::V4, &v4), (Family::V6, &v6)]);
         for s in &services {
             let mirror = registry.mirror(s.mirror);
             let target = match own {
@@ -259,10 +270,10 @@ impl<'a> Resolver<'a, '_> {
     fn locations(&mut self, index: DomainIndex, owner: &WireName) -> Result<bool, ReplyError> {
         let registry = &self.snapshot.registry;
         let domain = registry.domain(index);
-        let Some((_, mut services)) = self.chosen_services(index) else { return Ok(false) };
+        let Some(([v4, v6], mut services)) = self.chosen_services(index) else { return Ok(false) };
         services.truncate(usize::from(domain.policy.answers.max(1)));
         let Some(best) = services.first().copied() else { return Ok(false) };
-        let ttl = records::seconds(domain.policy.ttl);
+        let ttl = self.ttl(index, &[(Family::V4, &v4), (Family::V6, &v6)]);
         for s in &services {
             let mirror = registry.mirror(s.mirror);
             let tier = service::tier(&best, s);

@@ -8,7 +8,7 @@ use nearmost_core::health::{State, Verdict};
 use nearmost_core::live::{Live, LiveMirror};
 use nearmost_core::map::Map;
 use nearmost_core::registry::{
-    AllDown, Domain, DomainIndex, HealthMode, Mirror, MirrorAddress, Orders, Policy, Registry, StaticData,
+    Domain, DomainIndex, HealthMode, Mirror, MirrorAddress, Orders, Policy, Registry, StaticData,
     StaticRecord,
 };
 use nearmost_core::snapshot::Snapshot;
@@ -48,7 +48,7 @@ pub(crate) fn policy() -> Policy {
         negative_ttl: Duration::from_secs(7),
         tie_band_ms: 3.0,
         tie_band_share: 0.05,
-        failover: Default::default(),
+        failover: nearmost_core::registry::Failover::default(),
         alpn: vec!["h2".into(), "http/1.1".into()],
         ..Policy::default()
     }

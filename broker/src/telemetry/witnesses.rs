@@ -1,0 +1,37 @@
+//! Counters of agents asked as witnesses.
+
+use super::counters;
+use prometheus::{Error, IntCounterVec, Registry};
+
+/// What became of questions to witnesses.
+#[derive(Clone)]
+pub struct WitnessMetrics {
+    /// `nearmost_witness_orders_total{result}`: questions, by whether a session took them.
+    pub orders: IntCounterVec,
+    /// `nearmost_witness_answers_total{result}`: answers; those that say why they decline by the reason.
+    pub answers: IntCounterVec,
+}
+
+impl WitnessMetrics {
+    /// Registers them.
+    ///
+    /// # Errors
+    /// When one is registered already.
+    pub fn register(registry: &Registry) -> Result<WitnessMetrics, Error> {
+        let orders = counters(
+            registry,
+            "nearmost_witness_orders_total",
+            "Questions to agents about other nodes' mirrors, by whether a session took them.",
+            &["result"],
+        )?;
+        let answers =
+            counters(registry, "nearmost_witness_answers_total", "What agents answered them.", &["result"])?;
+        for result in ["sent", "dropped"] {
+            orders.with_label_values(&[result]).reset();
+        }
+        for result in ["passed", "failed", "unknown"] {
+            answers.with_label_values(&[result]).reset();
+        }
+        Ok(WitnessMetrics { orders, answers })
+    }
+}
