@@ -17,7 +17,7 @@
 //! | [`drain`] | leaving in order |
 //! | [`join`] | redeeming an invitation |
 //! | [`metrics`], [`status`], [`http`] | what people see of it |
-//! | [`cli`] | the command line |
+//! | [`cli`] | the command line; its `status` reads the page of a running agent |
 
 pub mod agent;
 pub mod backoff;
@@ -37,9 +37,10 @@ pub mod paths;
 pub mod report;
 mod running;
 pub mod sessions;
+mod show;
 pub mod slots;
 pub mod status;
 
 pub use agent::{Agent, AgentError, Shutdown};
 pub use cli::{init_logging, main_from_args};
-pub use status::{AgentStatus, BrokerStatus, SessionState};
+pub use status::{AgentStatus, BrokerStatus, FailingCheck, SessionState};

@@ -11,6 +11,7 @@
 //! | `nearmost_agent_service_healthy` | `domain`, `mirror` | 1 while all checks of the service pass |
 //! | `nearmost_agent_service_ready` | `domain`, `mirror` | 1 while the service may get users |
 //! | `nearmost_agent_service_connections` | `domain`, `mirror` | established connections on its port |
+//! | `nearmost_agent_checks_stuck` | | checks that hang: run far beyond their timeout, or are not started |
 //! | `nearmost_agent_draining` | | 1 while draining |
 //! | `nearmost_agent_cpu_ratio` | | CPU in use on the machine, 0 to 1 |
 //! | `nearmost_agent_memory_ratio` | | memory in use on the machine, 0 to 1 |
@@ -44,6 +45,8 @@ pub struct Metrics {
     pub reports: IntCounter,
     /// Reports acknowledged.
     pub report_acks: IntCounter,
+    /// Checks that hang.
+    pub checks_stuck: IntGauge,
     /// Round trips.
     pub paths: PathMetrics,
     services: Services,
@@ -105,6 +108,11 @@ impl Metrics {
             beacon_errors: counter(r, "beacon_errors_total", "Beacons that the system did not take")?,
             reports: counter(r, "reports_total", "Reports sent, over all sessions")?,
             report_acks: counter(r, "report_acks_total", "Reports that brokers acknowledged")?,
+            checks_stuck: gauge(
+                r,
+                "checks_stuck",
+                "Checks that hang: run far beyond their timeout, or are not started",
+            )?,
             paths: PathMetrics::new(r)?,
             services,
             machine,
@@ -263,6 +271,7 @@ mod tests {
             "nearmost_agent_service_healthy{domain=\"play.example\",mirror=\"lon\"} 1",
             "nearmost_agent_service_ready{domain=\"play.example\",mirror=\"lon\"} 0",
             "nearmost_agent_service_connections{domain=\"play.example\",mirror=\"lon\"} 7",
+            "nearmost_agent_checks_stuck 0",
             "nearmost_agent_draining 1",
             "nearmost_agent_cpu_ratio 0.5",
             "nearmost_agent_beacons_total 0",
