@@ -2,6 +2,7 @@
 
 use crate::agent::{Agent, AgentError, Shutdown};
 use crate::join::{JoinOptions, KEY_FILE, join};
+use crate::show;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use nearmost_config::{AgentConfig, LogConfig, LogFormat, file_to_read, parse_setting, process_env, told};
@@ -29,6 +30,8 @@ enum Command {
     Join(Join),
     /// Run the agent
     Run(Settings),
+    /// Show how the running agent is doing: its brokers, and checks that do not pass or hang
+    Status(Settings),
     /// Say whether the configuration is right
     CheckConfig(Settings),
 }
@@ -112,6 +115,7 @@ pub async fn main_from_args(args: impl Iterator<Item = OsString>) -> anyhow::Res
     match cli.command {
         Command::Join(options) => join_from(options).await,
         Command::Run(settings) => run_from(settings).await,
+        Command::Status(settings) => status_of(&settings).await,
         Command::CheckConfig(settings) => check_config(&settings),
     }
 }
@@ -137,6 +141,15 @@ fn check_config(settings: &Settings) -> anyhow::Result<ExitCode> {
     let (brokers, services) = (config.brokers.len(), config.services.len());
     println!("{}: good ({brokers} brokers, {services} services)", settings.file_name());
     Ok(ExitCode::SUCCESS)
+}
+
+/// Fails when the agent's loop hangs; what services and brokers do is no failure of the agent.
+async fn status_of(settings: &Settings) -> anyhow::Result<ExitCode> {
+    let metrics = settings.load()?.metrics;
+    let at = metrics.context("metrics.listen is \"\": the agent has no page to ask")?;
+    let (status, alive) = show::ask(at).await?;
+    print!("{}", show::lines(&status, alive));
+    Ok(if alive { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 async fn run_from(settings: Settings) -> anyhow::Result<ExitCode> {

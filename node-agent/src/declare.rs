@@ -1,27 +1,19 @@
 //! What the agent declares of its services, from its configuration.
 
 use nearmost_config::{AgentConfig, Service, ServiceProbe};
-use nearmost_core::check::{CheckKind, CheckSpec};
+use nearmost_core::check::{
+    CheckKind, CheckSpec, HandshakeCheck, HttpCheck, HttpVersion, TalkStep, TlsTerms, payload_text,
+};
 use nearmost_core::geo::Place;
 use nearmost_core::registry::MirrorAddress;
 use nearmost_wire::agent::{Hello, ServiceDecl};
-use nearmost_wire::registry::{PlaceBody, ProbeBody, ProbeKind};
+use nearmost_wire::registry::{PlaceBody, ProbeBody, ProbeKind, StepBody};
 use std::net::IpAddr;
 use std::time::Duration;
 
 /// What cannot be declared.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DeclareError {
-    /// A datagram that is not text.
-    #[error(
-        "service {domain}: {key} of its outside probe is not text; brokers can send and look for text only"
-    )]
-    Datagram {
-        /// The service's domain.
-        domain: String,
-        /// `send` or `expect`.
-        key: &'static str,
-    },
     /// A command, which brokers do not run.
     #[error("service {domain}: brokers do not run commands as outside probes")]
     Command {
@@ -91,27 +83,63 @@ fn check(domain: &str, spec: &CheckSpec) -> Result<ProbeBody, DeclareError> {
     };
     match &spec.kind {
         CheckKind::Tcp => body.kind = ProbeKind::Tcp,
-        CheckKind::Http(http) => {
-            body.kind = if http.tls { ProbeKind::Https } else { ProbeKind::Http };
-            body.path = Some(http.path.clone());
-            body.host = http.host.clone();
-            body.status = Some(http.status);
-            body.body_contains = http.body_contains.clone();
-            body.verify = Some(http.verify);
-            body.min_days_to_expiry = http.min_days_to_expiry;
+        CheckKind::Tls(check) => handshake(&mut body, ProbeKind::Tls, check),
+        CheckKind::Quic(check) => handshake(&mut body, ProbeKind::Quic, check),
+        CheckKind::Http(check) => http(&mut body, check),
+        CheckKind::Talk(check) => {
+            if let Some(tls) = &check.tls {
+                handshake(&mut body, ProbeKind::Tls, tls);
+            }
+            body.steps = Some(check.steps.iter().map(step).collect());
         }
         CheckKind::Udp { send, expect } => {
-            let text = |bytes: &[u8], key| match String::from_utf8(bytes.to_vec()) {
-                Ok(text) => Ok(Some(text)),
-                Err(_) => Err(DeclareError::Datagram { domain: domain.into(), key }),
-            };
             body.kind = ProbeKind::Udp;
-            body.send = text(send, "send")?;
-            body.expect = text(expect, "expect")?;
+            body.send = Some(payload_text(send));
+            body.expect = Some(payload_text(expect));
+        }
+        CheckKind::Dns(check) => {
+            body.kind = ProbeKind::Dns;
+            body.query = Some(check.name.clone());
+            body.query_type = Some(check.record_type.to_string());
+            body.rcode = Some(check.rcode.to_string());
+            body.answer = check.answer.clone();
         }
         CheckKind::Command { .. } => return Err(DeclareError::Command { domain: domain.into() }),
     }
     Ok(body)
+}
+
+fn http(body: &mut ProbeBody, check: &HttpCheck) {
+    body.kind = match (check.version, check.tls.is_some()) {
+        (HttpVersion::Http1, false) => ProbeKind::Http,
+        (HttpVersion::Http1, true) => ProbeKind::Https,
+        (HttpVersion::Http2, false) => ProbeKind::H2c,
+        (HttpVersion::Http2, true) => ProbeKind::H2,
+    };
+    body.path = Some(check.path.clone());
+    body.host = check.host.clone();
+    body.status = Some(check.status);
+    body.body_contains = check.body_contains.clone();
+    if let Some(given) = check.tls {
+        terms(body, given);
+    }
+}
+
+fn handshake(body: &mut ProbeBody, kind: ProbeKind, check: &HandshakeCheck) {
+    body.kind = kind;
+    body.host = check.host.clone();
+    body.alpn = Some(check.alpn.clone());
+    terms(body, check.terms);
+}
+
+fn terms(body: &mut ProbeBody, terms: TlsTerms) {
+    body.verify = Some(terms.verify);
+    body.min_days_to_expiry = terms.min_days_to_expiry;
+}
+
+fn step(step: &TalkStep) -> StepBody {
+    let text = |bytes: &Vec<u8>| (!bytes.is_empty()).then(|| payload_text(bytes));
+    StepBody { send: text(&step.send), expect: text(&step.expect) }
 }
 
 #[cfg(test)]
@@ -119,6 +147,8 @@ mod tests {
     use super::*;
     use nearmost_config::Share;
     use nearmost_core::check::HttpCheck;
+    use nearmost_core::check::{DnsCheck, RecordType, ResponseCode, TalkCheck};
+    use nearmost_wire::registry::{BuildDefaults, Entry, EntryKind, MirrorBody, build};
 
     fn spec(kind: CheckKind) -> CheckSpec {
         CheckSpec {
@@ -162,13 +192,12 @@ mod tests {
     #[test]
     fn probes_keep_every_setting() {
         let http = HttpCheck {
-            tls: true,
+            version: HttpVersion::Http1,
+            tls: Some(TlsTerms { verify: false, min_days_to_expiry: Some(7) }),
             path: "/healthz".into(),
             host: Some("play.example".into()),
             status: (200, 204),
             body_contains: Some("ok".into()),
-            verify: false,
-            min_days_to_expiry: Some(7),
         };
         let body = check("play.example", &spec(CheckKind::Http(http))).expect("declared");
         let expected = ProbeBody {
@@ -183,18 +212,66 @@ mod tests {
             body_contains: Some("ok".into()),
             verify: Some(false),
             min_days_to_expiry: Some(7),
-            send: None,
-            expect: None,
+            ..ProbeBody::default()
         };
         assert_eq!(body, expected);
     }
 
+    /// What a broker makes of the declaration of a check.
+    fn at_the_broker(kind: CheckKind) -> CheckKind {
+        let node = Entry { kind: EntryKind::Node, scope: "", id: "n", body: b"{}" };
+        let domain = Entry { kind: EntryKind::Domain, scope: "play.example", id: "", body: b"{}" };
+        let probe = check("play.example", &spec(kind)).expect("declared");
+        let addresses = vec![IpAddr::from([192, 0, 2, 1])];
+        let mirror = MirrorBody { node: Some("n".into()), addresses, probe, ..MirrorBody::default() };
+        let mirror = serde_json::to_vec(&mirror).expect("JSON");
+        let mirror = Entry { kind: EntryKind::Mirror, scope: "play.example", id: "lon", body: &mirror };
+        let built = build(1, [node, domain, mirror], &BuildDefaults::default());
+        assert_eq!(built.problems, []);
+        built.registry.mirrors[0].probe.clone().expect("a probe").kind
+    }
+
+    #[test]
+    fn brokers_probe_as_the_agent_was_told() {
+        let host = Some("a.example".to_owned());
+        let terms = TlsTerms { verify: false, min_days_to_expiry: Some(3) };
+        let handshake = HandshakeCheck { host: host.clone(), alpn: vec!["x".into()], terms };
+        let step = |send: &[u8], expect: &[u8]| TalkStep { send: send.into(), expect: expect.into() };
+        let steps = vec![step(b"", b"220"), step(&[0, 0xff], b""), step(b"hex:0", b"\r\n")];
+        let dns = DnsCheck {
+            name: "a.example".into(),
+            record_type: RecordType(257),
+            rcode: ResponseCode(3),
+            answer: Some("x".into()),
+        };
+        let http = |version, tls| HttpCheck {
+            version,
+            tls,
+            path: "/".into(),
+            host: host.clone(),
+            status: (200, 204),
+            body_contains: None,
+        };
+        for kind in [
+            CheckKind::Tcp,
+            CheckKind::Tls(handshake.clone()),
+            CheckKind::Quic(handshake.clone()),
+            CheckKind::Http(http(HttpVersion::Http1, None)),
+            CheckKind::Http(http(HttpVersion::Http2, None)),
+            CheckKind::Http(http(HttpVersion::Http2, Some(terms))),
+            CheckKind::Talk(TalkCheck { tls: None, steps: steps.clone() }),
+            CheckKind::Talk(TalkCheck { tls: Some(handshake), steps }),
+            CheckKind::Udp { send: vec![0xff], expect: b"pong".to_vec() },
+            CheckKind::Dns(dns),
+        ] {
+            assert_eq!(at_the_broker(kind.clone()), kind);
+        }
+    }
+
     #[test]
     fn what_brokers_cannot_probe_is_refused_by_name() {
-        let udp = CheckKind::Udp { send: vec![0xff], expect: vec![] };
-        let error = check("play.example", &spec(udp)).expect_err("refused").to_string();
-        assert!(error.contains("play.example: send"), "{error}");
-        let command = CheckKind::Command { argv: vec!["true".into()] };
-        assert!(check("play.example", &spec(command)).is_err());
+        let command = CheckKind::Command { argv: vec!["true".into()], max_output: 0 };
+        let error = check("play.example", &spec(command)).expect_err("refused").to_string();
+        assert!(error.contains("play.example"), "{error}");
     }
 }

@@ -20,7 +20,7 @@
 //! | [`drain`] | leaving in order |
 //! | [`join`] | redeeming an invitation |
 //! | [`metrics`], [`status`], [`http`] | what people see of it |
-//! | [`cli`] | the command line |
+//! | [`cli`] | the command line; its `status` reads the page of a running agent |
 
 pub mod agent;
 pub mod backoff;
@@ -43,10 +43,11 @@ pub mod process;
 pub mod report;
 mod running;
 pub mod sessions;
+mod show;
 pub mod slots;
 pub mod status;
 pub mod witness;
 
 pub use agent::{Agent, AgentError, Shutdown};
 pub use cli::{init_logging, main_from_args};
-pub use status::{AgentStatus, BrokerStatus, ProcessStatus, SessionState};
+pub use status::{AgentStatus, BrokerStatus, FailingCheck, ProcessStatus, SessionState};

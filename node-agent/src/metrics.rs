@@ -13,6 +13,7 @@
 //! | `nearmost_agent_service_connections` | `domain`, `mirror` | established connections on its port |
 //! | `nearmost_agent_service_stopped` | `domain`, `mirror` | 1 while its process ended or stands still, or was not proven since |
 //! | `nearmost_agent_service_process` | `domain`, `mirror` | 1 while its process runs; only where it is watched |
+//! | `nearmost_agent_checks_stuck` | | checks that hang: run far beyond their timeout, or are not started |
 //! | `nearmost_agent_draining` | | 1 while draining |
 //! | `nearmost_agent_cpu_ratio` | | CPU in use on the machine, 0 to 1 |
 //! | `nearmost_agent_memory_ratio` | | memory in use on the machine, 0 to 1 |
@@ -46,6 +47,8 @@ pub struct Metrics {
     pub reports: IntCounter,
     /// Reports acknowledged.
     pub report_acks: IntCounter,
+    /// Checks that hang.
+    pub checks_stuck: IntGauge,
     /// Round trips.
     pub paths: PathMetrics,
     /// What became of orders to probe other nodes' mirrors, by `result`.
@@ -123,6 +126,11 @@ impl Metrics {
             },
             reports: counter(r, "reports_total", "Reports sent, over all sessions")?,
             report_acks: counter(r, "report_acks_total", "Reports that brokers acknowledged")?,
+            checks_stuck: gauge(
+                r,
+                "checks_stuck",
+                "Checks that hang: run far beyond their timeout, or are not started",
+            )?,
             paths: PathMetrics::new(r)?,
             witnesses: counters(
                 r,
@@ -298,6 +306,7 @@ mod tests {
             "nearmost_agent_service_healthy{domain=\"play.example\",mirror=\"lon\"} 1",
             "nearmost_agent_service_ready{domain=\"play.example\",mirror=\"lon\"} 0",
             "nearmost_agent_service_connections{domain=\"play.example\",mirror=\"lon\"} 7",
+            "nearmost_agent_checks_stuck 0",
             "nearmost_agent_draining 1",
             "nearmost_agent_cpu_ratio 0.5",
             "nearmost_agent_beacons_total 0",

@@ -8,6 +8,7 @@ use crate::link::ReportBody;
 use crate::load::Load;
 use crate::process::Key;
 use crate::process::state::Machine;
+use crate::status::FailingCheck;
 use nearmost_config::Service;
 use nearmost_core::check::CheckOutcome;
 use nearmost_probe::{CheckStatus, MAX_REASON_CHARS, NamedCheck};
@@ -80,7 +81,7 @@ fn service_report(
     statuses: &HashMap<&str, &CheckStatus>,
     load: &Load,
 ) -> Option<ServiceReport> {
-    let status = |name: String| statuses.get(name.as_str()).and_then(|s| s.good.map(|good| (good, *s)));
+    let status = |name: String| statuses.get(name.as_str()).and_then(|s| s.verdict().map(|good| (good, *s)));
     let mut problem = None;
     let mut healthy = true;
     for check in &service.checks {
@@ -134,13 +135,31 @@ fn with_process(
     })
 }
 
-/// A failing check in words. While a check recovers its last result is a pass.
-fn problem_of(name: &str, status: &CheckStatus) -> String {
-    let text = match &status.last {
-        Some(CheckOutcome::Fail { reason }) => format!("{name}: {reason}"),
-        _ => format!("{name}: passes again, not often enough yet ({} in a row)", status.consecutive),
+/// Checks that do not pass, for people on the machine.
+pub fn failing(statuses: &[CheckStatus]) -> Vec<FailingCheck> {
+    let failing = |status: &&CheckStatus| status.verdict() != Some(true);
+    let told = |status: &CheckStatus| {
+        let problem = match (status.verdict(), &status.last) {
+            (None, _) => "no result yet".to_owned(),
+            _ => reason_of(status),
+        };
+        FailingCheck { name: status.name.clone(), stuck: status.stuck.is_some(), problem }
     };
-    text.chars().take(MAX_REASON_CHARS).collect()
+    statuses.iter().filter(failing).map(told).collect()
+}
+
+/// A failing check in words. While a check recovers its last result is a pass; of one that hangs no result
+/// counts.
+fn problem_of(name: &str, status: &CheckStatus) -> String {
+    format!("{name}: {}", reason_of(status)).chars().take(MAX_REASON_CHARS).collect()
+}
+
+fn reason_of(status: &CheckStatus) -> String {
+    match (&status.stuck, &status.last) {
+        (Some(stuck), _) => stuck.to_string(),
+        (None, Some(CheckOutcome::Fail { reason })) => reason.clone(),
+        (None, _) => format!("passes again, not often enough yet ({} in a row)", status.consecutive),
+    }
 }
 
 /// Whether two reports differ in what a broker acts on at once.
@@ -160,6 +179,7 @@ mod tests {
     use nearmost_config::{ServiceCheck, ServiceProbe, Share};
     use nearmost_core::check::{CheckKind, CheckSpec};
     use nearmost_core::registry::MirrorAddress;
+    use nearmost_probe::Stuck;
     use std::collections::BTreeMap;
     use std::net::{Ipv4Addr, SocketAddr};
     use std::time::Duration;
@@ -191,7 +211,7 @@ mod tests {
             None => CheckOutcome::Pass { took: Duration::ZERO },
         };
         let since = crate::clock::Clock::start().instant(Default::default());
-        CheckStatus { name: name.into(), good, last: good.map(|_| last), since, consecutive: 1 }
+        CheckStatus { name: name.into(), good, last: good.map(|_| last), since, consecutive: 1, stuck: None }
     }
 
     fn known<'a>(
@@ -238,6 +258,25 @@ mod tests {
         let unknown = status("play.example/lon/check/web", None, None);
         assert_eq!(assembled(&s, &[tcp.clone(), unknown]), None);
         assert_eq!(assembled(&s, &[tcp]), None);
+    }
+
+    #[test]
+    fn a_check_that_hangs_fails_its_service_whatever_it_said_before() {
+        let s = service("lon", &["tcp"], Some("caught-up"));
+        let ready = status("play.example/lon/ready", Some(true), None);
+        for good in [None, Some(true), Some(false)] {
+            let mut hangs = status("play.example/lon/check/tcp", good, Some("refused"));
+            hangs.stuck = Some(Stuck::Running(Duration::from_secs(9)));
+            let report = assembled(&s, &[hangs, ready.clone()]).expect("known");
+            assert!(!report.healthy && report.ready);
+            assert_eq!(report.problem.as_deref(), Some("tcp: stuck: has run for 9 s, beyond its timeout"));
+        }
+        let mut hangs = ready;
+        hangs.stuck = Some(Stuck::NotStarted(Duration::from_secs(9)));
+        let tcp = status("play.example/lon/check/tcp", Some(true), None);
+        let report = assembled(&s, &[tcp, hangs]).expect("known");
+        assert!(report.healthy && !report.ready);
+        assert_eq!(report.problem.as_deref(), Some("caught-up: stuck: should have started 9 s ago"));
     }
 
     #[test]

@@ -55,6 +55,8 @@ pub(crate) struct Running {
     sockets: Sockets,
     drain: Drain,
     next_report: MonoTime,
+    /// When checks are looked at next that may hang.
+    next_watch: MonoTime,
     /// When the first report goes out even though some check had no result yet.
     first_by: MonoTime,
     rng: StdRng,
@@ -86,6 +88,7 @@ impl Running {
             sockets: Sockets::default(),
             drain: Drain::new(agent.config.drain_grace),
             next_report: agent.clock.now(),
+            next_watch: agent.clock.now(),
             first_by: agent.clock.now() + FIRST_RESULTS,
             rng,
             agent,
@@ -123,6 +126,7 @@ impl Running {
         self.agent.pages.pulse.beat(now);
         self.drain.advance(now);
         self.send_beacons(now);
+        self.watch_checks(now);
         if self.next_report <= now {
             self.publish();
         }
@@ -145,6 +149,22 @@ impl Running {
             Some(self.next_report),
         ];
         deadlines.into_iter().flatten().fold(turn, MonoTime::min)
+    }
+
+    /// Looks for checks that hang, now and then; what is found comes back as a change.
+    fn watch_checks(&mut self, now: MonoTime) {
+        if self.next_watch > now {
+            return;
+        }
+        self.next_watch = now + TURN;
+        let stuck = self.runner.find_stuck();
+        self.agent.pages.metrics.checks_stuck.set(i64::try_from(stuck).unwrap_or(i64::MAX));
+        let failing = report::failing(&self.runner.statuses());
+        self.agent.status.send_if_modified(|s| {
+            let changed = s.checks != failing;
+            s.checks = failing;
+            changed
+        });
     }
 
     fn send_beacons(&mut self, now: MonoTime) {

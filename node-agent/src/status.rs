@@ -1,10 +1,10 @@
 //! How the agent is doing, for `/healthz` and for programs that run it.
 
 use nearmost_wire::identity::Id;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// How the agent is doing.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AgentStatus {
     /// The node's id.
     pub node: String,
@@ -14,6 +14,8 @@ pub struct AgentStatus {
     pub brokers: Vec<BrokerStatus>,
     /// One entry a service whose process is watched.
     pub processes: Vec<ProcessStatus>,
+    /// Checks that fail, hang or are not known yet, by name; those that pass are not told.
+    pub checks: Vec<FailingCheck>,
 }
 
 /// How it is with a service's process.
@@ -31,8 +33,19 @@ pub struct ProcessStatus {
     pub problem: Option<String>,
 }
 
+/// A check that does not pass.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailingCheck {
+    /// Domain, mirror and name.
+    pub name: String,
+    /// It hangs: no result of it counts.
+    pub stuck: bool,
+    /// Why.
+    pub problem: String,
+}
+
 /// How it is with one broker.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BrokerStatus {
     /// The broker's id.
     pub id: String,
@@ -47,7 +60,7 @@ pub struct BrokerStatus {
 }
 
 /// How far a session is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SessionState {
     /// None; it is not its turn, or it is tried again later.
@@ -56,6 +69,17 @@ pub enum SessionState {
     Connecting,
     /// On.
     Attached,
+}
+
+impl SessionState {
+    /// For people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            SessionState::Idle => "idle",
+            SessionState::Connecting => "connecting",
+            SessionState::Attached => "attached",
+        }
+    }
 }
 
 impl AgentStatus {
@@ -69,7 +93,7 @@ impl AgentStatus {
             warnings: Vec::new(),
         };
         let brokers = brokers.into_iter().map(broker).collect();
-        AgentStatus { node: node.to_string(), draining: false, brokers, processes: Vec::new() }
+        AgentStatus { node: node.to_string(), draining: false, brokers, processes: Vec::new(), checks: Vec::new() }
     }
 
     /// Sessions that are on.

@@ -7,7 +7,7 @@ use fake::*;
 use nearmost_agent::clock::Clock;
 use nearmost_agent::{Agent, AgentError, AgentStatus, SessionState, Shutdown};
 use nearmost_config::{AgentConfig, ServiceCheck};
-use nearmost_core::check::{CheckKind, CheckSpec, HttpCheck};
+use nearmost_core::check::{CheckKind, CheckSpec, HttpCheck, HttpVersion};
 use nearmost_wire::agent::{Refusal, ToAgent};
 use nearmost_wire::beacon::FLAG_DRAINING;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -82,7 +82,7 @@ async fn a_failing_check_is_reported_at_once() {
     std::fs::write(&flag, "").expect("written");
     let argv = ["test", "-e", &flag.to_string_lossy()].map(str::to_string).to_vec();
     let spec = CheckSpec {
-        kind: CheckKind::Command { argv },
+        kind: CheckKind::Command { argv, max_output: 1000 },
         interval: Duration::from_millis(20),
         timeout: LONG,
         rise: 1,
@@ -110,13 +110,12 @@ async fn the_first_report_waits_for_the_first_results() {
     let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
     let address = silent.local_addr().expect("its address");
     let http = HttpCheck {
-        tls: false,
+        version: HttpVersion::Http1,
+        tls: None,
         path: "/".into(),
         host: None,
         status: (200, 299),
         body_contains: None,
-        verify: true,
-        min_days_to_expiry: None,
     };
     let timeout = Duration::from_millis(300);
     let spec = CheckSpec { kind: CheckKind::Http(http), interval: LONG, timeout, rise: 1, fall: 1 };

@@ -8,7 +8,6 @@ use super::table::SessionTable;
 use crate::clock::Clock;
 use crate::publish::SnapshotReader;
 use crate::telemetry::PathMetrics;
-use nearmost_core::check::CheckKind;
 use nearmost_core::health::Family;
 use nearmost_core::id::NodeId;
 use nearmost_core::live::Live;
@@ -126,7 +125,7 @@ fn targets(snapshot: &Snapshot) -> (Vec<PairTarget>, BTreeMap<Target, SocketAddr
         let Some(address) = address.filter(|_| mirror.port != 0 && !revoked(registry, mirror)) else {
             continue;
         };
-        let udp = mirror.probe.as_ref().is_some_and(|p| matches!(p.kind, CheckKind::Udp { .. }));
+        let udp = mirror.probe.as_ref().is_some_and(|p| p.kind.over_udp());
         let candidate = (udp, SocketAddr::new(address, mirror.port), mirror);
         let best = found.entry(Target::of(registry, index)).or_insert(candidate);
         if best.0 && !udp {

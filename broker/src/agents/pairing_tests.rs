@@ -54,7 +54,7 @@ fn what_has_no_address_no_port_or_no_right_is_no_target() {
 fn mirrors_of_one_node_are_one_target_and_one_that_speaks_tcp_stands_for_all() {
     let mut fixture = Fixture::five_mirrors();
     let second = Duration::from_secs(1);
-    let udp = CheckKind::Udp { send: Vec::new(), expect: Vec::new() };
+    let udp = nearmost_core::check::CheckKind::Udp { send: Vec::new(), expect: Vec::new() };
     let spec = CheckSpec { kind: udp, interval: second, timeout: second, rise: 1, fall: 1 };
     fixture.mirror("lon", |m| m.probe = Some(spec.clone()));
     fixture.mirror("nyc", |m| m.node = Some(NodeIndex(0)));

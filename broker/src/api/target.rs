@@ -124,7 +124,8 @@ fn given_url(url: &str) -> Option<String> {
 }
 
 fn scheme(mirror: &Mirror) -> &'static str {
-    let tls = mirror.probe.as_ref().is_some_and(|p| matches!(&p.kind, CheckKind::Http(http) if http.tls));
+    let tls =
+        mirror.probe.as_ref().is_some_and(|p| matches!(&p.kind, CheckKind::Http(http) if http.tls.is_some()));
     match tls || mirror.port == 443 {
         true => "https",
         false => "http",

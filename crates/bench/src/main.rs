@@ -5,6 +5,7 @@
 
 mod agents;
 mod broker;
+mod checks;
 mod decisions;
 mod dns;
 mod map;
@@ -27,6 +28,8 @@ enum Bench {
     Dns(dns::DnsArgs),
     /// Memory and CPU an agent, with real QUIC sessions and beacons.
     Agents(agents::AgentsArgs),
+    /// CPU of a broker that checks many mirrors, and whether any check is late.
+    Checks(checks::ChecksArgs),
     /// How good the chosen mirrors are, on a measured round-trip matrix.
     Decisions(decisions::DecisionsArgs),
     /// Time and memory of the map, and what a query costs as mirrors and domains grow in number.
@@ -38,6 +41,7 @@ fn main() -> anyhow::Result<()> {
     match Args::parse().bench {
         Bench::Dns(args) => runtime.block_on(dns::run(args)),
         Bench::Agents(args) => runtime.block_on(agents::run(args)),
+        Bench::Checks(args) => runtime.block_on(checks::run(args)),
         Bench::Decisions(args) => decisions::run(&args),
         Bench::Map(args) => map::run(&args),
     }

@@ -35,7 +35,7 @@ mod udp;
 
 pub use prober::{Prober, ProberError, ProberOptions};
 pub use pulse::Stuck;
-pub use reason::MAX_REASON_CHARS;
+pub use reason::{MAX_REASON_CHARS, harmless};
 pub use rise_fall::RiseFall;
 pub use scheduler::{CheckRunner, CheckStatus, NamedCheck};
 

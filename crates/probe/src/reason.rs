@@ -8,11 +8,16 @@ pub const MAX_REASON_CHARS: usize = 200;
 /// Escapes what is unprintable and cuts to [`MAX_REASON_CHARS`] characters.
 pub fn presentable(text: &str) -> String {
     // What lies further back is cut anyway.
-    let escaped: String = text.chars().take(MAX_REASON_CHARS + 1).map(printable).collect();
+    let escaped = harmless(&text.chars().take(MAX_REASON_CHARS + 1).collect::<String>());
     if escaped.chars().count() <= MAX_REASON_CHARS {
         return escaped;
     }
     escaped.chars().take(MAX_REASON_CHARS - 1).chain(['…']).collect()
+}
+
+/// Text of any length with everything unprintable escaped, for logs and terminals.
+pub fn harmless(text: &str) -> String {
+    text.chars().map(printable).collect()
 }
 
 /// A character, escaped when it would move a cursor or hide text (bidirectional marks included).

@@ -1,5 +1,6 @@
 //! `nearmost mirror …`
 
+use super::probe::ProbeFields;
 use super::{clearable, current, drain, must_exist, must_not_exist, undrain};
 use crate::args::{DrainArgs, Item, PlaceArgs, address_item};
 use crate::broker::Context;
@@ -11,8 +12,7 @@ use crate::time::parse_duration;
 use clap::{Args, Subcommand, ValueEnum};
 use nearmost_client::clock::now_unix_ms;
 use nearmost_client::registry::{
-    Content, Edit, EntryKey, ForceBody, HealthBody, MirrorBody, Plan, PlanError, ProbeBody, ProbeKind,
-    RegistryView,
+    Content, Edit, EntryKey, ForceBody, HealthBody, MirrorBody, Plan, PlanError, RegistryView,
 };
 use std::net::IpAddr;
 use std::time::Duration;
@@ -86,21 +86,6 @@ pub enum Health {
     ManualDown,
 }
 
-/// How a mirror is probed.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum Kind {
-    /// A TCP connection
-    Tcp,
-    /// An HTTP request
-    Http,
-    /// An HTTPS request
-    Https,
-    /// A datagram and its reply
-    Udp,
-    /// Not at all
-    None,
-}
-
 /// Fields of a mirror.
 #[derive(Debug, Default, Args)]
 pub struct MirrorFields {
@@ -131,73 +116,6 @@ pub struct MirrorFields {
     /// How brokers probe it
     #[command(flatten)]
     probe: ProbeFields,
-}
-
-/// Fields of a probe.
-#[derive(Debug, Default, Args)]
-pub struct ProbeFields {
-    /// Probe by this
-    #[arg(long, value_name = "KIND")]
-    probe: Option<Kind>,
-    /// Time between two probes, in milliseconds
-    #[arg(long, value_name = "MS")]
-    probe_interval_ms: Option<u32>,
-    /// Time after which a probe failed, in milliseconds
-    #[arg(long, value_name = "MS")]
-    probe_timeout_ms: Option<u32>,
-    /// HTTP path and query
-    #[arg(long, value_name = "PATH")]
-    probe_path: Option<String>,
-    /// HTTP host and TLS server name
-    #[arg(long, value_name = "HOST")]
-    probe_host: Option<String>,
-    /// Good HTTP status, or range: 200 or 200-399
-    #[arg(long, value_parser = status, value_name = "RANGE")]
-    probe_status: Option<(u16, u16)>,
-    /// Text that the HTTP body must contain
-    #[arg(long, value_name = "TEXT")]
-    probe_contains: Option<String>,
-    /// Whether the certificate is verified
-    #[arg(long, value_name = "BOOL")]
-    probe_verify: Option<bool>,
-    /// UDP: what is sent
-    #[arg(long, value_name = "TEXT")]
-    probe_send: Option<String>,
-    /// UDP: what the reply must contain
-    #[arg(long, value_name = "TEXT")]
-    probe_expect: Option<String>,
-}
-
-fn status(text: &str) -> Result<(u16, u16), String> {
-    let number =
-        |t: &str| t.parse::<u16>().map_err(|_| format!("{t:?} is not a status; write 200 or 200-399"));
-    match text.split_once('-') {
-        Some((low, high)) => Ok((number(low)?, number(high)?)),
-        None => number(text).map(|n| (n, n)),
-    }
-}
-
-impl ProbeFields {
-    fn patch(&self, body: &mut ProbeBody) {
-        if let Some(kind) = self.probe {
-            body.kind = match kind {
-                Kind::Tcp => ProbeKind::Tcp,
-                Kind::Http => ProbeKind::Http,
-                Kind::Https => ProbeKind::Https,
-                Kind::Udp => ProbeKind::Udp,
-                Kind::None => ProbeKind::None,
-            };
-        }
-        body.interval_ms = self.probe_interval_ms.or(body.interval_ms);
-        body.timeout_ms = self.probe_timeout_ms.or(body.timeout_ms);
-        body.status = self.probe_status.or(body.status);
-        body.verify = self.probe_verify.or(body.verify);
-        clearable(&self.probe_path, &mut body.path);
-        clearable(&self.probe_host, &mut body.host);
-        clearable(&self.probe_contains, &mut body.body_contains);
-        clearable(&self.probe_send, &mut body.send);
-        clearable(&self.probe_expect, &mut body.expect);
-    }
 }
 
 impl MirrorFields {
@@ -343,13 +261,6 @@ async fn list(context: &Context) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn status_ranges_are_read() {
-        assert_eq!(status("204"), Ok((204, 204)));
-        assert_eq!(status("200-399"), Ok((200, 399)));
-        assert!(status("2xx").is_err());
-    }
 
     #[test]
     fn addresses_and_hostname_replace_each_other() {

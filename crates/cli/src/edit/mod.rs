@@ -4,6 +4,7 @@ pub mod domain;
 pub mod mirror;
 pub mod node;
 pub mod place;
+mod probe;
 mod sharing;
 
 use nearmost_client::registry::{Content, DrainBody, Edit, EntryKey, EntryKind, PlanError, RegistryView};

@@ -27,7 +27,7 @@ pub use entry::{Content, EntryKey};
 pub use file::RegistryFile;
 pub use nearmost_wire::registry::{
     AllDownBody, DomainBody, DrainBody, EntryKind, ForceBody, HealthBody, MirrorBody, NodeBody, OverrideBody,
-    PersonBody, PlaceBody, ProbeBody, ProbeKind, RecordBody, RuleBody, RuleEffectBody, SharingBody,
+    PersonBody, PlaceBody, ProbeBody, ProbeKind, RecordBody, RuleBody, RuleEffectBody, SharingBody, StepBody,
     StrategyBody,
 };
 pub use plan::{Action, Change, Edit, Kept, Plan, PlanError};

@@ -1,6 +1,7 @@
 //! Bodies of records, as JSON. Unknown fields of a newer writer are kept in the record's bytes and
 //! ignored here; what people write by hand is checked more strictly where it is read.
 
+use super::probe::ProbeBody;
 use super::sharing::SharingBody;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -206,75 +207,6 @@ pub enum HealthBody {
     ManualUp,
     /// Set by hand: not serving.
     ManualDown,
-}
-
-/// A probe from outside. Absent parts take the broker's defaults. Agents' messages carry it too, in an
-/// encoding without field names: no field may be skipped when writing.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ProbeBody {
-    /// What is asked.
-    pub kind: ProbeKind,
-    /// Milliseconds between two probes, in health mode `probe`.
-    pub interval_ms: Option<u32>,
-    /// Milliseconds after which an unanswered probe failed.
-    pub timeout_ms: Option<u32>,
-    /// Successes that make it good.
-    pub rise: Option<u8>,
-    /// Failures that make it bad.
-    pub fall: Option<u8>,
-    /// HTTP: path and query.
-    pub path: Option<String>,
-    /// HTTP: `Host` and TLS server name; default the domain.
-    pub host: Option<String>,
-    /// HTTP: lowest and highest good status.
-    pub status: Option<(u16, u16)>,
-    /// HTTP: text that the body must contain.
-    pub body_contains: Option<String>,
-    /// HTTPS: verify the certificate; default true.
-    pub verify: Option<bool>,
-    /// HTTPS: fewest days to its expiry.
-    pub min_days_to_expiry: Option<u32>,
-    /// UDP: what is sent.
-    pub send: Option<String>,
-    /// UDP: what the reply must contain.
-    pub expect: Option<String>,
-}
-
-impl Default for ProbeBody {
-    fn default() -> Self {
-        ProbeBody {
-            kind: ProbeKind::Tcp,
-            interval_ms: None,
-            timeout_ms: None,
-            rise: None,
-            fall: None,
-            path: None,
-            host: None,
-            status: None,
-            body_contains: None,
-            verify: None,
-            min_days_to_expiry: None,
-            send: None,
-            expect: None,
-        }
-    }
-}
-
-/// Kinds of outside probes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ProbeKind {
-    /// A TCP connection.
-    Tcp,
-    /// An HTTP request.
-    Http,
-    /// An HTTPS request.
-    Https,
-    /// A datagram and its reply.
-    Udp,
-    /// It cannot be probed from outside.
-    None,
 }
 
 /// A drain order; its removal undrains.

@@ -2,6 +2,7 @@
 
 use super::bodies::*;
 use super::build::*;
+use super::probe::{ProbeBody, ProbeKind};
 use nearmost_core::geo::PlaceSource;
 use nearmost_core::registry::{HealthMode, MirrorAddress};
 use proptest::prelude::*;

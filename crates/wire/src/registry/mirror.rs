@@ -1,16 +1,14 @@
 //! Mirrors as people write them → plain data.
 
-use super::bodies::{HealthBody, MirrorBody, ProbeBody, ProbeKind};
+use super::bodies::{HealthBody, MirrorBody};
 use super::build::{BuildDefaults, place};
-use super::url;
+use super::{probe, url};
 use crate::name;
-use nearmost_core::check::{CheckKind, CheckSpec, HttpCheck};
 use nearmost_core::geo::{Place, PlaceSource};
 use nearmost_core::registry::{DomainIndex, HealthMode, Mirror, MirrorAddress, NodeIndex, Orders, Registry};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// A mirror of a domain; the error says what is wrong with it.
 pub(super) fn mirror(
@@ -35,7 +33,7 @@ pub(super) fn mirror(
     if body.port == 0 {
         return Err("port = 0: expected 1 to 65535".into());
     }
-    let probe = probe(&body.probe, domain_name, defaults)?;
+    let probe = probe::check(&body.probe, domain_name, defaults)?;
     match (health, node, &probe) {
         (HealthMode::Agent, None, _) => return Err("health = \"agent\" needs a node".into()),
         (HealthMode::Probe, _, None) => {
@@ -99,60 +97,4 @@ fn address(body: &MirrorBody) -> Result<MirrorAddress, String> {
         (None, None) => MirrorAddress::Observed,
         (v4, v6) => MirrorAddress::Declared { v4, v6 },
     })
-}
-
-/// The plain check of a probe; `None` for kind `none`.
-pub(crate) fn probe(
-    body: &ProbeBody,
-    domain: &str,
-    defaults: &BuildDefaults,
-) -> Result<Option<CheckSpec>, String> {
-    let http = |tls: bool| -> Result<CheckKind, String> {
-        let path = body.path.clone().unwrap_or_else(|| "/".into());
-        if !path.starts_with('/') || path.chars().any(|c| c.is_control() || c == ' ') {
-            return Err(format!("probe path {path:?}: expected it to begin with / and hold no spaces"));
-        }
-        let status = body.status.unwrap_or((200, 399));
-        if status.0 > status.1 || status.0 < 100 || status.1 > 599 {
-            return Err(format!("probe status {status:?}: expected a range within 100 to 599"));
-        }
-        Ok(CheckKind::Http(HttpCheck {
-            tls,
-            path,
-            host: Some(body.host.clone().unwrap_or_else(|| domain.into())),
-            status,
-            body_contains: body.body_contains.clone(),
-            verify: body.verify.unwrap_or(true),
-            min_days_to_expiry: body.min_days_to_expiry,
-        }))
-    };
-    let kind = match body.kind {
-        ProbeKind::None => return Ok(None),
-        ProbeKind::Tcp => CheckKind::Tcp,
-        ProbeKind::Http => http(false)?,
-        ProbeKind::Https => http(true)?,
-        ProbeKind::Udp => CheckKind::Udp {
-            send: body.send.clone().unwrap_or_default().into_bytes(),
-            expect: body.expect.clone().unwrap_or_default().into_bytes(),
-        },
-    };
-    let duration =
-        |ms: Option<u32>, default: Duration| ms.map_or(default, |ms| Duration::from_millis(ms.into()));
-    let spec = CheckSpec {
-        kind,
-        interval: duration(body.interval_ms, defaults.probe_interval),
-        timeout: duration(body.timeout_ms, defaults.probe_timeout),
-        rise: body.rise.unwrap_or(defaults.probe_rise),
-        fall: body.fall.unwrap_or(defaults.probe_fall),
-    };
-    match () {
-        () if spec.interval < Duration::from_millis(100) => {
-            Err("probe interval_ms: expected at least 100".into())
-        }
-        () if spec.timeout < Duration::from_millis(10) => {
-            Err("probe timeout_ms: expected at least 10".into())
-        }
-        () if spec.rise == 0 || spec.fall == 0 => Err("probe rise and fall: expected at least 1".into()),
-        () => Ok(Some(spec)),
-    }
 }

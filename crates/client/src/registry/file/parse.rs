@@ -8,7 +8,7 @@ use crate::registry::entry::{Content, EntryKey};
 use nearmost_wire::identity::{Id, Role};
 use nearmost_wire::registry::{
     AllDownBody, DomainBody, HealthBody, MirrorBody, NodeBody, OverrideBody, PersonBody, PlaceBody,
-    ProbeBody, ProbeKind, RecordBody, RuleBody, RuleEffectBody, SharingBody, StrategyBody,
+    ProbeBody, ProbeKind, RecordBody, RuleBody, RuleEffectBody, SharingBody, StepBody, StrategyBody,
 };
 use nearmost_wire::{name, prefix};
 use std::collections::BTreeMap;
@@ -333,13 +333,7 @@ fn probe(fields: &mut Table<'_, '_, '_>) -> Option<ProbeBody> {
     let table = fields.table("probe")?;
     let entry = fields.entry.clone();
     let mut inner = Fields::new(fields.source, entry, "probe.", table);
-    let kinds = [
-        ("tcp", ProbeKind::Tcp),
-        ("http", ProbeKind::Http),
-        ("https", ProbeKind::Https),
-        ("udp", ProbeKind::Udp),
-        ("none", ProbeKind::None),
-    ];
+    let kinds = ProbeKind::ALL.map(|kind| (kind.as_str(), kind));
     let kind = inner.string("kind");
     let (millis, count) = (u64::from(u32::MAX), 255);
     let text = |f: &mut Table<'_, '_, '_>, key| f.string(key).map(|(t, _)| t.to_owned());
@@ -357,11 +351,34 @@ fn probe(fields: &mut Table<'_, '_, '_>) -> Option<ProbeBody> {
         body_contains: text(&mut inner, "body_contains"),
         verify: inner.bool("verify"),
         min_days_to_expiry: inner.int("min_days_to_expiry", 0..=u64::from(u32::MAX)).map(|v| v.0),
+        alpn: inner.strings("alpn").map(|names| names.into_iter().map(|(name, _)| name.to_owned()).collect()),
         send: text(&mut inner, "send"),
         expect: text(&mut inner, "expect"),
+        steps: steps(&mut inner),
+        query: text(&mut inner, "query"),
+        query_type: text(&mut inner, "query_type"),
+        rcode: text(&mut inner, "rcode"),
+        answer: text(&mut inner, "answer"),
     };
     inner.finish();
     Some(probe)
+}
+
+fn steps(fields: &mut Table<'_, '_, '_>) -> Option<Vec<StepBody>> {
+    // No list is not an empty one.
+    let given = fields.has("steps");
+    let mut out = Vec::new();
+    for table in fields.tables("steps") {
+        let entry = fields.entry.clone();
+        let mut inner = Fields::new(fields.source, entry, "probe.steps.", table);
+        let (send, expect) = (inner.string("send"), inner.string("expect"));
+        inner.finish();
+        out.push(StepBody {
+            send: send.map(|(t, _)| t.to_owned()),
+            expect: expect.map(|(t, _)| t.to_owned()),
+        });
+    }
+    given.then_some(out)
 }
 
 fn person(fields: &mut Table<'_, '_, '_>) -> Option<Read> {

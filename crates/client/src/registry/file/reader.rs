@@ -75,6 +75,11 @@ impl<'s, 'a, 't> Fields<'s, 'a, 't> {
         self.fail(span.start, format!("{}{key}: {problem}", self.prefix));
     }
 
+    /// Whether `key` is there and was not asked for yet.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.left.iter().any(|(k, _, _)| *k == key)
+    }
+
     fn take(&mut self, key: &'static str) -> Option<&'t Spanned<DeValue<'t>>> {
         self.known.push(key);
         let at = self.left.iter().position(|(k, _, _)| *k == key)?;
@@ -99,7 +104,7 @@ impl<'s, 'a, 't> Fields<'s, 'a, 't> {
 
     /// A string that must be there.
     pub(super) fn required(&mut self, key: &'static str) -> Option<At<&'t str>> {
-        if !self.left.iter().any(|(k, _, _)| *k == key) {
+        if !self.has(key) {
             self.known.push(key);
             let start = self.start;
             self.fail(start, format!("{}{key} is missing", self.prefix));

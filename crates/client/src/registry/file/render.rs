@@ -4,7 +4,7 @@ use super::parse::FILE_VERSION;
 use crate::registry::entry::{Content, EntryKey};
 use nearmost_wire::registry::{
     AllDownBody, DomainBody, EntryKind, HealthBody, MirrorBody, NodeBody, OverrideBody, PlaceBody, ProbeBody,
-    ProbeKind, RecordBody, RuleBody, SharingBody,
+    RecordBody, RuleBody, SharingBody, StepBody,
 };
 use std::fmt::Display;
 
@@ -205,16 +205,9 @@ fn mirror(key: &EntryKey, body: &MirrorBody) -> Section {
 }
 
 fn probe(body: &ProbeBody) -> String {
-    let kind = match body.kind {
-        ProbeKind::Tcp => "tcp",
-        ProbeKind::Http => "http",
-        ProbeKind::Https => "https",
-        ProbeKind::Udp => "udp",
-        ProbeKind::None => "none",
-    };
     let texts = |value: &Option<String>| value.as_ref().map(|v| text(v));
     inline(vec![
-        ("kind", Some(text(kind))),
+        ("kind", Some(text(body.kind.as_str()))),
         ("interval_ms", body.interval_ms.map(|v| v.to_string())),
         ("timeout_ms", body.timeout_ms.map(|v| v.to_string())),
         ("rise", body.rise.map(|v| v.to_string())),
@@ -225,7 +218,18 @@ fn probe(body: &ProbeBody) -> String {
         ("body_contains", texts(&body.body_contains)),
         ("verify", body.verify.map(|v| v.to_string())),
         ("min_days_to_expiry", body.min_days_to_expiry.map(|v| v.to_string())),
+        ("alpn", body.alpn.as_ref().map(|names| list(names, |name| text(name)))),
         ("send", texts(&body.send)),
         ("expect", texts(&body.expect)),
+        ("steps", body.steps.as_ref().map(|steps| list(steps, step))),
+        ("query", texts(&body.query)),
+        ("query_type", texts(&body.query_type)),
+        ("rcode", texts(&body.rcode)),
+        ("answer", texts(&body.answer)),
     ])
+}
+
+fn step(body: &StepBody) -> String {
+    let texts = |value: &Option<String>| value.as_ref().map(|v| text(v));
+    inline(vec![("send", texts(&body.send)), ("expect", texts(&body.expect))])
 }

@@ -33,7 +33,7 @@ addresses = ["198.51.100.1"]
 port = 8443
 health = "manual"
 state = "down"
-probe = { kind = "http", path = "/health", status = [200, 204], verify = false }
+probe = { kind = "https", path = "/health", status = [200, 204], verify = false }
 "#;
 
 fn errors(text: &str) -> String {
@@ -115,6 +115,18 @@ fn each_mistake_names_file_line_entry_and_what_was_expected() {
         ("health = \"manual\"", "health = \"probe\"", "state: stands only beside health = \"manual\""),
         ("health = \"manual\"", "health = \"magic\"", "expected one of \"agent\", \"probe\", \"manual\""),
         ("status = [200, 204]", "status = [200]", "two whole numbers"),
+        ("kind = \"https\"", "kind = \"ping\"", "found \"ping\", expected one of \"tcp\", \"tls\""),
+        (
+            "status = [200, 204]",
+            "steps = [{ sent = \"x\" }]",
+            "unknown key \"probe.steps.sent\"; did you mean \"send\"?",
+        ),
+        ("status = [200, 204]", "steps = \"x\"", "found \"x\", expected [[probe.steps]] entries"),
+        (
+            "kind = \"https\"",
+            "kind = \"http\"",
+            "probe verify: only checks of kind https or h2 or tls or quic",
+        ),
         (
             "status = [200, 204]",
             "status = [400, 204]",
@@ -271,8 +283,8 @@ fn domain() -> impl Strategy<Value = DomainBody> {
 }
 
 fn probe() -> impl Strategy<Value = ProbeBody> {
-    use ProbeKind::*;
-    let kind = prop::sample::select(vec![Tcp, Http, Https, Udp]);
+    let kind =
+        prop::sample::select(ProbeKind::ALL.to_vec()).prop_filter("a probe", |k| *k != ProbeKind::None);
     let text = || prop::option::of("\\PC{0,12}");
     let counts = (
         prop::option::of(100u32..),
@@ -285,25 +297,48 @@ fn probe() -> impl Strategy<Value = ProbeBody> {
         prop::option::of((100u16..300, 300u16..599)),
         prop::option::of(any::<bool>()),
     );
-    (kind, counts, http, text(), text(), prop::option::of(any::<u32>())).prop_map(
-        |(kind, (interval_ms, timeout_ms, rise, fall), (path, status, verify), send, body_contains, days)| {
-            ProbeBody {
-                kind,
-                interval_ms,
-                timeout_ms,
-                rise,
-                fall,
-                path,
-                host: send.clone(),
-                status,
-                body_contains,
-                verify,
-                min_days_to_expiry: days,
-                expect: send.clone(),
-                send,
-            }
-        },
-    )
+    let some = || prop::option::of("[ -~é\r\n]{1,12}");
+    let step = ("\\PC{1,12}", some()).prop_map(|(send, expect)| StepBody { send: Some(send), expect });
+    let talk = (prop::option::of(prop::collection::vec(step, 1..4)), some(), some());
+    let select = |values: &[&str]| {
+        prop::option::of(prop::sample::select(values.iter().map(ToString::to_string).collect::<Vec<_>>()))
+    };
+    let dns = (
+        prop::option::of(label()),
+        select(&["A", "TYPE65", "txt"]),
+        select(&["NXDOMAIN", "refused"]),
+        some(),
+    );
+    let tls = (prop::option::of(any::<u32>()), prop::option::of(prop::collection::vec("\\PC{1,12}", 1..3)));
+    let texts = (text(), text());
+    (kind, counts, http, texts, talk, dns, tls).prop_map(|(kind, counts, http, texts, talk, dns, tls)| {
+        let mut body = ProbeBody {
+            kind,
+            interval_ms: counts.0,
+            timeout_ms: counts.1,
+            rise: counts.2,
+            fall: counts.3,
+            path: http.0,
+            status: http.1,
+            verify: http.2,
+            host: texts.0,
+            body_contains: texts.1,
+            min_days_to_expiry: tls.0,
+            alpn: tls.1,
+            send: talk.1,
+            expect: talk.2,
+            steps: talk.0,
+            query: dns.0,
+            query_type: dns.1,
+            rcode: dns.2,
+            answer: dns.3,
+        };
+        if body.steps.is_some() && kind != ProbeKind::Udp {
+            (body.send, body.expect) = (None, None);
+        }
+        body.change_kind(kind);
+        body
+    })
 }
 
 fn entries() -> impl Strategy<Value = BTreeMap<EntryKey, Content>> {
