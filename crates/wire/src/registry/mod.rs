@@ -18,8 +18,10 @@
 
 mod bodies;
 mod build;
+mod failover;
 mod mirror;
 mod names;
+mod orders;
 mod overrides;
 mod record;
 mod sharing;
@@ -28,9 +30,17 @@ mod url;
 #[cfg(test)]
 mod build_tests;
 #[cfg(test)]
+mod failover_tests;
+#[cfg(test)]
+mod orders_tests;
+#[cfg(test)]
 mod sharing_tests;
 
 pub use bodies::*;
 pub use build::{BuildDefaults, Built, Entry, EntryKind, Problem, build, entry_of};
+pub use failover::{FailbackBody, FailoverBody};
+/// Most maintenance windows of one drain order.
+pub use nearmost_core::registry::MAX_WINDOWS;
+pub use orders::{DrainBody, ForceBody, ForceBodyTo, WindowBody};
 pub use overrides::MAX_OVERRIDES;
 pub use sharing::{MAX_RULES, RuleBody, RuleEffectBody, SharingBody, StrategyBody};
