@@ -93,7 +93,13 @@ impl AgentStatus {
             warnings: Vec::new(),
         };
         let brokers = brokers.into_iter().map(broker).collect();
-        AgentStatus { node: node.to_string(), draining: false, brokers, processes: Vec::new(), checks: Vec::new() }
+        AgentStatus {
+            node: node.to_string(),
+            draining: false,
+            brokers,
+            processes: Vec::new(),
+            checks: Vec::new(),
+        }
     }
 
     /// Sessions that are on.

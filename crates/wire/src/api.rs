@@ -14,8 +14,10 @@ macro_rules! api {
     };
 }
 
+mod evidence;
 mod explain;
 
+pub use evidence::*;
 pub use explain::*;
 
 api! {
@@ -58,6 +60,9 @@ pub struct VerdictView {
     pub age_ms: u64,
     /// From before a restart, not yet confirmed.
     pub stale: bool,
+    /// What it rests on, where the fleet is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<EvidenceView>,
 }
 }
 
@@ -217,6 +222,9 @@ pub struct FleetResponse {
     pub nodes: Vec<FleetNode>,
     /// All mirrors.
     pub mirrors: Vec<FleetMirror>,
+    /// The broker suspects that it is itself cut off, and evicts no mirror for silence meanwhile.
+    #[serde(default)]
+    pub doubts_itself: bool,
 }
 }
 

@@ -1,6 +1,7 @@
 //! Bodies of records, as JSON. Unknown fields of a newer writer are kept in the record's bytes and
 //! ignored here; what people write by hand is checked more strictly where it is read.
 
+use super::failover::FailoverBody;
 use super::probe::ProbeBody;
 use super::sharing::SharingBody;
 use serde::{Deserialize, Serialize};
@@ -15,12 +16,15 @@ pub const BODY_VERSION: u8 = 1;
 pub struct DomainBody {
     /// Most addresses in one DNS answer, 1 to 8.
     pub answers: u8,
-    /// TTL of address answers, in seconds: 5 to 60 make sense.
+    /// TTL of address answers that may change as ever, in seconds: 5 to 60 make sense.
     pub ttl_s: u32,
     /// TTL of negative answers, in seconds.
     pub negative_ttl_s: u32,
     /// What is answered when no mirror is eligible.
     pub all_down: AllDownBody,
+    /// What happens when its mirrors fail and come back. In JSON its fields stand among the domain's.
+    #[serde(flatten)]
+    pub failover: FailoverBody,
     /// Protocols offered in HTTPS records, e.g. `h2`.
     pub alpn: Vec<String>,
     /// How its mirrors are shared out. In JSON its fields stand among the domain's.
@@ -44,6 +48,7 @@ impl Default for DomainBody {
             ttl_s: 20,
             negative_ttl_s: 30,
             all_down: AllDownBody::LastKnown,
+            failover: FailoverBody::default(),
             alpn: Vec::new(),
             sharing: SharingBody::default(),
             records: Vec::new(),
@@ -207,24 +212,6 @@ pub enum HealthBody {
     ManualUp,
     /// Set by hand: not serving.
     ManualDown,
-}
-
-/// A drain order; its removal undrains.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct DrainBody {
-    /// For people.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub note: Option<String>,
-}
-
-/// A verdict overruled by a person.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ForceBody {
-    /// To up, or to down.
-    pub up: bool,
-    /// When the order ends, Unix milliseconds.
-    pub until_unix_ms: u64,
 }
 
 /// A person whose records are accepted.

@@ -4,10 +4,10 @@
 //! [`Built::problems`]. A change that would add a problem is refused before it is written, so
 //! problems come only from other brokers' records that arrived in another order.
 
-use super::bodies::{
-    AllDownBody, BODY_VERSION, DomainBody, DrainBody, ForceBody, MirrorBody, NodeBody, PersonBody, PlaceBody,
-};
+use super::bodies::{BODY_VERSION, DomainBody, MirrorBody, NodeBody, PersonBody, PlaceBody};
+use super::failover::failover;
 use super::mirror::mirror;
+use super::orders::{self, Drain, Forced};
 use super::record::static_record;
 use super::sharing::{Sharing, sharing};
 use super::{names, overrides};
@@ -15,10 +15,7 @@ use crate::identity::{Id, Role};
 use crate::name;
 use ipnet::IpNet;
 use nearmost_core::geo::{CountryCode, Place, Position, countries};
-use nearmost_core::registry::{
-    AllDown, Domain, DomainIndex, Force, MAX_MIRRORS, Node, NodeIndex, Orders, Policy, Registry,
-};
-use nearmost_core::time::UnixMillis;
+use nearmost_core::registry::{Domain, DomainIndex, MAX_MIRRORS, Node, NodeIndex, Orders, Policy, Registry};
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -33,9 +30,9 @@ pub enum EntryKind {
     Node,
     /// [`MirrorBody`]
     Mirror,
-    /// [`DrainBody`]
+    /// [`super::DrainBody`]
     Drain,
-    /// [`ForceBody`]
+    /// [`super::ForceBody`]
     Force,
     /// [`PersonBody`]
     Person,
@@ -188,8 +185,8 @@ struct Parsed {
     domains: BTreeMap<String, DomainBody>,
     nodes: BTreeMap<String, NodeBody>,
     mirrors: BTreeMap<(String, String), MirrorBody>,
-    drains: BTreeMap<(String, String), DrainBody>,
-    forces: BTreeMap<(String, String), ForceBody>,
+    drains: BTreeMap<(String, String), Drain>,
+    forces: BTreeMap<(String, String), Forced>,
     persons: BTreeMap<[u8; 32], String>,
     overrides: BTreeMap<IpNet, Place>,
     problems: Vec<Problem>,
@@ -215,8 +212,8 @@ impl Parsed {
                 canonical(name::short(entry.id), entry.id)?;
                 self.mirrors.insert(key, json(entry.body)?);
             }
-            EntryKind::Drain => drop(self.drains.insert(key, json(entry.body)?)),
-            EntryKind::Force => drop(self.forces.insert(key, json(entry.body)?)),
+            EntryKind::Drain => drop(self.drains.insert(key, orders::drain(&json(entry.body)?)?)),
+            EntryKind::Force => drop(self.forces.insert(key, orders::forced(&json(entry.body)?))),
             EntryKind::Person => {
                 let id = Id::parse(entry.id, Role::Person).map_err(|e| e.to_string())?;
                 self.persons.insert(id.key, json::<PersonBody>(entry.body)?.name);
@@ -248,8 +245,8 @@ impl Parsed {
     fn nodes(&mut self, registry: &mut Registry) -> HashMap<String, NodeIndex> {
         let mut index = HashMap::new();
         for (name, body) in std::mem::take(&mut self.nodes) {
-            let drained = self.drains.contains_key(&(String::new(), name.clone()));
-            match node(&name, &body, drained) {
+            let drain = self.drains.remove(&(String::new(), name.clone())).unwrap_or_default();
+            match node(&name, &body, drain) {
                 Ok(node) => {
                     let i = NodeIndex(registry.nodes.len() as u32);
                     if let Some(other) = node.id.and_then(|id| registry.node_by_id.insert(id, i)) {
@@ -300,6 +297,17 @@ impl Parsed {
         }
     }
 
+    /// A mirror's own orders and its node's.
+    fn orders(&mut self, key: &(String, String), node: Option<&Node>) -> Orders {
+        let Drain { mut drained, mut windows } = self.drains.remove(key).unwrap_or_default();
+        if let Some(node) = node {
+            drained |= node.drained;
+            windows.extend_from_slice(&node.windows);
+        }
+        let Forced { force, released } = self.forces.get(key).copied().unwrap_or_default();
+        Orders { drained, windows, force, released }
+    }
+
     fn mirrors(
         &mut self,
         registry: &mut Registry,
@@ -315,10 +323,6 @@ impl Parsed {
                 self.problem(EntryKind::Mirror, &full, format!("unknown domain {:?}", key.0));
                 continue;
             };
-            let orders = Orders {
-                drained: self.drains.contains_key(&key),
-                force: self.forces.get(&key).map(|f| Force { up: f.up, until: UnixMillis(f.until_unix_ms) }),
-            };
             run = if run.0 == Some(domain) { run } else { (Some(domain), 0) };
             // The map numbers the mirrors of a domain in 16 bits. The last by name are left out, alike on
             // every broker.
@@ -331,8 +335,8 @@ impl Parsed {
                 .and_then(|()| mirror(&key.1, domain, &body, nodes, registry, defaults));
             match made {
                 Ok(mut mirror) => {
-                    let node_drained = mirror.node.is_some_and(|n| registry.nodes[n.0 as usize].drained);
-                    mirror.orders = Orders { drained: orders.drained || node_drained, ..orders };
+                    let node = mirror.node.map(|n| &registry.nodes[n.0 as usize]);
+                    mirror.orders = self.orders(&key, node);
                     registry.mirrors.push(mirror);
                     run.1 += 1;
                 }
@@ -358,7 +362,7 @@ fn canonical(parsed: Result<String, name::NameError>, given: &str) -> Result<(),
     }
 }
 
-fn node(name: &str, body: &NodeBody, drained: bool) -> Result<Node, String> {
+fn node(name: &str, body: &NodeBody, drain: Drain) -> Result<Node, String> {
     let id = match &body.id {
         Some(text) => Some(Id::parse(text, Role::Node).map_err(|e| e.to_string())?.node_id()),
         None => None,
@@ -368,7 +372,8 @@ fn node(name: &str, body: &NodeBody, drained: bool) -> Result<Node, String> {
         id,
         revoked: body.revoked,
         domains: body.domains.iter().map(|d| Arc::from(d.as_str())).collect(),
-        drained,
+        drained: drain.drained,
+        windows: drain.windows,
         place: body.place.as_ref().map(place).transpose()?,
     })
 }
@@ -420,15 +425,7 @@ fn domain(domain_name: &str, body: &DomainBody) -> Result<Domain, String> {
         negative_ttl: Duration::from_secs(body.negative_ttl_s.into()),
         tie_band_ms,
         tie_band_share,
-        all_down: match &body.all_down {
-            AllDownBody::LastKnown => AllDown::LastKnown,
-            AllDownBody::All => AllDown::All,
-            AllDownBody::Fallback(addrs) if addrs.is_empty() => {
-                return Err("all_down: fallback without an address".into());
-            }
-            AllDownBody::Fallback(addrs) => AllDown::Fallback(addrs.clone()),
-            AllDownBody::NoAnswer => AllDown::NoAnswer,
-        },
+        failover: failover(&body.failover, &body.all_down, body.ttl_s)?,
         alpn: body.alpn.clone(),
         strategy,
         rules,

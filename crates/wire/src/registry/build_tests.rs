@@ -4,7 +4,7 @@ use super::bodies::*;
 use super::build::*;
 use super::probe::{ProbeBody, ProbeKind};
 use nearmost_core::geo::PlaceSource;
-use nearmost_core::registry::{HealthMode, MirrorAddress};
+use nearmost_core::registry::{ForcedTo, HealthMode, MirrorAddress};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -54,7 +54,7 @@ fn a_whole_registry_is_built() {
             json!({ "id": node_id, "domains": ["a.example"], "place": { "latitude": 1.0, "longitude": 2.0, "country": "sg" } }),
         ),
         entry(EntryKind::Drain, "", "n1", json!({})),
-        entry(EntryKind::Force, "b.example", "z", json!({ "up": false, "until_unix_ms": 99 })),
+        entry(EntryKind::Force, "b.example", "z", json!({ "to": "down", "until_unix_ms": 99 })),
     ]);
     assert_eq!(built.problems, []);
     let registry = &built.registry;
@@ -70,7 +70,7 @@ fn a_whole_registry_is_built() {
     assert_eq!(m.place.country.map(|c| c.to_string()), Some("SG".into()));
     let z = &registry.mirrors[2];
     assert_eq!(z.health, HealthMode::Probe);
-    assert!(z.orders.force.is_some_and(|f| !f.up && f.until.0 == 99));
+    assert!(z.orders.force.is_some_and(|f| f.to == ForcedTo::Down && f.until.0 == 99));
     assert!(matches!(&registry.mirrors[1].address, MirrorAddress::Hostname(h) if &**h == "host.example"));
 }
 

@@ -18,10 +18,13 @@
 
 mod bodies;
 mod build;
+mod failover;
 mod mirror;
 mod names;
+mod orders;
 mod overrides;
 mod probe;
+mod probe_of;
 mod record;
 mod sharing;
 mod url;
@@ -29,11 +32,19 @@ mod url;
 #[cfg(test)]
 mod build_tests;
 #[cfg(test)]
+mod failover_tests;
+#[cfg(test)]
+mod orders_tests;
+#[cfg(test)]
 mod sharing_tests;
 
 pub use bodies::*;
 pub use build::{BuildDefaults, Built, Entry, EntryKind, Problem, build, entry_of};
-pub(crate) use mirror::probe as plain_probe;
+pub use failover::{FailbackBody, FailoverBody};
+/// Most maintenance windows of one drain order.
+pub use nearmost_core::registry::MAX_WINDOWS;
+pub use orders::{DrainBody, ForceBody, ForceBodyTo, WindowBody};
 pub use overrides::MAX_OVERRIDES;
+pub(crate) use probe::check as plain_probe;
 pub use probe::{ProbeBody, ProbeKind, StepBody};
 pub use sharing::{MAX_RULES, RuleBody, RuleEffectBody, SharingBody, StrategyBody};

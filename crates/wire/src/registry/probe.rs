@@ -196,7 +196,7 @@ impl ProbeKind {
 
 /// The plain check of a probe of a mirror of `domain`; `None` for kind `none`. The error says what is
 /// wrong with it.
-pub(super) fn check(
+pub(crate) fn check(
     body: &ProbeBody,
     domain: &str,
     defaults: &BuildDefaults,
