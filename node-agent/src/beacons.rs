@@ -236,6 +236,22 @@ mod tests {
     }
 
     #[test]
+    fn a_new_period_counts_from_its_grant() {
+        let mut schedule = Schedule::new(9);
+        schedule.grant(0, IP, &grant(1, 200, 0), at(0));
+        assert_eq!(sent(&mut schedule, 0), [(1, 0)]);
+        // Longer: the beacon that was due by the old one is not sent.
+        schedule.grant(0, IP, &grant(1, 1000, 0), at(50));
+        assert_eq!(sent(&mut schedule, 50), [(1, 1)]);
+        assert_eq!((sent(&mut schedule, 250), schedule.deadline()), (vec![], Some(at(1050))));
+        // Shorter: nothing of the old one is waited for.
+        schedule.grant(0, IP, &grant(1, 100, 0), at(300));
+        assert_eq!(sent(&mut schedule, 300), [(1, 2)]);
+        assert_eq!(sent(&mut schedule, 400), [(1, 3)]);
+        assert_eq!(schedule.deadline(), Some(at(500)));
+    }
+
+    #[test]
     fn periods_stay_within_reason() {
         let mut schedule = Schedule::new(9);
         schedule.grant(0, IP, &grant(1, 0, 0), at(0));

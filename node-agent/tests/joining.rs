@@ -11,7 +11,6 @@ use nearmost_wire::identity::{KeyPair, Role};
 use nearmost_wire::token::JoinToken;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Stdio;
 use tokio::process::Command;
 
 fn token(broker: &FakeBroker) -> String {
@@ -101,18 +100,6 @@ async fn foreign_brokers_damaged_tokens_and_bad_folders_are_named() {
     bad.data_dir = dir.path().join("data");
     let error = join(&bad).await.expect_err("refused").to_string();
     assert!(error.starts_with("cannot create the directory ") && error.contains("/file: "), "{error}");
-}
-
-fn agent() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_nearmost-agent"));
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-    // Settings of whoever runs the tests are none of the agent's.
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("NEARMOST__") {
-            command.env_remove(name);
-        }
-    }
-    command
 }
 
 async fn output(command: &mut Command) -> (Option<i32>, String, String) {

@@ -25,18 +25,11 @@ async fn run(config: AgentConfig) -> watch::Receiver<AgentStatus> {
 }
 
 /// A service with a pid file, and a check that passes while another file is there.
-fn watched(dir: &Path) -> (Service, PathBuf, PathBuf) {
+fn watched(dir: &Path, interval: Duration) -> (Service, PathBuf, PathBuf) {
     let (pid, up) = (dir.join("x.pid"), dir.join("up"));
     std::fs::write(&up, "").expect("written");
     let argv = ["test", "-e", &up.to_string_lossy()].map(str::to_string).to_vec();
-    // It does not run again by itself within the test's time.
-    let spec = CheckSpec {
-        kind: CheckKind::Command { argv },
-        interval: LONG * 100,
-        timeout: LONG,
-        rise: 1,
-        fall: 1,
-    };
+    let spec = CheckSpec { kind: CheckKind::Command { argv }, interval, timeout: LONG, rise: 1, fall: 1 };
     let address = (Ipv4Addr::LOCALHOST, 80).into();
     let checks = vec![ServiceCheck { name: "flag".into(), address, spec }];
     let process = Some(ProcessSource::PidFile(pid.clone()));
@@ -62,7 +55,7 @@ async fn until(status: &mut watch::Receiver<AgentStatus>, state: &str) {
 async fn the_end_of_a_process_is_reported_at_once_and_its_successor_once_checks_passed() {
     let dir = tempfile::tempdir().expect("a folder");
     let mut broker = FakeBroker::start(1, Manner::Serve).await;
-    let (service, file, up) = watched(dir.path());
+    let (service, file, _) = watched(dir.path(), LONG * 100);
     let mut child = begin(&file);
     let pid = child.id().expect("its number");
     let mut status = run(config(vec![broker.config()], vec![service])).await;
@@ -77,30 +70,41 @@ async fn the_end_of_a_process_is_reported_at_once_and_its_successor_once_checks_
     assert!(!only(&ended).healthy);
     assert_eq!(only(&ended).problem.as_deref(), Some(format!("process {pid} ended").as_str()));
     child.wait().await.expect("reaped");
-    // A new process whose service does not serve yet: the check is run at once, and fails.
-    std::fs::remove_file(&up).expect("removed");
+    // The check's next time is far away: it is run because there is a new process.
     let _second = begin(&file);
-    until(&mut status, "proving").await;
-    // Reported as stopped still, and then serves: it is stopped again and continued, so that the check
-    // is run once more.
-    std::fs::write(&up, "").expect("written");
-    let signal = |s| {
-        let id = i32::try_from(_second.id().expect("its number")).expect("a number");
-        rustix::process::kill_process(rustix::process::Pid::from_raw(id).expect("a number"), s)
-            .expect("signalled");
-    };
-    signal(rustix::process::Signal::STOP);
-    until(&mut status, "halted").await;
-    signal(rustix::process::Signal::CONT);
     let back = broker.report(|r| !only(r).stopped).await;
     assert!(only(&back).healthy && only(&back).problem.is_none(), "{back:?}");
+}
+
+#[tokio::test]
+async fn a_new_process_counts_once_the_checks_have_passed_since() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut broker = FakeBroker::start(1, Manner::Serve).await;
+    let (service, file, up) = watched(dir.path(), Duration::from_millis(20));
+    let child = begin(&file);
+    let mut config = config(vec![broker.config()], vec![service]);
+    config.report_interval = Duration::from_millis(20);
+    let mut status = run(config).await;
+    until(&mut status, "running").await;
+    std::fs::remove_file(&up).expect("removed");
+    drop(child);
+    until(&mut status, "ended").await;
+    let second = begin(&file);
+    let pid = second.id().expect("its number");
+    let proving = format!("process {pid} runs; the checks have not passed since");
+    for _ in 0..5 {
+        let report = broker.report(|r| only(r).problem.as_ref() == Some(&proving)).await;
+        assert!(only(&report).stopped && !only(&report).healthy);
+    }
+    std::fs::write(&up, "").expect("written");
+    broker.report(|r| !only(r).stopped && only(r).healthy).await;
 }
 
 #[tokio::test]
 async fn a_process_that_was_never_found_stops_nothing() {
     let dir = tempfile::tempdir().expect("a folder");
     let mut broker = FakeBroker::start(1, Manner::Serve).await;
-    let (service, _, _) = watched(dir.path());
+    let (service, _, _) = watched(dir.path(), LONG);
     let mut config = config(vec![broker.config()], vec![service]);
     config.report_interval = Duration::from_millis(20);
     run(config).await;

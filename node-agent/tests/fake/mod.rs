@@ -13,9 +13,11 @@ use nearmost_wire::paths::{Measurement, PathSample};
 use nearmost_wire::tls;
 use nearmost_wire::witness::WitnessResult;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::UdpSocket;
+use tokio::process::Command;
 use tokio::sync::mpsc;
 
 /// Awaited events come within this time, or the test has failed.
@@ -254,4 +256,16 @@ pub fn config(brokers: Vec<Broker>, services: Vec<Service>) -> AgentConfig {
         reconnect: ReconnectConfig { min: Duration::from_millis(10), max: Duration::from_millis(100) },
         ..AgentConfig::default()
     }
+}
+
+pub fn agent() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_nearmost-agent"));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    // Settings of whoever runs the tests are none of the agent's.
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("NEARMOST__") {
+            command.env_remove(name);
+        }
+    }
+    command
 }
