@@ -39,13 +39,22 @@ impl Prober {
 
     /// `d`, up to a fifth shorter or longer.
     pub fn jittered(&mut self, d: Duration) -> Duration {
+        d.mul_f64(0.8 + 0.4 * self.unit())
+    }
+
+    /// Any part of `d`.
+    pub fn part_of(&mut self, d: Duration) -> Duration {
+        d.mul_f64(self.unit())
+    }
+
+    /// Uniform in `0..1`.
+    fn unit(&mut self) -> f64 {
         // SplitMix64 (Steele, Lea, Flood 2014): one addition and a finalizer; plenty for jitter.
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.random;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        let unit = ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64;
-        d.mul_f64(0.8 + 0.4 * unit)
+        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
     }
 
     /// When attempt `i` starts, from the burst's beginning.
