@@ -1,13 +1,11 @@
 //! What the agent declares of its services, from its configuration.
 
 use nearmost_config::{AgentConfig, Service, ServiceProbe};
-use nearmost_core::check::{
-    CheckKind, CheckSpec, HandshakeCheck, HttpCheck, HttpVersion, TalkStep, TlsTerms, payload_text,
-};
+use nearmost_core::check::CheckSpec;
 use nearmost_core::geo::Place;
 use nearmost_core::registry::MirrorAddress;
 use nearmost_wire::agent::{Hello, ServiceDecl};
-use nearmost_wire::registry::{PlaceBody, ProbeBody, ProbeKind, StepBody};
+use nearmost_wire::registry::{PlaceBody, ProbeBody, ProbeKind};
 use std::net::IpAddr;
 use std::time::Duration;
 

@@ -7,7 +7,7 @@ use crate::clock::Clock;
 use crate::process::state::Machine;
 use crate::process::{Key, Processes};
 use crate::report;
-use crate::status::ProcessStatus;
+use crate::status::{FailingCheck, ProcessStatus};
 use nearmost_config::Service;
 use nearmost_core::check::CheckOutcome;
 use nearmost_core::time::MonoTime;
@@ -56,6 +56,12 @@ impl Health {
         self.processes.set(services);
         let names = |s: &Service| ((s.domain.clone(), s.mirror.clone()), report::check_names(s));
         self.checks = services.iter().map(names).collect();
+    }
+
+    /// Looks for checks that hang: how many do, and what of each that does not pass.
+    pub(crate) fn watch_checks(&mut self) -> (usize, Vec<FailingCheck>) {
+        let stuck = self.runner.find_stuck();
+        (stuck, report::failing(&self.runner.statuses()))
     }
 
     /// Waits until anything is to be reported, perhaps. Cancel-safe.

@@ -288,8 +288,6 @@ impl Session {
                     orders.witness.take(more);
                     continue;
                 }
-                // Whoever asks waits no longer than the order says.
-                Ok(ToAgent::Witness { .. }) => continue,
                 Ok(ToAgent::Joined { .. } | ToAgent::Welcome { .. }) => {
                     return self.dialled.out_of_order("an acknowledgement, a beacon grant or orders");
                 }

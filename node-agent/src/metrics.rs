@@ -163,7 +163,7 @@ impl Metrics {
     pub fn processes(&self, processes: &[ProcessStatus]) {
         for process in processes {
             let labels = [process.domain.as_str(), process.mirror.as_str()];
-            let runs = matches!(process.state, "running" | "proving");
+            let runs = matches!(process.state.as_str(), "running" | "proving");
             self.services.process.with_label_values(&labels).set(runs.into());
         }
     }

@@ -157,7 +157,7 @@ fn problem_of(name: &str, status: &CheckStatus) -> String {
 fn reason_of(status: &CheckStatus) -> String {
     match (&status.stuck, &status.last) {
         (Some(stuck), _) => stuck.to_string(),
-        (None, Some(CheckOutcome::Fail { reason })) => reason.clone(),
+        (None, Some(CheckOutcome::Fail { reason, .. })) => reason.clone(),
         (None, _) => format!("passes again, not often enough yet ({} in a row)", status.consecutive),
     }
 }
@@ -207,7 +207,7 @@ mod tests {
 
     fn status(name: &str, good: Option<bool>, failure: Option<&str>) -> CheckStatus {
         let last = match failure {
-            Some(reason) => CheckOutcome::Fail { reason: reason.into() },
+            Some(reason) => CheckOutcome::Fail { reason: reason.into(), answered: true },
             None => CheckOutcome::Pass { took: Duration::ZERO },
         };
         let since = crate::clock::Clock::start().instant(Default::default());

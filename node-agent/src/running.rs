@@ -157,9 +157,8 @@ impl Running {
             return;
         }
         self.next_watch = now + TURN;
-        let stuck = self.runner.find_stuck();
+        let (stuck, failing) = self.health.watch_checks();
         self.agent.pages.metrics.checks_stuck.set(i64::try_from(stuck).unwrap_or(i64::MAX));
-        let failing = report::failing(&self.runner.statuses());
         self.agent.status.send_if_modified(|s| {
             let changed = s.checks != failing;
             s.checks = failing;

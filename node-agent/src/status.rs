@@ -19,14 +19,14 @@ pub struct AgentStatus {
 }
 
 /// How it is with a service's process.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProcessStatus {
     /// The service's domain.
     pub domain: String,
     /// The service's mirror.
     pub mirror: String,
     /// "not found", "running", "halted", "ended" or "proving".
-    pub state: &'static str,
+    pub state: String,
     /// The process last found.
     pub pid: Option<u32>,
     /// What is wrong, if anything.

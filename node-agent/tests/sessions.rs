@@ -432,3 +432,31 @@ async fn what_stands_in_the_way_is_named() {
     let error = Agent::bind(config, node_key()).await.err().expect("refused").to_string();
     assert!(error.starts_with("metrics (metrics.listen) cannot listen on 192.0.2.1:0: "), "{error}");
 }
+
+#[tokio::test]
+async fn status_asks_the_running_agent() {
+    let broker = FakeBroker::start(1, Manner::Serve).await;
+    let closed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+    let address = closed.local_addr().expect("its address");
+    drop(closed);
+    let spec = CheckSpec { kind: CheckKind::Tcp, interval: LONG, timeout: LONG, rise: 1, fall: 1 };
+    let mut down = service("lon", address.port());
+    down.checks.push(ServiceCheck { name: "web".into(), address, spec });
+    let mut config = config(vec![broker.config()], vec![down]);
+    config.metrics = Some((Ipv4Addr::LOCALHOST, 0).into());
+    let mut run = Run::start(config).await;
+    let refused = |s: &AgentStatus| s.checks.iter().any(|c| c.problem.contains("connection refused"));
+    let status = run.until(refused).await;
+    assert_eq!(status.checks.len(), 1);
+    assert!(status.checks[0].name.ends_with("/lon/check/web") && !status.checks[0].stuck);
+    let asked = |at: SocketAddr| {
+        let args = ["nearmost-agent", "status", "--set"].map(str::to_owned);
+        nearmost_agent::main_from_args(
+            args.into_iter().chain([format!("metrics.listen={at}")]).map(Into::into),
+        )
+    };
+    let code = asked(run.metrics.expect("an address")).await.expect("an answer");
+    assert_eq!(format!("{code:?}"), format!("{:?}", std::process::ExitCode::SUCCESS));
+    let error = asked(address).await.expect_err("nobody is there").to_string();
+    assert!(error.contains("no agent answers at"), "{error}");
+}

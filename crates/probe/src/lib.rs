@@ -54,7 +54,7 @@ use tokio::net::TcpStream;
 pub async fn run(prober: &Prober, target: SocketAddr, kind: &CheckKind, timeout: Duration) -> CheckOutcome {
     match prober.slot(kind).await {
         Ok(slot) => run_in(&slot, prober, target, kind, timeout).await,
-        Err(refused) => fail(refused),
+        Err(refused) => fail(refused, false),
     }
 }
 
@@ -72,25 +72,29 @@ async fn run_in(
     }
     let started = clock::now();
     let deadline = Deadline::new(started, timeout);
+    // What is large stands on the heap, and only while it lasts: each of thousands of checks has a task as
+    // large as the largest kind would be.
     let verdict = match kind {
         CheckKind::Tcp => connect(&deadline, target).await.map(drop),
-        CheckKind::Tls(check) => tls_check::run(prober, &deadline, target, check).await.map(drop),
-        CheckKind::Http(check) => http_check::run(prober, &deadline, target, check).await,
-        CheckKind::Talk(check) => talk::run(prober, &deadline, target, check).await,
+        CheckKind::Tls(check) => Box::pin(tls_check::run(prober, &deadline, target, check)).await.map(drop),
+        CheckKind::Http(check) => Box::pin(http_check::run(prober, &deadline, target, check)).await,
+        CheckKind::Talk(check) => Box::pin(talk::run(prober, &deadline, target, check)).await,
         CheckKind::Udp { send, expect } => udp::run(&deadline, target, send, expect).await,
-        CheckKind::Dns(check) => dns::run(&deadline, target, check).await,
-        CheckKind::Quic(check) => quic::run(prober, &deadline, target, check).await,
-        CheckKind::Command { argv, max_output } => command::run(&deadline, argv, *max_output).await,
+        CheckKind::Dns(check) => Box::pin(dns::run(&deadline, target, check)).await,
+        CheckKind::Quic(check) => Box::pin(quic::run(prober, &deadline, target, check)).await,
+        CheckKind::Command { argv, max_output } => Box::pin(command::run(&deadline, argv, *max_output)).await,
     };
     match verdict {
         Ok(()) => CheckOutcome::Pass { took: clock::now() - started },
-        Err(reason) => fail(&reason),
+        // What ends at the deadline was still waiting for something.
+        Err(reason) => fail(&reason, clock::now() < deadline.at()),
     }
 }
 
 /// A failure with its reason made presentable.
-fn fail(reason: &str) -> CheckOutcome {
-    CheckOutcome::Fail { reason: reason::presentable(reason) }
+fn fail(reason: &str, in_time: bool) -> CheckOutcome {
+    let answered = in_time && !reason.contains(reason::NO_ANSWER);
+    CheckOutcome::Fail { reason: reason::presentable(reason), answered }
 }
 
 /// Opens a TCP connection.
@@ -108,5 +112,18 @@ fn any_address(target: SocketAddr) -> SocketAddr {
     match target {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_check_takes_little_memory() {
+        let prober = Prober::new(ProberOptions::default()).expect("a prober");
+        let future = run(&prober, any_address(([127, 0, 0, 1], 1).into()), &CheckKind::Tcp, Duration::MAX);
+        let size = size_of_val(&future);
+        assert!(size <= 2048, "{size} bytes");
     }
 }

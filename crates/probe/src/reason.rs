@@ -37,6 +37,10 @@ pub fn quote(bytes: &[u8], max: usize) -> String {
     format!("\"{cut}{more}\"")
 }
 
+/// Within the reasons of errors that say nothing of the service: the way there is broken, or this
+/// machine has no room.
+pub const NO_ANSWER: &str = "no answer: ";
+
 /// An I/O error without the operating system's number.
 pub fn io(error: &io::Error) -> String {
     match error.kind() {
@@ -44,6 +48,15 @@ pub fn io(error: &io::Error) -> String {
         io::ErrorKind::ConnectionReset => "connection reset".into(),
         io::ErrorKind::NotFound => "no such file".into(),
         io::ErrorKind::PermissionDenied => "permission denied".into(),
+        io::ErrorKind::HostUnreachable => format!("{NO_ANSWER}host unreachable"),
+        io::ErrorKind::NetworkUnreachable => format!("{NO_ANSWER}network unreachable"),
+        io::ErrorKind::NetworkDown => format!("{NO_ANSWER}network down"),
+        io::ErrorKind::TimedOut => format!("{NO_ANSWER}timed out"),
+        io::ErrorKind::AddrNotAvailable => format!("{NO_ANSWER}no local address or port"),
+        // Out of file descriptors or memory, here.
+        _ if matches!(error.raw_os_error(), Some(12 | 23 | 24 | 105)) => {
+            format!("{NO_ANSWER}no room on this machine for another connection")
+        }
         _ => {
             let text = error.to_string();
             match text.split_once(" (os error") {

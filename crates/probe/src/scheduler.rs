@@ -275,7 +275,7 @@ impl Task {
         let begun = clock::now();
         let spec = &self.check.spec;
         let outcome = match self.prober.slot(&spec.kind).await {
-            Err(refused) => fail(refused),
+            Err(refused) => fail(refused, false),
             Ok(slot) => {
                 self.pulse.runs(clock::now());
                 run_in(&slot, &self.prober, self.check.target, &spec.kind, spec.timeout).await

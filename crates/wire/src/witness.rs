@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn orders_that_make_no_sense_are_told_what_is_wrong() {
-        assert!(matches!(order(1).check(), Ok(CheckKind::Http(http)) if http.tls));
+        assert!(matches!(order(1).check(), Ok(CheckKind::Http(http)) if http.tls.is_some()));
         let probe = |probe: ProbeBody| WitnessOrder { probe, ..order(1) };
         let long = |n: usize| Some("x".repeat(n));
         let of = |kind| ProbeBody { kind, ..ProbeBody::default() };

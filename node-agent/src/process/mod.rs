@@ -100,7 +100,7 @@ impl Processes {
             ProcessStatus {
                 domain: key.0.clone(),
                 mirror: key.1.clone(),
-                state: machine.phase().label(),
+                state: machine.phase().label().to_string(),
                 pid: machine.pid(),
                 problem: machine.problem(),
             }

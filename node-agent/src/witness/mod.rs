@@ -263,7 +263,7 @@ async fn attempts(prober: Arc<Prober>, probe: Probe) -> WitnessOutcome {
                     rtt_us: u32::try_from(took.as_micros()).unwrap_or(u32::MAX),
                 };
             }
-            Ok(CheckOutcome::Fail { reason }) => last = reason,
+            Ok(CheckOutcome::Fail { reason, .. }) => last = reason,
             Err(e) => tracing::error!(error = %e, "an attempt failed to run"),
         }
     }

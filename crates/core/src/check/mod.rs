@@ -139,6 +139,9 @@ pub enum CheckOutcome {
     Fail {
         /// For people; at most 200 characters.
         reason: String,
+        /// Something came back in time, a refusal or a wrong answer: it is not silence, for which the
+        /// way there could be to blame.
+        answered: bool,
     },
 }
 

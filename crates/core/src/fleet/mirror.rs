@@ -182,7 +182,10 @@ impl Side {
             return;
         }
         if cadence != self.planned || self.probing.next.is_none() {
-            let at = now + prober.jittered(interval);
+            // Mirrors that were proven together, as after a start, would be probed together ever after:
+            // the first probe of a regular row comes anywhere within the interval.
+            let first = regular && cadence != self.planned;
+            let at = now + if first { prober.part_of(interval) } else { prober.jittered(interval) };
             let sooner = self.probing.next.filter(|next| *next < at);
             self.probing.next = Some(sooner.unwrap_or(at));
             self.planned = cadence;

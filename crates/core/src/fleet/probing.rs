@@ -56,6 +56,21 @@ impl Prober {
         self.serial
     }
 
+    /// `d`, up to a fifth shorter or longer.
+    pub fn jittered(&mut self, d: Duration) -> Duration {
+        d.mul_f64(0.8 + 0.4 * self.unit())
+    }
+
+    /// Any part of `d`.
+    pub fn part_of(&mut self, d: Duration) -> Duration {
+        d.mul_f64(self.unit())
+    }
+
+    /// Uniform in `0..1`.
+    fn unit(&mut self) -> f64 {
+        (self.random() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
     /// Any number.
     pub fn random(&mut self) -> u64 {
         // SplitMix64 (Steele, Lea, Flood 2014): one addition and a finalizer; plenty for jitter.
@@ -64,12 +79,6 @@ impl Prober {
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
-    }
-
-    /// `d`, up to a fifth shorter or longer.
-    pub fn jittered(&mut self, d: Duration) -> Duration {
-        let unit = (self.random() >> 11) as f64 / (1u64 << 53) as f64;
-        d.mul_f64(0.8 + 0.4 * unit)
     }
 
     /// When attempt `i` starts, from the burst's beginning.
