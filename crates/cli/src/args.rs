@@ -73,8 +73,17 @@ pub enum Command {
         #[arg(long)]
         no_lookup: bool,
     },
-    /// All mirrors with their state
-    Status,
+    /// What is wrong, worst first, and how many mirrors are well
+    Status {
+        /// All mirrors with their places and addresses
+        #[arg(long)]
+        all: bool,
+    },
+    /// What people ordered: drains, maintenance windows, forced verdicts
+    Orders {
+        /// Only of a domain, a mirror (DOMAIN/NAME) or a node
+        name: Option<String>,
+    },
     /// Follow changes of state as they happen
     Events {
         /// Begin after the event of this number
@@ -163,19 +172,6 @@ pub fn text_item(text: &str) -> Result<Item<String>, String> {
 /// An item that is an address.
 pub fn address_item(text: &str) -> Result<Item<IpAddr>, String> {
     Item::read(text, |t| t.parse().map_err(|_| format!("{t:?} is not an IP address")))
-}
-
-/// Which entry, and a note.
-#[derive(Debug, ClapArgs)]
-pub struct DrainArgs {
-    /// What to drain
-    pub name: String,
-    /// For whoever wonders why
-    #[arg(long)]
-    pub note: Option<String>,
-    /// Only show where its users would go
-    #[arg(long)]
-    pub dry_run: bool,
 }
 
 /// Where something is.

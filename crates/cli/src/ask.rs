@@ -1,11 +1,11 @@
-//! Questions: resolve, status, events, geo.
+//! Questions: resolve, events, geo.
 
 use crate::broker::Context;
 use crate::output::{emit, emit_json, escaped};
 use crate::table::Table;
-use crate::time::{age, moment};
-use nearmost_client::api::{EventView, FleetMirror, PlaceView, RankedMirror, VerdictView};
+use nearmost_client::api::{EventView, PlaceView, RankedMirror, VerdictView};
 use nearmost_client::events::Notice;
+use nearmost_client::moment;
 use nearmost_client::text::printable;
 use std::net::IpAddr;
 
@@ -54,52 +54,6 @@ pub fn place(place: &PlaceView) -> String {
     if parts.is_empty() { "unknown".into() } else { parts.join(" ") }
 }
 
-/// Prints all mirrors with their state in each family.
-pub async fn status(context: &Context) -> anyhow::Result<()> {
-    let fleet = context.client.fleet().await?;
-    if context.json {
-        return emit_json(&serde_json::to_value(&fleet)?);
-    }
-    emit(&format!(
-        "broker {}, registry version {}: {} domains, {} nodes, {} mirrors\n",
-        fleet.broker,
-        fleet.version,
-        fleet.domains.len(),
-        fleet.nodes.len(),
-        fleet.mirrors.len()
-    ))?;
-    let headings = ["MIRROR", "PLACE", "FAMILY", "ADDRESS", "STATE", "REASON", "VANTAGE", "SINCE"];
-    let mut table = Table::new(&headings);
-    for mirror in &fleet.mirrors {
-        rows(mirror).into_iter().for_each(|row| table.row(row));
-    }
-    table.print("no mirrors")
-}
-
-fn rows(mirror: &FleetMirror) -> Vec<Vec<String>> {
-    let name = format!("{}/{}", mirror.domain, mirror.mirror);
-    let place = place(&mirror.place);
-    if mirror.verdicts.is_empty() {
-        return vec![vec![name, place, "-".into(), "-".into(), "unknown".into()]];
-    }
-    let row = |(i, v): (usize, &VerdictView)| {
-        let (name, place) = if i == 0 { (name.clone(), place.clone()) } else { Default::default() };
-        let state = format!("{}{}", v.state, if v.stale { " (stale)" } else { "" });
-        let address = v.address.clone().unwrap_or("-".into());
-        vec![
-            name,
-            place,
-            v.family.clone(),
-            address,
-            state,
-            v.reason.clone(),
-            v.vantage.clone(),
-            age(v.age_ms),
-        ]
-    };
-    mirror.verdicts.iter().enumerate().map(row).collect()
-}
-
 /// Prints changes of state until interrupted.
 pub async fn events(context: &Context, after: Option<u64>) -> anyhow::Result<()> {
     let mut events = context.client.events(after);
@@ -127,7 +81,7 @@ pub async fn events(context: &Context, after: Option<u64>) -> anyhow::Result<()>
 fn line(event: &EventView) -> String {
     format!(
         "{}  {:>6}  {}/{} {}  {} → {}  {} ({})\n",
-        moment(event.at_unix_ms),
+        moment::show(event.at_unix_ms),
         event.number,
         event.domain,
         event.mirror,

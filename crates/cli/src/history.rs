@@ -3,7 +3,7 @@
 use crate::broker::Context;
 use crate::change;
 use crate::output::{emit, emit_json};
-use crate::time::moment;
+use nearmost_client::moment;
 use nearmost_client::registry::history::batches;
 use nearmost_client::registry::undo;
 use nearmost_client::text::printable;
@@ -22,7 +22,7 @@ pub async fn history(context: &Context, key: Option<&str>, limit: u32) -> anyhow
         text.push_str(&format!(
             "change {}  {}  {}{note}\n",
             batch.number,
-            moment(batch.at_unix_ms),
+            moment::show(batch.at_unix_ms),
             printable(&batch.actor)
         ));
         batch.changes.iter().for_each(|c| text.push_str(&format!("  {c}\n")));

@@ -12,8 +12,11 @@ mod edit;
 mod explain;
 mod history;
 mod measure;
+mod orders;
 mod output;
 mod preview;
+mod reason;
+mod status;
 mod table;
 mod time;
 
@@ -60,7 +63,8 @@ async fn run(args: Args) -> anyhow::Result<()> {
         Command::Measure { domain, no_lookup, .. } => {
             measure::over_http(&context, &domain, Options { look_up: !no_lookup }).await
         }
-        Command::Status => ask::status(&context).await,
+        Command::Status { all } => status::status(&context, all).await,
+        Command::Orders { name } => orders::orders(&context, name.as_deref()).await,
         Command::Events { after } => ask::events(&context, after).await,
         Command::Geo(GeoCommand::Lookup { address }) => ask::geo(&context, address).await,
         Command::Geo(GeoCommand::Override(command)) => edit::place::run(&context, command).await,

@@ -1,5 +1,6 @@
-//! Durations and moments as people read and write them.
+//! Durations and moments as people write them on a command line.
 
+use nearmost_client::moment;
 use std::time::Duration;
 
 /// Longest duration accepted.
@@ -47,26 +48,33 @@ pub fn age(ms: u64) -> String {
     }
 }
 
-/// `2026-11-21 02:14:56 UTC`, by the civil calendar (H. Hinnant, "chrono-compatible low-level date
-/// algorithms").
-pub fn moment(unix_ms: u64) -> String {
-    let seconds = unix_ms / 1000;
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    // Days since 0000-03-01; a year begins in March, so that the leap day is its last.
-    let z = days + 719_468;
-    let (era, day_of_era) = (z / 146_097, z % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    format!(
-        "{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02} UTC",
-        second / 3600,
-        second / 60 % 60,
-        second % 60
-    )
+/// A moment that a command names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// Unix milliseconds.
+    At(u64),
+    /// So long after now.
+    In(Duration),
+}
+
+impl When {
+    /// `2026-12-01T02:00Z`, `+2h`
+    pub fn parse(text: &str) -> Result<When, String> {
+        match text.strip_prefix('+') {
+            Some(duration) => parse_duration(duration).map(When::In),
+            None => moment::parse(text).map(When::At).map_err(|e| format!("{e}, or +2h")),
+        }
+    }
+
+    /// Milliseconds since the Unix epoch.
+    pub fn unix_ms(self, now_unix_ms: u64) -> u64 {
+        match self {
+            When::At(unix_ms) => unix_ms,
+            When::In(duration) => {
+                now_unix_ms.saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -85,15 +93,16 @@ mod tests {
     }
 
     #[test]
-    fn moments_are_shown() {
-        for (ms, shown) in [
-            (0, "1970-01-01 00:00:00 UTC"),
-            (951_782_400_000, "2000-02-29 00:00:00 UTC"),
-            (1_709_251_199_999, "2024-02-29 23:59:59 UTC"),
-            (1_740_787_200_000, "2025-03-01 00:00:00 UTC"),
-            (4_102_444_800_000, "2100-01-01 00:00:00 UTC"),
+    fn moments_are_absolute_or_from_now_on() {
+        assert_eq!(When::parse("1970-01-01T00:01Z"), Ok(When::At(60_000)));
+        assert_eq!(When::parse("+1h30m").map(|w| w.unix_ms(5)), Ok(5_400_005));
+        for (text, says) in [
+            ("2h", "is no moment in UTC; write it as in 2026-12-01T02:00Z, or +2h"),
+            ("-2h", "\"-2h\" is no moment"),
+            ("+-2h", "lies in the past"),
+            ("+", "is not a duration"),
         ] {
-            assert_eq!(moment(ms), shown);
+            assert!(When::parse(text).unwrap_err().contains(says), "{text}");
         }
     }
 

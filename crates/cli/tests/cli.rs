@@ -2,76 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
-#[path = "../../client/tests/support/mod.rs"]
-mod support;
+mod lab;
 
-use std::path::PathBuf;
-use std::process::Output;
-use support::FakeBroker;
-use tempfile::TempDir;
-
-struct Lab {
-    dir: TempDir,
-    broker: FakeBroker,
-    socket: PathBuf,
-}
-
-impl Lab {
-    async fn new() -> Lab {
-        let dir = tempfile::tempdir().unwrap();
-        let (broker, socket) = FakeBroker::unix(dir.path()).await;
-        Lab { dir, broker, socket }
-    }
-
-    async fn run(&self, line: &str) -> Output {
-        self.run_args(&line.split_whitespace().collect::<Vec<_>>()).await
-    }
-
-    async fn run_args(&self, args: &[&str]) -> Output {
-        tokio::process::Command::new(env!("CARGO_BIN_EXE_nearmost"))
-            .args(args)
-            .env("NEARMOST_BROKER", format!("unix:{}", self.socket.display()))
-            .env("NEARMOST_PERSON_KEY", self.dir.path().join("person.key"))
-            .env("USER", "ada")
-            .env_remove("NEARMOST_TOKEN")
-            .output()
-            .await
-            .unwrap()
-    }
-
-    /// Runs it, and gives exit code, standard output and standard error.
-    async fn all(&self, args: &[&str]) -> (Option<i32>, String, String) {
-        let output = self.run_args(args).await;
-        let (out, err) = texts(&output);
-        (output.status.code(), out, err)
-    }
-
-    /// Runs it, expects success, and gives standard output.
-    async fn ok(&self, line: &str) -> String {
-        let output = self.run(line).await;
-        let (out, err) = texts(&output);
-        assert!(output.status.success(), "{line}\n{out}\n{err}");
-        out
-    }
-
-    /// Runs it, expects exit code 1, and gives standard error.
-    async fn fails(&self, line: &str) -> String {
-        let output = self.run(line).await;
-        let (out, err) = texts(&output);
-        assert_eq!(output.status.code(), Some(1), "{line}\n{out}\n{err}");
-        err
-    }
-
-    fn file(&self, text: &str) -> String {
-        let path = self.dir.path().join("reg.toml");
-        std::fs::write(&path, text).unwrap();
-        path.to_str().unwrap().into()
-    }
-}
-
-fn texts(output: &Output) -> (String, String) {
-    (String::from_utf8_lossy(&output.stdout).into(), String::from_utf8_lossy(&output.stderr).into())
-}
+use lab::{Lab, support, texts};
 
 #[tokio::test]
 async fn what_was_measured_and_taken_is_shown() {
@@ -149,7 +82,7 @@ async fn questions_are_shown_as_tables_and_as_json() {
         "{shown}"
     );
     explanations_are_shown(&lab).await;
-    let shown = lab.ok("status").await;
+    let shown = lab.ok("status --all").await;
     assert!(shown.contains("play.example.com/lon  United Kingdom 51.50,-0.12 AS64500  v4"), "{shown}");
     assert!(shown.contains("2m"), "{shown}");
     let shown = lab.ok("geo lookup 192.0.2.7").await;

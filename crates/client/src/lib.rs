@@ -23,6 +23,7 @@
 //! | [`client`] | the API's questions, typed |
 //! | [`events`] | transitions as they happen, resumed after a cut |
 //! | [`measure`] | how far mirrors are from here, for the broker to learn |
+//! | [`moment`] | moments as people read and write them |
 //! | [`text`] | others' text on a terminal |
 //! | `admin` | the API's administration, typed |
 //! | `person` | a person's key |
@@ -37,6 +38,7 @@ mod error;
 pub mod events;
 mod http;
 pub mod measure;
+pub mod moment;
 #[cfg(feature = "admin")]
 pub mod person;
 #[cfg(feature = "admin")]

@@ -1,18 +1,22 @@
 //! `nearmost domain …`
 
+use super::drain::{DrainArgs, drain, undrain};
+use super::failover::FailoverFields;
+use super::force::{freeze, unfreeze};
 use super::sharing::SharingFields;
-use super::{current, drain, mirrors_of, must_not_exist, undrain};
-use crate::args::{DrainArgs, Item, text_item};
+use super::{current, mirrors_of, must_not_exist};
+use crate::args::{Item, text_item};
 use crate::broker::Context;
-use crate::change::{make, view};
+use crate::change::make;
 use crate::output::emit_json;
-use crate::preview;
 use crate::table::Table;
+use crate::time::parse_duration;
 use clap::{Args, Subcommand};
 use nearmost_client::registry::{
     AllDownBody, Content, DomainBody, Edit, EntryKey, Plan, PlanError, RecordBody, RegistryView,
 };
 use std::net::IpAddr;
+use std::time::Duration;
 
 /// Domains.
 #[derive(Debug, Subcommand)]
@@ -43,10 +47,23 @@ pub enum DomainCommand {
     },
     /// All domains
     List,
-    /// Send no new users to any of its mirrors
+    /// Send no new users to any of its mirrors, from now on or within a planned maintenance
     Drain(DrainArgs),
-    /// Lift the drain of all of its mirrors
+    /// Lift the drain of all of its mirrors, and their planned maintenance
     Undrain {
+        /// Its name
+        name: String,
+    },
+    /// Keep the verdicts of all of its mirrors as they are for a while
+    Freeze {
+        /// Its name
+        name: String,
+        /// How long, e.g. 1h
+        #[arg(long = "for", value_parser = parse_duration, allow_hyphen_values = true, value_name = "DURATION")]
+        duration: Duration,
+    },
+    /// End the freeze of all of its mirrors
+    Unfreeze {
         /// Its name
         name: String,
     },
@@ -58,7 +75,7 @@ pub struct DomainFields {
     /// Most addresses in one DNS answer, 1 to 8
     #[arg(long)]
     answers: Option<u8>,
-    /// TTL of address answers, in seconds
+    /// TTL of address answers that may change as ever, in seconds
     #[arg(long, value_name = "SECONDS", allow_hyphen_values = true)]
     ttl: Option<u32>,
     /// TTL of negative answers, in seconds
@@ -68,6 +85,9 @@ pub struct DomainFields {
     /// separated by commas
     #[arg(long, value_parser = all_down, value_name = "POLICY")]
     all_down: Option<AllDownBody>,
+    /// What happens when mirrors fail and come back
+    #[command(flatten)]
+    failover: FailoverFields,
     /// Protocol offered in HTTPS records, e.g. h2; repeat for more, replaces all, an empty text
     /// clears
     #[arg(long, value_parser = text_item)]
@@ -122,6 +142,7 @@ impl DomainFields {
         Item::replace(&mut body.alpn, &self.alpn);
         Item::replace(&mut body.redirect_hosts, &self.redirect_host);
         Item::replace(&mut body.records, &self.record);
+        self.failover.patch(&mut body.failover);
         self.sharing.patch(&mut body.sharing);
     }
 }
@@ -159,15 +180,10 @@ pub async fn run(context: &Context, command: DomainCommand) -> anyhow::Result<()
             make(context, &format!("remove {key}"), |view| remove(view, &key, with_mirrors)).await
         }
         DomainCommand::List => list(context).await,
-        DomainCommand::Drain(args) => drain_all(context, &args).await,
-        DomainCommand::Undrain { name } => {
-            let key = EntryKey::domain(&name)?;
-            let plan = |view: &RegistryView| {
-                let mirrors = mirrors_of(view, &key)?;
-                Plan::of_edits(view, mirrors.iter().filter_map(|m| undrain(view, m)).collect())
-            };
-            make(context, &format!("undrain {key}"), plan).await
-        }
+        DomainCommand::Drain(args) => drain(context, &args, EntryKey::domain).await,
+        DomainCommand::Undrain { name } => undrain(context, &EntryKey::domain(&name)?).await,
+        DomainCommand::Freeze { name, duration } => freeze(context, &name, duration).await,
+        DomainCommand::Unfreeze { name } => unfreeze(context, &name).await,
     }
 }
 
@@ -178,23 +194,6 @@ fn remove(view: &RegistryView, key: &EntryKey, with_mirrors: bool) -> Result<Pla
         return Err(PlanError::HasMirrors { domain: key.clone(), mirrors });
     }
     Plan::of_edits(view, mirrors.into_iter().chain([key.clone()]).map(Edit::remove).collect())
-}
-
-async fn drain_all(context: &Context, args: &DrainArgs) -> anyhow::Result<()> {
-    let key = EntryKey::domain(&args.name)?;
-    if args.dry_run {
-        let view = view(context, None).await?;
-        let mirrors: Vec<String> = mirrors_of(&view, &key)?.iter().map(EntryKey::name).collect();
-        return preview::drain(context, &mirrors, &[]).await;
-    }
-    let plan = |view: &RegistryView| {
-        let mirrors = mirrors_of(view, &key)?;
-        if mirrors.is_empty() {
-            return Err(PlanError::Refused(format!("{key} has no mirrors to drain")));
-        }
-        Plan::of_edits(view, mirrors.iter().map(|m| drain(m, args.note.as_ref())).collect())
-    };
-    make(context, &format!("drain {key}"), plan).await
 }
 
 async fn list(context: &Context) -> anyhow::Result<()> {

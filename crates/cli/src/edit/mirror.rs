@@ -1,18 +1,18 @@
 //! `nearmost mirror …`
 
+use super::drain::{DrainArgs, drain, undrain};
+use super::force::{ForceState, force, release};
 use super::probe::ProbeFields;
-use super::{clearable, current, drain, must_exist, must_not_exist, undrain};
-use crate::args::{DrainArgs, Item, PlaceArgs, address_item};
+use super::{clearable, current, must_not_exist};
+use crate::args::{Item, PlaceArgs, address_item};
 use crate::broker::Context;
-use crate::change::{make, view};
+use crate::change::make;
 use crate::output::emit_json;
-use crate::preview;
 use crate::table::Table;
 use crate::time::parse_duration;
 use clap::{Args, Subcommand, ValueEnum};
-use nearmost_client::clock::now_unix_ms;
 use nearmost_client::registry::{
-    Content, Edit, EntryKey, ForceBody, HealthBody, MirrorBody, Plan, PlanError, RegistryView,
+    Content, Edit, EntryKey, HealthBody, MirrorBody, Plan, PlanError, RegistryView,
 };
 use std::net::IpAddr;
 use std::time::Duration;
@@ -43,9 +43,9 @@ pub enum MirrorCommand {
     },
     /// All mirrors
     List,
-    /// Send no new users there
+    /// Send no new users there, from now on or within a planned maintenance
     Drain(DrainArgs),
-    /// Lift its drain
+    /// Lift its drain, and its planned maintenance
     Undrain {
         /// DOMAIN/NAME
         name: String,
@@ -57,20 +57,14 @@ pub enum MirrorCommand {
         /// To what; clear ends the order early
         state: ForceState,
         /// How long, e.g. 10m
-        #[arg(long = "for", value_parser = parse_duration, allow_hyphen_values = true, value_name = "DURATION", required_if_eq_any([("state", "up"), ("state", "down")]))]
+        #[arg(long = "for", value_parser = parse_duration, allow_hyphen_values = true, value_name = "DURATION", required_if_eq_any([("state", "up"), ("state", "down"), ("state", "freeze")]))]
         duration: Option<Duration>,
     },
-}
-
-/// What a verdict is forced to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ForceState {
-    /// Serving
-    Up,
-    /// Not serving
-    Down,
-    /// No longer forced
-    Clear,
+    /// Let it back at once when it is held down, or waits for that
+    Release {
+        /// DOMAIN/NAME
+        name: String,
+    },
 }
 
 /// Where health comes from.
@@ -171,16 +165,10 @@ pub async fn run(context: &Context, command: MirrorCommand) -> anyhow::Result<()
             make(context, &format!("remove {key}"), plan).await
         }
         MirrorCommand::List => list(context).await,
-        MirrorCommand::Drain(args) => drain_mirror(context, &args).await,
-        MirrorCommand::Undrain { name } => {
-            let key = EntryKey::mirror(&name)?;
-            let plan = |view: &RegistryView| {
-                must_exist(view, &key)?;
-                Plan::of_edits(view, undrain(view, &key).into_iter().collect())
-            };
-            make(context, &format!("undrain {key}"), plan).await
-        }
+        MirrorCommand::Drain(args) => drain(context, &args, EntryKey::mirror).await,
+        MirrorCommand::Undrain { name } => undrain(context, &EntryKey::mirror(&name)?).await,
         MirrorCommand::Force { name, state, duration } => force(context, &name, state, duration).await,
+        MirrorCommand::Release { name } => release(context, &name).await,
     }
 }
 
@@ -192,48 +180,6 @@ fn put(
 ) -> Result<Plan, PlanError> {
     fields.patch(&mut body);
     Plan::of_edits(view, vec![Edit::put(key.clone(), Content::Mirror(body))])
-}
-
-async fn drain_mirror(context: &Context, args: &DrainArgs) -> anyhow::Result<()> {
-    let key = EntryKey::mirror(&args.name)?;
-    if args.dry_run {
-        must_exist(&view(context, None).await?, &key)?;
-        return preview::drain(context, &[key.name()], &[]).await;
-    }
-    let plan = |view: &RegistryView| {
-        must_exist(view, &key)?;
-        Plan::of_edits(view, vec![drain(&key, args.note.as_ref())])
-    };
-    make(context, &format!("drain {key}"), plan).await
-}
-
-async fn force(
-    context: &Context,
-    name: &str,
-    state: ForceState,
-    duration: Option<Duration>,
-) -> anyhow::Result<()> {
-    let key = EntryKey::mirror(name)?;
-    let ms = u64::try_from(duration.unwrap_or_default().as_millis()).unwrap_or(u64::MAX);
-    let until_unix_ms = now_unix_ms().saturating_add(ms);
-    let plan = |view: &RegistryView| {
-        must_exist(view, &key)?;
-        let order = key.force();
-        let edit = match state {
-            ForceState::Clear => view.has(&order).then_some(Edit::remove(order)),
-            up_or_down => {
-                let body = ForceBody { up: up_or_down == ForceState::Up, until_unix_ms };
-                Some(Edit::put(order, Content::Force(body)))
-            }
-        };
-        Plan::of_edits(view, edit.into_iter().collect())
-    };
-    let word = match state {
-        ForceState::Up => "up",
-        ForceState::Down => "down",
-        ForceState::Clear => "clear",
-    };
-    make(context, &format!("force {key} {word}"), plan).await
 }
 
 async fn list(context: &Context) -> anyhow::Result<()> {

@@ -1,13 +1,16 @@
 //! Changes of single entries by command.
 
 pub mod domain;
+mod drain;
+mod failover;
+mod force;
 pub mod mirror;
 pub mod node;
 pub mod place;
 mod probe;
 mod sharing;
 
-use nearmost_client::registry::{Content, DrainBody, Edit, EntryKey, EntryKind, PlanError, RegistryView};
+use nearmost_client::registry::{Content, EntryKey, EntryKind, PlanError, RegistryView};
 
 /// Refuses what is not there.
 pub fn must_exist(view: &RegistryView, key: &EntryKey) -> Result<(), PlanError> {
@@ -23,16 +26,6 @@ pub fn must_not_exist(view: &RegistryView, key: &EntryKey) -> Result<(), PlanErr
 pub fn current<'a>(view: &'a RegistryView, key: &EntryKey) -> Result<&'a Content, PlanError> {
     must_exist(view, key)?;
     view.content(key).ok_or_else(|| PlanError::Unreadable(key.clone()))
-}
-
-/// The wish that a mirror or node be drained.
-pub fn drain(key: &EntryKey, note: Option<&String>) -> Edit {
-    Edit::put(key.drain(), Content::Drain(DrainBody { note: note.cloned() }))
-}
-
-/// The wish that it not be, where it is.
-pub fn undrain(view: &RegistryView, key: &EntryKey) -> Option<Edit> {
-    view.has(&key.drain()).then(|| Edit::remove(key.drain()))
 }
 
 /// The mirrors of a domain, which must exist.

@@ -1,15 +1,16 @@
 //! `nearmost node …`
 
-use super::{clearable, current, drain, must_exist, must_not_exist, undrain};
-use crate::args::{DrainArgs, Item, PlaceArgs, text_item};
+use super::drain::{DrainArgs, drain, undrain};
+use super::{clearable, current, must_exist, must_not_exist};
+use crate::args::{Item, PlaceArgs, text_item};
 use crate::broker::Context;
-use crate::change::{make, view};
+use crate::change::make;
 use crate::output::{emit, emit_json};
-use crate::preview;
 use crate::table::Table;
-use crate::time::{moment, parse_duration};
+use crate::time::parse_duration;
 use clap::{Args, Subcommand};
 use nearmost_client::api::InviteRequest;
+use nearmost_client::moment;
 use nearmost_client::name;
 use nearmost_client::registry::{Content, Edit, EntryKey, NodeBody, Plan, PlanError, RegistryView};
 use std::time::Duration;
@@ -40,9 +41,9 @@ pub enum NodeCommand {
     },
     /// All nodes
     List,
-    /// Send no new users to any of its mirrors
+    /// Send no new users to any of its mirrors, from now on or within a planned maintenance
     Drain(DrainArgs),
-    /// Lift its drain
+    /// Lift its drain, and its planned maintenance
     Undrain {
         /// Its name
         name: String,
@@ -118,15 +119,8 @@ pub async fn run(context: &Context, command: NodeCommand) -> anyhow::Result<()> 
             make(context, &format!("remove {key}"), plan).await
         }
         NodeCommand::List => list(context).await,
-        NodeCommand::Drain(args) => drain_node(context, &args).await,
-        NodeCommand::Undrain { name } => {
-            let key = EntryKey::node(&name)?;
-            let plan = |view: &RegistryView| {
-                must_exist(view, &key)?;
-                Plan::of_edits(view, undrain(view, &key).into_iter().collect())
-            };
-            make(context, &format!("undrain {key}"), plan).await
-        }
+        NodeCommand::Drain(args) => drain(context, &args, EntryKey::node).await,
+        NodeCommand::Undrain { name } => undrain(context, &EntryKey::node(&name)?).await,
         NodeCommand::Invite { domain, name, ttl } => invite(context, &domain, name.as_deref(), ttl).await,
     }
 }
@@ -154,19 +148,6 @@ fn put(
     Plan::of_edits(view, vec![Edit::put(key.clone(), Content::Node(body))])
 }
 
-async fn drain_node(context: &Context, args: &DrainArgs) -> anyhow::Result<()> {
-    let key = EntryKey::node(&args.name)?;
-    if args.dry_run {
-        must_exist(&view(context, None).await?, &key)?;
-        return preview::drain(context, &[], &[key.id]).await;
-    }
-    let plan = |view: &RegistryView| {
-        must_exist(view, &key)?;
-        Plan::of_edits(view, vec![drain(&key, args.note.as_ref())])
-    };
-    make(context, &format!("drain {key}"), plan).await
-}
-
 async fn invite(
     context: &Context,
     domains: &[String],
@@ -186,7 +167,7 @@ async fn invite(
     }
     eprintln!(
         "good for one node until {}; on the node: nearmost-agent join TOKEN",
-        moment(answer.expires_unix_ms)
+        moment::show(answer.expires_unix_ms)
     );
     emit(&format!("{}\n", answer.token))
 }

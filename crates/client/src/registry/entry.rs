@@ -1,12 +1,13 @@
 //! One entry of the registry: its key as people write it, and its typed content.
 
+use super::shown;
 use nearmost_replica::{Kind, RecordKey};
 use nearmost_wire::identity::{Id, Role};
 use nearmost_wire::registry::{
-    DomainBody, DrainBody, EntryKind, ForceBody, MirrorBody, NodeBody, OverrideBody, PersonBody, SharingBody,
+    DomainBody, DrainBody, EntryKind, ForceBody, MirrorBody, NodeBody, OverrideBody, PersonBody,
 };
 use nearmost_wire::{name, prefix};
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 use std::fmt;
 
 /// Which entry. Shown as `mirror play.example.com/lon`, `node lon1`, `drain play.example.com/lon`,
@@ -198,8 +199,11 @@ impl Content {
         let mut value = value.unwrap_or(Value::Null);
         if let Value::Object(fields) = &mut value {
             fields.remove("made_by");
-            if let Content::Domain(body) = self {
-                show_sharing(&body.sharing, fields);
+            match self {
+                Content::Domain(body) => shown::domain(body, fields),
+                Content::Drain(body) => shown::drain(body, fields),
+                Content::Force(body) => shown::force(body, fields),
+                Content::Node(_) | Content::Mirror(_) | Content::Person(_) | Content::Override(_) => {}
             }
         }
         value
@@ -241,25 +245,6 @@ impl Content {
             EntryKind::Force => Value::Null,
         }
     }
-}
-
-/// A policy as diffs show it: what a record leaves out by its default name, and each rule as a field
-/// whose name says what it is about, so that one changed rule is one difference.
-fn show_sharing(body: &SharingBody, fields: &mut Map<String, Value>) {
-    let usual = SharingBody::default();
-    fields.entry("strategy").or_insert_with(|| usual.strategy.as_str().into());
-    fields.entry("explore_percent").or_insert_with(|| json!(usual.explore_percent));
-    let mut rules = Map::new();
-    for rule in &body.rules {
-        let (head, mut name) = (rule.head(), rule.head());
-        let mut again = 2;
-        while rules.contains_key(&name) {
-            name = format!("{head} ({again})");
-            again += 1;
-        }
-        rules.insert(name, json!(rule.mirrors));
-    }
-    fields.insert("rules".into(), rules.into());
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ pub mod entry;
 pub mod file;
 pub mod history;
 pub mod plan;
+mod shown;
 pub mod sign;
 pub mod undo;
 pub mod view;
@@ -26,9 +27,7 @@ mod warn;
 pub use entry::{Content, EntryKey};
 pub use file::RegistryFile;
 pub use nearmost_wire::registry::{
-    AllDownBody, DomainBody, DrainBody, EntryKind, ForceBody, HealthBody, MirrorBody, NodeBody, OverrideBody,
-    PersonBody, PlaceBody, ProbeBody, ProbeKind, RecordBody, RuleBody, RuleEffectBody, SharingBody, StepBody,
-    StrategyBody,
+    AllDownBody, DomainBody, DrainBody, EntryKind, FailbackBody, FailoverBody, ForceBody, ForceBodyTo, HealthBody, MAX_WINDOWS, MirrorBody, NodeBody, OverrideBody, PersonBody, PlaceBody, ProbeBody, ProbeKind, RecordBody, RuleBody, RuleEffectBody, SharingBody, StepBody, StrategyBody, WindowBody,
 };
 pub use plan::{Action, Change, Edit, Kept, Plan, PlanError};
 pub use view::RegistryView;

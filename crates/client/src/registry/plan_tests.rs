@@ -6,7 +6,9 @@ use crate::registry::view::Current;
 use nearmost_replica::{Body, Hlc, SignedRecord};
 use nearmost_wire::api::{RecordView, RegistryResponse};
 use nearmost_wire::identity::{KeyPair, Role};
-use nearmost_wire::registry::{DrainBody, ForceBody, MirrorBody, NodeBody, OverrideBody, PersonBody};
+use nearmost_wire::registry::{
+    DrainBody, ForceBody, ForceBodyTo, MirrorBody, NodeBody, OverrideBody, PersonBody, WindowBody,
+};
 use proptest::prelude::*;
 
 fn person(seed: u8) -> KeyPair {
@@ -234,12 +236,51 @@ fn orders_go_with_what_they_are_about_and_files_leave_them_alone() {
     let there = after(&empty(), &of_file(FILE, &empty(), &me, false), &me);
     let orders = vec![
         Edit::put(mirror_key("nyc").drain(), Content::Drain(DrainBody::default())),
-        Edit::put(mirror_key("nyc").force(), Content::Force(ForceBody { up: true, until_unix_ms: 9 })),
+        Edit::put(
+            mirror_key("nyc").force(),
+            Content::Force(ForceBody { to: ForceBodyTo::Up, until_unix_ms: 9 }),
+        ),
     ];
     let there = after(&there, &Plan::of_edits(&there, orders).unwrap(), &me);
     assert!(of_file(FILE, &there, &me, true).is_empty());
     let plan = of_file(&without(FILE, "nyc"), &there, &person(1), true);
     assert_eq!(plan.count(|a| a == Action::Remove), 3, "{plan}");
+}
+
+#[test]
+fn orders_are_shown_with_readable_moments_and_each_window_by_itself() {
+    let me = person(1);
+    let there = after(&empty(), &of_file(FILE, &empty(), &me, false), &me);
+    let (drain, force) = (mirror_key("nyc").drain(), mirror_key("nyc").force());
+    const HOUR: u64 = 3_600_000;
+    let windows = |hours: &[(u64, u64)]| {
+        let each = hours
+            .iter()
+            .map(|(from, until)| WindowBody { from_unix_ms: from * HOUR, until_unix_ms: until * HOUR });
+        let body = DrainBody { note: None, windows: each.collect() };
+        Edit::put(drain.clone(), Content::Drain(body))
+    };
+    let to = |to, hour: u64| {
+        Edit::put(force.clone(), Content::Force(ForceBody { to, until_unix_ms: hour * HOUR }))
+    };
+    let plan = Plan::of_edits(&there, vec![windows(&[(1, 2), (5, 6)]), to(ForceBodyTo::Freeze, 3)]).unwrap();
+    assert_eq!(
+        plan.to_string(),
+        "+ drain a.example/nyc  window 1970-01-01 01:00:00 UTC: until 1970-01-01 02:00:00 UTC, \
+         window 1970-01-01 05:00:00 UTC: until 1970-01-01 06:00:00 UTC\n\
+         + force a.example/nyc  to: freeze, until: 1970-01-01 03:00:00 UTC\n"
+    );
+    let there = after(&there, &plan, &me);
+    let plan = Plan::of_edits(&there, vec![windows(&[(5, 7)]), to(ForceBodyTo::Release, 4)]).unwrap();
+    assert_eq!(
+        plan.to_string(),
+        "~ drain a.example/nyc  window 1970-01-01 01:00:00 UTC: until 1970-01-01 02:00:00 UTC → none, \
+         window 1970-01-01 05:00:00 UTC: until 1970-01-01 06:00:00 UTC → until 1970-01-01 07:00:00 UTC\n\
+         ~ force a.example/nyc  before: none → 1970-01-01 04:00:00 UTC, to: freeze → release, \
+         until: 1970-01-01 03:00:00 UTC → none\n"
+    );
+    let backwards = Plan::of_edits(&there, vec![windows(&[(7, 5)])]).unwrap_err().to_string();
+    assert!(backwards.contains("afterwards drain a.example/nyc: window 1: until_unix_ms"), "{backwards}");
 }
 
 const POLICY: &str = r#"

@@ -45,6 +45,8 @@ pub struct Store {
     pub ranked: Option<Vec<RankedMirror>>,
     /// What is to be measured, at first and after each report; all of `ranked` at first, unless given.
     pub measure: Vec<Vec<&'static str>>,
+    /// The fleet, instead of [`fleet_of`].
+    pub fleet: Option<FleetResponse>,
     /// Reports of round trips.
     pub reports: Vec<RttRequest>,
 }
@@ -240,6 +242,7 @@ fn verdict(family: &str, state: &str) -> VerdictView {
         since_unix_ms: 0,
         age_ms: 125_000,
         stale: false,
+        evidence: None,
     }
 }
 
@@ -368,7 +371,8 @@ fn explained() -> ExplainedMirror {
     }
 }
 
-async fn fleet(State(broker): State<FakeBroker>) -> Json<FleetResponse> {
+/// One mirror, whose second family is down.
+pub fn fleet_of(broker: &str) -> FleetResponse {
     let mirror = FleetMirror {
         domain: "play.example.com".into(),
         mirror: "lon".into(),
@@ -391,13 +395,19 @@ async fn fleet(State(broker): State<FakeBroker>) -> Json<FleetResponse> {
         drained: true,
         domains: vec!["play.example.com".into()],
     };
-    Json(FleetResponse {
-        broker: broker.key.id().to_string(),
+    FleetResponse {
+        broker: broker.into(),
         version: 1,
         domains: vec!["play.example.com".into()],
         nodes: vec![node],
         mirrors: vec![mirror],
-    })
+        doubts_itself: false,
+    }
+}
+
+async fn fleet(State(broker): State<FakeBroker>) -> Json<FleetResponse> {
+    let told = broker.store.lock().unwrap().fleet.clone();
+    Json(told.unwrap_or_else(|| fleet_of(&broker.key.id().to_string())))
 }
 
 async fn health(State(broker): State<FakeBroker>) -> Json<HealthResponse> {

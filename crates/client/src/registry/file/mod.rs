@@ -5,6 +5,8 @@
 //!
 //! [[domain]]
 //! name = "play.example.com"
+//! ttl_s = 20                  # ttl_min_s and ttl_max_s bound it by how soon an answer may change
+//! failback = "manual"         # or "auto" (the default): who failed comes back by itself
 //! records = [{ name = "@", type = "MX", value = "10 mail.example.com." }]
 //! strategy = "failover"       # or "nearest", "balanced" (the default), "weighted"
 //! order = ["lon", "nyc"]      # only beside "failover"

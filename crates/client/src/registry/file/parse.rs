@@ -7,8 +7,7 @@ use super::{FileEntry, RegistryFile};
 use crate::registry::entry::{Content, EntryKey};
 use nearmost_wire::identity::{Id, Role};
 use nearmost_wire::registry::{
-    AllDownBody, DomainBody, HealthBody, MirrorBody, NodeBody, OverrideBody, PersonBody, PlaceBody,
-    ProbeBody, ProbeKind, RecordBody, RuleBody, RuleEffectBody, SharingBody, StepBody, StrategyBody,
+    AllDownBody, DomainBody, FailbackBody, FailoverBody, HealthBody, MirrorBody, NodeBody, OverrideBody, PersonBody, PlaceBody, ProbeBody, ProbeKind, RecordBody, RuleBody, RuleEffectBody, SharingBody, StepBody, StrategyBody,
 };
 use nearmost_wire::{name, prefix};
 use std::collections::BTreeMap;
@@ -138,6 +137,7 @@ fn domain(fields: &mut Table<'_, '_, '_>) -> Option<Read> {
         ttl_s: fields.int("ttl_s", 1..=86_400).map_or(default.ttl_s, |v| v.0),
         negative_ttl_s: fields.int("negative_ttl_s", 1..=86_400).map_or(default.negative_ttl_s, |v| v.0),
         all_down: all_down(fields).unwrap_or(default.all_down),
+        failover: failover(fields),
         alpn: fields.strings("alpn").unwrap_or_default().into_iter().map(|(t, _)| t.into()).collect(),
         sharing: sharing(fields),
         records: records(fields),
@@ -145,6 +145,17 @@ fn domain(fields: &mut Table<'_, '_, '_>) -> Option<Read> {
         made_by: None,
     };
     Read::new(key?, Content::Domain(body))
+}
+
+fn failover(fields: &mut Table<'_, '_, '_>) -> FailoverBody {
+    let ways = FailbackBody::ALL.map(|f| (f.as_str(), f));
+    let failback = fields.string("failback");
+    let failback = failback.and_then(|t| checked(fields, "failback", t, |t| one_of(t, &ways)));
+    FailoverBody {
+        ttl_min_s: fields.int("ttl_min_s", 1..=86_400).map(|v| v.0),
+        ttl_max_s: fields.int("ttl_max_s", 1..=86_400).map(|v| v.0),
+        failback: failback.unwrap_or_default(),
+    }
 }
 
 fn sharing(fields: &mut Table<'_, '_, '_>) -> SharingBody {

@@ -103,6 +103,10 @@ fn domain(key: &EntryKey, body: &DomainBody) -> Section {
         AllDownBody::NoAnswer => text("no_answer"),
         AllDownBody::Fallback(list_of) => inline(vec![("fallback", Some(list(list_of, address)))]),
     });
+    s.some("ttl_min_s", &body.failover.ttl_min_s, ToString::to_string);
+    s.some("ttl_max_s", &body.failover.ttl_max_s, ToString::to_string);
+    let failback = body.failover.failback;
+    s.unless(failback == default.failover.failback, "failback", || text(failback.as_str()));
     s.unless(body.alpn.is_empty(), "alpn", || list(&body.alpn, |a| text(a)));
     s.unless(body.redirect_hosts.is_empty(), "redirect_hosts", || list(&body.redirect_hosts, |h| text(h)));
     s.unless(body.records.is_empty(), "records", || {

@@ -12,6 +12,8 @@ version = 1
 name = "Play.Example.com."
 answers = 3
 tie_band_ms = 2.5
+ttl_max_s = 30
+failback = "manual"
 all_down = { fallback = ["203.0.113.9"] }
 records = [{ type = "TXT", value = "hello" }]
 
@@ -56,6 +58,8 @@ fn a_good_file_is_read() {
     let get = |key: EntryKey| file.entries[&key].content.clone();
     let Content::Domain(domain) = get(EntryKey::domain("play.example.com").unwrap()) else { panic!() };
     assert_eq!((domain.answers, domain.sharing.tie_band_ms, domain.ttl_s), (3, 2.5, 20));
+    let failover = FailoverBody { ttl_min_s: None, ttl_max_s: Some(30), failback: FailbackBody::Manual };
+    assert_eq!(domain.failover, failover);
     assert_eq!(domain.records[0].name, "@");
     assert_eq!(domain.records[0].ttl_s, 3600);
     let Content::Node(node) = get(EntryKey::node("lon1").unwrap()) else { panic!() };
@@ -65,7 +69,7 @@ fn a_good_file_is_read() {
     assert_eq!(mirror.probe.status, Some((200, 204)));
     assert_eq!(
         file.entries[&EntryKey::mirror("play.example.com/nyc").unwrap()].at,
-        Position { line: 22, column: 1 }
+        Position { line: 24, column: 1 }
     );
 }
 
@@ -77,21 +81,21 @@ fn each_mistake_names_file_line_entry_and_what_was_expected() {
         (
             "addresses = [\"198.51.100.1\"]",
             "addresses = [\"300.1.1.1\"]",
-            "reg.toml:25:14: mirror play.example.com/nyc: addresses: \"300.1.1.1\" is not an IP address",
+            "reg.toml:27:14: mirror play.example.com/nyc: addresses: \"300.1.1.1\" is not an IP address",
         ),
         ("port = 8443", "port = 70000", "port: found 70000, expected a whole number from 1 to 65535"),
         ("port = 8443", "port = \"x\"", "port: found \"x\", expected a whole number"),
         (
             "port = 8443",
             "prot = 8443",
-            "reg.toml:26:1: mirror play.example.com/nyc: unknown key \"prot\"; did you mean \"port\"?",
+            "reg.toml:28:1: mirror play.example.com/nyc: unknown key \"prot\"; did you mean \"port\"?",
         ),
         ("path = \"/health\"", "pth = \"/\"", "unknown key \"probe.pth\"; did you mean \"path\"?"),
         ("[[mirror]]", "[[miror]]", "unknown key \"miror\"; did you mean \"mirror\"?"),
         (
             "name = \"nyc\"",
             "name = \"LON\"",
-            "reg.toml:22:1: mirror play.example.com/lon: given twice; the first is at line 16",
+            "reg.toml:24:1: mirror play.example.com/lon: given twice; the first is at line 18",
         ),
         (
             "domain = \"play.example.com\"\nname = \"nyc\"",
@@ -143,6 +147,23 @@ fn each_mistake_names_file_line_entry_and_what_was_expected() {
         ),
         ("type = \"TXT\"", "type = \"A\"", "record @ A \"hello\": \"hello\" is not an IPv4 address"),
         ("answers = 3", "answers = 0", "answers: found 0, expected a whole number from 1 to 8"),
+        ("answers = 3", "ttl_min_s = 0", "ttl_min_s: found 0, expected a whole number from 1 to 86400"),
+        (
+            "answers = 3",
+            "ttl_min_s = 30",
+            "domain play.example.com: ttl_min_s = 30: expected at most ttl_s, which is 20",
+        ),
+        (
+            "ttl_max_s = 30",
+            "ttl_max_s = 10",
+            "domain play.example.com: ttl_max_s = 10: expected at least ttl_s, which is 20",
+        ),
+        ("answers = 3", "ttl_mim_s = 3", "unknown key \"ttl_mim_s\"; did you mean \"ttl_min_s\"?"),
+        (
+            "failback = \"manual\"",
+            "failback = \"never\"",
+            "failback: found \"never\", expected one of \"auto\", \"manual\"",
+        ),
         ("answers = 3", "answers = 3\nanswers = 3", "not TOML: duplicate key"),
         ("answers = 3", "answers = ", "not TOML"),
         ("name = \"lon\"", "", "mirror number 1: name is missing"),
@@ -247,6 +268,17 @@ fn overrides() -> impl Strategy<Value = BTreeMap<EntryKey, Content>> {
     })
 }
 
+/// TTL and what bounds it.
+fn ttls() -> impl Strategy<Value = (u32, FailoverBody)> {
+    let failback = prop::sample::select(FailbackBody::ALL.to_vec());
+    (1u32..=86_400).prop_flat_map(move |ttl_s| {
+        let bounds = (prop::option::of(1..=ttl_s), prop::option::of(ttl_s..=86_400), failback.clone());
+        bounds.prop_map(move |(ttl_min_s, ttl_max_s, failback)| {
+            (ttl_s, FailoverBody { ttl_min_s, ttl_max_s, failback })
+        })
+    })
+}
+
 fn domain() -> impl Strategy<Value = DomainBody> {
     let all_down = prop_oneof![
         Just(AllDownBody::LastKnown),
@@ -255,13 +287,14 @@ fn domain() -> impl Strategy<Value = DomainBody> {
         Just(AllDownBody::Fallback(vec![[192, 0, 2, 1].into()])),
     ];
     let texts = prop::collection::vec("[ -~é\t]{0,20}", 0..3);
-    let limits = (1u8..=8, 1u32..86_400, 1u32..86_400);
+    let limits = (1u8..=8, ttls(), 1u32..86_400);
     (limits, all_down, texts, prop::collection::vec(label(), 0..2), sharing()).prop_map(
-        |((answers, ttl_s, negative_ttl_s), all_down, texts, hosts, sharing)| DomainBody {
+        |((answers, (ttl_s, failover), negative_ttl_s), all_down, texts, hosts, sharing)| DomainBody {
             answers,
             ttl_s,
             negative_ttl_s,
             all_down,
+            failover,
             alpn: hosts.clone(),
             sharing,
             records: texts
