@@ -6,6 +6,7 @@
 mod agents;
 mod broker;
 mod decisions;
+mod detection;
 mod dns;
 mod map;
 mod meter;
@@ -29,6 +30,8 @@ enum Bench {
     Agents(agents::AgentsArgs),
     /// How good the chosen mirrors are, on a measured round-trip matrix.
     Decisions(decisions::DecisionsArgs),
+    /// How fast dead hosts are found, and how often serving ones are taken out, in simulation.
+    Detection(detection::DetectionArgs),
     /// Time and memory of the map, and what a query costs as mirrors and domains grow in number.
     Map(map::MapArgs),
 }
@@ -39,6 +42,7 @@ fn main() -> anyhow::Result<()> {
         Bench::Dns(args) => runtime.block_on(dns::run(args)),
         Bench::Agents(args) => runtime.block_on(agents::run(args)),
         Bench::Decisions(args) => decisions::run(&args),
+        Bench::Detection(args) => detection::run(&args),
         Bench::Map(args) => map::run(&args),
     }
 }
