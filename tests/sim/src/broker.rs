@@ -5,7 +5,7 @@
 use crate::agent::Agent;
 use crate::evidence::Evidence;
 use crate::faults::Fault;
-use crate::fleet_of::{DOMAIN, host_of, id, mirror_name, v4, v6};
+use crate::fleet_of::{DOMAIN, host_at, host_of, id, mirror_name, place, v4};
 use crate::probe::{Outcome, Target};
 use crate::session::{Body, Post, Sessions, Step};
 use crate::witness::{Looking, References, Seen, Testimony};
@@ -193,24 +193,11 @@ impl Nearmost {
     }
 
     fn carry_out(&mut self, order: &ProbeOrder, ground: &mut Ground<Happening>) {
-        let Some(host) = self.host_at(order.addr) else { return };
+        let Some(host) = host_at(order.addr, self.agents.len()) else { return };
         let tag = self.asks.add(Ask::Own(order.token, host, order.family));
         let timeout_us = order.spec.timeout.as_micros() as u64;
         let target = Target { from: ground.broker(), to: host, family: order.family, timeout_us, tag };
         ground.probe(target);
-    }
-
-    /// The host that an address belongs to.
-    fn host_at(&self, addr: IpAddr) -> Option<u32> {
-        let host = match addr {
-            IpAddr::V4(addr) => u32::from(addr).checked_sub(u32::from(v4(0)))? >> 8,
-            IpAddr::V6(addr) => {
-                let [_, b, c, ..] = addr.segments();
-                u32::from(b.checked_sub(0xdb8)?) << 16 | u32::from(c)
-            }
-        };
-        let known = IpAddr::V4(v4(host)) == addr || IpAddr::V6(v6(host)) == addr;
-        (known && (host as usize) < self.agents.len()).then_some(host)
     }
 
     fn note(&mut self, t: Transition, ground: &mut Ground<Happening>) {
@@ -281,17 +268,17 @@ impl Detector for Nearmost {
     fn probed(&mut self, target: Target, outcome: Outcome, ground: &mut Ground<Happening>) {
         match self.asks.probes.remove(&target.tag) {
             Some(Ask::Own(token, host, family)) => {
-                self.evidence.probed(host, family, outcome.passed);
+                self.evidence.probed(host, family, outcome.passed());
                 if !ground.rng.chance(self.settings.lost_results) {
-                    let rtt = outcome.passed.then_some(Duration::from_micros(outcome.took_us));
-                    self.fleet.on_probe_result(token, outcome.passed, rtt, now(ground));
+                    let rtt = outcome.passed().then_some(Duration::from_micros(outcome.took_us));
+                    self.fleet.on_probe_result(token, outcome.passed(), rtt, now(ground));
                     self.take(ground);
                 }
             }
             Some(Ask::Attempt(number)) => self.attempted(number, outcome, ground),
             Some(Ask::Reference) => {
                 self.references.left -= 1;
-                self.references.answered += u32::from(outcome.passed);
+                self.references.answered += u32::from(outcome.passed());
                 if self.references.left == 0 {
                     self.referred(ground);
                 }
@@ -319,8 +306,9 @@ impl Detector for Nearmost {
 }
 
 impl World<Nearmost> {
-    /// A world with hosts of both families, watched by a fleet with default settings.
-    pub fn of_fleet(plan: &Plan, registry: Registry) -> World<Nearmost> {
+    /// A world that is watched by a fleet with default settings.
+    pub fn of_fleet(plan: &Plan, mut registry: Registry) -> World<Nearmost> {
+        place(&mut registry, plan.regions);
         World::new(plan, Nearmost::new(registry, FleetConfig::default()))
     }
 

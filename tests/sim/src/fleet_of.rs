@@ -1,12 +1,12 @@
 //! Registries of simulated fleets: one domain with a mirror on each host.
 
 use nearmost_core::check::{CheckKind, CheckSpec};
-use nearmost_core::geo::{Place, PlaceSource};
+use nearmost_core::geo::{CountryCode, Place, PlaceSource};
 use nearmost_core::id::NodeId;
 use nearmost_core::registry::{
     Domain, DomainIndex, HealthMode, Mirror, MirrorAddress, Node, NodeIndex, Orders, Policy, Registry,
 };
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,17 +37,40 @@ pub fn tcp_probe() -> CheckSpec {
     CheckSpec { kind: CheckKind::Tcp, interval, timeout, rise: 2, fall: 3 }
 }
 
-/// A host's IPv4 address. Those of two hosts are never in one /24: agents that share a network
-/// with a mirror may not testify about it.
+/// A host's IPv4 address, in a /16 of its own: agents that share a network with a mirror may not
+/// testify about it. There is room for some fifty thousand.
 pub fn v4(host: u32) -> Ipv4Addr {
-    Ipv4Addr::from(0x0b00_0001 + (host << 8))
+    Ipv4Addr::from(0x0b00_0001_u32.wrapping_add(host << 16))
 }
 
-/// A host's IPv6 address, in a /48 of its own.
+/// A host's IPv6 address, in a /32 of its own.
 pub fn v6(host: u32) -> Ipv6Addr {
-    let [a, b, c, d] = host.to_be_bytes();
-    let group = |high, low| u16::from_be_bytes([high, low]);
-    Ipv6Addr::new(0x2001, 0xdb8 + group(a, b), group(c, d), 0, 0, 0, 0, 1)
+    Ipv6Addr::new(0x2a00 + (host >> 16) as u16, host as u16, 0, 0, 0, 0, 0, 1)
+}
+
+/// The host that an address belongs to, if any of so many.
+pub fn host_at(addr: IpAddr, hosts: usize) -> Option<u32> {
+    let host = match addr {
+        IpAddr::V4(addr) => u32::from(addr).wrapping_sub(0x0b00_0001) >> 16,
+        IpAddr::V6(addr) => {
+            let [a, b, ..] = addr.segments();
+            u32::from(a.checked_sub(0x2a00)?) << 16 | u32::from(b)
+        }
+    };
+    let known = IpAddr::V4(v4(host)) == addr || IpAddr::V6(v6(host)) == addr;
+    (known && (host as usize) < hosts).then_some(host)
+}
+
+/// A country for each region, on continents of their own.
+const COUNTRIES: [&str; 6] = ["DE", "US", "BR", "JP", "AU", "ZA"];
+
+/// Says of each host's mirror in which region it is, where hosts lie in so many.
+pub fn place(registry: &mut Registry, regions: u16) {
+    for (host, mirror) in registry.mirrors.iter_mut().enumerate() {
+        let region = host % usize::from(regions.max(1));
+        mirror.place.country = COUNTRIES.get(region).and_then(|code| CountryCode::new(code));
+        mirror.place_source = PlaceSource::Given;
+    }
 }
 
 /// Mirrors with addresses of both families.
@@ -99,5 +122,31 @@ fn fleet(hosts: u32, address: impl Fn(u32) -> MirrorAddress) -> Registry {
         domain_by_name: [(name.clone(), DomainIndex(0))].into(),
         node_by_id: (0..hosts).map(|host| (id(host), NodeIndex(host))).collect(),
         ..Registry::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_and_keys_belong_to_one_host() {
+        for host in [0, 1, 255, 256, 40_000] {
+            for addr in [IpAddr::V4(v4(host)), IpAddr::V6(v6(host))] {
+                assert_eq!(host_at(addr, 50_000), Some(host), "{addr}");
+                assert_eq!(host_at(addr, host as usize), None);
+            }
+            assert_eq!(host_of(&id(host)), host);
+        }
+        assert_eq!(host_at([11, 0, 0, 2].into(), 9), None);
+    }
+
+    #[test]
+    fn regions_lie_on_continents_of_their_own() {
+        let mut registry = dual(6);
+        place(&mut registry, 3);
+        let country = |m: usize| registry.mirrors[m].place.country;
+        assert_eq!(country(0), country(3));
+        assert!(country(0) != country(1) && country(1) != country(2) && country(2).is_some());
     }
 }

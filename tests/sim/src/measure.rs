@@ -2,7 +2,7 @@
 
 use crate::broker::Nearmost;
 use crate::faults::{Fault, pauses};
-use crate::fleet_of::single;
+use crate::fleet_of::{place, single};
 use crate::net::Conditions;
 use crate::rivals::checkers::{CHECKERS, Checks};
 use crate::rivals::monitor::Monitors;
@@ -158,7 +158,9 @@ fn with<S: Script>(kind: Kind, seed: u64, hosts: u32, script: S) -> S::Result {
     let phi = |form| World::new(&plan, Accrual::new(form, hosts));
     match kind {
         Kind::Nearmost => {
-            let mut detector = Nearmost::new(single(hosts), FleetConfig::default());
+            let mut registry = single(hosts);
+            place(&mut registry, plan.regions);
+            let mut detector = Nearmost::new(registry, FleetConfig::default());
             detector.log.keeps = false;
             script.run(World::new(&plan, detector))
         }

@@ -25,13 +25,31 @@ pub struct Target {
     pub tag: u64,
 }
 
+/// What came back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The connection was accepted.
+    Accepted,
+    /// It was refused.
+    Refused,
+    /// Nothing came back in time.
+    Nothing,
+}
+
 /// How a probe ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// Connected.
-    pub passed: bool,
+    /// What came back.
+    pub answer: Answer,
     /// How long it took, in microseconds.
     pub took_us: u64,
+}
+
+impl Outcome {
+    /// Whether the connection was accepted.
+    pub fn passed(&self) -> bool {
+        self.answer == Answer::Accepted
+    }
 }
 
 /// Part of a probe under way.
@@ -41,8 +59,8 @@ pub enum Leg {
     Asks,
     /// The answer reaches the prober.
     Answers {
-        /// Accepted, or else refused.
-        passed: bool,
+        /// Or else refused.
+        accepted: bool,
     },
     /// Nothing came back: it is sent again.
     Again,
@@ -119,7 +137,7 @@ impl<E: Copy> Ground<E> {
     pub fn probe_leg(&mut self, slot: u32, serial: u32, leg: Leg) -> Option<(Target, Outcome)> {
         let running = self.probes.get(slot, serial)?;
         let (target, began) = (running.target, running.began);
-        let passed = match leg {
+        let answer = match leg {
             Leg::Again => {
                 self.ask(slot, serial);
                 return None;
@@ -128,11 +146,12 @@ impl<E: Copy> Ground<E> {
                 self.answer(slot, serial, target);
                 return None;
             }
-            Leg::Answers { passed } => passed,
-            Leg::Over => false,
+            Leg::Answers { accepted: true } => Answer::Accepted,
+            Leg::Answers { accepted: false } => Answer::Refused,
+            Leg::Over => Answer::Nothing,
         };
         self.probes.finish(slot)?;
-        Some((target, Outcome { passed, took_us: self.now - began }))
+        Some((target, Outcome { answer, took_us: self.now - began }))
     }
 
     fn answer(&mut self, slot: u32, serial: u32, target: Target) {
@@ -141,7 +160,7 @@ impl<E: Copy> Ground<E> {
             return;
         }
         if let Some(delay) = self.net.send(target.to, target.from, self.now).first {
-            let leg = Leg::Answers { passed: met == Service::Answers };
+            let leg = Leg::Answers { accepted: met == Service::Answers };
             self.queue.push(self.now + delay, Event::Probe(slot, serial, leg));
         }
     }

@@ -107,7 +107,7 @@ impl Nearmost {
     pub(crate) fn attempted(&mut self, number: u64, outcome: Outcome, ground: &mut Ground<Happening>) {
         let Some(looking) = self.asks.looking.get_mut(&number).filter(|l| !l.over) else { return };
         looking.left -= 1;
-        let seen = match outcome.passed {
+        let seen = match outcome.passed() {
             true => Seen::Passed(outcome.took_us),
             false if looking.left == 0 => Seen::Failed,
             false => return,

@@ -1,5 +1,8 @@
 //! What the fleet concludes of hosts that die, hang, pause, drain and return.
 
+mod common;
+
+use common::{SECOND, explained, started, suspicions};
 use nearmost_core::health::{Family, Reason, State};
 use nearmost_core::registry::{Force, HealthMode, MirrorAddress};
 use nearmost_core::time::UnixMillis;
@@ -11,29 +14,7 @@ use nearmost_sim::net::Conditions;
 use nearmost_sim::seeds::for_seeds;
 use nearmost_sim::world::{Plan, World};
 
-const SECOND: u64 = 1_000_000;
 const SEEDS: u64 = 200;
-
-/// A world whose hosts are all up, with an empty log.
-fn started(seed: u64, hosts: u32) -> World<Nearmost> {
-    let mut world = World::of_fleet(&Plan::new(seed, hosts), dual(hosts));
-    world.run_for(3 * SECOND);
-    for family in Family::ALL {
-        let all = vec![State::Up; hosts as usize];
-        assert_eq!(world.states(family), all, "{family:?} {:#?}", world.detector.log.transitions);
-    }
-    world.detector.log.transitions.clear();
-    world
-}
-
-/// Nothing was concluded that nothing explains.
-fn explained(world: &World<Nearmost>) {
-    assert!(world.detector.evidence.unexplained.is_empty(), "{:#?}", world.detector.evidence.unexplained);
-}
-
-fn suspicions(world: &World<Nearmost>) -> usize {
-    world.detector.log.transitions.iter().filter(|(_, t)| t.to.state == State::Suspect).count()
-}
 
 #[test]
 fn a_dead_host_or_service_is_down_and_nothing_else_is() {

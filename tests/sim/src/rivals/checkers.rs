@@ -84,7 +84,7 @@ impl Detector for Checks {
     fn probed(&mut self, target: Target, outcome: Outcome, ground: &mut Ground<Due>) {
         let (checkers, up) = &mut self.0[target.to as usize];
         if let Some(checker) = checkers.get_mut(target.tag as usize) {
-            checker.result(outcome.passed);
+            checker.result(outcome.passed());
         }
         let healthy = is_healthy(checkers.iter().filter(|c| c.healthy).count(), checkers.len());
         if std::mem::replace(up, healthy) != healthy {

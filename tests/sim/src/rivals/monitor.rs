@@ -94,7 +94,7 @@ impl Detector for Monitors {
 
     fn probed(&mut self, target: Target, outcome: Outcome, ground: &mut Ground<Due>) {
         let monitor = &mut self.0[target.to as usize];
-        if monitor.result(outcome.passed) {
+        if monitor.result(outcome.passed()) {
             let up = monitor.up;
             ground.tell(target.to, up);
         }
