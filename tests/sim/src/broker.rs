@@ -11,8 +11,8 @@ use crate::session::{Body, Post, Sessions, Step};
 use crate::witness::{Looking, References, Seen, Testimony};
 use crate::world::{Arrival, Detector, Ground, Plan, World};
 use nearmost_core::fleet::{
-    Fleet, FleetConfig, NodeReport, Output, PersistedVerdict, ProbeOrder, ProbeToken, ServiceReport,
-    Transition,
+    BeaconOutcome, Fleet, FleetConfig, NodeReport, Output, PersistedVerdict, ProbeOrder, ProbeToken,
+    ServiceReport, Transition,
 };
 use nearmost_core::health::{Family, State, Verdict};
 use nearmost_core::registry::{MirrorIndex, Registry};
@@ -243,8 +243,10 @@ impl Detector for Nearmost {
                 if ground.rng.chance(self.settings.lost_beacons) {
                     return;
                 }
-                self.evidence.beacon(host, draining, ground.now);
-                let _ = self.fleet.on_beacon(id(host), boot, u64::from(seq), draining, now(ground));
+                let outcome = self.fleet.on_beacon(id(host), boot, u64::from(seq), draining, now(ground));
+                if outcome == BeaconOutcome::Accepted {
+                    self.evidence.beacon(host, draining, ground.now);
+                }
                 self.take(ground);
             }
             Happening::ReportDue { host, life } => self.report_due(host, life, ground),

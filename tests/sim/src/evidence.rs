@@ -56,7 +56,9 @@ impl Evidence {
     /// and `lost_results` says that results of probes get lost on the way to the fleet.
     pub(crate) fn check(&mut self, host: u32, t: &Transition, now: u64, silence_us: u64, lost_results: bool) {
         let heard = &self.hosts[host as usize];
-        let failed = lost_results || heard.failed[t.family.index()] > 0;
+        // Who is down already may be found down for another reason, by what was seen before.
+        let already = t.from.state == State::Down;
+        let failed = already || lost_results || heard.failed[t.family.index()] > 0;
         let silent = now - heard.last_beacon >= silence_us;
         let by_broker = t.to.vantage == Vantage::Broker;
         let by_agent = t.to.vantage == Vantage::Agent;
