@@ -20,6 +20,9 @@ pub struct DetectionArgs {
     /// Hosts in a world
     #[arg(long, default_value_t = 50)]
     hosts: u32,
+    /// Mean length of bursts of loss, in milliseconds
+    #[arg(long, default_value_t = 200.0)]
+    burst_ms: f64,
     /// Only this detector
     #[arg(long)]
     only: Option<String>,
@@ -76,6 +79,7 @@ fn measure(kind: Kind, case: &Case, args: &DetectionArgs) -> Row {
 
 /// Simulates and prints.
 pub fn run(args: &DetectionArgs) -> Result<()> {
+    ensure!(args.burst_ms > 0.0, "--burst-ms {}: expected more than 0", args.burst_ms);
     ensure!(args.hosts >= 5, "--hosts {}: expected at least 5", args.hosts);
     let names: Vec<&str> = Kind::ALL.iter().map(|k| k.name()).collect();
     let known = args.only.as_deref().is_none_or(|only| names.contains(&only));
@@ -88,7 +92,7 @@ pub fn run(args: &DetectionArgs) -> Result<()> {
             args.hosts, args.seeds, args.hours
         );
     }
-    for case in cases() {
+    for case in cases(args.burst_ms * 1000.0) {
         if !args.json {
             println!(
                 "{:16} {:>10} {:>10} {:>8}  {:>24}",

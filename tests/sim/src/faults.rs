@@ -25,6 +25,8 @@ pub enum Fault {
     BrokerPauses(u64),
     /// One path loses everything for so many microseconds.
     PathDark(End, End, u64),
+    /// One path, in one direction, loses a share of its packets, beside what all paths lose.
+    PathLossy(End, End, f64),
     /// All paths from and to the broker lose everything for so many microseconds.
     BrokerDark(u64),
     /// A region is cut off.

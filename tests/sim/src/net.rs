@@ -30,9 +30,8 @@ pub struct Bursts {
 }
 
 impl Bursts {
-    /// Bursts of 200 ms on average, in which everything is lost, that make this loss in all.
-    pub fn of_share(share: f64) -> Bursts {
-        let length_us = 200_000.0;
+    /// Bursts of so long on average, in which everything is lost, that make this loss in all.
+    pub fn of_share(share: f64, length_us: f64) -> Bursts {
         Bursts { apart_us: length_us * (1.0 - share) / share.max(1e-9), length_us, loss: 1.0 }
     }
 }
@@ -64,9 +63,9 @@ impl Conditions {
         Conditions { loss, ..Conditions::default() }
     }
 
-    /// Losses in bursts and nothing else.
+    /// Losses in bursts of 200 ms on average and nothing else.
     pub fn bursty(share: f64) -> Conditions {
-        Conditions { bursts: Some(Bursts::of_share(share)), ..Conditions::default() }
+        Conditions { bursts: Some(Bursts::of_share(share, 200_000.0)), ..Conditions::default() }
     }
 }
 

@@ -194,6 +194,7 @@ impl<E: Copy> Ground<E> {
                 self.queue.push(self.station.paused_until, Event::Resumes);
             }
             Fault::PathDark(from, to, us) => self.net.darken(from, to, now + us),
+            Fault::PathLossy(from, to, share) => self.net.set_path_loss(from, to, share),
             Fault::BrokerDark(us) => {
                 for end in (0..self.net.ends()).filter(|end| *end != broker) {
                     self.net.darken(end, broker, now + us);

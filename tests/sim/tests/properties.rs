@@ -148,7 +148,8 @@ fn soup(seed: u64, hosts: u32, from: u64) -> Vec<(u64, Fault)> {
         let back = at + rng.between(SECOND / 5, 20 * SECOND);
         let (host, us) = (rng.below(u64::from(hosts)) as u32, rng.between(SECOND / 5, 5 * SECOND));
         let region = rng.below(4) as u16;
-        let (fault, end) = match rng.below(12) {
+        let (from, to) = if rng.chance(0.5) { (host, hosts) } else { (hosts, host) };
+        let (fault, end) = match rng.below(14) {
             0 => (Fault::HostDies(host), Some(Fault::HostReturns(host))),
             1 => (Fault::AgentDies(host), Some(Fault::AgentStarts(host))),
             2 => (Fault::AgentLeaves(host), Some(Fault::AgentStarts(host))),
@@ -156,10 +157,16 @@ fn soup(seed: u64, hosts: u32, from: u64) -> Vec<(u64, Fault)> {
             4 => (Fault::Service(host, Service::Swallows), Some(Fault::Service(host, Service::Answers))),
             5 => (Fault::AgentPauses(host, us), None),
             6 => (Fault::BrokerPauses(us), None),
-            7 => (Fault::PathDark(host, hosts, us), None),
+            7 => (Fault::PathDark(from, to, us), None),
             8 => (Fault::BrokerDark(us), None),
             9 => (Fault::RegionCut(region, Cut::Everyone), Some(Fault::RegionHeals(region))),
             10 => (Fault::RegionCut(region, Cut::Broker), Some(Fault::RegionHeals(region))),
+            11 => (Fault::PathLossy(from, to, 0.5), Some(Fault::PathLossy(from, to, 0.0))),
+            12 => {
+                // A path that flaps.
+                plan.extend((0..8).map(|i| (at + i * SECOND, Fault::PathDark(from, to, SECOND / 2))));
+                continue;
+            }
             _ => (Fault::AgentClockJumps(host, us as i64 - 2_500_000), None),
         };
         plan.push((at, fault));

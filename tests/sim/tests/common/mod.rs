@@ -1,5 +1,5 @@
 //! What the scenarios share.
-#![allow(dead_code, reason = "each test uses some of it")]
+#![allow(dead_code, clippy::expect_used, reason = "each test uses some of it; what is not expected fails it")]
 
 use nearmost_core::health::{Family, State};
 use nearmost_sim::broker::Nearmost;
