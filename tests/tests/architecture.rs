@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Folder of each of our crates, and which of our crates it may depend on.
-const ARROWS: [(&str, &[&str]); 14] = [
+const ARROWS: [(&str, &[&str]); 15] = [
     ("crates/core", &[]),
     ("crates/replica", &[]),
     ("crates/dns", &["nearmost-core"]),
@@ -35,11 +35,13 @@ const ARROWS: [(&str, &[&str]); 14] = [
             "nearmost-config",
             "nearmost-core",
             "nearmost-dns",
+            "nearmost-sim",
             "nearmost-wire",
         ],
     ),
     ("crates/xtask", &[]),
     ("tests", &["nearmost-core", "nearmost-wire", "nearmost-client", "nearmost-config", "nearmost-replica"]),
+    ("tests/sim", &["nearmost-core"]),
 ];
 
 /// Crates of pure logic know none of these.

@@ -6,7 +6,7 @@ use nearmost_core::geo::table::Located;
 use nearmost_core::geo::{Place, PlaceSource};
 use nearmost_core::health::Family;
 use nearmost_core::ranking::{Basis, Choice, How, list_id, spread_shares, tie_band_ms};
-use nearmost_core::registry::{Pace, Policy, MirrorIndex, Registry, Strategy};
+use nearmost_core::registry::{MirrorIndex, Pace, Policy, Registry, Strategy};
 use nearmost_core::rtt::{Prediction, Shares, Source};
 use nearmost_core::snapshot::Snapshot;
 use nearmost_wire::api::{

@@ -7,6 +7,7 @@ mod agents;
 mod broker;
 mod checks;
 mod decisions;
+mod detection;
 mod dns;
 mod map;
 mod meter;
@@ -32,6 +33,8 @@ enum Bench {
     Checks(checks::ChecksArgs),
     /// How good the chosen mirrors are, on a measured round-trip matrix.
     Decisions(decisions::DecisionsArgs),
+    /// How fast dead hosts are found, and how often serving ones are taken out, in simulation.
+    Detection(detection::DetectionArgs),
     /// Time and memory of the map, and what a query costs as mirrors and domains grow in number.
     Map(map::MapArgs),
 }
@@ -43,6 +46,7 @@ fn main() -> anyhow::Result<()> {
         Bench::Agents(args) => runtime.block_on(agents::run(args)),
         Bench::Checks(args) => runtime.block_on(checks::run(args)),
         Bench::Decisions(args) => decisions::run(&args),
+        Bench::Detection(args) => detection::run(&args),
         Bench::Map(args) => map::run(&args),
     }
 }

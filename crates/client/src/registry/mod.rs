@@ -27,7 +27,9 @@ mod warn;
 pub use entry::{Content, EntryKey};
 pub use file::RegistryFile;
 pub use nearmost_wire::registry::{
-    AllDownBody, DomainBody, DrainBody, EntryKind, FailbackBody, FailoverBody, ForceBody, ForceBodyTo, HealthBody, MAX_WINDOWS, MirrorBody, NodeBody, OverrideBody, PersonBody, PlaceBody, ProbeBody, ProbeKind, RecordBody, RuleBody, RuleEffectBody, SharingBody, StepBody, StrategyBody, WindowBody,
+    AllDownBody, DomainBody, DrainBody, EntryKind, FailbackBody, FailoverBody, ForceBody, ForceBodyTo,
+    HealthBody, MAX_WINDOWS, MirrorBody, NodeBody, OverrideBody, PersonBody, PlaceBody, ProbeBody, ProbeKind,
+    RecordBody, RuleBody, RuleEffectBody, SharingBody, StepBody, StrategyBody, WindowBody,
 };
 pub use plan::{Action, Change, Edit, Kept, Plan, PlanError};
 pub use view::RegistryView;

@@ -44,7 +44,8 @@ impl Fleet {
         let kept: HashSet<_> =
             self.registry.nodes.iter().filter(|n| !n.revoked).filter_map(|n| n.id).collect();
         self.nodes.retain(&kept);
-        for id in kept {
+        // In the registry's order: what happens at one moment happens alike in every run.
+        for id in self.registry.nodes.iter().filter_map(|n| n.id).filter(|id| kept.contains(id)) {
             match self.nodes.find(&id) {
                 Some((_, node)) => node.mirrors.clear(),
                 None => self.nodes.insert(id),

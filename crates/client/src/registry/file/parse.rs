@@ -7,7 +7,9 @@ use super::{FileEntry, RegistryFile};
 use crate::registry::entry::{Content, EntryKey};
 use nearmost_wire::identity::{Id, Role};
 use nearmost_wire::registry::{
-    AllDownBody, DomainBody, FailbackBody, FailoverBody, HealthBody, MirrorBody, NodeBody, OverrideBody, PersonBody, PlaceBody, ProbeBody, ProbeKind, RecordBody, RuleBody, RuleEffectBody, SharingBody, StepBody, StrategyBody,
+    AllDownBody, DomainBody, FailbackBody, FailoverBody, HealthBody, MirrorBody, NodeBody, OverrideBody,
+    PersonBody, PlaceBody, ProbeBody, ProbeKind, RecordBody, RuleBody, RuleEffectBody, SharingBody, StepBody,
+    StrategyBody,
 };
 use nearmost_wire::{name, prefix};
 use std::collections::BTreeMap;

@@ -1,0 +1,84 @@
+//! Whether what really happened explains a verdict: its reason, and who is said to have seen it.
+
+use crate::fleet_of::mirror_name;
+use crate::session::Body;
+use nearmost_core::fleet::Transition;
+use nearmost_core::health::{Family, Reason, State, Vantage};
+
+/// What reached the broker of one host.
+#[derive(Clone, Copy, Debug, Default)]
+struct Heard {
+    last_beacon: u64,
+    /// The last report: healthy, ready, draining.
+    report: Option<(bool, bool, bool)>,
+    draining: bool,
+    left: bool,
+    /// The broker's own probes that failed since the last one that passed, by [`Family::index`].
+    failed: [u32; 2],
+}
+
+/// Keeps what reached the broker, and finds verdicts that it does not explain.
+#[derive(Default)]
+pub struct Evidence {
+    hosts: Vec<Heard>,
+    /// Verdicts that nothing explains, for people.
+    pub unexplained: Vec<String>,
+}
+
+impl Evidence {
+    /// Nothing of so many hosts.
+    pub fn new(hosts: usize) -> Evidence {
+        Evidence { hosts: vec![Heard::default(); hosts], unexplained: Vec::new() }
+    }
+
+    pub(crate) fn beacon(&mut self, host: u32, draining: bool, now: u64) {
+        let heard = &mut self.hosts[host as usize];
+        heard.last_beacon = now;
+        heard.draining = draining;
+    }
+
+    pub(crate) fn said(&mut self, host: u32, body: Body) {
+        let heard = &mut self.hosts[host as usize];
+        match body {
+            Body::Up { .. } => heard.left = false,
+            Body::Left => heard.left = true,
+            Body::Report { healthy, ready, draining } => heard.report = Some((healthy, ready, draining)),
+            Body::Order(_) | Body::Answer(..) => {}
+        }
+    }
+
+    pub(crate) fn probed(&mut self, host: u32, family: Family, passed: bool) {
+        let failed = &mut self.hosts[host as usize].failed[family.index()];
+        *failed = if passed { 0 } else { *failed + 1 };
+    }
+
+    /// Looks at a verdict that has just changed. `silence_us` is the shortest silence that counts,
+    /// and `lost_results` says that results of probes get lost on the way to the fleet.
+    pub(crate) fn check(&mut self, host: u32, t: &Transition, now: u64, silence_us: u64, lost_results: bool) {
+        let heard = &self.hosts[host as usize];
+        // Who is down already may be found down for another reason, by what was seen before.
+        let already = t.from.state == State::Down;
+        let failed = already || lost_results || heard.failed[t.family.index()] > 0;
+        let silent = now - heard.last_beacon >= silence_us;
+        let by_broker = t.to.vantage == Vantage::Broker;
+        let by_agent = t.to.vantage == Vantage::Agent;
+        let report = heard.report.unwrap_or((true, true, false));
+        let explained = match (t.to.state, t.to.reason) {
+            (State::Down, Reason::ServiceFailing) => by_agent && !report.0,
+            (State::Down, Reason::NotReady) => by_agent && !report.1,
+            (State::Down, Reason::AgentLeft) => by_agent && heard.left,
+            (State::Down, Reason::MissedBeacons) => by_broker && silent,
+            (State::Down, Reason::ProbeFailed) => by_broker && failed,
+            // Whoever joins the broker, its own probes failed too.
+            (State::Down, Reason::SilentAndUnreachable) => !by_agent && failed,
+            (State::Suspect, Reason::MissedBeacons) => by_broker && silent,
+            (State::Unattended, _) => by_broker && heard.failed[t.family.index()] == 0,
+            (State::Draining, Reason::DrainedByAgent) => by_agent && (heard.draining || report.2),
+            (State::Up, Reason::Proven) => !report.2 && report.0 && report.1,
+            _ => true,
+        };
+        if !explained {
+            self.unexplained.push(format!("{now} µs {}: {t:?} after {heard:?}", mirror_name(host)));
+        }
+    }
+}
