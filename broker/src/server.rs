@@ -10,7 +10,7 @@ use crate::agents::hints::Hints;
 use crate::agents::pairing::{self, PairParts};
 use crate::agents::witnessing::Witnesses;
 use crate::agents::{AgentServer, SessionTable};
-use crate::api::{ApiError, ApiServer, ApiSettings, ApiState, Listeners, Readiness};
+use crate::api::{ApiError, ApiServer, ApiSettings, ApiState, FleetAccess, Listeners, Readiness};
 use crate::clients::{ClientParts, ClientServer};
 use crate::clock::{Clock, unix_now};
 use crate::dns::{DnsError, DnsMetrics, DnsServer};
@@ -226,7 +226,9 @@ impl Broker {
         let learning_metrics = Arc::new(LearningMetrics::register(&metrics)?);
         let (learn, lessons) = learning::channel(learning_metrics.clone());
         let report_metrics = Arc::new(ReportMetrics::register(&metrics)?);
-        let reports = Arc::new(Reports::new(settings::reports(&config), learn.clone(), report_metrics)?);
+        let (driver_handle, inputs) = driver::channel();
+        let reports = Reports::new(settings::reports(&config), learn.clone(), report_metrics)?;
+        let reports = Arc::new(reports.telling(driver_handle.clone()));
         let steering_metrics = SteeringMetrics::register(&metrics)?;
         let (demand, demand_inbox) = steering::channel(steering_metrics.dropped.clone());
         let dns_metrics = Arc::new(DnsMetrics::new(&metrics)?);
@@ -250,7 +252,6 @@ impl Broker {
         let (admin, inbox) = registrar.handle();
         let events = Arc::new(EventLog::starting_at(unix_now().0 * 1000));
         let fleet_metrics = Arc::new(FleetMetrics::register(&metrics, reader.clone())?);
-        let (driver_handle, inputs) = driver::channel();
         let (sink, verdict_writer) = StoredVerdicts::new(store.clone());
         let queues = QueueMetrics::new()?.with("driver", driver_handle.queue());
         queues.with("registrar", &admin.commands).register(&metrics)?;
@@ -334,7 +335,7 @@ impl Broker {
             snapshot: reader,
             events,
             admin,
-            sessions: agent_parts.table.clone(),
+            fleet: FleetAccess { sessions: agent_parts.table.clone(), driver: driver_handle.clone() },
             reports,
             registry: metrics.clone(),
             metrics: ApiMetrics::register(&metrics)?,

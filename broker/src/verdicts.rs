@@ -102,7 +102,14 @@ mod tests {
 
     fn set(mirror: &str) -> Vec<PersistedVerdict> {
         let (domain, mirror) = ("d.example".into(), mirror.into());
-        vec![PersistedVerdict { domain, mirror, family: Family::V4, verdict: Verdict::default(), addr: None }]
+        vec![PersistedVerdict {
+            domain,
+            mirror,
+            family: Family::V4,
+            verdict: Verdict::default(),
+            addr: None,
+            awaits_release: false,
+        }]
     }
 
     /// A writer whose first `failures` attempts fail; what it was asked to write.

@@ -86,8 +86,10 @@ fn check(domain: &str, spec: &CheckSpec) -> Result<ProbeBody, DeclareError> {
 mod tests {
     use super::*;
     use nearmost_config::Share;
-    use nearmost_core::check::HttpCheck;
-    use nearmost_core::check::{DnsCheck, RecordType, ResponseCode, TalkCheck};
+    use nearmost_core::check::{
+        CheckKind, DnsCheck, HandshakeCheck, HttpCheck, HttpVersion, RecordType, ResponseCode, TalkCheck,
+        TalkStep, TlsTerms,
+    };
     use nearmost_wire::registry::{BuildDefaults, Entry, EntryKind, MirrorBody, build};
 
     fn spec(kind: CheckKind) -> CheckSpec {

@@ -29,7 +29,13 @@ fn watched(dir: &Path, interval: Duration) -> (Service, PathBuf, PathBuf) {
     let (pid, up) = (dir.join("x.pid"), dir.join("up"));
     std::fs::write(&up, "").expect("written");
     let argv = ["test", "-e", &up.to_string_lossy()].map(str::to_string).to_vec();
-    let spec = CheckSpec { kind: CheckKind::Command { argv }, interval, timeout: LONG, rise: 1, fall: 1 };
+    let spec = CheckSpec {
+        kind: CheckKind::Command { argv, max_output: 65_536 },
+        interval,
+        timeout: LONG,
+        rise: 1,
+        fall: 1,
+    };
     let address = (Ipv4Addr::LOCALHOST, 80).into();
     let checks = vec![ServiceCheck { name: "flag".into(), address, spec }];
     let process = Some(ProcessSource::PidFile(pid.clone()));

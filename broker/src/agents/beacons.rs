@@ -224,6 +224,7 @@ mod tests {
                 revoked: *revoked,
                 domains: Vec::new(),
                 drained: false,
+                windows: Vec::new(),
                 place: None,
             });
             registry.node_by_id.insert(id, NodeIndex(i as u32));

@@ -504,7 +504,15 @@ mod tests {
         let mut registry = Registry::default();
         let domains = Vec::new();
         let name = "one".into();
-        registry.nodes.push(Node { name, id: Some(node), revoked, domains, drained: false, place: None });
+        registry.nodes.push(Node {
+            name,
+            id: Some(node),
+            revoked,
+            domains,
+            drained: false,
+            windows: Vec::new(),
+            place: None,
+        });
         registry.node_by_id.insert(node, NodeIndex(0));
         Arc::new(registry)
     }

@@ -148,7 +148,8 @@ fn sharing_spilling_and_scopes() {
     for name in ["lon", "nyc", "sao", "sin", "syd"] {
         fixture.set_state(name, State::Down);
     }
-    fixture.policy(|p| (p.all_down, p.ttl) = (AllDown::NoAnswer, std::time::Duration::from_secs(60)));
+    fixture
+        .policy(|p| (p.failover.all_down, p.ttl) = (AllDown::NoAnswer, std::time::Duration::from_secs(60)));
     let nothing = explained(&fixture, "20.1.2.3");
     assert_eq!((&*nothing.answers[0].basis, nothing.answers[0].ttl_s), ("empty", 20));
     assert!(nothing.answers[0].ttl_reason.contains("absence") && shares(&nothing).is_empty());

@@ -28,6 +28,7 @@ mod cors;
 mod drain;
 mod error;
 mod explain;
+mod fleet;
 mod gate;
 mod listen;
 mod openapi;
@@ -51,13 +52,13 @@ mod view;
 
 pub use auth::{Caller, ListenerKind, Peer};
 pub use error::Problem;
+pub use fleet::FleetAccess;
 pub use listen::{ApiError, Listeners};
 pub use server::{ApiControl, ApiServer, ReloadError};
 pub use settings::{ApiSettings, ApiToken, RateLimit, Readiness};
 pub use tls::TlsError;
 
 use crate::admin::AdminHandle;
-use crate::agents::SessionTable;
 use crate::clock::unix_now;
 use crate::events::EventLog;
 use crate::publish::SnapshotReader;
@@ -87,8 +88,8 @@ pub struct ApiState {
     pub events: Arc<EventLog>,
     /// Changes go here.
     pub admin: AdminHandle,
-    /// Who is connected.
-    pub sessions: Arc<SessionTable>,
+    /// Who is connected, and what verdicts rest on.
+    pub fleet: FleetAccess,
     /// What clients measured goes here.
     pub reports: Arc<Reports>,
     /// What `/metrics` encodes.

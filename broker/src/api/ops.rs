@@ -15,8 +15,9 @@ use std::sync::Arc;
 #[utoipa::path(get, path = "/v1/fleet", tag = "operators", responses((status = 200, body = FleetResponse)))]
 pub(super) async fn fleet(State(shared): State<Arc<Shared>>) -> Json<FleetResponse> {
     let api = &shared.api;
-    let connected = |id: &_| api.sessions.is_connected(id);
-    Json(view::fleet(&api.id, &api.snapshot.load(), connected, unix_now()))
+    let evidence = api.fleet.evidence().await;
+    let connected = |id: &_| api.fleet.sessions.is_connected(id);
+    Json(view::fleet(&api.id, &api.snapshot.load(), connected, &evidence, unix_now()))
 }
 
 /// Metrics in the text format of Prometheus.

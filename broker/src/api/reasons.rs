@@ -333,7 +333,7 @@ mod tests {
     use nearmost_core::geo::CountryCode;
     use nearmost_core::health::State;
     use nearmost_core::live::Offer;
-    use nearmost_core::registry::{AllDown, Force, HealthMode};
+    use nearmost_core::registry::{AllDown, Force, ForcedTo, HealthMode};
     use nearmost_core::time::UnixMillis;
 
     fn said(fixture: &Fixture, client: &str, mirror: &str) -> String {
@@ -488,7 +488,7 @@ mod tests {
         let mut fixture = Fixture::five_mirrors();
         let until = UnixMillis(fixture.now().0 + 600_000);
         fixture.mirror("lon", |m| m.orders.drained = true);
-        fixture.mirror("nyc", |m| m.orders.force = Some(Force { up: false, until }));
+        fixture.mirror("nyc", |m| m.orders.force = Some(Force { to: ForcedTo::Down, until }));
         fixture.mirror("sao", |m| m.health = HealthMode::Manual { up: true });
         for mirror in ["lon", "nyc", "sao", "sin", "syd"] {
             fixture.set_state(mirror, State::Down);

@@ -78,7 +78,7 @@ pub(super) async fn rtt(
     let snapshot = shared.api.snapshot.load_full();
     let domain = reports.domain_of(&snapshot, client, &sent.session, unix_now())?;
     let rtts = sent.rtts.into_iter().map(|r| (r.mirror, r.rtt_ms)).collect();
-    let report = Report { rtts, tried: sent.tried, nonce: sent.nonce };
+    let report = Report { rtts, tried: sent.tried, failed: sent.failed, nonce: sent.nonce };
     let Taken { accepted, tied } = reports.take(Way::Http, &snapshot, domain, client, &report, mono_now())?;
     let accepted = u32::try_from(accepted).unwrap_or(u32::MAX);
     let measure = names(&snapshot, &measure_after(&snapshot, domain, client, &report));

@@ -1,8 +1,9 @@
 //! Snapshots for tests, built by hand: one domain, five mirrors, clients in five places.
 
-use super::{ApiSettings, ApiState, Readiness};
+use super::{ApiSettings, ApiState, FleetAccess, Readiness};
 use crate::admin::AdminHandle;
 use crate::agents::SessionTable;
+use crate::driver;
 use crate::events::EventLog;
 use crate::learning::Lessons;
 use crate::publish::SnapshotReader;
@@ -18,8 +19,8 @@ use nearmost_core::id::NodeId;
 use nearmost_core::live::{Live, LiveMirror, Load, Offer};
 use nearmost_core::map::Map;
 use nearmost_core::registry::{
-    AllDown, Domain, DomainIndex, HealthMode, Mirror, MirrorAddress, MirrorIndex, Node, NodeIndex, Orders,
-    Policy, Registry,
+    Domain, DomainIndex, HealthMode, Mirror, MirrorAddress, MirrorIndex, Node, NodeIndex, Orders, Policy,
+    Registry,
 };
 use nearmost_core::rtt::routes::Routes;
 use nearmost_core::rtt::{Learner, LearnerConfig, Memory, Model, Observation, Source, Target, World};
@@ -83,6 +84,7 @@ fn node(at: usize) -> Node {
         revoked: false,
         domains: vec![DOMAIN.into()],
         drained: false,
+        windows: Vec::new(),
         place: None,
     }
 }
@@ -315,7 +317,7 @@ impl Fixture {
             snapshot: self.reader(),
             events: Arc::new(EventLog::default()),
             admin: admin(&key, dir.path()).await,
-            sessions: Arc::new(SessionTable::default()),
+            fleet: FleetAccess { sessions: Arc::new(SessionTable::default()), driver: driver::channel().0 },
             reports: Arc::new(Reports::new(limit, learn, report_metrics).unwrap()),
             metrics: ApiMetrics::register(&registry).unwrap(),
             registry,

@@ -2,6 +2,8 @@
 
 use super::reasons;
 use super::target::{base_url, family_of};
+use crate::driver::AllEvidence;
+use nearmost_core::fleet::Evidence;
 use nearmost_core::geo::table::{Located, PlaceTable};
 use nearmost_core::geo::{Place, PlaceSource, countries};
 use nearmost_core::health::{Family, Reason};
@@ -196,6 +198,7 @@ fn verdict(live: &LiveMirror, family: Family, now: UnixMillis) -> VerdictView {
         since_unix_ms: verdict.since.0,
         age_ms: now.0.saturating_sub(verdict.since.0),
         stale: verdict.stale,
+        evidence: None,
     }
 }
 
@@ -209,30 +212,45 @@ pub(super) fn fleet(
     broker: &Id,
     snapshot: &Snapshot,
     connected: impl Fn(&NodeId) -> bool,
+    evidence: &AllEvidence,
     now: UnixMillis,
 ) -> FleetResponse {
     let registry = &snapshot.registry;
+    // Of another registry's mirrors the numbers would be wrong.
+    let known = evidence.mirrors.as_slice();
+    let known = if evidence.registry == registry.version { known } else { &[] };
     let node = |n: &Node| FleetNode {
         name: n.name.to_string(),
         id: n.id.map(|id| id.to_string()),
         connected: n.id.as_ref().is_some_and(&connected),
         revoked: n.revoked,
-        drained: n.drained,
+        drained: n.drained || n.windows.iter().any(|w| w.from <= now && now < w.until),
         domains: n.domains.iter().map(|d| d.to_string()).collect(),
     };
     FleetResponse {
         broker: broker.to_string(),
         version: registry.version,
+        doubts_itself: evidence.doubts_itself,
         domains: registry.domains.iter().map(|d| d.name.to_string()).collect(),
         nodes: registry.nodes.iter().map(node).collect(),
         mirrors: (0..)
             .zip(&registry.mirrors)
-            .map(|(i, _)| fleet_mirror(snapshot, MirrorIndex(i), now))
+            .map(|(i, _)| fleet_mirror(snapshot, MirrorIndex(i), known.get(i as usize), now))
             .collect(),
     }
 }
 
-fn fleet_mirror(snapshot: &Snapshot, at: MirrorIndex, now: UnixMillis) -> FleetMirror {
+fn fleet_mirror(
+    snapshot: &Snapshot,
+    at: MirrorIndex,
+    known: Option<&[Option<Evidence>; 2]>,
+    now: UnixMillis,
+) -> FleetMirror {
+    let evidence = |family: &str| {
+        let family = Family::ALL.into_iter().find(|f| f.as_str() == family)?;
+        Some(super::fleet::view(known?[family.index()].as_ref()?, &snapshot.registry, now))
+    };
+    let shown = |v: VerdictView| VerdictView { evidence: evidence(&v.family), ..v };
     let mirror = snapshot.registry.mirror(at);
     let live = snapshot.live.mirror(at);
     FleetMirror {
@@ -248,7 +266,7 @@ fn fleet_mirror(snapshot: &Snapshot, at: MirrorIndex, now: UnixMillis) -> FleetM
         port: mirror.port,
         weight: mirror.weight,
         place: place(&mirror.place, mirror.place_source, &snapshot.map.places),
-        verdicts: verdicts(live, now),
+        verdicts: verdicts(live, now).into_iter().map(shown).collect(),
         cpu: live.load.cpu,
         memory: live.load.memory,
         connections: live.load.connections,
@@ -335,7 +353,7 @@ mod tests {
         let snapshot = fixture.snapshot();
         let broker = KeyPair::from_seed(Role::Broker, &[1; 32]).id();
         let first = snapshot.registry.nodes[0].id.unwrap();
-        let fleet = fleet(&broker, &snapshot, |id| *id == first, fixture.now());
+        let fleet = fleet(&broker, &snapshot, |id| *id == first, &AllEvidence::default(), fixture.now());
         assert_eq!((fleet.nodes.len(), fleet.mirrors.len()), (5, 5));
         assert_eq!(fleet.nodes.iter().filter(|n| n.connected).count(), 1);
         assert_eq!(

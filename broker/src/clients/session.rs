@@ -128,7 +128,7 @@ fn take(rtt: Rtt, client: IpAddr, parts: &ClientParts) -> Result<client::Taken, 
     let snapshot = parts.snapshot.load_full();
     let domain = reports.domain_named(&snapshot, &rtt.domain)?;
     let rtts = rtt.rtts.into_iter().map(|m| (m.mirror, m.rtt_ms)).collect();
-    let report = Report { rtts, tried: rtt.tried, nonce: rtt.nonce };
+    let report = Report { rtts, tried: rtt.tried, failed: rtt.failed, nonce: rtt.nonce };
     let Taken { accepted, tied } = reports.take(Way::Quic, &snapshot, domain, client, &report, mono_now())?;
     let next = measure_after(&snapshot, domain, client, &report);
     let measure = to_measure(&snapshot, domain, client, &next);

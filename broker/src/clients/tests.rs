@@ -117,6 +117,7 @@ fn rtt(domain: &str, mirror: &str, rtt_ms: f64) -> Rtt {
         rtts: vec![Measured { mirror: mirror.into(), rtt_ms }],
         nonce: None,
         tried: Vec::new(),
+        failed: Vec::new(),
     }
 }
 

@@ -1,9 +1,8 @@
 use super::*;
-use crate::telemetry::ProbeMetrics;
+use crate::telemetry::{ProbeMetrics, WitnessMetrics};
 use nearmost_core::fleet::FleetConfig;
 use nearmost_core::geo::table::PlaceTableBuilder;
 use nearmost_core::geo::{CountryCode, Place};
-use nearmost_core::health::Family;
 use nearmost_core::registry::HealthMode;
 use nearmost_probe::{Prober, ProberOptions};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -46,7 +45,11 @@ fn bench() -> Bench {
         places: Arc::default(),
         metrics: Arc::new(FleetMetrics::register(&metrics, reader.clone()).unwrap()),
         publisher,
-        probes: Probes::new(prober, 0, probes, CancellationToken::new()),
+        asking: Asking {
+            probes: Probes::new(prober, 0, probes, CancellationToken::new()),
+            witnesses: Witnesses::new(Arc::default(), WitnessMetrics::register(&metrics).unwrap()),
+            references: References::default(),
+        },
         events: Arc::new(EventLog::starting_at(0)),
         sink: Box::new(Nowhere(Arc::default())),
     };

@@ -3,10 +3,13 @@
 use super::error::ReportError;
 use super::nonces::{NonceLimits, SeenNonces};
 use super::token::TokenKey;
+use crate::driver::{DriverHandle, DriverInput};
 use crate::learning::{LearnHandle, Lesson};
 use crate::limit::SourceLimiter;
 use crate::telemetry::ReportMetrics;
-use nearmost_core::registry::DomainIndex;
+use nearmost_core::check::CheckKind;
+use nearmost_core::health::Family;
+use nearmost_core::registry::{DomainIndex, MirrorIndex};
 use nearmost_core::rtt::{Coarseness, Observation, Source, Target};
 use nearmost_core::snapshot::Snapshot;
 use nearmost_core::time::UnixMillis;
@@ -53,6 +56,8 @@ pub struct Report {
     pub rtts: Vec<(String, f64)>,
     /// Names of mirrors that it was asked for and does not report: reported before, or out of reach.
     pub tried: Vec<String>,
+    /// Names of mirrors that it does not reach.
+    pub failed: Vec<String>,
     /// Of the one-time name that it looked up.
     pub nonce: Option<String>,
 }
@@ -74,6 +79,8 @@ pub struct Reports {
     nonces: Arc<SeenNonces>,
     limiter: SourceLimiter,
     learn: LearnHandle,
+    /// Told of mirrors that clients do not reach.
+    driver: Option<DriverHandle>,
     metrics: Arc<ReportMetrics>,
 }
 
@@ -94,8 +101,14 @@ impl Reports {
             nonces: Arc::new(SeenNonces::new(NonceLimits::default(), metrics.clone())),
             limiter: SourceLimiter::every(settings.interval, settings.burst),
             learn,
+            driver: None,
             metrics,
         })
+    }
+
+    /// Mirrors that clients do not reach are told to a driver.
+    pub fn telling(self, driver: DriverHandle) -> Reports {
+        Reports { driver: Some(driver), ..self }
     }
 
     /// Where DNS notes who asks for one-time names.
@@ -162,7 +175,13 @@ impl Reports {
     ) -> Result<Taken, ReportError> {
         let author = self.author(client);
         let checked = check(snapshot, domain, &author, report);
-        let Checked { observations, nonce } = self.counted(checked)?;
+        let Checked { observations, failed, nonce } = self.counted(checked)?;
+        self.tell(snapshot, domain, client, &failed);
+        let distant = failed.iter().filter_map(|m| unreached(snapshot, (domain, *m), client, &author));
+        let distant: Vec<_> = distant.collect();
+        if !distant.is_empty() {
+            self.learn.teach(Lesson::Observed(distant));
+        }
         let accepted = observations.len();
         if accepted > 0 {
             self.learn.teach(Lesson::Observed(observations));
@@ -174,6 +193,18 @@ impl Reports {
         }
         self.metrics.taken.with_label_values(&[way.label()]).inc();
         Ok(Taken { accepted, tied: resolver.is_some() })
+    }
+
+    /// Tells the driver of mirrors that a client does not reach; what finds no room is dropped, as clients
+    /// say it again.
+    fn tell(&self, snapshot: &Snapshot, domain: DomainIndex, client: IpAddr, failed: &[MirrorIndex]) {
+        let Some(driver) = &self.driver else { return };
+        let family = if client.to_canonical().is_ipv4() { Family::V4 } else { Family::V6 };
+        for mirror in failed {
+            let domain = snapshot.registry.domain(domain).name.clone();
+            let mirror = snapshot.registry.mirror(*mirror).name.clone();
+            driver.try_send(DriverInput::ClientFailed { domain, mirror, family, client });
+        }
     }
 
     fn counted<T>(&self, result: Result<T, ReportError>) -> Result<T, ReportError> {
@@ -202,6 +233,7 @@ struct Author {
 /// A report that makes sense.
 struct Checked {
     observations: Vec<Observation>,
+    failed: Vec<MirrorIndex>,
     nonce: Option<Nonce>,
 }
 
@@ -211,11 +243,11 @@ fn check(
     author: &Author,
     report: &Report,
 ) -> Result<Checked, ReportError> {
-    let Report { rtts, nonce, .. } = report;
-    if rtts.len() > MAX_RTTS {
-        return Err(ReportError::TooMany(rtts.len()));
+    let Report { rtts, failed, nonce, .. } = report;
+    if let Some(many) = [rtts.len(), failed.len()].into_iter().find(|n| *n > MAX_RTTS) {
+        return Err(ReportError::TooMany(many));
     }
-    if rtts.is_empty() && nonce.is_none() {
+    if rtts.is_empty() && failed.is_empty() && nonce.is_none() {
         return Err(ReportError::Empty);
     }
     let nonce = match nonce {
@@ -223,11 +255,14 @@ fn check(
         None => None,
     };
     let registry = &snapshot.registry;
-    let observed = |(name, rtt_ms): &(String, f64)| {
-        let mirror = registry.find_mirror(domain, name).ok_or_else(|| ReportError::UnknownMirror {
+    let find = |name: &String| {
+        registry.find_mirror(domain, name).ok_or_else(|| ReportError::UnknownMirror {
             domain: registry.domain(domain).name.to_string(),
             mirror: name.chars().take(253).collect(),
-        })?;
+        })
+    };
+    let observed = |(name, rtt_ms): &(String, f64)| {
+        let mirror = find(name)?;
         if !(rtt_ms.is_finite() && *rtt_ms > 0.0 && *rtt_ms <= MAX_RTT_MS) {
             return Err(ReportError::Range { mirror: name.clone(), rtt_ms: *rtt_ms });
         }
@@ -241,7 +276,37 @@ fn check(
             users: 1,
         })
     };
-    Ok(Checked { observations: rtts.iter().map(observed).collect::<Result<_, _>>()?, nonce })
+    let observations = rtts.iter().map(observed).collect::<Result<_, _>>()?;
+    let mut failed = failed.iter().map(find).collect::<Result<Vec<_>, _>>()?;
+    // Clients try TCP, which says nothing of what does not speak it.
+    failed.retain(|m| registry.mirror(*m).probe.as_ref().is_some_and(|p| speaks_tcp(&p.kind)));
+    Ok(Checked { observations, failed, nonce })
+}
+
+fn speaks_tcp(kind: &CheckKind) -> bool {
+    matches!(kind, CheckKind::Tcp | CheckKind::Tls(_) | CheckKind::Http(_) | CheckKind::Talk(_))
+}
+
+/// A mirror that a network does not reach counts as so much farther than predicted, for that network.
+const UNREACHED_MS: f32 = 500.0;
+
+fn unreached(
+    snapshot: &Snapshot,
+    (domain, mirror): (DomainIndex, MirrorIndex),
+    client: IpAddr,
+    author: &Author,
+) -> Option<Observation> {
+    let view = snapshot.map.view(domain, client.to_canonical())?;
+    let slot = mirror.0 - snapshot.registry.domain(domain).mirrors.start;
+    let predicted = view.client().ms(view.set().site(slot as usize)?);
+    Some(Observation {
+        network: author.network,
+        target: Target::of(&snapshot.registry, mirror),
+        rtt_ms: (predicted + UNREACHED_MS).min(MAX_RTT_MS as f32),
+        source: Source::Client,
+        reporter: author.reporter,
+        users: 1,
+    })
 }
 
 #[cfg(test)]

@@ -100,7 +100,7 @@ mod tests {
         let domain = snapshot.registry.find_domain(DOMAIN).unwrap();
         let rtts = rtts.iter().map(|(m, ms)| ((*m).to_owned(), *ms)).collect();
         let tried = tried.iter().map(|t| (*t).to_owned()).collect();
-        let report = Report { rtts, tried, nonce: None };
+        let report = Report { rtts, tried, ..Report::default() };
         names(&snapshot, &measure_after(&snapshot, domain, LONDONER.parse().unwrap(), &report))
     }
 

@@ -134,6 +134,10 @@ pub struct RttRequest {
     /// the five that are asked for in all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tried: Vec<String>,
+    /// Names of mirrors that could not be reached just now, at most 32. They are probed for it, and for this
+    /// network they count as far.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<String>,
 }
 }
 

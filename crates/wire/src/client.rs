@@ -57,6 +57,9 @@ pub struct Rtt {
     /// Mirrors that were to be measured in this session and are not among the round trips: those reported
     /// before, and those that could not be reached. They count among the [`MAX_MEASURED`].
     pub tried: Vec<String>,
+    /// Mirrors that could not be reached just now, at most [`MAX_RTTS`]: they are probed for it, and for
+    /// this network they count as far.
+    pub failed: Vec<String>,
 }
 
 /// One measured round trip.

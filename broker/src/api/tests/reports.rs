@@ -18,7 +18,7 @@ async fn session(api: &Api, peer: Peer) -> String {
 
 fn report(session: &str, rtts: &[(&str, f64)]) -> RttRequest {
     let rtts = rtts.iter().map(|(m, ms)| RttEntry { mirror: (*m).into(), rtt_ms: *ms }).collect();
-    RttRequest { session: session.into(), nonce: None, rtts, tried: Vec::new() }
+    RttRequest { session: session.into(), nonce: None, rtts, tried: Vec::new(), failed: Vec::new() }
 }
 
 async fn send(api: &Api, peer: Peer, body: &RttRequest) -> Answer {

@@ -12,8 +12,8 @@ use nearmost_core::health::{State, Verdict};
 use nearmost_core::live::{Live, LiveMirror};
 use nearmost_core::map::Map;
 use nearmost_core::registry::{
-    AllDown, Domain, DomainIndex, HealthMode, Mirror, MirrorAddress, Orders, Policy, Registry, StaticData,
-    StaticRecord,
+    AllDown, Domain, DomainIndex, Failover, HealthMode, Mirror, MirrorAddress, Orders, Policy, Registry,
+    StaticData, StaticRecord,
 };
 use nearmost_core::time::UnixMillis;
 use nearmost_dns::DnsConfig;
@@ -33,7 +33,7 @@ fn policy() -> Policy {
         negative_ttl: Duration::from_secs(5),
         tie_band_ms: 3.0,
         tie_band_share: 0.05,
-        all_down: AllDown::NoAnswer,
+        failover: Failover { all_down: AllDown::NoAnswer, ..Failover::default() },
         alpn: Vec::new(),
         ..Policy::default()
     }

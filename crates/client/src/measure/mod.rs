@@ -110,8 +110,13 @@ impl Findings {
 
     /// Whether there is nothing to say.
     fn is_empty(&self) -> bool {
-        self.nonce.is_none() && self.rtts().next().is_none()
+        self.nonce.is_none() && self.rounds.is_empty()
     }
+}
+
+/// Mirrors of rounds that could not be connected to: the broker has them probed.
+fn unreached(rounds: &[Round]) -> Vec<String> {
+    rounds.iter().filter(|r| r.rtt.is_err()).map(|r| r.mirror.clone()).collect()
 }
 
 /// What is reported of a round; `None` when nothing is.
@@ -188,8 +193,9 @@ pub async fn over_http(client: &Client, domain: &str, options: Options) -> Resul
         let wanted = measure.iter().filter_map(|name| mirrors.iter().find(|m| m.mirror == *name));
         let Some(findings) = course.measure(&domain, wanted.map(target).collect()).await else { break };
         let rtts = findings.rtts().map(|(m, rtt_ms)| RttEntry { mirror: m.into(), rtt_ms }).collect();
+        let failed = unreached(&findings.rounds);
         let Findings { nonce, tried, .. } = findings;
-        let request = RttRequest { session: session.clone(), nonce, rtts, tried };
+        let request = RttRequest { session: session.clone(), nonce, rtts, tried, failed };
         match client.report(&request).await {
             Ok(taken) => {
                 course.took(taken.accepted, taken.tied, None);
@@ -251,6 +257,7 @@ mod tests {
         ];
         let findings = Findings { rounds, nonce: None, tried: Vec::new() };
         assert_eq!(findings.rtts().collect::<Vec<_>>(), [("a", 1.5), ("d", 0.001)]);
+        assert_eq!(unreached(&findings.rounds), ["b"]);
         assert!(!findings.is_empty());
         assert!(Findings { rounds: Vec::new(), nonce: None, tried: Vec::new() }.is_empty());
     }

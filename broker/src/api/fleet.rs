@@ -1,0 +1,65 @@
+//! What the API asks of the running fleet beside the snapshot: who is connected, and what verdicts rest on.
+
+use crate::agents::SessionTable;
+use crate::driver::{AllEvidence, DriverHandle, DriverInput};
+use nearmost_core::fleet::{Evidence, Witnessed};
+use nearmost_core::id::NodeId;
+use nearmost_core::registry::Registry;
+use nearmost_core::time::UnixMillis;
+use nearmost_wire::api::{EvidenceView, SaidView, WitnessView};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// How long the driver may take: it is asked for what is nice to know.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// The ways to the running fleet.
+#[derive(Clone)]
+pub struct FleetAccess {
+    /// Who is connected.
+    pub sessions: Arc<SessionTable>,
+    /// Knows what verdicts rest on.
+    pub driver: DriverHandle,
+}
+
+impl FleetAccess {
+    /// What verdicts rest on now; nothing when the driver does not say so in time.
+    pub async fn evidence(&self) -> AllEvidence {
+        let (reply, answer) = oneshot::channel();
+        if !self.driver.try_send(DriverInput::Evidence(reply)) {
+            return AllEvidence::default();
+        }
+        match tokio::time::timeout(PATIENCE, answer).await {
+            Ok(Ok(evidence)) => evidence,
+            _ => AllEvidence::default(),
+        }
+    }
+}
+
+/// Evidence for people.
+pub(super) fn view(evidence: &Evidence, registry: &Registry, now: UnixMillis) -> EvidenceView {
+    let ago = |at: UnixMillis| now.0.saturating_sub(at.0);
+    let witness = |(node, said, at): &(NodeId, Witnessed, UnixMillis)| WitnessView {
+        node: name(registry, node),
+        said: match said {
+            Witnessed::Passed(_) => "passed",
+            Witnessed::Failed => "failed",
+            Witnessed::Declined => "declined",
+        }
+        .into(),
+        ms_ago: ago(*at),
+    };
+    EvidenceView {
+        agent_heard_ms_ago: evidence.agent_heard.map(ago),
+        broker: evidence.broker.map(|(reached, at)| SaidView { reached, ms_ago: ago(at) }),
+        witnesses: evidence.witnesses.iter().map(witness).collect(),
+        complaints: evidence.complaints,
+        penalty: (evidence.penalty * 100.0).round() / 100.0,
+    }
+}
+
+fn name(registry: &Registry, node: &NodeId) -> String {
+    let known = registry.node_by_id.get(node).and_then(|i| registry.nodes.get(i.0 as usize));
+    known.map_or_else(|| node.to_string(), |n| n.name.to_string())
+}
