@@ -210,10 +210,12 @@ impl Driver {
             DriverInput::SessionLost { node, session } => fleet.on_session_lost(node, session, now),
             DriverInput::SessionLeft { node, session } => fleet.on_session_left(node, session, now),
             DriverInput::Beacons(beacons) => {
+                let began = self.parts.clock.now().mono;
                 for b in beacons {
                     let outcome = fleet.on_beacon(b.node, b.boot, b.seq, b.draining, now);
                     self.parts.metrics.beacon(outcome);
                 }
+                self.parts.metrics.intake.spent(self.parts.clock.now().mono.since(began));
                 // What they changed is told as transitions.
                 return;
             }
@@ -230,6 +232,7 @@ impl Driver {
                 let asks = index.is_some_and(|i| fleet.on_client_failure(i, family, client, now));
                 self.parts.metrics.client_failure(asks);
             }
+            DriverInput::BeaconPeriod(period) => fleet.set_beacon_period(period, now),
             DriverInput::Evidence(reply) => {
                 // Whoever asked may have left.
                 let _ = reply.send(self.evidence(now));

@@ -5,6 +5,7 @@ pub mod agents;
 pub mod api;
 pub mod args;
 mod backoff;
+mod batched;
 pub mod clients;
 pub mod clock;
 mod declare;

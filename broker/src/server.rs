@@ -4,9 +4,10 @@
 //! or databases is said before anything is served. [`Broker::run`] serves; when its token is
 //! cancelled, agents are told, queries in hand are finished, verdicts and the store are written.
 
-use crate::agents::beacons::{BeaconKeys, BeaconServer};
+use crate::agents::beacons::{BeaconKeys, BeaconServer, Intake};
 use crate::agents::endpoint::AgentParts;
 use crate::agents::hints::Hints;
+use crate::agents::pace::{self, PaceParts};
 use crate::agents::pairing::{self, PairParts};
 use crate::agents::witnessing::Witnesses;
 use crate::agents::{AgentServer, SessionTable};
@@ -145,6 +146,8 @@ struct Tasks {
     agents: AgentParts,
     clients: ClientParts,
     pairs: PairParts,
+    intake: Intake,
+    pace: PaceParts,
     followed: Followed,
     store: (StoreThread, StoreHandle),
 }
@@ -252,6 +255,7 @@ impl Broker {
         let (admin, inbox) = registrar.handle();
         let events = Arc::new(EventLog::starting_at(unix_now().0 * 1000));
         let fleet_metrics = Arc::new(FleetMetrics::register(&metrics, reader.clone())?);
+        let intake_time = fleet_metrics.intake.clone();
         let (sink, verdict_writer) = StoredVerdicts::new(store.clone());
         let queues = QueueMetrics::new()?.with("driver", driver_handle.queue());
         queues.with("registrar", &admin.commands).register(&metrics)?;
@@ -291,6 +295,14 @@ impl Broker {
             metrics: Arc::new(AgentMetrics::register(&metrics)?),
             hints: Hints::new(learn.clone(), demand, path_metrics.clone(), &keys.broker.id().key),
             witnesses: witness_metrics,
+        };
+        let intake = Intake { agents: agent_parts.metrics.clone(), time: intake_time.clone() };
+        let pace = PaceParts {
+            keys: agent_parts.beacons.clone(),
+            driver: driver_handle.clone(),
+            agents: agent_parts.metrics.clone(),
+            intake: intake_time,
+            budget: f64::from(config.mirrors.health.beacon_budget_percent) / 100.0,
         };
         let client_parts = ClientParts {
             snapshot: reader.clone(),
@@ -365,6 +377,8 @@ impl Broker {
             agents: agent_parts,
             clients: client_parts,
             pairs,
+            intake,
+            pace,
             followed: Followed { places, resolver_metrics: ResolverMetrics::register(&metrics)? },
             store: (store_thread, store),
         };
@@ -400,7 +414,7 @@ impl Broker {
             driver: handle.clone(),
             metrics: tasks.followed.resolver_metrics,
         };
-        let (keys, metrics) = (tasks.agents.beacons.clone(), tasks.agents.metrics.clone());
+        let (keys, metrics) = (tasks.agents.beacons.clone(), tasks.intake.clone());
         let registry = tasks.registry;
         let beacons = sockets.beacons.run(keys, handle.clone(), registry.clone(), metrics, cancel.clone());
         let mut front = Crew::default();
@@ -410,6 +424,7 @@ impl Broker {
         front.spawn("agents", sockets.agents.run(tasks.agents, cancel.clone()));
         front.spawn("clients", sockets.clients.run(tasks.clients, cancel.clone()));
         front.spawn("pairs", until(cancel.clone(), pairing::run(tasks.pairs)));
+        front.spawn("pace", until(cancel.clone(), pace::run(tasks.pace)));
         front.spawn("places", follow_places(tasks.followed.places, handle, cancel.clone()));
         front.spawn("corrections", until(cancel.clone(), follow_corrections(registry, geo.clone())));
         front.spawn("steering", until(cancel.clone(), steering::run(tasks.steering)));

@@ -5,44 +5,70 @@
 //! look-up and one HMAC. A flood of forged ones costs the same and nothing else; when the driver's
 //! queue is full, beacons are dropped and counted: a lost beacon is what the fleet is made for.
 
+use crate::batched::{BatchedSocket, MAX_READ, datagrams};
+use crate::clock::mono_now;
 use crate::driver::{BeaconSeen, DriverHandle, DriverInput};
 use crate::quic::EndpointError;
-use crate::telemetry::AgentMetrics;
+use crate::telemetry::{AgentMetrics, IntakeMetrics};
 use arc_swap::ArcSwap;
 use nearmost_core::id::NodeId;
 use nearmost_core::registry::Registry;
 use nearmost_wire::beacon::{self, Beacon, BeaconError, SiteKey};
+use quinn_udp::RecvMeta;
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::UdpSocket;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// The epoch of the keys in use.
 const KEY_EPOCH: u16 = 1;
-/// Most datagrams read, taken or not, before other tasks get their turn.
-const BATCH: usize = 64;
+/// Reads of one system call.
+const READS: usize = 32;
+/// System calls before other tasks get their turn.
+const CALLS: usize = 8;
 /// So many failing turns in a row, [`PAUSE`] apart, end a socket.
 const MAX_FAILURES: u32 = 100;
 /// Between two turns of a socket that fails.
 const PAUSE: Duration = Duration::from_millis(10);
 
-type Keys = HashMap<u64, (NodeId, ring::hmac::Key)>;
+type Keys = HashMap<u64, (NodeId, ring::hmac::Key), BuildHasherDefault<Tag>>;
+
+/// Tags are output of a key derivation, so they are their own hash.
+#[derive(Clone, Copy, Default)]
+struct Tag(u64);
+
+impl Hasher for Tag {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|b| self.0 = self.0.rotate_left(8) ^ u64::from(*b));
+    }
+    fn write_u64(&mut self, tag: u64) {
+        self.0 = tag;
+    }
+}
 
 /// The keys of all nodes, and what agents are told about beacons.
 pub struct BeaconKeys {
     site: SiteKey,
     keys: ArcSwap<Keys>,
     port: u16,
-    period: Duration,
+    period: watch::Sender<Duration>,
 }
 
 impl BeaconKeys {
     /// For beacons to `port`, one each `period`.
     pub fn new(site: SiteKey, port: u16, period: Duration) -> BeaconKeys {
-        BeaconKeys { site, keys: ArcSwap::from_pointee(HashMap::new()), port, period }
+        BeaconKeys {
+            site,
+            keys: ArcSwap::from_pointee(Keys::default()),
+            port,
+            period: watch::Sender::new(period),
+        }
     }
 
     /// The epoch of the keys in use.
@@ -57,7 +83,22 @@ impl BeaconKeys {
 
     /// Time between two beacons of one agent, in milliseconds.
     pub fn period_ms(&self) -> u32 {
-        u32::try_from(self.period.as_millis()).unwrap_or(u32::MAX)
+        u32::try_from(self.period().as_millis()).unwrap_or(u32::MAX)
+    }
+
+    /// Time between two beacons of one agent.
+    pub fn period(&self) -> Duration {
+        *self.period.borrow()
+    }
+
+    /// Another period; sessions tell their agents.
+    pub fn set_period(&self, period: Duration) {
+        self.period.send_replace(period);
+    }
+
+    /// Wakes when the period changes.
+    pub fn periods(&self) -> watch::Receiver<Duration> {
+        self.period.subscribe()
     }
 
     /// Prepares the keys of the registry's nodes; revoked ones lose theirs.
@@ -105,7 +146,7 @@ impl BeaconKeys {
 
 /// Bound sockets, not receiving yet.
 pub struct BeaconServer {
-    sockets: Vec<UdpSocket>,
+    sockets: Vec<BatchedSocket>,
 }
 
 impl BeaconServer {
@@ -113,14 +154,14 @@ impl BeaconServer {
     pub fn bind(listen: &[SocketAddr]) -> Result<BeaconServer, EndpointError> {
         let bind = |&address: &SocketAddr| {
             let named = |source| EndpointError::Bind { what: "beacons (UDP)", address, source };
-            crate::net::udp_socket(address, 8 << 20).and_then(UdpSocket::from_std).map_err(named)
+            crate::net::udp_socket(address, 8 << 20).and_then(BatchedSocket::new).map_err(named)
         };
         Ok(BeaconServer { sockets: listen.iter().map(bind).collect::<Result<_, _>>()? })
     }
 
     /// Where it listens.
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
-        self.sockets.iter().filter_map(|s| s.local_addr().ok()).collect()
+        self.sockets.iter().filter_map(|s| s.io.local_addr().ok()).collect()
     }
 
     /// Receives until cancelled, or until a socket fails for good: then whoever watches must act.
@@ -129,7 +170,7 @@ impl BeaconServer {
         keys: Arc<BeaconKeys>,
         driver: DriverHandle,
         mut registry: watch::Receiver<Arc<Registry>>,
-        metrics: Arc<AgentMetrics>,
+        metrics: Intake,
         cancel: CancellationToken,
     ) {
         let mut tasks = tokio::task::JoinSet::new();
@@ -150,22 +191,40 @@ impl BeaconServer {
     }
 }
 
-async fn receive(socket: UdpSocket, keys: Arc<BeaconKeys>, driver: DriverHandle, metrics: Arc<AgentMetrics>) {
+/// What is counted while beacons are taken in.
+#[derive(Clone)]
+pub struct Intake {
+    /// Beacons.
+    pub agents: Arc<AgentMetrics>,
+    /// Time.
+    pub time: IntakeMetrics,
+}
+
+async fn receive(socket: BatchedSocket, keys: Arc<BeaconKeys>, driver: DriverHandle, intake: Intake) {
     let mut failures = 0;
+    let mut buffers = vec![vec![0; MAX_READ]; READS];
     loop {
-        if let Err(error) = socket.readable().await {
+        if let Err(error) = socket.io.readable().await {
             tracing::error!(%error, "beacons cannot be received");
             return;
         }
-        let Turn { batch, failed } =
-            turn(&keys, &metrics, |buffer| socket.try_recv_from(buffer).map(|(n, _)| n));
+        let began = mono_now();
+        let turn = turn(&keys, &intake.agents, |meta, each| {
+            let reads = socket.read(&mut buffers, meta)?;
+            for (buffer, meta) in buffers.iter().zip(meta.iter()).take(reads) {
+                datagrams(buffer, meta).for_each(&mut *each);
+            }
+            Ok(reads)
+        });
+        let Turn { batch, failed } = turn;
         let count = batch.len() as u64;
         if count > 0 {
-            metrics.beacons.inc_by(count);
+            intake.agents.beacons.inc_by(count);
             if !driver.try_send(DriverInput::Beacons(batch)) {
-                metrics.beacons_dropped.inc_by(count);
+                intake.agents.beacons_dropped.inc_by(count);
             }
         }
+        intake.time.spent(mono_now().saturating_duration_since(began));
         match failed {
             None => failures = 0,
             Some(error) => {
@@ -188,20 +247,24 @@ struct Turn {
     failed: Option<std::io::Error>,
 }
 
-/// Reads what is there, at most [`BATCH`] datagrams, whatever they are.
+/// Reads what is there, at most [`CALLS`] times. `read` hands each datagram of one system call over, and
+/// says how many reads it was.
 fn turn(
     keys: &BeaconKeys,
     metrics: &AgentMetrics,
-    mut read: impl FnMut(&mut [u8]) -> std::io::Result<usize>,
+    mut read: impl FnMut(&mut [RecvMeta; READS], &mut dyn FnMut(&[u8])) -> std::io::Result<usize>,
 ) -> Turn {
-    let mut buffer = [0; 128];
     let mut batch = Vec::new();
-    for _ in 0..BATCH {
-        match read(&mut buffer) {
-            Ok(n) => match keys.authenticate(&buffer[..n]) {
-                Ok(seen) => batch.push(seen),
-                Err(e) => metrics.beacons_rejected.with_label_values(&[e.kind()]).inc(),
-            },
+    let mut meta = [RecvMeta::default(); READS];
+    for _ in 0..CALLS {
+        let mut take = |datagram: &[u8]| match keys.authenticate(datagram) {
+            Ok(seen) => batch.push(seen),
+            Err(e) => metrics.beacons_rejected.with_label_values(&[e.kind()]).inc(),
+        };
+        match read(&mut meta, &mut take) {
+            // More would have been read, had more been there.
+            Ok(reads) if reads < READS => break,
+            Ok(_) => {}
             Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => break,
             Err(e) => return Turn { batch, failed: Some(e) },
         }
@@ -237,14 +300,16 @@ mod tests {
         let keys = BeaconKeys::new(SiteKey::new(&[9; 32]), 1, Duration::from_millis(200));
         let metrics = AgentMetrics::register(&prometheus::Registry::new()).unwrap();
         let mut reads = 0;
-        let flood = turn(&keys, &metrics, |_| {
+        let flood = turn(&keys, &metrics, |_, each| {
             reads += 1;
-            Ok(52)
+            (0..READS).for_each(|_| each(&[0; 52]));
+            Ok(READS)
         });
         assert!(flood.batch.is_empty() && flood.failed.is_none());
-        assert_eq!(reads, BATCH);
+        assert_eq!(reads, CALLS);
+        assert_eq!(metrics.beacons_rejected.with_label_values(&["version"]).get(), (CALLS * READS) as u64);
         reads = 0;
-        let failing = turn(&keys, &metrics, |_| {
+        let failing = turn(&keys, &metrics, |_, _| {
             reads += 1;
             Err(std::io::ErrorKind::ConnectionRefused.into())
         });

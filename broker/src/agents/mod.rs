@@ -9,6 +9,7 @@
 //! | [`witnessing`] | the fleet's questions to witnesses |
 //! | [`pairing`] | has nodes measure the way to one another |
 //! | [`table`] | who is connected, and how to end it |
+//! | [`pace`] | stretches the beacons' period under load |
 //! | [`beacons`] | receives and authenticates beacons |
 //!
 //! A session is authorised by the key that its connection proved, at the first message and again
@@ -18,6 +19,7 @@ pub mod beacons;
 pub mod endpoint;
 pub mod hints;
 pub mod orders;
+pub mod pace;
 pub mod pairing;
 pub mod session;
 pub mod table;

@@ -279,7 +279,7 @@ async fn run(
     let mut reader = Reader::new(node, parts, &given);
     let end = tokio::select! {
         end = reader.read(receive, acks) => end,
-        end = write(send, outbox, ordered, &given, parts) => end,
+        end = write(node, send, outbox, ordered, &given, parts) => end,
         end = watch(connection, node, remote, parts) => end,
     };
     let lost = lock(&given.measures).len() as u64;
@@ -410,12 +410,15 @@ struct Ack {
 }
 
 async fn write(
+    node: NodeId,
     mut send: quinn::SendStream,
     mut acks: mpsc::Receiver<Ack>,
     mut ordered: mpsc::Receiver<Ordered>,
     given: &Waiting,
     parts: &SessionParts,
 ) -> End {
+    let mut periods = parts.shared.beacons.periods();
+    periods.mark_unchanged();
     loop {
         let message = tokio::select! {
             biased;
@@ -429,6 +432,7 @@ async fn write(
             },
             // A newer session in the table takes the orders.
             Some(order) = ordered.recv() => message(order, given, parts),
+            Ok(()) = periods.changed() => ToAgent::Beacon(grant(parts, &node)),
         };
         if let Err(e) = frame::write(&mut send, &message).await {
             return e.into();

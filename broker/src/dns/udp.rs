@@ -6,16 +6,14 @@
 //! all (RFC 9715 §3.1): fragments get lost and can be forged.
 
 use super::Handler;
+use crate::batched::{BatchedSocket, MAX_READ, datagrams};
 use nearmost_dns::Transport;
-use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
-use std::io::{self, IoSliceMut};
+use quinn_udp::{RecvMeta, Transmit};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use tokio::io::Interest;
-use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
 
-/// Room for one read: the kernel may join datagrams of one client up to this (UDP GRO).
-const MAX_READ: usize = 65_535;
 /// Reads of one system call.
 const READS: usize = 8;
 /// System calls before other tasks of the thread get their turn.
@@ -24,8 +22,7 @@ const BATCHES: usize = 8;
 /// A bound socket with what the kernel tells and takes beside datagrams.
 #[derive(Debug)]
 pub(super) struct Socket {
-    io: UdpSocket,
-    state: UdpSocketState,
+    batched: BatchedSocket,
     /// Bound to all addresses: a reply's is that of its query.
     wildcard: bool,
 }
@@ -33,24 +30,15 @@ pub(super) struct Socket {
 impl Socket {
     /// Prepares a bound socket. Must be called inside a tokio runtime.
     pub(super) fn new(socket: std::net::UdpSocket) -> io::Result<Socket> {
-        let state = UdpSocketState::new((&socket).into())?;
         let wildcard = socket.local_addr()?.ip().is_unspecified();
-        Ok(Socket { io: UdpSocket::from_std(socket)?, state, wildcard })
-    }
-
-    fn read(&self, buffers: &mut [Vec<u8>], meta: &mut [RecvMeta; READS]) -> io::Result<usize> {
-        let mut slices = buffers.iter_mut().map(|b| IoSliceMut::new(b));
-        let mut slices: [IoSliceMut<'_>; READS] =
-            std::array::from_fn(|_| slices.next().unwrap_or_else(|| IoSliceMut::new(&mut [])));
-        self.io.try_io(Interest::READABLE, || self.state.recv((&self.io).into(), &mut slices, meta))
+        Ok(Socket { batched: BatchedSocket::new(socket)?, wildcard })
     }
 
     async fn write(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        let send = || self.state.try_send((&self.io).into(), transmit);
-        match self.io.try_io(Interest::WRITABLE, send) {
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                self.io.async_io(Interest::WRITABLE, send).await
-            }
+        let BatchedSocket { io, state } = &self.batched;
+        let send = || state.try_send(io.into(), transmit);
+        match io.try_io(Interest::WRITABLE, send) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => io.async_io(Interest::WRITABLE, send).await,
             sent => sent,
         }
     }
@@ -71,7 +59,7 @@ pub(super) async fn serve(socket: Socket, handler: Handler, stop: CancellationTo
     loop {
         let ready = tokio::select! {
             () = stop.cancelled() => return,
-            ready = socket.io.readable() => ready,
+            ready = socket.batched.io.readable() => ready,
         };
         if let Err(error) = ready {
             tracing::warn!(%error, "DNS over UDP: waiting for queries");
@@ -79,7 +67,7 @@ pub(super) async fn serve(socket: Socket, handler: Handler, stop: CancellationTo
         }
         for _ in 0..BATCHES {
             let mut meta = [RecvMeta::default(); READS];
-            let reads = match socket.read(&mut buffers, &mut meta) {
+            let reads = match socket.batched.read(&mut buffers, &mut meta) {
                 Ok(reads) => reads,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => {
@@ -100,13 +88,6 @@ pub(super) async fn serve(socket: Socket, handler: Handler, stop: CancellationTo
     }
 }
 
-/// The datagrams of one read: all of one length but the last. An empty datagram is one, too.
-fn datagrams<'b>(buffer: &'b [u8], meta: &RecvMeta) -> impl Iterator<Item = &'b [u8]> {
-    let read = buffer.get(..meta.len).unwrap_or_default();
-    let empty = read.is_empty().then_some(read);
-    read.chunks(meta.stride.max(1)).chain(empty)
-}
-
 /// Sends a reply; one that cannot be sent is lost, and the client asks again.
 async fn send(socket: &Socket, reply: &[u8], peer: SocketAddr, asked: Option<IpAddr>, handler: &Handler) {
     let transmit = Transmit {
@@ -119,21 +100,5 @@ async fn send(socket: &Socket, reply: &[u8], peer: SocketAddr, asked: Option<IpA
     if let Err(error) = socket.write(&transmit).await {
         tracing::debug!(%peer, %error, "DNS over UDP: sending a reply");
         handler.metrics.socket_errors.inc();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn joined_datagrams_come_apart() {
-        let split = |len, stride| {
-            let meta = RecvMeta { len, stride, ..RecvMeta::default() };
-            datagrams(b"abcdefgh", &meta).collect::<Vec<_>>()
-        };
-        assert_eq!(split(5, 2), [&b"ab"[..], b"cd", b"e"]);
-        assert_eq!(split(4, 4), [&b"abcd"[..]]);
-        assert_eq!(split(0, 0), [&b""[..]]);
     }
 }

@@ -9,6 +9,7 @@ use nearmost_core::map::{CellTable, Map, MirrorSet};
 use nearmost_core::rtt::Model;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 /// Inputs waiting for the driver; senders wait beyond that, beacons are dropped and counted.
@@ -112,6 +113,8 @@ pub enum DriverInput {
         /// Where the client is.
         client: IpAddr,
     },
+    /// Agents are asked for beacons this often.
+    BeaconPeriod(Duration),
     /// What is known of all mirrors, by who measured it, is asked for.
     Evidence(oneshot::Sender<AllEvidence>),
     /// A probe could not be started: too many were on their way.

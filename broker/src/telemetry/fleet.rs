@@ -1,6 +1,6 @@
 //! Counters and the state of the fleet.
 
-use super::{counter, counters, gauge, seconds};
+use super::{IntakeMetrics, counter, counters, gauge, seconds};
 use crate::clock::unix_now;
 use crate::publish::SnapshotReader;
 use nearmost_core::fleet::BeaconOutcome;
@@ -29,6 +29,8 @@ pub struct FleetMetrics {
     pub client_failures: IntCounterVec,
     /// `nearmost_self_doubt`: 1 while the broker takes itself to be cut off.
     pub self_doubt: IntGauge,
+    /// What beacons cost.
+    pub intake: IntakeMetrics,
 }
 
 impl FleetMetrics {
@@ -68,6 +70,7 @@ impl FleetMetrics {
                 "nearmost_self_doubt",
                 "1 while the broker takes itself to be cut off and evicts nobody on its own word.",
             )?,
+            intake: IntakeMetrics::register(registry)?,
         })
     }
 

@@ -163,6 +163,7 @@ impl HealthSpec {
         set(&mut health.resume_grace, self.resume_grace_ms);
         set(&mut health.warm_up, self.warm_up_ms);
         set(&mut health.burst_timeout, self.burst_timeout_ms);
+        set(&mut health.beacon_budget_percent, self.beacon_budget_percent);
     }
 }
 

@@ -234,6 +234,8 @@ pub struct HealthConfig {
     pub warm_up: Duration,
     /// How long corroboration of a suspicion may take.
     pub burst_timeout: Duration,
+    /// Most of a core that taking in beacons may take, in percent; beyond it they are asked for less often.
+    pub beacon_budget_percent: u8,
 }
 
 /// Looking at mirrors from outside.
@@ -481,6 +483,7 @@ impl Default for HealthConfig {
             resume_grace: Duration::from_secs(5),
             warm_up: Duration::ZERO,
             burst_timeout: Duration::from_millis(600),
+            beacon_budget_percent: 50,
         }
     }
 }

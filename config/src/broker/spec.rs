@@ -172,6 +172,7 @@ pub(crate) struct HealthSpec {
     pub(super) resume_grace_ms: Option<Millis<0>>,
     pub(super) warm_up_ms: Option<Millis<0>>,
     pub(super) burst_timeout_ms: Option<Millis>,
+    pub(super) beacon_budget_percent: Option<Number<u8, 1, 100>>,
 }
 
 /// `[probe]`.

@@ -131,6 +131,16 @@ impl Fleet {
         self.config.beacon_period
     }
 
+    /// Agents are asked for beacons this often from now on; the fleet's patience follows at once.
+    pub fn set_beacon_period(&mut self, period: Duration, now: Now) {
+        self.attend(now);
+        self.config.beacon_period = period;
+        self.prober.config.beacon_period = period;
+        for (slot, _) in self.nodes.all() {
+            self.arm_node(slot, now);
+        }
+    }
+
     /// What queries read; entry *i* belongs to mirror *i* of the registry last set.
     pub fn live(&self) -> &Live {
         &self.live

@@ -33,6 +33,11 @@ impl NodeTable {
         self.by_id.insert(id, slot);
     }
 
+    /// Their slots and keys.
+    pub fn all(&self) -> Vec<(u32, NodeId)> {
+        self.by_id.iter().map(|(id, slot)| (*slot, *id)).collect()
+    }
+
     /// Forgets those that are not among `kept`.
     pub fn retain(&mut self, kept: &HashSet<NodeId>) {
         let slots = &mut self.slots;
