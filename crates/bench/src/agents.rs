@@ -5,11 +5,13 @@
 //! are taken of the broker's process: before anyone is there, with all attached and quiet for a
 //! while, and the CPU it used meanwhile.
 
+mod flood;
+
+use self::flood::Sender;
 use crate::broker::Broker;
 use crate::proc;
 use anyhow::{Context, Result, bail};
 use nearmost_wire::agent::{BeaconGrant, Hello, Report, ServiceDecl, ServiceReport, ToAgent, ToBroker};
-use nearmost_wire::beacon::Beacon;
 use nearmost_wire::frame;
 use nearmost_wire::identity::{Id, KeyPair, Role};
 use nearmost_wire::registry::ProbeBody;
@@ -32,13 +34,16 @@ pub struct AgentsArgs {
     /// Seconds of quiet that are measured.
     #[arg(long, default_value_t = 20)]
     seconds: u64,
+    /// Then, beacons a second for as long again, whatever the period says; 0 for none.
+    #[arg(long, default_value_t = 0)]
+    beacons_per_second: u64,
 }
 
 /// Runs the measurement and prints it.
 pub async fn run(args: AgentsArgs) -> Result<()> {
     let dir = tempfile::tempdir()?;
     // Each mirror is probed from outside at the default pace, as in production.
-    let broker = Broker::start(dir.path(), &[]).await?;
+    let broker = Broker::start(dir.path(), &["health.beacon_budget_percent=100".into()]).await?;
     let keys: Vec<KeyPair> =
         (0..args.count).map(|_| KeyPair::generate(Role::Node)).collect::<Result<_, _>>()?;
     broker.apply(&registry(&keys)?).await?;
@@ -49,7 +54,7 @@ pub async fn run(args: AgentsArgs) -> Result<()> {
     let pid = broker.pid()?;
     let empty = proc::resident(pid)?;
 
-    let mut agents = attach_all(&broker, &keys, address).await?;
+    let (mut agents, senders) = attach_all(&broker, &keys, address).await?;
     let up = wait_until_up(&broker, args.count).await?;
     tokio::time::sleep(Duration::from_secs(5)).await;
     let (full, before) = (proc::resident(pid)?, proc::cpu(pid)?);
@@ -78,6 +83,23 @@ pub async fn run(args: AgentsArgs) -> Result<()> {
         "that is {:.1} µs a beacon with everything else (sessions, reports, probes) counted in",
         used.as_secs_f64() * 1e6 / beacons
     );
+    if args.beacons_per_second > 0 {
+        flood(&args, pid, senders, used).await?;
+    }
+    Ok(())
+}
+
+/// The CPU of a beacon alone: what the flood adds to what the broker used before.
+async fn flood(args: &AgentsArgs, pid: u32, senders: Vec<Sender>, quiet: Duration) -> Result<()> {
+    let (rate, time) = (args.beacons_per_second, Duration::from_secs(args.seconds));
+    let before = proc::cpu(pid)?;
+    let sent = tokio::task::spawn_blocking(move || flood::run(&senders, rate, time)).await??;
+    let used = (proc::cpu(pid)? - before).saturating_sub(quiet);
+    println!(
+        "{:.0} beacons a second more: {:.2} µs of CPU each",
+        sent as f64 / time.as_secs_f64(),
+        used.as_secs_f64() * 1e6 / sent as f64
+    );
     Ok(())
 }
 
@@ -93,26 +115,29 @@ fn registry(keys: &[KeyPair]) -> Result<String> {
     Ok(text)
 }
 
-async fn attach_all(broker: &Broker, keys: &[KeyPair], service: SocketAddr) -> Result<JoinSet<Result<()>>> {
+async fn attach_all(broker: &Broker, keys: &[KeyPair], service: SocketAddr) -> Result<(JoinSet<Result<()>>, Vec<Sender>)> {
     let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse()?)?;
     let target = *broker.at.agents.first().context("no agents' address")?;
     let id = broker.id()?;
     let beacons = Arc::new(UdpSocket::bind("127.0.0.1:0").await?);
     let mut tasks = JoinSet::new();
+    let mut senders = Vec::new();
     for (i, key) in keys.iter().enumerate() {
         let attached =
             attach(&endpoint, target, id, key, i, service).await.with_context(|| format!("agent {i}"))?;
+        senders.push(attached.beacons.clone());
         tasks.spawn(live(attached, beacons.clone(), i));
     }
-    Ok(tasks)
+    Ok((tasks, senders))
 }
 
 /// A session that is on.
 struct Attached {
-    connection: quinn::Connection,
+    _connection: quinn::Connection,
     send: quinn::SendStream,
     receive: quinn::RecvStream,
     grant: BeaconGrant,
+    beacons: Sender,
     mirror: String,
 }
 
@@ -142,7 +167,14 @@ async fn attach(
     frame::write(&mut send, &ToBroker::Hello(hello)).await?;
     match frame::read(&mut receive).await? {
         ToAgent::Welcome { beacon, warnings, .. } if warnings.is_empty() => {
-            Ok(Attached { connection, send, receive, grant: beacon, mirror })
+            let (ip, port) = (connection.remote_address().ip(), beacon.port);
+            let beacons = Sender {
+                key: beacon.secret.prepare(),
+                secret: beacon.secret.clone(),
+                seq: Arc::default(),
+                target: SocketAddr::new(ip, port),
+            };
+            Ok(Attached { send, receive, grant: beacon, beacons, mirror, _connection: connection })
         }
         other => bail!("expected a welcome, got {other:?}"),
     }
@@ -150,21 +182,16 @@ async fn attach(
 
 /// Beacons and reports for as long as the measurement lasts.
 async fn live(mut agent: Attached, socket: Arc<UdpSocket>, index: usize) -> Result<()> {
-    let key = agent.grant.secret.prepare();
-    let target = SocketAddr::new(agent.connection.remote_address().ip(), agent.grant.port);
     let period = Duration::from_millis(agent.grant.period_ms.into());
     // Spread over the period, as agents that started at different times are.
     tokio::time::sleep(period.mul_f64((index % 100) as f64 / 100.0)).await;
     let mut beacons = tokio::time::interval(period);
     let mut reports = tokio::time::interval(Duration::from_secs(5));
-    let (mut seq, mut number) = (0, 0);
+    let mut number = 0;
     loop {
         tokio::select! {
             _ = beacons.tick() => {
-                let secret = &agent.grant.secret;
-                let beacon = Beacon { flags: 0, key_epoch: secret.key_epoch, tag: secret.tag, boot: 1, seq, sent_us: 0 };
-                seq += 1;
-                socket.send_to(&beacon.encode(&key), target).await?;
+                socket.send_to(&agent.beacons.next(), agent.beacons.target).await?;
             }
             _ = reports.tick() => {
                 number += 1;
