@@ -90,7 +90,7 @@ fn what_makes_no_sense_is_left_out_and_named() {
             "needs a probe",
         ),
         (
-            json!({ "addresses": ["192.0.2.1"], "health": "probe", "probe": { "path": "/", "fall": 0 } }),
+            json!({ "addresses": ["192.0.2.1"], "health": "probe", "probe": { "kind": "http", "path": "/", "fall": 0 } }),
             "rise and fall",
         ),
         (json!({ "addresses": ["192.0.2.1"], "node": "gone" }), "unknown node \"gone\""),
