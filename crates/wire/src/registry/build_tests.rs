@@ -200,7 +200,11 @@ fn bodies_round_trip() {
             country: Some(*b"GB"),
             asn: Some(7),
         }),
-        probe: ProbeBody { kind: ProbeKind::Https, status: Some((200, 204)), ..ProbeBody::default() },
+        probe: Box::new(ProbeBody {
+            kind: ProbeKind::Https,
+            status: Some((200, 204)),
+            ..ProbeBody::default()
+        }),
         ..MirrorBody::default()
     };
     let json = serde_json::to_string(&body).expect("encodes");
