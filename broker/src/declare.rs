@@ -118,7 +118,7 @@ fn mirror(
         port: service.port,
         weight: service.weight,
         health: HealthBody::Agent,
-        probe: service.probe.clone(),
+        probe: Box::new(service.probe.clone()),
         url: service.url.clone(),
         place: None,
         made_by: None,

@@ -163,7 +163,7 @@ mod tests {
     fn at_the_broker(kind: CheckKind) -> CheckKind {
         let node = Entry { kind: EntryKind::Node, scope: "", id: "n", body: b"{}" };
         let domain = Entry { kind: EntryKind::Domain, scope: "play.example", id: "", body: b"{}" };
-        let probe = check("play.example", &spec(kind)).expect("declared");
+        let probe = Box::new(check("play.example", &spec(kind)).expect("declared"));
         let addresses = vec![IpAddr::from([192, 0, 2, 1])];
         let mirror = MirrorBody { node: Some("n".into()), addresses, probe, ..MirrorBody::default() };
         let mirror = serde_json::to_vec(&mirror).expect("JSON");

@@ -170,8 +170,8 @@ pub struct MirrorBody {
     pub weight: u32,
     /// Where its health comes from.
     pub health: HealthBody,
-    /// How brokers probe it from outside.
-    pub probe: ProbeBody,
+    /// How brokers probe it from outside. Boxed: it has many keys, of which most are absent.
+    pub probe: Box<ProbeBody>,
     /// Base URL for redirects.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
@@ -192,7 +192,7 @@ impl Default for MirrorBody {
             port: 443,
             weight: 100,
             health: HealthBody::Agent,
-            probe: ProbeBody::default(),
+            probe: Box::default(),
             url: None,
             place: None,
             made_by: None,

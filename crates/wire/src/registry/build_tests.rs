@@ -90,7 +90,7 @@ fn what_makes_no_sense_is_left_out_and_named() {
             "needs a probe",
         ),
         (
-            json!({ "addresses": ["192.0.2.1"], "health": "probe", "probe": { "path": "/", "fall": 0 } }),
+            json!({ "addresses": ["192.0.2.1"], "health": "probe", "probe": { "kind": "http", "path": "/", "fall": 0 } }),
             "rise and fall",
         ),
         (json!({ "addresses": ["192.0.2.1"], "node": "gone" }), "unknown node \"gone\""),
@@ -200,7 +200,11 @@ fn bodies_round_trip() {
             country: Some(*b"GB"),
             asn: Some(7),
         }),
-        probe: ProbeBody { kind: ProbeKind::Https, status: Some((200, 204)), ..ProbeBody::default() },
+        probe: Box::new(ProbeBody {
+            kind: ProbeKind::Https,
+            status: Some((200, 204)),
+            ..ProbeBody::default()
+        }),
         ..MirrorBody::default()
     };
     let json = serde_json::to_string(&body).expect("encodes");

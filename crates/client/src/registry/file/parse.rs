@@ -307,7 +307,7 @@ fn mirror(fields: &mut Table<'_, '_, '_>) -> Option<Read> {
         port: fields.int("port", 1..=65_535).map_or(default.port, |v| v.0),
         weight: fields.int("weight", 0..=u64::from(u32::MAX)).map_or(default.weight, |v| v.0),
         health: health(fields).unwrap_or(default.health),
-        probe: probe(fields).unwrap_or(default.probe),
+        probe: probe(fields).map_or(default.probe, Box::new),
         url: fields.string("url").map(|(u, _)| u.into()),
         place: place(fields),
         made_by: None,

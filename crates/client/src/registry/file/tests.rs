@@ -412,7 +412,7 @@ fn entries() -> impl Strategy<Value = BTreeMap<EntryKey, Content>> {
                     port,
                     weight,
                     health,
-                    probe,
+                    probe: Box::new(probe),
                     url,
                     place,
                     made_by: None,
