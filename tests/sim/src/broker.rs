@@ -6,14 +6,15 @@ use crate::agent::Agent;
 use crate::evidence::Evidence;
 use crate::faults::Fault;
 use crate::fleet_of::{DOMAIN, host_at, host_of, id, mirror_name, place, v4};
-use crate::probe::{Outcome, Target};
+use crate::probe::{Answer, Outcome, Target};
 use crate::session::{Body, Post, Sessions, Step};
-use crate::witness::{Looking, References, Seen, Testimony};
+use crate::witness::{Looking, Order, References, Seen, Testimony};
 use crate::world::{Arrival, Detector, Ground, Plan, World};
 use nearmost_core::fleet::{
-    BeaconOutcome, Fleet, FleetConfig, NodeReport, Output, PersistedVerdict, ProbeOrder, ProbeToken,
-    ServiceReport, Transition,
+    BeaconOutcome, Caution, Fleet, FleetConfig, NodeReport, Output, PersistedVerdict, ProbeAnswer,
+    ProbeOrder, ProbeToken, ServiceReport, Transition, WitnessOrder, Witnessed,
 };
+use nearmost_core::id::NodeId;
 use nearmost_core::health::{Family, State, Verdict};
 use nearmost_core::registry::{MirrorIndex, Registry};
 use nearmost_core::time::{MonoTime, Now, UnixMillis};
@@ -57,12 +58,22 @@ pub(crate) struct Asks {
     next: u64,
     probes: HashMap<u64, Ask>,
     pub looking: HashMap<u64, Looking>,
+    /// Orders that the fleet gave, and whom it asked.
+    ordered: HashMap<u64, (ProbeToken, NodeId)>,
 }
+
+/// How long the broker waits for a reference, in microseconds.
+const REFERENCE_US: u64 = 600_000;
 
 impl Asks {
     pub fn number(&mut self) -> u64 {
         self.next += 1;
         self.next
+    }
+
+    /// Notes whom the fleet asked by an order.
+    pub fn note(&mut self, order: u64, asked: Option<(ProbeToken, NodeId)>) {
+        self.ordered.extend(asked.map(|asked| (order, asked)));
     }
 
     pub fn add(&mut self, ask: Ask) -> u64 {
@@ -172,13 +183,22 @@ impl Nearmost {
     /// A witness answered, or could not be asked.
     pub(crate) fn testify(&mut self, order: u64, seen: Seen, ground: &mut Ground<Happening>) {
         let Some(Looking { order: asked, .. }) = self.asks.looking.remove(&order) else { return };
-        // The fleet asks no witnesses yet; `on_witness` belongs here.
-        self.log.testimonies.push(Testimony { order, asked, seen, at: ground.now });
+        if self.log.keeps {
+            self.log.testimonies.push(Testimony { order, asked, seen, at: ground.now });
+        }
+        let Some((token, witness)) = self.asks.ordered.remove(&order) else { return };
+        let said = match seen {
+            Seen::Passed(us) => Witnessed::Passed(Duration::from_micros(us)),
+            Seen::Failed => Witnessed::Failed,
+            Seen::Declined => Witnessed::Declined,
+        };
+        self.fleet.on_witness(token, witness, said, now(ground));
+        self.take(ground);
     }
 
     /// All references have answered or failed.
     pub(crate) fn referred(&mut self, ground: &mut Ground<Happening>) {
-        // The fleet asks for no references yet; `on_references` belongs here.
+        self.fleet.on_references(self.references.answered, now(ground));
         self.take(ground);
     }
 
@@ -187,6 +207,8 @@ impl Nearmost {
         while let Some(output) = self.fleet.poll_output() {
             match output {
                 Output::Probe(order) => self.carry_out(&order, ground),
+                Output::Witness(order) => self.ask_witness(&order, ground),
+                Output::References => self.ask_references(REFERENCE_US, ground),
                 Output::Transition(t) => self.note(t, ground),
             }
         }
@@ -198,6 +220,15 @@ impl Nearmost {
         let timeout_us = order.spec.timeout.as_micros() as u64;
         let target = Target { from: ground.broker(), to: host, family: order.family, timeout_us, tag };
         ground.probe(target);
+    }
+
+    fn ask_witness(&mut self, asked: &WitnessOrder, ground: &mut Ground<Happening>) {
+        let Some(host) = host_at(asked.addr, self.agents.len()) else { return };
+        let family = if asked.addr.is_ipv4() { Family::V4 } else { Family::V6 };
+        let timeout_us = asked.spec.timeout.as_micros() as u64;
+        let attempts = asked.attempts.iter().map(|at| at.as_micros() as u64).collect();
+        let order = Order { witness: host_of(&asked.witness), host, family, timeout_us, attempts };
+        self.order_for(order, Some((asked.token, asked.witness)), ground);
     }
 
     fn note(&mut self, t: Transition, ground: &mut Ground<Happening>) {
@@ -272,8 +303,12 @@ impl Detector for Nearmost {
             Some(Ask::Own(token, host, family)) => {
                 self.evidence.probed(host, family, outcome.passed());
                 if !ground.rng.chance(self.settings.lost_results) {
-                    let rtt = outcome.passed().then_some(Duration::from_micros(outcome.took_us));
-                    self.fleet.on_probe_result(token, outcome.passed(), rtt, now(ground));
+                    let answer = match outcome.answer {
+                        Answer::Accepted => ProbeAnswer::Passed(Duration::from_micros(outcome.took_us)),
+                        Answer::Refused => ProbeAnswer::Refused,
+                        Answer::Nothing => ProbeAnswer::Silent,
+                    };
+                    self.fleet.on_probe_result(token, answer, now(ground));
                     self.take(ground);
                 }
             }
@@ -307,11 +342,17 @@ impl Detector for Nearmost {
     }
 }
 
+/// Default settings; the observers of a plan are the broker's references.
+pub fn settings_of(plan: &Plan) -> FleetConfig {
+    let caution = Caution { references: plan.observers > 0, ..Caution::default() };
+    FleetConfig { caution, ..FleetConfig::default() }
+}
+
 impl World<Nearmost> {
     /// A world that is watched by a fleet with default settings.
     pub fn of_fleet(plan: &Plan, mut registry: Registry) -> World<Nearmost> {
         place(&mut registry, plan.regions);
-        World::new(plan, Nearmost::new(registry, FleetConfig::default()))
+        World::new(plan, Nearmost::new(registry, settings_of(plan)))
     }
 
     /// Hands the registry to the fleet, after a change.

@@ -68,11 +68,14 @@ impl Evidence {
             (State::Down, Reason::NotReady) => by_agent && !report.1,
             (State::Down, Reason::AgentLeft) => by_agent && heard.left,
             (State::Down, Reason::MissedBeacons) => by_broker && silent,
-            (State::Down, Reason::ProbeFailed) => by_broker && failed,
             // Whoever joins the broker, its own probes failed too.
+            (State::Down, Reason::ProbeFailed) => !by_agent && failed,
             (State::Down, Reason::SilentAndUnreachable) => !by_agent && failed,
             (State::Suspect, Reason::MissedBeacons) => by_broker && silent,
+            // Who is reached by others only is not reached by the broker.
+            (State::Unattended, _) if t.to.vantage == Vantage::Witnesses => failed,
             (State::Unattended, _) => by_broker && heard.failed[t.family.index()] == 0,
+            (_, Reason::PartlyReachable) => t.to.vantage == Vantage::Witnesses && failed,
             (State::Draining, Reason::DrainedByAgent) => by_agent && (heard.draining || report.2),
             (State::Up, Reason::Proven) => !report.2 && report.0 && report.1,
             _ => true,

@@ -98,6 +98,7 @@ fn fleet(hosts: u32, address: impl Fn(u32) -> MirrorAddress) -> Registry {
         revoked: false,
         domains: vec![name.clone()],
         drained: false,
+        windows: Vec::new(),
         place: None,
     };
     let mirror = |host| Mirror {

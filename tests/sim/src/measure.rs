@@ -1,6 +1,6 @@
 //! How fast detectors find dead hosts, and how often they take out hosts that serve.
 
-use crate::broker::Nearmost;
+use crate::broker::{Nearmost, settings_of};
 use crate::faults::{Fault, pauses};
 use crate::fleet_of::{place, single};
 use crate::net::{Bursts, Conditions};
@@ -10,7 +10,6 @@ use crate::rivals::phi::{Accrual, Form};
 use crate::rivals::swim::Group;
 use crate::rng::Rng;
 use crate::world::{BEGINNING_US, Detector, Plan, World};
-use nearmost_core::fleet::FleetConfig;
 
 const SECOND: u64 = 1_000_000;
 /// Detectors learn what is usual before anything is counted.
@@ -161,7 +160,7 @@ fn with<S: Script>(kind: Kind, seed: u64, hosts: u32, script: S) -> S::Result {
         Kind::Nearmost => {
             let mut registry = single(hosts);
             place(&mut registry, plan.regions);
-            let mut detector = Nearmost::new(registry, FleetConfig::default());
+            let mut detector = Nearmost::new(registry, settings_of(&plan));
             detector.log.keeps = false;
             script.run(World::new(&plan, detector))
         }

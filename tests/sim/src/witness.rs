@@ -5,7 +5,9 @@ use crate::broker::{Ask, Happening, Nearmost};
 use crate::probe::{Outcome, Target};
 use crate::session::{Body, Post};
 use crate::world::Ground;
+use nearmost_core::fleet::ProbeToken;
 use nearmost_core::health::Family;
+use nearmost_core::id::NodeId;
 
 /// Who is to look at whom, and how often.
 #[derive(Clone, Debug, PartialEq)]
@@ -68,7 +70,18 @@ pub struct References {
 impl Nearmost {
     /// Sends an order to a witness; its number.
     pub fn order(&mut self, order: Order, ground: &mut Ground<Happening>) -> u64 {
+        self.order_for(order, None, ground)
+    }
+
+    /// The same, for the fleet, which is told the answer.
+    pub(crate) fn order_for(
+        &mut self,
+        order: Order,
+        asked: Option<(ProbeToken, NodeId)>,
+        ground: &mut Ground<Happening>,
+    ) -> u64 {
         let number = self.asks.number();
+        self.asks.note(number, asked);
         let witness = order.witness;
         let agent = self.agents[witness as usize];
         let left = order.attempts.len();

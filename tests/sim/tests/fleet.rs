@@ -4,7 +4,7 @@ mod common;
 
 use common::{SECOND, explained, started, suspicions};
 use nearmost_core::health::{Family, Reason, State};
-use nearmost_core::registry::{Force, HealthMode, MirrorAddress};
+use nearmost_core::registry::{Force, ForcedTo, HealthMode, MirrorAddress};
 use nearmost_core::time::UnixMillis;
 use nearmost_sim::broker::Nearmost;
 use nearmost_sim::faults::Fault;
@@ -375,7 +375,7 @@ fn force_holds_until_it_ends_and_observed_addresses_follow_the_session() {
         assert_eq!(world.verdict(1, Family::V6).reason, Reason::NoAddress);
         assert_eq!(world.detector.fleet.live().mirrors[1].v4, Some(v4(1)));
         let until = UnixMillis((world.ground.broker_clock_us() + 5 * SECOND) / 1000);
-        world.detector.registry.mirrors[0].orders.force = Some(Force { up: false, until });
+        world.detector.registry.mirrors[0].orders.force = Some(Force { to: ForcedTo::Down, until });
         world.apply();
         assert_eq!(world.verdict(0, Family::V4).reason, Reason::Forced);
         world.run_for(4_900_000);
