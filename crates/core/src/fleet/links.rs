@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 /// How long a sign of life from elsewhere proves the broker's own line.
-const RECENT: Duration = Duration::from_millis(1_500);
+const RECENT: Duration = Duration::from_millis(600);
 /// How long an answer about references counts.
 const REFERENCES_COUNT: Duration = Duration::from_secs(3);
 /// Time between two askings of the references.
@@ -136,7 +136,7 @@ mod tests {
         links.heard(net(1), at(0));
         links.heard(net(2), at(100));
         links.heard(net(1), at(200));
-        assert_eq!(links.trust(&[net(1)], false, at(1500)), Trust::Itself, "by net 2");
+        assert_eq!(links.trust(&[net(1)], false, at(700)), Trust::Itself, "by net 2");
         assert_eq!(links.trust(&[net(1)], false, at(1700)), Trust::Nothing { ask: false });
         assert!(links.doubting());
         links.heard(net(3), at(1800));
