@@ -214,7 +214,7 @@ const DEFAULT_K: u32 = 10;
 const FALSE_SILENCE: f64 = 1e-9;
 
 /// Fewer long gaps say nothing of how losses come.
-const FEW_LONG: u32 = 3;
+const FEW_LONG: u32 = 4;
 /// With more than this lost, a network is rough.
 const ROUGH_SHARE: f64 = 0.1;
 /// Chance that loss alone fails a whole burst.
@@ -251,9 +251,10 @@ impl Loss {
         if self.long < FEW_LONG {
             return false;
         }
-        // Of losses that know nothing of each other, the next is lost as often as any.
-        let together = f64::from(self.long) / f64::from(self.gaps.max(1));
-        self.share() > ROUGH_SHARE || together > 2.5 * self.share() + 0.1
+        // Of losses that know nothing of each other, the next beacon is lost as often as any; two
+        // standard deviations beyond that, and a little, is no chance.
+        let expected = f64::from(self.gaps) * (1.5 * self.share() + 0.01);
+        self.share() > ROUGH_SHARE || f64::from(self.long) > expected + 2.0 * expected.sqrt()
     }
 
     /// How many attempts a burst needs so that loss alone, both ways, hardly ever fails them all.
