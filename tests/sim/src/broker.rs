@@ -301,7 +301,7 @@ impl Detector for Nearmost {
     fn probed(&mut self, target: Target, outcome: Outcome, ground: &mut Ground<Happening>) {
         match self.asks.probes.remove(&target.tag) {
             Some(Ask::Own(token, host, family)) => {
-                self.evidence.probed(host, family, outcome.passed());
+                self.evidence.probed(host, family, outcome.passed(), ground.now);
                 if !ground.rng.chance(self.settings.lost_results) {
                     let answer = match outcome.answer {
                         Answer::Accepted => ProbeAnswer::Passed(Duration::from_micros(outcome.took_us)),

@@ -5,6 +5,9 @@ use crate::session::Body;
 use nearmost_core::fleet::Transition;
 use nearmost_core::health::{Family, Reason, State, Vantage};
 
+/// How long a failed probe may explain that the broker did not reach a host, in microseconds.
+const MISSED_US: u64 = 20_000_000;
+
 /// What reached the broker of one host.
 #[derive(Clone, Copy, Debug, Default)]
 struct Heard {
@@ -15,6 +18,8 @@ struct Heard {
     left: bool,
     /// The broker's own probes that failed since the last one that passed, by [`Family::index`].
     failed: [u32; 2],
+    /// When the last of its probes failed.
+    failed_at: [u64; 2],
 }
 
 /// Keeps what reached the broker, and finds verdicts that it does not explain.
@@ -47,9 +52,13 @@ impl Evidence {
         }
     }
 
-    pub(crate) fn probed(&mut self, host: u32, family: Family, passed: bool) {
-        let failed = &mut self.hosts[host as usize].failed[family.index()];
+    pub(crate) fn probed(&mut self, host: u32, family: Family, passed: bool, now: u64) {
+        let heard = &mut self.hosts[host as usize];
+        let failed = &mut heard.failed[family.index()];
         *failed = if passed { 0 } else { *failed + 1 };
+        if !passed {
+            heard.failed_at[family.index()] = now;
+        }
     }
 
     /// Looks at a verdict that has just changed. `silence_us` is the shortest silence that counts,
@@ -59,6 +68,8 @@ impl Evidence {
         // Who is down already may be found down for another reason, by what was seen before.
         let already = t.from.state == State::Down;
         let failed = already || lost_results || heard.failed[t.family.index()] > 0;
+        let at = heard.failed_at[t.family.index()];
+        let missed = lost_results || at > 0 && now - at < MISSED_US;
         let silent = now - heard.last_beacon >= silence_us;
         let by_broker = t.to.vantage == Vantage::Broker;
         let by_agent = t.to.vantage == Vantage::Agent;
@@ -72,10 +83,12 @@ impl Evidence {
             (State::Down, Reason::ProbeFailed) => !by_agent && failed,
             (State::Down, Reason::SilentAndUnreachable) => !by_agent && failed,
             (State::Suspect, Reason::MissedBeacons) => by_broker && silent,
-            // Who is reached by others only is not reached by the broker.
-            (State::Unattended, _) if t.to.vantage == Vantage::Witnesses => failed,
+            // What was held back is shown later than it was found.
+            _ if matches!(t.from.reason, Reason::HeldDown | Reason::AwaitingRelease) => true,
+            // Who is reached by others only was not reached by the broker, a moment ago at least.
+            (State::Unattended, _) if t.to.vantage == Vantage::Witnesses => missed,
             (State::Unattended, _) => by_broker && heard.failed[t.family.index()] == 0,
-            (_, Reason::PartlyReachable) => t.to.vantage == Vantage::Witnesses && failed,
+            (_, Reason::PartlyReachable) => t.to.vantage == Vantage::Witnesses && missed,
             (State::Draining, Reason::DrainedByAgent) => by_agent && (heard.draining || report.2),
             (State::Up, Reason::Proven) => !report.2 && report.0 && report.1,
             _ => true,

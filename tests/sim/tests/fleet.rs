@@ -36,7 +36,12 @@ fn a_dead_host_or_service_is_down_and_nothing_else_is() {
                 *at >= killed && &*t.mirror == "m00001" && t.family == family && t.to.state == State::Down
             });
             let (at, t) = down.expect("down");
-            assert!(at - killed <= 3 * SECOND / 2, "{} µs, {t:?}", at - killed);
+            assert!(
+                at - killed <= 3 * SECOND / 2,
+                "{} µs, {t:?} {:#?}",
+                at - killed,
+                world.detector.log.testimonies
+            );
             assert_eq!(world.verdict(1, family).reason, Reason::SilentAndUnreachable);
         }
         explained(&world);

@@ -14,31 +14,36 @@
 use super::Fleet;
 use super::inquiry::Found;
 use super::links::{Neighbourhood, Trust};
-use super::mirror::Burst;
+use super::mirror::{Burst, Manner};
 use super::panel::{Panel, Settled};
 use super::probing::Target;
 use super::timers::Timer;
+use super::timing;
 use super::types::{Output, ProbeToken, WitnessOrder, Witnessed};
-use super::witnesses;
+use super::witnesses::{self, Chosen};
 use crate::check::CheckSpec;
 use crate::health::machine::{Input, Outside};
+use crate::health::phase::Phase;
 use crate::health::{Family, Reason};
 use crate::id::NodeId;
 use crate::time::{MonoTime, Now};
 use std::time::Duration;
 
-/// When a witness's attempts start.
-const ATTEMPTS: [Duration; 3] = [Duration::ZERO, Duration::from_millis(30), Duration::from_millis(60)];
-/// How much longer than the slowest answer in a hundred a witness waits.
-const WITNESS_MARGIN: Duration = Duration::from_millis(100);
-/// What the slowest answer in a hundred takes while that is not known.
-const UNKNOWN_P99: Duration = Duration::from_millis(250);
-/// Shortest and longest wait of a witness.
-const WITNESS_WAIT: (Duration, Duration) = (Duration::from_millis(150), Duration::from_millis(1_000));
+/// When a witness's attempts start, where users wait for the conclusion, …
+const BRISK: [Duration; 3] = [Duration::ZERO, Duration::from_millis(30), Duration::from_millis(60)];
+/// … and where nothing is urgent or the network is rough: no burst of loss is as long, or hardly any.
+const PATIENT: [Duration; 4] =
+    [Duration::ZERO, Duration::from_millis(60), Duration::from_millis(400), Duration::from_millis(1_000)];
+/// How long an answer to the broker takes while that is not known.
+const UNKNOWN: Duration = Duration::from_millis(200);
+/// Longest wait of a witness.
+const LONGEST_WAIT: Duration = Duration::from_millis(2_500);
 /// How long order and answer may be on their way together.
 const WITNESS_TRIP: Duration = Duration::from_millis(500);
 /// Rounds that are enough where one witness agrees with the broker.
 const ROUNDS_WITH_ONE: u32 = 2;
+/// Rounds that take out what its agent says is well.
+const ROUNDS_WHILE_HEARD: u32 = 2;
 /// How soon what cannot be probed is looked at again, after it was withheld.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -81,6 +86,7 @@ impl Fleet {
 
     /// Asks what is to be asked, and looks whether anything has come of it.
     fn ask(&mut self, slot: u32, family: Family, wanted: bool, now: Now) -> Option<Found> {
+        let manner = self.manner(slot, family);
         let mirror = self.mirrors.slots.get_mut(slot)?;
         let side = &mut mirror.sides[family.index()];
         side.keep_time(&self.prober.config, now);
@@ -88,10 +94,7 @@ impl Fleet {
             side.idle();
             return None;
         };
-        let loss =
-            mirror.node.and_then(|id| self.nodes.by_id.get(&id)).and_then(|n| self.nodes.slots.get(*n));
-        let attempts = loss.map_or(self.config.burst.len(), |n| n.loss.attempts(self.config.burst.len()));
-        side.plan(wanted, attempts, spec, &mut self.prober, now.mono);
+        side.plan(wanted, manner, spec, &mut self.prober, now.mono);
         let target = Target { slot, mirror: mirror.index, family, addr, port: mirror.port, spec };
         if side.inquiry.concluded.is_none() {
             side.inquiry.concluded = side.probing.advance(&target, &mut self.prober, now.mono);
@@ -107,40 +110,65 @@ impl Fleet {
         found.or_else(|| side.inquiry.settle(now.mono))
     }
 
+    /// How thoroughly a mirror is to be asked about, as it is doing and as the network is.
+    fn manner(&self, slot: u32, family: Family) -> Manner {
+        let least = self.config.burst.len();
+        let Some(mirror) = self.mirrors.slots.get(slot) else {
+            return Manner { attempts: least, patient: true };
+        };
+        let node =
+            mirror.node.and_then(|id| self.nodes.by_id.get(&id)).and_then(|n| self.nodes.slots.get(*n));
+        let rough = self.nodes.loss.is_rough() || node.is_some_and(|n| n.loss.is_rough());
+        Manner {
+            attempts: node.map_or(least, |n| n.loss.attempts(least)),
+            patient: rough || !mirror.sides[family.index()].machine.urgent(),
+        }
+    }
+
     /// Asks witnesses, if there are any.
     fn convene(&mut self, slot: u32, family: Family, now: Now) {
+        let patient = self.manner(slot, family).patient;
         let Some(mirror) = self.mirrors.slots.get(slot) else { return };
-        let (Some(addr), Some(spec)) = (mirror.sides[family.index()].addr, &mirror.spec) else { return };
+        let side = &mirror.sides[family.index()];
+        let (Some(addr), Some(spec)) = (side.addr, &mirror.spec) else { return };
         if !self.config.caution.witnesses {
             return;
         }
         let who = (addr, mirror.node);
         let random = self.prober.random();
-        let chosen = witnesses::choose(&self.nodes, &self.places, who, &self.config, (random, now.mono));
-        let timeout = self.witness_wait(spec);
+        let tables = (&self.nodes, &self.mirrors);
+        let chosen = witnesses::choose(tables, &self.places, who, &self.config, (random, now.mono));
+        let attempts: &[Duration] = if patient { &PATIENT } else { &BRISK };
+        let usual = side.probing.took.usual().unwrap_or(UNKNOWN);
+        // From the witness it is no farther than by way of the broker.
+        let wait = |witness: &Chosen| match patient {
+            true => timing::patient(witness.trip + usual).min(LONGEST_WAIT).min(spec.timeout),
+            false => timing::brisk(witness.trip + usual).min(LONGEST_WAIT).min(spec.timeout),
+        };
         let token = ProbeToken { slot, family, serial: self.prober.serial() };
-        let order = |witness: &NodeId| {
+        let order = |witness: &Chosen| {
             Output::Witness(WitnessOrder {
                 token,
-                witness: *witness,
+                witness: witness.id,
                 mirror: mirror.index,
                 addr,
                 port: mirror.port,
-                spec: CheckSpec { timeout, ..spec.clone() },
-                attempts: ATTEMPTS.to_vec(),
+                spec: CheckSpec { timeout: wait(witness), ..spec.clone() },
+                attempts: attempts.to_vec(),
             })
         };
         self.outputs.extend(chosen.iter().map(order));
-        let until = now.mono + ATTEMPTS[ATTEMPTS.len() - 1] + timeout + WITNESS_TRIP;
+        let longest = chosen.iter().map(|w| wait(w) + w.trip).max().unwrap_or_default();
+        let last = attempts.last().copied().unwrap_or_default();
+        let panel = Panel::convene(
+            token.serial,
+            chosen.iter().map(|w| w.id),
+            now.mono + last + longest + WITNESS_TRIP,
+            patient,
+        );
         if let Some(mirror) = self.mirrors.slots.get_mut(slot) {
-            mirror.sides[family.index()].inquiry.panel = Some(Panel::convene(token.serial, &chosen, until));
+            mirror.sides[family.index()].inquiry.panel = Some(panel);
         }
-    }
-
-    /// How long a witness waits for each answer.
-    fn witness_wait(&self, spec: &CheckSpec) -> Duration {
-        let p99 = self.prober.usual.p99().unwrap_or(UNKNOWN_P99);
-        (p99 + WITNESS_MARGIN).clamp(WITNESS_WAIT.0, WITNESS_WAIT.1).min(spec.timeout)
     }
 
     /// The answer of a witness that was asked.
@@ -148,9 +176,6 @@ impl Fleet {
         self.attend(now);
         let Some(mirror) = self.mirrors.slots.get_mut(token.slot) else { return };
         if mirror.sides[token.family.index()].inquiry.hear(token.serial, witness, said, now) {
-            if let Witnessed::Passed(took) = said {
-                self.prober.usual.answered(took);
-            }
             self.drive(token.slot, token.family, &[], Burst::AsWanted, now);
         }
     }
@@ -180,7 +205,12 @@ impl Fleet {
                 side.complaints.refuted(now.mono);
                 Some(Input::ProbePassed(outside))
             }
-            Found::Settled(Settled::Unreached(outside)) => Some(Input::ProbeFailed(outside)),
+            Found::Settled(Settled::Unreached(outside)) => {
+                let heard = matches!(side.machine.phase(), Phase::Up | Phase::Warming);
+                let rounds = if heard { ROUNDS_WHILE_HEARD } else { 1 };
+                let enough = side.inquiry.failed_round(rounds, self.config.caution.alone_gap, now.mono);
+                enough.then_some(Input::ProbeFailed(outside))
+            }
             Found::Settled(Settled::Alone(agreeing)) => self.judge_alone(slot, family, agreeing, now),
         }
     }
@@ -193,13 +223,12 @@ impl Fleet {
         if !side.machine.phase().eligible() {
             return Some(failed);
         }
-        let (rounds, _) = side.inquiry.stood_alone(now.mono);
         let needed =
             if agreeing > 0 { ROUNDS_WITH_ONE.min(caution.alone_rounds) } else { caution.alone_rounds };
+        let enough = side.inquiry.failed_round(needed, caution.alone_gap, now.mono);
+        // Asks the references early, so that they have answered when it matters.
         let trusted = self.trusts_itself(slot, family, now);
-        if rounds < needed {
-            let side = &mut self.mirrors.slots.get_mut(slot)?.sides[family.index()];
-            side.inquiry.again = Some(now.mono + self.config.caution.alone_gap);
+        if !enough {
             return None;
         }
         // Two outside vantages, twice: more are not to be had.

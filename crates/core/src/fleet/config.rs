@@ -15,8 +15,8 @@ pub struct FleetConfig {
     pub silence_k: (u32, u32),
     /// When the attempts of a burst of probes start, from its beginning; at least one, at most 16.
     pub burst: Vec<Duration>,
-    /// Longest wait for one attempt while a mirror is suspect; twice the mirror's usual answering
-    /// time where that is longer, never more than its probe's own timeout.
+    /// Longest wait for one attempt while a mirror is suspect and what its answers usually take is not
+    /// known; never more than its probe's own timeout.
     pub burst_timeout: Duration,
     /// Time between probes of a mirror that is up and watched by its agent; jittered by a fifth.
     pub reprobe_interval: Duration,

@@ -96,6 +96,8 @@ impl Fleet {
             Err(outcome) => return outcome,
         };
         node.loss.on(fresh);
+        self.nodes.loss.on(fresh);
+        let Some(node) = self.nodes.slots.get_mut(slot) else { return BeaconOutcome::UnknownNode };
         if let Some(net) = node.net {
             self.links.heard(net, now.mono);
         }
@@ -189,9 +191,6 @@ impl Fleet {
     pub fn on_probe_result(&mut self, token: ProbeToken, answer: ProbeAnswer, now: Now) {
         self.attend(now);
         let Some(mirror) = self.mirrors.slots.get_mut(token.slot) else { return };
-        if let ProbeAnswer::Passed(took) = answer {
-            self.prober.usual.answered(took);
-        }
         if mirror.result(token, answer) {
             self.drive(token.slot, token.family, &[], Burst::AsWanted, now);
         }

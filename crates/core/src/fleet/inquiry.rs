@@ -16,10 +16,10 @@ pub(super) struct Inquiry {
     pub panel: Option<Panel>,
     /// How the broker's own probing ended, not looked at yet.
     pub concluded: Option<Concluded>,
-    /// When to ask again, urgently, because the broker stood alone.
+    /// When to ask again, because that round of asking was not enough.
     pub again: Option<MonoTime>,
-    /// Rounds in which the broker stood alone, and since when.
-    alone: Option<(u32, MonoTime)>,
+    /// Rounds that failed and were not enough.
+    rounds: u32,
     /// The last conclusion of the broker's own probes.
     pub last: Option<(bool, UnixMillis)>,
     /// What witnesses last said.
@@ -40,14 +40,13 @@ impl Inquiry {
     pub fn stop(&mut self) {
         self.panel = None;
         self.concluded = None;
-        self.again = None;
-        self.alone = None;
+        self.reset();
     }
 
-    /// It was reached, or its agent is heard again: nobody stands alone any more.
+    /// It was reached, or its agent is heard again: what failed before no longer counts.
     pub fn reset(&mut self) {
         self.again = None;
-        self.alone = None;
+        self.rounds = 0;
     }
 
     /// How the broker's own probing ended. Whether witnesses are wanted now.
@@ -95,11 +94,12 @@ impl Inquiry {
         awaited
     }
 
-    /// Another round in which the broker stood alone; how many there were, and for how long.
-    pub fn stood_alone(&mut self, now: MonoTime) -> (u32, Duration) {
-        let (rounds, since) = self.alone.get_or_insert((0, now));
-        *rounds = rounds.saturating_add(1);
-        (*rounds, now.since(*since))
+    /// Another round failed; whether these are enough. While they are not, the next begins after `gap`.
+    pub fn failed_round(&mut self, enough: u32, gap: Duration, now: MonoTime) -> bool {
+        self.rounds = self.rounds.saturating_add(1);
+        let more = self.rounds < enough;
+        self.again = more.then(|| now + gap);
+        !more
     }
 
     /// When to look again.

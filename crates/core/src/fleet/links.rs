@@ -3,7 +3,8 @@
 //! A broker whose own line is cut sees everyone silent. What it alone concludes of a mirror counts
 //! only while something else proves its line: a beacon or an answered probe from another network
 //! within the last [`RECENT`], or an answer of one of its reference addresses. References are asked
-//! only when nothing else proves it. A broker that has nothing to compare with (one network, no
+//! only when nothing else proves it. When its line was dead for a while, whoever was not heard meanwhile
+//! gets [`SETTLE`] from then on. A broker that has nothing to compare with (one network, no
 //! references) cannot doubt itself, and does not.
 
 use crate::time::MonoTime;
@@ -11,7 +12,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 /// How long a sign of life from elsewhere proves the broker's own line.
-const RECENT: Duration = Duration::from_millis(1_500);
+const RECENT: Duration = Duration::from_millis(600);
+/// How long after the line was dead silence says nothing.
+const SETTLE: Duration = Duration::from_millis(1_500);
 /// How long an answer about references counts.
 const REFERENCES_COUNT: Duration = Duration::from_secs(3);
 /// Time between two askings of the references.
@@ -40,6 +43,9 @@ pub(super) struct Links {
     answered: Option<(bool, MonoTime)>,
     /// Whether it last concluded to be cut off.
     doubting: bool,
+    /// When anything last proved the line, and until when nothing counts since it was dead before.
+    alive: Option<MonoTime>,
+    settled: MonoTime,
 }
 
 /// What the broker may believe of what it alone sees.
@@ -59,6 +65,9 @@ impl Links {
     #[inline]
     pub fn heard(&mut self, from: Neighbourhood, now: MonoTime) {
         self.doubting = false;
+        if self.alive.replace(now).is_some_and(|last| now.since(last) > RECENT) {
+            self.settled = now + SETTLE;
+        }
         match &mut self.heard {
             [Some((n, at)), _] | [_, Some((n, at))] if *n == from => *at = now,
             [first, second] => {
@@ -71,6 +80,9 @@ impl Links {
     /// The references were asked; how many of them answered.
     pub fn references(&mut self, answered: u32, now: MonoTime) {
         self.answered = Some((answered > 0, now));
+        if answered > 0 {
+            self.alive = Some(now);
+        }
         self.doubting &= answered == 0;
     }
 
@@ -84,7 +96,13 @@ impl Links {
     pub fn trust(&mut self, about: &[Neighbourhood], references: bool, now: MonoTime) -> Trust {
         let mut others = self.heard.iter().flatten().filter(|(n, _)| !about.contains(n)).peekable();
         let nothing_to_compare = !references && others.peek().is_none();
-        if nothing_to_compare || others.any(|(_, at)| now.since(*at) <= RECENT) {
+        if nothing_to_compare {
+            return Trust::Itself;
+        }
+        if now < self.settled {
+            return Trust::Nothing { ask: false };
+        }
+        if others.any(|(_, at)| now.since(*at) <= RECENT) {
             return Trust::Itself;
         }
         let known = self.answered.filter(|(_, at)| now.since(*at) <= REFERENCES_COUNT);
@@ -136,14 +154,19 @@ mod tests {
         links.heard(net(1), at(0));
         links.heard(net(2), at(100));
         links.heard(net(1), at(200));
-        assert_eq!(links.trust(&[net(1)], false, at(1500)), Trust::Itself, "by net 2");
+        assert_eq!(links.trust(&[net(1)], false, at(700)), Trust::Itself, "by net 2");
         assert_eq!(links.trust(&[net(1)], false, at(1700)), Trust::Nothing { ask: false });
         assert!(links.doubting());
         links.heard(net(3), at(1800));
         assert!(!links.doubting());
-        assert_eq!(links.trust(&[net(1)], false, at(1800)), Trust::Itself);
+        // The line was dead: others must have time to be heard again.
+        assert_eq!(links.trust(&[net(1)], false, at(1800)), Trust::Nothing { ask: false });
+        for ms in (2000..=3400).step_by(200) {
+            links.heard(net(3), at(ms));
+        }
+        assert_eq!(links.trust(&[net(1)], false, at(3400)), Trust::Itself);
         // The latest two are kept.
-        assert_eq!(links.trust(&[net(3)], false, at(1800)), Trust::Nothing { ask: false });
+        assert_eq!(links.trust(&[net(3)], false, at(3400)), Trust::Nothing { ask: false });
     }
 
     #[test]

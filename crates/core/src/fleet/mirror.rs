@@ -8,7 +8,7 @@ use super::slots::Slots;
 use super::standing::Standing;
 use super::types::{PersistedVerdict, ProbeAnswer, ProbeToken};
 use crate::check::CheckSpec;
-use crate::health::Family;
+use crate::health::{Family, Reason};
 use crate::health::machine::{Cadence, Input, Machine, Mode, Rules};
 use crate::health::phase::Phase;
 use crate::id::NodeId;
@@ -64,6 +64,15 @@ pub(super) enum Burst {
     Again,
 }
 
+/// How thoroughly to ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Manner {
+    /// Attempts of a burst.
+    pub attempts: usize,
+    /// Nothing is urgent, or the network is rough: attempts are spread out and given more time.
+    pub patient: bool,
+}
+
 /// One mirror.
 pub(super) struct MirrorState {
     pub key: Key,
@@ -115,8 +124,14 @@ impl Side {
     pub fn take(&mut self, inputs: &[Input], burst: Burst, now: Now) -> bool {
         let mut wanted = burst == Burst::Now;
         for input in inputs {
-            if matches!(input, Input::BeaconsResumed | Input::AgentStarted) {
-                self.inquiry.reset();
+            match (input, self.machine.phase()) {
+                // What was asked because of its silence: nobody is interested any more.
+                (Input::BeaconsResumed, Phase::Unattended) => self.drop_inquiry(),
+                (Input::BeaconsResumed, Phase::Suspect(why)) if why != Reason::ClientsFail => {
+                    self.drop_inquiry();
+                }
+                (Input::BeaconsResumed | Input::AgentStarted, _) => self.inquiry.reset(),
+                _ => {}
             }
             wanted |= self.machine.handle(*input, now);
         }
@@ -153,7 +168,7 @@ impl Side {
     }
 
     /// Sees to it that what the machine wants is being asked or planned.
-    pub fn plan(&mut self, wanted: bool, burst: usize, spec: &CheckSpec, prober: &mut Prober, now: MonoTime) {
+    pub fn plan(&mut self, wanted: bool, burst: Manner, spec: &CheckSpec, prober: &mut Prober, now: MonoTime) {
         let cadence = self.machine.cadence();
         let regular = cadence == Cadence::Regular;
         let interval = match cadence {
@@ -165,7 +180,7 @@ impl Side {
         let attempts = match regular {
             // The regular probe that raised suspicion was the first failure.
             true => usize::from(spec.fall.saturating_sub(1)).max(1),
-            false => burst,
+            false => burst.attempts,
         };
         let again = self.inquiry.again.is_some_and(|at| at <= now);
         if again {
@@ -174,8 +189,11 @@ impl Side {
         // While witnesses are awaited, what is known of the broker's own asking stands.
         let awaited = self.inquiry.panel.is_some() && !self.probing.is_running();
         if (wanted || again) && !awaited {
-            let urgent = again || self.machine.urgent();
-            let ask = if urgent { Ask::Urgently(attempts) } else { Ask::Burst(attempts) };
+            let ask = match again || self.machine.urgent() {
+                true if burst.patient => Ask::Patiently(attempts),
+                true => Ask::Urgently(attempts),
+                false => Ask::Burst(attempts),
+            };
             self.probing.start(ask, now);
         }
         if self.probing.is_running() || awaited || self.inquiry.again.is_some() {
@@ -195,9 +213,13 @@ impl Side {
         }
     }
 
-    pub fn idle(&mut self) {
+    fn drop_inquiry(&mut self) {
         self.probing.stop();
         self.inquiry.stop();
+    }
+
+    pub fn idle(&mut self) {
+        self.drop_inquiry();
         self.planned = Cadence::Idle;
     }
 }

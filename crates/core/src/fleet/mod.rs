@@ -10,6 +10,7 @@
 //! | `types` | what goes in and comes out |
 //! | `node` | hearing one agent: replay window, loss, silence |
 //! | `sessions` | its sessions, and the addresses they come from |
+//! | `timing` | how long answers take, and how long to wait |
 //! | `probing` | asking one address: bursts, attempts, their own time limits |
 //! | `panel`, `inquiry` | what broker and witnesses found of an address, and what follows |
 //! | `witnesses` | which agents are asked |
@@ -55,6 +56,7 @@ mod sync;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod timing;
 mod types;
 mod witnesses;
 

@@ -15,6 +15,8 @@ use std::collections::{HashMap, HashSet};
 pub(super) struct NodeTable {
     pub slots: Slots<Node>,
     pub by_id: HashMap<NodeId, u32>,
+    /// Of all beacons: what the broker's own line is like.
+    pub loss: Loss,
 }
 
 impl NodeTable {
@@ -200,6 +202,9 @@ impl ReplayWindow {
 pub(super) struct Loss {
     sent: u32,
     lost: u32,
+    /// Gaps, and those of more than one beacon.
+    gaps: u32,
+    long: u32,
 }
 
 /// Longer gaps are an outage or a pause, not loss.
@@ -213,6 +218,10 @@ const DEFAULT_K: u32 = 10;
 /// Chance that loss alone looks like silence.
 const FALSE_SILENCE: f64 = 1e-9;
 
+/// Fewer long gaps say nothing of how losses come.
+const FEW_LONG: u32 = 4;
+/// With more than this lost, a network is rough.
+const ROUGH_SHARE: f64 = 0.1;
 /// Chance that loss alone fails a whole burst.
 const FALSE_BURST: f64 = 2e-3;
 /// Most attempts of a burst.
@@ -224,14 +233,33 @@ impl Loss {
             Fresh::Ahead(gap) if gap <= LONGEST_GAP => {
                 self.sent += 1 + gap as u32;
                 self.lost += gap as u32;
+                self.gaps += u32::from(gap > 0);
+                self.long += u32::from(gap > 1);
             }
             Fresh::Late => self.lost = self.lost.saturating_sub(1),
             _ => {}
         }
         if self.sent >= MEMORY {
-            self.sent /= 2;
-            self.lost /= 2;
+            for count in [&mut self.sent, &mut self.lost, &mut self.gaps, &mut self.long] {
+                *count /= 2;
+            }
         }
+    }
+
+    fn share(&self) -> f64 {
+        f64::from(self.lost) / f64::from(self.sent.max(1))
+    }
+
+    /// Whether so much is lost, or losses come together so often, that attempts close to each other
+    /// may all be lost: they must be spread out.
+    pub fn is_rough(&self) -> bool {
+        if self.long < FEW_LONG {
+            return false;
+        }
+        // Of losses that know nothing of each other, the next beacon is lost as often as any; two
+        // standard deviations beyond that, and a little, is no chance.
+        let expected = f64::from(self.gaps) * (1.5 * self.share() + 0.01);
+        self.share() > ROUGH_SHARE || f64::from(self.long) > expected + 2.0 * expected.sqrt()
     }
 
     /// How many attempts a burst needs so that loss alone, both ways, hardly ever fails them all.

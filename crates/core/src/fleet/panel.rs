@@ -8,7 +8,8 @@
 //! ```
 //!
 //! Whoever says nothing in time, or declines, has no voice: a witness that is cut off itself must not
-//! count as one that found the mirror dead.
+//! count as one that found the mirror dead. Where nothing is urgent, or the network is rough, one witness
+//! that reaches it outweighs all that do not.
 
 use super::types::Witnessed;
 use crate::health::machine::Outside;
@@ -30,6 +31,8 @@ pub(super) struct Panel {
     /// Whoever has not answered by then has no voice.
     until: MonoTime,
     broker: Option<Broker>,
+    /// It is unreached only if nobody at all reaches it.
+    unanimous: bool,
 }
 
 /// How the broker's own probing ended.
@@ -54,9 +57,14 @@ pub(super) enum Settled {
 
 impl Panel {
     /// Asks these witnesses.
-    pub fn convene(serial: u64, witnesses: &[NodeId], until: MonoTime) -> Panel {
-        let voices = witnesses.iter().take(WITNESSES).map(|w| (*w, None)).collect();
-        Panel { voices, serial, until, broker: None }
+    pub fn convene(
+        serial: u64,
+        witnesses: impl Iterator<Item = NodeId>,
+        until: MonoTime,
+        unanimous: bool,
+    ) -> Panel {
+        let voices = witnesses.take(WITNESSES).map(|w| (w, None)).collect();
+        Panel { voices, serial, until, broker: None, unanimous }
     }
 
     /// The broker's own probing has failed.
@@ -91,6 +99,8 @@ impl Panel {
         let passed = count(|w| matches!(w, Witnessed::Passed(_)));
         let waiting = now < self.until && self.voices.iter().any(|v| v.1.is_none());
         match (failed, passed) {
+            (QUORUM.., 1..) if self.unanimous => Some(Settled::Reached(Outside::Witnesses)),
+            (QUORUM.., 0) if self.unanimous && waiting => None,
             (QUORUM.., _) => Some(Settled::Unreached(Outside::BrokerAndWitnesses)),
             (_, QUORUM..) => Some(Settled::Reached(Outside::Witnesses)),
             _ if waiting => None,
@@ -118,7 +128,7 @@ mod tests {
     /// `+` passed, `-` failed, `?` declined, `.` no answer.
     fn panel(voices: &str, broker: Option<Broker>) -> Panel {
         let ids: Vec<NodeId> = (0..voices.len() as u8).map(node).collect();
-        let mut panel = Panel::convene(7, &ids, UNTIL);
+        let mut panel = Panel::convene(7, ids.iter().copied(), UNTIL, false);
         for (id, said) in ids.iter().zip(voices.chars()) {
             let said = match said {
                 '+' => Witnessed::Passed(Duration::from_millis(1)),
@@ -167,8 +177,27 @@ mod tests {
     }
 
     #[test]
+    fn one_that_reaches_it_is_enough_where_all_must_agree() {
+        use Settled::*;
+        let both = Some(Unreached(Outside::BrokerAndWitnesses));
+        let others = Some(Reached(Outside::Witnesses));
+        let table = [
+            ("--.", None, both),
+            ("---", both, both),
+            ("--+", others, others),
+            ("--?", both, both),
+            ("-+.", None, others),
+            ("-..", None, Some(Alone(1))),
+        ];
+        for (voices, before, after) in table {
+            let all = Panel { unanimous: true, ..panel(voices, Some(Broker::Silent)) };
+            assert_eq!((all.settle(BEFORE), all.settle(UNTIL)), (before, after), "{voices}");
+        }
+    }
+
+    #[test]
     fn a_witness_speaks_once_and_only_when_asked() {
-        let mut panel = Panel::convene(7, &[node(1), node(2)], UNTIL);
+        let mut panel = Panel::convene(7, [node(1), node(2)].into_iter(), UNTIL, false);
         assert!(!panel.hear(6, node(1), Witnessed::Failed), "another asking");
         assert!(!panel.hear(7, node(9), Witnessed::Failed), "not asked");
         assert!(panel.hear(7, node(1), Witnessed::Failed));

@@ -7,6 +7,7 @@
 
 use super::config::FleetConfig;
 use super::panel::Broker;
+use super::timing::{self, Took};
 use super::types::{ProbeAnswer, ProbeOrder, ProbeToken};
 use crate::check::CheckSpec;
 use crate::health::Family;
@@ -22,10 +23,10 @@ pub(super) const MAX_ATTEMPTS: usize = 16;
 const RESULT_GRACE: Duration = Duration::from_millis(250);
 /// Least time between attempts past the end of the schedule.
 const SHORTEST_GAP: Duration = Duration::from_millis(30);
-/// How much longer than the usual answer an urgent one may take, …
-const MARGIN: Duration = Duration::from_millis(100);
-/// … and how long it may take at least.
-const LEAST_WAIT: Duration = Duration::from_millis(150);
+/// A patient asking goes on with so many attempts after its burst, …
+const STRAGGLERS: usize = 3;
+/// … with this time between them: longer in all than bursts of loss usually are.
+const STRAGGLING: Duration = Duration::from_millis(300);
 /// A probe that the driver could not carry out is ordered again after this.
 const SKIPPED_RETRY: Duration = Duration::from_millis(200);
 
@@ -33,8 +34,6 @@ const SKIPPED_RETRY: Duration = Duration::from_millis(200);
 pub(super) struct Prober {
     pub config: FleetConfig,
     pub orders: Vec<ProbeOrder>,
-    /// How long answers of all mirrors take.
-    pub usual: Usual,
     serial: u64,
     random: u64,
 }
@@ -44,7 +43,6 @@ impl Prober {
         Prober {
             config: config.clone(),
             orders: Vec::new(),
-            usual: Usual::default(),
             serial: 0,
             random: seed,
         }
@@ -81,8 +79,17 @@ impl Prober {
         z ^ (z >> 31)
     }
 
-    /// When attempt `i` starts, from the burst's beginning.
-    fn offset(&self, i: usize) -> Duration {
+    /// When attempt `i` starts, from the beginning.
+    fn offset(&self, ask: Ask, i: usize) -> Duration {
+        match ask {
+            Ask::Patiently(n) if i >= n.max(1) => {
+                self.burst_offset(n.max(1) - 1) + STRAGGLING * (i + 1 - n.max(1)) as u32
+            }
+            _ => self.burst_offset(i),
+        }
+    }
+
+    fn burst_offset(&self, i: usize) -> Duration {
         let plan = &self.config.burst;
         if let Some(at) = plan.get(i) {
             return *at;
@@ -124,6 +131,8 @@ pub(super) enum Ask {
     Burst(usize),
     /// The same, with the time limits of suspicion.
     Urgently(usize),
+    /// The same, with attempts that go on after the burst and more time for each.
+    Patiently(usize),
 }
 
 /// The probing of one mirror in one family.
@@ -132,8 +141,8 @@ pub(super) struct Probing {
     /// When to probe next if nothing happens.
     pub next: Option<MonoTime>,
     running: Option<Running>,
-    /// How long answers take, quick to rise and slow to fall.
-    took: Duration,
+    /// How long answers take.
+    pub took: Took,
 }
 
 struct Running {
@@ -147,9 +156,9 @@ struct Running {
 }
 
 impl Probing {
-    /// Whether it asks with the time limits of suspicion.
+    /// Whether witnesses are to be asked at the same time.
     pub fn is_urgent(&self) -> bool {
-        matches!(self.running, Some(Running { ask: Ask::Urgently(_), .. }))
+        matches!(self.running, Some(Running { ask: Ask::Urgently(_) | Ask::Patiently(_), .. }))
     }
 
     pub fn is_running(&self) -> bool {
@@ -161,7 +170,7 @@ impl Probing {
         let rank = |ask: Ask| match ask {
             Ask::Once => 0,
             Ask::Burst(_) => 1,
-            Ask::Urgently(_) => 2,
+            Ask::Urgently(_) | Ask::Patiently(_) => 2,
         };
         if self.running.as_ref().is_some_and(|r| rank(r.ask) >= rank(ask)) {
             return;
@@ -169,6 +178,7 @@ impl Probing {
         let attempts = match ask {
             Ask::Once => 1,
             Ask::Burst(n) | Ask::Urgently(n) => n.clamp(1, MAX_ATTEMPTS),
+            Ask::Patiently(n) => (n + STRAGGLERS).clamp(1, MAX_ATTEMPTS),
         };
         self.next = None;
         self.running =
@@ -198,7 +208,7 @@ impl Probing {
         running.outstanding.remove(at);
         running.refused &= answer == ProbeAnswer::Refused;
         if let ProbeAnswer::Passed(took) = answer {
-            self.took = took.max(self.took * 7 / 8 + took / 8);
+            self.took.answered(took);
             self.running = None;
             return Some(Concluded::Passed);
         }
@@ -234,7 +244,7 @@ impl Probing {
         let waiting = running.outstanding.len();
         running.outstanding.retain(|(_, until)| *until > now);
         running.refused &= running.outstanding.len() == waiting;
-        while running.sent < running.attempts && running.began + prober.offset(running.sent) <= now {
+        while running.sent < running.attempts && running.began + prober.offset(running.ask, running.sent) <= now {
             let token = ProbeToken { slot: target.slot, family: target.family, serial: prober.serial() };
             running.outstanding.push((token.serial, now + timeout + RESULT_GRACE));
             running.sent += 1;
@@ -251,11 +261,10 @@ impl Probing {
     }
 
     fn timeout(&self, spec: &CheckSpec, config: &FleetConfig) -> Duration {
-        match &self.running {
-            Some(Running { ask: Ask::Urgently(_), .. }) => {
-                let usual = (self.took * 2).max(self.took + MARGIN).max(LEAST_WAIT);
-                spec.timeout.min(if self.took.is_zero() { config.burst_timeout } else { usual })
-            }
+        let usual = self.took.usual();
+        match self.running.as_ref().map(|running| running.ask) {
+            Some(Ask::Urgently(_)) => usual.map_or(config.burst_timeout, timing::brisk).min(spec.timeout),
+            Some(Ask::Patiently(_)) => usual.map_or(config.burst_timeout, timing::patient).min(spec.timeout),
             _ => spec.timeout,
         }
     }
@@ -263,77 +272,7 @@ impl Probing {
     /// When to look again.
     pub fn deadline(&self, prober: &Prober) -> Option<MonoTime> {
         let Some(running) = &self.running else { return self.next };
-        let attempt = (running.sent < running.attempts).then(|| running.began + prober.offset(running.sent));
+        let attempt = (running.sent < running.attempts).then(|| running.began + prober.offset(running.ask, running.sent));
         running.outstanding.iter().map(|(_, until)| *until).chain(attempt).min()
-    }
-}
-
-/// How long answers take: a histogram over all mirrors, of which old ones count less and less.
-pub(super) struct Usual {
-    /// Answers of up to 1.25^i milliseconds.
-    counts: [u32; Usual::BUCKETS],
-    all: u32,
-}
-
-impl Default for Usual {
-    fn default() -> Self {
-        Usual { counts: [0; Usual::BUCKETS], all: 0 }
-    }
-}
-
-impl Usual {
-    const BUCKETS: usize = 40;
-    const BASE: f64 = 1.25;
-    /// Fewer answers say nothing of the slowest in a hundred.
-    const ENOUGH: u32 = 20;
-    const MEMORY: u32 = 100_000;
-
-    pub fn answered(&mut self, took: Duration) {
-        let ms = (took.as_secs_f64() * 1000.0).max(1.0);
-        let bucket = (ms.ln() / Usual::BASE.ln()).ceil() as usize;
-        self.counts[bucket.min(Usual::BUCKETS - 1)] += 1;
-        self.all += 1;
-        if self.all >= Usual::MEMORY {
-            self.counts.iter_mut().for_each(|c| *c /= 2);
-            self.all = self.counts.iter().sum();
-        }
-    }
-
-    /// What 99 of 100 answers do not exceed; `None` while few were seen.
-    pub fn p99(&self) -> Option<Duration> {
-        if self.all < Usual::ENOUGH {
-            return None;
-        }
-        let mut left = self.all / 100;
-        for (bucket, count) in self.counts.iter().enumerate().rev() {
-            if *count > left {
-                return Some(Duration::from_secs_f64(Usual::BASE.powi(bucket as i32) / 1000.0));
-            }
-            left -= count;
-        }
-        None
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_slowest_in_a_hundred_do_not_set_the_pace() {
-        let mut usual = Usual::default();
-        assert_eq!(usual.p99(), None);
-        for _ in 0..1000 {
-            usual.answered(Duration::from_millis(40));
-        }
-        for _ in 0..8 {
-            usual.answered(Duration::from_secs(3));
-        }
-        let p99 = usual.p99().unwrap();
-        assert!(p99 >= Duration::from_millis(40) && p99 <= Duration::from_millis(51), "{p99:?}");
-        for _ in 0..300_000 {
-            usual.answered(Duration::from_millis(200));
-        }
-        assert!(usual.p99().unwrap() >= Duration::from_millis(200), "old answers count less");
     }
 }
