@@ -48,20 +48,21 @@ async fn a_mirror_whose_agent_is_gone_or_hangs_is_unattended_and_never_down() {
 async fn a_service_that_ends_or_stops_is_down_at_once_by_its_agents_word() {
     let watching = |host| Setup { watches_process: host <= 2, ..Setup::default() };
     let mut lab = Lab::start_with(PAGE, 4, "", watching).await;
-    let cases = [
-        (1, Signal::Kill, "process_ended", ENDED),
-        (2, Signal::Stop, "process_ended", ENDED),
-        (3, Signal::Kill, "service_failing", CHECKED),
-        (4, Signal::Stop, "service_failing", CHECKED),
+    // A stopped process is looked for each 500 ms: checks may be first.
+    let cases: [(u8, Signal, &[&str], Duration); 4] = [
+        (1, Signal::Kill, &["process_ended"], ENDED),
+        (2, Signal::Stop, &["process_ended", "service_failing"], CHECKED),
+        (3, Signal::Kill, &["service_failing"], CHECKED),
+        (4, Signal::Stop, &["service_failing"], CHECKED),
     ];
-    for (host, how, reason, limit) in cases {
+    for (host, how, reasons, limit) in cases {
         let (name, address) = (lab.node(host).name.clone(), lab.node(host).address());
         assert_eq!(lab.dns(host).await, [address]);
         let from = lab.journal.now();
         signal(&lab.node(host).service, how);
         let (event, took) = lab.journal.until(from, &name, "down").await;
         println!("service, {how:?}: down, {}, after {took:?}", event.reason);
-        assert_eq!((event.reason.as_str(), event.vantage.as_str()), (reason, "agent"), "{event:?}");
+        assert!(reasons.contains(&event.reason.as_str()) && event.vantage == "agent", "{event:?}");
         assert!(took <= limit, "it took {took:?}:\n{}", lab.journal.told(from));
         assert!(!lab.dns(host).await.contains(&address), "DNS still answers it");
 

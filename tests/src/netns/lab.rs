@@ -112,7 +112,12 @@ impl Lab {
     }
 
     /// Waits until the verdict on a mirror is as wanted.
-    pub async fn until(&self, mirror: &str, what: &str, wanted: impl Fn(&VerdictView) -> bool) -> VerdictView {
+    pub async fn until(
+        &self,
+        mirror: &str,
+        what: &str,
+        wanted: impl Fn(&VerdictView) -> bool,
+    ) -> VerdictView {
         crate::eventually(&format!("{mirror} is {what}"), || self.verdict(mirror), wanted).await
     }
 
