@@ -8,6 +8,7 @@ use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
 use nearmost_tests::dns;
 use nearmost_tests::process::{Broker, binary, broker_config, directory};
+use nearmost_tests::service::Service;
 use std::fmt::Write;
 use std::path::PathBuf;
 
@@ -40,19 +41,11 @@ fn registry(domains: std::ops::Range<usize>) -> String {
     text
 }
 
-#[tokio::test]
-async fn a_full_disk_refuses_writes_loses_nothing_and_recovers() {
-    let dir = directory();
-    let socket = dir.path().join("admin.sock");
-    let config = broker_config(dir.path(), &format!("[admin]\nsocket = {socket:?}"));
-    std::fs::write(dir.path().join("broker.toml"), config).expect("write");
-    let broker = Broker::start_by(dir.path(), &wrapper(dir.path())).await;
-    broker.apply(&registry(0..20), &[]).await;
-    let before = broker.ok(&["export"]).await;
-
+/// Leaves no room in the data directory; the file that takes it.
+fn fill(broker: &Broker, dir: &std::path::Path) -> PathBuf {
     // The broker's own view of its file system, from outside.
     let pid = broker.child.id().expect("it runs");
-    let filler = PathBuf::from(format!("/proc/{pid}/root{}", dir.path().join("data/filler").display()));
+    let filler = PathBuf::from(format!("/proc/{pid}/root{}", dir.join("data/filler").display()));
     let mut chunk = 1 << 20;
     let mut data = Vec::new();
     while chunk >= 4096 {
@@ -62,6 +55,49 @@ async fn a_full_disk_refuses_writes_loses_nothing_and_recovers() {
             chunk /= 2;
         }
     }
+    filler
+}
+
+/// Starts a broker on its small disk; its socket is elsewhere.
+async fn start(dir: &std::path::Path) -> Broker {
+    let socket = dir.join("admin.sock");
+    let more =
+        format!("[admin]\nsocket = {socket:?}\n[spread]\nslow_start_ms = 0\n[probe]\ninterval_ms = 200");
+    std::fs::write(dir.join("broker.toml"), broker_config(dir, &more)).expect("write");
+    Broker::start_by(dir, &wrapper(dir)).await
+}
+
+/// Verdicts are kept on the disk over a restart; that they cannot be keeps nobody from seeing them.
+#[tokio::test]
+async fn health_is_judged_while_the_disk_is_full() {
+    let dir = directory();
+    let broker = start(dir.path()).await;
+    let service = Service::start("127.0.31.1:0", "one").await;
+    let mirror = format!(
+        "version = 1\n[[domain]]\nname = \"play.example.com\"\n[[mirror]]\ndomain = \"play.example.com\"\n\
+         name = \"m\"\naddresses = [\"127.0.31.1\"]\nport = {}\nhealth = \"probe\"\n\
+         probe = {{ kind = \"http\", path = \"/\", interval_ms = 200 }}\n",
+        service.addr.port()
+    );
+    broker.apply(&mirror, &[]).await;
+    broker.until("m", "up").await;
+    fill(&broker, dir.path());
+    service.answer_with(503);
+    broker.until("m", "down").await;
+    service.answer_with(200);
+    broker.until("m", "up").await;
+    assert_eq!(dns::code(broker.at.dns[0], "play.example.com", RecordType::A).await, ResponseCode::NoError);
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_writes_loses_nothing_and_recovers() {
+    let dir = directory();
+    let broker = start(dir.path()).await;
+    broker.apply(&registry(0..20), &[]).await;
+    let before = broker.ok(&["export"]).await;
+
+    let filler = fill(&broker, dir.path());
     let path = dir.path().join("more.toml");
     std::fs::write(&path, registry(0..2000)).expect("write");
     let said = broker.fails(&["apply", path.to_str().expect("UTF-8")]).await;
