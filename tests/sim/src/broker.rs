@@ -351,7 +351,7 @@ pub fn settings_of(plan: &Plan) -> FleetConfig {
 impl World<Nearmost> {
     /// A world that is watched by a fleet with default settings.
     pub fn of_fleet(plan: &Plan, mut registry: Registry) -> World<Nearmost> {
-        place(&mut registry, plan.regions);
+        place(&mut registry, plan);
         World::new(plan, Nearmost::new(registry, settings_of(plan)))
     }
 

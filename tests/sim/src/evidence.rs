@@ -6,7 +6,7 @@ use nearmost_core::fleet::Transition;
 use nearmost_core::health::{Family, Reason, State, Vantage};
 
 /// How long a failed probe may explain that the broker did not reach a host, in microseconds.
-const MISSED_US: u64 = 20_000_000;
+const MISSED_US: u64 = 60_000_000;
 
 /// What reached the broker of one host.
 #[derive(Clone, Copy, Debug, Default)]

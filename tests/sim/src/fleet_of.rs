@@ -1,5 +1,6 @@
 //! Registries of simulated fleets: one domain with a mirror on each host.
 
+use crate::world::{Plan, sites};
 use nearmost_core::check::{CheckKind, CheckSpec};
 use nearmost_core::geo::{CountryCode, Place, PlaceSource};
 use nearmost_core::id::NodeId;
@@ -64,10 +65,12 @@ pub fn host_at(addr: IpAddr, hosts: usize) -> Option<u32> {
 /// A country for each region, on continents of their own.
 const COUNTRIES: [&str; 6] = ["DE", "US", "BR", "JP", "AU", "ZA"];
 
-/// Says of each host's mirror in which region it is, where hosts lie in so many.
-pub fn place(registry: &mut Registry, regions: u16) {
-    for (host, mirror) in registry.mirrors.iter_mut().enumerate() {
-        let region = host % usize::from(regions.max(1));
+/// Says of each host's mirror where it is.
+pub fn place(registry: &mut Registry, plan: &Plan) {
+    let sites = sites(plan);
+    for ((host, mirror), site) in registry.mirrors.iter_mut().enumerate().zip(sites) {
+        let region = host % usize::from(plan.regions.max(1));
+        mirror.place.position = Some(site.position);
         mirror.place.country = COUNTRIES.get(region).and_then(|code| CountryCode::new(code));
         mirror.place_source = PlaceSource::Given;
     }
@@ -145,7 +148,7 @@ mod tests {
     #[test]
     fn regions_lie_on_continents_of_their_own() {
         let mut registry = dual(6);
-        place(&mut registry, 3);
+        place(&mut registry, &Plan { regions: 3, ..Plan::new(1, 6) });
         let country = |m: usize| registry.mirrors[m].place.country;
         assert_eq!(country(0), country(3));
         assert!(country(0) != country(1) && country(1) != country(2) && country(2).is_some());

@@ -159,7 +159,7 @@ fn with<S: Script>(kind: Kind, seed: u64, hosts: u32, script: S) -> S::Result {
     match kind {
         Kind::Nearmost => {
             let mut registry = single(hosts);
-            place(&mut registry, plan.regions);
+            place(&mut registry, &plan);
             let mut detector = Nearmost::new(registry, settings_of(&plan));
             detector.log.keeps = false;
             script.run(World::new(&plan, detector))

@@ -253,7 +253,7 @@ impl<D: Detector> World<D> {
     /// A world that begins now.
     pub fn new(plan: &Plan, detector: D) -> World<D> {
         let root = Rng::new(plan.seed);
-        let net = Net::new(sites(plan, root.fork(1)), plan.hosts, root.fork(2));
+        let net = Net::new(sites(plan), plan.hosts, root.fork(2));
         let ground = Ground {
             now: BEGINNING_US,
             queue: Queue::default(),
@@ -390,8 +390,10 @@ impl<D: Detector> World<D> {
     }
 }
 
-/// Regions lie anywhere that people live, hosts within some hundred kilometres of their middle.
-fn sites(plan: &Plan, mut rng: Rng) -> Vec<Site> {
+/// Where the ends of a plan are: regions lie anywhere that people live, hosts within some hundred
+/// kilometres of their middle.
+pub fn sites(plan: &Plan) -> Vec<Site> {
+    let mut rng = Rng::new(plan.seed).fork(1);
     let mut anywhere = |spread: Option<(f64, f64)>| {
         let (lat, lon) = match spread {
             Some((lat, lon)) => (lat + 8.0 * (rng.unit() - 0.5), lon + 8.0 * (rng.unit() - 0.5)),

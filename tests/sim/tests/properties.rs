@@ -219,7 +219,8 @@ fn without_loss_only_the_dead_are_taken_out() {
         assert!(world.evictions().iter().all(|(_, t)| dead.contains(&host(&t.mirror))));
         let states = world.states(Family::V6);
         let down = |h: &u32| states[*h as usize] == State::Down;
-        assert!(dead.iter().all(down), "{dead:?} {states:?} {:#?}", world.detector.log.testimonies);
+        let verdict = |h: &u32| world.verdict(*h, Family::V6);
+        assert!(dead.iter().all(down), "{dead:?} {:?}", dead.iter().map(verdict).collect::<Vec<_>>());
         explained(&world);
     });
 }

@@ -20,7 +20,7 @@ use super::probing::Target;
 use super::timers::Timer;
 use super::timing;
 use super::types::{Output, ProbeToken, WitnessOrder, Witnessed};
-use super::witnesses::{self, Chosen};
+use super::witnesses::{Choice, Chosen, Subject};
 use crate::check::CheckSpec;
 use crate::health::machine::{Input, Outside};
 use crate::health::phase::Phase;
@@ -30,7 +30,7 @@ use crate::time::{MonoTime, Now};
 use std::time::Duration;
 
 /// When a witness's attempts start, where users wait for the conclusion, …
-const BRISK: [Duration; 3] = [Duration::ZERO, Duration::from_millis(30), Duration::from_millis(60)];
+const BRISK: [Duration; 3] = [Duration::ZERO, Duration::from_millis(20), Duration::from_millis(40)];
 /// … and where nothing is urgent or the network is rough: no burst of loss is as long, or hardly any.
 const PATIENT: [Duration; 4] =
     [Duration::ZERO, Duration::from_millis(60), Duration::from_millis(400), Duration::from_millis(1_000)];
@@ -134,16 +134,25 @@ impl Fleet {
         if !self.config.caution.witnesses {
             return;
         }
-        let who = (addr, mirror.node);
         let random = self.prober.random();
-        let tables = (&self.nodes, &self.mirrors);
-        let chosen = witnesses::choose(tables, &self.places, who, &self.config, (random, now.mono));
+        let choice = Choice {
+            nodes: &self.nodes,
+            mirrors: &self.mirrors,
+            registry: &self.registry,
+            places: &self.places,
+            config: &self.config,
+        };
+        let subject = Subject {
+            addr,
+            own: mirror.node,
+            position: self.registry.mirror(mirror.index).place.position,
+            usual: side.probing.took.usual().unwrap_or(UNKNOWN),
+        };
+        let chosen = choice.choose(&subject, random, now.mono);
         let attempts: &[Duration] = if patient { &PATIENT } else { &BRISK };
-        let usual = side.probing.took.usual().unwrap_or(UNKNOWN);
-        // From the witness it is no farther than by way of the broker.
-        let wait = |witness: &Chosen| match patient {
-            true => timing::patient(witness.trip + usual).min(LONGEST_WAIT).min(spec.timeout),
-            false => timing::brisk(witness.trip + usual).min(LONGEST_WAIT).min(spec.timeout),
+        let wait = |witness: &Chosen| {
+            let wait = if patient { timing::patient(witness.look) } else { timing::bounded(witness.look) };
+            wait.min(LONGEST_WAIT).min(spec.timeout)
         };
         let token = ProbeToken { slot, family, serial: self.prober.serial() };
         let order = |witness: &Chosen| {

@@ -19,8 +19,6 @@ use std::time::Duration;
 
 /// Most attempts in one burst.
 pub(super) const MAX_ATTEMPTS: usize = 16;
-/// How much later than its time limit a result may come.
-const RESULT_GRACE: Duration = Duration::from_millis(250);
 /// Least time between attempts past the end of the schedule.
 const SHORTEST_GAP: Duration = Duration::from_millis(30);
 /// A patient asking goes on with so many attempts after its burst, …
@@ -240,13 +238,15 @@ impl Probing {
     /// Orders the attempts that are due and gives up those whose time is over.
     pub fn advance(&mut self, target: &Target<'_>, prober: &mut Prober, now: MonoTime) -> Option<Concluded> {
         let timeout = self.timeout(target.spec, &prober.config);
+        // A driver that was held up for less than counts as a pause still has results to hand over.
+        let grace = prober.config.pause();
         let running = self.running.as_mut()?;
         let waiting = running.outstanding.len();
         running.outstanding.retain(|(_, until)| *until > now);
         running.refused &= running.outstanding.len() == waiting;
         while running.sent < running.attempts && running.began + prober.offset(running.ask, running.sent) <= now {
             let token = ProbeToken { slot: target.slot, family: target.family, serial: prober.serial() };
-            running.outstanding.push((token.serial, now + timeout + RESULT_GRACE));
+            running.outstanding.push((token.serial, now + timeout + grace));
             running.sent += 1;
             prober.orders.push(ProbeOrder {
                 token,

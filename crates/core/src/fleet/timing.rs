@@ -11,8 +11,12 @@ use std::time::Duration;
 const ANSWERS: usize = 5;
 /// Shortest and longest time that an answer may be later than is usual.
 const MARGIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(150));
-/// How long a brisk attempt waits at least, …
+/// There and back over a kilometre that takes twice as much fibre, and over no distance at all.
+const PER_KM: Duration = Duration::from_micros(20);
+const DETOUR_LEAST: Duration = Duration::from_millis(20);
+/// How long a brisk attempt waits at least, one whose answer's longest time is known, …
 const LEAST_BRISK: Duration = Duration::from_millis(120);
+const LEAST_BOUNDED: Duration = Duration::from_millis(80);
 /// … and a patient one.
 const LEAST_PATIENT: Duration = Duration::from_millis(300);
 
@@ -49,6 +53,21 @@ pub(super) fn patient(usual: Duration) -> Duration {
     (usual * 2).max(LEAST_PATIENT)
 }
 
+/// How long to wait for an answer that takes `bound` at most, by all that is known.
+pub(super) fn bounded(bound: Duration) -> Duration {
+    (bound + MARGIN.0).max(LEAST_BOUNDED)
+}
+
+/// How long an answer between two places takes at most, with what the broker measured of each: there
+/// and back over twice the distance in fibre, and by way of the broker at most. Places may be wrong,
+/// measured times are not: the way between the two is never shorter than their difference.
+pub(super) fn between(km: Option<f64>, (one, other): (Duration, Duration)) -> Duration {
+    let by_broker = one + other;
+    let difference = one.abs_diff(other);
+    let along = km.map(|km| DETOUR_LEAST + PER_KM.mul_f64(km.clamp(0.0, 20_100.0)));
+    along.map_or(by_broker, |along| along.clamp(difference, by_broker))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,5 +99,16 @@ mod tests {
             assert!(brisk(usual) >= usual + MARGIN.0 && patient(usual) >= usual * 2);
             assert!(patient(usual) >= brisk(usual) || usual < ms(40));
         }
+    }
+
+    #[test]
+    fn between_two_places_it_takes_as_long_as_distance_and_the_broker_say() {
+        assert_eq!(between(None, (ms(80), ms(150))), ms(230));
+        assert_eq!(between(Some(1_000.0), (ms(80), ms(100))), ms(40));
+        // A place that is wrong is overruled by what was measured.
+        assert_eq!(between(Some(0.0), (ms(20), ms(150))), ms(130));
+        assert_eq!(between(Some(20_000.0), (ms(20), ms(30))), ms(50));
+        assert_eq!(between(Some(f64::INFINITY), (ms(200), ms(300))), ms(422));
+        assert!(bounded(ms(40)) >= ms(80) && bounded(ms(300)) == ms(350));
     }
 }
