@@ -114,7 +114,6 @@ async fn a_mirror_that_only_the_broker_does_not_reach_stays_in_service() {
 /// The same while regular probes ask so often that witnesses, who probe no address again within two
 /// seconds, decline: what they said a moment ago still holds.
 #[tokio::test]
-#[ignore = "fails: where witnesses decline to probe again so soon, the broker alone takes the mirror out"]
 async fn a_mirror_is_kept_by_what_witnesses_said_a_moment_ago() {
     let lab = Lab::start(PAGE, 4, "[health]\nreprobe_interval_ms = 1000").await;
     let from = lab.journal.now();
@@ -182,7 +181,6 @@ async fn a_reference_that_answers_lets_a_whole_fleet_be_dead() {
 
 /// The same two deaths as panic would have it, were it not for the third mirror's agent, which sees them too.
 #[tokio::test]
-#[ignore = "fails: the only witness declines the second round, so the word is the broker's alone and panics"]
 async fn one_witness_that_agrees_is_enough_where_there_are_no_more() {
     let lab = Lab::start(PAGE, 3, "").await;
     two_of_three_die(&lab).await;

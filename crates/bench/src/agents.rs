@@ -115,7 +115,11 @@ fn registry(keys: &[KeyPair]) -> Result<String> {
     Ok(text)
 }
 
-async fn attach_all(broker: &Broker, keys: &[KeyPair], service: SocketAddr) -> Result<(JoinSet<Result<()>>, Vec<Sender>)> {
+async fn attach_all(
+    broker: &Broker,
+    keys: &[KeyPair],
+    service: SocketAddr,
+) -> Result<(JoinSet<Result<()>>, Vec<Sender>)> {
     let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse()?)?;
     let target = *broker.at.agents.first().context("no agents' address")?;
     let id = broker.id()?;

@@ -38,7 +38,9 @@ pub fn run(senders: &[Sender], rate: u64, time: Duration) -> std::io::Result<u64
     let began = clock();
     let mut sent = 0;
     while began.elapsed() < time {
-        for sender in senders.iter().cycle().skip((sent % senders.len() as u64) as usize).take(AT_ONCE as usize) {
+        for sender in
+            senders.iter().cycle().skip((sent % senders.len() as u64) as usize).take(AT_ONCE as usize)
+        {
             socket.send_to(&sender.next(), sender.target)?;
         }
         sent += AT_ONCE;

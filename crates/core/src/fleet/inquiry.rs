@@ -9,6 +9,9 @@ use crate::time::{MonoTime, Now, UnixMillis};
 use arrayvec::ArrayVec;
 use std::time::Duration;
 
+/// How long what a witness said stands in for what it declines to find out again.
+const RECALL: Duration = Duration::from_secs(3);
+
 /// The asking of one mirror in one family, beyond the broker's own probes.
 #[derive(Default)]
 pub(super) struct Inquiry {
@@ -23,7 +26,7 @@ pub(super) struct Inquiry {
     /// The last conclusion of the broker's own probes.
     pub last: Option<(bool, UnixMillis)>,
     /// What witnesses last said.
-    pub said: ArrayVec<(NodeId, Witnessed, UnixMillis), { super::panel::WITNESSES }>,
+    pub said: ArrayVec<(NodeId, Witnessed, Now), { super::panel::WITNESSES }>,
 }
 
 /// What an inquiry came to.
@@ -82,14 +85,25 @@ impl Inquiry {
     }
 
     /// Takes a witness's answer; whether it was awaited.
+    ///
+    /// Agents probe no address again too soon and decline; what such a witness said a moment ago stands
+    /// then, with the time when it said so.
     pub fn hear(&mut self, serial: u64, witness: NodeId, said: Witnessed, now: Now) -> bool {
+        let before = self.said.iter().find(|(w, before, at)| {
+            let recent = now.mono.since(at.mono) < RECALL;
+            *w == witness && recent && *before != Witnessed::Declined
+        });
+        let (said, at) = match (said, before) {
+            (Witnessed::Declined, Some((_, before, at))) => (*before, *at),
+            _ => (said, now),
+        };
         let awaited = self.panel.as_mut().is_some_and(|panel| panel.hear(serial, witness, said));
         if awaited {
             self.said.retain(|(w, ..)| *w != witness);
             if self.said.is_full() {
                 self.said.remove(0);
             }
-            self.said.push((witness, said, now.unix));
+            self.said.push((witness, said, at));
         }
         awaited
     }
@@ -105,5 +119,24 @@ impl Inquiry {
     /// When to look again.
     pub fn deadline(&self) -> Option<MonoTime> {
         [self.panel.as_ref().and_then(Panel::deadline), self.again].into_iter().flatten().min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_witness_said_a_moment_ago_stands_while_it_declines() {
+        let witness = NodeId([1; 32]);
+        let at = |ms: u64| Now { mono: MonoTime::from_millis(ms), unix: UnixMillis(ms) };
+        for (later, expected) in [(2_999, Witnessed::Failed), (3_000, Witnessed::Declined)] {
+            let mut inquiry =
+                Inquiry { panel: Some(Panel::convene(1, &[witness], MonoTime(9))), ..Inquiry::default() };
+            assert!(inquiry.hear(1, witness, Witnessed::Failed, at(0)));
+            inquiry.panel = Some(Panel::convene(2, &[witness], MonoTime(9)));
+            assert!(inquiry.hear(2, witness, Witnessed::Declined, at(later)));
+            assert_eq!(inquiry.said[0].1, expected, "after {later} ms");
+        }
     }
 }

@@ -51,7 +51,7 @@ impl Fleet {
         Some(Evidence {
             agent_heard: heard.map(|ago| UnixMillis(now.unix.0.saturating_sub(ago.as_millis() as u64))),
             broker: side.inquiry.last,
-            witnesses: side.inquiry.said.to_vec(),
+            witnesses: side.inquiry.said.iter().map(|(w, said, at)| (*w, *said, at.unix)).collect(),
             complaints: side.complaints.count(),
             penalty: side.machine.penalty(now.mono),
         })
