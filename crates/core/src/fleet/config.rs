@@ -76,7 +76,7 @@ impl Default for FleetConfig {
             beacon_period: ms(200),
             missed_for_suspect: 2,
             silence_k: (5, 50),
-            burst: vec![ms(0), ms(30), ms(60)],
+            burst: vec![ms(0), ms(20), ms(40)],
             burst_timeout: ms(600),
             reprobe_interval: ms(10_000),
             unattended_reprobe: ms(1_000),

@@ -311,6 +311,35 @@ fn a_frozen_mirror_stays_as_it_was_and_a_window_drains() {
 }
 
 #[test]
+fn a_freeze_keeps_what_was_shown_over_a_restart() {
+    let mut lab = Lab::new(4, FleetConfig::default());
+    let until = at(lab.now + 60_000).unix;
+    let freeze = Some(Force { to: ForcedTo::AsItWas, until });
+    lab.registry.mirrors[0].orders.force = freeze;
+    lab.apply();
+    lab.kill(0);
+    lab.run(2_000);
+    let shown = |fleet: &Fleet, i| {
+        let verdict = *fleet.live().mirror(MirrorIndex(i)).verdict(V4);
+        (verdict.state, verdict.reason)
+    };
+    assert_eq!(shown(&lab.fleet, 0), (State::Up, Reason::Frozen));
+    let kept = lab.fleet.persisted();
+    let stored = kept.iter().find(|p| &*p.mirror == "m0").unwrap();
+    assert_eq!((stored.verdict.state, stored.frozen), (State::Down, Some(State::Up)));
+    // Another is frozen while the broker is away.
+    lab.registry.mirrors[1].orders.force = freeze;
+    let mut again = Fleet::new(FleetConfig::default(), 1);
+    again.set_registry(Arc::new(lab.registry.clone()), at(lab.now));
+    again.resume(kept, at(lab.now));
+    assert_eq!(shown(&again, 0), (State::Up, Reason::Frozen));
+    assert_eq!(shown(&again, 1), (State::Up, Reason::Frozen));
+    lab.registry.mirrors[0].orders.force = None;
+    again.set_registry(Arc::new(lab.registry.clone()), at(lab.now + 1));
+    assert_eq!(shown(&again, 0), (State::Down, Reason::SilentAndUnreachable));
+}
+
+#[test]
 fn forged_complaints_change_nothing_and_true_ones_hasten() {
     let mut lab = Lab::new(4, FleetConfig::default());
     let complain = |lab: &mut Lab, n: u8| {

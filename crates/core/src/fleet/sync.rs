@@ -205,6 +205,8 @@ impl Fleet {
         let released = state_released(self.mirrors.slots.get(slot), persisted);
         let mut inputs = vec![Input::Resume(persisted.verdict)];
         inputs.extend((persisted.awaits_release && !released).then_some(Input::AwaitRelease));
+        // Who was frozen while the broker was away is frozen as the broker last knew it.
+        inputs.push(Input::Refreeze(persisted.frozen.unwrap_or(persisted.verdict.state)));
         self.drive(slot, persisted.family, &inputs, Burst::AsWanted, now);
     }
 
@@ -215,7 +217,9 @@ impl Fleet {
             let Some(state) = self.mirrors.slots.get(*slot) else { continue };
             for family in Family::ALL {
                 let side = &state.sides[family.index()];
-                if side.addr.is_some() && side.machine.underlying().state != Verdict::default().state {
+                let frozen = side.machine.frozen();
+                let says = side.machine.underlying().state != Verdict::default().state;
+                if side.addr.is_some() && (says || frozen.is_some()) {
                     all.push(PersistedVerdict {
                         domain: state.key.0.to_string(),
                         mirror: state.key.1.to_string(),
@@ -223,6 +227,7 @@ impl Fleet {
                         verdict: *side.machine.underlying(),
                         addr: side.addr,
                         awaits_release: side.machine.awaits_release(),
+                        frozen,
                     });
                 }
             }

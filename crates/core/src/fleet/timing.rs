@@ -45,7 +45,7 @@ impl Took {
 
 /// How long to wait for an answer that usually takes `usual`, where users wait for the conclusion.
 pub(super) fn brisk(usual: Duration) -> Duration {
-    (usual + (usual / 4).clamp(MARGIN.0, MARGIN.1)).max(LEAST_BRISK)
+    (usual + (usual / 8).clamp(MARGIN.0, MARGIN.1)).max(LEAST_BRISK)
 }
 
 /// The same where nothing is urgent, or the network is bad.

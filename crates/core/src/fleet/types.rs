@@ -1,7 +1,7 @@
 //! What goes into the fleet and what comes out of it, as plain types.
 
 use crate::check::CheckSpec;
-use crate::health::{Family, Verdict};
+use crate::health::{Family, State, Verdict};
 use crate::id::NodeId;
 use crate::live::Load;
 use crate::registry::MirrorIndex;
@@ -194,4 +194,7 @@ pub struct PersistedVerdict {
     /// It waits for a person to let it back.
     #[serde(default)]
     pub awaits_release: bool,
+    /// How it was shown when a person froze it, if one did.
+    #[serde(default)]
+    pub frozen: Option<State>,
 }

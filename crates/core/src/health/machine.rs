@@ -132,6 +132,8 @@ pub enum Input {
     ForceDown,
     /// A person froze it as it is shown.
     Freeze,
+    /// How it was shown when a person froze it, before a restart; heeded only while it is frozen.
+    Refreeze(State),
     /// The force or freeze ended.
     ForceEnded,
     /// A person lets it back, whatever holds it down.
@@ -314,6 +316,14 @@ impl Machine {
         matches!(self.damping.hold(&self.rules.damping, MonoTime::ZERO), Some(Hold::Release))
     }
 
+    /// How it is shown for as long as a person has frozen it.
+    pub fn frozen(&self) -> Option<State> {
+        match self.overlay.force {
+            Some(Forced::Frozen(state)) => Some(state),
+            _ => None,
+        }
+    }
+
     /// When a hold ends by itself.
     pub fn hold_deadline(&self) -> Option<MonoTime> {
         self.damping.deadline()
@@ -361,7 +371,10 @@ impl Machine {
                 | Input::ProbePassed(_)
                 | Input::ProbeFailed(_)
         );
-        if let Input::ProbePassed(outside) | Input::ProbeFailed(outside) = input {
+        if let Input::ProbePassed(outside) | Input::ProbeFailed(outside) = input
+            && !(self.phase == Phase::Unreachable && input == Input::ProbeFailed(Outside::Broker))
+        {
+            // What others saw fail stays seen when later only the broker can look.
             self.outlook.by = outside;
         }
         if step.phase != self.phase || confirms {
@@ -452,6 +465,9 @@ impl Machine {
             Input::ForceUp => overlay.force = Some(Forced::Up),
             Input::ForceDown => overlay.force = Some(Forced::Down),
             Input::Freeze => overlay.force = Some(Forced::Frozen(self.verdict.state)),
+            Input::Refreeze(state) if matches!(overlay.force, Some(Forced::Frozen(_))) => {
+                overlay.force = Some(Forced::Frozen(state));
+            }
             Input::ForceEnded => overlay.force = None,
             Input::MaintenanceBegan => overlay.maintained = true,
             Input::MaintenanceEnded => overlay.maintained = false,

@@ -43,11 +43,12 @@ const COMMON: [(&str, Input); 7] = [
     ("Retu", Input::Returned),
 ];
 /// Inputs that move no phase in any mode.
-const INERT: [Input; 11] = [
+const INERT: [Input; 12] = [
     Input::OrderDrain,
     Input::ForceUp,
     Input::ForceDown,
     Input::Freeze,
+    Input::Refreeze(State::Up),
     Input::ForceEnded,
     Input::Reinstated,
     Input::Release,
@@ -315,6 +316,37 @@ fn manual_mode_heeds_orders_only() {
         assert_eq!(machine.verdict().reason, Reason::DrainedByOrder);
         assert_eq!(machine.cadence(), Cadence::Idle);
     }
+}
+
+#[test]
+fn what_others_saw_fail_is_not_returned_when_later_only_the_broker_looks() {
+    let mut machine = Machine::at(Mode::Agent, PROBED, Phase::Suspect(Reason::MissedBeacons), true);
+    let _ = machine.handle(Input::ProbeFailed(Outside::BrokerAndWitnesses), Now::default());
+    let _ = machine.handle(FAILED, Now::default());
+    assert!(!machine.uncorroborated());
+    assert_eq!(machine.verdict().vantage, Vantage::BrokerAndWitnesses);
+    let _ = machine.handle(Input::Returned, Now::default());
+    assert_eq!(machine.verdict().state, State::Down);
+    // What the broker alone took out may be corroborated later.
+    let mut machine = Machine::at(Mode::Agent, PROBED, Phase::Suspect(Reason::MissedBeacons), true);
+    let _ = machine.handle(FAILED, Now::default());
+    assert!(machine.uncorroborated());
+    let _ = machine.handle(Input::ProbeFailed(Outside::BrokerAndWitnesses), Now::default());
+    assert!(!machine.uncorroborated());
+}
+
+#[test]
+fn a_freeze_of_before_a_restart_is_shown_only_while_it_lasts() {
+    let mut machine = Machine::at(Mode::Agent, PROBED, Phase::Unheard, false);
+    let _ = machine.handle(Input::Refreeze(State::Up), Now::default());
+    assert_eq!((machine.verdict().state, machine.frozen()), (State::Unknown, None));
+    let _ = machine.handle(Input::Freeze, Now::default());
+    let _ = machine.handle(Input::Refreeze(State::Warming), Now::default());
+    let shown = machine.verdict();
+    assert_eq!((shown.state, shown.reason), (State::Warming, Reason::Frozen));
+    assert_eq!(machine.frozen(), Some(State::Warming));
+    let _ = machine.handle(Input::ForceEnded, Now::default());
+    assert_eq!((machine.verdict().state, machine.frozen()), (State::Unknown, None));
 }
 
 #[test]
