@@ -46,7 +46,6 @@ async fn a_mirror_whose_agent_is_gone_or_hangs_is_unattended_and_never_down() {
 /// An agent that was stopped for longer than its checks may take finds them late when it goes on, which
 /// says nothing of the service.
 #[tokio::test]
-#[ignore = "fails now and then: the agent takes its own stop for checks that hang"]
 async fn an_agent_that_goes_on_after_a_stop_blames_no_service() {
     let mut lab = Lab::start(PAGE, 2, "").await;
     for _ in 0..5 {

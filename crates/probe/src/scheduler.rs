@@ -81,6 +81,38 @@ pub struct CheckRunner {
     changes: watch::Sender<u64>,
     stop: CancellationToken,
     tasks: TaskTracker,
+    looks: Looks,
+}
+
+/// When it was last looked for checks that hang. A process that was stopped finds all of them late when it
+/// goes on, and blames itself.
+struct Looks {
+    last: Instant,
+    /// No check hangs before.
+    trusted: Instant,
+}
+
+/// Whoever looks less often was stopped in between.
+const STOPPED: Duration = Duration::from_secs(3);
+/// How long checks have to go on after that.
+const RESUME: Duration = Duration::from_secs(1);
+
+impl Looks {
+    fn new(now: Instant) -> Looks {
+        Looks { last: now, trusted: now }
+    }
+
+    /// Whether a check that seems to hang does.
+    fn trust(&self, now: Instant) -> bool {
+        now >= self.trusted && now.saturating_duration_since(self.last) < STOPPED
+    }
+
+    fn look(&mut self, now: Instant) {
+        if now.saturating_duration_since(self.last) >= STOPPED {
+            self.trusted = now + RESUME;
+        }
+        self.last = now;
+    }
 }
 
 /// One check's task, seen from outside.
@@ -105,6 +137,7 @@ impl CheckRunner {
             changes: watch::Sender::new(0),
             stop: stop.child_token(),
             tasks: TaskTracker::new(),
+            looks: Looks::new(clock::now()),
         }
     }
 
@@ -167,9 +200,11 @@ impl CheckRunner {
     /// [`CheckRunner::changes`].
     pub fn find_stuck(&mut self) -> usize {
         let now = clock::now();
+        self.looks.look(now);
+        let trust = self.looks.trust(now);
         let mut changed = false;
         for running in self.checks.values_mut() {
-            let (check, found) = (&running.check.name, running.stuck(now));
+            let (check, found) = (&running.check.name, running.stuck(now).filter(|_| trust));
             if running.stuck != found.is_some() {
                 running.stuck = found.is_some();
                 changed = true;
@@ -188,7 +223,9 @@ impl CheckRunner {
     /// What is known of every check, by name.
     pub fn statuses(&self) -> Vec<CheckStatus> {
         let now = clock::now();
-        let status = |c: &Running| CheckStatus { stuck: c.stuck(now), ..c.status.borrow().clone() };
+        let trust = self.looks.trust(now);
+        let status =
+            |c: &Running| CheckStatus { stuck: c.stuck(now).filter(|_| trust), ..c.status.borrow().clone() };
         self.checks.values().map(status).collect()
     }
 
@@ -366,9 +403,28 @@ mod tests {
         runner.set(vec![check(CheckKind::Tcp)]);
         // As if it had panicked: nobody told the runner.
         runner.checks.values().for_each(Running::halt);
-        tokio::time::sleep(TIMEOUT * 4).await;
+        for _ in 0..3 {
+            tokio::time::sleep(TIMEOUT).await;
+            runner.find_stuck();
+        }
+        tokio::time::sleep(TIMEOUT).await;
         assert_eq!(runner.find_stuck(), 1);
         assert!(matches!(runner.statuses()[0].stuck, Some(Stuck::NotStarted(_))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_process_that_was_stopped_blames_no_check_until_checks_had_time() {
+        let prober = Prober::new(ProberOptions::default()).expect("a prober");
+        let mut runner = CheckRunner::new(Arc::new(prober), 7, &CancellationToken::new());
+        runner.set(vec![check(CheckKind::Tcp)]);
+        runner.checks.values().for_each(Running::halt);
+        tokio::time::sleep(TIMEOUT * 6).await;
+        assert_eq!(runner.statuses()[0].stuck, None, "nobody looked for long");
+        assert_eq!(runner.find_stuck(), 0);
+        tokio::time::sleep(TIMEOUT / 2).await;
+        assert_eq!((runner.find_stuck(), runner.statuses()[0].stuck), (0, None));
+        tokio::time::sleep(TIMEOUT).await;
+        assert_eq!(runner.find_stuck(), 1);
     }
 
     #[tokio::test(start_paused = true)]

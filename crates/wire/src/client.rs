@@ -18,7 +18,7 @@
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
-/// Largest message of a client in bytes, version included: a full report has less than half of it.
+/// Largest message of a client in bytes, version included: a full report has less than three quarters of it.
 pub const MAX_MESSAGE: usize = 8 * 1024;
 /// Most round trips of one report.
 pub const MAX_RTTS: usize = 32;
@@ -224,15 +224,16 @@ mod tests {
             rtts: vec![entry; MAX_RTTS],
             nonce: Some("n".repeat(32)),
             tried: vec!["m".repeat(63); MAX_MEASURED],
+            failed: vec!["m".repeat(63); MAX_RTTS],
         });
-        assert!(frame::encode(&report).unwrap().len() < MAX_MESSAGE / 2);
+        assert!(frame::encode(&report).unwrap().len() < MAX_MESSAGE * 3 / 4);
     }
 
     proptest! {
         #[test]
-        fn questions_round_trip(domain in "[a-z.]{0,40}", mirrors in prop::collection::vec(("[a-z]{1,9}", 0.0..1e4), 0..5), nonce: Option<String>, tried: Vec<String>) {
+        fn questions_round_trip(domain in "[a-z.]{0,40}", mirrors in prop::collection::vec(("[a-z]{1,9}", 0.0..1e4), 0..5), nonce: Option<String>, tried: Vec<String>, failed: Vec<String>) {
             let rtts = mirrors.into_iter().map(|(mirror, rtt_ms)| Measured { mirror, rtt_ms }).collect();
-            for message in [ToBroker::Resolve { domain: domain.clone() }, ToBroker::Rtt(Rtt { domain, rtts, nonce, tried })] {
+            for message in [ToBroker::Resolve { domain: domain.clone() }, ToBroker::Rtt(Rtt { domain, rtts, nonce, tried, failed })] {
                 let bytes = frame::encode(&message).unwrap();
                 prop_assert_eq!(frame::decode::<ToBroker>(&bytes[4..]).unwrap(), message);
             }
