@@ -14,8 +14,8 @@ use nearmost_core::fleet::{
     BeaconOutcome, Caution, Fleet, FleetConfig, NodeReport, Output, PersistedVerdict, ProbeAnswer,
     ProbeOrder, ProbeToken, ServiceReport, Transition, WitnessOrder, Witnessed,
 };
-use nearmost_core::id::NodeId;
 use nearmost_core::health::{Family, State, Verdict};
+use nearmost_core::id::NodeId;
 use nearmost_core::registry::{MirrorIndex, Registry};
 use nearmost_core::time::{MonoTime, Now, UnixMillis};
 use std::collections::HashMap;

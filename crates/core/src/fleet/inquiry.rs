@@ -23,7 +23,7 @@ pub(super) struct Inquiry {
     /// The last conclusion of the broker's own probes.
     pub last: Option<(bool, UnixMillis)>,
     /// What witnesses last said.
-    pub said: ArrayVec<(NodeId, Witnessed, UnixMillis), { super::panel::WITNESSES }>,
+    pub said: ArrayVec<(NodeId, Witnessed, UnixMillis), { super::panel::WITNESSES_LOSSY }>,
 }
 
 /// What an inquiry came to.

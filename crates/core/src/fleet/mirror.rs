@@ -8,9 +8,9 @@ use super::slots::Slots;
 use super::standing::Standing;
 use super::types::{PersistedVerdict, ProbeAnswer, ProbeToken};
 use crate::check::CheckSpec;
-use crate::health::{Family, Reason};
 use crate::health::machine::{Cadence, Input, Machine, Mode, Rules};
 use crate::health::phase::Phase;
+use crate::health::{Family, Reason};
 use crate::id::NodeId;
 use crate::registry::{MirrorAddress, MirrorIndex};
 use crate::time::{MonoTime, Now, UnixMillis};
@@ -168,7 +168,14 @@ impl Side {
     }
 
     /// Sees to it that what the machine wants is being asked or planned.
-    pub fn plan(&mut self, wanted: bool, burst: Manner, spec: &CheckSpec, prober: &mut Prober, now: MonoTime) {
+    pub fn plan(
+        &mut self,
+        wanted: bool,
+        burst: Manner,
+        spec: &CheckSpec,
+        prober: &mut Prober,
+        now: MonoTime,
+    ) {
         let cadence = self.machine.cadence();
         let regular = cadence == Cadence::Regular;
         let interval = match cadence {

@@ -38,12 +38,7 @@ pub(super) struct Prober {
 
 impl Prober {
     pub fn new(config: &FleetConfig, seed: u64) -> Prober {
-        Prober {
-            config: config.clone(),
-            orders: Vec::new(),
-            serial: 0,
-            random: seed,
-        }
+        Prober { config: config.clone(), orders: Vec::new(), serial: 0, random: seed }
     }
 
     /// A number that was not given out before.
@@ -244,7 +239,9 @@ impl Probing {
         let waiting = running.outstanding.len();
         running.outstanding.retain(|(_, until)| *until > now);
         running.refused &= running.outstanding.len() == waiting;
-        while running.sent < running.attempts && running.began + prober.offset(running.ask, running.sent) <= now {
+        while running.sent < running.attempts
+            && running.began + prober.offset(running.ask, running.sent) <= now
+        {
             let token = ProbeToken { slot: target.slot, family: target.family, serial: prober.serial() };
             running.outstanding.push((token.serial, now + timeout + grace));
             running.sent += 1;
@@ -272,7 +269,8 @@ impl Probing {
     /// When to look again.
     pub fn deadline(&self, prober: &Prober) -> Option<MonoTime> {
         let Some(running) = &self.running else { return self.next };
-        let attempt = (running.sent < running.attempts).then(|| running.began + prober.offset(running.ask, running.sent));
+        let attempt = (running.sent < running.attempts)
+            .then(|| running.began + prober.offset(running.ask, running.sent));
         running.outstanding.iter().map(|(_, until)| *until).chain(attempt).min()
     }
 }
