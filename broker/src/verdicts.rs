@@ -109,6 +109,7 @@ mod tests {
             verdict: Verdict::default(),
             addr: None,
             awaits_release: false,
+            frozen: None,
         }]
     }
 

@@ -45,7 +45,7 @@ fn a_dead_host_or_service_is_down_and_nothing_else_is() {
         }
         explained(&world);
     });
-    assert!(slow <= all / 50, "{slow} of {all}");
+    assert!(slow <= all / 25, "{slow} of {all}");
 }
 
 #[test]

@@ -20,9 +20,11 @@ const CALM: Conditions =
 #[test]
 fn a_dead_host_is_down_within_a_second_at_5_percent_loss() {
     let mut all = Deaths::default();
-    for_seeds(60, |seed| all.add(deaths(Kind::Nearmost, &LOSSY, seed, 20)));
+    for_seeds(200, |seed| all.add(deaths(Kind::Nearmost, &LOSSY, seed, 20)));
+    let ms = |share: f64| all.percentile(share).map(|us| us / 1000);
+    let times = [0.5, 0.9, 0.95, 0.98, 0.99, 0.995, 1.0].map(ms);
     let p99 = all.percentile(0.99).expect("found");
-    assert!(p99 <= SECOND, "p99 {} ms, p50 {:?} µs, {} missed", p99 / 1000, all.percentile(0.5), all.missed);
+    assert!(p99 <= SECOND, "{times:?} ms, {} missed", all.missed);
 }
 
 /// Takes out nobody in so many seeds of ten minutes of 50 hosts.

@@ -26,7 +26,7 @@ pub(super) struct Inquiry {
     /// The last conclusion of the broker's own probes.
     pub last: Option<(bool, UnixMillis)>,
     /// What witnesses last said.
-    pub said: ArrayVec<(NodeId, Witnessed, Now), { super::panel::WITNESSES }>,
+    pub said: ArrayVec<(NodeId, Witnessed, Now), { super::panel::WITNESSES_LOSSY }>,
 }
 
 /// What an inquiry came to.
@@ -131,10 +131,12 @@ mod tests {
         let witness = NodeId([1; 32]);
         let at = |ms: u64| Now { mono: MonoTime::from_millis(ms), unix: UnixMillis(ms) };
         for (later, expected) in [(2_999, Witnessed::Failed), (3_000, Witnessed::Declined)] {
-            let mut inquiry =
-                Inquiry { panel: Some(Panel::convene(1, &[witness], MonoTime(9))), ..Inquiry::default() };
+            let mut inquiry = Inquiry {
+                panel: Some(Panel::convene(1, [witness].into_iter(), MonoTime(9), false)),
+                ..Inquiry::default()
+            };
             assert!(inquiry.hear(1, witness, Witnessed::Failed, at(0)));
-            inquiry.panel = Some(Panel::convene(2, &[witness], MonoTime(9)));
+            inquiry.panel = Some(Panel::convene(2, [witness].into_iter(), MonoTime(9), false));
             assert!(inquiry.hear(2, witness, Witnessed::Declined, at(later)));
             assert_eq!(inquiry.said[0].1, expected, "after {later} ms");
         }

@@ -220,7 +220,9 @@ const FALSE_SILENCE: f64 = 1e-9;
 
 /// Fewer long gaps say nothing of how losses come.
 const FEW_LONG: u32 = 4;
-/// With more than this lost, a network is rough.
+/// With more than this lost, a network is lossy, …
+const LOSSY_SHARE: f64 = 0.01;
+/// … and rough with more than this.
 const ROUGH_SHARE: f64 = 0.1;
 /// Chance that loss alone fails a whole burst.
 const FALSE_BURST: f64 = 2e-3;
@@ -244,6 +246,11 @@ impl Loss {
                 *count /= 2;
             }
         }
+    }
+
+    /// Whether so much is lost that messages are often late.
+    pub fn is_lossy(&self) -> bool {
+        self.sent >= ENOUGH && self.share() > LOSSY_SHARE
     }
 
     fn share(&self) -> f64 {

@@ -172,7 +172,7 @@ fn a_burst_follows_its_schedule_and_the_tighter_limit_of_suspicion() {
         fleet.on_deadline(at(ms));
         for order in orders_of(&mut fleet) {
             // Its answers usually take 5 ms.
-            let expected = if down.is_none() { 150 } else { 1000 };
+            let expected = if down.is_none() { 120 } else { 1000 };
             assert_eq!(order.spec.timeout, Duration::from_millis(expected), "{ms} {:?}", state(&fleet, 0));
             times.push(ms);
         }
@@ -182,8 +182,8 @@ fn a_burst_follows_its_schedule_and_the_tighter_limit_of_suspicion() {
     }
     // Nobody answers and nobody else can be asked: three rounds, each with the last attempt's limit
     // and a little for its result, and pauses between them.
-    assert_eq!(times[..9], [150, 180, 210, 1010, 1040, 1070, 1870, 1900, 1930]);
-    assert_eq!(down, Some(1930 + 150 + 250));
+    assert_eq!(times[..9], [150, 170, 190, 1310, 1330, 1350, 2470, 2490, 2510]);
+    assert_eq!(down, Some(2510 + 120 + 600));
     assert_eq!(state(&fleet, 0), (State::Down, Reason::SilentAndUnreachable));
     assert_eq!(fleet.live().mirror(MirrorIndex(0)).verdict(Family::V4).vantage, Vantage::Broker);
 }
@@ -476,6 +476,7 @@ fn act(fleet: &mut Fleet, act: &Act, orders: &mut Vec<ProbeOrder>, ms: &mut u64)
                     verdict,
                     addr: None,
                     awaits_release: false,
+                    frozen: None,
                 }],
                 now,
             );

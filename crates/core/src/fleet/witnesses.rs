@@ -12,7 +12,7 @@ use super::events::family_of;
 use super::links::Neighbourhood;
 use super::mirror::MirrorTable;
 use super::node::{Node, NodeTable, Stage};
-use super::panel::WITNESSES;
+use super::panel::{WITNESSES, WITNESSES_LOSSY};
 use super::timing;
 use crate::geo::table::PlaceTable;
 use crate::geo::{Place, Position};
@@ -99,7 +99,7 @@ impl Whereabouts {
 
 impl Choice<'_> {
     /// Whom to ask.
-    pub fn choose(&self, subject: &Subject, random: u64, now: MonoTime) -> ArrayVec<Chosen, WITNESSES> {
+    pub fn choose(&self, subject: &Subject, random: u64, now: MonoTime) -> ArrayVec<Chosen, WITNESSES_LOSSY> {
         let family = family_of(subject.addr).0;
         let about = Whereabouts::of(subject.addr, self.places).at(subject.position);
         let mut candidates: ArrayVec<(Whereabouts, Chosen), CANDIDATES> = ArrayVec::new();
@@ -118,9 +118,10 @@ impl Choice<'_> {
             }
         }
         candidates.sort_by_key(|(_, chosen)| (chosen.trip + chosen.look).as_millis() / ABOUT);
-        let mut taken: ArrayVec<(Whereabouts, Chosen), WITNESSES> = ArrayVec::new();
+        let many = if self.nodes.loss.is_lossy() { WITNESSES_LOSSY } else { WITNESSES };
+        let mut taken: ArrayVec<(Whereabouts, Chosen), WITNESSES_LOSSY> = ArrayVec::new();
         for candidate in candidates {
-            if !taken.is_full() && taken.iter().all(|(place, _)| place.independent(&candidate.0)) {
+            if taken.len() < many && taken.iter().all(|(place, _)| place.independent(&candidate.0)) {
                 taken.push(candidate);
             }
         }

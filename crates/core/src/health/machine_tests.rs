@@ -483,6 +483,7 @@ proptest! {
             forced = match input {
                 Input::ForceUp => true,
                 Input::Freeze => machine.verdict().state.eligible(),
+                Input::Refreeze(state) if machine.frozen().is_some() => state.eligible(),
                 Input::ForceDown | Input::ForceEnded => false,
                 _ => forced,
             };
