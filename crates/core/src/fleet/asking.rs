@@ -2,14 +2,15 @@
 //!
 //! ```text
 //!  inputs ─▶ machine ─▶ wants to be asked ─▶ the broker's burst ─┐
-//!              ▲                            ▶ three witnesses ───┴▶ panel ─▶ judge ─┐
+//!              ▲                            ▶ witnesses ─────────┴▶ panel ─▶ judge ─┐
 //!              └────────────── passed, failed, withheld ◀───────────────────────────┘
 //! ```
 //!
 //! Silence and clients' complaints ask both at once; a burst of any other kind asks witnesses only
-//! when it has failed. What the broker alone concludes is asked again, more slowly, and then passes
-//! three gates: its own line works ([`super::links`]), not too many are out like that, enough is left
-//! ([`super::caps`]).
+//! when it has failed, and takes out a mirror whose agent is heard only when it fails twice. Where nothing
+//! is urgent, or the network is rough, attempts are spread over a second, so that no burst of loss takes
+//! them all. What the broker alone concludes is asked again, more slowly, and then passes three gates: its
+//! own line works ([`super::links`]), not too many are out like that, enough is left ([`super::caps`]).
 
 use super::Fleet;
 use super::inquiry::Found;

@@ -171,6 +171,55 @@ fn witnesses_make_an_eviction_quick_and_say_so() {
 }
 
 #[test]
+fn an_agent_that_is_heard_again_ends_what_its_silence_began() {
+    for silence in [460, 500, 590] {
+        let mut lab = Lab::new(4, FleetConfig::default());
+        lab.kill(0);
+        lab.run(silence);
+        assert_eq!(lab.shown(0).0, State::Suspect, "{silence}");
+        lab.beating[0] = true;
+        lab.run(1_500);
+        assert_eq!(lab.shown(0).0, State::Up, "{silence}: {:?}", lab.log);
+    }
+}
+
+#[test]
+fn what_its_agent_calls_well_goes_only_after_two_rounds() {
+    let mut lab = Lab::new(4, FleetConfig::default());
+    lab.answers[0] = (false, false);
+    lab.until(0, State::Down, 20_000);
+    assert_eq!(lab.shown(0), (State::Down, Reason::ProbeFailed, Vantage::BrokerAndWitnesses));
+    assert_eq!(lab.asked.len(), 6, "three witnesses, twice");
+    // One round that fails by chance is forgotten.
+    let mut lab = Lab::new(4, FleetConfig::default());
+    for _ in 0..10 {
+        lab.answers[0] = (false, false);
+        let asked = lab.asked.len();
+        while lab.asked.len() == asked {
+            lab.run(1);
+        }
+        lab.answers[0] = (true, true);
+        lab.run(3_000);
+        assert_eq!(lab.shown(0).0, State::Up);
+    }
+}
+
+#[test]
+fn agents_that_come_by_ipv4_testify_about_ipv6_where_they_serve_by_it() {
+    let mut lab = Lab::new(4, FleetConfig::default());
+    for (i, mirror) in lab.registry.mirrors.iter_mut().enumerate() {
+        let v6 = std::net::Ipv6Addr::new(0x2a00, i as u16, 0, 0, 0, 0, 0, 1);
+        mirror.address = MirrorAddress::Declared { v4: Some(addr(i as u32)), v6: Some(v6) };
+    }
+    lab.apply();
+    lab.run(1_000);
+    lab.kill(0);
+    lab.run(750);
+    let verdict = *lab.fleet.live().mirror(MirrorIndex(0)).verdict(Family::V6);
+    assert_eq!((verdict.state, verdict.vantage), (State::Down, Vantage::BrokerAndWitnesses));
+}
+
+#[test]
 fn what_only_the_broker_does_not_reach_stays() {
     let mut lab = Lab::new(4, FleetConfig::default());
     lab.answers[1] = (false, true);

@@ -319,6 +319,32 @@ fn k_follows_the_measured_loss() {
     assert_eq!(outage.k((5, 50)), 5, "an outage is not loss");
 }
 
+#[test]
+fn losses_that_come_together_make_a_network_rough() {
+    let mut seed = Prober::new(&FleetConfig::default(), 5);
+    // Random losses of a share, and as many in runs of so many.
+    let mut heard = |share: f64, run: u64| {
+        let (mut loss, mut missing) = (Loss::default(), 0);
+        for _ in 0..6000 {
+            let lost = (seed.random() >> 11) as f64 / ((1u64 << 53) as f64) < share / run as f64;
+            missing += if lost { run } else { 0 };
+            if !lost {
+                loss.on(Fresh::Ahead(missing));
+                missing = 0;
+            }
+        }
+        loss
+    };
+    for share in [0.0, 0.005, 0.05, 0.08] {
+        assert!(!heard(share, 1).is_rough(), "{share}");
+        assert_eq!(heard(share, 1).is_lossy(), share > 0.02, "{share}");
+    }
+    assert!(heard(0.2, 1).is_rough(), "so much is lost");
+    for share in [0.01, 0.05] {
+        assert!(heard(share, 2).is_rough() && heard(share, 4).is_rough(), "{share}");
+    }
+}
+
 /// Every stage of hearing, looked at before and after its deadline.
 #[test]
 fn hearing_every_stage() {

@@ -229,7 +229,7 @@ pub enum Forced {
 ///   any ── ~draining ───▶ DRAINING ── ~undrained ──▶ UNKNOWN nothing heard
 /// ```
 ///
-/// "failed" is a conclusion of the broker and witnesses. One that must not take the mirror out now
+/// "failed" is a conclusion of the broker and witnesses, from UP only after two rounds of asking. One that must not take the mirror out now
 /// (the broker doubts itself, too many are out by silence, too little is left) is *withheld*, and the
 /// mirror stays SUSPECT with that reason; one that only this broker drew is undone, back to SUSPECT,
 /// when too little is left of the domain. Clients' reports lead from UP to SUSPECT !, and only the
