@@ -31,7 +31,9 @@ pub fn init(config: &LogConfig, filter: Option<&str>) -> Result<(), LoggingError
     let builder = tracing_subscriber::fmt()
         .with_env_filter(parse(config, filter)?)
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
+        .with_ansi(std::io::stderr().is_terminal())
+        // Complaining on a standard error that takes nothing, as on a full disk, would panic.
+        .log_internal_errors(false);
     match config.format {
         LogFormat::Text => builder.finish().try_init()?,
         LogFormat::Json => builder.json().flatten_event(true).finish().try_init()?,
