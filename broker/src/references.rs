@@ -1,7 +1,7 @@
 //! Probes the broker's reference addresses when its fleet doubts whether the broker itself is connected.
 //!
 //! A reference answers when a TCP connection to it is accepted or refused: either way a packet came
-//! back. All are asked at once; what is not there within [`PATIENCE`] does not answer.
+//! back. All are asked at once; what is not there within a second and a half does not answer.
 
 use crate::driver::{DriverHandle, DriverInput};
 use std::io::ErrorKind;
