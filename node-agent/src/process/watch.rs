@@ -2,7 +2,7 @@
 //!
 //! The end comes by pidfd, within milliseconds. Where the system has none for us, the process is looked
 //! at again and again instead. Whether it is stopped, and whether it was replaced by another one that
-//! lives, is looked at every [`LOOK`].
+//! lives, is looked at every half second.
 
 use super::resolve::{Process, Roots};
 use super::state::{Machine, Observed};
