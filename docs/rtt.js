@@ -27,18 +27,22 @@ async function nearmostRtt(domain, broker) {
   const total = { accepted: 0, tied: false }, asked = [];
   let next = measure, first = true;
   while (first || next.length > 0) {
-    const rtts = [];
+    const rtts = [], failed = [];
     for (const mirror of next) {
       asked.push(mirror);
+      const url = mirrors.find((m) => m.mirror === mirror)?.url;
+      if (!url) continue; // nothing to ask there
       try {
-        const rtt_ms = await milliseconds(mirrors.find((m) => m.mirror === mirror).url);
+        const rtt_ms = await milliseconds(url);
         if (rtt_ms > 0) rtts.push({ mirror, rtt_ms });
-      } catch { /* out of reach, without a URL, or too slow: nothing to report */ }
+      } catch {
+        failed.push(mirror); // out of reach or too slow; the broker has it probed before it believes that
+      }
     }
     if (first) await looked;
-    else if (rtts.length === 0) break;
+    else if (rtts.length + failed.length === 0) break;
     const tried = asked.filter((mirror) => !rtts.some((r) => r.mirror === mirror));
-    const body = JSON.stringify({ session, rtts, tried, ...(first && { nonce }) });
+    const body = JSON.stringify({ session, rtts, tried, failed, ...(first && { nonce }) });
     // A body of plain text needs no preflight.
     const sent = await fetch(`${broker}/v1/rtt`, { method: "POST", credentials: "omit", body });
     const taken = await sent.json();

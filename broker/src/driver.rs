@@ -159,7 +159,7 @@ impl Driver {
             self.parts.metrics.self_doubt.set(i64::from(self.parts.fleet.doubts_itself()));
             self.own_deadlines(now);
         }
-        self.parts.sink.save(self.parts.fleet.persisted());
+        self.parts.sink.save(self.parts.fleet.persisted(self.parts.clock.now()));
     }
 
     fn next_wake(&self) -> MonoTime {
@@ -317,7 +317,7 @@ impl Driver {
         }
         if self.due.persist.is_some_and(|d| d <= now.mono) {
             self.due.persist = None;
-            self.parts.sink.save(self.parts.fleet.persisted());
+            self.parts.sink.save(self.parts.fleet.persisted(now));
         }
     }
 

@@ -110,6 +110,7 @@ mod tests {
             addr: None,
             awaits_release: false,
             frozen: None,
+            flaps: None,
         }]
     }
 

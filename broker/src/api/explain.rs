@@ -248,8 +248,9 @@ fn prediction(ranking: &Ranking<'_>, mirror: MirrorIndex) -> PredictionView {
         own_ms: None,
         own_sources: 0,
         shares: Shares { distance: 1.0, ..Shares::default() },
+        missed: false,
     };
-    let Prediction { ms, distance_ms, route_km, own_ms, own_sources, shares } =
+    let Prediction { ms, distance_ms, route_km, own_ms, own_sources, shares, missed } =
         ranking.prediction(mirror).unwrap_or(unknown);
     let sources = Source::ALL.into_iter().filter(|s| own_sources >> *s as u8 & 1 == 1);
     PredictionView {
@@ -266,6 +267,7 @@ fn prediction(ranking: &Ranking<'_>, mirror: MirrorIndex) -> PredictionView {
             region_percent: percent(shares.region),
             distance_percent: percent(shares.distance),
         },
+        missed,
     }
 }
 

@@ -53,6 +53,9 @@ fn predicted(ranking: &Ranking<'_>, candidate: &Candidate) -> Vec<String> {
     if let Some(network) = known.network.filter(|_| prediction.own_ms.is_none()) {
         out.push(format!("{network} has not measured it; what it measured of others is taken into account"));
     }
+    if prediction.missed {
+        out.push("the client's network says that it does not reach it: counted as farther than it is".into());
+    }
     let site = ranking.view.set().site(ranking.slot(candidate.mirror));
     if let Some(at) = site.filter(|s| s.misplaced()).and_then(|s| s.position()) {
         let at = Place { position: Some(at), ..Place::default() };

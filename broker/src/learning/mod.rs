@@ -33,6 +33,15 @@ const MAX_WAITING: usize = 64 * 1024;
 pub enum Lesson {
     /// Round trips between client networks and targets.
     Observed(Vec<Observation>),
+    /// A client does not reach these.
+    Missed {
+        /// Where the client is.
+        network: IpNet,
+        /// What it does not reach.
+        targets: Vec<Target>,
+        /// Who says so, as a hash.
+        reporter: u64,
+    },
     /// A round trip from one node to another's service.
     Between {
         /// Who probed.
@@ -59,6 +68,7 @@ impl Lesson {
     fn len(&self) -> usize {
         match self {
             Lesson::Observed(observations) => observations.len(),
+            Lesson::Missed { targets, .. } => targets.len(),
             Lesson::Between { .. } | Lesson::Behind { .. } => 1,
         }
     }

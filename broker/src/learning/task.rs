@@ -175,6 +175,7 @@ impl Task {
             Lesson::Between { .. } => {
                 self.metrics.observations.with_label_values(&[Source::Probe.as_str()]).inc()
             }
+            Lesson::Missed { targets, .. } => self.metrics.missed.inc_by(targets.len() as u64),
             Lesson::Behind { .. } => self.metrics.resolver_ties.inc(),
         }
         if self.settings.enabled {
@@ -190,6 +191,13 @@ impl Task {
             Lesson::Observed(observations) => {
                 let observe = |o: &Observation| self.learner.observe(o, now).err();
                 observations.iter().filter_map(observe).for_each(refused);
+            }
+            Lesson::Missed { network, targets, reporter } => {
+                let missed = |t: &Target| self.learner.missed(network, t, reporter, now).err();
+                targets.iter().filter_map(missed).for_each(refused);
+                // Nothing of it outlives a restart.
+                self.dirty = true;
+                return;
             }
             Lesson::Between { from, to, rtt_ms } => {
                 self.learner.probed(&from, &to, rtt_ms, now).unwrap_or_else(refused);

@@ -177,10 +177,10 @@ impl Reports {
         let checked = check(snapshot, domain, &author, report);
         let Checked { observations, failed, nonce } = self.counted(checked)?;
         self.tell(snapshot, domain, client, &failed);
-        let distant = failed.iter().filter_map(|m| unreached(snapshot, (domain, *m), client, &author));
-        let distant: Vec<_> = distant.collect();
-        if !distant.is_empty() {
-            self.learn.teach(Lesson::Observed(distant));
+        let missed = failed.iter().map(|m| Target::of(&snapshot.registry, *m)).collect::<Vec<_>>();
+        if !missed.is_empty() {
+            let Author { network, reporter } = author;
+            self.learn.teach(Lesson::Missed { network, targets: missed, reporter });
         }
         let accepted = observations.len();
         if accepted > 0 {
@@ -285,28 +285,6 @@ fn check(
 
 fn speaks_tcp(kind: &CheckKind) -> bool {
     matches!(kind, CheckKind::Tcp | CheckKind::Tls(_) | CheckKind::Http(_) | CheckKind::Talk(_))
-}
-
-/// A mirror that a network does not reach counts as so much farther than predicted, for that network.
-const UNREACHED_MS: f32 = 500.0;
-
-fn unreached(
-    snapshot: &Snapshot,
-    (domain, mirror): (DomainIndex, MirrorIndex),
-    client: IpAddr,
-    author: &Author,
-) -> Option<Observation> {
-    let view = snapshot.map.view(domain, client.to_canonical())?;
-    let slot = mirror.0 - snapshot.registry.domain(domain).mirrors.start;
-    let predicted = view.client().ms(view.set().site(slot as usize)?);
-    Some(Observation {
-        network: author.network,
-        target: Target::of(&snapshot.registry, mirror),
-        rtt_ms: (predicted + UNREACHED_MS).min(MAX_RTT_MS as f32),
-        source: Source::Client,
-        reporter: author.reporter,
-        users: 1,
-    })
 }
 
 #[cfg(test)]

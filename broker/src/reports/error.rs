@@ -22,11 +22,11 @@ pub enum ReportError {
     /// The report's domain is not there, or is gone since the session was given.
     #[error("no domain {0:?}")]
     UnknownDomain(String),
-    /// More round trips than a report may have.
-    #[error("{0} round trips; at most {MAX_RTTS} are taken at once")]
+    /// More round trips, or more mirrors not reached, than a report may have.
+    #[error("{0} mirrors; at most {MAX_RTTS} are taken at once")]
     TooMany(usize),
-    /// Neither round trips nor a one-time name.
-    #[error("the report says nothing: it has neither round trips nor a nonce")]
+    /// Neither round trips, nor mirrors not reached, nor a one-time name.
+    #[error("the report says nothing: it has neither round trips, nor mirrors not reached, nor a nonce")]
     Empty,
     /// A mirror that the domain does not have.
     #[error("{domain} has no mirror {mirror:?}")]

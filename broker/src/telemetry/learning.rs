@@ -8,6 +8,8 @@ use prometheus::{Error, Histogram, IntCounter, IntCounterVec, IntGauge, Registry
 pub struct LearningMetrics {
     /// `nearmost_rtt_observations_total{source}`: measured round trips that arrived.
     pub observations: IntCounterVec,
+    /// `nearmost_rtt_missed_total`: times that a client said that it does not reach a mirror.
+    pub missed: IntCounter,
     /// `nearmost_rtt_lessons_dropped_total`: lessons dropped because the learner's queue was full.
     pub dropped: IntCounter,
     /// `nearmost_rtt_resolver_ties_total`: client networks tied to their resolver by one-time names.
@@ -36,6 +38,11 @@ impl LearningMetrics {
                 "nearmost_rtt_observations_total",
                 "Measured round trips that arrived, by how they were measured.",
                 &["source"],
+            )?,
+            missed: counter(
+                registry,
+                "nearmost_rtt_missed_total",
+                "Times that a client said that it does not reach a mirror.",
             )?,
             dropped: counter(
                 registry,

@@ -7,7 +7,8 @@ use crate::table::Table;
 use crate::time::age;
 use anyhow::bail;
 use nearmost_client::api::{
-    AnswerView, ExplainResponse, ExplainedMirror, NetworkView, ResolverView, SharingView, SourceShares,
+    AnswerView, ExplainResponse, ExplainedMirror, NetworkView, PredictionView, ResolverView, SharingView,
+    SourceShares,
 };
 use std::net::IpAddr;
 
@@ -118,13 +119,19 @@ fn mirrors(mirrors: &[ExplainedMirror]) -> Table {
             prediction.route_km.map_or("-".into(), |km| format!("{km:.0}")),
             format!("{:.1}", prediction.distance_ms),
             prediction.own_ms.map_or("-".into(), |ms| format!("{ms:.1}")),
-            sources(&prediction.shares),
+            from(prediction),
             users(&mirror.sharing),
             sharing(&mirror.sharing),
         ]);
         table.row(row);
     }
     table
+}
+
+/// Where a prediction comes from, and that the client's network does not reach the mirror.
+fn from(prediction: &PredictionView) -> String {
+    let sources = sources(&prediction.shares);
+    if prediction.missed { format!("{sources}; not reached") } else { sources }
 }
 
 /// `95 % network, 3 % AS, 2 % distance`.

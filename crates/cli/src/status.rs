@@ -138,7 +138,7 @@ fn state(verdict: &VerdictView) -> String {
     format!("{}{}", verdict.state, if verdict.stale { " (stale)" } else { "" })
 }
 
-/// `agent heard 3s ago, broker failed 1s ago, 2 of 3 witnesses failed`
+/// `agent heard 3s ago, broker failed 1s ago, 2 of 3 witnesses failed 1s ago`
 fn evidence(evidence: &EvidenceView) -> String {
     let mut parts = Vec::new();
     parts.extend(evidence.agent_heard_ms_ago.map(|ms| format!("agent heard {} ago", age(ms))));
@@ -147,9 +147,9 @@ fn evidence(evidence: &EvidenceView) -> String {
         format!("broker {what} {} ago", age(said.ms_ago))
     }));
     let witnesses = &evidence.witnesses;
-    if !witnesses.is_empty() {
+    if let Some(newest) = witnesses.iter().map(|w| w.ms_ago).min() {
         let failed = witnesses.iter().filter(|w| w.said == "failed").count();
-        parts.push(format!("{failed} of {} witnesses failed", witnesses.len()));
+        parts.push(format!("{failed} of {} witnesses failed {} ago", witnesses.len(), age(newest)));
     }
     match evidence.complaints {
         0 => {}

@@ -58,7 +58,7 @@ async fn what_is_wrong_is_told_first() {
     assert!(lines[4].contains("of a newer broker"), "{shown}");
     for part in [
         "v4      down     no         its agent is silent, and probes fail",
-        "agent    2m     agent heard 3s ago, broker failed 1s ago, 2 of 3 witnesses failed, \
+        "agent    2m     agent heard 3s ago, broker failed 1s ago, 2 of 3 witnesses failed 0s ago, \
          clients of 2 networks complain, penalty 1.2",
     ] {
         assert!(lines[5].contains(part), "{shown}\nexpected: {part}");

@@ -95,11 +95,14 @@ fn build_binaries(release: bool) -> Result<PathBuf> {
 fn test(args: &[String]) -> Result<()> {
     packages::install()?;
     let binaries = build_binaries(false)?;
-    run(cargo().args(["test", "--workspace", "--exclude", END_TO_END]).args(args))?;
+    // One failure hides no other: every test runs, then the first failure is told.
+    let unit =
+        run(cargo().args(["test", "--no-fail-fast", "--workspace", "--exclude", END_TO_END]).args(args));
     // Real processes are held to real time limits: they run one after the other.
     let mut end_to_end = cargo();
-    end_to_end.args(["test", "--package", END_TO_END]).args(args).env("NEARMOST_BIN_DIR", binaries);
-    run(end_to_end.env("RUST_TEST_THREADS", "1"))
+    end_to_end.args(["test", "--no-fail-fast", "--package", END_TO_END]).args(args);
+    let end_to_end = run(end_to_end.env("NEARMOST_BIN_DIR", binaries).env("RUST_TEST_THREADS", "1"));
+    unit.and(end_to_end)
 }
 
 fn bench(args: &[String]) -> Result<()> {

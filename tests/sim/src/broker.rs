@@ -372,9 +372,14 @@ impl World<Nearmost> {
         self.ground.after(back_us, Happening::Reset { host, session, life });
     }
 
+    /// What the broker would store now.
+    pub fn persisted(&self) -> Vec<PersistedVerdict> {
+        self.detector.fleet.persisted(now(&self.ground))
+    }
+
     /// The broker's process ends and begins again, so many microseconds later, with what it stored.
     pub fn restart_broker(&mut self, away_us: u64) -> Vec<PersistedVerdict> {
-        let stored = self.detector.fleet.persisted();
+        let stored = self.persisted();
         self.detector.settings.runs = false;
         self.detector.sessions.forget();
         self.detector.asks = Asks { next: self.detector.asks.next, ..Asks::default() };

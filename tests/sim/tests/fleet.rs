@@ -388,7 +388,7 @@ fn force_holds_until_it_ends_and_observed_addresses_follow_the_session() {
         assert_eq!(world.verdict(0, Family::V4).state, State::Down);
         world.run_for(200_000);
         assert_eq!(world.states(Family::V4), [State::Up; 2]);
-        assert!(world.detector.fleet.persisted().iter().all(|p| p.domain == DOMAIN));
+        assert!(world.persisted().iter().all(|p| p.domain == DOMAIN));
         // A restart must not lose where the observed mirror was.
         world.restart_broker(SECOND);
         assert_eq!(world.states(Family::V4), [State::Up; 2]);

@@ -3,6 +3,7 @@ use crate::api::testing::{DOMAIN, Fixture};
 use crate::clock::mono_now;
 use crate::learning;
 use crate::telemetry::LearningMetrics;
+use nearmost_core::check::CheckSpec;
 use nearmost_core::id::NodeId;
 
 const CLIENT: &str = "198.51.100.7";
@@ -151,4 +152,38 @@ fn a_session_is_about_its_domain_as_long_as_that_is_served() {
     assert_eq!((gone.code(), gone.to_string().contains("gone.test")), ("unknown_domain", true));
     assert_eq!(of("x").unwrap_err().code(), "session_malformed");
     assert_eq!(desk.metrics.refused.with_label_values(&["session_malformed"]).get(), 1);
+}
+
+#[test]
+fn a_mirror_that_a_client_does_not_reach_is_told_to_driver_and_learner() {
+    let mut desk = Desk::open();
+    let (driver, mut told) = crate::driver::channel();
+    desk.reports = desk.reports.telling(driver);
+    let asked = |kind: CheckKind| {
+        let second = Duration::from_secs(1);
+        Some(CheckSpec { kind, interval: second, timeout: second, rise: 1, fall: 1 })
+    };
+    desk.fixture.registry.mirrors[0].probe = asked(CheckKind::Tcp);
+    desk.fixture.registry.mirrors[1].probe = asked(CheckKind::Udp { send: Vec::new(), expect: Vec::new() });
+    let failed = |names: &[&str]| Report {
+        failed: names.iter().map(|n| (*n).to_owned()).collect(),
+        ..Report::default()
+    };
+    // A client tries TCP: of what speaks something else, or was not said how to ask, it knows nothing.
+    let taken = desk.take(&failed(&["lon", "nyc", "sao"])).unwrap();
+    assert_eq!(taken, Taken { accepted: 0, tied: false });
+    let Ok(Lesson::Missed { network, targets, .. }) = desk.lessons.try_recv() else { panic!("not taught") };
+    assert_eq!(
+        (network.to_string(), targets),
+        ("198.51.100.0/24".into(), vec![Target::Node(NodeId([1; 32]))])
+    );
+    let Ok(DriverInput::ClientFailed { domain, mirror, family, client }) = told.try_recv() else {
+        panic!("not told")
+    };
+    assert_eq!((&*domain, &*mirror, family, client), (DOMAIN, "lon", Family::V4, ip(CLIENT)));
+    assert!(told.try_recv().is_err() && desk.lessons.try_recv().is_err());
+
+    assert_eq!(desk.refused(&failed(&["lon", "par"])), "unknown_mirror");
+    assert_eq!(desk.refused(&failed(&["lon"; 33])), "too_many_rtts");
+    assert!(told.try_recv().is_err() && desk.lessons.try_recv().is_err(), "all of it or nothing");
 }

@@ -357,6 +357,7 @@ fn explained() -> ExplainedMirror {
             own_ms: Some(12.5),
             own_sources: vec!["client".into()],
             shares,
+            missed: false,
         },
         sharing: SharingView {
             share_v4_percent: 75.0,

@@ -332,7 +332,7 @@ fn manual_fail_back_waits_for_a_person_over_a_restart() {
     lab.revive(0);
     lab.run(30_000);
     assert_eq!((lab.shown(0).0, lab.shown(0).1), (State::Down, Reason::AwaitingRelease));
-    let kept = lab.fleet.persisted();
+    let kept = lab.fleet.persisted(at(lab.now));
     let mut again = Fleet::new(FleetConfig::default(), 1);
     again.set_registry(Arc::new(lab.registry.clone()), at(lab.now));
     again.resume(kept, at(lab.now));
@@ -341,6 +341,26 @@ fn manual_fail_back_waits_for_a_person_over_a_restart() {
     lab.registry.mirrors[0].orders.released = Some(at(lab.now).unix);
     lab.apply();
     assert_eq!(lab.shown(0).0, State::Up);
+}
+
+#[test]
+fn a_flapping_mirror_stays_held_over_a_restart() {
+    let mut lab = Lab::new(4, FleetConfig::default());
+    for _ in 0..3 {
+        lab.kill(0);
+        lab.until(0, State::Down, 60_000);
+        lab.revive(0);
+        lab.run(5_000);
+    }
+    assert_eq!((lab.shown(0).0, lab.shown(0).1), (State::Down, Reason::HeldDown));
+    let mut again = Fleet::new(FleetConfig::default(), 1);
+    again.set_registry(Arc::new(lab.registry.clone()), at(lab.now));
+    again.resume(lab.fleet.persisted(at(lab.now)), at(lab.now));
+    assert_eq!(again.live().mirror(MirrorIndex(0)).verdict(V4).reason, Reason::HeldDown);
+    let later = at(lab.now + 120_000);
+    assert!(again.next_deadline().is_some_and(|due| due <= later.mono));
+    again.on_deadline(later);
+    assert_ne!(again.live().mirror(MirrorIndex(0)).verdict(V4).reason, Reason::HeldDown);
 }
 
 #[test]
@@ -376,7 +396,7 @@ fn a_freeze_keeps_what_was_shown_over_a_restart() {
         (verdict.state, verdict.reason)
     };
     assert_eq!(shown(&lab.fleet, 0), (State::Up, Reason::Frozen));
-    let kept = lab.fleet.persisted();
+    let kept = lab.fleet.persisted(at(lab.now));
     let stored = kept.iter().find(|p| &*p.mirror == "m0").unwrap();
     assert_eq!((stored.verdict.state, stored.frozen), (State::Down, Some(State::Up)));
     // Another is frozen while the broker is away.

@@ -11,7 +11,7 @@ use super::node::Stage;
 use super::standing::Standing;
 use super::types::PersistedVerdict;
 use crate::check::{CheckKind, CheckSpec};
-use crate::health::damping::DampingRules;
+use crate::health::damping::{DampingRules, Flaps};
 use crate::health::machine::{Input, Mode, Rules};
 use crate::health::{Family, Verdict};
 use crate::live::{Live, LiveMirror};
@@ -203,6 +203,10 @@ impl Fleet {
             self.arm_node(slot, now);
         }
         let released = state_released(self.mirrors.slots.get(slot), persisted);
+        if let (Some(flaps), Some(state)) = (persisted.flaps, self.mirrors.slots.get_mut(slot)) {
+            let flaps = Flaps { held_until: flaps.held_until.filter(|_| !released), ..flaps };
+            state.sides[persisted.family.index()].machine.resume_flaps(&flaps, now);
+        }
         let mut inputs = vec![Input::Resume(persisted.verdict)];
         inputs.extend((persisted.awaits_release && !released).then_some(Input::AwaitRelease));
         // Who was frozen while the broker was away is frozen as the broker last knew it.
@@ -211,7 +215,7 @@ impl Fleet {
     }
 
     /// What a restart needs to know: all verdicts about mirrors with an address that say anything.
-    pub fn persisted(&self) -> Vec<PersistedVerdict> {
+    pub fn persisted(&self, now: Now) -> Vec<PersistedVerdict> {
         let mut all = Vec::new();
         for slot in &self.mirrors.by_index {
             let Some(state) = self.mirrors.slots.get(*slot) else { continue };
@@ -228,6 +232,7 @@ impl Fleet {
                         addr: side.addr,
                         awaits_release: side.machine.awaits_release(),
                         frozen,
+                        flaps: side.machine.flaps(now),
                     });
                 }
             }

@@ -382,7 +382,7 @@ fn jitter_stays_within_a_fifth() {
 #[test]
 fn persisted_verdicts_go_on_in_another_fleet() {
     let fleet = one_up();
-    let stored = fleet.persisted();
+    let stored = fleet.persisted(at(9000));
     assert_eq!(stored.len(), 1);
     assert_eq!((stored[0].verdict.state, stored[0].verdict.reason), (State::Up, Reason::Proven));
     let mut again = Fleet::new(FleetConfig::default(), 2);
@@ -397,7 +397,7 @@ fn persisted_verdicts_go_on_in_another_fleet() {
 
 #[test]
 fn verdicts_wait_for_the_first_registry() {
-    let stored = one_up().persisted();
+    let stored = one_up().persisted(at(9000));
     let mut fleet = Fleet::new(FleetConfig::default(), 2);
     fleet.resume(stored.clone(), at(9000));
     fleet.set_registry(Arc::new(registry(&[HealthMode::Agent])), at(9001));
@@ -503,6 +503,7 @@ fn act(fleet: &mut Fleet, act: &Act, orders: &mut Vec<ProbeOrder>, ms: &mut u64)
                     addr: None,
                     awaits_release: false,
                     frozen: None,
+                    flaps: None,
                 }],
                 now,
             );

@@ -1,6 +1,7 @@
 //! What goes into the fleet and what comes out of it, as plain types.
 
 use crate::check::CheckSpec;
+use crate::health::damping::Flaps;
 use crate::health::{Family, State, Verdict};
 use crate::id::NodeId;
 use crate::live::Load;
@@ -197,4 +198,7 @@ pub struct PersistedVerdict {
     /// How it was shown when a person froze it, if one did.
     #[serde(default)]
     pub frozen: Option<State>,
+    /// Its failures of late.
+    #[serde(default)]
+    pub flaps: Option<Flaps>,
 }

@@ -11,11 +11,14 @@
 //! lives starts afresh. Where fail-back is manual, an evicted mirror waits for a person instead.
 
 use super::Reason;
-use crate::time::MonoTime;
+use crate::time::{MonoTime, Now, UnixMillis};
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// Up to this penalty nothing is held: one failure, and what is left of an older one.
 const FREE: f64 = 1.25;
+/// Highest penalty that a kept one may claim: far beyond what any hold needs.
+const MOST_KEPT: f64 = 64.0;
 
 /// How failures count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +63,18 @@ impl Hold {
     }
 }
 
+/// What a restart must not forget: on the wall clock, since the other one starts anew. A jump of the
+/// wall clock can forgive, and can hold for no longer than any hold lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Flaps {
+    /// The penalty …
+    pub penalty: f64,
+    /// … as it was then.
+    pub at: UnixMillis,
+    /// Until when the mirror is held down.
+    pub held_until: Option<UnixMillis>,
+}
+
 /// The failures of one mirror in one family.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Damping {
@@ -96,6 +111,30 @@ impl Damping {
         self.hold = Some(Hold::Release);
     }
 
+    /// What to keep for the time after a restart; `None` where there is nothing.
+    pub fn flaps(&self, now: Now) -> Option<Flaps> {
+        let held_until = self.deadline().filter(|until| *until > now.mono).map(|until| {
+            let left = u64::try_from(until.since(now.mono).as_millis()).unwrap_or(u64::MAX);
+            UnixMillis(now.unix.0.saturating_add(left))
+        });
+        let ago = u64::try_from(now.mono.since(self.at).as_millis()).unwrap_or(u64::MAX);
+        let at = UnixMillis(now.unix.0.saturating_sub(ago));
+        (self.penalty > 0.0).then_some(Flaps { penalty: self.penalty, at, held_until })
+    }
+
+    /// Goes on with what was kept before a restart.
+    pub fn resume(&mut self, flaps: &Flaps, rules: &DampingRules, now: Now) {
+        let kept = if flaps.penalty.is_finite() { flaps.penalty.clamp(0.0, MOST_KEPT) } else { 0.0 };
+        let age = Duration::from_millis(now.unix.0.saturating_sub(flaps.at.0));
+        self.penalty = kept * decay(rules, age);
+        self.at = now.mono;
+        let left = flaps.held_until.map_or(0, |until| until.0.saturating_sub(now.unix.0));
+        let left = Duration::from_millis(left).min(rules.most);
+        if self.hold.is_none() && !left.is_zero() {
+            self.hold = Some(Hold::Until(now.mono + left));
+        }
+    }
+
     /// What holds it back now.
     pub fn hold(&self, rules: &DampingRules, now: MonoTime) -> Option<Hold> {
         self.hold.filter(|hold| match hold {
@@ -114,12 +153,16 @@ impl Damping {
 
     /// The penalty as it has decayed by now.
     pub fn penalty(&self, rules: &DampingRules, now: MonoTime) -> f64 {
-        if rules.half_life.is_zero() {
-            return 0.0;
-        }
-        let halves = now.since(self.at).as_secs_f64() / rules.half_life.as_secs_f64();
-        self.penalty * 0.5f64.powf(halves)
+        self.penalty * decay(rules, now.since(self.at))
     }
+}
+
+/// What is left of a penalty after that time, as a share.
+fn decay(rules: &DampingRules, age: Duration) -> f64 {
+    if rules.half_life.is_zero() {
+        return 0.0;
+    }
+    0.5f64.powf(age.as_secs_f64() / rules.half_life.as_secs_f64())
 }
 
 #[cfg(test)]
@@ -187,6 +230,35 @@ mod tests {
         // Whoever makes it automatic lets it back, too.
         damping.evicted(&rules, at(7));
         assert_eq!(damping.hold(&RULES, at(8)), None);
+    }
+
+    #[test]
+    fn a_restart_forgets_nothing_and_a_wrong_clock_holds_no_longer_than_any_hold() {
+        let moment = |mono: u64, unix: u64| Now { mono: at(mono), unix: UnixMillis(unix * 1000) };
+        let mut damping = Damping::default();
+        for second in [100, 110, 120] {
+            damping.evicted(&RULES, at(second));
+        }
+        damping.recovered(&RULES, at(130));
+        let left = held(&damping, at(135));
+        let kept = damping.flaps(moment(135, 1_000_135)).unwrap();
+
+        let mut next = Damping::default();
+        next.resume(&kept, &RULES, moment(3, 1_000_140));
+        assert_eq!(held(&next, at(3)).as_millis(), left.as_millis() - 5_000);
+        let (was, is) = (damping.penalty(&RULES, at(140)), next.penalty(&RULES, at(3)));
+        assert!((was - is).abs() < 1e-9, "{was} {is}");
+
+        let mut early = Damping::default();
+        early.resume(&kept, &RULES, moment(3, 5));
+        assert_eq!(held(&early, at(3)), RULES.most);
+        let mut late = Damping::default();
+        late.resume(&kept, &RULES, moment(3, 2_000_000));
+        assert!(held(&late, at(3)).is_zero() && late.penalty(&RULES, at(3)) < 1e-9);
+        let mut broken = Damping::default();
+        broken.resume(&Flaps { penalty: f64::NAN, ..kept }, &RULES, moment(3, 2_000_000));
+        assert_eq!(broken, Damping { at: at(3), ..Damping::default() });
+        assert_eq!(Damping::default().flaps(moment(1, 1)), None);
     }
 
     proptest! {

@@ -17,7 +17,7 @@
 //! before it becomes [`Input::ProbePassed`], [`Input::ProbeFailed`] or [`Input::Withheld`]: see
 //! [`crate::fleet`].
 
-use super::damping::{Damping, DampingRules, Hold};
+use super::damping::{Damping, DampingRules, Flaps, Hold};
 use super::phase::{Phase, Step};
 use super::{Reason, State, Vantage, Verdict};
 use crate::time::{MonoTime, Now};
@@ -337,6 +337,16 @@ impl Machine {
     /// The flap penalty by now.
     pub fn penalty(&self, now: MonoTime) -> f64 {
         self.damping.penalty(&self.rules.damping, now)
+    }
+
+    /// The failures that a restart must not forget.
+    pub fn flaps(&self, now: Now) -> Option<Flaps> {
+        self.damping.flaps(now)
+    }
+
+    /// Goes on with the failures of before a restart; they show with the next input.
+    pub fn resume_flaps(&mut self, flaps: &Flaps, now: Now) {
+        self.damping.resume(flaps, &self.rules.damping, now);
     }
 
     /// Whether the answer to users may change soon: evidence is being gathered, or it failed lately.

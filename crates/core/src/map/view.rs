@@ -104,7 +104,7 @@ impl Map {
     fn direct(&self, set: &MirrorSet, addr: IpAddr) -> (Ranking, IpNet, bool) {
         let (place, mut cell) = self.narrow(set, addr);
         let client = set.model().client(&place, Some(addr));
-        let unknown = client.position().is_none() && !client.measured_itself();
+        let unknown = client.position().is_none() && !client.speaks_for_itself();
         if set.is_failover() || !unknown && !set.shares_all() {
             return (set.rank(&client, &place, Some(addr)), cell, false);
         }

@@ -5,7 +5,8 @@
 //! 2. The line is fitted to what nodes measured of each other.
 //! 3. Each target gets its field from all votes: nodes' and networks'.
 //! 4. Countries, then ASes, then covering prefixes correct what is left over.
-//! 5. Each network keeps what it measured itself, and by how much it differs on the whole.
+//! 5. Each network keeps what it measured itself, by how much it differs on the whole, and what it does
+//!    not reach.
 //!
 //! Nothing is ever taken to be faster than light in fibre over the great circle: a lower value is
 //! raised to that.
@@ -67,7 +68,7 @@ pub(super) fn fit(learner: &Learner, world: &World<'_>, now: UnixMillis) -> Mode
     fit.level(|n| Some(Group::Prefix(covering(n.prefix))));
     let covers = fit.model.corrections.prefixes().into_iter().map(|p| (p, ())).collect();
     fit.model.covers = NetworkTable::new(COVERS, covers);
-    fit.rows();
+    fit.rows(now);
     fit.resolvers(world);
     fit.model
 }
@@ -204,9 +205,13 @@ impl<'l> Fit<'l> {
         self.model.corrections.add(left_over);
     }
 
-    fn rows(&mut self) {
-        let rows = self.networks.iter().filter_map(|n| Some((n.prefix, self.row(n)?)));
-        self.model.rows = NetworkTable::new(self.learner.coarseness(), rows.collect());
+    fn rows(&mut self, now: UnixMillis) {
+        let measured = self.networks.iter().filter_map(|n| Some((n.prefix, self.row(n)?)));
+        let mut rows: HashMap<IpNet, Row> = measured.collect();
+        for (network, targets) in self.learner.out_of_reach(now) {
+            rows.entry(network).or_default().missed(targets);
+        }
+        self.model.rows = NetworkTable::new(self.learner.coarseness(), rows.into_iter().collect());
     }
 
     fn row(&self, network: &Network) -> Option<Row> {

@@ -2,6 +2,7 @@
 
 use super::field::Kernel;
 use super::fit;
+use super::missed::Missed;
 use super::model::Model;
 use super::networks::{Ballot, Measured, Networks};
 use super::observation::{Coarseness, Observation, Target};
@@ -104,6 +105,7 @@ pub struct Learner {
     kernel: Kernel,
     numbers: HashMap<Target, u32>,
     memory: Memory,
+    missed: Missed,
     fits: u64,
 }
 
@@ -115,7 +117,15 @@ impl Learner {
         memory.networks.coarsen(config.coarseness);
         memory.resolvers.coarsen(config.coarseness);
         let numbers = memory.targets.iter().zip(0..).map(|(t, i)| (t.clone(), i)).collect();
-        Learner { config, kernel: Kernel::new(&routes), routes, numbers, memory, fits: 0 }
+        Learner {
+            config,
+            kernel: Kernel::new(&routes),
+            routes,
+            numbers,
+            memory,
+            missed: Missed::default(),
+            fits: 0,
+        }
     }
 
     /// What is to survive a restart.
@@ -130,7 +140,9 @@ impl Learner {
 
     /// Whether nothing is remembered.
     pub fn is_empty(&self) -> bool {
-        self.memory.networks.len() == 0 && self.memory.between.is_empty() && self.memory.resolvers.is_empty()
+        let memory = &self.memory;
+        let nothing = memory.networks.len() == 0 && memory.between.is_empty() && memory.resolvers.is_empty();
+        nothing && self.missed.is_empty()
     }
 
     /// Takes a measurement between a client network and a target.
@@ -148,7 +160,24 @@ impl Learner {
             users: observation.users,
         };
         let network = self.config.coarseness.network(observation.network.addr());
+        self.missed.reached(network, target, observation.reporter, now);
         self.memory.networks.vote(network, ballot, self.config.max_networks, now);
+        Ok(())
+    }
+
+    /// A client of a network says that it does not reach a target: it is demoted for that network alone.
+    ///
+    /// # Errors
+    /// [`Unbelievable::TooManyTargets`].
+    pub fn missed(
+        &mut self,
+        network: IpNet,
+        target: &Target,
+        reporter: u64,
+        now: UnixMillis,
+    ) -> Result<(), Unbelievable> {
+        let target = self.number(target)?;
+        self.missed.failed(self.config.coarseness.network(network.addr()), target, reporter, now);
         Ok(())
     }
 
@@ -215,6 +244,7 @@ impl Learner {
         let known: Vec<bool> = memory.targets.iter().map(|t| world.sites.contains_key(t)).collect();
         let known = |t: u32| known.get(t as usize).copied().unwrap_or(false);
         memory.networks.prune(known, now, self.config.keep);
+        self.missed.prune(known, now);
         memory.between.retain(|(from, to), probes| {
             probes.0.retain(|(_, at)| *at >= since);
             known(*from) && known(*to) && !probes.0.is_empty()
@@ -237,6 +267,7 @@ impl Learner {
         }
         let number = |t: u32| new.get(t as usize).copied().flatten();
         self.memory.networks.renumber(number);
+        self.missed.renumber(number);
         let between = std::mem::take(&mut self.memory.between);
         let moved = between.into_iter().filter_map(|((a, b), p)| Some(((number(a)?, number(b)?), p)));
         self.memory.between = moved.collect();
@@ -294,6 +325,11 @@ impl Learner {
     /// Network, users, values.
     pub(super) fn measured(&self, now: UnixMillis) -> impl Iterator<Item = (IpNet, u32, Vec<Measured>)> {
         self.memory.networks.measured(now, self.config.keep)
+    }
+
+    /// Network, targets out of its reach.
+    pub(super) fn out_of_reach(&self, now: UnixMillis) -> impl Iterator<Item = (IpNet, Box<[u32]>)> {
+        self.missed.by_network(now)
     }
 
     pub(super) fn middles(&self, reach: impl Fn(IpNet) -> Option<(Access, Tolls)>) -> Vec<(IpNet, IpAddr)> {

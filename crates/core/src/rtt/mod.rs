@@ -22,6 +22,9 @@
 //! difference" has a vote. Nothing is taken to be faster than light in fibre. Where several nodes
 //! measure a mirror faster than light, its place is wrong, and it is taken to be where they are.
 //!
+//! **What is out of reach** for a network, as its clients say, counts as far for it alone and for a while
+//! (`missed`).
+//!
 //! **What to measure next** is the model's choice ([`measure`]): the mirror that could well be the
 //! nearest, given how little is known of it.
 //!
@@ -38,6 +41,7 @@ mod learner;
 mod line;
 mod lookup;
 pub mod measure;
+mod missed;
 mod model;
 mod networks;
 mod observation;

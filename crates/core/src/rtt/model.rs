@@ -5,6 +5,7 @@ use super::field::Field;
 use super::groups::{self, Correction, Corrections, Group};
 use super::line::Line;
 use super::lookup::NetworkTable;
+use super::missed::FARTHER_MS;
 use super::observation::Target;
 use super::own::{Own, Row};
 use super::routes::{Access, Routes, Tolls, route_km};
@@ -105,6 +106,8 @@ pub struct Prediction {
     pub own_sources: u8,
     /// Shares of the sources in the prediction; they add up to 1.
     pub shares: Shares,
+    /// Its clients say that they do not reach it, so it counts as half a second farther.
+    pub missed: bool,
 }
 
 /// Shares of the sources in a prediction, each 0..=1.
@@ -217,8 +220,9 @@ impl Model {
     /// What is known of a client beyond its place; for people.
     pub fn known(&self, place: &Place, addr: IpAddr) -> Known {
         let (prefix, network) = self.told_apart(addr);
+        let measured = self.rows.find(addr).is_some_and(|row| row.targets().next().is_some());
         Known {
-            network,
+            network: network.filter(|_| measured),
             prefix,
             asn: place.asn.filter(|a| self.knows_as(*a)),
             country: place.country.filter(|c| self.corrections.has(Group::Country(*c))),
@@ -318,8 +322,8 @@ impl<'m> Client<'m> {
         self.row.into_iter().flat_map(Row::targets)
     }
 
-    /// Whether its own network measured anything.
-    pub fn measured_itself(&self) -> bool {
+    /// Whether its own network measured anything, or says what it does not reach.
+    pub fn speaks_for_itself(&self) -> bool {
         self.row.is_some()
     }
 
@@ -362,13 +366,24 @@ impl<'m> Client<'m> {
     /// The same of a site of which only the route and the number among targets are at hand.
     pub(crate) fn point_over(&self, route_km: Option<f32>, target: Option<u32>) -> f32 {
         let others = self.others_over(route_km, target) + self.row.map_or(0.0, Row::offset);
-        match self.own(target) {
+        let point = match self.own(target) {
             Some(own) => {
                 let share = own.weight / (own.weight + PRIOR_WEIGHT);
                 others + share * (own.point - others)
             }
             None => others,
-        }
+        };
+        if self.misses(target) { stretch(millis(point) + FARTHER_MS) } else { point }
+    }
+
+    /// Whether clients of its network say that they do not reach a target.
+    pub fn misses(&self, target: Option<u32>) -> bool {
+        target.is_some_and(|t| self.row.is_some_and(|row| row.misses(t)))
+    }
+
+    /// Targets that its network does not reach.
+    pub(super) fn missed(&self) -> impl Iterator<Item = u32> + '_ {
+        self.row.into_iter().flat_map(Row::all_missed).copied()
     }
 
     /// The round trip that a site could well turn out to have, on the scale: lower than the
@@ -419,6 +434,7 @@ impl<'m> Client<'m> {
             own_ms: own.map(|o| millis(o.point)),
             own_sources: own.map_or(0, |o| o.sources),
             shares: Shares { network, prefix, asn, country, region, distance: left },
+            missed: self.misses(site.target),
         }
     }
 }

@@ -63,6 +63,8 @@ pub struct Row {
     offset: f32,
     /// Sorted by target.
     own: Box<[Own]>,
+    /// Targets that its clients do not reach, sorted.
+    missed: Box<[u32]>,
 }
 
 impl Row {
@@ -77,7 +79,12 @@ impl Row {
         };
         let (mut differences, mut own): (Vec<f32>, Vec<Own>) = measured.iter().map(raised).unzip();
         own.sort_by_key(|o| o.target);
-        Some(Row { moved, offset: offset(&mut differences)?, own: own.into_boxed_slice() })
+        Some(Row {
+            moved,
+            offset: offset(&mut differences)?,
+            own: own.into_boxed_slice(),
+            missed: Box::default(),
+        })
     }
 
     /// What a client measured just now, in milliseconds, by site; `None` when that is nothing. Put it
@@ -106,8 +113,30 @@ impl Row {
             };
             Some((site, own))
         };
-        let measured: Vec<_> = sites.into_iter().filter_map(own).collect();
-        Row::new(client, &measured)
+        let mut reached = Vec::new();
+        let measured: Vec<_> = sites
+            .into_iter()
+            .inspect(|(site, fresh)| reached.extend(site.target().filter(|_| fresh.is_some())))
+            .filter_map(own)
+            .collect();
+        let mut row = Row::new(client, &measured)?;
+        row.missed = client.missed().filter(|t| !reached.contains(t)).collect();
+        Some(row)
+    }
+
+    /// These targets, sorted, are out of the network's reach.
+    pub(super) fn missed(&mut self, targets: Box<[u32]>) {
+        self.missed = targets;
+    }
+
+    /// Those targets.
+    pub(super) fn all_missed(&self) -> &[u32] {
+        &self.missed
+    }
+
+    /// Whether a target is out of the network's reach.
+    pub(super) fn misses(&self, target: u32) -> bool {
+        self.missed.binary_search(&target).is_ok()
     }
 
     /// Where the network is, if that is not where it is said to be.

@@ -204,6 +204,52 @@ fn what_is_remembered_survives_and_what_is_gone_is_forgotten() {
 }
 
 #[test]
+fn what_a_network_does_not_reach_is_far_for_it_alone_and_for_a_while() {
+    let mut bench = Bench::new();
+    bench.report("10.0.0.1", "lon", 90.0, 0);
+    let before = bench.predict("10.0.0.1", "lon", 0).ms;
+    let beside = bench.predict("10.0.1.1", "lon", 0).ms;
+    let other = bench.predict("10.0.0.1", "nyc", 0).ms;
+    let network: ipnet::IpNet = "10.0.0.0/24".parse().unwrap();
+    bench.learner.missed(network, &target("lon"), 77, UnixMillis(0)).unwrap();
+    // Its neighbour measured nothing, and says only that it does not reach another one.
+    bench.learner.missed("10.0.7.0/24".parse().unwrap(), &target("nyc"), 5, UnixMillis(0)).unwrap();
+    let missed = bench.predict("10.0.0.1", "lon", 0);
+    assert!(missed.missed && (missed.ms - before - 500.0).abs() < 1.0, "{missed:?} {before}");
+    assert_eq!(bench.predict("10.0.1.1", "lon", 0).ms, beside, "no other network learns of it");
+    assert_eq!(bench.predict("10.0.0.1", "nyc", 0).ms, other, "nor does another mirror suffer");
+    assert!(bench.predict("10.0.7.1", "nyc", 0).missed && !bench.predict("10.0.7.1", "lon", 0).missed);
+
+    let model = bench.model(0);
+    let site = model.site(&target("lon"), &bench.sites[&target("lon")], None);
+    let client = model.client(&locate([10, 0, 0, 1].into()), Some([10, 0, 0, 1].into()));
+    let again = Row::extended(&client, [(&site, None)]).unwrap();
+    assert!(client.with(&again).ms(&site) > before + 400.0);
+    let reached = Row::extended(&client, [(&site, Some(91.0))]).unwrap();
+    assert!(client.with(&reached).ms(&site) < 100.0, "who measures it reaches it");
+
+    let later = 10 * 60_000;
+    assert_eq!(bench.predict("10.0.0.1", "lon", later).missed, false);
+    bench.learner.missed(network, &target("lon"), 77, UnixMillis(later)).unwrap();
+    assert!(bench.predict("10.0.0.1", "lon", later).missed);
+    bench
+        .learner
+        .observe(
+            &Observation {
+                network,
+                target: target("lon"),
+                rtt_ms: 90.0,
+                source: Source::Client,
+                reporter: 77,
+                users: 1,
+            },
+            UnixMillis(later + 1),
+        )
+        .unwrap();
+    assert!(!bench.predict("10.0.0.1", "lon", later + 1).missed, "the reporter reaches it again");
+}
+
+#[test]
 fn resolvers_are_where_their_users_are() {
     let mut bench = Bench::new();
     let resolver: IpAddr = [192, 0, 2, 53].into();

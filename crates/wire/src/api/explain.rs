@@ -126,6 +126,8 @@ pub struct PredictionView {
     pub own_sources: Vec<String>,
     /// What share each source has in the prediction.
     pub shares: SourceShares,
+    /// Clients of its network say that they do not reach it: it counts as half a second farther.
+    pub missed: bool,
 }
 }
 
