@@ -1,7 +1,9 @@
 //! Carries out the fleet's probe orders and hands the results back to the driver.
 //!
 //! Each probe has its own timeout, so one slow mirror holds only its own place. An order that finds
-//! no free place is handed back at once: waiting here would count as the mirror's silence.
+//! no free place is handed back at once: waiting here would count as the mirror's silence. A quarter of the
+//! places is for what is urgent, so that regular looks at many mirrors, or at many that are dead, never
+//! keep a new suspicion waiting.
 
 use crate::driver::{DriverHandle, DriverInput};
 use crate::telemetry::ProbeMetrics;
@@ -18,6 +20,8 @@ use tokio_util::sync::CancellationToken;
 pub struct Probes {
     prober: Arc<Prober>,
     places: Arc<Semaphore>,
+    /// Of these, so many are for what is not urgent.
+    calm: Arc<Semaphore>,
     metrics: ProbeMetrics,
     cancel: CancellationToken,
 }
@@ -30,7 +34,9 @@ impl Probes {
         metrics: ProbeMetrics,
         cancel: CancellationToken,
     ) -> Probes {
-        Probes { prober: Arc::new(prober), places: Arc::new(Semaphore::new(max_in_flight)), metrics, cancel }
+        let calm = (max_in_flight - max_in_flight / 4).max(1);
+        let [places, calm] = [max_in_flight, calm].map(|n| Arc::new(Semaphore::new(n)));
+        Probes { prober: Arc::new(prober), places, calm, metrics, cancel }
     }
 
     /// Starts one probe; its result reaches `driver`.
@@ -45,7 +51,8 @@ impl Probes {
     }
 
     async fn run(&self, order: ProbeOrder, driver: DriverHandle) {
-        let Ok(_place) = self.places.try_acquire() else {
+        let calm = (!order.urgent).then(|| self.calm.try_acquire()).transpose();
+        let (Ok(_calm), Ok(_place)) = (calm, self.places.try_acquire()) else {
             self.metrics.skipped.inc();
             driver.send(DriverInput::ProbeSkipped(order.token)).await;
             return;

@@ -53,7 +53,7 @@ pub(crate) type Learnt<'a> = (&'a str, &'a str, f32);
 
 /// A snapshot that tests change, and its reader.
 pub(crate) struct Fixture {
-    registry: Registry,
+    pub(crate) registry: Registry,
     live: Live,
     networks: Vec<(IpNet, Place)>,
     places: Arc<PlaceTable>,

@@ -183,6 +183,10 @@ impl Nearmost {
     /// A witness answered, or could not be asked.
     pub(crate) fn testify(&mut self, order: u64, seen: Seen, ground: &mut Ground<Happening>) {
         let Some(Looking { order: asked, .. }) = self.asks.looking.remove(&order) else { return };
+        if let Seen::Passed(_) | Seen::Failed = seen {
+            let reached = seen != Seen::Failed;
+            self.evidence.testified(asked.host, asked.witness, asked.family, reached, ground.now);
+        }
         if self.log.keeps {
             self.log.testimonies.push(Testimony { order, asked, seen, at: ground.now });
         }

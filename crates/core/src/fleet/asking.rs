@@ -15,8 +15,8 @@
 use super::Fleet;
 use super::inquiry::Found;
 use super::links::{Neighbourhood, Trust};
-use super::mirror::{Burst, Manner};
-use super::panel::{Panel, Settled};
+use super::mirror::{Burst, Manner, Side};
+use super::panel::{Broker, Panel, Settled};
 use super::probing::Target;
 use super::timers::Timer;
 use super::timing;
@@ -25,11 +25,14 @@ use super::witnesses::{Choice, Chosen, Subject};
 use crate::check::CheckSpec;
 use crate::health::machine::{Input, Outside};
 use crate::health::phase::Phase;
-use crate::health::{Family, Reason};
+use crate::health::{Family, Reason, State};
 use crate::id::NodeId;
 use crate::time::{MonoTime, Now};
+use arrayvec::ArrayVec;
 use std::time::Duration;
 
+/// Most mirrors that are looked at for some that were well.
+const LOOK_AT: usize = 256;
 /// When a witness's attempts start, where users wait for the conclusion, …
 const BRISK: [Duration; 3] = [Duration::ZERO, Duration::from_millis(20), Duration::from_millis(40)];
 /// … and where nothing is urgent or the network is rough: no burst of loss is as long, or hardly any.
@@ -102,7 +105,10 @@ impl Fleet {
         }
         let concluded = side.inquiry.concluded.take();
         let failed = matches!(concluded, Some(super::probing::Concluded::Failed(_)));
-        let convene = side.inquiry.panel.is_none() && (side.probing.is_urgent() || failed);
+        let serves = side.machine.phase().eligible();
+        let convene = side.inquiry.panel.is_none()
+            && (side.probing.is_urgent() || failed)
+            && side.inquiry.may_convene(serves, now.mono);
         if convene {
             self.convene(slot, family, now);
         }
@@ -177,7 +183,7 @@ impl Fleet {
             patient,
         );
         if let Some(mirror) = self.mirrors.slots.get_mut(slot) {
-            mirror.sides[family.index()].inquiry.panel = Some(panel);
+            mirror.sides[family.index()].inquiry.convene(panel, now.mono);
         }
     }
 
@@ -206,8 +212,11 @@ impl Fleet {
         let mirror = self.mirrors.slots.get_mut(slot)?;
         let side = &mut mirror.sides[family.index()];
         match found {
-            Found::Missed if mirror.spec.as_ref().is_some_and(|s| s.fall > 1) => Some(Input::ProbeMissed),
-            Found::Missed => Some(Input::ProbeFailed(Outside::Refused)),
+            // However few failures its owner wants to see: silence is asked about before it counts.
+            Found::Missed(Broker::Refused) if mirror.spec.as_ref().is_some_and(|s| s.fall <= 1) => {
+                Some(Input::ProbeFailed(Outside::Refused))
+            }
+            Found::Missed(_) => Some(Input::ProbeMissed),
             Found::Settled(Settled::Reached(outside)) => {
                 if let (Outside::Broker, Some(addr)) = (outside, side.addr) {
                     self.links.heard(Neighbourhood::of(addr), now.mono);
@@ -246,9 +255,41 @@ impl Fleet {
             return Some(Input::ProbeFailed(Outside::BrokerAndWitnesses));
         }
         if !trusted {
+            self.ask_again_later(slot, family, now);
             return Some(Input::Withheld(Reason::SelfDoubt));
         }
         Some(self.withheld(slot, family).map_or(failed, Input::Withheld))
+    }
+
+    /// What was withheld because the broker doubts itself is asked about again soon, by when it knows more.
+    fn ask_again_later(&mut self, slot: u32, family: Family, now: Now) {
+        let Some(mirror) = self.mirrors.slots.get_mut(slot) else { return };
+        let inquiry = &mut mirror.sides[family.index()].inquiry;
+        let later = inquiry
+            .backed_off(LOOK_AGAIN / 4)
+            .clamp(LOOK_AGAIN, self.config.reprobe_interval.max(LOOK_AGAIN));
+        inquiry.ask_again(now.mono + self.prober.jittered(later));
+    }
+
+    /// Sees whether the broker's line works: two mirrors that were well are probed, of whatever network.
+    /// Fleets whose agents send beacons hardly need it; where mirrors are only probed nothing else is heard
+    /// often enough to tell a dead line from a dead mirror.
+    pub(super) fn pulse(&mut self, now: Now) {
+        let from = self.prober.random() as usize;
+        let well = |side: &Side| {
+            side.addr.is_some() && side.machine.verdict().state == State::Up && !side.probing.is_running()
+        };
+        let looked = self.mirrors.slots.numbered_from(from).take(LOOK_AT);
+        let chosen: ArrayVec<(u32, Family), 2> = looked
+            .filter(|(_, mirror)| mirror.spec.is_some())
+            .flat_map(|(slot, mirror)| Family::ALL.map(|f| (slot, f, well(&mirror.sides[f.index()]))))
+            .filter(|(_, _, well)| *well)
+            .map(|(slot, family, _)| (slot, family))
+            .take(2)
+            .collect();
+        for (slot, family) in chosen {
+            self.drive(slot, family, &[], Burst::Now, now);
+        }
     }
 
     /// Whether the broker's own line works, as far as it can tell; asks its references where it cannot.

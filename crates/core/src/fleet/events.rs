@@ -191,7 +191,9 @@ impl Fleet {
     pub fn on_probe_result(&mut self, token: ProbeToken, answer: ProbeAnswer, now: Now) {
         self.attend(now);
         let Some(mirror) = self.mirrors.slots.get_mut(token.slot) else { return };
-        if mirror.result(token, answer) {
+        let concluded = mirror.result(token, answer, now.mono);
+        // After one that failed the next may be due.
+        if concluded || !matches!(answer, ProbeAnswer::Passed(_)) {
             self.drive(token.slot, token.family, &[], Burst::AsWanted, now);
         }
     }

@@ -12,6 +12,13 @@ use std::time::Duration;
 /// How long what a witness said stands in for what it declines to find out again.
 const RECALL: Duration = Duration::from_secs(3);
 
+/// After so many rounds in a row in which a lone witness reached it and more did not, these are believed.
+const DISSENT: u8 = 3;
+/// How often witnesses are asked about what is out already.
+const WITNESSES_AGAIN: Duration = Duration::from_secs(30);
+/// Rounds that failed in a row and make the next rarer, at most: each doubles the time.
+const MOST_DOUBLINGS: u32 = 5;
+
 /// The asking of one mirror in one family, beyond the broker's own probes.
 #[derive(Default)]
 pub(super) struct Inquiry {
@@ -21,8 +28,12 @@ pub(super) struct Inquiry {
     pub concluded: Option<Concluded>,
     /// When to ask again, because that round of asking was not enough.
     pub again: Option<MonoTime>,
-    /// Rounds that failed and were not enough.
+    /// Rounds that failed.
     rounds: u32,
+    /// Rounds in a row in which a lone witness stood against more that did not reach it.
+    dissent: u8,
+    /// When witnesses were asked last.
+    convened: Option<MonoTime>,
     /// The last conclusion of the broker's own probes.
     pub last: Option<(bool, UnixMillis)>,
     /// What witnesses last said.
@@ -33,7 +44,7 @@ pub(super) struct Inquiry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {
     /// One regular probe failed.
-    Missed,
+    Missed(Broker),
     /// The panel is settled.
     Settled(Settled),
 }
@@ -58,10 +69,11 @@ impl Inquiry {
             Concluded::Passed => {
                 self.last = Some((true, now.unix));
                 self.panel = None;
+                self.dissent = 0;
                 self.reset();
                 Some(Found::Settled(Settled::Reached(Outside::Broker)))
             }
-            Concluded::Missed => Some(Found::Missed),
+            Concluded::Missed(how) => Some(Found::Missed(how)),
             Concluded::Failed(how) => {
                 self.last = Some((false, now.unix));
                 self.failed(how);
@@ -76,7 +88,21 @@ impl Inquiry {
 
     /// What the panel has come to, if it has come to anything; it is dissolved then.
     pub fn settle(&mut self, now: MonoTime) -> Option<Found> {
-        let settled = self.panel.as_ref()?.settle(now)?;
+        let panel = self.panel.as_ref()?;
+        let settled = panel.settle(now)?;
+        let (passed, failed) = panel.votes();
+        self.dissent = match passed {
+            0 => self.dissent,
+            _ if failed > passed => self.dissent.saturating_add(1),
+            _ => 0,
+        };
+        let settled = match settled {
+            // It may be lied about, or reached through something that answers for everybody.
+            Settled::Reached(Outside::Witnesses) if self.dissent >= DISSENT => {
+                Settled::Unreached(Outside::BrokerAndWitnesses)
+            }
+            settled => settled,
+        };
         self.panel = None;
         if matches!(settled, Settled::Reached(_)) {
             self.reset();
@@ -114,6 +140,27 @@ impl Inquiry {
         let more = self.rounds < enough;
         self.again = more.then(|| now + gap);
         !more
+    }
+
+    /// Asks again after that time, although enough was asked.
+    pub fn ask_again(&mut self, at: MonoTime) {
+        self.again = Some(at);
+    }
+
+    /// `d`, doubled for each round that failed in a row.
+    pub fn backed_off(&self, d: Duration) -> Duration {
+        d * (1 << self.rounds.saturating_sub(1).min(MOST_DOUBLINGS))
+    }
+
+    /// Whether witnesses are to be asked now about a mirror that is in service or not.
+    pub fn may_convene(&self, in_service: bool, now: MonoTime) -> bool {
+        in_service || self.convened.is_none_or(|at| now.since(at) >= WITNESSES_AGAIN)
+    }
+
+    /// Witnesses are asked.
+    pub fn convene(&mut self, panel: Panel, now: MonoTime) {
+        self.panel = Some(panel);
+        self.convened = Some(now);
     }
 
     /// When to look again.

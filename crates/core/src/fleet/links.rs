@@ -3,7 +3,8 @@
 //! A broker whose own line is cut sees everyone silent. What it alone concludes of a mirror counts
 //! only while something else proves its line: a beacon or an answered probe from another network
 //! within the last [`RECENT`], or an answer of one of its reference addresses. References are asked
-//! only when nothing else proves it. When its line was dead for a while, whoever was not heard meanwhile
+//! only when nothing else proves it, and mirrors that were well are probed then every [`PULSE`], since where
+//! no agents send beacons nothing may be heard for longer than [`RECENT`]. When its line was dead for a while, whoever was not heard meanwhile
 //! gets [`SETTLE`] from then on. A broker that has nothing to compare with (one network, no
 //! references) cannot doubt itself, and does not.
 
@@ -19,6 +20,10 @@ const SETTLE: Duration = Duration::from_millis(1_500);
 const REFERENCES_COUNT: Duration = Duration::from_secs(3);
 /// Time between two askings of the references.
 const ASK_EVERY: Duration = Duration::from_secs(1);
+/// Time between two probes of mirrors that were well: less than [`RECENT`], with an answer's way.
+const PULSE: Duration = Duration::from_millis(250);
+/// How long that goes on after the line was last in doubt.
+const PULSING: Duration = Duration::from_secs(5);
 
 /// A network that fails as one: an IPv4 /16 or IPv6 /32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -46,6 +51,9 @@ pub(super) struct Links {
     /// When anything last proved the line, and until when nothing counts since it was dead before.
     alive: Option<MonoTime>,
     settled: MonoTime,
+    /// Until when its line is watched, and when it is looked at next.
+    watched: Option<MonoTime>,
+    pulse: MonoTime,
 }
 
 /// What the broker may believe of what it alone sees.
@@ -94,15 +102,41 @@ impl Links {
     /// Whether what it alone sees of a mirror may be believed, given the networks of the mirror and of
     /// its agent; `references` says whether there are any.
     pub fn trust(&mut self, about: &[Neighbourhood], references: bool, now: MonoTime) -> Trust {
-        let mut others = self.heard.iter().flatten().filter(|(n, _)| !about.contains(n)).peekable();
-        let nothing_to_compare = !references && others.peek().is_none();
-        if nothing_to_compare {
+        let others = self.heard.iter().flatten().filter(|(n, _)| !about.contains(n));
+        let Some(latest) = others.map(|(_, at)| *at).max().map(Some).or(references.then_some(None)) else {
             return Trust::Itself;
+        };
+        let trust = self.compared(latest, references, now);
+        if trust != Trust::Itself {
+            if self.watched.is_none() {
+                self.pulse = now;
+            }
+            self.watched = Some(now + PULSING);
         }
+        trust
+    }
+
+    /// When mirrors that were well are to be probed, while the line is watched.
+    pub fn deadline(&self) -> Option<MonoTime> {
+        self.watched.map(|_| self.pulse)
+    }
+
+    /// Whether they are to be probed now.
+    pub fn pulse(&mut self, now: MonoTime) -> bool {
+        let due = self.watched.is_some() && self.pulse <= now;
+        if due {
+            self.pulse = now + PULSE;
+            self.watched = self.watched.filter(|until| *until > now);
+        }
+        due
+    }
+
+    /// `latest`: when another network was heard last, if one ever was.
+    fn compared(&mut self, latest: Option<MonoTime>, references: bool, now: MonoTime) -> Trust {
         if now < self.settled {
             return Trust::Nothing { ask: false };
         }
-        if others.any(|(_, at)| now.since(*at) <= RECENT) {
+        if latest.is_some_and(|at| now.since(at) <= RECENT) {
             return Trust::Itself;
         }
         let known = self.answered.filter(|(_, at)| now.since(*at) <= REFERENCES_COUNT);

@@ -19,6 +19,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// How often orders with a date are compared with the wall clock.
+const WALL_CLOCK_LOOK: Duration = Duration::from_secs(30);
+
 /// Domain's and mirror's name: what a mirror keeps when the registry changes.
 pub(super) type Key = (Arc<str>, Arc<str>);
 
@@ -177,11 +180,14 @@ impl Side {
         now: MonoTime,
     ) {
         let cadence = self.machine.cadence();
+        let longest = prober.config.reprobe_interval.max(prober.config.unattended_reprobe);
         let regular = cadence == Cadence::Regular;
         let interval = match cadence {
             Cadence::Idle => return self.idle(),
             Cadence::Steady => prober.config.reprobe_interval,
-            Cadence::Quick => prober.config.unattended_reprobe,
+            Cadence::Quick if self.machine.phase().eligible() => prober.config.unattended_reprobe,
+            // What is out and stays out is asked about ever more rarely: its agent says when it is back.
+            Cadence::Quick => self.inquiry.backed_off(prober.config.unattended_reprobe).min(longest),
             Cadence::Regular => spec.interval,
         };
         let attempts = match regular {
@@ -199,7 +205,8 @@ impl Side {
             let ask = match again || self.machine.urgent() {
                 true if burst.patient => Ask::Patiently(attempts),
                 true => Ask::Urgently(attempts),
-                false => Ask::Burst(attempts),
+                false if regular => Ask::Burst(attempts),
+                false => self.probing.look(attempts),
             };
             self.probing.start(ask, now);
         }
@@ -216,7 +223,7 @@ impl Side {
             self.planned = cadence;
         }
         if self.probing.next.is_some_and(|next| next <= now) {
-            self.probing.start(if regular { Ask::Once } else { Ask::Burst(attempts) }, now);
+            self.probing.start(if regular { Ask::Once } else { self.probing.look(attempts) }, now);
         }
     }
 
@@ -233,9 +240,9 @@ impl Side {
 
 impl MirrorState {
     /// Takes the result of an attempt; whether it concludes the broker's asking.
-    pub fn result(&mut self, token: ProbeToken, answer: ProbeAnswer) -> bool {
+    pub fn result(&mut self, token: ProbeToken, answer: ProbeAnswer, now: MonoTime) -> bool {
         let side = &mut self.sides[token.family.index()];
-        let concluded: Option<Concluded> = side.probing.result(token, answer);
+        let concluded: Option<Concluded> = side.probing.result(token, answer, now);
         side.inquiry.concluded = concluded.or(side.inquiry.concluded);
         concluded.is_some()
     }
@@ -243,7 +250,10 @@ impl MirrorState {
     /// When one side wants to be driven again.
     pub fn deadline(&self, family: Family, prober: &Prober, now: Now) -> Option<MonoTime> {
         let side = &self.sides[family.index()];
-        let at = |unix: UnixMillis| now.mono + Duration::from_millis(unix.0.saturating_sub(now.unix.0));
+        // The wall clock may jump: however far off an order's moment seems, it is looked at again soon.
+        let at = |unix: UnixMillis| {
+            now.mono + Duration::from_millis(unix.0.saturating_sub(now.unix.0)).min(WALL_CLOCK_LOOK)
+        };
         let orders = self.standing.deadline(now.unix).map(at);
         let calm = Some(side.changed + prober.config.caution.calm_after).filter(|at| *at > now.mono);
         let asking = [side.probing.deadline(prober), side.inquiry.deadline(), side.look_again];

@@ -33,12 +33,16 @@
 //! process, a starved machine), nothing that was not heard or answered meanwhile counts: every
 //! node gets a fresh window and every probe under way is asked again.
 
+#[cfg(test)]
+mod alone_tests;
 mod asking;
 mod caps;
 mod complaints;
 mod config;
 mod events;
 mod inquiry;
+#[cfg(test)]
+mod lab;
 mod links;
 mod live;
 mod mirror;
@@ -171,12 +175,15 @@ impl Fleet {
             (Some(last), false) => Some(last + self.config.beacon_period),
             _ => None,
         };
-        [heartbeat, self.timers.next()].into_iter().flatten().min()
+        [heartbeat, self.timers.next(), self.links.deadline()].into_iter().flatten().min()
     }
 
     /// Does what is due.
     pub fn on_deadline(&mut self, now: Now) {
         self.attend(now);
+        if self.links.pulse(now.mono) {
+            self.pulse(now);
+        }
         while let Some((at, timer)) = self.timers.pop_due(now.mono) {
             match timer {
                 Timer::Node(slot) => self.node_due(slot, at, now),

@@ -1,161 +1,11 @@
-//! Several nodes in networks of their own: witnesses, self-doubt, the cap, panic, and people's orders.
+//! Witnesses, self-doubt, the cap, panic, and people's orders.
 
-use super::tests::{PASSED, at, report};
+use super::lab::*;
+use super::tests::{at, report};
 use super::*;
 use crate::health::{Reason, State, Vantage};
-use crate::id::NodeId;
-use crate::registry::{
-    Domain, DomainIndex, Force, ForcedTo, HealthMode, Mirror, MirrorAddress, MirrorIndex, Node, NodeIndex,
-    Window,
-};
-use std::net::{IpAddr, Ipv4Addr};
-
-const V4: Family = Family::V4;
-
-fn addr(i: u32) -> Ipv4Addr {
-    Ipv4Addr::new(10, i as u8 + 1, 0, 1)
-}
-
-fn id(i: u32) -> NodeId {
-    NodeId([i as u8 + 1; 32])
-}
-
-/// `n` nodes, each in a /16 of its own, each with a mirror of one domain.
-fn registry(n: u32) -> Registry {
-    let mut registry = super::tests::registry(&[HealthMode::Agent]);
-    let (node, mirror) = (registry.nodes.remove(0), registry.mirrors.remove(0));
-    registry.domains[0] = Domain { mirrors: 0..n, ..registry.domains[0].clone() };
-    registry.nodes =
-        (0..n).map(|i| Node { id: Some(id(i)), name: format!("n{i}").into(), ..node.clone() }).collect();
-    registry.mirrors = (0..n)
-        .map(|i| Mirror {
-            name: format!("m{i}").into(),
-            domain: DomainIndex(0),
-            node: Some(NodeIndex(i)),
-            address: MirrorAddress::Declared { v4: Some(addr(i)), v6: None },
-            ..mirror.clone()
-        })
-        .collect();
-    registry
-}
-
-/// A fleet and what of it is alive, a millisecond at a time.
-struct Lab {
-    fleet: Fleet,
-    registry: Registry,
-    now: u64,
-    /// Send beacons.
-    beating: Vec<bool>,
-    /// Answer the broker; answer witnesses.
-    answers: Vec<(bool, bool)>,
-    references: u32,
-    seq: u64,
-    asked: Vec<NodeId>,
-    /// Probes that nobody answers, and when their time is over.
-    lost: Vec<(u64, ProbeToken)>,
-    log: Vec<(u64, Transition)>,
-}
-
-impl Lab {
-    fn new(n: u32, config: FleetConfig) -> Lab {
-        let registry = registry(n);
-        let mut fleet = Fleet::new(config, 7);
-        fleet.set_registry(Arc::new(registry.clone()), at(0));
-        for i in 0..n {
-            fleet.on_session_up(id(i), u64::from(i) + 1, 1, IpAddr::V4(addr(i)), at(0));
-            fleet.on_report(id(i), &report(&[&format!("m{i}")]), at(0));
-        }
-        let all = n as usize;
-        let (beating, answers) = (vec![true; all], vec![(true, true); all]);
-        let (asked, lost, log) = (Vec::new(), Vec::new(), Vec::new());
-        let mut lab =
-            Lab { fleet, registry, now: 0, beating, answers, references: 0, seq: 0, asked, lost, log };
-        lab.run(2000);
-        for i in 0..n {
-            assert_eq!(lab.shown(i).0, State::Up, "{:?}", lab.log);
-        }
-        lab.log.clear();
-        lab
-    }
-
-    fn run(&mut self, ms: u64) {
-        for _ in 0..ms {
-            self.now += 1;
-            let now = at(self.now);
-            if self.now.is_multiple_of(200) {
-                self.seq += 1;
-                for i in (0..self.beating.len()).filter(|i| self.beating[*i]) {
-                    self.fleet.on_beacon(id(i as u32), 1, self.seq, false, now);
-                }
-            }
-            let over = self.lost.extract_if(.., |(until, _)| *until <= self.now).collect::<Vec<_>>();
-            for (_, token) in over {
-                self.fleet.on_probe_result(token, ProbeAnswer::Silent, now);
-            }
-            if self.fleet.next_deadline().is_some_and(|due| due <= now.mono) {
-                self.fleet.on_deadline(now);
-            }
-            self.outputs();
-        }
-    }
-
-    fn outputs(&mut self) {
-        let now = at(self.now);
-        while let Some(output) = self.fleet.poll_output() {
-            match output {
-                Output::Probe(order) if self.answers[order.mirror.0 as usize].0 => {
-                    self.fleet.on_probe_result(order.token, PASSED, now);
-                }
-                Output::Probe(order) => {
-                    self.lost.push((self.now + order.spec.timeout.as_millis() as u64, order.token));
-                }
-                Output::Witness(order) => {
-                    let i = self.registry.nodes.iter().position(|n| n.id == Some(order.witness)).unwrap();
-                    self.asked.push(order.witness);
-                    let said = match self.answers[order.mirror.0 as usize].1 {
-                        true => Witnessed::Passed(Duration::from_millis(5)),
-                        false => Witnessed::Failed,
-                    };
-                    if self.beating[i] {
-                        self.fleet.on_witness(order.token, order.witness, said, now);
-                    }
-                }
-                Output::References => self.fleet.on_references(self.references, now),
-                Output::Transition(t) => self.log.push((self.now, t)),
-            }
-        }
-    }
-
-    fn kill(&mut self, i: u32) {
-        self.beating[i as usize] = false;
-        self.answers[i as usize] = (false, false);
-    }
-
-    fn revive(&mut self, i: u32) {
-        self.beating[i as usize] = true;
-        self.answers[i as usize] = (true, true);
-    }
-
-    fn shown(&self, i: u32) -> (State, Reason, Vantage) {
-        let v = self.fleet.live().mirror(MirrorIndex(i)).verdict(V4);
-        (v.state, v.reason, v.vantage)
-    }
-
-    fn apply(&mut self) {
-        self.fleet.set_registry(Arc::new(self.registry.clone()), at(self.now));
-        self.outputs();
-    }
-
-    /// From now until a mirror was first told to be in a state, in milliseconds.
-    fn until(&mut self, i: u32, state: State, within: u64) -> u64 {
-        let from = self.now;
-        while self.shown(i).0 != state {
-            assert!(self.now - from < within, "{i} is {:?} after {within} ms: {:?}", self.shown(i), self.log);
-            self.run(1);
-        }
-        self.now - from
-    }
-}
+use crate::registry::{Force, ForcedTo, MirrorAddress, MirrorIndex, Window};
+use std::net::IpAddr;
 
 #[test]
 fn witnesses_make_an_eviction_quick_and_say_so() {
@@ -164,7 +14,7 @@ fn witnesses_make_an_eviction_quick_and_say_so() {
     let took = lab.until(0, State::Down, 1000);
     assert!(took <= 750, "{took} ms");
     assert_eq!(lab.shown(0), (State::Down, Reason::SilentAndUnreachable, Vantage::BrokerAndWitnesses));
-    assert!(lab.asked.len() >= 3 && !lab.asked.contains(&id(0)), "{:?}", lab.asked);
+    assert!(lab.tally.asked.len() >= 3 && !lab.tally.asked.contains(&id(0)), "{:?}", lab.tally.asked);
     let evidence = lab.fleet.evidence(MirrorIndex(0), V4, at(lab.now)).unwrap();
     assert_eq!(evidence.broker.map(|b| b.0), Some(false));
     assert!(evidence.witnesses.iter().filter(|w| w.1 == Witnessed::Failed).count() >= 2);
@@ -189,13 +39,13 @@ fn what_its_agent_calls_well_goes_only_after_two_rounds() {
     lab.answers[0] = (false, false);
     lab.until(0, State::Down, 20_000);
     assert_eq!(lab.shown(0), (State::Down, Reason::ProbeFailed, Vantage::BrokerAndWitnesses));
-    assert_eq!(lab.asked.len(), 6, "three witnesses, twice");
+    assert_eq!(lab.tally.asked.len(), 6, "three witnesses, twice");
     // One round that fails by chance is forgotten.
     let mut lab = Lab::new(4, FleetConfig::default());
     for _ in 0..10 {
         lab.answers[0] = (false, false);
-        let asked = lab.asked.len();
-        while lab.asked.len() == asked {
+        let asked = lab.tally.asked.len();
+        while lab.tally.asked.len() == asked {
             lab.run(1);
         }
         lab.answers[0] = (true, true);
@@ -258,7 +108,7 @@ fn a_broker_that_is_cut_off_alone_evicts_nobody() {
 fn references_that_answer_end_the_doubt() {
     let caution = Caution { references: true, panic_below: 0.0, region_cap: 1.0, ..Caution::default() };
     let mut lab = Lab::new(3, FleetConfig { caution, ..FleetConfig::default() });
-    lab.references = 1;
+    lab.ways.references = 1;
     for i in 0..3 {
         lab.kill(i);
     }
@@ -341,6 +191,19 @@ fn manual_fail_back_waits_for_a_person_over_a_restart() {
     lab.registry.mirrors[0].orders.released = Some(at(lab.now).unix);
     lab.apply();
     assert_eq!(lab.shown(0).0, State::Up);
+}
+
+#[test]
+fn an_order_ends_soon_after_the_wall_clock_jumped_past_its_end() {
+    let mut lab = Lab::new(4, FleetConfig::default());
+    let until = at(lab.now + 3_600_000).unix;
+    lab.registry.mirrors[0].orders.force = Some(Force { to: ForcedTo::Down, until });
+    lab.apply();
+    assert_eq!(lab.shown(0).1, Reason::Forced);
+    let jumped = Now { mono: at(lab.now + 31_000).mono, unix: at(lab.now + 4_000_000).unix };
+    assert!(lab.fleet.next_deadline().is_some_and(|due| due <= jumped.mono));
+    lab.fleet.on_deadline(jumped);
+    assert_ne!(lab.shown(0).1, Reason::Forced);
 }
 
 #[test]

@@ -9,7 +9,7 @@
 //!
 //! Whoever says nothing in time, or declines, has no voice: a witness that is cut off itself must not
 //! count as one that found the mirror dead. Where nothing is urgent, or the network is rough, one witness
-//! that reaches it outweighs all that do not.
+//! that reaches it outweighs all that do not, for as many rounds as [`super::inquiry`] says.
 
 use super::types::Witnessed;
 use crate::health::machine::Outside;
@@ -86,6 +86,14 @@ impl Panel {
         }
     }
 
+    /// How many witnesses reach it, and how many do not.
+    pub fn votes(&self) -> (usize, usize) {
+        let count = |f: fn(&Witnessed) -> bool| {
+            self.voices.iter().filter_map(|v| v.1.as_ref()).filter(|w| f(w)).count()
+        };
+        (count(|w| matches!(w, Witnessed::Passed(_))), count(|w| *w == Witnessed::Failed))
+    }
+
     /// When to look again, while anything is awaited.
     pub fn deadline(&self) -> Option<MonoTime> {
         self.broker.is_some().then_some(self.until)
@@ -94,11 +102,7 @@ impl Panel {
     /// What follows from what is known by now; `None` while something that matters is awaited.
     pub fn settle(&self, now: MonoTime) -> Option<Settled> {
         let broker = self.broker?;
-        let count = |f: fn(&Witnessed) -> bool| {
-            self.voices.iter().filter_map(|v| v.1.as_ref()).filter(|w| f(w)).count()
-        };
-        let failed = count(|w| *w == Witnessed::Failed);
-        let passed = count(|w| matches!(w, Witnessed::Passed(_)));
+        let (passed, failed) = self.votes();
         let waiting = now < self.until && self.voices.iter().any(|v| v.1.is_none());
         match (failed, passed) {
             (QUORUM.., 1..) if self.unanimous => Some(Settled::Reached(Outside::Witnesses)),

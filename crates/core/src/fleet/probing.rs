@@ -1,9 +1,10 @@
 //! Asking one address: bursts of attempts, each with its own time limit.
 //!
 //! A burst starts its attempts by the schedule, whether or not earlier ones were answered, and is
-//! concluded by the first pass or by the last failure. An attempt whose result never comes fails by
-//! itself a little after its time limit, so a lost result wedges nothing. Results of attempts that
-//! no longer matter are passed over.
+//! concluded by the first pass or by the last failure. Where nothing is urgent one attempt goes ahead, and
+//! the burst follows only if that fails. An attempt whose result never comes fails by itself a little
+//! after its time limit, so a lost result wedges nothing; one that the driver had no room for is ordered
+//! again, and holds up no other. Results of attempts that no longer matter are passed over.
 
 use super::config::FleetConfig;
 use super::panel::Broker;
@@ -110,7 +111,7 @@ pub(super) struct Target<'a> {
 pub(super) enum Concluded {
     Passed,
     /// A regular probe failed, which alone concludes nothing.
-    Missed,
+    Missed(Broker),
     /// Every attempt of a burst failed.
     Failed(Broker),
 }
@@ -120,6 +121,8 @@ pub(super) enum Concluded {
 pub(super) enum Ask {
     /// One regular attempt.
     Once,
+    /// One attempt, and a burst of so many if it fails.
+    Look(usize),
     /// A burst of so many attempts.
     Burst(usize),
     /// The same, with the time limits of suspicion.
@@ -144,8 +147,36 @@ struct Running {
     attempts: usize,
     sent: usize,
     outstanding: ArrayVec<(u64, MonoTime), MAX_ATTEMPTS>,
+    /// Attempts that the driver had no room for, and when they are ordered again.
+    owed: usize,
+    owed_at: MonoTime,
     /// Every attempt that failed so far was answered, and badly.
     refused: bool,
+}
+
+impl Running {
+    fn new(ask: Ask, now: MonoTime) -> Running {
+        let attempts = match ask {
+            Ask::Once | Ask::Look(_) => 1,
+            Ask::Burst(n) | Ask::Urgently(n) => n.clamp(1, MAX_ATTEMPTS),
+            Ask::Patiently(n) => (n + STRAGGLERS).clamp(1, MAX_ATTEMPTS),
+        };
+        Running {
+            began: now,
+            ask,
+            attempts,
+            sent: 0,
+            outstanding: ArrayVec::new(),
+            owed: 0,
+            owed_at: now,
+            refused: true,
+        }
+    }
+
+    /// Whether nothing more comes of it.
+    fn is_over(&self) -> bool {
+        self.sent >= self.attempts && self.owed == 0 && self.outstanding.is_empty()
+    }
 }
 
 impl Probing {
@@ -158,33 +189,30 @@ impl Probing {
         self.running.is_some()
     }
 
+    /// How to ask where nothing is urgent. While it is not known how long answers take, one alone could be
+    /// that to a repeated packet, and be taken for usual.
+    pub fn look(&self, attempts: usize) -> Ask {
+        if self.took.usual().is_some() { Ask::Look(attempts) } else { Ask::Burst(attempts) }
+    }
+
     /// Starts asking. What is under way and as thorough goes on instead.
     pub fn start(&mut self, ask: Ask, now: MonoTime) {
         let rank = |ask: Ask| match ask {
-            Ask::Once => 0,
+            Ask::Once | Ask::Look(_) => 0,
             Ask::Burst(_) => 1,
             Ask::Urgently(_) | Ask::Patiently(_) => 2,
         };
         if self.running.as_ref().is_some_and(|r| rank(r.ask) >= rank(ask)) {
             return;
         }
-        let attempts = match ask {
-            Ask::Once => 1,
-            Ask::Burst(n) | Ask::Urgently(n) => n.clamp(1, MAX_ATTEMPTS),
-            Ask::Patiently(n) => (n + STRAGGLERS).clamp(1, MAX_ATTEMPTS),
-        };
         self.next = None;
-        self.running =
-            Some(Running { began: now, ask, attempts, sent: 0, outstanding: ArrayVec::new(), refused: true });
+        self.running = Some(Running::new(ask, now));
     }
 
     /// Asks again from the beginning what is being asked.
     pub fn again(&mut self, now: MonoTime) {
         if let Some(running) = &mut self.running {
-            running.began = now;
-            running.sent = 0;
-            running.refused = true;
-            running.outstanding.clear();
+            *running = Running::new(running.ask, now);
         }
     }
 
@@ -195,7 +223,7 @@ impl Probing {
     }
 
     /// Takes a result; `None` when it no longer matters or concludes nothing.
-    pub fn result(&mut self, token: ProbeToken, answer: ProbeAnswer) -> Option<Concluded> {
+    pub fn result(&mut self, token: ProbeToken, answer: ProbeAnswer, now: MonoTime) -> Option<Concluded> {
         let running = self.running.as_mut()?;
         let at = running.outstanding.iter().position(|(serial, _)| *serial == token.serial)?;
         running.outstanding.remove(at);
@@ -205,27 +233,31 @@ impl Probing {
             self.running = None;
             return Some(Concluded::Passed);
         }
-        self.failed_all()
+        self.failed_all(now)
     }
 
-    /// The driver did not carry the attempt out: it says nothing, and the burst is asked again.
+    /// The driver did not carry the attempt out: it says nothing, and is ordered again a little later.
     pub fn skipped(&mut self, token: ProbeToken, now: MonoTime) {
-        if let Some(running) = &mut self.running
-            && running.outstanding.iter().any(|(serial, _)| *serial == token.serial)
-        {
-            running.began = now + SKIPPED_RETRY;
-            running.sent = 0;
-            running.outstanding.clear();
+        let Some(running) = &mut self.running else { return };
+        let before = running.outstanding.len();
+        running.outstanding.retain(|(serial, _)| *serial != token.serial);
+        if running.outstanding.len() < before {
+            running.owed += 1;
+            running.owed_at = now + SKIPPED_RETRY;
         }
     }
 
-    fn failed_all(&mut self) -> Option<Concluded> {
-        let running = self.running.as_ref()?;
-        if running.sent < running.attempts || !running.outstanding.is_empty() {
-            return None;
-        }
+    fn failed_all(&mut self, now: MonoTime) -> Option<Concluded> {
+        let running = self.running.as_mut().filter(|running| running.is_over())?;
         let how = if running.refused { Broker::Refused } else { Broker::Silent };
-        let concluded = if running.ask == Ask::Once { Concluded::Missed } else { Concluded::Failed(how) };
+        let concluded = match running.ask {
+            Ask::Look(n) => {
+                *running = Running::new(Ask::Burst(n), now);
+                return None;
+            }
+            Ask::Once => Concluded::Missed(how),
+            _ => Concluded::Failed(how),
+        };
         self.running = None;
         Some(concluded)
     }
@@ -239,12 +271,25 @@ impl Probing {
         let waiting = running.outstanding.len();
         running.outstanding.retain(|(_, until)| *until > now);
         running.refused &= running.outstanding.len() == waiting;
+        if running.is_over() && matches!(running.ask, Ask::Look(_)) {
+            // Becomes a burst, whose first attempt is due now.
+            self.failed_all(now);
+        }
+        let running = self.running.as_mut()?;
+        let urgent = matches!(running.ask, Ask::Urgently(_) | Ask::Patiently(_));
+        let mut due = 0;
         while running.sent < running.attempts
             && running.began + prober.offset(running.ask, running.sent) <= now
         {
+            running.sent += 1;
+            due += 1;
+        }
+        if running.owed_at <= now {
+            due += std::mem::take(&mut running.owed);
+        }
+        for _ in 0..due {
             let token = ProbeToken { slot: target.slot, family: target.family, serial: prober.serial() };
             running.outstanding.push((token.serial, now + timeout + grace));
-            running.sent += 1;
             prober.orders.push(ProbeOrder {
                 token,
                 mirror: target.mirror,
@@ -252,15 +297,17 @@ impl Probing {
                 addr: target.addr,
                 port: target.port,
                 spec: CheckSpec { timeout, ..target.spec.clone() },
+                urgent,
             });
         }
-        self.failed_all()
+        self.failed_all(now)
     }
 
     fn timeout(&self, spec: &CheckSpec, config: &FleetConfig) -> Duration {
         let usual = self.took.usual();
         match self.running.as_ref().map(|running| running.ask) {
             Some(Ask::Urgently(_)) => usual.map_or(config.burst_timeout, timing::brisk).min(spec.timeout),
+            Some(Ask::Look(_)) => usual.map_or(spec.timeout, timing::patient).min(spec.timeout),
             Some(Ask::Patiently(_)) => usual.map_or(config.burst_timeout, timing::patient).min(spec.timeout),
             _ => spec.timeout,
         }
@@ -271,6 +318,7 @@ impl Probing {
         let Some(running) = &self.running else { return self.next };
         let attempt = (running.sent < running.attempts)
             .then(|| running.began + prober.offset(running.ask, running.sent));
-        running.outstanding.iter().map(|(_, until)| *until).chain(attempt).min()
+        let owed = (running.owed > 0).then_some(running.owed_at);
+        running.outstanding.iter().map(|(_, until)| *until).chain(attempt).chain(owed).min()
     }
 }

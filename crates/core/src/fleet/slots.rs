@@ -46,6 +46,13 @@ impl<T> Slots<T> {
         after.iter().chain(before).flatten()
     }
 
+    /// The same with their numbers.
+    pub fn numbered_from(&self, start: usize) -> impl Iterator<Item = (u32, &T)> {
+        let start = start % self.places.len().max(1);
+        let all = (start..self.places.len()).chain(0..start);
+        all.filter_map(|i| Some((u32::try_from(i).ok()?, self.places.get(i)?.as_ref()?)))
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
         (0u32..).zip(&self.places).filter_map(|(i, t)| Some((i, t.as_ref()?)))
     }

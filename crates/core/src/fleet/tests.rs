@@ -202,6 +202,44 @@ fn a_skipped_probe_says_nothing_and_is_asked_again() {
 }
 
 #[test]
+fn an_attempt_without_room_holds_up_no_other() {
+    let mut fleet = one_up();
+    fleet.on_session_lost(ID, 1, at(150));
+    let (mut nth, mut skipped) = (0, 0);
+    let mut down = None;
+    for ms in 150..6000 {
+        fleet.on_deadline(at(ms));
+        for order in orders_of(&mut fleet) {
+            assert!(order.urgent || down.is_some());
+            // Every other attempt finds no room; the others are answered by nobody.
+            nth += 1;
+            if nth % 2 == 0 && skipped < 20 {
+                skipped += 1;
+                fleet.on_probe_skipped(order.token, at(ms));
+            }
+        }
+        if state(&fleet, 0).0 == State::Down {
+            down.get_or_insert(ms);
+        }
+    }
+    assert!(skipped >= 3 && down.is_some_and(|ms| ms < 6000), "{skipped} {down:?} {:?}", state(&fleet, 0));
+}
+
+#[test]
+fn what_passed_counts_though_another_attempt_found_no_room() {
+    let mut fleet = one_up();
+    fleet.on_session_lost(ID, 1, at(150));
+    fleet.on_deadline(at(150));
+    let first = orders_of(&mut fleet);
+    fleet.on_deadline(at(170));
+    let second = orders_of(&mut fleet);
+    assert_eq!((first.len(), second.len()), (1, 1));
+    fleet.on_probe_skipped(second[0].token, at(171));
+    fleet.on_probe_result(first[0].token, PASSED, at(180));
+    assert_eq!(state(&fleet, 0).0, State::Unattended, "it answers, and its agent is silent");
+}
+
+#[test]
 fn a_pause_asks_again_instead_of_concluding() {
     let mut fleet = one_up();
     fleet.on_session_lost(ID, 1, at(150));

@@ -92,6 +92,8 @@ pub struct ProbeOrder {
     pub port: u16,
     /// How; its timeout is the one to keep for this attempt.
     pub spec: CheckSpec,
+    /// Users may be waiting for what comes of it: it goes before what is not urgent.
+    pub urgent: bool,
 }
 
 /// How one attempt at probing ended.
