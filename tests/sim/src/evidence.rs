@@ -109,7 +109,10 @@ impl Evidence {
             (State::Down, Reason::MissedBeacons) => by_broker && silent,
             // Whoever joins the broker, its own probes failed too.
             (State::Down, Reason::ProbeFailed) => !by_agent && failed && corroborated,
-            (State::Down, Reason::SilentAndUnreachable) => !by_agent && failed && corroborated && silent,
+            (State::Down, Reason::SilentAndUnreachable) => {
+                // A session that ended is silence too; who was out already may be said to be out for it.
+                !by_agent && failed && corroborated && (silent || already)
+            }
             (State::Suspect, Reason::MissedBeacons) => by_broker && silent,
             // What was held back is shown later than it was found.
             _ if matches!(t.from.reason, Reason::HeldDown | Reason::AwaitingRelease) => true,

@@ -38,7 +38,7 @@ fn a_dead_host_or_service_is_down_and_nothing_else_is() {
             });
             let (at, t) = down.expect("down");
             // Two witnesses are all there are: when an answer of theirs is lost twice, it takes longer.
-            assert!(at - killed <= 4 * SECOND, "{} µs, {t:?}", at - killed);
+            assert!(at - killed <= 6 * SECOND, "{} µs, {t:?}", at - killed);
             all += 1;
             slow += u32::from(at - killed > 3 * SECOND / 2);
             assert_eq!(world.verdict(1, family).reason, Reason::SilentAndUnreachable);
@@ -363,7 +363,7 @@ fn probe_mode_rises_and_falls_by_its_probe() {
         assert_eq!(world.states(Family::V6), [State::Down, State::Up]);
         let log = &world.detector.log.transitions;
         let down = log.iter().find(|(_, t)| t.to.state == State::Down).expect("down");
-        assert!(down.0 - broken < 4 * SECOND, "{} µs", down.0 - broken);
+        assert!(down.0 - broken < 9 * SECOND / 2, "{} µs", down.0 - broken);
         world.fault(Fault::Service(0, Service::Answers));
         world.run_for(6 * SECOND);
         assert_eq!(world.states(Family::V6), [State::Up; 2]);

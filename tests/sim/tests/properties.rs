@@ -95,7 +95,7 @@ fn of_three_mirrors_the_last_one_serves() {
             let apart = world.ground.rng.below(2 * SECOND);
             world.run_for(apart);
         }
-        world.run_for(4 * SECOND);
+        world.run_for(8 * SECOND);
         for family in Family::ALL {
             let eligible: Vec<bool> = world.states(family).iter().map(|s| s.eligible()).collect();
             let last = ((seed + 2) % 3) as usize;
