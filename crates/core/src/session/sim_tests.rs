@@ -1,6 +1,6 @@
 //! The figures that sessions are held to, in virtual time.
 
-use super::client::{ClientConfig, Event, MoveReason, Phase};
+use super::client::{ClientConfig, Event, MoveReason, Pace, Phase};
 use super::list::Standing;
 use super::mirror::MirrorConfig;
 use super::sim::{World, listed, ms};
@@ -208,5 +208,101 @@ fn the_list_moves_a_session_without_a_gap() {
         world.run_for(ms(3000));
         assert_eq!(settled(&world).0, 1, "{standing:?}");
         assert!(longest(&world, since) <= ms(11), "{standing:?}: {:?}", longest(&world, since));
+    }
+}
+
+#[test]
+fn an_idle_session_moves_as_soon() {
+    for (r, s) in PATHS {
+        for seed in 0..40 {
+            let mut world = World::new(seed);
+            (0..3).for_each(|i| world.add_host(listed(i, 1.0), MirrorConfig::default()));
+            world.add_peer(vec![ms(r), ms(s), ms(900)], DATAGRAM, ClientConfig::default());
+            world.run_for(ms(6000 + seed * 7 % 53));
+            let since = world.now;
+            world.kill(0, false);
+            world.run_for(ms(2000));
+            let moved = |(at, event): &(MonoTime, Event)| matches!(event, Event::Moved { .. }).then_some(*at);
+            let at = world.peers[0].events.iter().find_map(moved).unwrap();
+            let bound = r / 2 + s + 300 + s.saturating_sub(230);
+            assert!(at.since(since) <= ms(bound), "{r} {s}: {:?}", at.since(since));
+        }
+    }
+}
+
+const CLIENTS: usize = 10_000;
+const MIRRORS: usize = 20;
+
+/// Weights between 1 and 3; the first mirror has the most.
+fn weight(mirror: usize) -> f64 {
+    3.0 - 2.0 * mirror as f64 / (MIRRORS - 1) as f64
+}
+
+fn share(mirror: usize) -> f64 {
+    weight(mirror) / (0..MIRRORS).map(weight).sum::<f64>()
+}
+
+/// Clients spread over mirrors by weight, as brokers spread them; every other mirror is near enough.
+fn crowd(capacity: impl Fn(usize) -> usize) -> World {
+    let mut world = World::new(11);
+    for mirror in 0..MIRRORS {
+        let capacity = capacity(mirror);
+        world.add_host(listed(mirror, weight(mirror)), MirrorConfig { capacity, ..MirrorConfig::default() });
+    }
+    let pace = Pace { steady: ms(500), brisk: ms(500), standby: ms(1000), ..Pace::default() };
+    let config = ClientConfig { pace, ..ClientConfig::default() };
+    let mut dice = super::Dice(5);
+    for _ in 0..CLIENTS {
+        let mut left = crate::hash::unit(dice.next());
+        let nearest = (0..MIRRORS).find(|mirror| {
+            left -= share(*mirror);
+            left <= 0.0
+        });
+        let mut far = || ms(40) + dice.between(ms(20), 0.0, 1.0);
+        let mut paths: Vec<Duration> = (0..MIRRORS).map(|_| far()).collect();
+        paths[nearest.unwrap_or(MIRRORS - 1)] = ms(10);
+        world.add_peer(paths, DATAGRAM, config);
+    }
+    world.run_for(ms(2500));
+    world
+}
+
+fn attached(world: &World) -> usize {
+    world.peers.iter().filter(|peer| peer.machine.primary().is_some_and(|key| key.0 != 0)).count()
+}
+
+#[test]
+fn the_death_of_the_largest_overloads_no_neighbour() {
+    // Nobody is refused here: the standbys alone are spread well enough.
+    let mut world = crowd(|_| CLIENTS);
+    let before: Vec<usize> = world.hosts.iter().map(|host| host.sessions.served()).collect();
+    assert_eq!(before.iter().sum::<usize>(), CLIENTS);
+    world.kill(0, true);
+    world.run_for(ms(2000));
+    assert_eq!(attached(&world), CLIENTS);
+    let mut worst = 0.0f64;
+    for mirror in 1..MIRRORS {
+        let grown = world.hosts[mirror].sessions.served() - before[mirror];
+        // What it should take of the dead mirror's clients, by weight.
+        let fair = before[0] as f64 * share(mirror) / (1.0 - share(0));
+        worst = worst.max(world.hosts[mirror].sessions.served() as f64 / (share(mirror) * CLIENTS as f64));
+        assert!((grown as f64) < fair + 4.0 * fair.sqrt(), "{mirror}: {grown} of {fair}");
+    }
+    println!("{} clients moved; the fullest survivor has {worst:.2} of its share", before[0]);
+    assert!(worst < 1.25);
+}
+
+#[test]
+fn who_finds_no_room_finds_it_elsewhere() {
+    // A tenth more than the average, and no more than what is needed: many are refused.
+    let capacity = |mirror| (share(mirror) * CLIENTS as f64 * 1.12).ceil() as usize;
+    let mut world = crowd(capacity);
+    world.kill(0, true);
+    world.run_for(ms(20_000));
+    assert_eq!(attached(&world), CLIENTS);
+    let refused: u64 = world.hosts.iter().map(|host| host.sessions.tally().full).sum();
+    println!("{refused} refusals");
+    for mirror in 1..MIRRORS {
+        assert!(world.hosts[mirror].sessions.served() <= capacity(mirror), "{mirror}");
     }
 }

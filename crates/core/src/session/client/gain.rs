@@ -181,6 +181,10 @@ impl Client {
                 let stagger = (rtt * 2 + SLACK).min(self.config.gaining.stagger);
                 self.gain.stage = Stage::Racing { next: now + stagger };
             }
+            // Others may answer yet.
+            _ if under_way == 0 && !self.gain.waiting.is_empty() && now < self.gain.until => {
+                (self.gain.stage, self.gain.ready) = (Stage::Probing, None);
+            }
             _ if under_way == 0 => self.round_failed(now),
             // A join that ends, or its deadline, leads on; answers that come late are looked for.
             _ => self.gain.stage = Stage::Racing { next: now + self.config.gaining.stagger },

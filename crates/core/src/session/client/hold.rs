@@ -238,9 +238,10 @@ impl Client {
         let Some(mut standby) = self.links.standby.take() else { return };
         if let Some(old) = self.links.primary.take() {
             self.links.note_move(&old, reason);
-            match reason.orderly() {
-                true => self.retire(&old, reason, now),
-                false => {
+            match reason {
+                _ if reason.orderly() => self.retire(&old, reason, now),
+                MoveReason::Refused => self.detach(old.mirror, Leave::Refused),
+                _ => {
                     self.detach(old.mirror, Leave::Dead);
                     self.outputs.push_back(Output::ReportFailed(old.mirror));
                     self.book.failed(old.mirror, false, Duration::ZERO, &mut self.me.dice, now);

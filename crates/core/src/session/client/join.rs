@@ -148,7 +148,10 @@ impl Client {
         let purpose = match join {
             Some(join) => join.purpose,
             None if self.primary() == Some(mirror) => {
-                self.lose_primary(MoveReason::Refused, now);
+                match self.links.standby.as_ref().is_some_and(|standby| standby.is_fresh(now)) {
+                    true => self.promote(MoveReason::Refused, now),
+                    false => self.lose_primary(MoveReason::Refused, now),
+                }
                 Purpose::Race
             }
             None => {
@@ -156,7 +159,8 @@ impl Client {
                 Purpose::Standby
             }
         };
-        if let Some(other) = go_to.filter(|_| join.is_some() || purpose == Purpose::Race) {
+        let wanted = join.is_some() || self.links.primary.is_none();
+        if let Some(other) = go_to.filter(|_| wanted) {
             let _ = self.join(other, purpose, now);
         }
     }

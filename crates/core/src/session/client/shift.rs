@@ -110,7 +110,7 @@ impl Client {
         }
     }
 
-    fn intend(&mut self, reason: MoveReason, to: Option<MirrorKey>, listed: bool, now: MonoTime) {
+    pub(super) fn intend(&mut self, reason: MoveReason, to: Option<MirrorKey>, listed: bool, now: MonoTime) {
         let forced = self.shift.reason().is_some_and(|reason| reason != MoveReason::Better);
         if !forced || !listed {
             self.shift.intent = Some(Intent { reason, to, listed });
