@@ -36,6 +36,8 @@ pub mod client;
 pub mod list;
 pub mod loss;
 pub mod mirror;
+#[cfg(test)]
+mod rough_tests;
 pub mod rtt;
 #[cfg(test)]
 mod sim;

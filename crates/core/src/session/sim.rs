@@ -63,14 +63,24 @@ pub(super) struct Peer {
     pub received: Vec<(MonoTime, usize)>,
     pub events: Vec<(MonoTime, Event)>,
     armed: Option<MonoTime>,
+    asleep: MonoTime,
+}
+
+/// What the network does to packets.
+#[derive(Default)]
+pub(super) struct Net {
+    pub loss: f64,
+    pub jitter: Duration,
+    /// Mirrors that nothing reaches, and from which nothing comes.
+    pub up_cut: Vec<usize>,
+    pub down_cut: Vec<usize>,
 }
 
 pub(super) struct World {
     pub now: MonoTime,
     pub hosts: Vec<Host>,
     pub peers: Vec<Peer>,
-    pub loss: f64,
-    pub jitter: Duration,
+    pub net: Net,
     pub version: u64,
     pub broker: bool,
     dice: Dice,
@@ -102,8 +112,7 @@ impl World {
             now: MonoTime::from_millis(1000),
             hosts: Vec::new(),
             peers: Vec::new(),
-            loss: 0.0,
-            jitter: Duration::ZERO,
+            net: Net::default(),
             version: 1,
             broker: true,
             dice: Dice(seed),
@@ -122,7 +131,7 @@ impl World {
         let session = SessionId(id as u64);
         let machine = Client::new(config, session, mode, 2, hash::mix(self.dice.next()));
         let (received, events) = (Vec::new(), Vec::new());
-        self.peers.push(Peer { machine, paths, received, events, armed: None });
+        self.peers.push(Peer { machine, paths, received, events, armed: None, asleep: MonoTime::ZERO });
         self.tell(id, Input::Tick);
     }
 
@@ -158,6 +167,11 @@ impl World {
         (0..self.peers.len()).for_each(|peer| self.push(self.now + ms(20), Happening::List(peer)));
     }
 
+    /// A client's driver does nothing for a while.
+    pub fn asleep(&mut self, peer: usize, time: Duration) {
+        self.peers[peer].asleep = self.now + time;
+    }
+
     pub fn run_for(&mut self, time: Duration) {
         let end = self.now + time;
         while let Some(entry) = self.queue.first_entry().filter(|entry| entry.key().0 <= end) {
@@ -184,13 +198,13 @@ impl World {
     }
 
     fn lost(&mut self) -> bool {
-        hash::unit(self.dice.next()) < self.loss
+        hash::unit(self.dice.next()) < self.net.loss
     }
 
     /// How long a message takes one way; `None` when it is lost.
     fn way(&mut self, peer: usize, host: usize, reliable: bool) -> Option<Duration> {
         let rtt = self.peers[peer].paths[host];
-        let mut way = rtt / 2 + self.dice.between(self.jitter, 0.0, 1.0);
+        let mut way = rtt / 2 + self.dice.between(self.net.jitter, 0.0, 1.0);
         while self.lost() {
             if !reliable {
                 return None;
@@ -202,6 +216,9 @@ impl World {
 
     fn up(&mut self, from: usize, to: usize, what: Up) {
         let reliable = matches!(what, Up::Attach(_) | Up::Retired | Up::Detach);
+        if self.net.up_cut.contains(&to) {
+            return;
+        }
         if let Some(way) = self.way(from, to, reliable) {
             self.push(self.now + way, Happening::ToMirror { from, to, what });
         }
@@ -209,6 +226,9 @@ impl World {
 
     fn down(&mut self, from: usize, to: usize, what: Down) {
         let reliable = !matches!(what, Down::ProbeAnswer { .. } | Down::Packet { .. });
+        if self.net.down_cut.contains(&from) {
+            return;
+        }
         if let Some(way) = self.way(to, from, reliable) {
             self.push(self.now + way, Happening::ToClient { from, to, what });
         }
@@ -220,6 +240,14 @@ impl World {
                 if self.hosts[to].paused > self.now =>
             {
                 self.push(self.hosts[to].paused, what);
+            }
+            Happening::ToClient { to: peer, .. } | Happening::WakeClient(peer) | Happening::List(peer)
+                if self.peers[peer].asleep > self.now =>
+            {
+                if matches!(what, Happening::WakeClient(_)) {
+                    self.peers[peer].armed = Some(self.peers[peer].asleep);
+                }
+                self.push(self.peers[peer].asleep, what);
             }
             Happening::ToMirror { from, to, what } => self.mirror_gets(from, to, what),
             Happening::ToClient { from, to, what } => self.client_gets(from, to, what),
@@ -251,10 +279,10 @@ impl World {
         let audience = if self.hosts[host].alive { self.peers.len() } else { 0 };
         for to in 0..audience {
             let session = SessionId(to as u64);
-            if self.hosts[host].sessions.sends(session) {
-                if let Some((seq, ack)) = self.hosts[host].sessions.stamp(session, self.now) {
-                    self.down(host, to, Down::Packet { seq, ack, data: true });
-                }
+            if self.hosts[host].sessions.sends(session)
+                && let Some((seq, ack)) = self.hosts[host].sessions.stamp(session, self.now)
+            {
+                self.down(host, to, Down::Packet { seq, ack, data: true });
             }
         }
     }
@@ -298,11 +326,11 @@ impl World {
             self.down(host, session.0 as usize, what);
         }
         let host_of = &mut self.hosts[host];
-        if let Some(due) = host_of.sessions.next_deadline() {
-            if host_of.armed.is_none_or(|at| due < at) {
-                host_of.armed = Some(due);
-                self.push(due, Happening::WakeMirror(host));
-            }
+        if let Some(due) = host_of.sessions.next_deadline()
+            && host_of.armed.is_none_or(|at| due < at)
+        {
+            host_of.armed = Some(due);
+            self.push(due, Happening::WakeMirror(host));
         }
     }
 

@@ -8,12 +8,12 @@ use super::{Duplicate, Mode};
 use crate::time::MonoTime;
 use std::time::Duration;
 
-const DATAGRAM: Mode = Mode::Datagram(Duplicate::WhileDegraded);
+pub(super) const DATAGRAM: Mode = Mode::Datagram(Duplicate::WhileDegraded);
 
 /// One client, settled, between a primary and a standby at these round trips, and a third far behind.
-fn pair(seed: u64, r: u64, s: u64, loss: f64) -> World {
+pub(super) fn pair(seed: u64, r: u64, s: u64, loss: f64) -> World {
     let mut world = World::new(seed);
-    world.loss = loss;
+    world.net.loss = loss;
     (0..3).for_each(|i| world.add_host(listed(i, 1.0), MirrorConfig::default()));
     world.add_peer(vec![ms(r), ms(s), ms(900)], DATAGRAM, ClientConfig::default());
     world.stream();
@@ -22,13 +22,13 @@ fn pair(seed: u64, r: u64, s: u64, loss: f64) -> World {
     world
 }
 
-fn settled(world: &World) -> (usize, Option<usize>) {
+pub(super) fn settled(world: &World) -> (usize, Option<usize>) {
     let client = &world.peers[0].machine;
     (client.primary().unwrap().0 as usize, client.standby().map(|key| key.0 as usize))
 }
 
 /// From `since` to the first packet of the stream that did not come from `old`.
-fn gap(world: &World, since: MonoTime, old: usize) -> Duration {
+pub(super) fn gap(world: &World, since: MonoTime, old: usize) -> Duration {
     let first = world.peers[0].received.iter().find(|(at, from)| *at > since && *from != old);
     first.map_or(Duration::MAX, |(at, _)| at.since(since))
 }
@@ -40,7 +40,7 @@ fn longest(world: &World, since: MonoTime) -> Duration {
     times.windows(2).map(|pair| pair[1].since(pair[0])).max().unwrap_or(Duration::MAX)
 }
 
-fn moves(world: &World, peer: usize) -> Vec<MoveReason> {
+pub(super) fn moves(world: &World, peer: usize) -> Vec<MoveReason> {
     let moved = |(_, event): &(MonoTime, Event)| match event {
         Event::Moved { reason, .. } => Some(*reason),
         _ => None,
@@ -132,8 +132,8 @@ fn loss_and_pauses_move_nobody_who_is_served() {
     let (mut hours, mut moved, mut doubts) = (0.0, 0, 0);
     for (seed, (r, s)) in PATHS.into_iter().enumerate() {
         let mut world = World::new(seed as u64);
-        world.loss = 0.05;
-        world.jitter = ms(3);
+        world.net.loss = 0.05;
+        world.net.jitter = ms(3);
         (0..3).for_each(|i| world.add_host(listed(i, 1.0), MirrorConfig::default()));
         (0..2)
             .for_each(|_| world.add_peer(vec![ms(r), ms(s), ms(s + 30)], DATAGRAM, ClientConfig::default()));

@@ -33,6 +33,8 @@ pub(super) struct Links {
     doubled: Option<MirrorKey>,
     /// When a standby may be looked for again.
     retry: MonoTime,
+    /// When the last doubt ended.
+    restored: MonoTime,
 }
 
 struct Leaving {
@@ -70,6 +72,14 @@ impl Links {
         attached.chain(self.leaving.iter().map(|left| left.mirror)).collect()
     }
 
+    /// When the standby's silence counts. While the primary is silent too it may be this machine's
+    /// network, and after that the standby's answers are given the time that they take.
+    fn standby_gone_at(&self, config: &ClientConfig) -> Option<MonoTime> {
+        let standby = self.standby.as_ref().filter(|_| self.is_calm())?;
+        let answer = self.restored + standby.rtt.smoothed() + standby.rtt.allowance();
+        Some(standby.gone_at(&config.patience).max(answer))
+    }
+
     /// There is a primary, and it is not in doubt.
     pub fn is_calm(&self) -> bool {
         self.primary.as_ref().is_some_and(|primary| primary.doubt.is_none())
@@ -79,6 +89,11 @@ impl Links {
         for link in [&mut self.primary, &mut self.standby].into_iter().flatten() {
             link.excuse(now);
         }
+    }
+
+    #[cfg(test)]
+    pub fn doubled(&self) -> Option<MirrorKey> {
+        self.doubled
     }
 
     pub fn finished(&mut self, mirror: MirrorKey) {
@@ -119,12 +134,10 @@ impl Links {
                 if gone > now { gone } else { gone + FORSAKE }
             }
         };
-        let standby = self.standby.as_ref().map(|link| match primary.doubt {
-            Some(_) => link.beacon_at(),
-            None => link.beacon_at().min(link.gone_at(&config.patience)),
-        });
+        let standby = self.standby.as_ref().map(|link| link.beacon_at());
+        let gone = self.standby_gone_at(config);
         let retry = Some(self.retry).filter(|at| standby.is_none() && *at > now);
-        [Some(judged), Some(primary.beacon_at()), standby, retry].into_iter().flatten().min()
+        [Some(judged), Some(primary.beacon_at()), standby, gone, retry].into_iter().flatten().min()
     }
 }
 
@@ -148,6 +161,7 @@ impl Client {
             self.links.settle_leaving(matches!(self.me.mode, Mode::Datagram(_)), now);
         }
         if hearing.restored && is_primary {
+            self.links.restored = now;
             self.outputs.push_back(Output::Event(Event::Restored(mirror)));
         }
     }
@@ -214,10 +228,9 @@ impl Client {
     }
 
     fn watch_standby(&mut self, now: MonoTime) {
-        // While the primary is silent too, it may be this machine's network.
-        let calm = self.links.is_calm();
-        let gone = self.links.standby.as_ref().filter(|link| now >= link.gone_at(&self.config.patience));
-        if let Some(mirror) = gone.filter(|_| calm).map(|link| link.mirror) {
+        if self.links.standby_gone_at(&self.config).is_some_and(|at| now >= at)
+            && let Some(mirror) = self.standby()
+        {
             self.drop_standby(mirror, Leave::Dead);
             self.book.failed(mirror, false, Duration::ZERO, &mut self.me.dice, now);
         }

@@ -25,6 +25,8 @@ mod join;
 mod link;
 #[cfg(test)]
 mod prop_tests;
+#[cfg(test)]
+mod rule_tests;
 mod shift;
 #[cfg(test)]
 mod tests;
