@@ -166,12 +166,17 @@ impl Held {
         Taken::Applied
     }
 
-    /// Applies a change.
+    /// Applies a change. One without content that leads to the version held says that it still holds.
     pub fn apply(&mut self, change: Change, now: Now) -> Taken {
         let have = self.list.version;
         let Some((refresh, expires)) = terms(change.issued, now) else { return Taken::Expired };
         if have.source != change.to.source {
             return Taken::Gap;
+        }
+        let news = !change.put.is_empty() || !change.removed.is_empty();
+        if change.to.number == have.number && !news && change.issued > self.list.issued {
+            self.renew(change.issued, refresh, expires);
+            return Taken::Applied;
         }
         if change.to.number <= have.number {
             return Taken::Stale;
@@ -183,9 +188,14 @@ impl Held {
         self.list.mirrors.retain(|m| !replaced(m.key));
         self.list.mirrors.extend(change.put);
         self.list.arrange();
-        (self.list.version, self.list.issued) = (change.to, self.list.issued.max(change.issued));
-        (self.refresh, self.expires) = (refresh.max(self.refresh), expires.max(self.expires));
+        self.list.version = change.to;
+        self.renew(change.issued, refresh, expires);
         Taken::Applied
+    }
+
+    fn renew(&mut self, issued: UnixMillis, refresh: MonoTime, expires: MonoTime) {
+        self.list.issued = self.list.issued.max(issued);
+        (self.refresh, self.expires) = (refresh.max(self.refresh), expires.max(self.expires));
     }
 
     /// Its mirrors, nearest first.
@@ -308,6 +318,20 @@ mod tests {
         assert_eq!(held.apply(change(5, 6), at(0)), Taken::Applied);
         let keys: Vec<u64> = held.mirrors().iter().map(|m| m.key.0).collect();
         assert_eq!((keys, held.version().number), (vec![1, 3], 6));
+    }
+
+    #[test]
+    fn word_that_nothing_changed_renews_the_terms() {
+        let mut held = None;
+        let _ = Held::take(&mut held, list(1, 5, at(0).unix), at(0));
+        let held = held.as_mut().unwrap();
+        let nothing = Change { issued: at(20_000).unix, put: vec![], removed: vec![], ..change(5, 5) };
+        assert_eq!(held.apply(nothing.clone(), at(20_000)), Taken::Applied);
+        assert_eq!(held.refresh_at(), at(20_000).mono + SOFT_TTL);
+        assert_eq!(held.expires_at(), at(20_000).mono + HARD_TTL);
+        assert_eq!(held.apply(nothing, at(25_000)), Taken::Stale);
+        let news = Change { issued: at(30_000).unix, ..change(5, 5) };
+        assert_eq!(held.apply(news, at(30_000)), Taken::Stale);
     }
 
     #[test]

@@ -192,8 +192,7 @@ impl Client {
                 self.promote(MoveReason::Tripwire, now);
             }
         } else if self.standby() == Some(mirror) {
-            self.drop_standby(mirror, Leave::Dead);
-            self.book.failed(mirror, false, Duration::ZERO, &mut self.me.dice, now);
+            self.bury_standby(mirror, now);
         } else if let Some(at) = self.links.leaving.iter().position(|left| left.mirror == mirror) {
             self.links.leaving.remove(at);
             self.detach(mirror, Leave::Dead);
@@ -231,8 +230,7 @@ impl Client {
         if self.links.standby_gone_at(&self.config).is_some_and(|at| now >= at)
             && let Some(mirror) = self.standby()
         {
-            self.drop_standby(mirror, Leave::Dead);
-            self.book.failed(mirror, false, Duration::ZERO, &mut self.me.dice, now);
+            self.bury_standby(mirror, now);
         }
     }
 
@@ -288,6 +286,9 @@ impl Client {
         self.links.note_move(&old, reason);
         let leave = if reason == MoveReason::Refused { Leave::Refused } else { Leave::Dead };
         self.detach(old.mirror, leave);
+        if reason == MoveReason::Tripwire {
+            self.outputs.push_back(Output::ReportFailed(old.mirror));
+        }
         if reason != MoveReason::Refused {
             self.book.failed(old.mirror, false, Duration::ZERO, &mut self.me.dice, now);
         }
@@ -298,6 +299,12 @@ impl Client {
         self.joins.race_all();
         self.gain.again();
         self.shift.lost();
+    }
+
+    fn bury_standby(&mut self, mirror: MirrorKey, now: MonoTime) {
+        self.drop_standby(mirror, Leave::Dead);
+        self.outputs.push_back(Output::ReportFailed(mirror));
+        self.book.failed(mirror, false, Duration::ZERO, &mut self.me.dice, now);
     }
 
     pub(super) fn drop_standby(&mut self, mirror: MirrorKey, reason: Leave) {

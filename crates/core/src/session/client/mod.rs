@@ -226,7 +226,9 @@ impl Client {
 
     fn list_arrived(&mut self, list: MirrorList, now: Now) {
         let taken = Held::take(&mut self.book.held, list, now);
-        self.broker.answered();
+        if taken != Taken::Gap {
+            self.broker.answered();
+        }
         self.taken(taken, now.mono);
     }
 
@@ -235,6 +237,9 @@ impl Client {
             Some(held) => held.apply(change, now),
             None => Taken::Gap,
         };
+        if taken != Taken::Gap {
+            self.broker.answered();
+        }
         self.taken(taken, now.mono);
     }
 

@@ -92,7 +92,7 @@ fn what_cannot_be_used_is_counted_and_a_gap_asks_for_the_whole_list() {
         put: vec![],
         removed: vec![],
     };
-    assert_eq!(give(&mut client, Input::Changed(change(0, 1)), START), []);
+    assert_eq!(give(&mut client, Input::Changed(change(0, 0)), START), []);
     let asked = give(&mut client, Input::Changed(change(5, 6)), START);
     assert_eq!(asked, [Output::Resolve { broker: 0, have: None }]);
     let mut old = list(9, three());

@@ -212,34 +212,34 @@ fn inputs() -> Vec<(&'static str, Input)> {
 
 /// `a0`: attached, the standby B on its way; `as`: brokers asked after rounds in vain; `mo`: to C.
 const TABLE: &str = "
-          rs  pr   ra     a0       at          de            mo          dr        as  cl
-    List: prP .    .      .        .           .             .           .         prP .
-    NoA:  prP .    pr-1   dr       .v1^2+3s    atv1^2+3s=0   atv1^2      .         prP .
-    ADra: .   .    pr-1   dr       .v1^2+3s    atv1^2+3s=0   atv1^2      .         prP .
-    BDow: .   .    .      .-2+3s   .-2+3s      .-2+3s=0      .-2         .-2+3s    prP .
-    BrLo: .   .    .      .        .           .             .           .         .   .
-    BrBa: .   .R   .R     .R       .R          .R            .R          .R        .R  .
-    AAns: .   ra+1 .      .        .           .             .           .         .   .
-    AMis: .   .    .      .        .           .             .           .         .   .
-    AAcc: .   .    ata+2s .        .           .             .           .         .   .
-    BAcc: .   .    .      .        .           .             .           atv1^2+3s .   .
-    CAcc: .   .    .      .        .           .             at-2v1^3+2s .         .   .
-    XAcc: .   .    .      .        .           .             .           .         .   .
-    ARef: .   .    .+3    pr-1l+3P .-1^2+3s    at-1^2+3s=0   at-1^2      pr-1l+3P  .   .
-    BRef: .   .    .      .+3s     .-2+3s      .-2+3s=0      .-2         .+3s      .   .
-    AFai: .   .    pr     prd-1lP  .d-1!1^2+3s at-1!1^2+3s=0 atd-1!1^2   prd-1lP   .   .
-    BFai: .   .    .      .+3s     .-2+3s      .-2+3s=0      .-2         .+3s      .   .
-    AHea: .   .    .      .        .           atr=0         .           .         .   .
-    BHea: .   .    .      .        .           .             .           .         .   .
-    ATri: .   .    .      prd-1lP  .d-1!1^2+3s at-1!1^2+3s=0 atd-1!1^2   prd-1lP   .   .
-    BTri: .   .    .      .        .-2+3s      .-2+3s=0      .-2         .         .   .
-    ADrn: .   .    pr-1   dr       .v1^2+3s    atv1^2+3s=0   atv1^2      .         .   .
-    ADrC: .   .    pr-1   dr+3s    dr+3s       .+3s          dr          .+3s      .   .
-    BDrn: .   .    .      .-2+3s   .-2+3s      .-2+3s=0      .-2         .-2+3s    .   .
-    AFin: .   .    .      .        .           .             .           .         .   .
-    Net:  .   .P   prP    ded      ded=2       .             ded=2       ded       prP .
-    Clos: cl  cl   cl-1   cl-2-1   cl-1-2      cl-1-2        cl-3-1-2    cl-2-1    cl  .
-    Tick: .   .    .      .        .           .             .           .         .   .";
+          rs  pr   ra     a0        at          de            mo          dr        as  cl
+    List: prP .    .      .         .           .             .           .         prP .
+    NoA:  prP .    pr-1   dr        .v1^2+3s    atv1^2+3s=0   atv1^2      .         prP .
+    ADra: .   .    pr-1   dr        .v1^2+3s    atv1^2+3s=0   atv1^2      .         prP .
+    BDow: .   .    .      .-2+3s    .-2+3s      .-2+3s=0      .-2         .-2+3s    prP .
+    BrLo: .   .    .      .         .           .             .           .         .   .
+    BrBa: .   .R   .R     .R        .R          .R            .R          .R        .R  .
+    AAns: .   ra+1 .      .         .           .             .           .         .   .
+    AMis: .   .    .      .         .           .             .           .         .   .
+    AAcc: .   .    ata+2s .         .           .             .           .         .   .
+    BAcc: .   .    .      .         .           .             .           atv1^2+3s .   .
+    CAcc: .   .    .      .         .           .             at-2v1^3+2s .         .   .
+    XAcc: .   .    .      .         .           .             .           .         .   .
+    ARef: .   .    .+3    pr-1l+3P  .-1^2+3s    at-1^2+3s=0   at-1^2      pr-1l+3P  .   .
+    BRef: .   .    .      .+3s      .-2+3s      .-2+3s=0      .-2         .+3s      .   .
+    AFai: .   .    pr     prd-1!1lP .d-1!1^2+3s at-1!1^2+3s=0 atd-1!1^2   prd-1!1lP .   .
+    BFai: .   .    .      .+3s      .-2!2+3s    .-2!2+3s=0    .-2!2       .+3s      .   .
+    AHea: .   .    .      .         .           atr=0         .           .         .   .
+    BHea: .   .    .      .         .           .             .           .         .   .
+    ATri: .   .    .      prd-1!1lP .d-1!1^2+3s at-1!1^2+3s=0 atd-1!1^2   prd-1!1lP .   .
+    BTri: .   .    .      .         .-2!2+3s    .-2!2+3s=0    .-2!2       .         .   .
+    ADrn: .   .    pr-1   dr        .v1^2+3s    atv1^2+3s=0   atv1^2      .         .   .
+    ADrC: .   .    pr-1   dr+3s     dr+3s       .+3s          dr          .+3s      .   .
+    BDrn: .   .    .      .-2+3s    .-2+3s      .-2+3s=0      .-2         .-2+3s    .   .
+    AFin: .   .    .      .         .           .             .           .         .   .
+    Net:  .   .P   prP    ded       ded=2       .             ded=2       ded       prP .
+    Clos: cl  cl   cl-1   cl-2-1    cl-1-2      cl-1-2        cl-3-1-2    cl-2-1    cl  .
+    Tick: .   .    .      .         .           .             .           .         .   .";
 
 #[test]
 fn every_state_and_input() {

@@ -33,7 +33,7 @@ pub enum Phase {
 pub enum Input {
     /// A broker sent a whole list.
     ListArrived(MirrorList),
-    /// A broker sent a change.
+    /// A broker sent a change, or one without content: that what is held still holds.
     Changed(Change),
     /// The broker cannot be reached, or the connection to it ended.
     BrokerLost,
@@ -68,7 +68,8 @@ pub enum Input {
     },
     /// An attempt failed, or the connection of an attached mirror ended.
     Failed(MirrorKey),
-    /// An authentic packet of a mirror, beacon or data.
+    /// An authentic packet of a mirror, beacon or data, over the connection last attached to it: a new
+    /// connection numbers anew.
     Heard {
         /// Whose.
         mirror: MirrorKey,
