@@ -133,7 +133,7 @@ impl Client {
         self.due = self.deadline(now.mono).map(|due| due.max(now.mono + SOONEST));
     }
 
-    /// The next thing for the driver to do.
+    /// The next thing for the driver to do. Take all after each input: nothing else bounds the queue.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }

@@ -3,8 +3,8 @@
 //! new one is known to.
 //!
 //! Moving back is damped. Better means by the margin and by the share, in every check of a hold that
-//! doubles with each move of late, so that a mirror that comes and goes is left alone for longer and
-//! longer. The hold is jittered, so that the clients of a mirror that returned do not come in one second.
+//! doubles with each move of late but the first, so that a mirror that comes and goes is left alone for
+//! longer and longer. The hold is jittered, so that the clients of a mirror that returned do not come in one second.
 
 use super::Client;
 use super::join::Purpose;
@@ -82,7 +82,7 @@ impl Shift {
         if now.since(self.last) >= config.memory {
             self.moves = 0;
         }
-        let hold = (config.hold * (1 << self.moves.min(16))).min(config.most_hold);
+        let hold = (config.hold * (1 << self.moves.saturating_sub(1).min(16))).min(config.most_hold);
         dice.between(hold, 1.0, 1.2)
     }
 

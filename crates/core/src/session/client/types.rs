@@ -303,7 +303,7 @@ pub struct Shifting {
     pub margin: Duration,
     /// … and by this share of the primary's round trip.
     pub share: f64,
-    /// For so long, doubled by each move of late …
+    /// For so long, doubled by each move of late but the first …
     pub hold: Duration,
     /// … up to this.
     pub most_hold: Duration,

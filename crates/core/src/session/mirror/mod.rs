@@ -106,7 +106,7 @@ impl Sessions {
         self.drained();
     }
 
-    /// The next thing for the driver to do.
+    /// The next thing for the driver to do. Take all after each input: nothing else bounds the queue.
     pub fn poll_output(&mut self) -> Option<MirrorOutput> {
         self.outputs.pop_front()
     }
