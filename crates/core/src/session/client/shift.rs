@@ -4,7 +4,8 @@
 //!
 //! Moving back is damped. Better means by the margin and by the share, in every check of a hold that
 //! doubles with each move of late but the first, so that a mirror that comes and goes is left alone for
-//! longer and longer. The hold is jittered, so that the clients of a mirror that returned do not come in one second.
+//! longer and longer. The hold is jittered, so that the clients of a mirror that returned do not come in
+//! one second.
 
 use super::Client;
 use super::join::Purpose;
