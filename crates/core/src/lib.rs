@@ -14,6 +14,7 @@
 //! | [`ranking`] | which mirrors are near, and which of them are answered |
 //! | [`spread`] | how much of its share of users each mirror is offered |
 //! | [`snapshot`] | the one immutable value that queries read |
+//! | [`session`] | where a client is attached, and when it moves |
 
 pub mod check;
 pub mod fleet;
@@ -26,6 +27,7 @@ pub mod map;
 pub mod ranking;
 pub mod registry;
 pub mod rtt;
+pub mod session;
 pub mod snapshot;
 pub mod spread;
 pub mod time;
