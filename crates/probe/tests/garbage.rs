@@ -157,7 +157,8 @@ async fn no_datagram_makes_a_check_panic_or_hang() {
     for kind in &over_datagrams() {
         let server = datagram_server(StdRng::seed_from_u64(seed)).await;
         for _ in 0..ROUNDS {
-            let outcome = tokio::time::timeout(LONG, run(server, kind.clone(), WITHIN)).await.expect("it ends");
+            let outcome =
+                tokio::time::timeout(LONG, run(server, kind.clone(), WITHIN)).await.expect("it ends");
             presentable(kind, &outcome);
             assert!(!outcome.passed(), "{kind:?}: an echo is no good answer");
         }
