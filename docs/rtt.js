@@ -22,23 +22,34 @@ async function nearmostRtt(domain, broker) {
     const entry = performance.getEntriesByName(new URL(url).href).filter((e) => e.startTime >= start).pop();
     return entry?.requestStart > 0 && entry.responseStart > entry.requestStart ? entry.responseStart - entry.requestStart : taken;
   };
+  // A failure here need not be the mirror's: pages may not fetch everything, certificates are for names, and not
+  // all that listens speaks HTTP. So it is told only of URLs by name, which were given for users, and only once
+  // something else was reached from here.
+  const telling = (url) => {
+    const { hostname, protocol } = new URL(url);
+    return !/^[\d.]+$|^\[/.test(hostname) && !(scheme === "https:" && protocol === "http:");
+  };
+  let reached = false;
+  const unreached = [];
   // The answer to each report names the mirrors to measure next, given what was found; five in all, and no
   // broker can make it more.
   const total = { accepted: 0, tied: false }, asked = [];
   let next = measure, first = true;
   while (first || next.length > 0) {
-    const rtts = [], failed = [];
+    const rtts = [];
     for (const mirror of next) {
       asked.push(mirror);
       const url = mirrors.find((m) => m.mirror === mirror)?.url;
       if (!url) continue; // nothing to ask there
       try {
         const rtt_ms = await milliseconds(url);
+        reached = true;
         if (rtt_ms > 0) rtts.push({ mirror, rtt_ms });
       } catch {
-        failed.push(mirror); // out of reach or too slow; the broker has it probed before it believes that
+        if (telling(url)) unreached.push(mirror); // or too slow; the broker has it probed before it believes that
       }
     }
+    const failed = reached ? unreached.splice(0) : [];
     if (first) await looked;
     else if (rtts.length + failed.length === 0) break;
     const tried = asked.filter((mirror) => !rtts.some((r) => r.mirror === mirror));

@@ -1,14 +1,15 @@
 //! The fleet's driver: the dull shell around [`Fleet`].
 //!
 //! One task owns fleet, registry and map. Everything that happens reaches it through one bounded
-//! channel; it hands each input to the fleet with `now`, carries out what the fleet orders (probes,
+//! channel, but for what clients complain of, which has one of its own and waits for all else; it hands each input to the fleet with `now`, carries out what the fleet orders (probes,
 //! events) and publishes the snapshot, at most once each [`COALESCE`]. What takes long (geo tables,
 //! models, cells, offers) is made elsewhere and comes in as an input.
 
 mod input;
 mod world;
 
-pub use input::{AllEvidence, BeaconSeen, DriverHandle, DriverInput, channel};
+pub use input::{AllEvidence, BeaconSeen, Complaint, Complaints, DriverHandle, DriverInput};
+pub use input::{channel, complaints};
 
 use self::world::{Parts, World};
 use crate::agents::witnessing::Witnesses;
@@ -130,8 +131,14 @@ impl Driver {
     }
 
     /// Runs until cancelled; then writes the verdicts.
-    pub async fn run(mut self, mut inputs: mpsc::Receiver<DriverInput>, cancel: CancellationToken) {
+    pub async fn run(
+        mut self,
+        mut inputs: mpsc::Receiver<DriverInput>,
+        mut complaints: mpsc::Receiver<Complaint>,
+        cancel: CancellationToken,
+    ) {
         let mut batch = Vec::with_capacity(256);
+        let mut complaint = None;
         loop {
             let wake = self.next_wake();
             tokio::select! {
@@ -143,6 +150,7 @@ impl Driver {
                 },
                 n = inputs.recv_many(&mut batch, 256) => if n == 0 { break },
                 () = tokio::time::sleep_until(self.parts.clock.instant(wake)) => {}
+                Some(told) = complaints.recv() => complaint = Some(told),
             }
             // What an input speaks of may have been registered just before it was sent.
             if self.parts.registry.has_changed().unwrap_or(false) {
@@ -151,6 +159,9 @@ impl Driver {
             let now = self.parts.clock.now();
             for input in batch.drain(..) {
                 self.input(input, now);
+            }
+            if let Some(complaint) = complaint.take() {
+                self.complaint(&complaint, now);
             }
             if self.parts.fleet.next_deadline().is_some_and(|d| d <= now.mono) {
                 self.parts.fleet.on_deadline(now);
@@ -226,12 +237,6 @@ impl Driver {
             DriverInput::ProbeResult { token, answer } => fleet.on_probe_result(token, answer, now),
             DriverInput::Witnessed { token, witness, said } => fleet.on_witness(token, witness, said, now),
             DriverInput::References { answered } => fleet.on_references(answered, now),
-            DriverInput::ClientFailed { domain, mirror, family, client } => {
-                let registry = self.world.given();
-                let index = registry.find_domain(&domain).and_then(|d| registry.find_mirror(d, &mirror));
-                let asks = index.is_some_and(|i| fleet.on_client_failure(i, family, client, now));
-                self.parts.metrics.client_failure(asks);
-            }
             DriverInput::BeaconPeriod(period) => fleet.set_beacon_period(period, now),
             DriverInput::Evidence(reply) => {
                 // Whoever asked may have left.
@@ -250,6 +255,20 @@ impl Driver {
             }
         }
         self.changed(now);
+    }
+
+    /// A client does not reach a mirror. Where the fleet does nothing about it, nothing has changed, and
+    /// nothing is published for it.
+    fn complaint(&mut self, complaint: &Complaint, now: Now) {
+        let registry = self.world.given();
+        let domain = registry.find_domain(&complaint.domain);
+        let mirror = domain.and_then(|d| registry.find_mirror(d, &complaint.mirror));
+        let (family, client) = (complaint.family, complaint.client);
+        let asks = mirror.is_some_and(|m| self.parts.fleet.on_client_failure(m, family, client, now));
+        self.parts.metrics.client_failure(asks);
+        if asks {
+            self.changed(now);
+        }
     }
 
     /// Something that queries read may have changed: publish soon.

@@ -15,7 +15,7 @@ use crate::api::{ApiError, ApiServer, ApiSettings, ApiState, FleetAccess, Listen
 use crate::clients::{ClientParts, ClientServer};
 use crate::clock::{Clock, unix_now};
 use crate::dns::{DnsError, DnsMetrics, DnsServer};
-use crate::driver::{self, Asking, Driver, DriverHandle, DriverInput, DriverParts};
+use crate::driver::{self, Asking, Complaint, Driver, DriverHandle, DriverInput, DriverParts};
 use crate::events::EventLog;
 use crate::followers::{collect, correct, follow_corrections, follow_places, follow_readiness};
 use crate::geoip::{GeoError, GeoMetrics, GeoService};
@@ -137,7 +137,7 @@ struct Sockets {
 struct Tasks {
     registrar: (Registrar, RegistrarInbox),
     registry: watch::Receiver<Arc<Registry>>,
-    driver: (Driver, mpsc::Receiver<DriverInput>),
+    driver: (Driver, mpsc::Receiver<DriverInput>, mpsc::Receiver<Complaint>),
     driver_handle: DriverHandle,
     learner: LearnerParts,
     mapping: MappingParts,
@@ -230,8 +230,10 @@ impl Broker {
         let (learn, lessons) = learning::channel(learning_metrics.clone());
         let report_metrics = Arc::new(ReportMetrics::register(&metrics)?);
         let (driver_handle, inputs) = driver::channel();
+        let fleet_metrics = Arc::new(FleetMetrics::register(&metrics, reader.clone())?);
+        let (complaints, complained) = driver::complaints(fleet_metrics.complaints_dropped());
         let reports = Reports::new(settings::reports(&config), learn.clone(), report_metrics)?;
-        let reports = Arc::new(reports.telling(driver_handle.clone()));
+        let reports = Arc::new(reports.telling(complaints));
         let steering_metrics = SteeringMetrics::register(&metrics)?;
         let (demand, demand_inbox) = steering::channel(steering_metrics.dropped.clone());
         let dns_metrics = Arc::new(DnsMetrics::new(&metrics)?);
@@ -254,7 +256,6 @@ impl Broker {
         }
         let (admin, inbox) = registrar.handle();
         let events = Arc::new(EventLog::starting_at(unix_now().0 * 1000));
-        let fleet_metrics = Arc::new(FleetMetrics::register(&metrics, reader.clone())?);
         let intake_time = fleet_metrics.intake.clone();
         let (sink, verdict_writer) = StoredVerdicts::new(store.clone());
         let queues = QueueMetrics::new()?.with("driver", driver_handle.queue());
@@ -368,7 +369,7 @@ impl Broker {
         let tasks = Tasks {
             registrar: (registrar, inbox),
             registry,
-            driver: (driver, inputs),
+            driver: (driver, inputs, complained),
             driver_handle,
             learner,
             mapping,
@@ -439,7 +440,8 @@ impl Broker {
         back.spawn("collector", until(stop_back.clone(), collect(store.clone())));
         back.spawn("store", until(stop_back.clone(), async move { store.stopped().await }));
         back.spawn("learner", learning::run(tasks.learner, stop_back.clone()));
-        back.spawn("driver", tasks.driver.0.run(tasks.driver.1, stop_back.clone()));
+        let (driver, inputs, complained) = tasks.driver;
+        back.spawn("driver", driver.run(inputs, complained, stop_back.clone()));
         back.spawn("registrar", tasks.registrar.0.run(tasks.registrar.1, stop_back.clone()));
 
         ready.send_replace(Readiness { places_complete: geo.status().borrow().complete, ..Readiness::READY });

@@ -28,6 +28,27 @@ require("vm").runInThisContext(require("fs").readFileSync(file, "utf8"), { filen
 nearmostRtt(domain, broker).then((taken) => console.log(JSON.stringify(taken)));
 "#;
 
+/// Runs the script against a broker and mirrors that only pretend, and prints what each report said to have
+/// failed. The broker wants two measured, then all.
+const PRETENDED: &str = r#"
+const [file, given, page] = process.argv.slice(1);
+const urls = JSON.parse(given), names = Object.keys(urls), said = [];
+if (page) globalThis.location = { protocol: page };
+globalThis.fetch = async (url, options) => {
+  if (url.includes("/v1/resolve/")) {
+    const mirrors = names.map((mirror) => ({ mirror, url: urls[mirror].url }));
+    return { json: async () => ({ session: "s", measure: names.slice(0, 2), mirrors }) };
+  }
+  if (url.endsWith("/v1/rtt")) {
+    said.push(JSON.parse(options.body).failed);
+    return { ok: true, json: async () => ({ accepted: 0, tied: false, measure: names }) };
+  }
+  if (!Object.values(urls).some((m) => m.url === url && m.up)) throw new TypeError("fetch failed");
+};
+require("vm").runInThisContext(require("fs").readFileSync(file, "utf8"), { filename: file });
+nearmostRtt("play.example.com", "http://broker.example").then(() => console.log(JSON.stringify(said)));
+"#;
+
 /// Runs the broker in its own network, where its DNS is what resolves names.
 fn wrapper(dir: &Path) -> Vec<String> {
     std::fs::write(dir.join("resolv.conf"), "nameserver 127.0.0.1\n").expect("write");
@@ -79,6 +100,32 @@ fn registry() -> String {
     };
     let mirrors = mirror("open", "127.0.30.1") + &mirror("closed", "127.0.30.2");
     format!("version = 1\n[[domain]]\nname = {DOMAIN:?}\n{mirrors}")
+}
+
+#[tokio::test]
+async fn a_failure_is_told_only_where_it_can_be_the_mirrors() {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/rtt.js");
+    let script = script.to_str().expect("UTF-8");
+    let (up, down) = (r#""a": {"url": "https://a.test/", "up": true}"#, r#""b": {"url": "https://b.test/"}"#);
+    let by_address = r#""b": {"url": "http://192.0.2.1:80/"}, "c": {"url": "https://[2001:db8::1]/"}"#;
+    let cases = [
+        (format!("{{{up}, {down}}}"), "", r#"[["b"]]"#),
+        // Perhaps nothing is reached from here at all.
+        (format!("{{{down}}}"), "", "[[]]"),
+        // That is known only later.
+        (format!(r#"{{{down}, "c": {{"url": "https://c.test/"}}, {up}}}"#), "", r#"[[],["b","c"]]"#),
+        // Nobody gave these URLs for pages.
+        (format!("{{{up}, {by_address}}}"), "", "[[]]"),
+        // Browsers block that themselves.
+        (format!(r#"{{{up}, "b": {{"url": "http://b.test/"}}}}"#), "https:", "[[]]"),
+    ];
+    for (mirrors, page, expected) in cases {
+        let mut node = Command::new("node");
+        node.args(["-e", PRETENDED, script, &mirrors, page]).stdin(Stdio::null()).kill_on_drop(true);
+        let said = output(node).await;
+        let text = String::from_utf8_lossy(&said.stdout);
+        assert_eq!(text.trim(), expected, "{mirrors}: {}", String::from_utf8_lossy(&said.stderr));
+    }
 }
 
 #[tokio::test]

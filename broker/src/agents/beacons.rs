@@ -2,8 +2,10 @@
 //! batches.
 //!
 //! The key of every registered node is prepared when the registry changes, so a beacon costs one
-//! look-up and one HMAC. A flood of forged ones costs the same and nothing else; when the driver's
-//! queue is full, beacons are dropped and counted: a lost beacon is what the fleet is made for.
+//! look-up and one HMAC. A forged one costs no more and is counted by what is wrong with it; what forged
+//! ones cost is no reason to ask agents for fewer ([`super::pace`]), or anyone could make detection slow.
+//! When the driver's queue is full, beacons are dropped and counted: a lost beacon is what the fleet is
+//! made for.
 
 use crate::batched::{BatchedSocket, MAX_READ, datagrams};
 use crate::clock::mono_now;
@@ -216,7 +218,8 @@ async fn receive(socket: BatchedSocket, keys: Arc<BeaconKeys>, driver: DriverHan
             }
             Ok(reads)
         });
-        let Turn { batch, failed } = turn;
+        let Turn { batch, failed, rejected } = turn;
+        let share = share(batch.len(), rejected);
         let count = batch.len() as u64;
         if count > 0 {
             intake.agents.beacons.inc_by(count);
@@ -224,7 +227,7 @@ async fn receive(socket: BatchedSocket, keys: Arc<BeaconKeys>, driver: DriverHan
                 intake.agents.beacons_dropped.inc_by(count);
             }
         }
-        intake.time.spent(mono_now().saturating_duration_since(began));
+        intake.time.spent(mono_now().saturating_duration_since(began).mul_f64(share));
         match failed {
             None => failures = 0,
             Some(error) => {
@@ -244,7 +247,18 @@ async fn receive(socket: BatchedSocket, keys: Arc<BeaconKeys>, driver: DriverHan
 /// What was read at once.
 struct Turn {
     batch: Vec<BeaconSeen>,
+    /// Datagrams that are no beacon of an agent of ours.
+    rejected: usize,
     failed: Option<std::io::Error>,
+}
+
+/// The share of a turn that authenticated beacons took, 0..=1. One that is rejected is taken to cost as
+/// much as one that is not.
+fn share(accepted: usize, rejected: usize) -> f64 {
+    match accepted {
+        0 => 0.0,
+        _ => accepted as f64 / (accepted + rejected) as f64,
+    }
 }
 
 /// Reads what is there, at most [`CALLS`] times. `read` hands each datagram of one system call over, and
@@ -254,22 +268,25 @@ fn turn(
     metrics: &AgentMetrics,
     mut read: impl FnMut(&mut [RecvMeta; READS], &mut dyn FnMut(&[u8])) -> std::io::Result<usize>,
 ) -> Turn {
-    let mut batch = Vec::new();
+    let (mut batch, mut rejected) = (Vec::new(), 0);
     let mut meta = [RecvMeta::default(); READS];
     for _ in 0..CALLS {
         let mut take = |datagram: &[u8]| match keys.authenticate(datagram) {
             Ok(seen) => batch.push(seen),
-            Err(e) => metrics.beacons_rejected.with_label_values(&[e.kind()]).inc(),
+            Err(e) => {
+                rejected += 1;
+                metrics.beacons_rejected.with_label_values(&[e.kind()]).inc();
+            }
         };
         match read(&mut meta, &mut take) {
             // More would have been read, had more been there.
             Ok(reads) if reads < READS => break,
             Ok(_) => {}
             Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => break,
-            Err(e) => return Turn { batch, failed: Some(e) },
+            Err(e) => return Turn { batch, rejected, failed: Some(e) },
         }
     }
-    Turn { batch, failed: None }
+    Turn { batch, rejected, failed: None }
 }
 
 #[cfg(test)]
@@ -306,7 +323,8 @@ mod tests {
             Ok(READS)
         });
         assert!(flood.batch.is_empty() && flood.failed.is_none());
-        assert_eq!(reads, CALLS);
+        assert_eq!((reads, flood.rejected), (CALLS, CALLS * READS));
+        assert_eq!(share(flood.batch.len(), flood.rejected), 0.0, "agents pay for no flood");
         assert_eq!(metrics.beacons_rejected.with_label_values(&["version"]).get(), (CALLS * READS) as u64);
         reads = 0;
         let failing = turn(&keys, &metrics, |_, _| {
@@ -315,6 +333,26 @@ mod tests {
         });
         assert!(failing.failed.is_some());
         assert_eq!(reads, 1);
+    }
+
+    #[test]
+    fn only_the_share_of_beacons_that_are_heard_counts_as_their_cost() {
+        let site = SiteKey::new(&[9; 32]);
+        let keys = BeaconKeys::new(site.clone(), 1, Duration::from_millis(200));
+        keys.load(&registry(&[(1, false)]));
+        let secret = site.beacon_secret(&NodeId([1; 32]), KEY_EPOCH);
+        let good = Beacon { flags: 0, key_epoch: KEY_EPOCH, tag: secret.tag, boot: 7, seq: 8, sent_us: 9 }
+            .encode(&secret.prepare());
+        let mut forged = good;
+        forged[51] ^= 1;
+        let metrics = AgentMetrics::register(&prometheus::Registry::new()).unwrap();
+        let mixed = turn(&keys, &metrics, |_, each| {
+            [&good[..], &forged, &forged, &[0; 9]].into_iter().for_each(&mut *each);
+            Ok(4)
+        });
+        assert_eq!((mixed.batch.len(), mixed.rejected), (1, 3));
+        assert_eq!(share(mixed.batch.len(), mixed.rejected), 0.25);
+        assert_eq!([share(5, 0), share(0, 0)], [1.0, 0.0]);
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The beacons' period, stretched while taking them in costs more than it may.
+//! The beacons' period, stretched while taking them in costs more than it may. Only what authenticated
+//! beacons cost counts: a flood of others would not become less by asking agents for fewer.
 //!
 //! ```text
 //!            over budget, or beacons dropped: ×2, up to ×16

@@ -338,7 +338,7 @@ impl<'a> Reader<'a> {
                 Ok(ToBroker::Measured { results }) => self.may_hint().map(|listen| {
                     self.measured(&results, listen);
                 }),
-                // No orders were given, so results corroborate nothing.
+                // Of what was not asked of this agent nothing is believed.
                 Ok(ToBroker::Witnessed { results }) => self.witnessed(results).await,
                 Ok(ToBroker::Goodbye) => return End::Goodbye,
                 Ok(ToBroker::Hello(_) | ToBroker::Join { .. }) => {

@@ -7,6 +7,7 @@ use nearmost_core::id::NodeId;
 use nearmost_core::live::Offer;
 use nearmost_core::map::{CellTable, Map, MirrorSet};
 use nearmost_core::rtt::Model;
+use prometheus::IntCounter;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,9 @@ use tokio::sync::{mpsc, oneshot};
 
 /// Inputs waiting for the driver; senders wait beyond that, beacons are dropped and counted.
 const QUEUE: usize = 16 * 1024;
+
+/// Complaints of clients waiting for the driver.
+const COMPLAINTS: usize = 256;
 
 /// Something that happened.
 #[derive(Debug)]
@@ -102,17 +106,6 @@ pub enum DriverInput {
         /// How many answered.
         answered: u32,
     },
-    /// A client says that it does not reach a mirror.
-    ClientFailed {
-        /// The mirror's domain.
-        domain: Arc<str>,
-        /// Its name.
-        mirror: Arc<str>,
-        /// In which family.
-        family: Family,
-        /// Where the client is.
-        client: IpAddr,
-    },
     /// Agents are asked for beacons this often.
     BeaconPeriod(Duration),
     /// What is known of all mirrors, by who measured it, is asked for.
@@ -143,6 +136,19 @@ pub struct AllEvidence {
     pub mirrors: Vec<[Option<Evidence>; 2]>,
     /// The broker doubts whether it is connected itself.
     pub doubts_itself: bool,
+}
+
+/// A client says that it does not reach a mirror.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Complaint {
+    /// The mirror's domain.
+    pub domain: Arc<str>,
+    /// Its name.
+    pub mirror: Arc<str>,
+    /// In which family.
+    pub family: Family,
+    /// Where the client is.
+    pub client: IpAddr,
 }
 
 /// One authenticated beacon.
@@ -177,6 +183,29 @@ impl DriverHandle {
     pub fn try_send(&self, input: DriverInput) -> bool {
         self.0.try_send(input).is_ok()
     }
+}
+
+/// For what clients say. It has a small place of its own, which the driver looks into after everything
+/// else: anyone can be a client, and however many complain, no beacon waits or is dropped for it.
+#[derive(Clone)]
+pub struct Complaints {
+    queue: mpsc::Sender<Complaint>,
+    dropped: IntCounter,
+}
+
+impl Complaints {
+    /// Hands one over; one that finds no room is dropped and counted, as clients say it again.
+    pub fn tell(&self, complaint: Complaint) {
+        if self.queue.try_send(complaint).is_err() {
+            self.dropped.inc();
+        }
+    }
+}
+
+/// The channel for complaints into a driver; `dropped` counts those that find no room.
+pub fn complaints(dropped: IntCounter) -> (Complaints, mpsc::Receiver<Complaint>) {
+    let (queue, told) = mpsc::channel(COMPLAINTS);
+    (Complaints { queue, dropped }, told)
 }
 
 /// The channel into a driver.

@@ -109,6 +109,36 @@ async fn a_resolved_address_counts_only_for_the_name_that_the_mirror_has_now() {
 }
 
 #[tokio::test]
+async fn a_complaint_that_the_fleet_is_deaf_to_publishes_nothing() {
+    let Bench { mut driver, registry: _registry, .. } = bench();
+    let metrics = driver.parts.metrics.clone();
+    // Nobody probes the one, so that nothing can be looked into, and the other is not there.
+    let of = |mirror: &str| Complaint {
+        domain: "play.nearmost.test".into(),
+        mirror: mirror.into(),
+        family: Family::V4,
+        client: [198, 51, 100, 7].into(),
+    };
+    let now = driver.parts.clock.now();
+    driver.complaint(&of("lon"), now);
+    assert_eq!((driver.due.publish, driver.due.changed), (None, None));
+    // They come through a way of their own.
+    let (complaints, told) = complaints(metrics.complaints_dropped());
+    for mirror in ["lon", "gone"] {
+        complaints.tell(of(mirror));
+    }
+    let (_handle, inputs) = channel();
+    let cancel = CancellationToken::new();
+    let running = tokio::spawn(driver.run(inputs, told, cancel.clone()));
+    let known = metrics.client_failures.with_label_values(&["known"]);
+    while known.get() < 3 {
+        tokio::task::yield_now().await;
+    }
+    cancel.cancel();
+    running.await.unwrap();
+}
+
+#[tokio::test]
 async fn a_table_that_comes_twice_is_one_map() {
     let mut bench = bench();
     let mut builder = PlaceTableBuilder::new();

@@ -3,7 +3,7 @@
 use super::error::ReportError;
 use super::nonces::{NonceLimits, SeenNonces};
 use super::token::TokenKey;
-use crate::driver::{DriverHandle, DriverInput};
+use crate::driver::{Complaint, Complaints};
 use crate::learning::{LearnHandle, Lesson};
 use crate::limit::SourceLimiter;
 use crate::telemetry::ReportMetrics;
@@ -80,7 +80,7 @@ pub struct Reports {
     limiter: SourceLimiter,
     learn: LearnHandle,
     /// Told of mirrors that clients do not reach.
-    driver: Option<DriverHandle>,
+    driver: Option<Complaints>,
     metrics: Arc<ReportMetrics>,
 }
 
@@ -107,7 +107,7 @@ impl Reports {
     }
 
     /// Mirrors that clients do not reach are told to a driver.
-    pub fn telling(self, driver: DriverHandle) -> Reports {
+    pub fn telling(self, driver: Complaints) -> Reports {
         Reports { driver: Some(driver), ..self }
     }
 
@@ -177,7 +177,7 @@ impl Reports {
         let checked = check(snapshot, domain, &author, report);
         let Checked { observations, failed, nonce } = self.counted(checked)?;
         self.tell(snapshot, domain, client, &failed);
-        let missed = failed.iter().map(|m| Target::of(&snapshot.registry, *m)).collect::<Vec<_>>();
+        let missed = targets(snapshot, &failed);
         if !missed.is_empty() {
             let Author { network, reporter } = author;
             self.learn.teach(Lesson::Missed { network, targets: missed, reporter });
@@ -195,15 +195,14 @@ impl Reports {
         Ok(Taken { accepted, tied: resolver.is_some() })
     }
 
-    /// Tells the driver of mirrors that a client does not reach; what finds no room is dropped, as clients
-    /// say it again.
+    /// Tells the driver of mirrors that a client does not reach.
     fn tell(&self, snapshot: &Snapshot, domain: DomainIndex, client: IpAddr, failed: &[MirrorIndex]) {
         let Some(driver) = &self.driver else { return };
         let family = if client.to_canonical().is_ipv4() { Family::V4 } else { Family::V6 };
         for mirror in failed {
             let domain = snapshot.registry.domain(domain).name.clone();
             let mirror = snapshot.registry.mirror(*mirror).name.clone();
-            driver.try_send(DriverInput::ClientFailed { domain, mirror, family, client });
+            driver.tell(Complaint { domain, mirror, family, client });
         }
     }
 
@@ -278,9 +277,23 @@ fn check(
     };
     let observations = rtts.iter().map(observed).collect::<Result<_, _>>()?;
     let mut failed = failed.iter().map(find).collect::<Result<Vec<_>, _>>()?;
+    // Said twice is said once.
+    failed.sort_unstable();
+    failed.dedup();
     // Clients try TCP, which says nothing of what does not speak it.
     failed.retain(|m| registry.mirror(*m).probe.as_ref().is_some_and(|p| speaks_tcp(&p.kind)));
     Ok(Checked { observations, failed, nonce })
+}
+
+/// What the mirrors run on, each once: a node may have several of them.
+fn targets(snapshot: &Snapshot, mirrors: &[MirrorIndex]) -> Vec<Target> {
+    let mut targets = Vec::new();
+    for target in mirrors.iter().map(|m| Target::of(&snapshot.registry, *m)) {
+        if !targets.contains(&target) {
+            targets.push(target);
+        }
+    }
+    targets
 }
 
 fn speaks_tcp(kind: &CheckKind) -> bool {

@@ -25,7 +25,7 @@ pub struct FleetMetrics {
     /// `nearmost_fleet_beacons_total{outcome}`: authenticated beacons, by what the fleet made of them.
     pub beacons: IntCounterVec,
     /// `nearmost_client_failures_total{result}`: clients' reports of failure, by whether one had a mirror
-    /// probed.
+    /// probed (`probed`), told nothing new (`known`), or came when too many waited (`dropped`).
     pub client_failures: IntCounterVec,
     /// `nearmost_self_doubt`: 1 while the broker takes itself to be cut off.
     pub self_doubt: IntGauge,
@@ -62,7 +62,7 @@ impl FleetMetrics {
             client_failures: counters(
                 registry,
                 "nearmost_client_failures_total",
-                "Clients' reports that they do not reach a mirror, by whether one had the mirror probed.",
+                "Clients' reports that they do not reach a mirror, by what became of one.",
                 &["result"],
             )?,
             self_doubt: gauge(
@@ -82,6 +82,11 @@ impl FleetMetrics {
     /// Counts a client's report of failure; whether it had the mirror probed.
     pub fn client_failure(&self, asks: bool) {
         self.client_failures.with_label_values(&[if asks { "probed" } else { "known" }]).inc();
+    }
+
+    /// Counts clients' reports of failure that the driver had no room for.
+    pub fn complaints_dropped(&self) -> IntCounter {
+        self.client_failures.with_label_values(&["dropped"])
     }
 
     /// Counts an authenticated beacon.

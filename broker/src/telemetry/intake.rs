@@ -7,7 +7,8 @@ use std::time::Duration;
 /// The cost of beacons.
 #[derive(Clone)]
 pub struct IntakeMetrics {
-    /// `nearmost_beacon_intake_seconds_total`: time spent reading, authenticating and noting beacons.
+    /// `nearmost_beacon_intake_seconds_total`: time spent reading, authenticating and noting agents'
+    /// beacons; the share of datagrams that were rejected is not in it.
     pub seconds: Counter,
     /// `nearmost_beacon_period_seconds`: time between two beacons that agents are asked for.
     pub period: Gauge,
@@ -21,7 +22,7 @@ impl IntakeMetrics {
     pub fn register(registry: &Registry) -> Result<IntakeMetrics, Error> {
         let seconds = Counter::new(
             "nearmost_beacon_intake_seconds_total",
-            "Time spent reading, authenticating and noting beacons.",
+            "Time spent reading, authenticating and noting agents' beacons, without the share of rejected ones.",
         )?;
         let period = Gauge::new(
             "nearmost_beacon_period_seconds",

@@ -53,6 +53,7 @@ pub(super) fn config(spec: BrokerSpec) -> Result<BrokerConfig, Fault> {
         learning.apply(&mut config.learning);
     }
     advertise_listen(&mut config.agents);
+    beacon_port(&config.agents)?;
     if config.dns.listen.is_empty() {
         return Err(Fault::rule("dns.listen", "must hold at least one address, such as 0.0.0.0:53"));
     }
@@ -213,6 +214,23 @@ fn advertise_listen(agents: &mut AgentsConfig) {
     if agents.advertise.is_empty() {
         let concrete = |a: &&SocketAddr| !a.ip().is_unspecified() && a.port() != 0;
         agents.advertise = agents.listen.iter().filter(concrete).map(SocketAddr::to_string).collect();
+    }
+}
+
+/// Agents send beacons to one port, whichever of the broker's addresses they reach it by.
+fn beacon_port(agents: &AgentsConfig) -> Result<(), Fault> {
+    let key = "agents.beacon_listen";
+    let Some((first, others)) = agents.beacon_listen.split_first() else {
+        return Err(Fault::rule(key, "must hold at least one address, such as [::]:7842"));
+    };
+    let other = |a: &&SocketAddr| a.port() != first.port() || a.port() == 0;
+    match others.iter().find(other) {
+        None => Ok(()),
+        Some(other) => {
+            let message =
+                format!("{first} and {other} are not of one given port, but agents are told only one");
+            Err(Fault::rule(key, message))
+        }
     }
 }
 

@@ -156,7 +156,7 @@ pub struct AdminConfig {
 pub struct AgentsConfig {
     /// QUIC addresses.
     pub listen: Vec<SocketAddr>,
-    /// Addresses of beacons.
+    /// Addresses of beacons: one or more, of one port.
     pub beacon_listen: Vec<SocketAddr>,
     /// What tokens tell agents to connect to, as `host:port`; `listen` itself unless given, without
     /// addresses that stand for all (`0.0.0.0`, `::`), so it can be empty.
@@ -220,7 +220,7 @@ pub struct GeoOverride {
 /// Concluding who is healthy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthConfig {
-    /// Time between two beacons of an agent.
+    /// Time between two beacons of an agent; at least 50 ms.
     pub beacon_period: Duration,
     /// This many missed beacons make a mirror suspect; at least 1.
     pub missed_for_suspect: u32,
@@ -232,7 +232,8 @@ pub struct HealthConfig {
     pub resume_grace: Duration,
     /// How long a mirror is `warming` before it is `up`; may be zero.
     pub warm_up: Duration,
-    /// How long corroboration of a suspicion may take.
+    /// How long each probe that corroborates a suspicion may take while it is not known how long answers
+    /// usually take; after that it follows from what is usual.
     pub burst_timeout: Duration,
     /// Most of a core that taking in beacons may take, in percent; beyond it they are asked for less often.
     pub beacon_budget_percent: u8,
@@ -273,7 +274,7 @@ pub struct ProbeConfig {
     pub rise: u8,
     /// Failures in a row that make a good mirror bad; at least 1.
     pub fall: u8,
-    /// Probes under way at once; more wait their turn.
+    /// Probes under way at once; one that finds no room is not made, and tried again shortly.
     pub max_in_flight: usize,
 }
 

@@ -165,7 +165,7 @@ pub(crate) struct OverrideSpec {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub(crate) struct HealthSpec {
-    pub(super) beacon_period_ms: Option<Millis>,
+    pub(super) beacon_period_ms: Option<Millis<50>>,
     pub(super) missed_for_suspect: Option<Number<u32, 1, 1000>>,
     pub(super) reprobe_interval_ms: Option<Millis>,
     pub(super) unattended_reprobe_ms: Option<Millis>,

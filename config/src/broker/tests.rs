@@ -217,6 +217,22 @@ fn rules_between_keys() {
              or a person in http.persons",
         ),
         ("[dns]\nlisten = []", "dns.listen: must hold at least one address, such as 0.0.0.0:53"),
+        (
+            "[agents]\nbeacon_listen = []",
+            "agents.beacon_listen: must hold at least one address, such as [::]:7842",
+        ),
+        (
+            "[agents]\nbeacon_listen = [\"192.0.2.1:1\", \"[::]:1\", \"192.0.2.3:2\"]",
+            "agents.beacon_listen: 192.0.2.1:1 and 192.0.2.3:2 are not of one given port, but agents are told only one",
+        ),
+        (
+            "[agents]\nbeacon_listen = [\"127.0.0.1:0\", \"127.0.0.2:0\"]",
+            "agents.beacon_listen: 127.0.0.1:0 and 127.0.0.2:0 are not of one given port, but agents are told only one",
+        ),
+        (
+            "[health]\nbeacon_period_ms = 49",
+            "health.beacon_period_ms: found 49, expected a whole number from 50 to 86400000",
+        ),
         ("[http]\ntls_cert = \"c\"", "http.tls_cert: needs http.tls_key beside it"),
         ("[http]\ntls_key = \"k\"", "http.tls_key: needs http.tls_cert beside it"),
         (
@@ -269,6 +285,8 @@ fn what_is_allowed_by_the_same_rules() {
         "[agents]\nlisten = [\"127.0.0.1:0\"]\nbeacon_listen = [\"127.0.0.1:0\"]",
         "[http]\nlisten = [\"127.0.0.1:7841\"]\n[agents]\nlisten = [\"127.0.0.1:7841\"]",
         "[http]\nlisten = []",
+        "[agents]\nbeacon_listen = [\"192.0.2.1:1\", \"[::1]:1\"]",
+        "[health]\nbeacon_period_ms = 50",
     ] {
         assert!(read(text, &[], &[]).is_ok(), "{text}");
     }

@@ -8,6 +8,7 @@
 //! that it still holds the output open does not hold up the check.
 
 use crate::deadline::Deadline;
+use crate::failure::Failure;
 use crate::reason;
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::os::unix::process::ExitStatusExt;
@@ -24,9 +25,9 @@ const KEPT_BYTES: usize = 8 * 1024;
 const AFTER_EXIT: Duration = Duration::from_millis(50);
 
 /// Runs the program and judges its exit. Both its outputs together may be of `max_output` bytes.
-pub async fn run(deadline: &Deadline, argv: &[String], max_output: u64) -> Result<(), String> {
+pub async fn run(deadline: &Deadline, argv: &[String], max_output: u64) -> Result<(), Failure> {
     let Some((program, args)) = argv.split_first() else {
-        return Err("expected a program to run, found none".into());
+        return Err(Failure::silence("expected a program to run, found none"));
     };
     let shown = reason::quote(program.as_bytes(), 60);
     let mut command = Command::new(program);
@@ -37,7 +38,10 @@ pub async fn run(deadline: &Deadline, argv: &[String], max_output: u64) -> Resul
         .stderr(Stdio::piped())
         .process_group(0)
         .kill_on_drop(true);
-    let child = command.spawn().map_err(|e| format!("expected to run {shown}, found: {}", reason::io(&e)))?;
+    let failed = |wanted: String| {
+        move |e: std::io::Error| Failure::silence(format!("{wanted}, found: {}", reason::plain(&e)))
+    };
+    let child = command.spawn().map_err(failed(format!("expected to run {shown}")))?;
     let mut group = Group::of(child);
     let (mut out, mut err) = (Tail::default(), Tail::default());
     let allowed = AtomicU64::new(max_output);
@@ -46,16 +50,18 @@ pub async fn run(deadline: &Deadline, argv: &[String], max_output: u64) -> Resul
         Ok(Ok(None)) => {
             group.kill().await;
             let limit = format!("expected {shown} to write at most {max_output} bytes, found more");
-            Err(format!("{limit}{}", said(&out, &err)))
+            Err(Failure::answer(format!("{limit}{}", said(&out, &err))))
         }
         Ok(Ok(Some(status))) if status.success() => Ok(()),
         Ok(Ok(Some(status))) => {
-            Err(format!("expected {shown} to exit with 0, found {}{}", ending(status), said(&out, &err)))
+            let found = format!("found {}{}", ending(status), said(&out, &err));
+            Err(Failure::answer(format!("expected {shown} to exit with 0, {found}")))
         }
-        Ok(Err(e)) => Err(format!("expected {shown} to exit with 0, found: {}", reason::io(&e))),
+        Ok(Err(e)) => Err(failed(format!("expected {shown} to exit with 0"))(e)),
         Err(_) => {
             group.kill().await;
-            Err(format!("{}{}", deadline.missed(&format!("expected an exit of {shown}")), said(&out, &err)))
+            let missed = deadline.missed(&format!("expected an exit of {shown}"));
+            Err(Failure::silence(format!("{missed}{}", said(&out, &err))))
         }
     }
 }

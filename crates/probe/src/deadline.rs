@@ -1,5 +1,6 @@
 //! The one deadline that all steps of a check share.
 
+use crate::failure::Failure;
 use std::future::Future;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -22,9 +23,9 @@ impl Deadline {
 
     /// The result of a step, or the reason that it did not end in time. `expected` says what the
     /// step was to bring.
-    pub async fn bound<T>(&self, expected: &str, step: impl Future<Output = T>) -> Result<T, String> {
+    pub async fn bound<T>(&self, expected: &str, step: impl Future<Output = T>) -> Result<T, Failure> {
         let bounded = tokio::time::timeout_at(self.at, step).await;
-        bounded.map_err(|_| self.missed(expected))
+        bounded.map_err(|_| Failure::silence(self.missed(expected)))
     }
 
     /// The moment itself.

@@ -1,6 +1,7 @@
 //! DNS checks: one query over UDP, again over TCP when the answer is cut short (RFC 7766).
 
 use crate::deadline::Deadline;
+use crate::failure::Failure;
 use crate::{any_address, connect, reason};
 use hickory_proto::op::{Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{Name, RData, RecordType};
@@ -13,25 +14,26 @@ use tokio::net::UdpSocket;
 const DATAGRAM_BYTES: usize = 4096;
 
 /// Carries out the check. Datagrams that do not answer the query are waited past: they may be forged.
-pub async fn run(deadline: &Deadline, target: SocketAddr, check: &DnsCheck) -> Result<(), String> {
-    let question = Question::new(check, rand::random())?;
+pub async fn run(deadline: &Deadline, target: SocketAddr, check: &DnsCheck) -> Result<(), Failure> {
+    let question = Question::new(check, rand::random()).map_err(Failure::silence)?;
     let expected = format!("expected a DNS answer from {target}");
     let mut wrong = None;
     let asking = by_udp(target, &question, &mut wrong);
     let answer = match tokio::time::timeout_at(deadline.at(), asking).await {
         Ok(Ok(answer)) => answer,
-        Ok(Err(e)) => return Err(format!("{expected}, found: {}", reason::io(&e))),
+        Ok(Err(e)) => return Err(Failure::io(&expected, &e)),
         Err(_) => {
             return Err(match wrong {
-                Some(wrong) => format!("{expected}, found {wrong}"),
-                None => deadline.missed(&expected),
+                Some(wrong) => Failure::answer(format!("{expected}, found {wrong}")),
+                None => Failure::silence(deadline.missed(&expected)),
             });
         }
     };
-    match answer.metadata.truncation {
-        false => judge(&answer, check),
-        true => judge(&by_tcp(deadline, target, &question).await?, check),
-    }
+    let answer = match answer.metadata.truncation {
+        false => answer,
+        true => by_tcp(deadline, target, &question).await?,
+    };
+    judge(&answer, check).map_err(Failure::answer)
 }
 
 /// A query under way.
@@ -94,7 +96,7 @@ async fn by_udp(
     }
 }
 
-async fn by_tcp(deadline: &Deadline, target: SocketAddr, question: &Question) -> Result<Message, String> {
+async fn by_tcp(deadline: &Deadline, target: SocketAddr, question: &Question) -> Result<Message, Failure> {
     let mut stream = connect(deadline, target).await?;
     let expected = format!("expected a DNS answer from {target} over TCP");
     let talk = async {
@@ -104,8 +106,10 @@ async fn by_tcp(deadline: &Deadline, target: SocketAddr, question: &Question) ->
         stream.read_exact(&mut answer).await.map(|_| answer)
     };
     match deadline.bound(&expected, talk).await? {
-        Ok(bytes) => question.answer(&bytes).map_err(|what| format!("{expected}, found {what}")),
-        Err(e) => Err(format!("{expected}, found: {}", reason::io(&e))),
+        Ok(bytes) => {
+            question.answer(&bytes).map_err(|what| Failure::answer(format!("{expected}, found {what}")))
+        }
+        Err(e) => Err(Failure::io(&expected, &e)),
     }
 }
 

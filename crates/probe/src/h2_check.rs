@@ -3,7 +3,8 @@
 //! hyper runs parts of an HTTP/2 connection in tasks; they end with the check.
 
 use crate::deadline::Deadline;
-use crate::http_check::{MAX_HEAD_BYTES, Question, describe, drive, judge};
+use crate::failure::Failure;
+use crate::http_check::{MAX_HEAD_BYTES, Question, broken, drive, judge};
 use hyper::client::conn::http2;
 use hyper::rt::Executor;
 use hyper_util::rt::TokioIo;
@@ -17,7 +18,7 @@ pub async fn exchange<S>(
     request: Question,
     deadline: &Deadline,
     check: &HttpCheck,
-) -> Result<(), String>
+) -> Result<(), Failure>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -25,9 +26,9 @@ where
     let _end = tasks.0.clone().drop_guard();
     let head = u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX);
     let handshake = http2::Builder::new(tasks).max_header_list_size(head).handshake(TokioIo::new(stream));
-    let (mut sender, connection) = handshake.await.map_err(|e| describe(&e))?;
+    let (mut sender, connection) = handshake.await.map_err(|e| broken(&e))?;
     let talk = async move {
-        let response = sender.send_request(request).await.map_err(|e| describe(&e))?;
+        let response = sender.send_request(request).await.map_err(|e| broken(&e))?;
         judge(response, deadline, check).await
     };
     drive(talk, connection).await

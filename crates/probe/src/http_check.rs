@@ -7,6 +7,7 @@
 
 use crate::connect;
 use crate::deadline::Deadline;
+use crate::failure::Failure;
 use crate::prober::Prober;
 use crate::{h2_check, reason, tls_check};
 use http::{HeaderValue, Method, Request, Response, Uri, Version, header};
@@ -35,8 +36,8 @@ pub async fn run(
     deadline: &Deadline,
     target: SocketAddr,
     check: &HttpCheck,
-) -> Result<(), String> {
-    let request = request(target, check)?;
+) -> Result<(), Failure> {
+    let request = request(target, check).map_err(Failure::silence)?;
     let Some(terms) = check.tls else {
         let tcp = connect(deadline, target).await?;
         return exchange(tcp, request, deadline, check).await;
@@ -59,7 +60,7 @@ async fn exchange<S>(
     request: Question,
     deadline: &Deadline,
     check: &HttpCheck,
-) -> Result<(), String>
+) -> Result<(), Failure>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -117,14 +118,14 @@ fn authority(target: SocketAddr, tls: bool) -> String {
 }
 
 /// The exchange by HTTP/1.1.
-async fn http1<S>(stream: S, request: Question, deadline: &Deadline, check: &HttpCheck) -> Result<(), String>
+async fn http1<S>(stream: S, request: Question, deadline: &Deadline, check: &HttpCheck) -> Result<(), Failure>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let handshake = http1::Builder::new().max_buf_size(MAX_HEAD_BYTES).handshake(TokioIo::new(stream));
-    let (mut sender, connection) = handshake.await.map_err(|e| describe(&e))?;
+    let (mut sender, connection) = handshake.await.map_err(|e| broken(&e))?;
     let talk = async move {
-        let response = sender.send_request(request).await.map_err(|e| describe(&e))?;
+        let response = sender.send_request(request).await.map_err(|e| broken(&e))?;
         judge(response, deadline, check).await
     };
     drive(talk, connection).await
@@ -132,9 +133,9 @@ where
 
 /// Drives the connection for as long as the talk lasts, so that dropping this future closes it.
 pub async fn drive(
-    talk: impl Future<Output = Result<(), String>>,
+    talk: impl Future<Output = Result<(), Failure>>,
     connection: impl Future<Output = hyper::Result<()>>,
-) -> Result<(), String> {
+) -> Result<(), Failure> {
     tokio::pin!(talk);
     tokio::select! {
         biased;
@@ -150,12 +151,12 @@ pub async fn judge(
     response: Response<Incoming>,
     deadline: &Deadline,
     check: &HttpCheck,
-) -> Result<(), String> {
+) -> Result<(), Failure> {
     let (low, high) = check.status;
     let status = response.status().as_u16();
     if !(low..=high).contains(&status) {
         let range = if low == high { low.to_string() } else { format!("{low} to {high}") };
-        return Err(format!("expected status {range}, found {status}"));
+        return Err(Failure::answer(format!("expected status {range}, found {status}")));
     }
     match &check.body_contains {
         None => Ok(()),
@@ -167,13 +168,13 @@ pub async fn judge(
 }
 
 /// Reads a body until `needle` is found.
-async fn find(mut body: Incoming, needle: &[u8], expected: &str) -> Result<(), String> {
+async fn find(mut body: Incoming, needle: &[u8], expected: &str) -> Result<(), Failure> {
     let mut seen: Vec<u8> = Vec::new();
     while seen.len() < MAX_BODY_BYTES {
         let Some(frame) = body.frame().await else {
             break;
         };
-        let frame = frame.map_err(|e| format!("{expected}, found: {}", describe(&e)))?;
+        let frame = frame.map_err(|e| failure(&e, format!("{expected}, found: {}", describe(&e))))?;
         let Ok(data) = frame.into_data() else {
             continue;
         };
@@ -188,11 +189,27 @@ async fn find(mut body: Incoming, needle: &[u8], expected: &str) -> Result<(), S
     if reason::contains(&seen, needle) {
         return Ok(());
     }
-    Err(format!("{expected}, found {} bytes: {}", seen.len(), reason::quote(&seen, 60)))
+    let found = format!("{} bytes: {}", seen.len(), reason::quote(&seen, 60));
+    Err(Failure::answer(format!("{expected}, found {found}")))
+}
+
+/// An exchange that ended with an error.
+pub fn broken(error: &hyper::Error) -> Failure {
+    failure(error, describe(error))
+}
+
+/// What is wrong with what came is an answer; what the connection broke of may be none.
+fn failure(error: &hyper::Error, reason: String) -> Failure {
+    let cause = std::iter::successors(error.source(), |cause| (*cause).source());
+    let io = cause.filter_map(|cause| cause.downcast_ref::<std::io::Error>()).last();
+    match io {
+        Some(io) => Failure::caused(reason, io),
+        None => Failure::answer(reason),
+    }
 }
 
 /// An error with its causes.
-pub fn describe(error: &hyper::Error) -> String {
+fn describe(error: &hyper::Error) -> String {
     let mut text = format!("HTTP failed: {error}");
     let mut cause = error.source();
     while let Some(inner) = cause {

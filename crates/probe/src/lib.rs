@@ -19,6 +19,7 @@ mod clock;
 mod command;
 mod deadline;
 mod dns;
+mod failure;
 mod h2_check;
 mod http_check;
 mod prober;
@@ -40,6 +41,7 @@ pub use rise_fall::RiseFall;
 pub use scheduler::{CheckRunner, CheckStatus, NamedCheck};
 
 use deadline::Deadline;
+use failure::Failure;
 use nearmost_core::check::{CheckKind, CheckOutcome};
 use prober::Slot;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -54,7 +56,7 @@ use tokio::net::TcpStream;
 pub async fn run(prober: &Prober, target: SocketAddr, kind: &CheckKind, timeout: Duration) -> CheckOutcome {
     match prober.slot(kind).await {
         Ok(slot) => run_in(&slot, prober, target, kind, timeout).await,
-        Err(refused) => fail(refused, false),
+        Err(refused) => Failure::silence(refused).outcome(),
     }
 }
 
@@ -86,25 +88,15 @@ async fn run_in(
     };
     match verdict {
         Ok(()) => CheckOutcome::Pass { took: clock::now() - started },
-        // What ends at the deadline was still waiting for something.
-        Err(reason) => fail(&reason, clock::now() < deadline.at()),
+        Err(failure) => failure.outcome(),
     }
-}
-
-/// A failure with its reason made presentable.
-fn fail(reason: &str, in_time: bool) -> CheckOutcome {
-    let answered = in_time && !reason.contains(reason::NO_ANSWER);
-    CheckOutcome::Fail { reason: reason::presentable(reason), answered }
 }
 
 /// Opens a TCP connection.
-async fn connect(deadline: &Deadline, target: SocketAddr) -> Result<TcpStream, String> {
+async fn connect(deadline: &Deadline, target: SocketAddr) -> Result<TcpStream, Failure> {
     let connecting = TcpStream::connect(target);
     let step = format!("expected a TCP connection to {target}");
-    match deadline.bound(&step, connecting).await? {
-        Ok(stream) => Ok(stream),
-        Err(e) => Err(format!("{step}, found: {}", reason::io(&e))),
-    }
+    deadline.bound(&step, connecting).await?.map_err(|e| Failure::io(&step, &e))
 }
 
 /// To bind to before sending to `target`.

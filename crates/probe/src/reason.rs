@@ -37,25 +37,46 @@ pub fn quote(bytes: &[u8], max: usize) -> String {
     format!("\"{cut}{more}\"")
 }
 
-/// Within the reasons of errors that say nothing of the service: the way there is broken, or this
-/// machine has no room.
-pub const NO_ANSWER: &str = "no answer: ";
+/// In front of errors that say nothing of the service: the way there is broken, or this machine has no
+/// room or forbids it.
+const NO_ANSWER: &str = "no answer: ";
+
+/// Whether an error on a socket came from the other side. All others, whatever they may be, are of the way
+/// there or of this machine: a fault of ours must never look like one of the service.
+pub fn is_answer(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::UnexpectedEof
+            // What TLS makes of bytes that it cannot accept.
+            | io::ErrorKind::InvalidData
+    )
+}
+
+/// An I/O error on a socket, which says if it is no answer of the service.
+pub fn io(error: &io::Error) -> String {
+    let marker = if is_answer(error) { "" } else { NO_ANSWER };
+    format!("{marker}{}", plain(error))
+}
 
 /// An I/O error without the operating system's number.
-pub fn io(error: &io::Error) -> String {
+pub fn plain(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => "connection refused".into(),
         io::ErrorKind::ConnectionReset => "connection reset".into(),
         io::ErrorKind::NotFound => "no such file".into(),
-        io::ErrorKind::PermissionDenied => "permission denied".into(),
-        io::ErrorKind::HostUnreachable => format!("{NO_ANSWER}host unreachable"),
-        io::ErrorKind::NetworkUnreachable => format!("{NO_ANSWER}network unreachable"),
-        io::ErrorKind::NetworkDown => format!("{NO_ANSWER}network down"),
-        io::ErrorKind::TimedOut => format!("{NO_ANSWER}timed out"),
-        io::ErrorKind::AddrNotAvailable => format!("{NO_ANSWER}no local address or port"),
+        io::ErrorKind::PermissionDenied => "permission denied by this machine".into(),
+        io::ErrorKind::HostUnreachable => "host unreachable".into(),
+        io::ErrorKind::NetworkUnreachable => "network unreachable".into(),
+        io::ErrorKind::NetworkDown => "network down".into(),
+        io::ErrorKind::TimedOut => "timed out".into(),
+        io::ErrorKind::AddrNotAvailable | io::ErrorKind::AddrInUse => "no local address or port".into(),
         // Out of file descriptors or memory, here.
         _ if matches!(error.raw_os_error(), Some(12 | 23 | 24 | 105)) => {
-            format!("{NO_ANSWER}no room on this machine for another connection")
+            "no room on this machine for another connection".into()
         }
         _ => {
             let text = error.to_string();
@@ -111,5 +132,20 @@ mod tests {
         assert!(contains(b"abc", b""));
         assert!(contains(b"abc", b"ab") && contains(b"abc", b"bc") && contains(b"abc", b"abc"));
         assert!(!contains(b"abc", b"abcd") && !contains(b"", b"a"));
+    }
+
+    #[test]
+    fn only_what_comes_from_the_other_side_is_an_answer() {
+        // EPERM, EACCES, ENOMEM, ENFILE, EMFILE, ENOBUFS, EADDRINUSE, EADDRNOTAVAIL, EAGAIN, EINVAL,
+        // EMSGSIZE, ENETDOWN, ENETUNREACH, ETIMEDOUT, EHOSTUNREACH.
+        for ours in [1, 13, 12, 23, 24, 105, 98, 99, 11, 22, 90, 100, 101, 110, 113] {
+            let error = io::Error::from_raw_os_error(ours);
+            assert!(!is_answer(&error) && io(&error).starts_with(NO_ANSWER), "{error}");
+        }
+        // ECONNREFUSED, ECONNRESET, EPIPE.
+        for theirs in [111, 104, 32] {
+            let error = io::Error::from_raw_os_error(theirs);
+            assert!(is_answer(&error) && !io(&error).contains(NO_ANSWER), "{error}");
+        }
     }
 }

@@ -14,11 +14,12 @@
 //! noted of itself (its [`Pulse`]) and trusts no task to end. Whoever owns the runner calls it every now
 //! and then.
 
+use crate::failure::Failure;
 use crate::prober::Prober;
 use crate::pulse::{Pulse, Stuck};
 use crate::rise_fall::RiseFall;
 use crate::spread::{Spread, Start};
-use crate::{clock, fail, run_in};
+use crate::{clock, run_in};
 use nearmost_core::check::{CheckOutcome, CheckSpec};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -312,7 +313,7 @@ impl Task {
         let begun = clock::now();
         let spec = &self.check.spec;
         let outcome = match self.prober.slot(&spec.kind).await {
-            Err(refused) => fail(refused, false),
+            Err(refused) => Failure::silence(refused).outcome(),
             Ok(slot) => {
                 self.pulse.runs(clock::now());
                 run_in(&slot, &self.prober, self.check.target, &spec.kind, spec.timeout).await

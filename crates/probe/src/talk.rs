@@ -5,6 +5,7 @@
 //! more the service would say.
 
 use crate::deadline::Deadline;
+use crate::failure::Failure;
 use crate::prober::Prober;
 use crate::{connect, reason, tls_check};
 use nearmost_core::check::{MAX_TALK_BYTES, TalkCheck, TalkStep};
@@ -20,8 +21,8 @@ pub async fn run(
     deadline: &Deadline,
     target: SocketAddr,
     check: &TalkCheck,
-) -> Result<(), String> {
-    check.check_steps()?;
+) -> Result<(), Failure> {
+    check.check_steps().map_err(Failure::silence)?;
     match &check.tls {
         None => talk(connect(deadline, target).await?, deadline, &check.steps).await,
         Some(tls) => talk(tls_check::run(prober, deadline, target, tls).await?, deadline, &check.steps).await,
@@ -29,7 +30,7 @@ pub async fn run(
 }
 
 /// Takes all steps.
-async fn talk<S>(mut stream: S, deadline: &Deadline, steps: &[TalkStep]) -> Result<(), String>
+async fn talk<S>(mut stream: S, deadline: &Deadline, steps: &[TalkStep]) -> Result<(), Failure>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -47,7 +48,7 @@ where
             if let Err(e) = sent
                 && step.expect.is_empty()
             {
-                return Err(format!("{expected}, found: {}", reason::io(&e)));
+                return Err(Failure::io(&expected, &e));
             }
         }
         if !step.expect.is_empty() {
@@ -65,21 +66,30 @@ async fn listen(
     said: &mut Said,
     needle: &[u8],
     expected: &str,
-) -> Result<(), String> {
+) -> Result<(), Failure> {
     let mut chunk = [0; CHUNK_BYTES];
     while !said.find(needle) {
         let room = MAX_TALK_BYTES - said.bytes.len();
         if room == 0 {
-            return Err(format!("{expected}, found none in the first {MAX_TALK_BYTES} bytes"));
+            let found = format!("found none in the first {MAX_TALK_BYTES} bytes");
+            return Err(Failure::answer(format!("{expected}, {found}")));
         }
         let reading = stream.read(&mut chunk[..room.min(CHUNK_BYTES)]);
-        match tokio::time::timeout_at(deadline.at(), reading).await {
-            Ok(Ok(0)) => return Err(format!("{expected}, found {} and the end", said.rest())),
-            Ok(Ok(n)) => said.bytes.extend_from_slice(&chunk[..n]),
-            Ok(Err(e)) => return Err(format!("{expected}, found {} and: {}", said.rest(), reason::io(&e))),
-            Err(_) if said.is_silent() => return Err(deadline.missed(expected)),
-            Err(_) => return Err(format!("{expected}, found {} in time", said.rest())),
-        }
+        let found = match tokio::time::timeout_at(deadline.at(), reading).await {
+            Ok(Ok(0)) => format!("found {} and the end", said.rest()),
+            Ok(Ok(n)) => {
+                said.bytes.extend_from_slice(&chunk[..n]);
+                continue;
+            }
+            Ok(Err(e)) if said.is_silent() => {
+                let found = format!("found nothing and: {}", reason::io(&e));
+                return Err(Failure::caused(format!("{expected}, {found}"), &e));
+            }
+            Ok(Err(e)) => format!("found {} and: {}", said.rest(), reason::io(&e)),
+            Err(_) if said.is_silent() => return Err(Failure::silence(deadline.missed(expected))),
+            Err(_) => format!("found {} in time", said.rest()),
+        };
+        return Err(Failure::answer(format!("{expected}, {found}")));
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! What TLS is set up with: with verification, without it, and the expiry of certificates.
 
+use crate::failure::Failure;
 use crate::prober::ProberError;
 use crate::{clock, reason};
 use nearmost_core::check::TlsTerms;
@@ -10,7 +11,7 @@ use rustls::{ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureSchem
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate};
 
 const SECONDS_A_DAY: i64 = 86_400;
 
@@ -47,7 +48,7 @@ fn finish(builder: ConfigBuilder<ClientConfig, WantsClientCert>) -> ClientConfig
 }
 
 /// The name asked for in TLS and looked for in the certificate: `host` without a port, else the address.
-pub fn server_name(target: SocketAddr, host: Option<&str>) -> Result<ServerName<'static>, String> {
+pub fn server_name(target: SocketAddr, host: Option<&str>) -> Result<ServerName<'static>, Failure> {
     let Some(host) = host else {
         return Ok(ServerName::IpAddress(target.ip().into()));
     };
@@ -55,30 +56,47 @@ pub fn server_name(target: SocketAddr, host: Option<&str>) -> Result<ServerName<
         Some((ip, _)) => ip,
         None => host.rsplit_once(':').map_or(host, |(name, _)| name),
     };
-    ServerName::try_from(name.to_string())
-        .map_err(|_| format!("expected a host name for TLS, found {}", reason::quote(name.as_bytes(), 60)))
+    ServerName::try_from(name.to_string()).map_err(|_| {
+        let shown = reason::quote(name.as_bytes(), 60);
+        Failure::silence(format!("expected a host name for TLS, found {shown}"))
+    })
 }
 
 /// Fails when the server's certificate expires earlier than the terms allow.
-pub fn check_expiry(chain: Option<&[CertificateDer<'_>]>, terms: TlsTerms) -> Result<(), String> {
+pub fn check_expiry(chain: Option<&[CertificateDer<'_>]>, terms: TlsTerms) -> Result<(), Failure> {
     let Some(min_days) = terms.min_days_to_expiry else { return Ok(()) };
     let expected = format!("expected a certificate good for {min_days} days");
     let Some(leaf) = chain.and_then(<[_]>::first) else {
-        return Err(format!("{expected}, found no certificate"));
+        return Err(Failure::answer(format!("{expected}, found no certificate")));
     };
     let Ok((_, cert)) = X509Certificate::from_der(leaf) else {
-        return Err(format!("{expected}, found one that cannot be parsed"));
+        return Err(Failure::answer(format!("{expected}, found one that cannot be parsed")));
     };
-    let left = cert.validity().not_after.timestamp().saturating_sub(clock::unix_seconds());
-    if left < 0 {
-        let days = left.saturating_neg() / SECONDS_A_DAY;
-        return Err(format!("{expected}, found one that expired {days} days ago"));
+    let now = clock::unix_seconds();
+    let left = cert.validity().not_after.timestamp().saturating_sub(now);
+    let days = left.saturating_abs() / SECONDS_A_DAY;
+    let found = match left {
+        ..0 => format!("expired {days} days ago"),
+        _ if left < i64::from(min_days) * SECONDS_A_DAY => format!("expires in {days} days"),
+        _ => return Ok(()),
+    };
+    Err(Failure::answer(format!("{expected}, found one that {found}{}", here(now))))
+}
+
+/// What TLS says of a certificate; of one that is not valid at this time also which time that is, since
+/// this machine's clock may be what is wrong.
+pub fn dated(error: &str) -> String {
+    let dates = error
+        .split_once("verification time ")
+        .and_then(|(what, dates)| dates.split_once("but certificate is ").map(|(_, valid)| (what, valid)));
+    match dates {
+        Some((what, valid)) => format!("{what}{valid}{}", here(clock::unix_seconds())),
+        None => error.to_string(),
     }
-    if left < i64::from(min_days) * SECONDS_A_DAY {
-        let days = left / SECONDS_A_DAY;
-        return Err(format!("{expected}, found one that expires in {days} days"));
-    }
-    Ok(())
+}
+
+fn here(now: i64) -> String {
+    ASN1Time::from_timestamp(now).map_or_else(|_| String::new(), |now| format!("; it is {now} here"))
 }
 
 /// For checks with verification off: whoever answers is taken as the service.

@@ -1,6 +1,7 @@
 //! TLS checks: a handshake over TCP, the protocol that it chose, the certificate's expiry.
 
 use crate::deadline::Deadline;
+use crate::failure::Failure;
 use crate::prober::Prober;
 use crate::{connect as tcp, reason, tls};
 use nearmost_core::check::{HandshakeCheck, TlsTerms};
@@ -17,7 +18,7 @@ pub async fn run(
     deadline: &Deadline,
     target: SocketAddr,
     check: &HandshakeCheck,
-) -> Result<TlsStream<TcpStream>, String> {
+) -> Result<TlsStream<TcpStream>, Failure> {
     let config = prober.tls(check.terms.verify, offered(&check.alpn)?);
     let stream = connect(deadline, target, config, check.host.as_deref(), check.terms).await?;
     if !check.alpn.is_empty() {
@@ -33,38 +34,41 @@ pub async fn connect(
     config: Arc<ClientConfig>,
     host: Option<&str>,
     terms: TlsTerms,
-) -> Result<TlsStream<TcpStream>, String> {
+) -> Result<TlsStream<TcpStream>, Failure> {
     let name = tls::server_name(target, host)?;
     let stream = tcp(deadline, target).await?;
     let expected = "expected a TLS handshake";
     let stream = match deadline.bound(expected, TlsConnector::from(config).connect(name, stream)).await? {
         Ok(stream) => stream,
-        Err(e) => return Err(format!("{expected}, found: {}", reason::io(&e))),
+        Err(e) if e.kind() == std::io::ErrorKind::InvalidData => {
+            return Err(Failure::answer(format!("{expected}, found: {}", tls::dated(&e.to_string()))));
+        }
+        Err(e) => return Err(Failure::io(expected, &e)),
     };
     tls::check_expiry(stream.get_ref().1.peer_certificates(), terms)?;
     Ok(stream)
 }
 
 /// Protocols as TLS has them: names of 1 to 255 bytes.
-pub fn offered(alpn: &[String]) -> Result<Vec<Vec<u8>>, String> {
+pub fn offered(alpn: &[String]) -> Result<Vec<Vec<u8>>, Failure> {
     match alpn.iter().find(|name| !(1..=255).contains(&name.len())) {
-        Some(wrong) => Err(format!(
+        Some(wrong) => Err(Failure::silence(format!(
             "expected protocols of 1 to 255 bytes, found {}",
             reason::quote(wrong.as_bytes(), 60)
-        )),
+        ))),
         None => Ok(alpn.iter().map(|name| name.as_bytes().to_vec()).collect()),
     }
 }
 
 /// Fails unless the service chose one of the protocols: some ignore what is offered.
-pub fn chosen(found: Option<&[u8]>, alpn: &[impl AsRef<str>]) -> Result<(), String> {
+pub fn chosen(found: Option<&[u8]>, alpn: &[impl AsRef<str>]) -> Result<(), Failure> {
     let expected = || {
         let names: Vec<&str> = alpn.iter().map(AsRef::as_ref).collect();
         format!("expected protocol {} (ALPN)", reason::quote(names.join(" or ").as_bytes(), 60))
     };
     match found {
         Some(found) if alpn.iter().any(|name| name.as_ref().as_bytes() == found) => Ok(()),
-        Some(found) => Err(format!("{}, found {}", expected(), reason::quote(found, 60))),
-        None => Err(format!("{}, found none", expected())),
+        Some(found) => Err(Failure::answer(format!("{}, found {}", expected(), reason::quote(found, 60)))),
+        None => Err(Failure::answer(format!("{}, found none", expected()))),
     }
 }

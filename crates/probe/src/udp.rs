@@ -1,6 +1,7 @@
 //! UDP checks: one datagram out, a matching one back.
 
 use crate::deadline::Deadline;
+use crate::failure::Failure;
 use crate::{any_address, reason};
 use std::net::SocketAddr;
 use tokio::net::UdpSocket;
@@ -10,7 +11,7 @@ const BUFFER_BYTES: usize = 65_536;
 
 /// Sends `send` and waits for a reply that contains `expect`; other replies are waited past, since
 /// a late answer to an earlier check may come first. A refusal (ICMP port unreachable) ends it.
-pub async fn run(deadline: &Deadline, target: SocketAddr, send: &[u8], expect: &[u8]) -> Result<(), String> {
+pub async fn run(deadline: &Deadline, target: SocketAddr, send: &[u8], expect: &[u8]) -> Result<(), Failure> {
     let expected = match expect {
         [] => "expected a UDP reply".to_string(),
         _ => format!("expected a UDP reply with {}", reason::quote(expect, 60)),
@@ -19,10 +20,10 @@ pub async fn run(deadline: &Deadline, target: SocketAddr, send: &[u8], expect: &
     let talk = talk(target, send, expect, &mut wrong);
     match tokio::time::timeout_at(deadline.at(), talk).await {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(e)) => Err(format!("{expected} from {target}, found: {}", reason::io(&e))),
+        Ok(Err(e)) => Err(Failure::io(&format!("{expected} from {target}"), &e)),
         Err(_) => Err(match wrong {
-            None => deadline.missed(&format!("{expected} from {target}")),
-            Some(reply) => format!("{expected}, found {}", reason::quote(&reply, 60)),
+            None => Failure::silence(deadline.missed(&format!("{expected} from {target}"))),
+            Some(reply) => Failure::answer(format!("{expected}, found {}", reason::quote(&reply, 60))),
         }),
     }
 }

@@ -104,7 +104,7 @@ async fn what_does_not_speak_tls_is_named() {
             let _ = stream.read_to_end(&mut sink).await;
         })
         .await;
-        assert_fail(&run(addr, LONG).await, &["expected a TLS handshake, found"]);
+        assert_answered(&run(addr, LONG).await, &["expected a TLS handshake, found"]);
     }
 }
 
@@ -117,7 +117,7 @@ async fn a_handshake_of_quic_is_judged() {
     assert_pass(&check(&prober, addr, quic("play.example", &["h3"])).await);
     assert_pass(&check(&prober, addr, quic("play.example", &["x", "game"])).await);
     let outcome = check(&prober, addr, quic("play.example", &["x"])).await;
-    assert_fail(&outcome, &["expected a QUIC handshake", "NoApplicationProtocol"]);
+    assert_answered(&outcome, &["expected a QUIC handshake", "NoApplicationProtocol"]);
     let outcome = check(&prober, addr, quic("other.example", &["h3"])).await;
     assert_fail(&outcome, &["expected a QUIC handshake", "not valid for name", "other.example"]);
     let outcome = check(&common::prober(), addr, quic("play.example", &["h3"])).await;
@@ -129,6 +129,9 @@ async fn a_handshake_of_quic_is_judged() {
         let wants = HandshakeCheck { terms, ..of("play.example", &["h3"]) };
         assert_eq!(check(&prober, addr, CheckKind::Quic(wants)).await.passed(), passes);
     }
+    let expired = quic_server(authority.tls("play.example", Err(DAY), &["h3"]));
+    let outcome = check(&prober, expired, quic("play.example", &["h3"])).await;
+    assert_answered(&outcome, &["certificate expired: ", "; it is ", "+00:00 here"]);
     // Without a host the address is the name, which this certificate does not have.
     let nameless = HandshakeCheck { host: None, ..of("", &["h3"]) };
     assert_fail(&check(&prober, addr, CheckKind::Quic(nameless)).await, &["127.0.0.1"]);
@@ -152,7 +155,7 @@ async fn what_does_not_speak_quic_is_named() {
     let run = |addr, timeout| common::run(addr, CheckKind::Quic(of("play.example", &["h3"])), timeout);
     let mute = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
     let addr = mute.local_addr().expect("its address");
-    assert_fail(&run(addr, SHORT).await, &["expected a QUIC handshake", "within 200 ms"]);
+    assert_silence(&run(addr, SHORT).await, &["expected a QUIC handshake", "within 200 ms"]);
     // Garbage, and our own packet, are no answers; nor do they end the wait for one.
     for reply in [|_: &[u8]| vec![0xff; 100], |_: &[u8]| vec![], |q: &[u8]| q.to_vec()] {
         assert_fail(&run(datagrams(reply).await, SHORT).await, &["expected a QUIC handshake"]);
@@ -167,5 +170,5 @@ async fn what_does_not_speak_quic_is_named() {
     })
     .await;
     let outcome = tokio::time::timeout(Duration::from_secs(10), run(addr, LONG)).await.expect("at once");
-    assert_fail(&outcome, &["version negotiation without version 1"]);
+    assert_answered(&outcome, &["version negotiation without version 1"]);
 }

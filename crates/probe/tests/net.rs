@@ -20,7 +20,7 @@ async fn tcp_passes_when_the_port_listens_and_names_a_refusal() {
     assert_pass(&run(silent().await, CheckKind::Tcp, LONG).await);
     let (_held, closed) = closed_port();
     let outcome = run(closed, CheckKind::Tcp, LONG).await;
-    assert_fail(&outcome, &["expected a TCP connection", &closed.to_string(), "connection refused"]);
+    assert_answered(&outcome, &["expected a TCP connection", &closed.to_string(), "connection refused"]);
 }
 
 #[tokio::test]
@@ -72,11 +72,11 @@ async fn http_judges_status_and_body() {
     assert_pass(&run(addr, wants("/error", (503, 503), Some("well")), LONG).await);
     assert_pass(&run(addr, wants("/early", good, Some("needle")), LONG).await);
     let outcome = run(addr, wants("/error", good, None), LONG).await;
-    assert_fail(&outcome, &["expected status 200 to 299, found 503"]);
+    assert_answered(&outcome, &["expected status 200 to 299, found 503"]);
     let outcome = run(addr, wants("/nowhere", (200, 200), None), LONG).await;
     assert_fail(&outcome, &["expected status 200, found 404"]);
     let outcome = run(addr, wants("/", good, Some("fine")), LONG).await;
-    assert_fail(&outcome, &["expected \"fine\" in the body", "11 bytes", "\"all is well\""]);
+    assert_answered(&outcome, &["expected \"fine\" in the body", "11 bytes", "\"all is well\""]);
     // Only the first 64 KiB are searched.
     let outcome = run(addr, wants("/late", good, Some("needle")), LONG).await;
     assert_fail(&outcome, &["\"needle\"", "65536 bytes"]);
@@ -122,7 +122,8 @@ async fn a_needle_split_over_packets_is_found() {
 #[tokio::test]
 async fn servers_that_stall_are_bounded_by_the_timeout() {
     let http = || CheckKind::Http(http());
-    assert_fail(&run(silent().await, http(), SHORT).await, &["expected an HTTP response", "within 200 ms"]);
+    let outcome = run(silent().await, http(), SHORT).await;
+    assert_silence(&outcome, &["expected an HTTP response", "within 200 ms"]);
     // Headers that never end, and then a body that drips.
     let heads = ["HTTP/1.1 200 OK\r\nX-Slow: ", "HTTP/1.1 200 OK\r\n\r\n"];
     for head in heads {
@@ -207,9 +208,9 @@ async fn udp_judges_the_reply() {
     assert_pass(&run(pong, udp("pong"), LONG).await);
     assert_pass(&run(pong, udp(""), LONG).await);
     let outcome = run(pong, udp("gong"), SHORT).await;
-    assert_fail(&outcome, &["expected a UDP reply with \"gong\"", "found \"a pong!\""]);
+    assert_answered(&outcome, &["expected a UDP reply with \"gong\"", "found \"a pong!\""]);
     let mute = udp_server("127.0.0.1:0", |_| None).await;
-    assert_fail(&run(mute, udp("pong"), SHORT).await, &["\"pong\"", "none within 200 ms"]);
+    assert_silence(&run(mute, udp("pong"), SHORT).await, &["\"pong\"", "none within 200 ms"]);
 }
 
 #[tokio::test]
@@ -233,7 +234,25 @@ async fn a_refused_datagram_fails_at_once() {
     let addr = socket.local_addr().expect("its address");
     socket.connect(addr).await.expect("connected");
     let outcome = tokio::time::timeout(LONG / 2, run(addr, udp("pong"), LONG)).await;
-    assert_fail(&outcome.expect("at once"), &[&addr.to_string(), "connection refused"]);
+    assert_answered(&outcome.expect("at once"), &[&addr.to_string(), "connection refused"]);
+}
+
+#[tokio::test]
+async fn what_this_machine_refuses_is_no_answer_of_the_service() {
+    // Nobody may send there without asking for it, which checks do not.
+    let everybody = SocketAddr::from(([255, 255, 255, 255], 9));
+    assert_silence(&run(everybody, udp(""), LONG).await, &["no answer: "]);
+    assert_silence(&run(everybody, CheckKind::Tcp, LONG).await, &["no answer: "]);
+    let bad = CheckKind::Http(HttpCheck { path: "/a b".into(), ..http() });
+    assert_silence(&run(silent().await, bad, LONG).await, &["expected a path"]);
+}
+
+#[tokio::test]
+async fn a_connection_that_ends_within_the_exchange_is_an_answer() {
+    for response in ["", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nall"] {
+        let check = HttpCheck { body_contains: Some("well".into()), ..http() };
+        assert_answered(&run(canned(response).await, CheckKind::Http(check), LONG).await, &[]);
+    }
 }
 
 #[tokio::test]

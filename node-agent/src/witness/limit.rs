@@ -3,13 +3,14 @@
 //!
 //! | bound | over |
 //! |---|---|
-//! | one order, so at most [`MAX_ATTEMPTS`] attempts, each [`QUIET`] | an address, all brokers together |
+//! | [`INQUIRIES`] inquiries, so at most as many times [`MAX_ATTEMPTS`] attempts, each [`QUIET`] | an address, all brokers together |
 //! | [`NETWORK_ORDERS`] orders a [`MINUTE`] | a /24 or /48 |
 //! | `witness.per_second`, and [`BURST_SECONDS`] times as many at once after a pause | all there are |
 //! | [`NAMES`] mirrors, of each [`ADDRESSES`] addresses an [`HOUR`] | a broker |
 //!
 //! Pure: time is handed in. An order that is declined costs nothing of any bound, so a broker that
-//! asks too much delays nobody else.
+//! asks too much delays nobody else. An address is more than one inquiry's because a machine serves at
+//! several ports and under several names, which are suspected together when it dies.
 //!
 //! [`MAX_ATTEMPTS`]: nearmost_wire::witness::MAX_ATTEMPTS
 
@@ -19,8 +20,10 @@ use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// From the last attempt at an address to the next order for it.
+/// From an inquiry's end until another takes its place at the address.
 pub const QUIET: Duration = Duration::from_secs(2);
+/// Inquiries about one address that are under way or ended within [`QUIET`].
+pub const INQUIRIES: usize = 4;
 /// Orders for addresses of one network within a [`MINUTE`].
 pub const NETWORK_ORDERS: usize = 30;
 /// Over which a network's orders are counted.
@@ -45,8 +48,10 @@ pub struct Wanted {
     pub name: u64,
     /// Where to, in canonical form.
     pub address: IpAddr,
-    /// From now to the start of the last attempt.
-    pub last_attempt: Duration,
+    /// A number that no other inquiry has.
+    pub inquiry: u64,
+    /// From now to the end of the last attempt, if it takes all the time that it may.
+    pub longest: Duration,
 }
 
 /// What was probed lately.
@@ -55,8 +60,8 @@ pub struct Limiter {
     rate: u32,
     tokens: f64,
     filled: MonoTime,
-    /// When each address may be probed again.
-    addresses: HashMap<IpAddr, MonoTime>,
+    /// The inquiries about each address, and until when each takes up its place.
+    addresses: HashMap<IpAddr, Vec<(u64, MonoTime)>>,
     /// When each network's latest orders came.
     networks: HashMap<IpAddr, VecDeque<MonoTime>>,
     /// By broker and name: addresses, and when each was last asked about.
@@ -86,7 +91,7 @@ impl Limiter {
         }
         self.fill(now);
         self.name_allows(&wanted, now)?;
-        if self.addresses.get(&wanted.address).is_some_and(|until| *until > now) {
+        if !self.address_allows(wanted.address, now) {
             return Err(Decline::TooFast);
         }
         let network = network(wanted.address);
@@ -95,10 +100,25 @@ impl Limiter {
         }
         self.make_room(now)?;
         self.tokens -= 1.0;
-        self.addresses.insert(wanted.address, now + wanted.last_attempt + QUIET);
+        let place = (wanted.inquiry, now + wanted.longest + QUIET);
+        self.addresses.entry(wanted.address).or_default().push(place);
         self.networks.entry(network).or_default().push_back(now);
         self.note_name(&wanted, now);
         Ok(())
+    }
+
+    /// An inquiry that was admitted has ended: what it had left to do is not done.
+    pub fn ended(&mut self, address: IpAddr, inquiry: u64, now: MonoTime) {
+        let places = self.addresses.get_mut(&address);
+        if let Some((_, until)) = places.and_then(|p| p.iter_mut().find(|(i, _)| *i == inquiry)) {
+            *until = (*until).min(now + QUIET);
+        }
+    }
+
+    fn address_allows(&mut self, address: IpAddr, now: MonoTime) -> bool {
+        let Some(places) = self.addresses.get_mut(&address) else { return true };
+        places.retain(|(_, until)| *until > now);
+        places.len() < INQUIRIES
     }
 
     fn fill(&mut self, now: MonoTime) {
@@ -141,7 +161,7 @@ impl Limiter {
     /// Forgets what is over once there is much of it.
     fn make_room(&mut self, now: MonoTime) -> Result<(), Decline> {
         if self.addresses.len() >= MOST {
-            self.addresses.retain(|_, until| *until > now);
+            self.addresses.retain(|_, places| places.iter().any(|(_, until)| *until > now));
         }
         if self.networks.len() >= MOST {
             self.networks.retain(|_, orders| orders.back().is_some_and(|at| now.since(*at) < MINUTE));
@@ -178,19 +198,41 @@ mod tests {
 
     fn to(address: [u8; 4]) -> Wanted {
         let address = Ipv4Addr::from(address).into();
-        Wanted { broker: 0, name: 1, address, last_attempt: Duration::from_millis(300) }
+        Wanted { broker: 0, name: 1, address, inquiry: 0, longest: Duration::from_millis(300) }
     }
 
     #[test]
-    fn an_address_rests_after_its_last_attempt_whoever_asks() {
+    fn an_address_has_few_inquiries_at_once_whoever_asks() {
         let mut limiter = limiter();
-        assert_eq!(limiter.admit(to([192, 0, 2, 1]), at(0)), Ok(()));
+        let numbered = |inquiry: u64| Wanted { inquiry, ..to([192, 0, 2, 1]) };
+        for n in 0..INQUIRIES as u64 {
+            assert_eq!(limiter.admit(numbered(n), at(n)), Ok(()));
+        }
         for broker in 0..3 {
-            let again = Wanted { broker, name: broker as u64, ..to([192, 0, 2, 1]) };
-            assert_eq!(limiter.admit(again, at(2299)), Err(Decline::TooFast));
+            let more = Wanted { broker, name: broker as u64, ..numbered(9) };
+            assert_eq!(limiter.admit(more, at(2299)), Err(Decline::TooFast));
         }
         assert_eq!(limiter.admit(to([192, 0, 2, 2]), at(2299)), Ok(()));
-        assert_eq!(limiter.admit(to([192, 0, 2, 1]), at(2300)), Ok(()));
+        // The first one's place is free, the second one's not yet.
+        assert_eq!(limiter.admit(numbered(10), at(2300)), Ok(()));
+        assert_eq!(limiter.admit(numbered(11), at(2300)), Err(Decline::TooFast));
+    }
+
+    #[test]
+    fn what_ends_early_makes_room_early_and_what_ends_late_no_later() {
+        let mut limiter = limiter();
+        let address = to([192, 0, 2, 1]).address;
+        let numbered = |inquiry: u64| Wanted { inquiry, ..to([192, 0, 2, 1]) };
+        for n in 0..INQUIRIES as u64 {
+            assert_eq!(limiter.admit(numbered(n), at(0)), Ok(()));
+        }
+        limiter.ended(address, 2, at(10));
+        limiter.ended(address, 1, at(5_000));
+        limiter.ended(address, 99, at(0));
+        assert_eq!(limiter.admit(numbered(4), at(2009)), Err(Decline::TooFast));
+        assert_eq!(limiter.admit(numbered(4), at(2010)), Ok(()));
+        assert_eq!(limiter.admit(numbered(5), at(2010)), Err(Decline::TooFast));
+        assert_eq!(limiter.admit(numbered(5), at(2300)), Ok(()));
     }
 
     #[test]
@@ -255,30 +297,35 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is asked by whom and when: in no window of 2 s are there more than one order's
-        /// attempts toward an address, in none of a minute more orders than a network may have, and
+        /// Whatever is asked by whom and when: in no window of 2 s are there attempts of more inquiries
+        /// toward an address than it may have, in none of a minute more orders than a network may have, and
         /// never more in all than the rate allows.
         #[test]
         fn no_window_has_more_than_its_bound(
             asked in prop::collection::vec((0u64..400, 0usize..3, 0u64..5, 0u8..4, 0u8..3, 0u16..=MAX_OFFSET_MS), 1..400),
+            early in 0u64..=u64::from(MAX_OFFSET_MS),
         ) {
             let mut limiter = limiter();
             let mut now = 0;
             let mut sent: Vec<(u64, IpAddr, u64)> = Vec::new();
-            for (gap, broker, name, host, net, last) in asked {
+            for (inquiry, (gap, broker, name, host, net, longest)) in (0u64..).zip(asked) {
                 now += gap;
-                let last_attempt = Duration::from_millis(last.into());
                 let address = IpAddr::from([192, 0, net, host]);
-                if limiter.admit(Wanted { broker, name, address, last_attempt }, at(now)).is_ok() {
-                    sent.push((now, address, last.into()));
+                let longest = u64::from(longest);
+                let wanted =
+                    Wanted { broker, name, address, inquiry, longest: Duration::from_millis(longest) };
+                if limiter.admit(wanted, at(now)).is_ok() {
+                    let end = now + longest.min(early);
+                    limiter.ended(address, inquiry, at(end));
+                    sent.push((now, address, end));
                 }
             }
             let quiet = QUIET.as_millis() as u64;
-            for (i, &(start, address, last)) in sent.iter().enumerate() {
+            for (i, &(start, address, _)) in sent.iter().enumerate() {
+                let before = sent[..i].iter();
+                let beside = before.filter(|&&(_, a, end)| a == address && start < end + quiet);
+                prop_assert!(beside.count() < INQUIRIES);
                 let later = || sent[i + 1..].iter();
-                // The attempts of one order are at most so many; no other order's come within the window
-                // after any of them.
-                prop_assert!(later().all(|&(t, a, _)| a != address || t >= start + last + quiet));
                 let near = later().filter(|&&(t, a, _)| network(a) == network(address) && t < start + 60_000);
                 prop_assert!(near.count() < NETWORK_ORDERS);
                 for (n, &(t, _, _)) in later().enumerate() {

@@ -1,31 +1,30 @@
 //! Probes other nodes' mirrors on brokers' orders, to corroborate or dispel a suspicion.
 //!
 //! ```text
-//! orders of all sessions ─▶ sensible? allowed? room? ─▶ limits ─▶ attempts, at once ─▶ answers
-//!                               │                         │ the same is under way: its answer counts
-//!                               └── declined: said at once┴────────────────────────────▲
+//! orders of all sessions ─▶ sensible? allowed? room? ─▶ asked already? ─▶ limits ─▶ attempts, at once ─▶ answers
+//!                               │                         │                 │                            ▲
+//!                               └── declined: said at once ────────────────┘                            │
+//!                                                         └─ the same is under way, or ended just now: its answer
 //! ```
 //!
 //! Only brokers that the operator joined have sessions, so only they can order; still the agent goes
 //! only where [`measure::allowed`] lets it, with probes as small as [`WitnessOrder::check`] says, and as
-//! seldom as [`limit`] says, all brokers together. A broker waits half a second for the answer: nothing
-//! here is paced, what cannot be done now is declined. It runs in tasks of its own and never holds up
-//! the loop that sends beacons.
+//! seldom as [`limit`] says, all brokers together; what several ask is asked once (`bench`). A broker waits
+//! half a second for the answer: nothing here is paced, what cannot be done now is declined. It runs in
+//! tasks of its own and never holds up the loop that sends beacons.
 
+mod bench;
 pub mod limit;
 
 use crate::clock::Clock;
 use crate::measure;
 use crate::orders::{self, Answers, Intake, Lane};
 use crate::paths::Watched;
-use limit::{Limiter, Wanted};
+use bench::{Bench, Key};
 use nearmost_core::check::{CheckKind, CheckOutcome};
-use nearmost_core::time::MonoTime;
 use nearmost_probe::{MAX_REASON_CHARS, Prober};
 use nearmost_wire::witness::{Decline, MAX_ORDERS, WitnessOrder, WitnessOutcome, WitnessResult};
 use prometheus::IntCounterVec;
-use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,8 +37,6 @@ const QUEUE: usize = 4 * MAX_ORDERS;
 const OF_ONE: usize = 2 * MAX_ORDERS;
 /// Answers that a session may have waiting to be written.
 const ANSWERS: usize = 2 * MAX_ORDERS;
-/// Mirrors that are probed at once, each over a few connections.
-const AT_ONCE: usize = 2 * MAX_ORDERS;
 
 /// Where all sessions hand in their orders.
 #[derive(Clone)]
@@ -64,13 +61,25 @@ pub struct Checked {
     probe: Probe,
 }
 
-/// What is done for an order; of two that are the same at one time, one is done.
+/// What is done for an order.
 #[derive(Clone, Debug, PartialEq)]
 struct Probe {
     target: SocketAddr,
     kind: CheckKind,
     starts: Vec<Duration>,
     timeout: Duration,
+}
+
+impl Probe {
+    /// Whether another asks the same of the same service, whenever and however long.
+    fn asks_as(&self, other: &Probe) -> bool {
+        self.target == other.target && self.kind == other.kind
+    }
+
+    /// From its beginning to the end of the last attempt, if that takes all its time.
+    fn longest(&self) -> Duration {
+        self.starts.iter().copied().max().unwrap_or_default() + self.timeout
+    }
 }
 
 /// An order that waits.
@@ -164,83 +173,33 @@ pub async fn work(
     clock: Clock,
     results: IntCounterVec,
 ) {
-    let mut bench = Bench {
-        limiter: Limiter::new(rate, clock.now()),
-        hasher: RandomState::new(),
-        results,
-        under_way: HashMap::new(),
-    };
-    let mut probes: JoinSet<(IpAddr, WitnessOutcome)> = JoinSet::new();
+    let mut bench = Bench::new(rate, results, clock.now());
+    let mut probes: JoinSet<(Key, WitnessOutcome)> = JoinSet::new();
     loop {
+        let impatient = bench.deadline().map(|at| clock.instant(at));
         tokio::select! {
             biased;
             Some(ended) = probes.join_next() => match ended {
-                Ok((address, outcome)) => bench.ended(address, &outcome),
+                Ok((key, outcome)) => bench.ended(key, &outcome, clock.now()),
                 Err(e) => tracing::error!(error = %e, "a probe on order failed"),
             },
+            () = sleep_until(impatient) => bench.expire(clock.now()),
             task = tasks.recv() => {
                 let Some(task) = task else { return };
-                if let Some(probe) = bench.take(task, clock.now()) {
+                if let Some((key, probe)) = bench.take(task, clock.now()) {
                     let prober = Arc::clone(&prober);
-                    probes.spawn(async move { (probe.target.ip(), attempts(prober, probe).await) });
+                    probes.spawn(async move { (key, attempts(prober, probe).await) });
                 }
             }
         }
     }
 }
 
-/// What is under way, and who waits for it.
-struct Bench {
-    limiter: Limiter,
-    hasher: RandomState,
-    results: IntCounterVec,
-    /// By address, each of which has at most one.
-    under_way: HashMap<IpAddr, UnderWay>,
-}
-
-struct UnderWay {
-    probe: Probe,
-    waiting: Vec<Task>,
-}
-
-impl Bench {
-    /// What is to be begun for an order: nothing when it is declined, or when the same is under way for
-    /// somebody else, as when several brokers suspect a mirror.
-    fn take(&mut self, task: Task, now: MonoTime) -> Option<Probe> {
-        if task.answers.is_closed() {
-            return None;
-        }
-        let probe = task.order.probe.clone();
-        let address = probe.target.ip();
-        if let Some(same) = self.under_way.get_mut(&address).filter(|u| u.probe == probe) {
-            same.waiting.push(task);
-            return None;
-        }
-        let wanted = Wanted {
-            broker: task.broker,
-            name: self.hasher.hash_one(&task.order.name),
-            address,
-            last_attempt: probe.starts.iter().copied().max().unwrap_or_default(),
-        };
-        let admitted = match self.under_way.len() {
-            // Something else is asked of it just now.
-            _ if self.under_way.contains_key(&address) => Err(Decline::TooFast),
-            AT_ONCE.. => Err(Decline::Overload),
-            _ => self.limiter.admit(wanted, now),
-        };
-        if let Err(decline) = admitted {
-            answer(&task.answers, task.order.id, WitnessOutcome::Declined(decline), &self.results);
-            return None;
-        }
-        self.under_way.insert(address, UnderWay { probe: probe.clone(), waiting: vec![task] });
-        Some(probe)
-    }
-
-    fn ended(&mut self, address: IpAddr, outcome: &WitnessOutcome) {
-        let waiting = self.under_way.remove(&address).map(|u| u.waiting).unwrap_or_default();
-        for task in waiting {
-            answer(&task.answers, task.order.id, outcome.clone(), &self.results);
-        }
+/// Sleeps until a moment, if there is one, else for ever.
+async fn sleep_until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -1,5 +1,6 @@
 use super::*;
 use crate::metrics::Metrics;
+use nearmost_core::time::MonoTime;
 use nearmost_probe::ProberOptions;
 use nearmost_wire::registry::{ProbeBody, ProbeKind};
 use std::net::Ipv4Addr;
@@ -140,28 +141,30 @@ async fn what_is_not_done_for_anybody_is_declined_without_a_packet() {
 }
 
 #[tokio::test]
-async fn brokers_that_ask_the_same_at_one_time_share_the_attempts() {
+async fn brokers_that_ask_the_same_share_the_attempts_and_the_result() {
     let fixture = Fixture::start("127.0.0.1", 20);
     let server = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
     let target = server.local_addr().expect("its address");
     let probe = ProbeBody { kind: ProbeKind::Udp, send: Some("ping".into()), ..ProbeBody::default() };
     let same = |id| WitnessOrder { probe: probe.clone(), ..order(id, target) };
-    let (one, mut first) = fixture.witness.session(0);
-    let (two, mut second) = fixture.witness.session(1);
+    let (one, mut answers_of_one) = fixture.witness.session(0);
+    let (two, mut answers_of_two) = fixture.witness.session(1);
     one.take(vec![same(1)]);
     let mut buffer = [0; 16];
     let (n, from) = server.recv_from(&mut buffer).await.expect("a datagram");
-    // The same, and something else of that address.
-    two.take(vec![same(2), WitnessOrder { timeout_ms: 200, ..same(3) }]);
-    let other = next(&mut second).await;
-    assert_eq!(other, WitnessResult { id: 3, outcome: declined(Decline::TooFast) });
+    // The same, by a broker with other round trips.
+    two.take(vec![WitnessOrder { timeout_ms: 2900, attempts_ms: vec![0, 20], ..same(2) }]);
+    tokio::task::yield_now().await;
     server.send_to(&buffer[..n], from).await.expect("sent");
-    let (first, second) = (next(&mut first).await, next(&mut second).await);
+    let (first, second) = (next(&mut answers_of_one).await, next(&mut answers_of_two).await);
     assert_eq!((first.id, second.id), (1, 2));
     assert!(matches!(first.outcome, WitnessOutcome::Passed { .. }) && first.outcome == second.outcome);
-    // Right after that the address rests.
-    one.take(vec![same(4)]);
-    tokio::task::yield_now().await;
+    // Right after that the result is still good, for whoever has not heard it.
+    two.take(vec![WitnessOrder { mirror: "another".into(), ..same(3) }]);
+    let WitnessResult { id: 3, outcome } = next(&mut answers_of_two).await else { panic!("another order") };
+    assert_eq!(outcome, first.outcome);
+    one.take(vec![WitnessOrder { mirror: "m1".into(), ..same(4) }]);
+    assert_eq!(next(&mut answers_of_one).await.outcome, declined(Decline::TooFast));
     assert!(server.try_recv_from(&mut buffer).is_err(), "a second datagram");
 }
 

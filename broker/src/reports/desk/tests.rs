@@ -157,33 +157,40 @@ fn a_session_is_about_its_domain_as_long_as_that_is_served() {
 #[test]
 fn a_mirror_that_a_client_does_not_reach_is_told_to_driver_and_learner() {
     let mut desk = Desk::open();
-    let (driver, mut told) = crate::driver::channel();
+    let dropped = prometheus::IntCounter::new("dropped", "dropped").unwrap();
+    let (driver, mut told) = crate::driver::complaints(dropped.clone());
     desk.reports = desk.reports.telling(driver);
     let asked = |kind: CheckKind| {
         let second = Duration::from_secs(1);
         Some(CheckSpec { kind, interval: second, timeout: second, rise: 1, fall: 1 })
     };
-    desk.fixture.registry.mirrors[0].probe = asked(CheckKind::Tcp);
-    desk.fixture.registry.mirrors[1].probe = asked(CheckKind::Udp { send: Vec::new(), expect: Vec::new() });
+    let udp = CheckKind::Udp { send: Vec::new(), expect: Vec::new() };
+    desk.fixture.mirror("lon", |m| m.probe = asked(CheckKind::Tcp));
+    desk.fixture.mirror("nyc", |m| m.probe = asked(udp));
     let failed = |names: &[&str]| Report {
         failed: names.iter().map(|n| (*n).to_owned()).collect(),
         ..Report::default()
     };
     // A client tries TCP: of what speaks something else, or was not said how to ask, it knows nothing.
-    let taken = desk.take(&failed(&["lon", "nyc", "sao"])).unwrap();
+    let taken = desk.take(&failed(&["lon", "nyc", "lon", "sao", "lon"])).unwrap();
     assert_eq!(taken, Taken { accepted: 0, tied: false });
     let Ok(Lesson::Missed { network, targets, .. }) = desk.lessons.try_recv() else { panic!("not taught") };
     assert_eq!(
         (network.to_string(), targets),
         ("198.51.100.0/24".into(), vec![Target::Node(NodeId([1; 32]))])
     );
-    let Ok(DriverInput::ClientFailed { domain, mirror, family, client }) = told.try_recv() else {
-        panic!("not told")
-    };
-    assert_eq!((&*domain, &*mirror, family, client), (DOMAIN, "lon", Family::V4, ip(CLIENT)));
+    let said =
+        Complaint { domain: DOMAIN.into(), mirror: "lon".into(), family: Family::V4, client: ip(CLIENT) };
+    assert_eq!(told.try_recv().ok(), Some(said));
     assert!(told.try_recv().is_err() && desk.lessons.try_recv().is_err());
 
     assert_eq!(desk.refused(&failed(&["lon", "par"])), "unknown_mirror");
     assert_eq!(desk.refused(&failed(&["lon"; 33])), "too_many_rtts");
     assert!(told.try_recv().is_err() && desk.lessons.try_recv().is_err(), "all of it or nothing");
+
+    // Nobody listens, and what has no room is dropped.
+    for _ in 0..300 {
+        desk.take(&failed(&["lon"])).unwrap();
+    }
+    assert_eq!((told.len() as u64 + dropped.get(), dropped.get()), (300, 44));
 }

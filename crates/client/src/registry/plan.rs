@@ -188,7 +188,7 @@ impl Plan {
         let changes = wishes.into_iter().map(|(key, after)| change(view, key, after)).collect();
         let mut plan = Plan { changes, warnings: Vec::new() };
         plan.check(view)?;
-        plan.warnings = warn::unknown_mirrors(&plan, view);
+        plan.warnings = warn::of(&plan, view);
         Ok(plan)
     }
 

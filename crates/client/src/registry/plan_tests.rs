@@ -373,6 +373,25 @@ fn overrides_are_pruned_by_whoever_made_them() {
 }
 
 #[test]
+fn a_pace_that_nothing_goes_by_is_warned_of() {
+    let me = person(1);
+    let warned = |health: &str, probe: &str| {
+        let file = format!(
+            "version = 1\n[[domain]]\nname = \"a.example\"\n[[node]]\nname = \"n\"\ndomains = [\"a.example\"]\n\
+             [[mirror]]\ndomain = \"a.example\"\nname = \"lon\"\nnode = \"n\"\naddresses = [\"192.0.2.1\"]\n\
+             health = {health:?}\nprobe = {{ kind = \"tcp\"{probe} }}\n"
+        );
+        of_file(&file, &empty(), &me, false).warnings
+    };
+    let told = ["interval_ms, fall", "rise"]
+        .map(|k| format!("mirror a.example/lon: {k} of its probe have no effect beside health = \"agent\""));
+    assert_eq!(warned("agent", ", interval_ms = 500, fall = 3, timeout_ms = 700"), told[..1]);
+    assert_eq!(warned("agent", ", rise = 2"), told[1..]);
+    assert!(warned("agent", ", timeout_ms = 700").is_empty());
+    assert!(warned("probe", ", interval_ms = 500, rise = 2, fall = 3").is_empty());
+}
+
+#[test]
 fn names_of_mirrors_that_are_not_there_are_warned_of_and_allowed() {
     let me = person(1);
     let warned = of_file(POLICY, &empty(), &me, false).warnings;

@@ -48,6 +48,18 @@ pub fn assert_fail(outcome: &CheckOutcome, parts: &[&str]) {
     }
 }
 
+/// As [`assert_fail`], and something came from the service.
+pub fn assert_answered(outcome: &CheckOutcome, parts: &[&str]) {
+    assert_fail(outcome, parts);
+    assert!(matches!(outcome, CheckOutcome::Fail { answered: true, .. }), "{outcome:?}");
+}
+
+/// As [`assert_fail`], and nothing came from the service.
+pub fn assert_silence(outcome: &CheckOutcome, parts: &[&str]) {
+    assert_fail(outcome, parts);
+    assert!(matches!(outcome, CheckOutcome::Fail { answered: false, .. }), "{outcome:?}");
+}
+
 /// A TCP server that hands every connection to `serve`.
 pub async fn tcp_server<F, Fut>(bind: &str, serve: F) -> SocketAddr
 where

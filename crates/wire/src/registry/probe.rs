@@ -16,13 +16,13 @@ use std::time::Duration;
 pub struct ProbeBody {
     /// What is asked.
     pub kind: ProbeKind,
-    /// Milliseconds between two probes, in health mode `probe`.
+    /// Milliseconds between two probes, in health mode `probe`; nothing goes by it, `rise` or `fall` elsewhere.
     pub interval_ms: Option<u32>,
     /// Milliseconds after which an unanswered probe failed.
     pub timeout_ms: Option<u32>,
-    /// Successes that make it good.
+    /// Successes that make it good, in health mode `probe`.
     pub rise: Option<u8>,
-    /// Failures that make it bad.
+    /// Failures that make it bad, in health mode `probe`.
     pub fall: Option<u8>,
     /// HTTP: path and query.
     pub path: Option<String>,

@@ -27,6 +27,7 @@
 //! node = "lon1"
 //! addresses = ["203.0.113.1", "2001:db8::1"]
 //! health = "agent"            # or "probe", or "manual" with state = "up" or "down"
+//! probe = { kind = "tcp" }    # interval_ms, rise and fall of it count beside "probe" only
 //!
 //! [[person]]
 //! id = "np1…"
@@ -43,7 +44,7 @@
 //!
 //! A file may name domains and nodes that it does not hold, if the broker knows them: nodes that
 //! joined with a token need not be written down. An order and rules may name mirrors that nobody has
-//! yet: the plan warns of them.
+//! yet: the plan warns of them, and of a pace of probes that has no effect.
 
 mod error;
 mod parse;
