@@ -60,7 +60,7 @@ async fn complain(broker: &Broker, from: Ipv4Addr, session: &str, mirror: &str) 
 fn mirror(name: &str, service: &Service, place: &str) -> String {
     let (ip, port) = (service.addr.ip(), service.addr.port());
     format!(
-        "[[mirror]]\ndomain = {DOMAIN:?}\nname = {name:?}\naddresses = [\"{ip}\"]\nport = {port}\n{place}\n\
+        "[[mirror]]\ndomain = {DOMAIN:?}\nname = {name:?}\naddresses = [\"{ip}\"]\nport = {port}\nplace = {{ {place} }}\n\
          health = \"probe\"\nprobe = {{ kind = \"http\", path = \"/\", interval_ms = 60000 }}\n"
     )
 }
@@ -71,8 +71,8 @@ async fn a_network_that_does_not_reach_a_mirror_is_led_elsewhere_and_nobody_else
     let broker = Broker::start_with(dir.path(), SETTINGS).await;
     let london = Service::start("127.0.42.1:0", "london").await;
     let newyork = Service::start("127.0.42.2:0", "newyork").await;
-    let mirrors = mirror("london", &london, "latitude = 51.5\nlongitude = -0.1")
-        + &mirror("newyork", &newyork, "latitude = 40.7\nlongitude = -74.0");
+    let mirrors = mirror("london", &london, "latitude = 51.5, longitude = -0.1")
+        + &mirror("newyork", &newyork, "latitude = 40.7, longitude = -74.0");
     broker.apply(&format!("version = 1\n[[domain]]\nname = {DOMAIN:?}\n{mirrors}"), &[]).await;
     broker.until("london", "up").await;
     broker.until("newyork", "up").await;

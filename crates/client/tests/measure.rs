@@ -70,11 +70,16 @@ async fn round_trips_are_measured_and_reported_over_http() {
     let tried: Vec<Vec<String>> = sent.into_iter().map(|r| r.tried).collect();
     assert_eq!(tried, [vec!["two"], vec!["one", "two"], vec!["one", "two", "four"]]);
 
-    // Nothing could be measured, so nothing is sent; with a one-time name there is something to say.
-    broker.store.lock().unwrap().ranked = Some(vec![mirror("gone", closed)]);
+    // With nothing to measure nothing is sent; a mirror that is not reached is told of, and so is a
+    // one-time name.
+    broker.store.lock().unwrap().ranked = Some(Vec::new());
     let unsaid = measure::over_http(&client, "play.example.com", QUIETLY).await.unwrap();
     assert_eq!(unsaid.taken, nothing());
     assert!(broker.store.lock().unwrap().reports.is_empty());
+    broker.store.lock().unwrap().ranked = Some(vec![mirror("gone", closed)]);
+    measure::over_http(&client, "play.example.com", QUIETLY).await.unwrap();
+    let sent = broker.store.lock().unwrap().reports.pop().unwrap();
+    assert!(sent.rtts.is_empty() && sent.failed == ["gone"], "{sent:?}");
     let named = measure::over_http(&client, "play.example.com", Options::default()).await.unwrap();
     assert_eq!(named.taken.refused.unwrap().code, "reports_too_often");
     let nonce = broker.store.lock().unwrap().reports.pop().unwrap().nonce.unwrap();

@@ -77,36 +77,60 @@ fn lint() -> Result<()> {
 const END_TO_END: &str = "nearmost-tests";
 const BINARIES: [&str; 4] = ["nearmost-broker", "nearmost-agent", "nearmost-cli", "nearmost-demo"];
 
-fn build_binaries(release: bool) -> Result<PathBuf> {
-    let mut build = cargo();
-    build.arg("build").arg("--bins");
-    for package in BINARIES {
-        build.args(["--package", package]);
-    }
-    if release {
-        build.arg("--release");
-    }
-    run(&mut build)?;
+/// The folder of what was built.
+fn built(profile: &str) -> Result<PathBuf> {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    let dir = target.join(if release { "release" } else { "debug" });
+    let dir = target.join(profile);
     dir.canonicalize().with_context(|| format!("no binaries in {}", dir.display()))
 }
 
 fn test(args: &[String]) -> Result<()> {
     packages::install()?;
-    let binaries = build_binaries(false)?;
+    // All commands choose the whole workspace: with fewer packages dependencies would have fewer features,
+    // and most of them would be compiled once more for each choice.
+    run(cargo().args(["build", "--workspace", "--bins", "--tests"]))?;
     // One failure hides no other: every test runs, then the first failure is told.
     let unit =
         run(cargo().args(["test", "--no-fail-fast", "--workspace", "--exclude", END_TO_END]).args(args));
     // Real processes are held to real time limits: they run one after the other.
     let mut end_to_end = cargo();
-    end_to_end.args(["test", "--no-fail-fast", "--package", END_TO_END]).args(args);
-    let end_to_end = run(end_to_end.env("NEARMOST_BIN_DIR", binaries).env("RUST_TEST_THREADS", "1"));
-    unit.and(end_to_end)
+    end_to_end.args(["test", "--no-fail-fast", "--workspace"]);
+    for name in end_to_end_tests()? {
+        end_to_end.args(["--test", &name]);
+    }
+    end_to_end.args(args).env("NEARMOST_BIN_DIR", built("debug")?).env("RUST_TEST_THREADS", "1");
+    unit.and(run(&mut end_to_end))
+}
+
+/// Names of the tests in `tests/tests`.
+fn end_to_end_tests() -> Result<Vec<String>> {
+    let dir = root().join("tests/tests");
+    let read = || -> std::io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(&dir)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|e| e == "rs") {
+                names.extend(path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
+            }
+        }
+        names.sort();
+        Ok(names)
+    };
+    read().with_context(|| format!("cannot list {}", dir.display()))
+}
+
+fn build_for_benchmarks() -> Result<PathBuf> {
+    let mut build = cargo();
+    build.args(["build", "--release", "--bins"]);
+    for package in BINARIES {
+        build.args(["--package", package]);
+    }
+    run(&mut build)?;
+    built("release")
 }
 
 fn bench(args: &[String]) -> Result<()> {
-    let binaries = build_binaries(true)?;
+    let binaries = build_for_benchmarks()?;
     let mut bench = cargo();
     bench.args(["run", "--release", "--package", "nearmost-bench", "--"]).args(args);
     run(bench.env("NEARMOST_BIN_DIR", binaries))

@@ -261,14 +261,13 @@ impl Fleet {
         Some(self.withheld(slot, family).map_or(failed, Input::Withheld))
     }
 
-    /// What was withheld because the broker doubts itself is asked about again soon, by when it knows more.
+    /// What was withheld because the broker doubts itself is asked about again soon: while what its references
+    /// say is fresh, and its line has been watched for long enough.
     fn ask_again_later(&mut self, slot: u32, family: Family, now: Now) {
-        let Some(mirror) = self.mirrors.slots.get_mut(slot) else { return };
-        let inquiry = &mut mirror.sides[family.index()].inquiry;
-        let later = inquiry
-            .backed_off(LOOK_AGAIN / 4)
-            .clamp(LOOK_AGAIN, self.config.reprobe_interval.max(LOOK_AGAIN));
-        inquiry.ask_again(now.mono + self.prober.jittered(later));
+        let later = now.mono + self.prober.jittered(LOOK_AGAIN);
+        if let Some(mirror) = self.mirrors.slots.get_mut(slot) {
+            mirror.sides[family.index()].inquiry.ask_again(later);
+        }
     }
 
     /// Sees whether the broker's line works: two mirrors that were well are probed, of whatever network.

@@ -17,7 +17,7 @@ const RECENT: Duration = Duration::from_millis(600);
 /// How long after the line was dead silence says nothing.
 const SETTLE: Duration = Duration::from_millis(1_500);
 /// How long an answer about references counts.
-const REFERENCES_COUNT: Duration = Duration::from_secs(3);
+const REFERENCES_COUNT: Duration = Duration::from_secs(4);
 /// Time between two askings of the references.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 /// Time between two probes of mirrors that were well: less than [`RECENT`], with an answer's way.

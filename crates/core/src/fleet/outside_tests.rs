@@ -117,6 +117,20 @@ fn references_that_answer_end_the_doubt() {
 }
 
 #[test]
+fn references_that_answer_late_end_a_long_doubt() {
+    let caution = Caution { references: true, panic_below: 0.0, region_cap: 1.0, ..Caution::default() };
+    let mut lab = Lab::new(3, FleetConfig { caution, ..FleetConfig::default() });
+    for i in 0..3 {
+        lab.kill(i);
+    }
+    lab.run(90_000);
+    assert!((0..3).all(|i| lab.shown(i).0 == State::Suspect), "{:?}", lab.log);
+    lab.ways.references = 1;
+    lab.run(6_000);
+    assert!((0..3).all(|i| lab.shown(i).0 == State::Down), "{:?}", lab.log);
+}
+
+#[test]
 fn of_three_mirrors_two_die_and_the_third_serves() {
     let mut lab = Lab::new(3, FleetConfig::default());
     lab.kill(0);
