@@ -48,8 +48,8 @@ use std::sync::Arc;
         (status = 415, description = "A body of another type (`bad_json`)", body = ErrorBody),
         (
             status = 422,
-            description = "JSON of another form (`bad_json`), more than 32 round trips (`too_many_rtts`), neither \
-    round trips nor a nonce (`no_rtts`), a mirror that the domain does not have (`unknown_mirror`), a round trip that is \
+            description = "JSON of another form (`bad_json`), more than 32 mirrors (`too_many_rtts`), neither \
+    round trips nor mirrors not reached nor a nonce (`no_rtts`), a mirror that the domain does not have (`unknown_mirror`), a round trip that is \
     none (`rtt_range`), or a nonce that no one-time name has (`nonce_malformed`)",
             body = ErrorBody,
         ),
