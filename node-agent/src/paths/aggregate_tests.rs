@@ -122,7 +122,7 @@ fn where_services_are_follows_from_the_configuration() {
         checks: Vec::new(),
         ready: None,
         probe: Default::default(),
-        process: None,
+        local: Default::default(),
     };
     let declared = MirrorAddress::Declared { v4: Some(Ipv4Addr::LOCALHOST), v6: None };
     let all = Watched::all(&[service(declared), service(MirrorAddress::Observed)]);
