@@ -151,7 +151,7 @@ impl FromClient<'_> {
         match self {
             FromClient::Beacon { seq, ask, role, period_ms } => {
                 let primary = if *role == Role::Primary { PRIMARY } else { 0 };
-                out.push(BEACON_UP + (u8::from(*ask) * ASK | primary));
+                out.push(BEACON_UP + u8::from(*ask) * ASK + primary);
                 put(&mut out, "seq", *seq)?;
                 put(&mut out, "period_ms", period((*period_ms).into())?.into())?;
             }
