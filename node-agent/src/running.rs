@@ -395,7 +395,8 @@ impl Running {
         self.agent.pages.metrics.forget_services();
         self.meter.services.send_replace(Watched::all(&self.agent.config.services));
         self.set_checks();
-        if let Some(ingress) = &mut self.ingress {
+        // While draining nobody is taken in, whatever the services are.
+        if let Some(ingress) = self.ingress.as_mut().filter(|_| !self.drain.draining()) {
             ingress.set(&self.agent.config.services, self.agent.config.drain_grace);
         }
         self.agent.outgoing.send_if_modified(|outgoing| {

@@ -333,13 +333,11 @@ impl Hub {
         self.handle(MirrorInput::Packet { session, seq, beacon: None });
         let now = self.shared.clock.now();
         let Some(held) = self.held.get_mut(&session) else { return };
-        let before = held.flows.open();
         let most = self.shared.max_session_flows as usize - held.streams;
-        if let Err(reason) = held.flows.take(session, packet, most, &self.udp, now) {
-            self.shared.metrics.dropped(reason);
-        }
-        if held.flows.open() != before {
-            self.work(session);
+        match held.flows.take(session, packet, most, &self.udp, now) {
+            Ok(true) => self.work(session),
+            Ok(false) => {}
+            Err(reason) => self.shared.metrics.dropped(reason),
         }
     }
 

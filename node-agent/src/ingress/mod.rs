@@ -34,6 +34,9 @@
 //! hands packets on too, since a client that doubts its primary sends them both ways; what its service
 //! answers within a second is sent, what it pushes on its own is not, until the session is promoted.
 //!
+//! A packet that is too large for a QUIC datagram on its path (about 1160 bytes of payload, 1410 once the
+//! path is known to take 1500) is dropped and counted, as is what a client or service does not keep up with.
+//!
 //! **Leaving.** A drain tells every client, leaves it the drain's time and closes what is left. A service
 //! whose process ended is drained the same way in [`STOPPED`]; one that only fails its checks is not, since
 //! checks can be wrong everywhere at once: there the tripwire is the hint, and clients ask their standby.

@@ -118,6 +118,7 @@ async fn relay(mut out: Out, mut recv: RecvStream, mut tcp: TcpStream, shared: &
     let carried = async {
         frame::write(&mut out.send, &OpenAnswer::Opened).await.map_err(io::Error::other)?;
         let (mut from_service, mut to_service) = tcp.split();
+        let stopped = out.send.stopped();
         let up = async {
             while let Some(chunk) = recv.read_chunk(CHUNK, true).await? {
                 to_service.write_all(&chunk.bytes).await?;
@@ -136,11 +137,18 @@ async fn relay(mut out: Out, mut recv: RecvStream, mut tcp: TcpStream, shared: &
                 shared.metrics.bytes(Kind::Tcp, Way::Down, n);
             }
         };
-        tokio::try_join!(up, down)
+        // Ends once the client has all that the service said; before that, it wants no more.
+        let taken = async {
+            match stopped.await {
+                Ok(None) => Ok(()),
+                Ok(Some(_)) | Err(_) => Err(io::Error::from(ErrorKind::BrokenPipe)),
+            }
+        };
+        tokio::try_join!(up, down, taken)
     };
     match carried.await {
         Ok(_) => {
-            // Both ends are said: what is on its way still goes.
+            // Both ends are said: what is on its way to the service still goes.
             let _ = SockRef::from(&tcp).set_linger(None);
             open.ended("ended");
         }

@@ -17,7 +17,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UdpSocket;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio_util::task::AbortOnDropHandle;
 
 /// A flow without packets in both directions for so long loses its socket.
 pub(super) const IDLE: Duration = Duration::from_secs(60);
@@ -69,13 +68,14 @@ struct Flow {
     heard: MonoTime,
 }
 
+/// A socket's task, which ends when this is dropped.
 struct Socket {
     packets: mpsc::Sender<Box<[u8]>>,
-    _task: AbortOnDropHandle<()>,
 }
 
 impl Flows {
-    /// Hands a packet on, if it is none that came before. There may be at most `most` flows.
+    /// Hands a packet on, if it is none that came before, and says whether a socket was opened for it.
+    /// There may be at most `most` flows.
     ///
     /// # Errors
     /// Why it was dropped.
@@ -86,7 +86,7 @@ impl Flows {
         most: usize,
         means: &Means,
         now: MonoTime,
-    ) -> Result<(), &'static str> {
+    ) -> Result<bool, &'static str> {
         let target = means.target.ok_or("not_served")?;
         let key = packet.flow;
         if !self.flows.contains_key(&key) && self.flows.len() >= most {
@@ -103,7 +103,7 @@ impl Flows {
             Seen::Fresh => {}
             Seen::Duplicate => {
                 means.metrics.duplicate();
-                return Ok(());
+                return Ok(false);
             }
             Seen::TooOld => return Err("too_old"),
         }
@@ -146,10 +146,10 @@ impl Flow {
         payload: Box<[u8]>,
         target: SocketAddr,
         means: &Means,
-    ) -> Result<(), &'static str> {
+    ) -> Result<bool, &'static str> {
         let payload = match &self.socket {
             Some(socket) => match socket.packets.try_send(payload) {
-                Ok(()) => return Ok(()),
+                Ok(()) => return Ok(false),
                 Err(mpsc::error::TrySendError::Full(_)) => return Err("overload"),
                 Err(mpsc::error::TrySendError::Closed(payload)) => payload,
             },
@@ -161,9 +161,9 @@ impl Flow {
         let key = FlowKey { session, flow, epoch: self.epoch };
         let (packets, inbox) = mpsc::channel(QUEUE);
         packets.try_send(payload).map_err(|_| "overload")?;
-        let task = tokio::spawn(run(key, inbox, place, target, means.clone()));
-        self.socket = Some(Socket { packets, _task: AbortOnDropHandle::new(task) });
-        Ok(())
+        tokio::spawn(run(key, inbox, place, target, means.clone()));
+        self.socket = Some(Socket { packets });
+        Ok(true)
     }
 }
 
@@ -262,7 +262,7 @@ mod tests {
             Fixture { flows: Flows::default(), means, hub, service }
         }
 
-        fn take(&mut self, flow: u64, number: u64) -> Result<(), &'static str> {
+        fn take(&mut self, flow: u64, number: u64) -> Result<bool, &'static str> {
             let packet = Packet { flow, number, payload: (*b"hi").into() };
             self.flows.take(SESSION, packet, 3, &self.means, MonoTime::ZERO)
         }
@@ -275,17 +275,17 @@ mod tests {
     #[tokio::test]
     async fn flows_are_bounded_of_a_session_and_of_all() {
         let mut f = Fixture::start(2, LONG).await;
-        assert_eq!([f.take(1, 0), f.take(2, 0), f.take(3, 0)], [Ok(()), Ok(()), Err("too_many")]);
-        assert_eq!((f.flows.open(), f.take(1, 1)), (2, Ok(())));
+        assert_eq!([f.take(1, 0), f.take(2, 0), f.take(3, 0)], [Ok(true), Ok(true), Err("too_many")]);
+        assert_eq!((f.flows.open(), f.take(1, 1)), (2, Ok(false)));
         f.means.places.add_permits(2);
-        assert_eq!([f.take(3, 1), f.take(4, 0)], [Ok(()), Err("too_many")]);
-        assert_eq!([f.take(3, 9000), f.take(3, 1)], [Ok(()), Err("too_old")]);
+        assert_eq!([f.take(3, 1), f.take(4, 0)], [Ok(true), Err("too_many")]);
+        assert_eq!([f.take(3, 9000), f.take(3, 1)], [Ok(false), Err("too_old")]);
     }
 
     #[tokio::test]
     async fn an_idle_flow_is_forgotten() {
         let mut f = Fixture::start(9, Duration::from_millis(1)).await;
-        assert_eq!(f.take(1, 7), Ok(()));
+        assert_eq!(f.take(1, 7), Ok(true));
         let ToHub::FlowEnded { key, idle: true } = f.said().await else { panic!("it ended otherwise") };
         f.flows.ended(FlowKey { epoch: key.epoch + 1, ..key }, true);
         assert_eq!(f.flows.flows.len(), 1, "another socket's end is not its own");
@@ -298,14 +298,14 @@ mod tests {
         let mut f = Fixture::start(9, LONG).await;
         let target = f.service.local_addr().expect("bound");
         f.service = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("another port");
-        assert_eq!(f.take(1, 7), Ok(()));
+        assert_eq!(f.take(1, 7), Ok(true));
         let ToHub::FlowEnded { key, idle: false } = f.said().await else { panic!("it ended otherwise") };
         f.flows.ended(key, false);
         assert_eq!(f.flows.open(), 0);
         f.service = UdpSocket::bind(target).await.expect("the port again");
-        assert_eq!(f.take(1, 7), Ok(()), "a copy");
+        assert_eq!(f.take(1, 7), Ok(false), "a copy");
         assert_eq!(f.flows.open(), 0);
-        assert_eq!(f.take(1, 8), Ok(()));
+        assert_eq!(f.take(1, 8), Ok(true));
         let mut buffer = [0; 9];
         let (n, from) = tokio::time::timeout(LONG, f.service.recv_from(&mut buffer))
             .await

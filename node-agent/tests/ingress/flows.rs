@@ -56,7 +56,8 @@ async fn copies_of_packets_reach_the_service_once_and_answers_are_numbered() {
     assert_eq!(world.count("bytes_total{kind=\"udp\",way=\"up\"}"), 3);
     assert_eq!(world.count("bytes_total{kind=\"udp\",way=\"down\"}"), 1);
     client.connection.close(0u8.into(), b"");
-    world.until("flows{kind=\"udp\"}", 0).await;
+    world.until("flow_ends_total{kind=\"udp\",reason=\"session\"}", 2).await;
+    assert_eq!(world.count("flows{kind=\"udp\"}"), 0);
 }
 
 #[tokio::test]
@@ -195,6 +196,14 @@ async fn a_stream_that_the_client_breaks_is_broken_for_the_service() {
     send.write_all(b"half a ques").await.expect("sent");
     send.reset(Break::Aborted.code().into()).expect("reset");
     is_reset(&mut service).await;
+    // Nothing more is sent, and then nothing more is wanted.
+    let (mut send, mut recv) = client.opened().await;
+    let mut service = accepted(&listener).await;
+    send.finish().expect("finished");
+    assert_eq!(soon(service.read(&mut [0; 9])).await.expect("an end"), 0);
+    recv.stop(Break::Aborted.code().into()).expect("stopped");
+    world.until("flow_ends_total{kind=\"tcp\",reason=\"broken\"}", 2).await;
+    assert!(soon(service.write_all(&[0; 1 << 20])).await.is_err());
     let (_send, _recv) = client.opened().await;
     let mut service = accepted(&listener).await;
     client.connection.close(0u8.into(), b"");

@@ -7,9 +7,9 @@
 //! |---|---|
 //! | FIN: no more bytes | FIN |
 //! | RST, or the connection broke in any other way | RESET_STREAM and STOP_SENDING with [`Break::Aborted`] |
-//! | bytes are not wanted any more | STOP_SENDING |
 //!
-//! and the other way round. So a connection that broke is never shown as one that ended.
+//! and the other way round. So a connection that broke is never shown as one that ended. TCP cannot refuse
+//! one direction alone: either of RESET_STREAM and STOP_SENDING breaks the whole connection.
 
 use serde::{Deserialize, Serialize};
 
