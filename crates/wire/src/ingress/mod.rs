@@ -1,9 +1,9 @@
 //! What a client and a mirror's ingress say to each other.
 //!
-//! QUIC with TLS 1.3 raw public keys on both sides and the application protocol
-//! [`crate::tls::ALPN_MIRROR`]. The mirror holds the node's key, which the client pins. The client holds a
-//! key of its own, which is who it is: a session may be attached again from elsewhere, as after a change
-//! of network, by the same key only.
+//! QUIC with TLS 1.3 raw public keys on both sides and the application protocol `nearmost-mirror/1`
+//! (`tls::ALPN_MIRROR`). The mirror holds the node's key, which the client pins. The client holds a key of
+//! its own, which is who it is: a session may be attached again from elsewhere, as after a change of
+//! network, by the same key only.
 //!
 //! ```text
 //! client                                    mirror
