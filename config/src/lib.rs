@@ -35,8 +35,9 @@ mod told;
 mod value;
 
 pub use agent::{
-    AgentConfig, Broker, JoinedAgent, JoinedBroker, JoinedService, NodeConfig, PathsConfig, ProcessSource,
-    ReconnectConfig, Service, ServiceCheck, ServiceProbe, Share, render_agent_config,
+    AgentConfig, Broker, IngressConfig, IngressLimits, JoinedAgent, JoinedBroker, JoinedService,
+    LocalService, NodeConfig, PathsConfig, ProcessSource, ReconnectConfig, Service, ServiceCheck,
+    ServiceIngress, ServiceProbe, Share, render_agent_config,
 };
 pub use broker::{
     AdminConfig, AgentsConfig, BrokerConfig, DnsConfig, DnsTcpConfig, GeoConfig, GeoOverride, HealthConfig,

@@ -4,6 +4,7 @@
 use crate::clock::{self, Clock};
 use crate::declare::{self, DeclareError};
 use crate::http::{self, Pages, Pulse};
+use crate::ingress::{Ingress, IngressError};
 use crate::link::Outgoing;
 use crate::load::{self, Load};
 use crate::measure;
@@ -61,6 +62,9 @@ pub enum AgentError {
     /// A service cannot be declared.
     #[error(transparent)]
     Declare(#[from] DeclareError),
+    /// Clients cannot be taken in.
+    #[error(transparent)]
+    Ingress(#[from] IngressError),
     /// Checks cannot be made.
     #[error(transparent)]
     Prober(#[from] ProberError),
@@ -83,7 +87,7 @@ pub struct Agent {
     pub(crate) config: AgentConfig,
     pub(crate) key: Arc<KeyPair>,
     pub(crate) brokers: Vec<Id>,
-    pub(crate) listener: Option<TcpListener>,
+    pub(crate) listeners: Listeners,
     pub(crate) prober: Arc<Prober>,
     pub(crate) pages: Pages,
     pub(crate) status: watch::Sender<AgentStatus>,
@@ -92,8 +96,17 @@ pub struct Agent {
     pub(crate) boot: u64,
 }
 
+/// What the agent listens on.
+pub(crate) struct Listeners {
+    /// The metrics page.
+    pub(crate) metrics: Option<TcpListener>,
+    /// Clients.
+    pub(crate) ingress: Option<Ingress>,
+}
+
 impl Agent {
-    /// Takes the configuration and the node's key, and listens where metrics are served.
+    /// Takes the configuration and the node's key, and listens where metrics are served
+    /// and clients are taken in.
     ///
     /// # Errors
     /// What in the configuration, or on the machine, stands in the way.
@@ -102,10 +115,12 @@ impl Agent {
         let boot = clock::unix().0;
         let hello = Arc::new(declare::hello(&config, boot)?);
         let prober = Prober::new(ProberOptions { extra_roots: Vec::new(), max_commands: MAX_COMMANDS })?;
-        let listener = match config.metrics {
+        let metrics = match config.metrics {
             Some(addr) => Some(listen(addr).await?),
             None => None,
         };
+        let ingress = &config.node.ingress;
+        let ingress = ingress.enabled.then(|| Ingress::bind(ingress, &key)).transpose()?;
         let clock = Clock::start();
         let status = watch::Sender::new(AgentStatus::new(key.id(), brokers.iter().copied()));
         let pages = Pages {
@@ -118,7 +133,7 @@ impl Agent {
             config,
             key: Arc::new(key),
             brokers,
-            listener,
+            listeners: Listeners { metrics, ingress },
             prober: Arc::new(prober),
             pages,
             status,
@@ -130,7 +145,12 @@ impl Agent {
 
     /// Where metrics are served; the port is the real one even when 0 was configured.
     pub fn metrics_addr(&self) -> Option<SocketAddr> {
-        self.listener.as_ref().and_then(|l| l.local_addr().ok())
+        self.listeners.metrics.as_ref().and_then(|l| l.local_addr().ok())
+    }
+
+    /// Where clients are taken in; empty where the ingress is off.
+    pub fn ingress_addrs(&self) -> Vec<SocketAddr> {
+        self.listeners.ingress.as_ref().map(Ingress::local_addrs).unwrap_or_default()
     }
 
     /// Follows how the agent is doing.
@@ -142,7 +162,7 @@ impl Agent {
     /// place, report interval and drain grace; other settings need a restart.
     pub async fn run(mut self, shutdown: Shutdown, reloads: mpsc::Receiver<AgentConfig>) {
         let mut helpers = JoinSet::new();
-        if let Some(listener) = self.listener.take() {
+        if let Some(listener) = self.listeners.metrics.take() {
             let pages = self.pages.clone();
             helpers.spawn(async move {
                 if let Err(e) = http::serve(listener, pages).await {
@@ -160,7 +180,8 @@ impl Agent {
         helpers.spawn(measure::work(tasks, settings.measures_per_second, prober, metrics.clone()));
         let (read, readings) = watch::channel(Arc::<Reading>::default());
         if settings.connections {
-            helpers.spawn(paths::follow(settings, watched, read, metrics.clone()));
+            let sessions = self.listeners.ingress.as_ref().map(Ingress::paths).unwrap_or_default();
+            helpers.spawn(paths::follow(settings, watched, read, sessions, metrics.clone()));
         }
         let rate = self.config.node.witnesses_per_second;
         let results = &self.pages.metrics.witnesses;

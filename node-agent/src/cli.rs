@@ -163,6 +163,9 @@ async fn run_from(settings: Settings) -> anyhow::Result<ExitCode> {
         KeyPair::load(&config.data_dir.join(KEY_FILE), Role::Node).context("cannot read the node's key")?;
     tracing::info!(config = settings.file_name(), node = %key.id(), brokers = config.brokers.len(), services = config.services.len(), "starting");
     let agent = Agent::bind(config, key).await?;
+    for addr in agent.ingress_addrs() {
+        tracing::info!(%addr, "clients are taken in");
+    }
     if let Some(addr) = agent.metrics_addr() {
         tracing::info!(%addr, "metrics are served");
     }

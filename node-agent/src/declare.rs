@@ -113,7 +113,7 @@ mod tests {
             checks: Vec::new(),
             ready: None,
             probe,
-            process: None,
+            local: Default::default(),
         }
     }
 

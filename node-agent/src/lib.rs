@@ -17,6 +17,7 @@
 //! | [`measure`] | round trips to other mirrors, measured on order |
 //! | [`witness`] | other nodes' mirrors, probed on order |
 //! | [`orders`] | how orders come in and answers go back |
+//! | [`ingress`] | takes clients' sessions in and hands their flows to the services |
 //! | [`drain`] | leaving in order |
 //! | [`join`] | redeeming an invitation |
 //! | [`metrics`], [`status`], [`http`] | what people see of it |
@@ -32,6 +33,7 @@ pub mod dial;
 pub mod drain;
 mod health;
 pub mod http;
+pub mod ingress;
 pub mod join;
 pub mod link;
 pub mod load;
@@ -50,4 +52,4 @@ pub mod witness;
 
 pub use agent::{Agent, AgentError, Shutdown};
 pub use cli::{init_logging, main_from_args};
-pub use status::{AgentStatus, BrokerStatus, FailingCheck, ProcessStatus, SessionState};
+pub use status::{AgentStatus, BrokerStatus, FailingCheck, IngressStatus, ProcessStatus, SessionState};

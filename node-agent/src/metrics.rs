@@ -24,9 +24,23 @@
 //! | `nearmost_agent_path_connections_dropped_total` | | connections beyond what one reading looks at |
 //! | `nearmost_agent_measures_total` | `result` | what became of orders to measure (`measured`, `failed`, `forbidden`, `overload`), and answers that found no room (`untold`) |
 //! | `nearmost_agent_witness_orders_total` | `result` | what became of orders to probe other nodes' mirrors (`passed`, `failed`; declined: `disabled`, `forbidden`, `too_fast`, `overload`, `bad_order`), and answers that found no room (`untold`) |
+//! | `nearmost_agent_ingress_connections` | | connections of clients |
+//! | `nearmost_agent_ingress_sessions` | `role` | sessions of clients that are served (`primary`) and kept warm (`standby`) |
+//! | `nearmost_agent_ingress_flows` | `kind` | flows that are handed to services (`udp`, `tcp`) |
+//! | `nearmost_agent_ingress_flow_ends_total` | `kind`, `reason` | flows that ended: `udp` by `idle`, `refused` (ICMP), `failed`, `no_socket`, `session`; `tcp` by `ended`, `broken` |
+//! | `nearmost_agent_ingress_flows_failed_total` | `reason` | streams that got no connection (`not_served`, `not_primary`, `too_many`, `refused`, `timeout`, `unreachable`) |
+//! | `nearmost_agent_ingress_bytes_total` | `kind`, `way` | payload of flows, `up` to services and `down` to clients |
+//! | `nearmost_agent_ingress_datagrams_total` | `way` | datagrams of clients, beacons among them |
+//! | `nearmost_agent_ingress_duplicates_total` | | packets of flows that had come before |
+//! | `nearmost_agent_ingress_dropped_total` | `reason` | packets of flows not handed on (`not_served`, `not_attached`, `too_many`, `too_old`, `too_large`, `overload`, `socket`, `connection`, `range`) |
+//! | `nearmost_agent_ingress_refused_total` | `reason` | connections refused (`limit`, `network_limit`, `rate`, `protocol`, `handshake`, `handshake_timeout`, `tripwire_limit`) and sessions (`full`, `draining`, `foreign`, `unproven`, `unknown_domain`) |
+//! | `nearmost_agent_ingress_bad_frames_total` | `reason` | what could not be read of messages, stream headers and datagrams |
+//! | `nearmost_agent_ingress_closed_total` | `reason` | connections closed from here |
+//! | `nearmost_agent_ingress_tripwires` | | tripwire connections |
 //!
 //! Labels are bounded: reasons are a fixed list, services are those of the configuration.
 
+use crate::ingress::IngressMetrics;
 use crate::link::ReportBody;
 use crate::paths::Reading;
 use crate::status::ProcessStatus;
@@ -37,24 +51,38 @@ use prometheus::{
 /// What the agent counts.
 pub struct Metrics {
     registry: Registry,
-    /// Sessions that are on.
-    pub sessions: IntGauge,
-    /// Attempts and sessions that ended, by `reason`.
-    pub session_ends: IntCounterVec,
+    /// Sessions with brokers.
+    pub sessions: SessionMetrics,
     /// Beacons.
     pub beacons: BeaconMetrics,
-    /// Reports sent.
-    pub reports: IntCounter,
-    /// Reports acknowledged.
-    pub report_acks: IntCounter,
+    /// Reports.
+    pub reports: ReportMetrics,
     /// Checks that hang.
     pub checks_stuck: IntGauge,
     /// Round trips.
     pub paths: PathMetrics,
     /// What became of orders to probe other nodes' mirrors, by `result`.
     pub witnesses: IntCounterVec,
+    /// The ingress.
+    pub ingress: IngressMetrics,
     services: Services,
     machine: Machine,
+}
+
+/// What is counted of sessions with brokers.
+pub struct SessionMetrics {
+    /// Those that are on.
+    pub on: IntGauge,
+    /// Attempts and sessions that ended, by `reason`.
+    pub ends: IntCounterVec,
+}
+
+/// What is counted of reports.
+pub struct ReportMetrics {
+    /// Sent.
+    pub sent: IntCounter,
+    /// Acknowledged.
+    pub acks: IntCounter,
 }
 
 /// What is counted of beacons.
@@ -113,19 +141,23 @@ impl Metrics {
             memory: ratio(r, "memory_ratio", "Memory in use on the machine, 0 to 1")?,
         };
         Ok(Metrics {
-            sessions: gauge(r, "sessions", "Sessions with brokers that are on")?,
-            session_ends: counters(
-                r,
-                "session_ends_total",
-                "Attempts and sessions with brokers that ended, by reason",
-                "reason",
-            )?,
+            sessions: SessionMetrics {
+                on: gauge(r, "sessions", "Sessions with brokers that are on")?,
+                ends: counters(
+                    r,
+                    "session_ends_total",
+                    "Attempts and sessions with brokers that ended, by reason",
+                    "reason",
+                )?,
+            },
             beacons: BeaconMetrics {
                 sent: counter(r, "beacons_total", "Beacons sent")?,
                 failed: counter(r, "beacon_errors_total", "Beacons that the system did not take")?,
             },
-            reports: counter(r, "reports_total", "Reports sent, over all sessions")?,
-            report_acks: counter(r, "report_acks_total", "Reports that brokers acknowledged")?,
+            reports: ReportMetrics {
+                sent: counter(r, "reports_total", "Reports sent, over all sessions")?,
+                acks: counter(r, "report_acks_total", "Reports that brokers acknowledged")?,
+            },
             checks_stuck: gauge(
                 r,
                 "checks_stuck",
@@ -138,6 +170,7 @@ impl Metrics {
                 "What became of orders to probe other nodes' mirrors, by result",
                 "result",
             )?,
+            ingress: IngressMetrics::new(r)?,
             services,
             machine,
             registry,
@@ -293,8 +326,9 @@ mod tests {
             connections: 7,
             capacity: 0,
         };
-        metrics.sessions.set(2);
-        metrics.session_ends.with_label_values(&["lost"]).inc();
+        metrics.sessions.on.set(2);
+        metrics.ingress.refused("full");
+        metrics.sessions.ends.with_label_values(&["lost"]).inc();
         let reading = Reading { connections: 9, left_out: 3, unread: 2, ..Reading::default() };
         metrics.paths.read(&reading);
         metrics.paths.measures.with_label_values(&["forbidden"]).inc();
@@ -307,6 +341,7 @@ mod tests {
             "nearmost_agent_service_ready{domain=\"play.example\",mirror=\"lon\"} 0",
             "nearmost_agent_service_connections{domain=\"play.example\",mirror=\"lon\"} 7",
             "nearmost_agent_checks_stuck 0",
+            "nearmost_agent_ingress_refused_total{reason=\"full\"} 1",
             "nearmost_agent_draining 1",
             "nearmost_agent_cpu_ratio 0.5",
             "nearmost_agent_beacons_total 0",

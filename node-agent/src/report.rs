@@ -201,7 +201,7 @@ mod tests {
             checks: checks.iter().map(|n| check(n)).collect(),
             ready: ready.map(check),
             probe: ServiceProbe::Default,
-            process: None,
+            local: Default::default(),
         }
     }
 

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! The loop owns all state: [`Sessions`] (with whom, and whom to try), [`Schedule`] (which beacon is
-//! due), [`Drain`].
+//! due), [`Drain`]. The ingress works past it and is told of health, drains and new settings.
 //! It never waits for a broker, a check or a file; those have tasks of their own. Beacons are sent
 //! from the loop itself, so that an agent whose loop hangs falls silent and is taken out.
 
@@ -18,6 +18,7 @@ use crate::declare;
 use crate::dial::LinkError;
 use crate::drain::{Drain, Stage};
 use crate::health::Health;
+use crate::ingress;
 use crate::link::{Event, Link, Paths, ReportBody};
 use crate::load::Load;
 use crate::measure::Measurer;
@@ -54,12 +55,19 @@ pub(crate) struct Running {
     beacons: Schedule,
     sockets: Sockets,
     drain: Drain,
-    next_report: MonoTime,
-    /// When checks are looked at next that may hang.
-    next_watch: MonoTime,
-    /// When the first report goes out even though some check had no result yet.
-    first_by: MonoTime,
+    /// Takes clients in, where that is enabled.
+    ingress: Option<ingress::Running>,
+    due: Due,
     rng: StdRng,
+}
+
+/// When the loop does next what it does again and again.
+struct Due {
+    report: MonoTime,
+    /// Checks are looked at that may hang.
+    watch: MonoTime,
+    /// The first report goes out even though some check had no result yet.
+    first_by: MonoTime,
 }
 
 /// The tasks that measure, seen from the loop.
@@ -78,8 +86,12 @@ pub(crate) struct Meter {
 
 impl Running {
     /// Nothing connected and nothing checked yet.
-    pub(crate) fn new(agent: Agent, meter: Meter) -> Running {
+    pub(crate) fn new(mut agent: Agent, meter: Meter) -> Running {
         let mut rng = StdRng::seed_from_u64(rand::random());
+        let now = agent.clock.now();
+        let metrics = agent.pages.metrics.ingress.clone();
+        let ingress = agent.listeners.ingress.take();
+        let ingress = ingress.map(|ingress| ingress.start(&agent.config.services, agent.clock, metrics));
         Running {
             health: Health::new(Arc::clone(&agent.prober), rng.random(), agent.clock),
             sessions: Sessions::new(&agent.config),
@@ -87,9 +99,8 @@ impl Running {
             beacons: Schedule::new(agent.boot),
             sockets: Sockets::default(),
             drain: Drain::new(agent.config.drain_grace),
-            next_report: agent.clock.now(),
-            next_watch: agent.clock.now(),
-            first_by: agent.clock.now() + FIRST_RESULTS,
+            ingress,
+            due: Due { report: now, watch: now, first_by: now + FIRST_RESULTS },
             rng,
             agent,
         }
@@ -127,7 +138,7 @@ impl Running {
         self.drain.advance(now);
         self.send_beacons(now);
         self.watch_checks(now);
-        if self.next_report <= now {
+        if self.due.report <= now {
             self.publish();
         }
         while let Some(attempt) = self.sessions.slots.next(now) {
@@ -146,22 +157,23 @@ impl Running {
             self.sessions.slots.deadline(),
             self.sessions.deadline(),
             self.drain.deadline(),
-            Some(self.next_report),
+            Some(self.due.report),
         ];
         deadlines.into_iter().flatten().fold(turn, MonoTime::min)
     }
 
     /// Looks for checks that hang, now and then; what is found comes back as a change.
     fn watch_checks(&mut self, now: MonoTime) {
-        if self.next_watch > now {
+        if self.due.watch > now {
             return;
         }
-        self.next_watch = now + TURN;
+        self.due.watch = now + TURN;
         let (stuck, failing) = self.health.watch_checks();
+        let ingress = self.ingress.as_ref().map(ingress::Running::status);
         self.agent.pages.metrics.checks_stuck.set(i64::try_from(stuck).unwrap_or(i64::MAX));
         self.agent.status.send_if_modified(|s| {
-            let changed = s.checks != failing;
-            s.checks = failing;
+            let changed = s.checks != failing || s.ingress != ingress;
+            (s.checks, s.ingress) = (failing, ingress);
             changed
         });
     }
@@ -239,9 +251,9 @@ impl Running {
                 self.renew();
             }
             Event::Beacon { remote, beacon } => self.beacons.grant(broker, remote, &beacon, now),
-            Event::Reported => metrics.reports.inc(),
+            Event::Reported => metrics.reports.sent.inc(),
             Event::Acked { draining } => {
-                metrics.report_acks.inc();
+                metrics.reports.acks.inc();
                 if draining {
                     self.drain.settled(broker, now);
                 }
@@ -306,14 +318,14 @@ impl Running {
             tracing::warn!(broker = %id, why, "the session is begun anew: no second one could replace it");
         }
         if let Some(error) = error {
-            self.agent.pages.metrics.session_ends.with_label_values(&[error.label()]).inc();
+            self.agent.pages.metrics.sessions.ends.with_label_values(&[error.label()]).inc();
             self.agent.status.send_modify(|s| s.brokers[broker].error = Some(why));
         }
     }
 
     fn failed(&mut self, broker: usize, error: &LinkError, now: MonoTime, uniform: f64) {
         let id = self.agent.brokers[broker];
-        self.agent.pages.metrics.session_ends.with_label_values(&[error.label()]).inc();
+        self.agent.pages.metrics.sessions.ends.with_label_values(&[error.label()]).inc();
         match error.refusal() {
             Some(Refusal::Superseded) => {
                 tracing::error!(
@@ -338,7 +350,7 @@ impl Running {
 
     fn count_sessions(&self) {
         let attached = self.agent.status.borrow().attached();
-        self.agent.pages.metrics.sessions.set(i64::try_from(attached).unwrap_or(i64::MAX));
+        self.agent.pages.metrics.sessions.on.set(i64::try_from(attached).unwrap_or(i64::MAX));
     }
 
     fn on_drain(&mut self) {
@@ -349,6 +361,9 @@ impl Running {
         };
         tracing::info!(sessions = attached.len(), "draining");
         self.drain.order(attached, self.agent.clock.now());
+        if let Some(ingress) = &self.ingress {
+            ingress.drain(self.agent.config.drain_grace);
+        }
         self.agent.status.send_modify(|s| s.draining = true);
         self.publish();
     }
@@ -380,6 +395,10 @@ impl Running {
         self.agent.pages.metrics.forget_services();
         self.meter.services.send_replace(Watched::all(&self.agent.config.services));
         self.set_checks();
+        // While draining nobody is taken in, whatever the services are.
+        if let Some(ingress) = self.ingress.as_mut().filter(|_| !self.drain.draining()) {
+            ingress.set(&self.agent.config.services, self.agent.config.drain_grace);
+        }
         self.agent.outgoing.send_if_modified(|outgoing| {
             let changed = outgoing.hello != hello;
             if changed {
@@ -408,14 +427,17 @@ impl Running {
         let body = self.body();
         let first = self.agent.outgoing.borrow().report.is_none();
         let complete = body.services.len() == self.agent.config.services.len();
-        if first && !complete && !body.draining && now < self.first_by {
+        if first && !complete && !body.draining && now < self.due.first_by {
             // A first result also brings us here.
-            self.next_report = self.first_by;
+            self.due.report = self.due.first_by;
             return;
         }
         self.agent.pages.metrics.reported(&body);
+        if let Some(ingress) = &self.ingress {
+            ingress.told(&body);
+        }
         self.agent.outgoing.send_modify(|outgoing| outgoing.report = Some(Arc::new(body)));
-        self.next_report = now + self.agent.config.report_interval;
+        self.due.report = now + self.agent.config.report_interval;
     }
 
     /// A check became good or bad, or something came of a process.
@@ -443,6 +465,9 @@ impl Running {
             tracing::warn!("left without every broker's notice");
         }
         self.sessions.tasks.abort_all();
+        if let Some(ingress) = self.ingress {
+            let _ = now.run_until_cancelled(ingress.finish()).await;
+        }
         self.health.shutdown().await;
     }
 }

@@ -66,7 +66,7 @@ fn read(page: &[u8]) -> Result<(AgentStatus, bool), String> {
     Ok((status, alive))
 }
 
-/// For people: a line for the node, each broker and each check that does not pass.
+/// For people: a line for the node, each broker, the ingress and each check that does not pass.
 pub fn lines(status: &AgentStatus, alive: bool) -> String {
     let mut out = String::new();
     let state = match (alive, status.draining) {
@@ -89,6 +89,11 @@ pub fn lines(status: &AgentStatus, alive: bool) -> String {
             .iter()
             .for_each(|warning| line("broker", &broker.id, "warns", &format!(": {warning}")));
     }
+    if let Some(i) = &status.ingress {
+        let sessions = format!("{} sessions served, {} kept warm", i.served, i.warm);
+        let flows = format!("; {} UDP flows, {} TCP connections", i.udp_flows, i.tcp_flows);
+        line("ingress", &format!("port {}", i.port), &sessions, &flows);
+    }
     match status.checks.is_empty() {
         true => line("checks", "all", "pass", ""),
         false => status.checks.iter().for_each(|check| line("check", &check.name, &check.problem, "")),
@@ -99,7 +104,7 @@ pub fn lines(status: &AgentStatus, alive: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::{FailingCheck, SessionState};
+    use crate::status::{FailingCheck, IngressStatus, SessionState};
     use nearmost_wire::identity::{KeyPair, Role};
 
     fn status() -> AgentStatus {
@@ -120,11 +125,13 @@ mod tests {
             stuck: true,
             problem: "stuck: has run for 9 s, beyond its timeout\u{1b}[2J".into(),
         }];
+        s.ingress = Some(IngressStatus { port: 7850, served: 3, warm: 2, udp_flows: 1, tcp_flows: 4 });
         let shown = lines(&s, false);
         for part in [
             ": HANGS\n",
             ": attached\n",
             ": warns: no such domain\n",
+            "ingress port 7850: 3 sessions served, 2 kept warm; 1 UDP flows, 4 TCP connections\n",
             "check play.example/lon/check/tcp: stuck: has run for 9 s, beyond its timeout\\u{1b}[2J\n",
         ] {
             assert!(shown.contains(part), "{part:?} is not in {shown}");

@@ -16,6 +16,23 @@ pub struct AgentStatus {
     pub processes: Vec<ProcessStatus>,
     /// Checks that fail, hang or are not known yet, by name; those that pass are not told.
     pub checks: Vec<FailingCheck>,
+    /// The ingress, while it is enabled.
+    pub ingress: Option<IngressStatus>,
+}
+
+/// How the ingress is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IngressStatus {
+    /// Its port.
+    pub port: u16,
+    /// Sessions that are served.
+    pub served: u64,
+    /// Sessions that are kept warm.
+    pub warm: u64,
+    /// UDP flows that are handed on.
+    pub udp_flows: u64,
+    /// TCP connections that are handed on.
+    pub tcp_flows: u64,
 }
 
 /// How it is with a service's process.
@@ -99,6 +116,7 @@ impl AgentStatus {
             brokers,
             processes: Vec::new(),
             checks: Vec::new(),
+            ingress: None,
         }
     }
 

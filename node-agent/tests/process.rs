@@ -5,7 +5,7 @@ mod fake;
 
 use fake::*;
 use nearmost_agent::{Agent, AgentStatus, Shutdown};
-use nearmost_config::{AgentConfig, ProcessSource, Service, ServiceCheck};
+use nearmost_config::{AgentConfig, LocalService, ProcessSource, Service, ServiceCheck};
 use nearmost_core::check::{CheckKind, CheckSpec};
 use nearmost_wire::agent::{Report, ServiceReport};
 use std::net::Ipv4Addr;
@@ -39,7 +39,8 @@ fn watched(dir: &Path, interval: Duration) -> (Service, PathBuf, PathBuf) {
     let address = (Ipv4Addr::LOCALHOST, 80).into();
     let checks = vec![ServiceCheck { name: "flag".into(), address, spec }];
     let process = Some(ProcessSource::PidFile(pid.clone()));
-    (Service { checks, process, ..service("lon", 80) }, pid, up)
+    let local = LocalService { process, ..LocalService::default() };
+    (Service { checks, local, ..service("lon", 80) }, pid, up)
 }
 
 fn begin(file: &Path) -> Child {

@@ -31,6 +31,9 @@ pub(super) fn config(spec: AgentSpec) -> Result<AgentConfig, Fault> {
     if let Some(witness) = spec.witness {
         set(&mut config.node.witnesses_per_second, witness.per_second);
     }
+    if let Some(ingress) = spec.ingress {
+        ingress.apply(&mut config.node.ingress)?;
+    }
     if let Some(drain) = spec.drain {
         set(&mut config.drain_grace, drain.grace_ms);
     }
@@ -122,6 +125,11 @@ fn service(path: &str, spec: ServiceSpec, node: &str) -> Result<Service, Fault> 
         Some(keys) => checks(path, keys, port)?,
         None => vec![check::by_default(&address, port)],
     };
+    let own = check::own_address(&address, port);
+    let local = LocalService {
+        process: spec.process.map(|keys| process(&format!("{path}.process"), keys)).transpose()?,
+        ingress: ingress::of_service(&format!("{path}.ingress"), spec.ingress, own)?,
+    };
     Ok(Service {
         domain: spec.domain.plain(),
         mirror: mirror.unwrap_or_else(|| node.to_owned()),
@@ -132,7 +140,7 @@ fn service(path: &str, spec: ServiceSpec, node: &str) -> Result<Service, Fault> 
         checks,
         ready: spec.ready.map(|keys| check::by_agent(&ready, keys, "ready", port)).transpose()?,
         probe: spec.probe.map(|keys| check::by_broker(&probe, keys)).transpose()?.unwrap_or_default(),
-        process: spec.process.map(|keys| process(&format!("{path}.process"), keys)).transpose()?,
+        local,
     })
 }
 

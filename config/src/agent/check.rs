@@ -41,13 +41,18 @@ pub(super) fn by_agent(path: &str, keys: CheckKeys, name: &str, port: u16) -> Re
 /// living agent would be reported healthy. Made where users connect, or on loopback when the address
 /// is not declared.
 pub(super) fn by_default(address: &MirrorAddress, port: u16) -> ServiceCheck {
+    let spec = default_spec(Checker::Agent);
+    ServiceCheck { name: Kind::Tcp.as_str().to_owned(), address: own_address(address, port), spec }
+}
+
+/// Where the agent finds the service: the first declared address, else on loopback.
+pub(super) fn own_address(address: &MirrorAddress, port: u16) -> SocketAddr {
     let ip = match address {
         MirrorAddress::Declared { v4: Some(v4), .. } => IpAddr::V4(*v4),
         MirrorAddress::Declared { v6: Some(v6), .. } => IpAddr::V6(*v6),
         _ => IpAddr::V4(Ipv4Addr::LOCALHOST),
     };
-    let spec = default_spec(Checker::Agent);
-    ServiceCheck { name: Kind::Tcp.as_str().to_owned(), address: SocketAddr::new(ip, port), spec }
+    SocketAddr::new(ip, port)
 }
 
 /// The probe by brokers: `[services.probe]`, at `path` in the file.

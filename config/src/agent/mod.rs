@@ -2,6 +2,7 @@
 
 mod apply;
 mod check;
+mod ingress;
 mod kinds;
 mod render;
 pub(crate) mod spec;
@@ -17,7 +18,7 @@ use nearmost_core::check::CheckSpec;
 use nearmost_core::geo::Place;
 use nearmost_core::registry::MirrorAddress;
 use nearmost_core::rtt::Coarseness;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -58,6 +59,36 @@ pub struct NodeConfig {
     /// Most orders a second by which brokers may have it probe other nodes' mirrors, all together; 0 for
     /// none at all.
     pub witnesses_per_second: u32,
+    /// Taking clients in.
+    pub ingress: IngressConfig,
+}
+
+/// Taking clients' sessions in and handing their flows to the services.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IngressConfig {
+    /// Whether it is done at all.
+    pub enabled: bool,
+    /// QUIC addresses; the tripwire listens on the same ports over TCP.
+    pub listen: Vec<SocketAddr>,
+    /// Who may connect.
+    pub connections: IngressLimits,
+    /// Most flows of all sessions, UDP and TCP together.
+    pub max_flows: usize,
+    /// Most flows of one session.
+    pub max_session_flows: u32,
+    /// Most tripwire connections.
+    pub max_tripwires: usize,
+}
+
+/// Bounds on connections of clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IngressLimits {
+    /// At once.
+    pub most: usize,
+    /// At once of one /24 or /48.
+    pub most_a_network: usize,
+    /// New ones a second.
+    pub handshakes_per_second: u32,
 }
 
 /// A broker the agent may talk to.
@@ -115,8 +146,28 @@ pub struct Service {
     pub ready: Option<ServiceCheck>,
     /// What brokers should probe from outside.
     pub probe: ServiceProbe,
+    /// How it runs on this machine.
+    pub local: LocalService,
+}
+
+/// How a service runs on this machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LocalService {
     /// How its process is found, if that is to be watched.
     pub process: Option<ProcessSource>,
+    /// Where the ingress hands clients' flows to.
+    pub ingress: ServiceIngress,
+}
+
+/// Where the ingress hands clients' flows to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ServiceIngress {
+    /// UDP flows; `None` when the service takes none.
+    pub udp: Option<SocketAddr>,
+    /// TCP connections; `None` when the service takes none.
+    pub tcp: Option<SocketAddr>,
+    /// TCP connections begin with a PROXY protocol version 2 header.
+    pub proxy_protocol: bool,
 }
 
 /// How many users a service gets.
@@ -207,7 +258,26 @@ impl Default for AgentConfig {
 
 impl Default for NodeConfig {
     fn default() -> Self {
-        NodeConfig { name: String::new(), place: None, max_sessions: 3, witnesses_per_second: 20 }
+        NodeConfig {
+            name: String::new(),
+            place: None,
+            max_sessions: 3,
+            witnesses_per_second: 20,
+            ingress: IngressConfig::default(),
+        }
+    }
+}
+
+impl Default for IngressConfig {
+    fn default() -> Self {
+        IngressConfig {
+            enabled: false,
+            listen: vec![(Ipv6Addr::UNSPECIFIED, 7850).into()],
+            connections: IngressLimits { most: 16_384, most_a_network: 1024, handshakes_per_second: 500 },
+            max_flows: 8192,
+            max_session_flows: 256,
+            max_tripwires: 8192,
+        }
     }
 }
 

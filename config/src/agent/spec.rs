@@ -32,6 +32,7 @@ pub(crate) struct AgentSpec {
     pub(super) reports: Option<ReportsSpec>,
     pub(super) paths: Option<PathsSpec>,
     pub(super) witness: Option<WitnessSpec>,
+    pub(super) ingress: Option<IngressSpec>,
     pub(super) drain: Option<DrainSpec>,
     pub(super) reconnect: Option<ReconnectSpec>,
     pub(super) services: Option<Vec<ServiceSpec>>,
@@ -97,6 +98,29 @@ pub(crate) struct WitnessSpec {
     pub(super) per_second: Option<Number<u32, 0, 100>>,
 }
 
+/// `[ingress]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(crate) struct IngressSpec {
+    pub(super) enabled: Option<bool>,
+    pub(super) listen: Option<Vec<Text<Listen>>>,
+    pub(super) max_connections: Option<Number<usize, 1, 1_000_000>>,
+    pub(super) max_per_network: Option<Number<usize, 1, 1_000_000>>,
+    pub(super) handshakes_per_second: Option<Number<u32, 1, 100_000>>,
+    pub(super) max_flows: Option<Number<usize, 1, 1_000_000>>,
+    pub(super) max_session_flows: Option<Number<u32, 1, 65_536>>,
+    pub(super) max_tripwires: Option<Number<usize, 0, 1_000_000>>,
+}
+
+/// `[services.ingress]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(crate) struct ServiceIngressSpec {
+    pub(super) udp: Option<Text<ListenOrOff>>,
+    pub(super) tcp: Option<Text<ListenOrOff>>,
+    pub(super) proxy_protocol: Option<bool>,
+}
+
 /// `[drain]`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
@@ -128,6 +152,7 @@ pub(crate) struct ServiceSpec {
     pub(super) ready: Option<CheckKeys>,
     pub(super) probe: Option<CheckKeys>,
     pub(super) process: Option<ProcessSpec>,
+    pub(super) ingress: Option<ServiceIngressSpec>,
 }
 
 /// `[services.process]`.

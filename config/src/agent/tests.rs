@@ -73,17 +73,21 @@ fn settings_that_are_off_are_right_when_turned_on() {
     assert_eq!(kinds[7], ("database", &CheckKind::Command { argv, max_output: 1 << 20 }));
     assert_eq!(play.ready.as_ref().unwrap().address, "127.0.0.1:8080".parse().unwrap());
     assert!(matches!(&play.probe, ServiceProbe::Check(spec) if spec.kind == CheckKind::Tcp));
-    assert_eq!(play.process, Some(ProcessSource::SystemdUnit("nginx.service".into())));
+    assert_eq!(play.local.process, Some(ProcessSource::SystemdUnit("nginx.service".into())));
+    let (udp, tcp) = ("127.0.0.1:27015".parse().ok(), "127.0.0.1:443".parse().ok());
+    assert_eq!(play.local.ingress, ServiceIngress { udp, tcp, proxy_protocol: true });
+    assert_eq!(files.local.ingress, ServiceIngress { udp: None, tcp, proxy_protocol: false });
     assert_eq!(files.address, MirrorAddress::Hostname("lon.example.net".into()));
 }
 
 #[test]
 fn a_process_is_found_in_exactly_one_way() {
-    let process =
-        |keys: &str| read(&service(&format!("process = {{ {keys} }}"))).unwrap().services.remove(0).process;
+    let process = |keys: &str| {
+        read(&service(&format!("process = {{ {keys} }}"))).unwrap().services.remove(0).local.process
+    };
     assert_eq!(process("pid_file = \"/run/x.pid\""), Some(ProcessSource::PidFile("/run/x.pid".into())));
     assert_eq!(process("exe = \"/usr/sbin/x\""), Some(ProcessSource::Exe("/usr/sbin/x".into())));
-    assert_eq!(read(&service("")).unwrap().services[0].process, None);
+    assert_eq!(read(&service("")).unwrap().services[0].local.process, None);
     for (keys, part) in [
         ("", "services[0].process: give exactly one of pid_file, systemd_unit and exe"),
         ("pid_file = \"/a\", exe = \"/b\"", "give exactly one of"),
@@ -96,6 +100,48 @@ fn a_process_is_found_in_exactly_one_way() {
         ("pidfile = \"/run/x.pid\"", "pidfile"),
     ] {
         let error = refused(&service(&format!("process = {{ {keys} }}")));
+        assert!(error.contains(part), "{part:?} is not in {error:?}");
+    }
+}
+
+#[test]
+fn the_ingress_is_off_and_bounded() {
+    let config = read("[ingress]\nenabled = true\nlisten = [\"192.0.2.1:1\"]\nmax_flows = 7").unwrap();
+    let ingress = config.node.ingress;
+    assert!(ingress.enabled && !AgentConfig::default().node.ingress.enabled);
+    assert_eq!((ingress.listen, ingress.max_flows), (vec!["192.0.2.1:1".parse().unwrap()], 7));
+    for (text, message) in [
+        ("enabled = true\nlisten = []", "ingress.listen: must hold at least one address while enabled"),
+        ("max_flow = 1", "ingress.max_flow: unknown key; did you mean ingress.max_flows?"),
+        (
+            "max_session_flows = 0",
+            "ingress.max_session_flows: found 0, expected a whole number from 1 to 65536",
+        ),
+    ] {
+        let error = refused(&format!("[ingress]\n{text}"));
+        assert!(error.contains(message), "{message:?} is not in {error:?}");
+    }
+}
+
+#[test]
+fn flows_go_to_the_services_own_address_unless_said() {
+    let ingress = |more: &str| read(&service(more)).unwrap().services.remove(0).local.ingress;
+    let at = |text: &str| text.parse().ok();
+    assert_eq!((ingress("").tcp, ingress("").udp), (at("127.0.0.1:8080"), None));
+    assert_eq!(ingress("addresses = [\"2001:db8::1\"]").tcp, at("[2001:db8::1]:8080"));
+    let udp = ingress("ingress = { udp = \"127.0.0.1:9\", tcp = \"\" }");
+    assert_eq!(udp, ServiceIngress { udp: at("127.0.0.1:9"), tcp: None, proxy_protocol: false });
+    assert!(ingress("ingress = { proxy_protocol = true }").proxy_protocol);
+    for (keys, part) in [
+        (
+            "tcp = \"\", proxy_protocol = true",
+            "services[0].ingress.proxy_protocol: is for tcp, which is \"\"",
+        ),
+        ("udp = \"127.0.0.1:0\"", "services[0].ingress.udp: found \"127.0.0.1:0\""),
+        ("tcp = \"0.0.0.0:80\"", "services[0].ingress.tcp: found \"0.0.0.0:80\""),
+        ("proxy = true", "services[0].ingress.proxy: unknown key"),
+    ] {
+        let error = refused(&service(&format!("ingress = {{ {keys} }}")));
         assert!(error.contains(part), "{part:?} is not in {error:?}");
     }
 }

@@ -52,6 +52,21 @@ pub enum FrameError {
     Io(#[from] std::io::Error),
 }
 
+impl FrameError {
+    /// A snake-case label for logs and counters.
+    pub fn label(&self) -> &'static str {
+        match self {
+            FrameError::Ended => "ended",
+            FrameError::Truncated { .. } => "truncated",
+            FrameError::TooLarge { .. } => "too_large",
+            FrameError::Empty => "empty",
+            FrameError::Version(_) => "version",
+            FrameError::Body(_) => "body",
+            FrameError::Io(_) => "transport",
+        }
+    }
+}
+
 /// The bytes of one message.
 pub fn encode<M: Serialize>(message: &M) -> Result<Vec<u8>, FrameError> {
     let bytes = vec![0, 0, 0, 0, VERSION];

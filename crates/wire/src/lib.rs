@@ -10,6 +10,7 @@
 //! | [`frame`] | length-prefixed, versioned messages on a stream |
 //! | [`agent`] | the messages between an agent and a broker |
 //! | [`client`] | the messages between a client and a broker |
+//! | [`ingress`] | messages, streams and datagrams between a client and a mirror |
 //! | [`paths`] | the parts of those messages that are about round trips |
 //! | [`witness`] | the parts of those messages that are about probing other nodes' mirrors |
 //! | [`beacon`] | the 52-byte datagram that says an agent is alive |
@@ -25,6 +26,7 @@ pub mod beacon;
 pub mod client;
 pub mod frame;
 pub mod identity;
+pub mod ingress;
 pub mod name;
 pub mod paths;
 pub mod prefix;

@@ -3,8 +3,9 @@
 //! A connection proves possession of an Ed25519 key on both sides; no certificate, no authority.
 //! The client pins the broker's key. The server accepts any node's key at the handshake and
 //! authorises afterwards by [`peer_key`], because a resumed session skips the verifier: that is
-//! also why early data and resumption are off here. A user's client is anonymous: it makes a key for
-//! the one connection, since both sides speak of raw keys only, and nothing is concluded from it.
+//! also why early data and resumption are off here. A user's client is anonymous to brokers: it makes a key
+//! for the one connection, since both sides speak of raw keys only, and nothing is concluded from it. To
+//! mirrors it is who holds its key.
 
 use crate::identity::{Id, KeyError, KeyPair};
 use ::ring::{hkdf, hmac};
@@ -21,6 +22,8 @@ use std::sync::Arc;
 pub const ALPN_AGENT: &[u8] = b"nearmost-agent/1";
 /// Application protocol of clients.
 pub const ALPN_CLIENT: &[u8] = b"nearmost-client/1";
+/// Application protocol between clients and mirrors.
+pub const ALPN_MIRROR: &[u8] = b"nearmost-mirror/1";
 /// The name clients send; keys are what counts.
 pub const SERVER_NAME: &str = "nearmost";
 

@@ -9,6 +9,7 @@
 //! loopback.
 
 use super::message::Connection;
+use crate::process::Key;
 use ipnet::IpNet;
 use nearmost_config::Service;
 use nearmost_core::registry::MirrorAddress;
@@ -116,13 +117,28 @@ impl<'a> Aggregate<'a> {
         let Some(service) = self.owner(c).filter(|i| c.rtt_us > 0 && self.services[*i].serves(c)) else {
             return;
         };
+        self.count(service, c.peer, c.rtt_us);
+    }
+
+    /// Adds a session of the ingress, if its client may be one of the service's users.
+    pub fn add_session(&mut self, of: &Key, peer: IpAddr, rtt_us: u32) {
+        let at = self.services.iter().position(|w| (&w.domain, &w.mirror) == (&of.0, &of.1));
+        let user = |w: &Watched| {
+            w.on_loopback() || !(peer.is_loopback() || link_local(peer) || w.addresses.contains(&peer))
+        };
+        if let Some(service) = at.filter(|i| rtt_us > 0 && user(&self.services[*i])) {
+            self.count(service, peer, rtt_us);
+        }
+    }
+
+    fn count(&mut self, service: usize, peer: IpAddr, rtt_us: u32) {
         let Some(room) = self.room.checked_sub(1) else {
             self.unread += 1;
             return;
         };
         self.room = room;
-        let network = self.coarseness.network(c.peer);
-        self.seen.entry((service, network)).or_default().push(c.rtt_us);
+        let network = self.coarseness.network(peer);
+        self.seen.entry((service, network)).or_default().push(rtt_us);
     }
 
     /// Position of the service that a connection belongs to.

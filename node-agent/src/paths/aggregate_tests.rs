@@ -122,7 +122,7 @@ fn where_services_are_follows_from_the_configuration() {
         checks: Vec::new(),
         ready: None,
         probe: Default::default(),
-        process: None,
+        local: Default::default(),
     };
     let declared = MirrorAddress::Declared { v4: Some(Ipv4Addr::LOCALHOST), v6: None };
     let all = Watched::all(&[service(declared), service(MirrorAddress::Observed)]);
@@ -169,4 +169,24 @@ proptest! {
         let expected: BTreeMap<_, _> = services.into_iter().map(|s| (s.mirror, s.samples)).collect();
         prop_assert_eq!(seen, expected);
     }
+}
+
+#[test]
+fn sessions_of_the_ingress_are_read_with_the_connections() {
+    let services = [watched("lon", 443, &[]), watched("near", 80, &["127.0.0.1"])];
+    let mut aggregate = Aggregate::new(&services, Coarseness::default());
+    let key = |mirror: &str| ("play.example".to_string(), mirror.to_string());
+    let ip = |text: &str| text.parse().expect("an address");
+    aggregate.add(&connection("192.0.2.1:443", "198.51.100.1", 5));
+    aggregate.add_session(&key("lon"), ip("198.51.100.2"), 7);
+    aggregate.add_session(&key("lon"), ip("198.51.100.3"), 9);
+    // Checks beside the service, services that are no more, and what was not timed.
+    aggregate.add_session(&key("lon"), ip("127.0.0.1"), 1);
+    aggregate.add_session(&key("gone"), ip("198.51.100.4"), 1);
+    aggregate.add_session(&key("lon"), ip("203.0.113.1"), 0);
+    aggregate.add_session(&key("near"), ip("127.0.0.1"), 2);
+    let reading = aggregate.finish(10);
+    let of = |i: usize| &reading.services[i].samples[..];
+    assert_eq!((of(0).len(), of(0)[0].rtt_us, of(0)[0].connections), (1, 7, 3));
+    assert_eq!((of(1).len(), of(1)[0].rtt_us, of(1)[0].connections), (1, 2, 1));
 }

@@ -9,7 +9,7 @@
 //! Every established TCP connection on a service's port has a round trip that the kernel keeps anyway
 //! (`TCP_INFO`), so the service needs no change. A reading is made each `paths.interval_ms` on a
 //! blocking thread and put where all sessions see it; a session that is slow misses readings and
-//! makes no queue.
+//! makes no queue. To these come the clients of the ingress, whose round trips QUIC knows.
 
 pub mod aggregate;
 pub mod diag;
@@ -17,6 +17,7 @@ pub mod message;
 
 pub use aggregate::{Reading, Telling, Watched};
 
+use crate::ingress::paths::SessionPaths;
 use crate::metrics::PathMetrics;
 use aggregate::Aggregate;
 use diag::{Diag, DiagError};
@@ -30,13 +31,15 @@ pub async fn follow(
     settings: PathsConfig,
     services: watch::Receiver<Vec<Watched>>,
     readings: watch::Sender<Arc<Reading>>,
+    sessions: SessionPaths,
     metrics: PathMetrics,
 ) {
+    let read = move |services: &[Watched], settings: &PathsConfig| read(services, settings, &sessions);
     follow_by(read, settings, services, readings, metrics).await;
 }
 
 async fn follow_by(
-    read: fn(&[Watched], &PathsConfig) -> Result<Reading, DiagError>,
+    read: impl Fn(&[Watched], &PathsConfig) -> Result<Reading, DiagError> + Clone + Send + 'static,
     settings: PathsConfig,
     services: watch::Receiver<Vec<Watched>>,
     readings: watch::Sender<Arc<Reading>>,
@@ -48,7 +51,7 @@ async fn follow_by(
     while !readings.is_closed() {
         tick.tick().await;
         let watched = services.borrow().clone();
-        let settings = settings.clone();
+        let (settings, read) = (settings.clone(), read.clone());
         match tokio::task::spawn_blocking(move || read(&watched, &settings)).await {
             Ok(Ok(reading)) => {
                 refused = false;
@@ -67,11 +70,15 @@ async fn follow_by(
     }
 }
 
-/// What is established now on the ports of the services. Blocks.
+/// What is established now on the ports of the services, and at the ingress. Blocks.
 ///
 /// # Errors
 /// Why connections cannot be read.
-pub fn read(services: &[Watched], settings: &PathsConfig) -> Result<Reading, DiagError> {
+pub fn read(
+    services: &[Watched],
+    settings: &PathsConfig,
+    sessions: &SessionPaths,
+) -> Result<Reading, DiagError> {
     let mut aggregate = Aggregate::new(services, settings.networks);
     let mut ports: Vec<u16> = services.iter().map(|s| s.port).collect();
     ports.sort_unstable();
@@ -80,6 +87,7 @@ pub fn read(services: &[Watched], settings: &PathsConfig) -> Result<Reading, Dia
     for port in ports {
         diag.established(port, |c| aggregate.add(&c))?;
     }
+    sessions.each(|service, peer, rtt_us| aggregate.add_session(service, peer, rtt_us));
     Ok(aggregate.finish(settings.max_networks))
 }
 
@@ -140,7 +148,8 @@ mod tests {
             port: address.port(),
             addresses: vec![address.ip()],
         };
-        let reading = read(std::slice::from_ref(&service), &settings).expect("read");
+        let none = SessionPaths::default();
+        let reading = read(std::slice::from_ref(&service), &settings, &none).expect("read");
         let [paths] = &reading.services[..] else { panic!("{reading:?}") };
         let [sample] = paths.samples[..] else { panic!("{reading:?}") };
         assert_eq!((sample.network.to_string().as_str(), sample.connections), ("127.0.0.0/24", 5));
@@ -148,6 +157,6 @@ mod tests {
         assert_eq!(reading.connections, 5);
         // A service that is not declared on loopback has no users there.
         service.addresses.clear();
-        assert_eq!(read(&[service], &settings).expect("read"), Reading::default());
+        assert_eq!(read(&[service], &settings, &none).expect("read"), Reading::default());
     }
 }

@@ -55,7 +55,7 @@ impl Processes {
     pub fn set(&mut self, services: &[Service]) {
         let mut old = std::mem::take(&mut self.watched);
         for service in services {
-            let Some(source) = service.process.clone() else { continue };
+            let Some(source) = service.local.process.clone() else { continue };
             let key = (service.domain.clone(), service.mirror.clone());
             let kept = old.remove(&key).filter(|w| w.source == source);
             let watch = kept.unwrap_or_else(|| self.start(&key, source));

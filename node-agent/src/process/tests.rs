@@ -1,6 +1,6 @@
 use super::*;
 use crate::process::state::Phase;
-use nearmost_config::{ServiceProbe, Share};
+use nearmost_config::{LocalService, ServiceProbe, Share};
 use nearmost_core::registry::MirrorAddress;
 use rustix::process::{Pid, Signal, kill_process};
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ fn service(process: ProcessSource) -> Service {
         checks: Vec::new(),
         ready: None,
         probe: ServiceProbe::Default,
-        process: Some(process),
+        local: LocalService { process: Some(process), ..LocalService::default() },
     }
 }
 

@@ -241,7 +241,7 @@ pub fn service(mirror: &str, port: u16) -> Service {
         checks: Vec::new(),
         ready: None,
         probe: ServiceProbe::Default,
-        process: None,
+        local: Default::default(),
     }
 }
 
