@@ -229,7 +229,7 @@ fn what_a_network_does_not_reach_is_far_for_it_alone_and_for_a_while() {
     assert!(client.with(&reached).ms(&site) < 100.0, "who measures it reaches it");
 
     let later = 10 * 60_000;
-    assert_eq!(bench.predict("10.0.0.1", "lon", later).missed, false);
+    assert!(!bench.predict("10.0.0.1", "lon", later).missed);
     bench.learner.missed(network, &target("lon"), 77, UnixMillis(later)).unwrap();
     assert!(bench.predict("10.0.0.1", "lon", later).missed);
     bench
