@@ -266,7 +266,8 @@ impl Driver {
         let (family, client) = (complaint.family, complaint.client);
         let asks = mirror.is_some_and(|m| self.parts.fleet.on_client_failure(m, family, client, now));
         self.parts.metrics.client_failure(asks);
-        if asks {
+        // A pause of new users shows in what queries read, whether or not it asks for probes.
+        if asks || self.parts.fleet.live_version() != self.shown.live {
             self.changed(now);
         }
     }

@@ -90,12 +90,13 @@ pub async fn run(parts: PaceParts) {
         let (now, spent, lost) = (mono_now(), parts.intake.seconds.get(), parts.agents.beacons_dropped.get());
         let busy = (spent - seconds) / now.saturating_duration_since(at).as_secs_f64().max(0.001);
         let period = usual * pace.look(busy, lost > dropped, now);
+        let dropped_now = lost - dropped;
         (seconds, dropped, at) = (spent, lost, now);
-        change(&parts, period, busy).await;
+        change(&parts, period, busy, dropped_now).await;
     }
 }
 
-async fn change(parts: &PaceParts, period: Duration, busy: f64) {
+async fn change(parts: &PaceParts, period: Duration, busy: f64, dropped: u64) {
     let before = parts.keys.period();
     if period == before {
         return;
@@ -106,7 +107,8 @@ async fn change(parts: &PaceParts, period: Duration, busy: f64) {
         tracing::warn!(
             period_ms = millis,
             percent,
-            "beacons are asked for less often: they cost too much of a core"
+            dropped,
+            "beacons are asked for less often: they cost too much of a core, or some found no room"
         );
         parts.driver.send(DriverInput::BeaconPeriod(period)).await;
         parts.keys.set_period(period);

@@ -29,6 +29,8 @@ const BATCH: usize = 256;
 const REST: u32 = 10;
 /// What is remembered weighs less with time: a model is fitted to it again after this, whatever came.
 const AGES: Duration = Duration::from_secs(600);
+/// The same while clients do not reach something, which they are believed for minutes.
+const AGES_WHILE_MISSED: Duration = Duration::from_secs(60);
 /// How often what was learned is written.
 const SAVE: Duration = Duration::from_secs(300);
 
@@ -225,6 +227,9 @@ impl Task {
         match fitted {
             Ok((learner, model, prepared)) => {
                 self.learner = learner;
+                if self.learner.misses() {
+                    self.due.ages = mono_now() + AGES_WHILE_MISSED;
+                }
                 self.fitted = snapshot;
                 self.metrics.fits.inc();
                 self.metrics.fit_seconds.observe(took.as_secs_f64());
@@ -259,6 +264,11 @@ impl Task {
 /// A model of what is remembered, and a map of it for the registry of now.
 fn fit(mut learner: Learner, snapshot: &Snapshot) -> (Learner, Arc<Model>, Arc<Map>) {
     let (registry, map) = (&snapshot.registry, &snapshot.map);
+    if learner.misses() {
+        let all = (0..registry.mirrors.len() as u32).map(MirrorIndex);
+        let out = all.filter(|i| !snapshot.live.mirror(*i).eligible_any());
+        out.for_each(|i| learner.forgive(&Target::of(registry, i)));
+    }
     let sites = sites(registry);
     let locate = |addr: IpAddr| map.locate(addr).place;
     let model = Arc::new(learner.fit(&World { sites: &sites, locate: &locate }, unix_now()));

@@ -280,8 +280,13 @@ fn check(
     // Said twice is said once.
     failed.sort_unstable();
     failed.dedup();
-    // Clients try TCP, which says nothing of what does not speak it.
-    failed.retain(|m| registry.mirror(*m).probe.as_ref().is_some_and(|p| speaks_tcp(&p.kind)));
+    // Clients try TCP, which says nothing of what does not speak it; of what is out for everybody, or has no
+    // address of theirs, they say nothing new.
+    let family = if author.network.addr().is_ipv4() { Family::V4 } else { Family::V6 };
+    failed.retain(|m| {
+        let speaks = registry.mirror(*m).probe.as_ref().is_some_and(|p| speaks_tcp(&p.kind));
+        speaks && snapshot.live.mirror(*m).eligible(family)
+    });
     Ok(Checked { observations, failed, nonce })
 }
 

@@ -10,7 +10,8 @@
 //!
 //! The same is the same address and port, asked in the same way, whoever asks. When attempts start and how
 //! long each takes follows from every broker's own round trips, so it differs although nothing else does:
-//! the first to ask decides. One who joins later and would wait less is told of failure once as many
+//! the first to ask decides, and its failure is told to others only if they would not have asked much more
+//! patiently. One who joins later and would wait less is told of failure once as many
 //! attempts as it asked for are as old as it allows, else that nothing can be said in its time.
 //!
 //! A broker is told one result of one mirror once: two would look to it as if the mirror had been asked
@@ -151,6 +152,9 @@ impl Bench {
             return self.decline(&task, Decline::TooFast);
         }
         match &inquiry.outcome {
+            Some(outcome) if !says_enough(outcome, &inquiry.probe, &task.order.probe) => {
+                self.decline(&task, Decline::TooFast);
+            }
             Some(outcome) => {
                 inquiry.told.push(asker);
                 answer(&task.answers, task.order.id, outcome.clone(), &self.results);
@@ -170,8 +174,15 @@ impl Bench {
         self.under_way = self.under_way.saturating_sub(1);
         self.resting.push_back((now + QUIET, key));
         for waiter in self.waiting.extract_if(.., |w| w.key == key) {
-            inquiry.told.push(waiter.asker);
-            answer(&waiter.task.answers, waiter.task.order.id, outcome.clone(), &self.results);
+            let wanted = &waiter.task.order;
+            let said = match says_enough(outcome, &inquiry.probe, &wanted.probe) {
+                true => {
+                    inquiry.told.push(waiter.asker);
+                    outcome.clone()
+                }
+                false => WitnessOutcome::Declined(Decline::TooFast),
+            };
+            answer(&waiter.task.answers, wanted.id, said, &self.results);
         }
     }
 
@@ -220,6 +231,18 @@ impl Bench {
 
 fn inquiry(inquiries: &mut HashMap<IpAddr, Vec<Inquiry>>, key: Key) -> Option<&mut Inquiry> {
     inquiries.get_mut(&key.address)?.iter_mut().find(|i| i.number == key.inquiry)
+}
+
+/// Whether what was found out says enough to one who would have asked otherwise. That something answers
+/// always does; that nothing does only where it was asked about as patiently: as many attempts, over at
+/// least half the time and for at least half as long each. Whoever asks carelessly must not make others
+/// believe that a mirror is dead.
+fn says_enough(outcome: &WitnessOutcome, asked: &Probe, wanted: &Probe) -> bool {
+    let last = |probe: &Probe| probe.starts.last().copied().unwrap_or_default();
+    !matches!(outcome, WitnessOutcome::Failed { .. })
+        || asked.starts.len() >= wanted.starts.len()
+            && last(asked) * 2 >= last(wanted)
+            && asked.timeout * 2 >= wanted.timeout
 }
 
 #[cfg(test)]
@@ -284,7 +307,7 @@ mod tests {
     fn brokers_with_other_round_trips_share_one_inquiry_and_its_result_for_a_while() {
         let mut room = Room::new();
         let key = room.ask(0, "m", probe("192.0.2.1:443", 80), 0).expect("begun");
-        let slower = Probe { starts: vec![Duration::ZERO], ..probe("192.0.2.1:443", 900) };
+        let slower = Probe { starts: vec![Duration::ZERO], ..probe("192.0.2.1:443", 160) };
         assert_eq!(room.ask(1, "m", slower.clone(), 30), None);
         room.bench.ended(key, &failed(), at(120));
         assert_eq!((room.heard(0), room.heard(1)), (Some((0, failed())), Some((30, failed()))));
@@ -297,6 +320,20 @@ mod tests {
         }
         assert!(room.ask(0, "m", slower, 2120).is_some());
         assert_eq!(room.heard(0), None);
+    }
+
+    #[test]
+    fn a_failure_that_was_asked_for_carelessly_is_told_to_nobody_else() {
+        let mut room = Room::new();
+        let key = room.ask(0, "m", probe("192.0.2.1:443", 10), 0).expect("begun");
+        assert_eq!(room.ask(1, "m", probe("192.0.2.1:443", 80), 1), None);
+        room.bench.ended(key, &failed(), at(50));
+        assert_eq!((room.heard(0), room.heard(1)), (Some((0, failed())), Some((1, TOO_FAST))));
+        let fewer = Probe { starts: vec![Duration::ZERO], ..probe("192.0.2.1:443", 20) };
+        assert_eq!(room.ask(1, "m", fewer, 60), None, "who asks for less may be told");
+        assert_eq!(room.heard(1), Some((60, failed())));
+        assert_eq!(room.ask(1, "other", probe("192.0.2.1:443", 21), 70), None);
+        assert_eq!(room.heard(1), Some((70, TOO_FAST)), "at rest, too");
     }
 
     #[test]

@@ -5,6 +5,11 @@ pub fn is_long() -> bool {
     std::env::var("NEARMOST_SIM").is_ok_and(|form| form == "long")
 }
 
+/// Whether one seed alone is repeated: what must hold of many together says nothing then.
+pub fn is_replay() -> bool {
+    std::env::var_os("SEED").is_some()
+}
+
 /// Runs a scenario with as many seeds, twenty times as many in the long form, or with the one that
 /// `SEED` names. Prints the seed of one that fails.
 pub fn for_seeds(count: u64, mut scenario: impl FnMut(u64)) {

@@ -10,7 +10,7 @@ use nearmost_sim::fleet_of::dual;
 use nearmost_sim::measure::{Case, Deaths, Kind, deaths, mistakes};
 use nearmost_sim::net::{Conditions, Cut};
 use nearmost_sim::rng::Rng;
-use nearmost_sim::seeds::{for_seeds, is_long};
+use nearmost_sim::seeds::{for_seeds, is_long, is_replay};
 use nearmost_sim::world::{Plan, World};
 
 const LOSSY: Case = Case { name: "5 %", conditions: Conditions { loss: 0.05, ..CALM }, pauses: false };
@@ -75,7 +75,7 @@ fn a_path_that_is_dark_evicts_nobody_whom_others_reach() {
         nobody_evicted(&world);
         explained(&world);
     });
-    assert!(noticed >= 30, "{noticed} suspicions are too few to have been put to the test");
+    assert!(noticed >= 30 || is_replay(), "{noticed} suspicions are too few to have been put to the test");
 }
 
 #[test]

@@ -58,7 +58,7 @@ pub struct Measured {
     pub client: IpAddr,
     /// One for each mirror that the broker wanted measured, in the order of its asking; at most five.
     pub rounds: Vec<Round>,
-    /// What the broker took of all reports; nothing was sent where nothing could be measured.
+    /// What the broker took of all reports; nothing was sent where there was nothing to say.
     pub taken: Taken,
 }
 
@@ -101,6 +101,8 @@ struct Findings {
     nonce: Option<String>,
     /// Mirrors that were to be measured and are not reported here: before, or out of reach.
     tried: Vec<String>,
+    /// Those that could not be connected to just now: the broker has them probed.
+    failed: Vec<String>,
 }
 
 impl Findings {
@@ -110,13 +112,14 @@ impl Findings {
 
     /// Whether there is nothing to say.
     fn is_empty(&self) -> bool {
-        self.nonce.is_none() && self.rounds.is_empty()
+        self.nonce.is_none() && self.rtts().next().is_none() && self.failed.is_empty()
     }
 }
 
-/// Mirrors of rounds that could not be connected to: the broker has them probed.
-fn unreached(rounds: &[Round]) -> Vec<String> {
-    rounds.iter().filter(|r| r.rtt.is_err()).map(|r| r.mirror.clone()).collect()
+/// Mirrors of rounds that could not be connected to, of those that have an address at all.
+fn unreached(rounds: &[Round], addressed: &[String]) -> Vec<String> {
+    let failed = rounds.iter().filter(|r| r.rtt.is_err() && addressed.contains(&r.mirror));
+    failed.map(|r| r.mirror.clone()).collect()
 }
 
 /// What is reported of a round; `None` when nothing is.
@@ -157,11 +160,14 @@ impl Course {
                 false => None,
             }
         };
+        let addressed: Vec<String> =
+            targets.iter().filter(|t| !t.addresses.is_empty()).map(|t| t.mirror.clone()).collect();
         let (rounds, nonce) = tokio::join!(connect::measure(targets), look_up);
+        let failed = unreached(&rounds, &addressed);
         let tried = self.rounds.iter().chain(rounds.iter().filter(|r| reported_ms(r).is_none()));
         let tried = tried.map(|r| r.mirror.clone()).collect();
         self.rounds.extend(rounds.iter().cloned());
-        Some(Findings { rounds, nonce, tried }).filter(|f| !f.is_empty())
+        Some(Findings { rounds, nonce, tried, failed }).filter(|f| !f.is_empty())
     }
 
     /// Adds what the broker took of a report.
@@ -193,8 +199,7 @@ pub async fn over_http(client: &Client, domain: &str, options: Options) -> Resul
         let wanted = measure.iter().filter_map(|name| mirrors.iter().find(|m| m.mirror == *name));
         let Some(findings) = course.measure(&domain, wanted.map(target).collect()).await else { break };
         let rtts = findings.rtts().map(|(m, rtt_ms)| RttEntry { mirror: m.into(), rtt_ms }).collect();
-        let failed = unreached(&findings.rounds);
-        let Findings { nonce, tried, .. } = findings;
+        let Findings { nonce, tried, failed, .. } = findings;
         let request = RttRequest { session: session.clone(), nonce, rtts, tried, failed };
         match client.report(&request).await {
             Ok(taken) => {
@@ -226,11 +231,8 @@ mod tests {
         ] {
             let known = course.rounds.len();
             let found = course.measure("d.test", wanted.iter().map(target).collect()).await;
-            let failed = found.map_or_else(Vec::new, |f| {
-                assert_eq!(f.rtts().count(), 0, "none has an address");
-                unreached(&f.rounds)
-            });
-            assert_eq!(failed, measured[known..], "the broker is told which");
+            assert!(found.is_none(), "none has an address, so there is nothing to say");
+            assert!(course.rounds[known..].iter().map(|r| &*r.mirror).eq(measured[known..].iter().copied()));
             let names: Vec<&str> = course.rounds.iter().map(|r| r.mirror.as_str()).collect();
             assert_eq!(names, measured);
         }
@@ -260,10 +262,14 @@ mod tests {
             round("c", Ok(Duration::from_secs(11))),
             round("d", Ok(Duration::ZERO)),
         ];
-        let findings = Findings { rounds, nonce: None, tried: Vec::new() };
+        let failed = unreached(&rounds, &["a".into(), "b".into()]);
+        let findings = Findings { rounds, nonce: None, tried: Vec::new(), failed };
         assert_eq!(findings.rtts().collect::<Vec<_>>(), [("a", 1.5), ("d", 0.001)]);
-        assert_eq!(unreached(&findings.rounds), ["b"]);
+        assert_eq!(findings.failed, ["b"]);
+        assert!(unreached(&findings.rounds, &["a".into()]).is_empty(), "it has no address");
         assert!(!findings.is_empty());
-        assert!(Findings { rounds: Vec::new(), nonce: None, tried: Vec::new() }.is_empty());
+        assert!(
+            Findings { rounds: Vec::new(), nonce: None, tried: Vec::new(), failed: Vec::new() }.is_empty()
+        );
     }
 }

@@ -165,7 +165,7 @@ impl Session {
             rtts: rtts.collect(),
             nonce: findings.nonce.clone(),
             tried: findings.tried.clone(),
-            failed: super::unreached(&findings.rounds),
+            failed: findings.failed.clone(),
         };
         match self.ask(&ToBroker::Rtt(rtt)).await? {
             ToClient::Taken(taken) => Ok(taken),

@@ -72,6 +72,22 @@ fn a_lone_witness_does_not_keep_a_dead_mirror_for_ever() {
 }
 
 #[test]
+fn what_others_reach_is_back_at_once_after_a_blip() {
+    let mut lab = Lab::new(4, FleetConfig::default());
+    lab.answers[0] = (false, true);
+    lab.run(60_000);
+    assert_eq!(lab.shown(0), (State::Up, Reason::PartlyReachable, Vantage::Witnesses));
+    let mut failing = super::tests::report(&["m0"]);
+    failing.services[0].healthy = false;
+    lab.fleet.on_report(id(0), &failing, super::tests::at(lab.now));
+    lab.run(50);
+    assert_eq!(lab.shown(0).0, State::Down);
+    lab.fleet.on_report(id(0), &super::tests::report(&["m0"]), super::tests::at(lab.now));
+    let took = lab.until(0, State::Up, 10_000);
+    assert!(took < 6_000, "{took} ms");
+}
+
+#[test]
 fn what_is_out_is_asked_about_ever_more_rarely() {
     let mut lab = Lab::new(5, FleetConfig::default());
     lab.kill(0);

@@ -31,8 +31,10 @@ use crate::time::{MonoTime, Now};
 use arrayvec::ArrayVec;
 use std::time::Duration;
 
-/// Most mirrors that are looked at for some that were well.
+/// Most mirrors that are looked at for some that were well, …
 const LOOK_AT: usize = 256;
+/// … and so many of these are probed to see whether the broker's line works.
+const PULSED: usize = 2;
 /// When a witness's attempts start, where users wait for the conclusion, …
 const BRISK: [Duration; 3] = [Duration::ZERO, Duration::from_millis(20), Duration::from_millis(40)];
 /// … and where nothing is urgent or the network is rough: no burst of loss is as long, or hardly any.
@@ -240,6 +242,8 @@ impl Fleet {
         let side = &mut self.mirrors.slots.get_mut(slot)?.sides[family.index()];
         let failed = Input::ProbeFailed(Outside::Broker);
         if !side.machine.phase().eligible() {
+            // Counts, so that the next look comes later.
+            let _ = side.inquiry.failed_round(1, caution.alone_gap, now.mono);
             return Some(failed);
         }
         let needed =
@@ -270,23 +274,28 @@ impl Fleet {
         }
     }
 
-    /// Sees whether the broker's line works: two mirrors that were well are probed, of whatever network.
-    /// Fleets whose agents send beacons hardly need it; where mirrors are only probed nothing else is heard
-    /// often enough to tell a dead line from a dead mirror.
+    /// Sees whether the broker's line works: two mirrors that were well are probed, of other networks than those
+    /// in question where there are any. Fleets whose agents send beacons hardly need it; where mirrors are only
+    /// probed nothing else is heard often enough to tell a dead line from a dead mirror.
     pub(super) fn pulse(&mut self, now: Now) {
         let from = self.prober.random() as usize;
         let well = |side: &Side| {
-            side.addr.is_some() && side.machine.verdict().state == State::Up && !side.probing.is_running()
+            let calm = side.machine.verdict().state == State::Up && !side.probing.is_running();
+            side.addr.filter(|_| calm).map(Neighbourhood::of)
         };
+        let (mut proving, mut others) = (ArrayVec::<_, PULSED>::new(), ArrayVec::<_, PULSED>::new());
         let looked = self.mirrors.slots.numbered_from(from).take(LOOK_AT);
-        let chosen: ArrayVec<(u32, Family), 2> = looked
-            .filter(|(_, mirror)| mirror.spec.is_some())
-            .flat_map(|(slot, mirror)| Family::ALL.map(|f| (slot, f, well(&mirror.sides[f.index()]))))
-            .filter(|(_, _, well)| *well)
-            .map(|(slot, family, _)| (slot, family))
-            .take(2)
-            .collect();
-        for (slot, family) in chosen {
+        for (slot, mirror) in looked.filter(|(_, mirror)| mirror.spec.is_some()) {
+            let found = Family::ALL.into_iter().find_map(|f| Some((f, well(&mirror.sides[f.index()])?)));
+            let Some((family, net)) = found else { continue };
+            let kind = if self.links.proves(net) { &mut proving } else { &mut others };
+            // One too many is left out.
+            let _ = kind.try_push((slot, family));
+            if proving.is_full() {
+                break;
+            }
+        }
+        for (slot, family) in proving.into_iter().chain(others).take(PULSED) {
             self.drive(slot, family, &[], Burst::Now, now);
         }
     }

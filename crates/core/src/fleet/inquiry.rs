@@ -157,6 +157,11 @@ impl Inquiry {
         in_service || self.convened.is_none_or(|at| now.since(at) >= WITNESSES_AGAIN)
     }
 
+    /// Witnesses may be asked at once, whenever they were asked before.
+    pub fn anew(&mut self) {
+        self.convened = None;
+    }
+
     /// Witnesses are asked.
     pub fn convene(&mut self, panel: Panel, now: MonoTime) {
         self.panel = Some(panel);

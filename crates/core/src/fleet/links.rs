@@ -16,6 +16,8 @@ use std::time::Duration;
 const RECENT: Duration = Duration::from_millis(600);
 /// How long after the line was dead silence says nothing.
 const SETTLE: Duration = Duration::from_millis(1_500);
+/// A network that was not heard for so long while another was is no longer compared with.
+const FORGOTTEN: Duration = Duration::from_secs(300);
 /// How long an answer about references counts.
 const REFERENCES_COUNT: Duration = Duration::from_secs(4);
 /// Time between two askings of the references.
@@ -54,6 +56,8 @@ pub(super) struct Links {
     /// Until when its line is watched, and when it is looked at next.
     watched: Option<MonoTime>,
     pulse: MonoTime,
+    /// The networks in question.
+    about: [Option<Neighbourhood>; 2],
 }
 
 /// What the broker may believe of what it alone sees.
@@ -76,6 +80,9 @@ impl Links {
         if self.alive.replace(now).is_some_and(|last| now.since(last) > RECENT) {
             self.settled = now + SETTLE;
         }
+        for other in &mut self.heard {
+            *other = other.filter(|(_, at)| now.since(*at) < FORGOTTEN);
+        }
         match &mut self.heard {
             [Some((n, at)), _] | [_, Some((n, at))] if *n == from => *at = now,
             [first, second] => {
@@ -90,6 +97,10 @@ impl Links {
         self.answered = Some((answered > 0, now));
         if answered > 0 {
             self.alive = Some(now);
+            if self.doubting {
+                // The line may have come back just now: what was asked before then says nothing.
+                self.settled = now + SETTLE;
+            }
         }
         self.doubting &= answered == 0;
     }
@@ -112,8 +123,14 @@ impl Links {
                 self.pulse = now;
             }
             self.watched = Some(now + PULSING);
+            self.about = [about.first().copied(), about.get(1).copied()];
         }
         trust
+    }
+
+    /// Whether what is heard from a network proves anything about those in question.
+    pub fn proves(&self, from: Neighbourhood) -> bool {
+        !self.about.contains(&Some(from))
     }
 
     /// When mirrors that were well are to be probed, while the line is watched.
@@ -204,6 +221,18 @@ mod tests {
     }
 
     #[test]
+    fn a_network_of_long_ago_is_nothing_to_compare_with() {
+        let mut links = Links::default();
+        links.heard(net(2), at(0));
+        links.heard(net(1), at(100));
+        assert_eq!(links.trust(&[net(1)], false, at(2_000)), Trust::Nothing { ask: false });
+        // Cut off for however long: it stays.
+        assert_eq!(links.trust(&[net(1)], false, at(2_000_000)), Trust::Nothing { ask: false });
+        links.heard(net(1), at(2_000_100));
+        assert_eq!(links.trust(&[net(1)], false, at(2_000_200)), Trust::Itself);
+    }
+
+    #[test]
     fn references_decide_where_nothing_is_heard() {
         let mut links = Links::default();
         assert_eq!(links.trust(&[net(1)], true, at(0)), Trust::Nothing { ask: true });
@@ -212,7 +241,12 @@ mod tests {
         assert_eq!(links.trust(&[net(1)], true, at(1100)), Trust::Nothing { ask: true });
         links.references(1, at(1200));
         assert!(!links.doubting());
-        assert_eq!(links.trust(&[net(1)], true, at(1300)), Trust::Itself);
+        assert_eq!(
+            links.trust(&[net(1)], true, at(1300)),
+            Trust::Nothing { ask: false },
+            "it may be back just now"
+        );
+        assert_eq!(links.trust(&[net(1)], true, at(2700)), Trust::Itself);
         assert_eq!(links.trust(&[net(1)], true, at(9000)), Trust::Nothing { ask: true }, "that was long ago");
     }
 }

@@ -136,7 +136,11 @@ impl Side {
                 (Input::BeaconsResumed | Input::AgentStarted, _) => self.inquiry.reset(),
                 _ => {}
             }
-            wanted |= self.machine.handle(*input, now);
+            if self.machine.handle(*input, now) {
+                wanted = true;
+                // Something new is to be found out, and not only whether what is out is still out.
+                self.inquiry.anew();
+            }
         }
         if burst == Burst::Again {
             // What witnesses said meanwhile waits to be heard, but the broker's time was not theirs.

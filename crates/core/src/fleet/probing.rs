@@ -26,8 +26,10 @@ const SHORTEST_GAP: Duration = Duration::from_millis(30);
 const STRAGGLERS: usize = 3;
 /// … with this time between them: longer in all than bursts of loss usually are.
 const STRAGGLING: Duration = Duration::from_millis(300);
-/// A probe that the driver could not carry out is ordered again after this.
+/// A probe that the driver could not carry out is ordered again after this, twice as long each time …
 const SKIPPED_RETRY: Duration = Duration::from_millis(200);
+/// … for so many times.
+const MOST_DOUBLINGS: u32 = 4;
 
 /// What all probing shares: the schedule, jitter, numbers of tokens, and orders to hand out.
 pub(super) struct Prober {
@@ -150,6 +152,7 @@ struct Running {
     /// Attempts that the driver had no room for, and when they are ordered again.
     owed: usize,
     owed_at: MonoTime,
+    skips: u32,
     /// Every attempt that failed so far was answered, and badly.
     refused: bool,
 }
@@ -169,6 +172,7 @@ impl Running {
             outstanding: ArrayVec::new(),
             owed: 0,
             owed_at: now,
+            skips: 0,
             refused: true,
         }
     }
@@ -243,7 +247,8 @@ impl Probing {
         running.outstanding.retain(|(serial, _)| *serial != token.serial);
         if running.outstanding.len() < before {
             running.owed += 1;
-            running.owed_at = now + SKIPPED_RETRY;
+            running.owed_at = now + SKIPPED_RETRY * (1 << running.skips.min(MOST_DOUBLINGS));
+            running.skips = running.skips.saturating_add(1);
         }
     }
 
@@ -284,8 +289,11 @@ impl Probing {
             running.sent += 1;
             due += 1;
         }
-        if running.owed_at <= now {
-            due += std::mem::take(&mut running.owed);
+        // One at a time, so that those that find no room do not come back as a crowd.
+        if running.owed > 0 && running.owed_at <= now {
+            running.owed -= 1;
+            running.owed_at = now + SKIPPED_RETRY;
+            due += 1;
         }
         for _ in 0..due {
             let token = ProbeToken { slot: target.slot, family: target.family, serial: prober.serial() };

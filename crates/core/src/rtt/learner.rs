@@ -181,6 +181,18 @@ impl Learner {
         Ok(())
     }
 
+    /// A target is out of reach for everybody: what clients said of it says nothing of their networks.
+    pub fn forgive(&mut self, target: &Target) {
+        if let Some(number) = self.numbers.get(target) {
+            self.missed.forgive(*number);
+        }
+    }
+
+    /// Whether clients lately said that they do not reach something: that is forgotten within minutes.
+    pub fn misses(&self) -> bool {
+        !self.missed.is_empty()
+    }
+
     /// Takes a node's measurement of another.
     ///
     /// # Errors

@@ -6,7 +6,8 @@
 //!
 //! ```text
 //! failed, by more reporters than reached ──▶ + 500 ms for this network
-//!          a word is forgotten after ten minutes, or when its reporter says otherwise
+//!          a word is forgotten after ten minutes, when its reporter says otherwise,
+//!          and when the mirror is found to be out for everybody
 //! ```
 //!
 //! It says nothing of how far the mirror is, so no measurement is touched by it and no other network
@@ -37,10 +38,17 @@ struct Word {
     at: UnixMillis,
 }
 
+/// What the clients of one network said lately.
+#[derive(Clone, Debug, Default)]
+struct Said {
+    newest: UnixMillis,
+    words: Vec<Word>,
+}
+
 /// What the clients of all networks said lately.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Missed {
-    by_network: HashMap<IpNet, Vec<Word>>,
+    by_network: HashMap<IpNet, Said>,
 }
 
 impl Missed {
@@ -54,36 +62,44 @@ impl Missed {
         if !self.by_network.contains_key(&network) {
             self.make_room();
         }
-        let words = self.by_network.entry(network).or_default();
-        say(words, Word { target, reporter, reached: false, at: now });
+        let said = self.by_network.entry(network).or_default();
+        said.say(Word { target, reporter, reached: false, at: now });
     }
 
     /// A reporter reaches it. Where nobody ever said otherwise, that is no news.
     pub(super) fn reached(&mut self, network: IpNet, target: u32, reporter: u64, now: UnixMillis) {
-        let Some(words) = self.by_network.get_mut(&network) else { return };
-        if words.iter().any(|w| w.target == target) {
-            say(words, Word { target, reporter, reached: true, at: now });
+        let Some(said) = self.by_network.get_mut(&network) else { return };
+        if said.words.iter().any(|w| w.target == target) {
+            said.say(Word { target, reporter, reached: true, at: now });
         }
     }
 
     /// Forgets what is old, and what is of targets that are not kept.
     pub(super) fn prune(&mut self, keep: impl Fn(u32) -> bool, now: UnixMillis) {
-        self.by_network.retain(|_, words| {
-            words.retain(|w| keep(w.target) && counts(w, now));
-            words.iter().any(|w| !w.reached)
+        self.by_network.retain(|_, said| {
+            said.words.retain(|w| keep(w.target) && counts(w, now));
+            said.words.iter().any(|w| !w.reached)
+        });
+    }
+
+    /// Forgets what was said of a target.
+    pub(super) fn forgive(&mut self, target: u32) {
+        self.by_network.retain(|_, said| {
+            said.words.retain(|w| w.target != target);
+            !said.words.is_empty()
         });
     }
 
     /// Renumbers targets; words of those that have no new number go.
     pub(super) fn renumber(&mut self, new: impl Fn(u32) -> Option<u32>) {
-        for words in self.by_network.values_mut() {
-            words.retain_mut(|w| new(w.target).map(|t| w.target = t).is_some());
+        for said in self.by_network.values_mut() {
+            said.words.retain_mut(|w| new(w.target).map(|t| w.target = t).is_some());
         }
     }
 
     /// Each network with the targets that most of its clients do not reach, sorted.
     pub(super) fn by_network(&self, now: UnixMillis) -> impl Iterator<Item = (IpNet, Box<[u32]>)> {
-        self.by_network.iter().filter_map(move |(network, words)| {
+        self.by_network.iter().filter_map(move |(network, Said { words, .. })| {
             let mut targets: Vec<u32> = words.iter().filter(|w| !w.reached).map(|w| w.target).collect();
             targets.sort_unstable();
             targets.dedup();
@@ -92,28 +108,33 @@ impl Missed {
         })
     }
 
-    /// The network that was heard of longest ago goes.
+    /// The hundredth of the networks that was heard of longest ago goes, so that looking for it is paid for.
     fn make_room(&mut self) {
         if self.by_network.len() < MAX_NETWORKS {
             return;
         }
-        let newest = |words: &[Word]| words.iter().map(|w| w.at).max();
-        let oldest = self.by_network.iter().min_by_key(|(net, words)| (newest(words), **net));
-        if let Some(oldest) = oldest.map(|(network, _)| *network) {
-            self.by_network.remove(&oldest);
+        let mut newest: Vec<(UnixMillis, IpNet)> =
+            self.by_network.iter().map(|(network, said)| (said.newest, *network)).collect();
+        newest.sort_unstable();
+        for (_, network) in newest.iter().take(MAX_NETWORKS / 100) {
+            self.by_network.remove(network);
         }
     }
 }
 
-/// A reporter's newer word takes the place of the older; a full list loses its oldest.
-fn say(words: &mut Vec<Word>, word: Word) {
-    words.retain(|w| (w.target, w.reporter) != (word.target, word.reporter));
-    if words.len() >= MAX_WORDS
-        && let Some((oldest, _)) = words.iter().enumerate().min_by_key(|(_, w)| w.at)
-    {
-        words.swap_remove(oldest);
+impl Said {
+    /// A reporter's newer word takes the place of the older; a full list loses its oldest.
+    fn say(&mut self, word: Word) {
+        let words = &mut self.words;
+        words.retain(|w| (w.target, w.reporter) != (word.target, word.reporter));
+        if words.len() >= MAX_WORDS
+            && let Some((oldest, _)) = words.iter().enumerate().min_by_key(|(_, w)| w.at)
+        {
+            words.swap_remove(oldest);
+        }
+        words.push(word);
+        self.newest = word.at;
     }
-    words.push(word);
 }
 
 fn counts(word: &Word, now: UnixMillis) -> bool {
@@ -160,6 +181,16 @@ mod tests {
     }
 
     #[test]
+    fn networks_are_bounded_and_the_oldest_go() {
+        let mut missed = Missed::default();
+        for i in 0..MAX_NETWORKS as u32 + 1 {
+            missed.failed(net(i), 7, 1, UnixMillis(i.into()));
+            assert!(missed.by_network.len() <= MAX_NETWORKS);
+        }
+        assert!(!missed.by_network.contains_key(&net(0)) && missed.by_network.contains_key(&net(200)));
+    }
+
+    #[test]
     fn words_are_forgotten() {
         let mut missed = Missed::default();
         missed.failed(net(1), 7, 1, UnixMillis(0));
@@ -190,7 +221,7 @@ mod tests {
                     }
                 }
             }
-            prop_assert!(missed.by_network.values().all(|words| words.len() <= MAX_WORDS));
+            prop_assert!(missed.by_network.values().all(|said| said.words.len() <= MAX_WORDS));
             for (network, targets) in missed.by_network(UnixMillis(400)) {
                 prop_assert!(targets.iter().all(|t| failed.contains(&(network, *t))));
             }

@@ -376,6 +376,11 @@ impl<'m> Client<'m> {
         if self.misses(target) { stretch(millis(point) + FARTHER_MS) } else { point }
     }
 
+    /// What is left of a prediction without what is added for a target out of reach.
+    fn if_reached(&self, point: f32, target: Option<u32>) -> f32 {
+        if self.misses(target) { stretch(millis(point) - FARTHER_MS) } else { point }
+    }
+
     /// Whether clients of its network say that they do not reach a target.
     pub fn misses(&self, target: Option<u32>) -> bool {
         target.is_some_and(|t| self.row.is_some_and(|row| row.misses(t)))
@@ -387,14 +392,14 @@ impl<'m> Client<'m> {
     }
 
     /// The round trip that a site could well turn out to have, on the scale: lower than the
-    /// prediction where little was measured.
+    /// prediction where little was measured, or where it may be reached again.
     pub(crate) fn hope(&self, site: &Site) -> f32 {
         self.hope_from(self.point(site), site.target)
     }
 
     /// The same from a site's prediction and its number among targets.
     pub(crate) fn hope_from(&self, point: f32, target: Option<u32>) -> f32 {
-        point - OPTIMISM * (1.0 - self.region_share(target))
+        self.if_reached(point, target) - OPTIMISM * (1.0 - self.region_share(target))
     }
 
     /// Share of what was measured around in the prediction, against distance alone.

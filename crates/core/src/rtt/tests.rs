@@ -231,6 +231,9 @@ fn what_a_network_does_not_reach_is_far_for_it_alone_and_for_a_while() {
     let later = 10 * 60_000;
     assert!(!bench.predict("10.0.0.1", "lon", later).missed);
     bench.learner.missed(network, &target("lon"), 77, UnixMillis(later)).unwrap();
+    bench.learner.forgive(&target("lon"));
+    assert!(!bench.predict("10.0.0.1", "lon", later).missed, "nobody reaches it");
+    bench.learner.missed(network, &target("lon"), 77, UnixMillis(later)).unwrap();
     assert!(bench.predict("10.0.0.1", "lon", later).missed);
     bench
         .learner
