@@ -1,0 +1,68 @@
+//! What the application is told.
+
+use nearmost_core::session::client::MoveReason;
+use nearmost_wire::identity::Id;
+use std::time::Duration;
+use tokio::sync::broadcast;
+
+/// What happened to a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A first primary, or the same one again after nothing was left.
+    Attached {
+        /// Its node.
+        to: Id,
+    },
+    /// Another primary answers.
+    Moved {
+        /// Who it was.
+        from: Id,
+        /// Who it is.
+        to: Id,
+        /// Why.
+        reason: MoveReason,
+        /// Between the last packet of the old primary and the first of the new, less the period in which
+        /// packets come anyway.
+        gap: Duration,
+    },
+    /// The primary is in doubt.
+    Degraded {
+        /// Its node.
+        primary: Id,
+    },
+    /// The primary is no longer in doubt.
+    Restored {
+        /// Its node.
+        primary: Id,
+    },
+    /// The primary is gone, and nobody is there to take over yet.
+    Lost {
+        /// Its node.
+        primary: Id,
+    },
+}
+
+/// A session's events from the moment it was asked for. It keeps no session alive.
+pub struct Events {
+    pub(super) events: broadcast::Receiver<Event>,
+    pub(super) missed: u64,
+}
+
+impl Events {
+    /// The next event; `None` once the session has ended. Cancel-safe. Who falls behind by more than
+    /// [`super::EVENTS`] misses the oldest.
+    pub async fn next(&mut self) -> Option<Event> {
+        loop {
+            match self.events.recv().await {
+                Ok(event) => return Some(event),
+                Err(broadcast::error::RecvError::Lagged(missed)) => self.missed += missed,
+                Err(broadcast::error::RecvError::Closed) => return None,
+            }
+        }
+    }
+
+    /// Events that were missed so far.
+    pub fn missed(&self) -> u64 {
+        self.missed
+    }
+}
