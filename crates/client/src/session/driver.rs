@@ -34,6 +34,8 @@ const VERSION: ListVersion = ListVersion { source: 0, number: 1 };
 pub(super) enum Command {
     /// Send a packet of a flow.
     Send { flow: u64, payload: Vec<u8> },
+    /// This machine's addresses or routes changed.
+    NetworkChanged,
     /// End.
     Close,
 }
@@ -76,6 +78,14 @@ struct Held {
     windows: Windows,
 }
 
+/// Links' tasks, which end with this.
+struct Tasks {
+    /// Number of the last one.
+    last: u64,
+    to: mpsc::Sender<Said>,
+    links: JoinSet<()>,
+}
+
 type Probed = (MirrorKey, Family, io::Result<Duration>);
 
 /// The machine, and what its outputs are done with. A mirror's key is its place in `mirrors`.
@@ -85,7 +95,7 @@ pub(super) struct Driver {
     mirrors: Vec<Known>,
     ticket: Arc<Ticket>,
     held: HashMap<MirrorKey, Held>,
-    links: (u64, mpsc::Sender<Said>, JoinSet<()>),
+    tasks: Tasks,
     probes: JoinSet<Probed>,
     numbers: Numbers,
     duplicate: Option<MirrorKey>,
@@ -106,7 +116,7 @@ impl Driver {
             mirrors,
             ticket: Arc::new(ticket),
             held: HashMap::new(),
-            links: (0, to, JoinSet::new()),
+            tasks: Tasks { last: 0, to, links: JoinSet::new() },
             probes: JoinSet::new(),
             numbers: Numbers::default(),
             duplicate: None,
@@ -128,10 +138,11 @@ impl Driver {
                 Some(said) = said.recv() => self.said(said),
                 command = commands.recv() => match command {
                     Some(Command::Send { flow, payload }) => self.send(flow, &payload),
+                    Some(Command::NetworkChanged) => self.handle(Input::NetworkChanged),
                     Some(Command::Close) | None => break,
                 },
                 Some(probed) = self.probes.join_next() => self.probed(probed.ok()),
-                Some(_) = self.links.2.join_next() => {}
+                Some(_) = self.tasks.links.join_next() => {}
                 () = &mut sleep => self.handle(Input::Tick),
             }
         }
@@ -236,12 +247,12 @@ impl Driver {
         self.detach(mirror, "attached anew");
         let Some(node) = self.known(mirror).map(|known| known.node) else { return };
         let (ticket, counters) = (self.ticket.clone(), self.outlets.counters.clone());
-        let (number, to, tasks) = &mut self.links;
-        *number += 1;
-        let (link, to, retired) = (*number, to.clone(), Arc::<Notify>::default());
+        let tasks = &mut self.tasks;
+        tasks.last += 1;
+        let (link, to, retired) = (tasks.last, tasks.to.clone(), Arc::<Notify>::default());
         let attempt =
             Link { mirror, link, node, address, role, ticket, to, retired: retired.clone(), counters };
-        let task = tasks.spawn(attempt.run());
+        let task = tasks.links.spawn(attempt.run());
         let held = Held { link, task, retired, up: None, windows: Windows::default() };
         self.held.insert(mirror, held);
     }

@@ -107,6 +107,13 @@ impl Session {
         Events { events: self.0.events.resubscribe(), missed: 0 }
     }
 
+    /// Says that this machine's addresses or routes changed: what was learnt of mirrors may no longer hold.
+    /// Cancel-safe: dropped before it is done, nothing was said.
+    pub async fn network_changed(&self) {
+        // A session that has ended has no use for it.
+        let _ = self.0.commands.send(Command::NetworkChanged).await;
+    }
+
     /// How often something was dropped or refused.
     pub fn count(&self, what: Count) -> u64 {
         self.0.counters.get(what)

@@ -1,5 +1,6 @@
 //! A session is attached, and work is done.
 
+use super::hub::COPIED;
 use super::world::{builder, echoed, mirrors, settled, soon, until};
 use nearmost_client::session::{Count, MOST_MIRRORS, SendError, Session, SessionError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -20,6 +21,8 @@ async fn packets_and_streams_are_echoed_and_a_standby_is_kept_warm() {
     let mut all = Vec::new();
     soon(stream.read_to_end(&mut all)).await.unwrap();
     assert_eq!(all, b"over TCP");
+    drop(stream);
+    assert_eq!(until(&mirrors[primary].streams, |(ended, broken)| ended + broken == 1).await, (1, 0));
     assert_eq!(session.count(Count::BadInput) + session.count(Count::NoTripwire), 0);
 }
 
@@ -52,4 +55,26 @@ async fn mirrors_that_make_no_session_are_refused_by_name() {
         .start();
     assert!(matches!(many, Err(SessionError::TooManyMirrors(65))));
     assert!(matches!(Session::builder("no name").mirror(known).start(), Err(SessionError::Domain(_))));
+}
+
+#[tokio::test]
+async fn a_copy_is_taken_once() {
+    let mirrors = mirrors(1..2);
+    let session = builder(&mirrors).connect().await.unwrap();
+    session.send(1, COPIED).unwrap();
+    assert_eq!(soon(session.recv()).await.unwrap().payload, COPIED);
+    // Came behind the copy, by the same connection.
+    session.send(1, b"next").unwrap();
+    assert_eq!(soon(session.recv()).await.unwrap().payload, b"next");
+    assert_eq!(session.count(Count::Duplicates), 1);
+}
+
+#[tokio::test]
+async fn a_stream_that_is_dropped_is_one_that_broke() {
+    let mirrors = mirrors(1..2);
+    let session = builder(&mirrors).connect().await.unwrap();
+    let mut stream = soon(session.open_stream()).await.unwrap();
+    stream.write_all(b"the first half of").await.unwrap();
+    drop(stream);
+    assert_eq!(until(&mirrors[0].streams, |(ended, broken)| ended + broken == 1).await, (0, 1));
 }

@@ -5,6 +5,7 @@ use super::mirror::Mirror;
 use super::world::{builder, echoed, event, mirrors, settled, soon, until};
 use nearmost_client::identity::{KeyPair, Role};
 use nearmost_client::session::{Count, Event, SessionError};
+use nearmost_wire::frame;
 use nearmost_wire::ingress::close::Refusal;
 use nearmost_wire::ingress::control::{self, Accepted, ToClient};
 use std::time::Duration;
@@ -54,5 +55,11 @@ async fn a_mirror_that_sends_garbage_is_left() {
 #[tokio::test]
 async fn a_mirror_that_speaks_out_of_order_is_left() {
     let again = Accepted { role: control::Role::Primary, udp: true, tcp: true, max_flows: 1 };
-    left_for(ToHub::Say(ToClient::Accepted(again)), Refusal::OutOfOrder).await;
+    let again = frame::encode(&ToClient::Accepted(again)).unwrap();
+    left_for(ToHub::Say(again), Refusal::OutOfOrder).await;
+}
+
+#[tokio::test]
+async fn a_mirror_of_another_version_is_left() {
+    left_for(ToHub::Say(vec![0, 0, 0, 2, 99, 0]), Refusal::BadMessage).await;
 }

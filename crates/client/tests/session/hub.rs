@@ -7,17 +7,29 @@ use nearmost_core::session::mirror::{
 use nearmost_core::session::window::{DuplicateWindow, Seen};
 use nearmost_core::session::{Role, SessionId};
 use nearmost_core::time::MonoTime;
+use nearmost_wire::frame;
 use nearmost_wire::ingress::control::{Accepted, Refused, ToClient};
 use nearmost_wire::ingress::datagram::{Ack, FromMirror, Packet};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
+/// A payload that is echoed as two copies of one packet.
+pub const COPIED: &[u8] = b"copied";
+
 /// A client's connection.
 #[derive(Clone)]
 pub struct Link {
     pub connection: quinn::Connection,
-    pub words: mpsc::UnboundedSender<ToClient>,
+    /// Bytes for its control stream.
+    pub words: mpsc::UnboundedSender<Vec<u8>>,
+}
+
+impl Link {
+    fn say(&self, word: &ToClient) {
+        // A client that is gone is noticed elsewhere.
+        let _ = self.words.send(frame::encode(word).expect("encoded"));
+    }
 }
 
 pub enum ToHub {
@@ -44,8 +56,10 @@ pub enum ToHub {
     Drain(Duration),
     /// Sends bytes that are no datagram of the protocol to every client.
     Garbage(Vec<u8>),
-    /// Says something to every client.
-    Say(ToClient),
+    /// Writes bytes on the control stream of every client.
+    Say(Vec<u8>),
+    /// A stream of a session was opened, or ended.
+    Stream(SessionId, bool),
 }
 
 /// Who is attached.
@@ -60,6 +74,7 @@ pub struct Hub {
     links: HashMap<SessionId, Link>,
     flows: HashMap<(SessionId, u64), (DuplicateWindow, u64)>,
     asking: Option<Link>,
+    open: HashMap<SessionId, u32>,
     started: Instant,
     attached: watch::Sender<Attached>,
 }
@@ -71,6 +86,7 @@ impl Hub {
             links: HashMap::new(),
             flows: HashMap::new(),
             asking: None,
+            open: HashMap::new(),
             started: mono_now(),
             attached,
         }
@@ -121,10 +137,16 @@ impl Hub {
                     link.connection.send_datagram(bytes.clone().into()).expect("sent");
                 }
             }
-            ToHub::Say(word) => {
+            ToHub::Say(bytes) => {
                 for link in self.links.values() {
-                    let _ = link.words.send(word.clone());
+                    let _ = link.words.send(bytes.clone());
                 }
+            }
+            ToHub::Stream(session, opened) => {
+                let open = self.open.entry(session).or_default();
+                *open = if opened { *open + 1 } else { *open - 1 };
+                let open = *open;
+                self.handle(MirrorInput::Work { session, open });
             }
         }
     }
@@ -143,21 +165,21 @@ impl Hub {
             MirrorOutput::Accept { session, role } => {
                 let link = self.asking.take().expect("somebody asks");
                 let accepted = Accepted { role: role.into(), udp: true, tcp: true, max_flows: 100 };
-                let _ = link.words.send(ToClient::Accepted(accepted));
+                link.say(&ToClient::Accepted(accepted));
                 self.links.insert(session, link);
             }
             MirrorOutput::Refuse { session, reason, retry_after, .. } => {
                 let link = self.asking.take().or_else(|| self.links.get(&session).cloned());
                 let retry_after_ms = retry_after.as_millis() as u32;
                 let refused = Refused { reason: reason.into(), retry_after_ms, go_to: None };
-                let _ = link.expect("somebody asks").words.send(ToClient::Refused(refused));
+                link.expect("somebody asks").say(&ToClient::Refused(refused));
             }
             MirrorOutput::Beacon { session, seq, ack } => {
                 self.send(session, FromMirror::Beacon { seq, ack: ack.map(Ack::from) });
             }
             MirrorOutput::TellDrain { session, .. } => {
                 if let Some(link) = self.links.get(&session) {
-                    let _ = link.words.send(ToClient::Drain { go_to: None, within_ms: 10_000 });
+                    link.say(&ToClient::Drain { go_to: None, within_ms: 10_000 });
                 }
             }
             MirrorOutput::Close { session, .. } => {
@@ -169,7 +191,7 @@ impl Hub {
         }
     }
 
-    /// What comes goes back, once.
+    /// What comes goes back, once; what asks for it, in two copies.
     fn echo(&mut self, session: SessionId, flow: u64, number: u64, payload: &[u8]) {
         let (window, next) = self.flows.entry((session, flow)).or_default();
         if window.accept(number) != Seen::Fresh {
@@ -177,9 +199,11 @@ impl Hub {
         }
         let number = *next;
         *next += 1;
-        let Some((seq, ack)) = self.machine.stamp(session, self.now()) else { return };
-        let packet = Packet { flow, number, payload };
-        self.send(session, FromMirror::Data { seq, ack: ack.map(Ack::from), packet });
+        for _ in 0..if payload == COPIED { 2 } else { 1 } {
+            let Some((seq, ack)) = self.machine.stamp(session, self.now()) else { return };
+            let packet = Packet { flow, number, payload };
+            self.send(session, FromMirror::Data { seq, ack: ack.map(Ack::from), packet });
+        }
     }
 
     fn send(&self, session: SessionId, datagram: FromMirror<'_>) {

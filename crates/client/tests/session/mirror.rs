@@ -22,12 +22,15 @@ use tokio::task::JoinSet;
 
 pub struct Mirror {
     runtime: Option<Runtime>,
+    hung: Option<std::sync::mpsc::Sender<()>>,
     key: KeyPair,
     pub address: SocketAddr,
     pub hub: mpsc::Sender<ToHub>,
     pub attached: watch::Receiver<Attached>,
     /// Tripwires that are held.
     pub tripwires: watch::Receiver<usize>,
+    /// Streams that ended in order, and those that broke.
+    pub streams: watch::Receiver<(usize, usize)>,
     /// The last code with which a client closed a connection.
     pub closed: watch::Receiver<Option<u64>>,
 }
@@ -51,6 +54,8 @@ impl Mirror {
         let (attached, seen) = watch::channel(Attached::default());
         let (wires, tripwires) = watch::channel(0);
         let (closes, closed) = watch::channel(None);
+        let (ends, streams) = watch::channel((0, 0));
+        let seen_by = Shown { closes, ends };
         let entered = runtime.enter();
         let tls = tls::server_config(key, ALPN_MIRROR).unwrap();
         let config = quinn::ServerConfig::with_crypto(Arc::new(tls));
@@ -61,10 +66,20 @@ impl Mirror {
         let tcp = TcpListener::from_std(tcp).unwrap();
         runtime.spawn(Hub::new(attached).run(told));
         runtime.spawn(hold(tcp, wires));
-        runtime.spawn(accept(endpoint, hub.clone(), closes));
+        runtime.spawn(accept(endpoint, hub.clone(), Arc::new(seen_by)));
         drop(entered);
         let key = key.clone();
-        Some(Mirror { runtime: Some(runtime), key, address, hub, attached: seen, tripwires, closed })
+        Some(Mirror {
+            runtime: Some(runtime),
+            hung: None,
+            key,
+            address,
+            hub,
+            attached: seen,
+            tripwires,
+            streams,
+            closed,
+        })
     }
 
     pub fn id(&self) -> Id {
@@ -75,6 +90,7 @@ impl Mirror {
     pub fn known(&self) -> Known {
         let mut known = Known::new(&self.id().to_string(), vec![self.address.ip()]).unwrap();
         known.port = self.address.port();
+        known.name = Some(format!("m{}", self.address.port()));
         known.predicted = Duration::from_millis(1);
         known.domain = FailureDomain { site: u64::from(self.address.port()), asn: 0, region: 0 };
         known
@@ -82,13 +98,30 @@ impl Mirror {
 
     /// Dies at once: nothing is said, and the system closes the sockets.
     pub fn kill(&mut self) {
+        self.hung = None;
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
     }
 
+    /// Stands still like a process that was stopped: its sockets are open, and nobody reads them.
+    pub fn hang(&mut self) {
+        let (hung, released) = std::sync::mpsc::channel::<()>();
+        if let Some(runtime) = &self.runtime {
+            // It has one thread.
+            runtime.spawn(async move { released.recv().is_ok() });
+        }
+        self.hung = Some(hung);
+    }
+
+    /// Goes on.
+    pub fn resume(&mut self) {
+        self.hung = None;
+    }
+
     pub async fn tell(&self, message: ToHub) {
-        self.hub.send(message).await.ok().expect("the mirror lives");
+        let sent = self.hub.send(message).await;
+        sent.map_err(|_| "gone").expect("the mirror lives");
     }
 }
 
@@ -96,6 +129,12 @@ impl Drop for Mirror {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// What tests look at.
+struct Shown {
+    closes: watch::Sender<Option<u64>>,
+    ends: watch::Sender<(usize, usize)>,
 }
 
 /// Holds tripwires.
@@ -113,24 +152,27 @@ async fn hold(listener: TcpListener, held: watch::Sender<usize>) {
     }
 }
 
-async fn accept(endpoint: quinn::Endpoint, hub: mpsc::Sender<ToHub>, closes: watch::Sender<Option<u64>>) {
-    let closes = Arc::new(closes);
+async fn accept(endpoint: quinn::Endpoint, hub: mpsc::Sender<ToHub>, shown: Arc<Shown>) {
     while let Some(incoming) = endpoint.accept().await {
-        let (hub, closes) = (hub.clone(), closes.clone());
+        let (hub, shown) = (hub.clone(), shown.clone());
         tokio::spawn(async move {
             let Ok(connection) = incoming.await else { return };
-            if let Some(session) = serve(&connection, &hub).await {
+            if let Some(session) = serve(&connection, &hub, &shown).await {
                 let _ = hub.send(ToHub::Detach(session)).await;
             }
             if let quinn::ConnectionError::ApplicationClosed(close) = connection.closed().await {
-                closes.send_replace(Some(close.error_code.into_inner()));
+                shown.closes.send_replace(Some(close.error_code.into_inner()));
             }
         });
     }
 }
 
 /// Serves a connection to its end, and says whose it was.
-async fn serve(connection: &quinn::Connection, hub: &mpsc::Sender<ToHub>) -> Option<SessionId> {
+async fn serve(
+    connection: &quinn::Connection,
+    hub: &mpsc::Sender<ToHub>,
+    shown: &Arc<Shown>,
+) -> Option<SessionId> {
     let client = ClientId(tls::peer_key(connection)?);
     let (mut send, mut recv) = connection.accept_bi().await.ok()?;
     let Ok(ToMirror::Attach(attach)) = frame::read(&mut recv).await else { return None };
@@ -140,7 +182,7 @@ async fn serve(connection: &quinn::Connection, hub: &mpsc::Sender<ToHub>) -> Opt
     hub.send(ToHub::Attach { session, role: attach.role.into(), client, link }).await.ok()?;
     let speak = async {
         while let Some(word) = said.recv().await {
-            let _ = frame::write(&mut send, &word).await;
+            let _ = send.write_all(&word).await;
         }
     };
     let listen = async {
@@ -149,7 +191,7 @@ async fn serve(connection: &quinn::Connection, hub: &mpsc::Sender<ToHub>) -> Opt
         }
     };
     tokio::select! {
-        ((), (), (), ()) = async { tokio::join!(speak, listen, datagrams(connection, session, hub), streams(connection)) } => {}
+        ((), (), (), ()) = async { tokio::join!(speak, listen, datagrams(connection, session, hub), streams(connection, session, hub, shown)) } => {}
         _ = connection.closed() => {}
     }
     Some(session)
@@ -172,16 +214,30 @@ async fn datagrams(connection: &quinn::Connection, session: SessionId, hub: &mps
 }
 
 /// The service behind streams echoes too.
-async fn streams(connection: &quinn::Connection) {
+async fn streams(
+    connection: &quinn::Connection,
+    session: SessionId,
+    hub: &mpsc::Sender<ToHub>,
+    shown: &Arc<Shown>,
+) {
     let mut tasks = JoinSet::new();
     while let Ok((mut send, mut recv)) = connection.accept_bi().await {
+        let (hub, shown) = (hub.clone(), shown.clone());
         tasks.spawn(async move {
             let Ok(Open { .. }) = frame::read(&mut recv).await else { return };
+            let _ = hub.send(ToHub::Stream(session, true)).await;
             let _ = frame::write(&mut send, &OpenAnswer::Opened).await;
             match tokio::io::copy(&mut recv, &mut send).await {
-                Ok(_) => drop(send.finish()),
-                Err(_) => drop(send.reset(64u8.into())),
+                Ok(_) => {
+                    let _ = send.finish();
+                    shown.ends.send_modify(|(ended, _)| *ended += 1);
+                }
+                Err(_) => {
+                    let _ = send.reset(64u8.into());
+                    shown.ends.send_modify(|(_, broken)| *broken += 1);
+                }
             }
+            let _ = hub.send(ToHub::Stream(session, false)).await;
         });
     }
 }

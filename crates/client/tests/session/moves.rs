@@ -4,7 +4,9 @@ use super::hub::ToHub;
 use super::mirror::Mirror;
 use super::world::{builder, echoed, event, mirrors, place, settled, soon, until};
 use nearmost_client::clock::mono_now;
-use nearmost_client::session::{Count, Event, MoveReason, Session};
+use nearmost_client::session::{Count, Duplicate, Event, Mode, MoveReason, Session};
+use nearmost_wire::frame;
+use nearmost_wire::ingress::control::ToClient;
 use std::collections::HashSet;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -112,4 +114,91 @@ async fn when_all_are_dead_the_session_is_lost_and_comes_back() {
     assert_eq!(place(&mirrors, to), 0);
     echoed(&session, 3, b"again").await;
     assert_eq!(session.count(Count::BadInput), 0);
+}
+
+/// The primary stands still in the middle of a stream. Says which of the packets sent until then and long
+/// after came back.
+async fn stopped(duplicate: Duplicate) -> Vec<u64> {
+    let mut mirrors = mirrors(1..4);
+    let session = builder(&mirrors).mode(Mode::Datagram(duplicate)).connect().await.unwrap();
+    let mut events = session.events();
+    let (primary, standby) = settled(&session, &mirrors).await;
+    let mut stopped = None;
+    let (received, longest) = streamed(&session, |sent, received| {
+        if stopped.is_none() && received.len() >= 30 {
+            mirrors[primary].hang();
+            stopped = Some(sent);
+        }
+        stopped.is_some_and(|at| received.iter().filter(|n| **n > at + 100).count() >= 20)
+    })
+    .await;
+    let moved = event(&mut events, |event| matches!(event, Event::Moved { .. })).await;
+    let (last, to) = (received.iter().max().copied().unwrap_or(0), mirrors[standby].id());
+    let lost: Vec<u64> = (0..last).filter(|number| !received.contains(number)).collect();
+    println!("stopped, {duplicate:?}: {moved:?}; longest silence {longest:?}, {} lost", lost.len());
+    assert!(matches!(moved, Event::Moved { to: is, reason: MoveReason::Silence, .. } if is == to));
+    assert!(longest < Duration::from_secs(1));
+    lost
+}
+
+#[tokio::test]
+async fn a_primary_that_stands_still_is_left_for_its_silence() {
+    let lost = stopped(Duplicate::WhileDegraded).await;
+    assert!(!lost.is_empty(), "a packet that went to a primary not yet in doubt is lost");
+    stopped(Duplicate::Never).await;
+}
+
+#[tokio::test]
+async fn what_always_goes_both_ways_is_not_lost_with_one() {
+    assert_eq!(stopped(Duplicate::Always).await, [0; 0]);
+}
+
+#[tokio::test]
+async fn streams_of_a_mirror_that_drains_end_there_in_peace() {
+    let mirrors = mirrors(1..4);
+    let session = builder(&mirrors).mode(Mode::Stream).connect().await.unwrap();
+    let mut events = session.events();
+    let (primary, _) = settled(&session, &mirrors).await;
+    let mut stream = soon(session.open_stream()).await.unwrap();
+    mirrors[primary].tell(ToHub::Drain(Duration::from_secs(60))).await;
+    event(&mut events, |event| matches!(event, Event::Moved { .. })).await;
+    let other = soon(session.open_stream()).await.unwrap();
+    assert!(stream.mirror() == mirrors[primary].id() && other.mirror() != stream.mirror());
+    stream.write_all(b"the rest").await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut all = String::new();
+    soon(stream.read_to_string(&mut all)).await.unwrap();
+    assert_eq!(all, "the rest");
+    assert_eq!(mirrors[primary].attached.borrow().all, 1, "it was waited for");
+    drop(stream);
+    until(&mirrors[primary].attached, |attached| attached.all == 0).await;
+}
+
+#[tokio::test]
+async fn a_mirror_that_drains_names_where_to_go() {
+    let mirrors = mirrors(1..4);
+    let session = builder(&mirrors).connect().await.unwrap();
+    let mut events = session.events();
+    let (primary, standby) = settled(&session, &mirrors).await;
+    let third = (0..3).find(|at| ![primary, standby].contains(at)).unwrap();
+    let drain = ToClient::Drain { go_to: mirrors[third].known().name, within_ms: 10_000 };
+    mirrors[primary].tell(ToHub::Say(frame::encode(&drain).unwrap())).await;
+    let moved = event(&mut events, |event| matches!(event, Event::Moved { .. })).await;
+    let to = mirrors[third].id();
+    assert!(matches!(moved, Event::Moved { to: is, reason: MoveReason::Drain, .. } if is == to), "{moved:?}");
+}
+
+#[tokio::test]
+async fn a_primary_that_pauses_is_doubted_and_kept() {
+    let mut mirrors = mirrors(1..2);
+    let session = builder(&mirrors).connect().await.unwrap();
+    let mut events = session.events();
+    let primary = mirrors[0].id();
+    echoed(&session, 1, b"before").await;
+    mirrors[0].hang();
+    assert_eq!(soon(events.next()).await, Some(Event::Degraded { primary }));
+    mirrors[0].resume();
+    assert_eq!(soon(events.next()).await, Some(Event::Restored { primary }));
+    echoed(&session, 1, b"after").await;
+    assert_eq!(session.primary(), Some(primary));
 }
