@@ -4,14 +4,13 @@ use super::counters::{Count, Counters};
 use super::event::Event;
 use super::flows::{Numbers, Windows};
 use super::inbox::{Datagram, Inbox};
-use super::known::Known;
+use super::known::{self, Known};
 use super::link::{Link, Said, Taken, Ticket, Up, Word};
 use super::probe;
 use super::stream::Work;
 use crate::clock::{mono_now, now_unix_ms};
 use nearmost_core::health::Family;
 use nearmost_core::session::client::{self, Client, Input, Output};
-use nearmost_core::session::list::{Change, ListVersion, MirrorList};
 use nearmost_core::session::{MirrorKey, Role};
 use nearmost_core::time::{MonoTime, Now, UnixMillis};
 use nearmost_wire::identity::Id;
@@ -27,8 +26,6 @@ use tokio::task::{AbortHandle, JoinSet};
 
 /// How long mirrors are waited for to acknowledge that the session is over.
 const FAREWELL: Duration = Duration::from_millis(500);
-/// The list that the caller gave never changes.
-const VERSION: ListVersion = ListVersion { source: 0, number: 1 };
 
 /// What handles ask of the driver.
 pub(super) enum Command {
@@ -182,7 +179,8 @@ impl Driver {
     /// Does an output; some are answered at once.
     fn act(&mut self, output: Output, now: UnixMillis) -> Option<Input> {
         match output {
-            Output::Resolve { have, .. } => return Some(self.resolve(have, now)),
+            // Here a session will ask the broker of the output's index, and be told of changes from then on.
+            Output::Resolve { have, .. } => return Some(known::resolve(&self.mirrors, have, now)),
             Output::Probe { mirror, address } => self.probe(mirror, address),
             Output::Attach { mirror, address, role } => self.attach(mirror, address, role),
             Output::Detach { mirror, reason } => self.detach(mirror, &format!("{reason:?}")),
@@ -204,17 +202,6 @@ impl Driver {
             Output::Event(event) => self.event(event),
         }
         None
-    }
-
-    /// Answers in place of a broker, from what the caller gave. Here a session will ask the broker of the
-    /// output's index, and be told of changes from then on.
-    fn resolve(&self, have: Option<ListVersion>, issued: UnixMillis) -> Input {
-        if have == Some(VERSION) {
-            let (put, removed) = (Vec::new(), Vec::new());
-            return Input::Changed(Change { from: VERSION.number, to: VERSION, issued, put, removed });
-        }
-        let listed = self.mirrors.iter().zip(0..).map(|(known, key)| known.listed(MirrorKey(key)));
-        Input::ListArrived(MirrorList { version: VERSION, issued, mirrors: listed.collect() })
     }
 
     fn known(&self, mirror: MirrorKey) -> Option<&Known> {

@@ -126,8 +126,8 @@ impl Session {
         named.filter_map(|(node, what)| Some((*node, what.clone()?))).collect()
     }
 
-    /// Ends the session for all its handles, and waits until its mirrors know, half a second at most. What
-    /// was sent before is handed to the network first.
+    /// Ends the session for all its handles, and waits until its mirrors know, half a second at most. A
+    /// packet that was sent just before may not leave any more.
     pub async fn close(&self) {
         let _ = self.0.commands.send(Command::Close).await;
         let mut primary = self.0.primary.clone();

@@ -1,7 +1,9 @@
 //! Mirrors that the caller gives.
 
 use nearmost_core::session::MirrorKey;
-use nearmost_core::session::list::{self, FailureDomain, Listed, Standing};
+use nearmost_core::session::client::Input;
+use nearmost_core::session::list::{self, Change, FailureDomain, ListVersion, Listed, MirrorList, Standing};
+use nearmost_core::time::UnixMillis;
 use nearmost_wire::identity::{Id, IdError, Role};
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::time::Duration;
@@ -10,6 +12,8 @@ use std::time::Duration;
 pub const INGRESS_PORT: u16 = 7850;
 /// The most mirrors of one session.
 pub const MOST_MIRRORS: usize = list::MOST_MIRRORS;
+/// What the caller gave never changes.
+const VERSION: ListVersion = ListVersion { source: 0, number: 1 };
 
 /// A mirror of the domain.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,6 +75,17 @@ impl Known {
     }
 }
 
+/// Answers the machine in place of a broker: with the whole list, or that what it has still holds. A
+/// mirror's key is its place.
+pub(super) fn resolve(mirrors: &[Known], have: Option<ListVersion>, issued: UnixMillis) -> Input {
+    if have == Some(VERSION) {
+        let (put, removed) = (Vec::new(), Vec::new());
+        return Input::Changed(Change { from: VERSION.number, to: VERSION, issued, put, removed });
+    }
+    let listed = mirrors.iter().zip(0..).map(|(known, key)| known.listed(MirrorKey(key)));
+    Input::ListArrived(MirrorList { version: VERSION, issued, mirrors: listed.collect() })
+}
+
 /// Where to bind to reach an address.
 pub(super) fn any(remote: SocketAddr) -> SocketAddr {
     use std::net::{Ipv4Addr, Ipv6Addr};
@@ -83,6 +98,8 @@ pub(super) fn any(remote: SocketAddr) -> SocketAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nearmost_core::session::list::{Held, Taken};
+    use nearmost_core::time::{MonoTime, Now};
     use nearmost_wire::identity::KeyPair;
 
     #[test]
@@ -95,5 +112,21 @@ mod tests {
         assert_eq!(listed.v6, Some("[2001:db8::1]:7850".parse().unwrap()));
         let broker = KeyPair::from_seed(Role::Broker, &[1; 32]).id().to_string();
         assert!(matches!(Known::new(&broker, Vec::new()), Err(IdError::Role { .. })));
+    }
+
+    #[test]
+    fn what_was_given_holds_for_as_long_as_it_is_asked_for() {
+        let node = KeyPair::from_seed(Role::Node, &[1; 32]).id().to_string();
+        let mirrors = [Known::new(&node, vec!["192.0.2.1".parse().unwrap()]).unwrap()];
+        let at = |s: u64| Now { mono: MonoTime::from_millis(s * 1000), unix: UnixMillis(s * 1000) };
+        let mut held = None;
+        let Input::ListArrived(list) = resolve(&mirrors, None, at(1).unix) else { panic!("no list") };
+        assert_eq!(Held::take(&mut held, list, at(1)), Taken::Applied);
+        let mut held = held.unwrap();
+        let expires = held.expires_at();
+        let again = resolve(&mirrors, Some(held.version()), at(3600).unix);
+        let Input::Changed(change) = again else { panic!("no change") };
+        assert_eq!(held.apply(change, at(3600)), Taken::Applied);
+        assert!(held.expires_at() > expires && held.mirrors().len() == 1);
     }
 }

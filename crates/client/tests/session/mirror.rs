@@ -42,12 +42,22 @@ impl Mirror {
         (0..50).find_map(|_| Mirror::at(&key, 0)).expect("a port that is free for both")
     }
 
-    /// The same node on the same port, as after a restart.
-    pub fn again(&self) -> Mirror {
-        Mirror::at(&self.key, self.address.port()).expect("the port is free again")
+    /// The same node on the same port, as after a restart; once the system has closed the old sockets.
+    pub async fn again(&self) -> Mirror {
+        loop {
+            match Mirror::at(&self.key, self.address.port()) {
+                Some(mirror) => return mirror,
+                None => tokio::task::yield_now().await,
+            }
+        }
     }
 
+    /// `None` when the port is not free.
     fn at(key: &KeyPair, port: u16) -> Option<Mirror> {
+        let udp = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).ok()?;
+        let address = udp.local_addr().unwrap();
+        let tcp = std::net::TcpListener::bind(address).ok()?;
+        tcp.set_nonblocking(true).unwrap();
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (hub, told) = mpsc::channel(1024);
@@ -59,10 +69,8 @@ impl Mirror {
         let entered = runtime.enter();
         let tls = tls::server_config(key, ALPN_MIRROR).unwrap();
         let config = quinn::ServerConfig::with_crypto(Arc::new(tls));
-        let endpoint = quinn::Endpoint::server(config, (Ipv4Addr::LOCALHOST, port).into()).ok()?;
-        let address = endpoint.local_addr().unwrap();
-        let tcp = std::net::TcpListener::bind(address).ok()?;
-        tcp.set_nonblocking(true).unwrap();
+        let (io, with) = (Arc::new(quinn::TokioRuntime), quinn::EndpointConfig::default());
+        let endpoint = quinn::Endpoint::new(with, Some(config), udp, io).unwrap();
         let tcp = TcpListener::from_std(tcp).unwrap();
         runtime.spawn(Hub::new(attached).run(told));
         runtime.spawn(hold(tcp, wires));
@@ -227,14 +235,18 @@ async fn streams(
             let Ok(Open { .. }) = frame::read(&mut recv).await else { return };
             let _ = hub.send(ToHub::Stream(session, true)).await;
             let _ = frame::write(&mut send, &OpenAnswer::Opened).await;
-            match tokio::io::copy(&mut recv, &mut send).await {
-                Ok(_) => {
-                    let _ = send.finish();
-                    shown.ends.send_modify(|(ended, _)| *ended += 1);
-                }
-                Err(_) => {
-                    let _ = send.reset(64u8.into());
-                    shown.ends.send_modify(|(_, broken)| *broken += 1);
+            // What is written may find nobody: only the end of what is read is looked at.
+            loop {
+                match recv.read_chunk(4096, true).await {
+                    Ok(Some(chunk)) => drop(send.write_chunk(chunk.bytes).await),
+                    Ok(None) => {
+                        let _ = send.finish();
+                        break shown.ends.send_modify(|(ended, _)| *ended += 1);
+                    }
+                    Err(_) => {
+                        let _ = send.reset(64u8.into());
+                        break shown.ends.send_modify(|(_, broken)| *broken += 1);
+                    }
                 }
             }
             let _ = hub.send(ToHub::Stream(session, false)).await;

@@ -106,7 +106,7 @@ async fn when_all_are_dead_the_session_is_lost_and_comes_back() {
     let lost = event(&mut events, |event| matches!(event, Event::Lost { .. })).await;
     assert_eq!(session.primary(), None);
     assert!(soon(session.open_stream()).await.is_err());
-    mirrors[0] = mirrors[0].again();
+    mirrors[0] = soon(mirrors[0].again()).await;
     let back = event(&mut events, |event| matches!(event, Event::Attached { .. } | Event::Moved { .. }));
     let back = back.await;
     println!("{lost:?}; {back:?}");
