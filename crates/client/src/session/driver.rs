@@ -15,7 +15,7 @@ use nearmost_core::session::{MirrorKey, Role};
 use nearmost_core::time::{MonoTime, Now, UnixMillis};
 use nearmost_wire::identity::Id;
 use nearmost_wire::ingress::datagram::{FromClient, MAX_PERIOD_MS, Packet};
-use quinn::{Endpoint, SendDatagramError};
+use quinn::{Connection, Endpoint, SendDatagramError};
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
@@ -24,8 +24,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
-/// How long mirrors are waited for to acknowledge that the session is over.
+/// How long what was sent may take to leave, and then mirrors to acknowledge that the session is over.
 const FAREWELL: Duration = Duration::from_millis(500);
+/// How often it is looked whether all has left.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// What handles ask of the driver.
 pub(super) enum Command {
@@ -147,8 +149,10 @@ impl Driver {
     }
 
     async fn close(&mut self) {
-        let endpoints: Vec<Endpoint> =
-            self.held.values().filter_map(|held| held.up.as_ref()).map(|up| up.endpoint.clone()).collect();
+        let ups = || self.held.values().filter_map(|held| held.up.as_ref());
+        let endpoints: Vec<Endpoint> = ups().map(|up| up.endpoint.clone()).collect();
+        let connections: Vec<_> = ups().map(|up| (up.connection.clone(), up.room)).collect();
+        let _ = tokio::time::timeout(FAREWELL, sent(&connections)).await;
         self.handle(Input::Close);
         let idle = async {
             for endpoint in &endpoints {
@@ -355,5 +359,17 @@ impl Driver {
         self.publish();
         // Nobody may be listening.
         let _ = event.map(|event| self.outlets.events.send(event));
+    }
+}
+
+/// Until all datagrams have left. quinn 0.11 does not even say that a connection is over while congestion
+/// control holds datagrams of it back, and tells of no moment at which they are gone.
+async fn sent(connections: &[(Connection, usize)]) {
+    let waits = |(connection, room): &(Connection, usize)| {
+        connection.close_reason().is_none() && connection.datagram_send_buffer_space() < *room
+    };
+    let mut look = tokio::time::interval(LOOK);
+    while connections.iter().any(waits) {
+        look.tick().await;
     }
 }

@@ -49,6 +49,9 @@ pub enum SendError {
     /// No mirror is attached at the moment.
     #[error("no mirror is attached at the moment")]
     NotAttached,
+    /// The flow's number does not fit into a packet.
+    #[error("flow {0} is not below 2^62")]
+    Flow(u64),
     /// It does not fit into one packet on the path to the primary.
     #[error("datagram of {have} bytes; the path takes at most {most}")]
     TooLarge {

@@ -66,3 +66,22 @@ impl Events {
         self.missed
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nearmost_wire::identity::Role;
+
+    #[tokio::test]
+    async fn who_falls_behind_misses_the_oldest_and_is_told_how_many() {
+        let (sender, receiver) = broadcast::channel(2);
+        let mut events = Events { events: receiver, missed: 0 };
+        let of = |n| Event::Attached { to: Id { role: Role::Node, key: [n; 32] } };
+        for n in 1..=5 {
+            sender.send(of(n)).unwrap();
+        }
+        drop(sender);
+        assert_eq!([events.next().await, events.next().await], [Some(of(4)), Some(of(5))]);
+        assert_eq!((events.next().await, events.missed()), (None, 3));
+    }
+}

@@ -14,6 +14,9 @@ use std::sync::{Arc, PoisonError};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{broadcast, mpsc, watch};
 
+/// The largest number of a flow (RFC 9000 §16).
+const MOST_FLOW: u64 = (1 << 62) - 1;
+
 /// A session with a domain, attached to its nearest mirror that serves. Clones are the same session;
 /// it ends with the last of them.
 #[derive(Clone)]
@@ -57,6 +60,9 @@ impl Session {
     pub fn send(&self, flow: u64, payload: &[u8]) -> Result<(), SendError> {
         if self.0.commands.is_closed() {
             return Err(SendError::Closed);
+        }
+        if flow > MOST_FLOW {
+            return Err(SendError::Flow(flow));
         }
         let most = match &*self.0.primary.borrow() {
             Some(primary) => primary.connection.max_datagram_size().unwrap_or(0),
@@ -126,8 +132,8 @@ impl Session {
         named.filter_map(|(node, what)| Some((*node, what.clone()?))).collect()
     }
 
-    /// Ends the session for all its handles, and waits until its mirrors know, half a second at most. A
-    /// packet that was sent just before may not leave any more.
+    /// Ends the session for all its handles: packets sent before may take half a second to leave, and its
+    /// mirrors as long again to acknowledge the end.
     pub async fn close(&self) {
         let _ = self.0.commands.send(Command::Close).await;
         let mut primary = self.0.primary.clone();

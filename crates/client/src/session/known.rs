@@ -12,6 +12,8 @@ use std::time::Duration;
 pub const INGRESS_PORT: u16 = 7850;
 /// The most mirrors of one session.
 pub const MOST_MIRRORS: usize = list::MOST_MIRRORS;
+/// A longer round trip is none that anybody predicts.
+const MOST_PREDICTED: Duration = Duration::from_secs(60);
 /// What the caller gave never changes.
 const VERSION: ListVersion = ListVersion { source: 0, number: 1 };
 
@@ -67,7 +69,7 @@ impl Known {
             key,
             v4,
             v6,
-            predicted: self.predicted,
+            predicted: self.predicted.min(MOST_PREDICTED),
             weight: self.weight,
             domain: self.domain,
             standing: Standing::Eligible,
@@ -107,7 +109,10 @@ mod tests {
         let node = KeyPair::from_seed(Role::Node, &[1; 32]).id().to_string();
         let addresses =
             ["192.0.2.1", "2001:db8::1", "192.0.2.2", "2001:db8::2"].map(|a| a.parse().unwrap()).to_vec();
-        let listed = Known::new(&node, addresses).unwrap().listed(MirrorKey(3));
+        let mut known = Known::new(&node, addresses).unwrap();
+        known.predicted = Duration::MAX;
+        let listed = known.listed(MirrorKey(3));
+        assert_eq!(listed.predicted, MOST_PREDICTED);
         assert_eq!(listed.v4, Some("192.0.2.1:7850".parse().unwrap()));
         assert_eq!(listed.v6, Some("[2001:db8::1]:7850".parse().unwrap()));
         let broker = KeyPair::from_seed(Role::Broker, &[1; 32]).id().to_string();

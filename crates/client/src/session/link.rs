@@ -31,7 +31,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc};
 
 /// Bytes of datagrams of one connection that wait, in each direction.
-pub(super) const BUFFER: usize = 256 * 1024;
+const BUFFER: usize = 256 * 1024;
 /// Bytes of one stream, and of one connection, that a mirror can make us hold.
 const STREAM_WINDOW: u32 = 1024 * 1024;
 const WINDOW: u32 = 4 * 1024 * 1024;
@@ -73,6 +73,8 @@ pub(super) struct Up {
     pub connection: Connection,
     pub accepted: Accepted,
     pub work: Work,
+    /// Room in the buffer of datagrams that leave, when there are none.
+    pub room: usize,
 }
 
 /// Who attaches, to what.
@@ -178,7 +180,8 @@ impl Link {
             ToClient::Drain { .. } => return Err(Fault::order("a drain before an answer")),
         };
         let work = Work::new();
-        let up = Up { endpoint, connection: connection.clone(), accepted, work: work.clone() };
+        let room = connection.datagram_send_buffer_space();
+        let up = Up { endpoint, connection: connection.clone(), accepted, work: work.clone(), room };
         self.tell(Word::Accepted(Box::new(up))).await;
         tokio::select! {
             fault = self.listen(recv, connection) => Err(fault),

@@ -2,7 +2,8 @@
 
 use super::hub::COPIED;
 use super::world::{builder, echoed, mirrors, settled, soon, until};
-use nearmost_client::session::{Count, MOST_MIRRORS, SendError, Session, SessionError};
+use nearmost_client::session::{COMMANDS, Count, MOST_MIRRORS, SendError, Session, SessionError};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[tokio::test]
@@ -34,12 +35,20 @@ async fn what_cannot_be_sent_is_refused_by_name() {
     soon(session.attached()).await.unwrap();
     let large = vec![0; 4000];
     assert!(matches!(session.send(1, &large), Err(SendError::TooLarge { have: 4000, .. })));
+    assert_eq!(session.send(1 << 62, b"nowhere"), Err(SendError::Flow(1 << 62)));
+    // The driver has this thread no sooner than it is waited for.
+    for _ in 0..COMMANDS {
+        session.send(1, b"many").unwrap();
+    }
+    assert_eq!(session.send(1, b"one more"), Err(SendError::Full));
     let other = session.clone();
     soon(session.close()).await;
     assert_eq!(other.send(1, b"late"), Err(SendError::Closed));
-    assert_eq!(soon(other.recv()).await, None);
+    while soon(other.recv()).await.is_some() {}
     assert_eq!(other.primary(), None);
-    until(&mirrors[0].attached, |attached| attached.all == 0).await;
+    // Told, for all that had to leave before; a mirror that is not waits for 15 s.
+    let told = until(&mirrors[0].attached, |attached| attached.all == 0);
+    tokio::time::timeout(Duration::from_secs(5), told).await.unwrap();
 }
 
 #[tokio::test]

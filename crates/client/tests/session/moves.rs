@@ -202,3 +202,15 @@ async fn a_primary_that_pauses_is_doubted_and_kept() {
     echoed(&session, 1, b"after").await;
     assert_eq!(session.primary(), Some(primary));
 }
+
+#[tokio::test]
+async fn after_a_change_of_network_the_primary_is_asked_at_once() {
+    let mirrors = mirrors(1..2);
+    let session = builder(&mirrors).connect().await.unwrap();
+    let mut events = session.events();
+    let primary = mirrors[0].id();
+    echoed(&session, 1, b"before").await;
+    soon(session.network_changed()).await;
+    assert_eq!(soon(events.next()).await, Some(Event::Degraded { primary }));
+    assert_eq!(soon(events.next()).await, Some(Event::Restored { primary }));
+}
