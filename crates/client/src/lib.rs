@@ -15,7 +15,8 @@
 //! ```
 //!
 //! With the feature `admin` come registry files, plans, signed changes and persons' keys; with `quic`
-//! round trips are measured and reported over QUIC as well.
+//! sessions with mirrors that move when a mirror fails, and round trips are measured and reported over
+//! QUIC as well.
 //!
 //! | module | subject |
 //! |---|---|
@@ -28,6 +29,7 @@
 //! | `admin` | the API's administration, typed |
 //! | `person` | a person's key |
 //! | `registry` | files, plans, signatures, undo |
+//! | `session` | a session with a domain's mirrors; with the feature `quic` |
 
 #[cfg(feature = "admin")]
 pub mod admin;
@@ -43,6 +45,8 @@ pub mod moment;
 pub mod person;
 #[cfg(feature = "admin")]
 pub mod registry;
+#[cfg(feature = "quic")]
+pub mod session;
 mod sse;
 pub mod text;
 

@@ -1,0 +1,375 @@
+//! The one task that owns the machine: inputs in, outputs done, deadlines kept.
+
+use super::counters::{Count, Counters};
+use super::event::Event;
+use super::flows::{Numbers, Windows};
+use super::inbox::{Datagram, Inbox};
+use super::known::{self, Known};
+use super::link::{Link, Said, Taken, Ticket, Up, Word};
+use super::probe;
+use super::stream::Work;
+use crate::clock::{mono_now, now_unix_ms};
+use nearmost_core::health::Family;
+use nearmost_core::session::client::{self, Client, Input, Output};
+use nearmost_core::session::{MirrorKey, Role};
+use nearmost_core::time::{MonoTime, Now, UnixMillis};
+use nearmost_wire::identity::Id;
+use nearmost_wire::ingress::datagram::{FromClient, MAX_PERIOD_MS, Packet};
+use quinn::{Connection, Endpoint, SendDatagramError};
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, broadcast, mpsc, watch};
+use tokio::task::{AbortHandle, JoinSet};
+
+/// How long what was sent may take to leave, and then mirrors to acknowledge that the session is over.
+const FAREWELL: Duration = Duration::from_millis(500);
+/// How often it is looked whether all has left.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// What handles ask of the driver.
+pub(super) enum Command {
+    /// Send a packet of a flow.
+    Send { flow: u64, payload: Vec<u8> },
+    /// This machine's addresses or routes changed.
+    NetworkChanged,
+    /// End.
+    Close,
+}
+
+/// Where new work goes.
+#[derive(Clone)]
+pub(super) struct Primary {
+    pub node: Id,
+    /// The connection's number in this session.
+    pub link: u64,
+    pub connection: quinn::Connection,
+    pub tcp: bool,
+    pub work: Work,
+}
+
+/// The last problem with each mirror.
+pub(super) type Problems = Mutex<Vec<Option<String>>>;
+
+/// Where the driver puts what handles see.
+pub(super) struct Outlets {
+    pub primary: watch::Sender<Option<Primary>>,
+    pub events: broadcast::Sender<Event>,
+    pub inbox: Arc<Inbox>,
+    pub counters: Arc<Counters>,
+    pub problems: Arc<Problems>,
+}
+
+impl Drop for Outlets {
+    fn drop(&mut self) {
+        self.inbox.close();
+    }
+}
+
+/// A mirror that is attached or on the way.
+struct Held {
+    link: u64,
+    task: AbortHandle,
+    retired: Arc<Notify>,
+    up: Option<Up>,
+    windows: Windows,
+}
+
+/// Links' tasks, which end with this.
+struct Tasks {
+    /// Number of the last one.
+    last: u64,
+    to: mpsc::Sender<Said>,
+    links: JoinSet<()>,
+}
+
+type Probed = (MirrorKey, Family, io::Result<Duration>);
+
+/// The machine, and what its outputs are done with. A mirror's key is its place in `mirrors`.
+pub(super) struct Driver {
+    machine: Client,
+    started: Instant,
+    mirrors: Vec<Known>,
+    ticket: Arc<Ticket>,
+    held: HashMap<MirrorKey, Held>,
+    tasks: Tasks,
+    probes: JoinSet<Probed>,
+    numbers: Numbers,
+    duplicate: Option<MirrorKey>,
+    outlets: Outlets,
+}
+
+impl Driver {
+    pub fn new(
+        machine: Client,
+        mirrors: Vec<Known>,
+        ticket: Ticket,
+        to: mpsc::Sender<Said>,
+        outlets: Outlets,
+    ) -> Driver {
+        Driver {
+            machine,
+            started: mono_now(),
+            mirrors,
+            ticket: Arc::new(ticket),
+            held: HashMap::new(),
+            tasks: Tasks { last: 0, to, links: JoinSet::new() },
+            probes: JoinSet::new(),
+            numbers: Numbers::default(),
+            duplicate: None,
+            outlets,
+        }
+    }
+
+    /// Until the last handle is gone, or one says so.
+    pub async fn run(mut self, mut commands: mpsc::Receiver<Command>, mut said: mpsc::Receiver<Said>) {
+        self.handle(Input::Tick);
+        let sleep = tokio::time::sleep(Duration::ZERO);
+        tokio::pin!(sleep);
+        loop {
+            if let Some(at) = self.machine.next_deadline() {
+                let at = self.started + Duration::from_micros(at.0);
+                sleep.as_mut().reset(tokio::time::Instant::from_std(at));
+            }
+            tokio::select! {
+                Some(said) = said.recv() => self.said(said),
+                command = commands.recv() => match command {
+                    Some(Command::Send { flow, payload }) => self.send(flow, &payload),
+                    Some(Command::NetworkChanged) => self.handle(Input::NetworkChanged),
+                    Some(Command::Close) | None => break,
+                },
+                Some(probed) = self.probes.join_next() => self.probed(probed.ok()),
+                Some(_) = self.tasks.links.join_next() => {}
+                () = &mut sleep => self.handle(Input::Tick),
+            }
+        }
+        self.close().await;
+    }
+
+    async fn close(&mut self) {
+        let ups = || self.held.values().filter_map(|held| held.up.as_ref());
+        let endpoints: Vec<Endpoint> = ups().map(|up| up.endpoint.clone()).collect();
+        let connections: Vec<_> = ups().map(|up| (up.connection.clone(), up.room)).collect();
+        let _ = tokio::time::timeout(FAREWELL, sent(&connections)).await;
+        self.handle(Input::Close);
+        let idle = async {
+            for endpoint in &endpoints {
+                endpoint.wait_idle().await;
+            }
+        };
+        // Who does not acknowledge learns it from the tripwire, or from silence.
+        let _ = tokio::time::timeout(FAREWELL, idle).await;
+    }
+
+    fn mono(&self) -> MonoTime {
+        MonoTime::ZERO + mono_now().saturating_duration_since(self.started)
+    }
+
+    /// Hands an input in, and does what comes of it.
+    fn handle(&mut self, input: Input) {
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            let now = Now { mono: self.mono(), unix: UnixMillis(now_unix_ms()) };
+            self.machine.handle(input, now);
+            while let Some(output) = self.machine.poll_output() {
+                inputs.extend(self.act(output, now.unix));
+            }
+        }
+        self.publish();
+    }
+
+    /// Does an output; some are answered at once.
+    fn act(&mut self, output: Output, now: UnixMillis) -> Option<Input> {
+        match output {
+            // Here a session will ask the broker of the output's index, and be told of changes from then on.
+            Output::Resolve { have, .. } => return Some(known::resolve(&self.mirrors, have, now)),
+            Output::Probe { mirror, address } => self.probe(mirror, address),
+            Output::Attach { mirror, address, role } => self.attach(mirror, address, role),
+            Output::Detach { mirror, reason } => self.detach(mirror, &format!("{reason:?}")),
+            Output::Retire(mirror) => {
+                if let Some(held) = self.held.get(&mirror) {
+                    held.retired.notify_one();
+                }
+            }
+            Output::Duplicate(mirror) => self.duplicate = mirror,
+            Output::Beacon { mirror, seq, ask, role, period } => {
+                let most = u128::from(MAX_PERIOD_MS);
+                let period_ms = u32::try_from(period.as_millis().clamp(1, most)).unwrap_or(u32::MAX);
+                self.datagram(mirror, FromClient::Beacon { seq, ask, role: role.into(), period_ms });
+            }
+            // The next beacon carries the promotion, and work follows `publish`.
+            Output::Promote(_) => {}
+            // Brokers are told of it here once a session is subscribed to one.
+            Output::ReportFailed(_) => {}
+            Output::Event(event) => self.event(event),
+        }
+        None
+    }
+
+    fn known(&self, mirror: MirrorKey) -> Option<&Known> {
+        self.mirrors.get(usize::try_from(mirror.0).ok()?)
+    }
+
+    fn named(&self, name: Option<String>) -> Option<MirrorKey> {
+        let name = name?;
+        let at = self.mirrors.iter().position(|known| known.name.as_ref() == Some(&name))?;
+        Some(MirrorKey(at as u64))
+    }
+
+    fn probe(&mut self, mirror: MirrorKey, address: SocketAddr) {
+        let family = if address.is_ipv4() { Family::V4 } else { Family::V6 };
+        self.probes.spawn(async move { (mirror, family, probe::round_trip(address).await) });
+    }
+
+    fn probed(&mut self, probed: Option<Probed>) {
+        let Some((mirror, family, result)) = probed else { return };
+        match result {
+            Ok(rtt) => self.handle(Input::ProbeAnswered { mirror, family, rtt }),
+            Err(error) => {
+                self.problem(mirror, format!("does not answer: {error}"));
+                self.handle(Input::ProbeFailed { mirror, family });
+            }
+        }
+    }
+
+    fn attach(&mut self, mirror: MirrorKey, address: SocketAddr, role: Role) {
+        self.detach(mirror, "attached anew");
+        let Some(node) = self.known(mirror).map(|known| known.node) else { return };
+        let (ticket, counters) = (self.ticket.clone(), self.outlets.counters.clone());
+        let tasks = &mut self.tasks;
+        tasks.last += 1;
+        let (link, to, retired) = (tasks.last, tasks.to.clone(), Arc::<Notify>::default());
+        let attempt =
+            Link { mirror, link, node, address, role, ticket, to, retired: retired.clone(), counters };
+        let task = tasks.links.spawn(attempt.run());
+        let held = Held { link, task, retired, up: None, windows: Windows::default() };
+        self.held.insert(mirror, held);
+    }
+
+    fn detach(&mut self, mirror: MirrorKey, why: &str) {
+        let Some(held) = self.held.remove(&mirror) else { return };
+        if let Some(up) = held.up {
+            up.connection.close(0u8.into(), why.as_bytes());
+        }
+        held.task.abort();
+    }
+
+    fn said(&mut self, said: Said) {
+        let Said { mirror, link, word } = said;
+        let Some(held) = self.held.get_mut(&mirror).filter(|held| held.link == link) else { return };
+        let input = match word {
+            Word::Accepted(up) => {
+                held.up = Some(*up);
+                Input::Accepted(mirror)
+            }
+            Word::Refused { retry_after, go_to } => {
+                self.problem(mirror, "refused".into());
+                Input::Refused { mirror, retry_after, go_to: self.named(go_to) }
+            }
+            Word::Heard { seq, ack, packet } => {
+                packet.into_iter().for_each(|packet| self.taken(mirror, packet));
+                Input::Heard { mirror, seq, ack }
+            }
+            Word::TripwireClosed => Input::TripwireClosed(mirror),
+            Word::Drains { go_to } => Input::Drains { mirror, go_to: self.named(go_to) },
+            Word::Finished => Input::Finished(mirror),
+            Word::Ended(why) => {
+                self.problem(mirror, why);
+                Input::Failed(mirror)
+            }
+        };
+        self.handle(input);
+    }
+
+    fn taken(&mut self, mirror: MirrorKey, packet: Taken) {
+        let Some(held) = self.held.get_mut(&mirror) else { return };
+        let Taken { flow, number, payload } = packet;
+        if self.outlets.counters.fresh(held.windows.accept(flow, number)) {
+            self.outlets.inbox.put(Datagram { flow, payload });
+        }
+    }
+
+    /// Sends a packet of the application to the primary, and over the standby while that is wanted. Its
+    /// number in the flow is the same on both ways.
+    fn send(&mut self, flow: u64, payload: &[u8]) {
+        let Some(primary) = self.machine.primary() else {
+            return self.outlets.counters.add(Count::Unattached);
+        };
+        let number = self.numbers.next(flow);
+        for mirror in [Some(primary), self.duplicate.filter(|over| *over != primary)].into_iter().flatten() {
+            if let Some(seq) = self.machine.stamp(mirror, self.mono()) {
+                self.datagram(mirror, FromClient::Data { seq, packet: Packet { flow, number, payload } });
+            }
+        }
+    }
+
+    fn datagram(&self, mirror: MirrorKey, datagram: FromClient<'_>) {
+        let Some(up) = self.held.get(&mirror).and_then(|held| held.up.as_ref()) else { return };
+        let bytes = datagram.encode().map_err(|_| Count::NotSent);
+        let sent = bytes.and_then(|bytes| {
+            up.connection.send_datagram(bytes.into()).map_err(|e| match e {
+                SendDatagramError::TooLarge => Count::TooLarge,
+                _ => Count::NotSent,
+            })
+        });
+        if let Err(what) = sent {
+            self.outlets.counters.add(what);
+        }
+    }
+
+    fn problem(&self, mirror: MirrorKey, what: String) {
+        let mut problems = self.outlets.problems.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = usize::try_from(mirror.0).ok().and_then(|at| problems.get_mut(at));
+        if let Some(place) = place {
+            *place = Some(what);
+        }
+    }
+
+    /// Shows handles where new work goes.
+    fn publish(&self) {
+        let primary = self.machine.primary().and_then(|mirror| {
+            let (node, held) = (self.known(mirror)?.node, self.held.get(&mirror)?);
+            let Up { connection, accepted, work, .. } = held.up.as_ref()?;
+            let (connection, work) = (connection.clone(), work.clone());
+            Some(Primary { node, link: held.link, connection, tcp: accepted.tcp, work })
+        });
+        self.outlets.primary.send_if_modified(|was| {
+            let other = was.as_ref().map(|was| was.link) != primary.as_ref().map(|now| now.link);
+            if other {
+                *was = primary;
+            }
+            other
+        });
+    }
+
+    fn event(&self, event: client::Event) {
+        let node = |mirror: MirrorKey| self.known(mirror).map(|known| known.node);
+        let event = match event {
+            client::Event::Attached(mirror) => node(mirror).map(|to| Event::Attached { to }),
+            client::Event::Degraded(mirror) => node(mirror).map(|primary| Event::Degraded { primary }),
+            client::Event::Restored(mirror) => node(mirror).map(|primary| Event::Restored { primary }),
+            client::Event::Lost(mirror) => node(mirror).map(|primary| Event::Lost { primary }),
+            client::Event::Moved { from, to, reason, gap } => {
+                node(from).zip(node(to)).map(|(from, to)| Event::Moved { from, to, reason, gap })
+            }
+        };
+        // Who sees the event finds the primary that it speaks of.
+        self.publish();
+        // Nobody may be listening.
+        let _ = event.map(|event| self.outlets.events.send(event));
+    }
+}
+
+/// Until all datagrams have left. quinn 0.11 does not even say that a connection is over while congestion
+/// control holds datagrams of it back, and tells of no moment at which they are gone.
+async fn sent(connections: &[(Connection, usize)]) {
+    let waits = |(connection, room): &(Connection, usize)| {
+        connection.close_reason().is_none() && connection.datagram_send_buffer_space() < *room
+    };
+    let mut look = tokio::time::interval(LOOK);
+    while connections.iter().any(waits) {
+        look.tick().await;
+    }
+}

@@ -1,0 +1,11 @@
+//! Sessions with mirrors over real QUIC on the loopback.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed test panics")]
+
+mod attach;
+mod bad;
+mod ends;
+mod hub;
+mod mirror;
+mod moves;
+mod world;
