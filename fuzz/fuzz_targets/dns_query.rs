@@ -9,8 +9,8 @@ use nearmost_core::health::{State, Verdict};
 use nearmost_core::live::{Live, LiveMirror};
 use nearmost_core::map::Map;
 use nearmost_core::registry::{
-    AllDown, Domain, DomainIndex, HealthMode, Mirror, MirrorAddress, Orders, Policy, Registry, StaticData,
-    StaticRecord,
+    AllDown, Domain, DomainIndex, Failover, HealthMode, Mirror, MirrorAddress, Orders, Policy, Registry,
+    StaticData, StaticRecord,
 };
 use nearmost_core::snapshot::Snapshot;
 use nearmost_core::time::UnixMillis;
@@ -29,7 +29,7 @@ fn policy() -> Policy {
         negative_ttl: Duration::from_secs(5),
         tie_band_ms: 1000.0,
         tie_band_share: 0.05,
-        all_down: AllDown::All,
+        failover: Failover { all_down: AllDown::All, ..Failover::default() },
         alpn: vec!["h2".into()],
         ..Policy::default()
     }
