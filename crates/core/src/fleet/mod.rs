@@ -36,6 +36,8 @@
 #[cfg(test)]
 mod alone_tests;
 mod asking;
+#[cfg(test)]
+mod burst_tests;
 mod caps;
 mod complaints;
 mod config;
