@@ -120,6 +120,7 @@ fn mirror(
         health: HealthBody::Agent,
         probe: Box::new(service.probe.clone()),
         url: service.url.clone(),
+        ingress: service.ingress,
         place: None,
         made_by: None,
     };
@@ -166,6 +167,7 @@ fn overruled(key: &RecordKey, standing: &MirrorBody, declared: &MirrorBody) -> O
         ("health", standing.health != declared.health),
         ("probe", standing.probe != declared.probe),
         ("url", standing.url != declared.url),
+        ("ingress", standing.ingress != declared.ingress),
     ];
     let fields: Vec<&str> = differs.into_iter().filter(|(_, differs)| *differs).map(|(f, _)| f).collect();
     (!fields.is_empty()).then(|| {
@@ -291,6 +293,7 @@ mod tests {
             weight: 100,
             probe: ProbeBody::default(),
             url: None,
+            ingress: None,
         }
     }
 

@@ -67,6 +67,7 @@ mod tests {
             health: HealthMode::Probe,
             probe: None,
             url: None,
+            ingress: None,
             orders: Orders::default(),
         }
     }

@@ -48,6 +48,7 @@ fn mirror(n: u8) -> Mirror {
         health: HealthMode::Manual { up: true },
         probe: None,
         url: None,
+        ingress: None,
         orders: Orders::default(),
     }
 }

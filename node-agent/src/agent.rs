@@ -113,7 +113,6 @@ impl Agent {
     pub async fn bind(config: AgentConfig, key: KeyPair) -> Result<Agent, AgentError> {
         let brokers = broker_ids(&config)?;
         let boot = clock::unix().0;
-        let hello = Arc::new(declare::hello(&config, boot)?);
         let prober = Prober::new(ProberOptions { extra_roots: Vec::new(), max_commands: MAX_COMMANDS })?;
         let metrics = match config.metrics {
             Some(addr) => Some(listen(addr).await?),
@@ -121,6 +120,8 @@ impl Agent {
         };
         let ingress = &config.node.ingress;
         let ingress = ingress.enabled.then(|| Ingress::bind(ingress, &key)).transpose()?;
+        let port = ingress.as_ref().and_then(Ingress::port);
+        let hello = Arc::new(declare::hello(&config, boot, port)?);
         let clock = Clock::start();
         let status = watch::Sender::new(AgentStatus::new(key.id(), brokers.iter().copied()));
         let pages = Pages {

@@ -137,7 +137,7 @@ async fn join_from(options: Join) -> anyhow::Result<ExitCode> {
 
 fn check_config(settings: &Settings) -> anyhow::Result<ExitCode> {
     let config = settings.load()?;
-    crate::declare::hello(&config, 0)?;
+    crate::declare::hello(&config, 0, None)?;
     let (brokers, services) = (config.brokers.len(), config.services.len());
     println!("{}: good ({brokers} brokers, {services} services)", settings.file_name());
     Ok(ExitCode::SUCCESS)

@@ -20,14 +20,21 @@ pub enum DeclareError {
     },
 }
 
-/// How a session begins; `boot` is when the agent started, in Unix milliseconds.
+/// How a session begins; `boot` is when the agent started, in Unix milliseconds, and `ingress` the port
+/// at which it takes clients in, if it does.
 ///
 /// # Errors
 /// An outside probe that brokers cannot make.
-pub fn hello(config: &AgentConfig, boot: u64) -> Result<Hello, DeclareError> {
-    let services = config.services.iter().map(service).collect::<Result<_, _>>()?;
+pub fn hello(config: &AgentConfig, boot: u64, ingress: Option<u16>) -> Result<Hello, DeclareError> {
+    let declared = |s: &Service| Ok(ServiceDecl { ingress: ingress.filter(|_| takes_in(s)), ..service(s)? });
+    let services = config.services.iter().map(declared).collect::<Result<_, _>>()?;
     let version = env!("CARGO_PKG_VERSION").to_string();
     Ok(Hello { version, boot, services, place: config.node.place.as_ref().map(place) })
+}
+
+/// Whether there is anywhere to hand a client's flows to.
+fn takes_in(service: &Service) -> bool {
+    service.local.ingress.udp.is_some() || service.local.ingress.tcp.is_some()
 }
 
 fn place(place: &Place) -> PlaceBody {
@@ -59,6 +66,7 @@ fn service(service: &Service) -> Result<ServiceDecl, DeclareError> {
         weight: service.share.weight,
         probe: probe(service)?,
         url: service.url.clone(),
+        ingress: None,
     })
 }
 

@@ -102,6 +102,7 @@ fn mirror(at: usize) -> Mirror {
         health: HealthMode::Agent,
         probe: None,
         url: None,
+        ingress: None,
         orders: Orders::default(),
     }
 }

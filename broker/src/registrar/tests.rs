@@ -87,6 +87,7 @@ impl World {
             weight: 100,
             probe: ProbeBody::default(),
             url: None,
+            ingress: None,
         };
         let services: Vec<_> = mirrors.iter().map(service).collect();
         self.registrar.declare(node_key(key), &services, None).await.unwrap()

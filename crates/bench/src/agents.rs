@@ -166,6 +166,7 @@ async fn attach(
         weight: 100,
         probe: ProbeBody::default(),
         url: None,
+        ingress: None,
     };
     let hello = Hello { version: "bench".into(), boot: 1, services: vec![decl], place: None };
     frame::write(&mut send, &ToBroker::Hello(hello)).await?;

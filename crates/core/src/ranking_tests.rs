@@ -35,6 +35,7 @@ fn mirror(name: &str, weight: u32, position: Option<Position>) -> Mirror {
         health: HealthMode::Probe,
         probe: None,
         url: None,
+        ingress: None,
         orders: Orders::default(),
     }
 }

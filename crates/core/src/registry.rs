@@ -171,6 +171,8 @@ pub struct Mirror {
     pub probe: Option<CheckSpec>,
     /// Base URL for redirects, e.g. `https://lon.example.com/`; from address and port when absent.
     pub url: Option<Arc<str>>,
+    /// Port of its node's ingress; `None` where sessions are not taken in.
+    pub ingress: Option<u16>,
     /// What people ordered.
     pub orders: Orders,
 }

@@ -165,6 +165,7 @@ fn registered(m: &TestMirror, domain: DomainIndex) -> Mirror {
         health: HealthMode::Manual { up: m.up },
         probe: None,
         url: None,
+        ingress: None,
         orders: Orders::default(),
     }
 }

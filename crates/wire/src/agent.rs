@@ -163,6 +163,8 @@ pub struct ServiceDecl {
     pub probe: ProbeBody,
     /// Base URL for redirects.
     pub url: Option<String>,
+    /// Port of the node's ingress, if it takes this service's clients in.
+    pub ingress: Option<u16>,
 }
 
 /// How to send beacons.
@@ -327,6 +329,7 @@ mod tests {
                 weight: 100,
                 probe: ProbeBody { path: Some("/".into()), status: Some((200, 204)), ..ProbeBody::default() },
                 url: place.map(|_| "https://lon.example/".into()),
+                ingress: place.map(|_| 7850),
             };
             let hello = Hello { version: "0".into(), boot: 9, services: vec![service], place };
             let message = ToBroker::Hello(hello);

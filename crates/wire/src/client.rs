@@ -13,8 +13,14 @@
 //!   | -- Rtt{domain,rtts,nonce} ------>  |
 //!   | <-- Taken{accepted,measure} -----  |
 //!        … and so on until none is named …
+//!   | -- Subscribe{domain,have} ------>  |
+//!   | <-- List(signed) ----------------  |   at once, and again whenever something changes
 //! ```
+//!
+//! Lists and their changes are [`crate::list`]. Pushes come between answers; each other question is
+//! answered in its turn.
 
+use crate::list::{Signed, Version};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
@@ -41,8 +47,16 @@ pub enum ToBroker {
         /// The domain.
         domain: String,
     },
-    /// What was measured.
+    /// What was measured, and what could not be reached.
     Rtt(Rtt),
+    /// The signed list of a domain, or what is new of it, now and whenever it changes. Asked again of the
+    /// same domain, it is answered once more; a session follows one domain.
+    Subscribe {
+        /// The domain.
+        domain: String,
+        /// The version that is held.
+        have: Option<Version>,
+    },
 }
 
 /// Round trips that a client measured.
@@ -78,6 +92,8 @@ pub enum ToClient {
     Resolved(Resolved),
     /// Answers [`ToBroker::Rtt`].
     Taken(Taken),
+    /// Answers [`ToBroker::Subscribe`], and comes by itself.
+    List(Signed),
 }
 
 /// The mirrors of a domain for one client.
@@ -146,12 +162,23 @@ pub enum Refusal {
     Idle,
     /// The broker stops; try another, or this one later.
     Leaving,
+    /// The client does not read what it is sent.
+    TooSlow,
+    /// The broker has no room for another subscriber.
+    Full,
 }
 
 impl Refusal {
     /// Every refusal.
-    pub const ALL: [Refusal; 5] =
-        [Refusal::BadMessage, Refusal::UnknownDomain, Refusal::TooFast, Refusal::Idle, Refusal::Leaving];
+    pub const ALL: [Refusal; 7] = [
+        Refusal::BadMessage,
+        Refusal::UnknownDomain,
+        Refusal::TooFast,
+        Refusal::Idle,
+        Refusal::Leaving,
+        Refusal::TooSlow,
+        Refusal::Full,
+    ];
 
     /// The application error code.
     pub fn code(self) -> u32 {
@@ -171,6 +198,8 @@ impl Refusal {
             Refusal::TooFast => "too_fast",
             Refusal::Idle => "idle",
             Refusal::Leaving => "leaving",
+            Refusal::TooSlow => "too_slow",
+            Refusal::Full => "full",
         }
     }
 }

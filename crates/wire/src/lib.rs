@@ -10,6 +10,8 @@
 //! | [`frame`] | length-prefixed, versioned messages on a stream |
 //! | [`agent`] | the messages between an agent and a broker |
 //! | [`client`] | the messages between a client and a broker |
+//! | [`list`] | the signed list of a domain's mirrors that follows a client, and its changes |
+//! | [`grant`] | the chain of signatures from a domain's owner to a mirror |
 //! | [`ingress`] | messages, streams and datagrams between a client and a mirror |
 //! | [`paths`] | the parts of those messages that are about round trips |
 //! | [`witness`] | the parts of those messages that are about probing other nodes' mirrors |
@@ -25,8 +27,10 @@ pub mod auth;
 pub mod beacon;
 pub mod client;
 pub mod frame;
+pub mod grant;
 pub mod identity;
 pub mod ingress;
+pub mod list;
 pub mod name;
 pub mod paths;
 pub mod prefix;

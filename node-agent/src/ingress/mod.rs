@@ -121,6 +121,11 @@ impl Ingress {
         self.bound.iter().map(|b| b.address).collect()
     }
 
+    /// The port that brokers are told.
+    pub fn port(&self) -> Option<u16> {
+        self.bound.first().map(|b| b.address.port())
+    }
+
     /// Round trips of the clients that will come.
     pub fn paths(&self) -> SessionPaths {
         self.paths.clone()
@@ -184,9 +189,14 @@ impl Running {
         self.directory.drain(within);
     }
 
+    /// The port that brokers are told.
+    pub fn port(&self) -> Option<u16> {
+        self.addresses.first().map(SocketAddr::port)
+    }
+
     /// How it is doing.
     pub fn status(&self) -> IngressStatus {
-        self.shared.metrics.status(self.addresses.iter().map(SocketAddr::port).next().unwrap_or(0))
+        self.shared.metrics.status(self.port().unwrap_or(0))
     }
 
     /// Tells whoever is still there that the agent stops.

@@ -116,6 +116,7 @@ fn fleet(hosts: u32, address: impl Fn(u32) -> MirrorAddress) -> Registry {
         health: HealthMode::Agent,
         probe: Some(tcp_probe()),
         url: None,
+        ingress: None,
         orders: Orders::default(),
     };
     Registry {

@@ -65,6 +65,7 @@ fn snapshot(address: Ipv4Addr) -> Snapshot {
         health: HealthMode::Manual { up: true },
         probe: None,
         url: None,
+        ingress: None,
         orders: Orders::default(),
     };
     let up = Verdict { state: State::Up, ..Verdict::default() };

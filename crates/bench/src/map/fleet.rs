@@ -45,6 +45,7 @@ impl Machine {
             health: HealthMode::Manual { up: true },
             probe: None,
             url: None,
+            ingress: None,
             orders: Orders::default(),
         }
     }

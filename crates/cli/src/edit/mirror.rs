@@ -104,6 +104,9 @@ pub struct MirrorFields {
     /// Base URL for redirects; an empty text clears it
     #[arg(long)]
     url: Option<String>,
+    /// Port of its node's ingress, where sessions are taken in; 0 clears it
+    #[arg(long)]
+    ingress: Option<u16>,
     /// Where it is
     #[command(flatten)]
     place: PlaceArgs,
@@ -135,6 +138,9 @@ impl MirrorFields {
             };
         }
         clearable(&self.url, &mut body.url);
+        if let Some(port) = self.ingress {
+            body.ingress = (port != 0).then_some(port);
+        }
         self.place.patch(&mut body.place);
         self.probe.patch(&mut body.probe);
     }

@@ -67,6 +67,7 @@ pub(super) fn registry(modes: &[HealthMode]) -> Registry {
         health: *health,
         probe: Some(probe()),
         url: None,
+        ingress: None,
         orders: Orders::default(),
     };
     Registry {

@@ -61,6 +61,7 @@ fn mirror(name: String, position: Option<Position>, weight: u32) -> Mirror {
         health: HealthMode::Probe,
         probe: None,
         url: None,
+        ingress: None,
         orders: Orders::default(),
     }
 }

@@ -41,6 +41,7 @@ fn mirror(n: usize, lat: f64) -> Mirror {
         health: HealthMode::Agent,
         probe: None,
         url: None,
+        ingress: None,
         orders: Orders::default(),
     }
 }

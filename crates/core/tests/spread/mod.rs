@@ -117,6 +117,7 @@ fn mirror(n: usize, place: Place) -> Mirror {
         health: HealthMode::Agent,
         probe: None,
         url: None,
+        ingress: None,
         orders: Orders::default(),
     }
 }

@@ -128,6 +128,7 @@ impl World {
                 health: HealthMode::Probe,
                 probe: None,
                 url: None,
+                ingress: None,
                 orders: Orders::default(),
             });
             live.push(LiveMirror {

@@ -175,6 +175,10 @@ pub struct MirrorBody {
     /// Base URL for redirects.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
+    /// Port of its node's ingress, QUIC over UDP and the tripwire over TCP; absent where clients are not
+    /// taken in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ingress: Option<u16>,
     /// Where it is; else what the geo database says of its address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub place: Option<PlaceBody>,
@@ -194,6 +198,7 @@ impl Default for MirrorBody {
             health: HealthBody::Agent,
             probe: Box::default(),
             url: None,
+            ingress: None,
             place: None,
             made_by: None,
         }

@@ -48,6 +48,12 @@ pub(super) fn mirror(
     if let Some(text) = &body.url {
         url::check(text).map_err(|e| format!("url {text:?}: {e}"))?;
     }
+    match (body.ingress, node) {
+        (Some(0), _) => return Err("ingress = 0: expected a port, 1 to 65535".into()),
+        // Whoever answers there proves the node's key.
+        (Some(_), None) => return Err("ingress needs a node".into()),
+        _ => {}
+    }
     if body.weight == 0 {
         return Err("weight = 0: expected at least 1; to send no new users there, drain it".into());
     }
@@ -67,6 +73,7 @@ pub(super) fn mirror(
         health,
         probe,
         url: body.url.as_deref().map(Arc::from),
+        ingress: body.ingress,
         orders: Orders::default(),
     })
 }

@@ -309,6 +309,7 @@ fn mirror(fields: &mut Table<'_, '_, '_>) -> Option<Read> {
         health: health(fields).unwrap_or(default.health),
         probe: probe(fields).map_or(default.probe, Box::new),
         url: fields.string("url").map(|(u, _)| u.into()),
+        ingress: fields.int("ingress", 1..=65_535).map(|v| v.0),
         place: place(fields),
         made_by: None,
     };

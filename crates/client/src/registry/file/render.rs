@@ -204,6 +204,7 @@ fn mirror(key: &EntryKey, body: &MirrorBody) -> Section {
     s.some("state", &state, |t| text(t));
     s.unless(body.probe == default.probe, "probe", || probe(&body.probe));
     s.some("url", &body.url, |u| text(u));
+    s.some("ingress", &body.ingress, u16::to_string);
     s.some("place", &body.place, place);
     s
 }
