@@ -11,7 +11,8 @@ use crate::agents::pace::{self, PaceParts};
 use crate::agents::pairing::{self, PairParts};
 use crate::agents::witnessing::Witnesses;
 use crate::agents::{AgentServer, SessionTable};
-use crate::api::{ApiError, ApiServer, ApiSettings, ApiState, FleetAccess, Listeners, Readiness};
+use crate::api::{ApiError, ApiServer, ApiSettings, ApiState, FleetAccess, Listeners, Me, Readiness};
+use crate::clients::lists::ListTask;
 use crate::clients::{ClientParts, ClientServer};
 use crate::clock::{Clock, unix_now};
 use crate::dns::{DnsError, DnsMetrics, DnsServer};
@@ -34,8 +35,8 @@ use crate::steering::{self, SteeringParts};
 use crate::store::{RedbStore, StoreError, StoreHandle, StoreThread};
 use crate::supervise::Crew;
 use crate::telemetry::{
-    AgentMetrics, ApiMetrics, ClientMetrics, FleetMetrics, LearningMetrics, MapMetrics, PathMetrics,
-    ProbeMetrics, QueueMetrics, ReportMetrics, ResolverMetrics, SteeringMetrics, StoreMetrics,
+    AgentMetrics, ApiMetrics, ClientMetrics, FleetMetrics, LearningMetrics, ListMetrics, MapMetrics,
+    PathMetrics, ProbeMetrics, QueueMetrics, ReportMetrics, ResolverMetrics, SteeringMetrics, StoreMetrics,
     WitnessMetrics,
 };
 use crate::verdicts::{self, StoredVerdicts};
@@ -103,6 +104,14 @@ pub enum BrokerError {
     },
 }
 
+/// The ports of clients' sessions, each once.
+fn ports(clients: &ClientServer) -> Vec<u16> {
+    let mut ports: Vec<u16> = clients.local_addrs().iter().map(SocketAddr::port).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    ports
+}
+
 /// Where a bound broker is reached.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Addresses {
@@ -145,6 +154,7 @@ struct Tasks {
     verdicts: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,
     agents: AgentParts,
     clients: ClientParts,
+    lists: ListTask,
     pairs: PairParts,
     intake: Intake,
     pace: PaceParts,
@@ -305,9 +315,13 @@ impl Broker {
             intake: intake_time,
             budget: f64::from(config.mirrors.health.beacon_budget_percent) / 100.0,
         };
+        let list_metrics = ListMetrics::register(&metrics)?;
+        let (lists, followed) =
+            ListTask::new(keys.broker.clone(), rand::random(), reader.clone(), news.clone(), list_metrics);
         let client_parts = ClientParts {
             snapshot: reader.clone(),
             reports: reports.clone(),
+            lists: followed,
             metrics: ClientMetrics::register(&metrics)?,
         };
         let pairs = PairParts {
@@ -344,7 +358,7 @@ impl Broker {
         let (ready, ready_seen) = watch::channel(Readiness::default());
         StoreMetrics::register(&metrics)?.follow(&store);
         let state = ApiState {
-            id: keys.broker.id(),
+            me: Me { id: keys.broker.id(), clients: ports(&clients) },
             snapshot: reader,
             events,
             admin,
@@ -377,6 +391,7 @@ impl Broker {
             verdicts: Box::pin(verdict_writer),
             agents: agent_parts,
             clients: client_parts,
+            lists,
             pairs,
             intake,
             pace,
@@ -423,6 +438,7 @@ impl Broker {
         front.spawn("api", sockets.api.run(cancel.clone()));
         front.spawn("beacons", beacons);
         front.spawn("agents", sockets.agents.run(tasks.agents, cancel.clone()));
+        front.spawn("lists", until(cancel.clone(), tasks.lists.run()));
         front.spawn("clients", sockets.clients.run(tasks.clients, cancel.clone()));
         front.spawn("pairs", until(cancel.clone(), pairing::run(tasks.pairs)));
         front.spawn("pace", until(cancel.clone(), pace::run(tasks.pace)));

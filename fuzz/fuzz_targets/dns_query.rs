@@ -74,6 +74,7 @@ fn snapshot() -> Snapshot {
         policy: policy(),
         records: records(),
         redirect_hosts: Vec::new(),
+        trust: Default::default(),
     };
     let live = |n: u8| LiveMirror {
         v4: Some(Ipv4Addr::new(192, 0, 2, n)),

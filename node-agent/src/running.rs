@@ -369,7 +369,11 @@ impl Running {
     }
 
     fn on_reload(&mut self, config: AgentConfig) {
-        let hello = match declare::hello(&config, self.agent.boot, self.ingress.as_ref().and_then(ingress::Running::port)) {
+        let hello = match declare::hello(
+            &config,
+            self.agent.boot,
+            self.ingress.as_ref().and_then(ingress::Running::port),
+        ) {
             Ok(hello) => Arc::new(hello),
             Err(e) => {
                 tracing::error!(error = %e, "the new configuration is not used");

@@ -81,7 +81,7 @@ use utoipa_axum::routes;
 #[derive(Clone)]
 pub struct ApiState {
     /// This broker.
-    pub id: Id,
+    pub me: Me,
     /// What everything is answered from.
     pub snapshot: SnapshotReader,
     /// Transitions.
@@ -100,6 +100,15 @@ pub struct ApiState {
     pub settings: ApiSettings,
     /// How far the broker has come.
     pub ready: watch::Receiver<Readiness>,
+}
+
+/// Who a broker is, and where it takes clients.
+#[derive(Clone, Debug)]
+pub struct Me {
+    /// Its id.
+    pub id: Id,
+    /// Its UDP ports for clients over QUIC, each once.
+    pub clients: Vec<u16>,
 }
 
 /// What all requests share.

@@ -17,7 +17,7 @@ pub(super) async fn fleet(State(shared): State<Arc<Shared>>) -> Json<FleetRespon
     let api = &shared.api;
     let evidence = api.fleet.evidence().await;
     let connected = |id: &_| api.fleet.sessions.is_connected(id);
-    Json(view::fleet(&api.id, &api.snapshot.load(), connected, &evidence, unix_now()))
+    Json(view::fleet(&api.me.id, &api.snapshot.load(), connected, &evidence, unix_now()))
 }
 
 /// Metrics in the text format of Prometheus.
@@ -43,7 +43,8 @@ pub(super) async fn metrics(State(shared): State<Arc<Shared>>) -> Result<Respons
     responses((status = 200, body = HealthResponse))
 )]
 pub(super) async fn healthz(State(shared): State<Arc<Shared>>) -> Json<HealthResponse> {
-    Json(HealthResponse { status: "ok".into(), broker: shared.api.id.to_string() })
+    let clients = shared.api.me.clients.clone();
+    Json(HealthResponse { status: "ok".into(), broker: shared.api.me.id.to_string(), clients })
 }
 
 /// Says whether the broker can answer: store open, registry loaded, sockets bound, not stopping.

@@ -20,7 +20,7 @@ use nearmost_core::live::{Live, LiveMirror, Load, Offer};
 use nearmost_core::map::Map;
 use nearmost_core::registry::{
     Domain, DomainIndex, HealthMode, Mirror, MirrorAddress, MirrorIndex, Node, NodeIndex, Orders, Policy,
-    Registry,
+    Registry, Trust,
 };
 use nearmost_core::rtt::routes::Routes;
 use nearmost_core::rtt::{Learner, LearnerConfig, Memory, Model, Observation, Source, Target, World};
@@ -131,6 +131,7 @@ impl Fixture {
             policy,
             records: Vec::new(),
             redirect_hosts: vec![REDIRECT_HOST.into()],
+            trust: Default::default(),
         };
         let mut registry = Registry {
             version: 1,
@@ -215,6 +216,29 @@ impl Fixture {
     /// Changes the domain's policy.
     pub(crate) fn policy(&mut self, change: impl FnOnce(&mut Policy)) {
         change(&mut self.registry.domains[0].policy);
+        self.publish();
+    }
+
+    /// Changes whose word the domain's mirrors stand on.
+    pub(crate) fn trust(&mut self, trust: Trust) {
+        self.registry.domains[0].trust = trust;
+        self.publish();
+    }
+
+    /// Revokes a node.
+    pub(crate) fn revoke(&mut self, id: NodeId) {
+        let node = self.registry.node_by_id[&id];
+        self.registry.nodes[node.0 as usize].revoked = true;
+        self.publish();
+    }
+
+    /// Removes the domain and its mirrors.
+    pub(crate) fn forget_domain(&mut self) {
+        self.registry.domains.clear();
+        self.registry.mirrors.clear();
+        self.registry.domain_by_name.clear();
+        self.registry.index();
+        self.live = Live::default();
         self.publish();
     }
 
@@ -314,7 +338,7 @@ impl Fixture {
         let report_metrics = Arc::new(ReportMetrics::register(&registry).unwrap());
         let limit = ReportSettings { interval: Duration::from_secs(10), burst: 5 };
         let state = ApiState {
-            id: key.id(),
+            me: super::Me { id: key.id(), clients: vec![7840] },
             snapshot: self.reader(),
             events: Arc::new(EventLog::default()),
             admin: admin(&key, dir.path()).await,

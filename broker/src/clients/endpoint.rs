@@ -1,5 +1,6 @@
 //! Accepts clients' connections.
 
+use super::lists::ListHandle;
 use super::session;
 use crate::publish::SnapshotReader;
 use crate::quic::endpoint::{self, EndpointError};
@@ -47,6 +48,8 @@ pub struct ClientParts {
     pub snapshot: SnapshotReader,
     /// Takes what clients measured.
     pub reports: Arc<Reports>,
+    /// Follows clients with lists.
+    pub lists: ListHandle,
     /// Counters.
     pub metrics: ClientMetrics,
 }

@@ -5,12 +5,14 @@
 //! | [`endpoint`] | accepts connections, hands each to a session |
 //! | [`session`] | one client: questions and answers in turn |
 //! | [`resolved`] | the snapshot as a client sees it |
+//! | [`lists`] | signed lists that follow clients |
 //!
 //! Clients are strangers. Nobody is authorised by a key; what the handshake proves is the address, and a
 //! connection stays with it: a client that moves connects again. So a report speaks for the network
 //! that it comes from, and needs no token.
 
 pub mod endpoint;
+pub mod lists;
 pub mod resolved;
 pub mod session;
 #[cfg(test)]

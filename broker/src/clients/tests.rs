@@ -55,7 +55,11 @@ impl Running {
         let server = ClientServer::bind(settings, &broker()).unwrap();
         let at = server.local_addrs()[0];
         let snapshot = Fixture::five_mirrors().reader();
-        let parts = ClientParts { snapshot, reports: reports.clone(), metrics: metrics.clone() };
+        let list_metrics = crate::telemetry::ListMetrics::register(&registry).unwrap();
+        let news = crate::publish::Publisher::default().news();
+        let (task, lists) = lists::ListTask::new(broker(), 1, snapshot.clone(), news, list_metrics);
+        tokio::spawn(task.run());
+        let parts = ClientParts { snapshot, reports: reports.clone(), lists, metrics: metrics.clone() };
         let cancel = CancellationToken::new();
         let task = tokio::spawn(server.run(parts, cancel.clone()));
         Running { at, metrics, reports, lessons, cancel, task }

@@ -24,7 +24,7 @@ mod witnesses;
 
 pub use agents::AgentMetrics;
 pub use api::ApiMetrics;
-pub use clients::ClientMetrics;
+pub use clients::{ClientMetrics, ListMetrics};
 pub use fleet::FleetMetrics;
 pub use intake::IntakeMetrics;
 pub use learning::LearningMetrics;

@@ -5,7 +5,7 @@ use crate::error::ClientError;
 use crate::events::EventStream;
 use crate::http::{Ask, Transport};
 use nearmost_wire::api::{
-    ExplainResponse, FleetResponse, GeoResponse, ResolveResponse, RttRequest, RttResponse,
+    ExplainResponse, FleetResponse, GeoResponse, HealthResponse, ResolveResponse, RttRequest, RttResponse,
 };
 use nearmost_wire::identity::Id;
 use nearmost_wire::name;
@@ -82,6 +82,14 @@ impl Client {
     /// [`ClientError`]; its code says what the broker did not like.
     pub async fn report(&self, report: &RttRequest) -> Result<RttResponse, ClientError> {
         self.post("/v1/rtt", report).await
+    }
+
+    /// That the broker lives, which one it is, and where it takes clients.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn health(&self) -> Result<HealthResponse, ClientError> {
+        self.transport.json(Ask::get("/healthz", &[])).await
     }
 
     /// All domains, nodes and mirrors with their verdicts.

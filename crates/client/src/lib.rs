@@ -43,6 +43,8 @@ pub mod measure;
 pub mod moment;
 #[cfg(feature = "admin")]
 pub mod person;
+#[cfg(feature = "quic")]
+mod quic;
 #[cfg(feature = "admin")]
 pub mod registry;
 #[cfg(feature = "quic")]
@@ -54,4 +56,4 @@ pub use client::Client;
 pub use endpoint::{Auth, Endpoint};
 pub use error::ClientError;
 pub use events::EventStream;
-pub use nearmost_wire::{api, identity, name, prefix};
+pub use nearmost_wire::{api, grant, identity, name, prefix};

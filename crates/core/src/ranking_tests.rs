@@ -48,6 +48,7 @@ impl World {
             policy,
             records: Vec::new(),
             redirect_hosts: Vec::new(),
+            trust: Default::default(),
         };
         let live = |i: usize| LiveMirror {
             v4: Some([192, 0, 2, i as u8].into()),

@@ -72,6 +72,17 @@ pub struct Domain {
     pub records: Vec<StaticRecord>,
     /// Host names whose plain HTTP requests are redirected to this domain's nearest mirror.
     pub redirect_hosts: Vec<Arc<str>>,
+    /// Whose word its mirrors stand on.
+    pub trust: Trust,
+}
+
+/// Whose word a domain's mirrors stand on. Carried to clients, which verify it; nothing here looks into it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trust {
+    /// The owner's public key (Ed25519).
+    pub owner: Option<[u8; 32]>,
+    /// The owner's delegations to brokers, as text.
+    pub delegations: Vec<Arc<str>>,
 }
 
 /// A record that does not depend on the client.
@@ -351,6 +362,7 @@ mod tests {
             policy: policy.clone(),
             records: Vec::new(),
             redirect_hosts: Vec::new(),
+            trust: Default::default(),
         };
         let mut registry =
             Registry { domains: names.into_iter().map(domain).collect(), ..Registry::default() };

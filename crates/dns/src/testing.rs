@@ -99,6 +99,7 @@ impl Fixture {
             policy: policy(),
             records: Vec::new(),
             redirect_hosts: Vec::new(),
+            trust: Default::default(),
         };
         self.domains.push((domain, mirrors));
         &mut self.domains.last_mut().unwrap().0

@@ -263,6 +263,9 @@ pub struct HealthResponse {
     pub status: String,
     /// This broker's id.
     pub broker: String,
+    /// UDP ports at which it takes clients over QUIC.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clients: Vec<u16>,
 }
 }
 

@@ -11,13 +11,12 @@
 //! is granted no more, and no list outlives the grants in it.
 //!
 //! Each signature is over a label of its own, the parts' lengths and the parts, so that none can be taken
-//! for another. A delegation's text is `nmd1` and base32 of: version byte, postcard of [`Delegation`], and
-//! the first four bytes of the SHA-256 of what precedes them.
+//! for another. A delegation's text is `nmd1` and [`crate::armor`] of [`Delegation`].
 
+use crate::armor::{self, ArmorError};
 use crate::identity::{Id, IdError, KeyPair, Role, verify};
 use crate::name::{self, NameError};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 /// Longest life of a mirror's grant, in milliseconds.
 pub const GRANT_MS: u64 = 24 * 3600 * 1000;
@@ -25,8 +24,6 @@ pub const GRANT_MS: u64 = 24 * 3600 * 1000;
 pub const SKEW_MS: u64 = 5 * 60 * 1000;
 
 const PREFIX: &str = "nmd1";
-const VERSION: u8 = 1;
-const CHECK: usize = 4;
 
 /// An Ed25519 signature as it is written into messages.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -100,15 +97,9 @@ pub struct Granted<'a> {
 /// Why a delegation or a grant does not hold.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GrantError {
-    /// Not even the prefix.
-    #[error("not a delegation: delegations begin with {PREFIX}")]
-    Prefix,
-    /// Damaged: letters are missing or wrong.
-    #[error("the delegation is cut short or mistyped; copy all of it")]
-    Damaged,
-    /// Made by a newer version.
-    #[error("delegation version {0}; this build knows {VERSION}")]
-    Version(u8),
+    /// The text is none of a delegation.
+    #[error("delegation: {0}")]
+    Text(#[from] ArmorError),
     /// Not a domain.
     #[error(transparent)]
     Name(#[from] NameError),
@@ -200,11 +191,7 @@ impl Delegation {
 
     /// Its text.
     pub fn encode(&self) -> String {
-        // Strings and arrays always encode into a growing vector.
-        let mut bytes = postcard::to_extend(self, vec![VERSION]).unwrap_or_default();
-        let check = Sha256::digest(&bytes);
-        bytes.extend_from_slice(&check[..CHECK]);
-        format!("{PREFIX}{}", data_encoding::BASE32_NOPAD.encode(&bytes).to_ascii_lowercase())
+        armor::encode(PREFIX, self)
     }
 
     /// The delegation of a text; white space around it is ignored. Its signature is not verified here.
@@ -212,21 +199,7 @@ impl Delegation {
     /// # Errors
     /// [`GrantError`] says what is wrong with the text.
     pub fn decode(text: &str) -> Result<Delegation, GrantError> {
-        let rest = text.trim().strip_prefix(PREFIX).ok_or(GrantError::Prefix)?.to_ascii_uppercase();
-        let bytes = data_encoding::BASE32_NOPAD.decode(rest.as_bytes()).map_err(|_| GrantError::Damaged)?;
-        let cut = bytes.len().checked_sub(CHECK).ok_or(GrantError::Damaged)?;
-        let (body, check) = bytes.split_at(cut);
-        if Sha256::digest(body)[..CHECK] != *check {
-            return Err(GrantError::Damaged);
-        }
-        match body.split_first() {
-            Some((&VERSION, rest)) => match postcard::take_from_bytes(rest) {
-                Ok((delegation, [])) => Ok(delegation),
-                _ => Err(GrantError::Damaged),
-            },
-            Some((&other, _)) => Err(GrantError::Version(other)),
-            None => Err(GrantError::Damaged),
-        }
+        Ok(armor::decode(PREFIX, text)?)
     }
 }
 
@@ -324,15 +297,15 @@ mod tests {
                 .unwrap();
         let text = delegation.encode();
         assert_eq!(Delegation::decode(&format!(" {text}\n")), Ok(delegation));
-        assert_eq!(Delegation::decode("nmt1abc"), Err(GrantError::Prefix));
-        assert_eq!(Delegation::decode(&text[..text.len() - 2]), Err(GrantError::Damaged));
+        assert!(matches!(Delegation::decode("nmt1abc"), Err(GrantError::Text(ArmorError::Prefix(_)))));
+        let cut = Delegation::decode(&text[..text.len() - 2]);
+        assert!(matches!(cut, Err(GrantError::Text(ArmorError::Damaged(_)))));
     }
 
     proptest! {
         #[test]
         fn arbitrary_texts_and_bytes_never_panic(text: String, bytes: Vec<u8>) {
             let _ = Delegation::decode(&text);
-            let _ = Delegation::decode(&format!("nmd1{}", data_encoding::BASE32_NOPAD.encode(&bytes)));
             let _ = postcard::from_bytes::<Grant>(&bytes);
         }
     }

@@ -16,13 +16,15 @@
 //! | [`paths`] | the parts of those messages that are about round trips |
 //! | [`witness`] | the parts of those messages that are about probing other nodes' mirrors |
 //! | [`beacon`] | the 52-byte datagram that says an agent is alive |
-//! | [`token`] | the one-time invitation of a node |
+//! | [`token`] | the one-time invitation of a node; what a client begins with |
+//! | [`armor`] | how those are written as text |
 //! | [`registry`] | bodies of the registry's records, and records → [`nearmost_core::registry::Registry`] |
 //! | [`api`] | the JSON of the HTTP API |
 //! | [`auth`] | a person's signature on an HTTP request |
 
 pub mod agent;
 pub mod api;
+pub mod armor;
 pub mod auth;
 pub mod beacon;
 pub mod client;

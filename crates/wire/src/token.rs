@@ -1,16 +1,15 @@
-//! The one-time invitation of a node: what `nearmost node invite` prints and
-//! `nearmost-agent join` takes.
+//! The one-time invitation of a node: what `nearmost node invite` prints and `nearmost-agent join` takes;
+//! and what a client begins with, which `nearmost domain token` prints.
 //!
-//! `nmt1` and base32 of: version byte, postcard of [`JoinToken`], and the first four bytes of the
-//! SHA-256 of what precedes them, so that a token cut short or mistyped is told apart from one that
-//! was used. Whoever holds it can join one node; the broker keeps only the secret's hash.
+//! Each is a prefix and [`crate::armor`]. Whoever holds a node's can join one node; the broker keeps only
+//! the secret's hash. A client's holds no secret.
 
+use crate::armor::{self, ArmorError};
 use crate::identity::{Id, Role};
 use sha2::{Digest, Sha256};
 
 const PREFIX: &str = "nmt1";
-const VERSION: u8 = 1;
-const CHECK: usize = 4;
+const CLIENT_PREFIX: &str = "nmc1";
 
 /// An invitation.
 #[derive(Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -21,20 +20,6 @@ pub struct JoinToken {
     pub secret: [u8; 16],
     /// Where the broker's agents' port is: `host:port`.
     pub addresses: Vec<String>,
-}
-
-/// Why a text is not a token.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum TokenError {
-    /// Not even the prefix.
-    #[error("not a token: tokens begin with {PREFIX}")]
-    Prefix,
-    /// Damaged: letters are missing or wrong.
-    #[error("the token is cut short or mistyped; copy all of it")]
-    Damaged,
-    /// Made by a newer broker.
-    #[error("token version {0}; this agent knows {VERSION}: update the agent")]
-    Version(u8),
 }
 
 /// Without the secret, which whoever reads a log could redeem.
@@ -59,54 +44,56 @@ impl JoinToken {
 
     /// The token's text.
     pub fn encode(&self) -> String {
-        // Strings and arrays always encode into a growing vector.
-        let mut bytes = postcard::to_extend(self, vec![VERSION]).unwrap_or_default();
-        let check = Sha256::digest(&bytes);
-        bytes.extend_from_slice(&check[..CHECK]);
-        format!("{PREFIX}{}", data_encoding::BASE32_NOPAD.encode(&bytes).to_ascii_lowercase())
+        armor::encode(PREFIX, self)
     }
 
     /// The token of a text; white space around it is ignored.
-    pub fn decode(text: &str) -> Result<JoinToken, TokenError> {
-        let rest = text.trim().strip_prefix(PREFIX).ok_or(TokenError::Prefix)?.to_ascii_uppercase();
-        let bytes = data_encoding::BASE32_NOPAD.decode(rest.as_bytes()).map_err(|_| TokenError::Damaged)?;
-        let (body, check) =
-            bytes.split_at_checked(bytes.len().wrapping_sub(CHECK)).ok_or(TokenError::Damaged)?;
-        if Sha256::digest(body)[..CHECK] != *check {
-            return Err(TokenError::Damaged);
-        }
-        match body.split_first() {
-            Some((&VERSION, rest)) => match postcard::take_from_bytes(rest) {
-                Ok((token, [])) => Ok(token),
-                _ => Err(TokenError::Damaged),
-            },
-            Some((&other, _)) => Err(TokenError::Version(other)),
-            None => Err(TokenError::Damaged),
-        }
+    ///
+    /// # Errors
+    /// [`ArmorError`] says what is wrong with it.
+    pub fn decode(text: &str) -> Result<JoinToken, ArmorError> {
+        armor::decode(PREFIX, text)
+    }
+}
+
+/// What a client begins with, in one text: the domain, whose word counts for it, and whom to ask. There is
+/// no secret in it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct ClientToken {
+    /// The domain.
+    pub domain: String,
+    /// Key of the domain's owner; `None` where its brokers are believed.
+    pub owner: Option<[u8; 32]>,
+    /// Keys of brokers, and where the clients' port of each is: `host:port`.
+    pub brokers: Vec<([u8; 32], String)>,
+}
+
+impl ClientToken {
+    /// The token's text.
+    pub fn encode(&self) -> String {
+        armor::encode(CLIENT_PREFIX, self)
+    }
+
+    /// The token of a text; white space around it is ignored.
+    ///
+    /// # Errors
+    /// [`ArmorError`] says what is wrong with it.
+    pub fn decode(text: &str) -> Result<ClientToken, ArmorError> {
+        armor::decode(CLIENT_PREFIX, text)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
-    proptest! {
-        #[test]
-        fn round_trip_and_every_cut_is_named(broker: [u8; 32], secret: [u8; 16], addresses in proptest::collection::vec("[a-z.]{1,20}:[0-9]{1,5}", 1..4)) {
-            let token = JoinToken { broker, secret, addresses };
-            let text = token.encode();
-            prop_assert_eq!(JoinToken::decode(&format!(" {text}\n")), Ok(token));
-            for end in PREFIX.len()..text.len() {
-                prop_assert_eq!(JoinToken::decode(&text[..end]), Err(TokenError::Damaged));
-            }
-        }
-
-        #[test]
-        fn arbitrary_text_never_panics(text: String) {
-            let _ = JoinToken::decode(&text);
-            let _ = JoinToken::decode(&format!("{PREFIX}{text}"));
-        }
+    #[test]
+    fn tokens_come_back() {
+        let token = JoinToken { broker: [7; 32], secret: [8; 16], addresses: vec!["b.example:7841".into()] };
+        assert_eq!(JoinToken::decode(&token.encode()), Ok(token));
+        let brokers = vec![([1; 32], "b.example:7840".into()), ([2; 32], "[2001:db8::1]:7840".into())];
+        let token = ClientToken { domain: "play.example".into(), owner: Some([3; 32]), brokers };
+        assert_eq!(ClientToken::decode(&token.encode()), Ok(token));
     }
 
     #[test]
@@ -114,15 +101,5 @@ mod tests {
         let token = JoinToken { broker: [1; 32], secret: [0xab; 16], addresses: vec!["b:1".into()] };
         let said = format!("{token:?}");
         assert!(said.contains("b:1") && !said.contains("171") && !said.contains("secret"), "{said}");
-    }
-
-    #[test]
-    fn other_things_are_told_apart() {
-        assert_eq!(JoinToken::decode("hello"), Err(TokenError::Prefix));
-        let mut newer = vec![9u8];
-        let check = Sha256::digest(&newer);
-        newer.extend_from_slice(&check[..CHECK]);
-        let text = format!("{PREFIX}{}", data_encoding::BASE32_NOPAD.encode(&newer));
-        assert_eq!(JoinToken::decode(&text), Err(TokenError::Version(9)));
     }
 }

@@ -94,6 +94,7 @@ fn fleet(hosts: u32, address: impl Fn(u32) -> MirrorAddress) -> Registry {
         policy: Policy::default(),
         records: Vec::new(),
         redirect_hosts: Vec::new(),
+        trust: Default::default(),
     };
     let node = |host| Node {
         name: format!("n{host:05}").into(),

@@ -52,6 +52,7 @@ fn snapshot(address: Ipv4Addr) -> Snapshot {
         policy: policy(),
         records: (0..10).map(text).collect(),
         redirect_hosts: Vec::new(),
+        trust: Default::default(),
     };
     let mirror = Mirror {
         name: "one".into(),

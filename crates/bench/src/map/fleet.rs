@@ -97,6 +97,7 @@ pub fn registry<'m>(domains: impl IntoIterator<Item = &'m [Machine]>) -> Registr
             policy: Policy::default(),
             records: Vec::new(),
             redirect_hosts: Vec::new(),
+            trust: Default::default(),
         };
         registry.domain_by_name.insert(domain.name.clone(), index);
         registry.domains.push(domain);

@@ -4,7 +4,8 @@ use super::drain::{DrainArgs, drain, undrain};
 use super::failover::FailoverFields;
 use super::force::{freeze, unfreeze};
 use super::sharing::SharingFields;
-use super::{current, mirrors_of, must_not_exist};
+use super::trust::{DelegateArgs, delegate};
+use super::{clearable, current, mirrors_of, must_not_exist};
 use crate::args::{Item, text_item};
 use crate::broker::Context;
 use crate::change::make;
@@ -67,6 +68,9 @@ pub enum DomainCommand {
         /// Its name
         name: String,
     },
+    /// Sign, as its owner, that a broker may say who its mirrors are. Needs no broker: prints what
+    /// `nearmost domain set DOMAIN --owner ID --delegation TEXT` takes
+    Delegate(DelegateArgs),
 }
 
 /// Fields of a domain.
@@ -100,6 +104,13 @@ pub struct DomainFields {
     /// clears
     #[arg(long, value_parser = record_item, value_name = "RECORD")]
     record: Vec<Item<RecordBody>>,
+    /// Id of its owner (np1…), whose word clients ask for where they know it; an empty text clears it
+    #[arg(long, value_name = "ID")]
+    owner: Option<String>,
+    /// The owner's delegation to a broker, as `nearmost domain delegate` prints it; replaces all, an empty
+    /// text clears
+    #[arg(long, value_parser = text_item)]
+    delegation: Vec<Item<String>>,
     /// How its mirrors are shared out
     #[command(flatten)]
     sharing: SharingFields,
@@ -142,6 +153,8 @@ impl DomainFields {
         Item::replace(&mut body.alpn, &self.alpn);
         Item::replace(&mut body.redirect_hosts, &self.redirect_host);
         Item::replace(&mut body.records, &self.record);
+        clearable(&self.owner, &mut body.owner);
+        Item::replace(&mut body.delegations, &self.delegation);
         self.failover.patch(&mut body.failover);
         self.sharing.patch(&mut body.sharing);
     }
@@ -184,6 +197,7 @@ pub async fn run(context: &Context, command: DomainCommand) -> anyhow::Result<()
         DomainCommand::Undrain { name } => undrain(context, &EntryKey::domain(&name)?).await,
         DomainCommand::Freeze { name, duration } => freeze(context, &name, duration).await,
         DomainCommand::Unfreeze { name } => unfreeze(context, &name).await,
+        DomainCommand::Delegate(args) => delegate(context, &args),
     }
 }
 

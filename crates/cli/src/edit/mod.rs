@@ -9,6 +9,7 @@ pub mod node;
 pub mod place;
 mod probe;
 mod sharing;
+mod trust;
 
 use nearmost_client::registry::{Content, EntryKey, EntryKind, PlanError, RegistryView};
 

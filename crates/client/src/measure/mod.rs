@@ -25,7 +25,8 @@ mod onetime;
 mod quic;
 
 #[cfg(feature = "quic")]
-pub use quic::{QuicError, over_quic};
+pub use crate::quic::QuicError;
+pub use quic::over_quic;
 
 pub use nearmost_wire::client::{Declined, Taken};
 

@@ -3,11 +3,15 @@
 use super::counters::Counters;
 use super::driver::{Driver, Outlets, Problems};
 use super::error::SessionError;
+use super::find::{self, BrokerAt, FindError, Found};
 use super::handle::{Inner, Session};
 use super::inbox::Inbox;
 use super::known::Known;
+use super::line::Heard;
 use super::link::Ticket;
-use super::{COMMANDS, EVENTS, INBOX, MOST_MIRRORS, SAID};
+use super::lists::{HEARD, Lists};
+use super::{COMMANDS, EVENTS, INBOX, MOST_BROKERS, MOST_MIRRORS, SAID};
+use crate::endpoint::Endpoint;
 use nearmost_core::session::client::{Client, ClientConfig};
 use nearmost_core::session::{Duplicate, Mode, SessionId};
 use nearmost_wire::identity::{Id, KeyError, KeyPair, Role};
@@ -25,7 +29,7 @@ const WITHIN: Duration = Duration::from_secs(10);
 #[must_use = "nothing happens until it is started or connected"]
 pub struct Builder {
     domain: String,
-    mirrors: Vec<Known>,
+    sources: Sources,
     key: Option<KeyPair>,
     mode: Mode,
     seed: Option<u64>,
@@ -33,11 +37,21 @@ pub struct Builder {
     within: Duration,
 }
 
+/// Who tells of mirrors.
+#[derive(Default)]
+struct Sources {
+    mirrors: Vec<Known>,
+    brokers: Vec<BrokerAt>,
+    token: Option<String>,
+    urls: Vec<Endpoint>,
+    owner: Option<Id>,
+}
+
 impl Builder {
     pub(super) fn new(domain: &str) -> Builder {
         Builder {
             domain: domain.into(),
-            mirrors: Vec::new(),
+            sources: Sources::default(),
             key: None,
             mode: Mode::Datagram(Duplicate::default()),
             seed: None,
@@ -46,10 +60,73 @@ impl Builder {
         }
     }
 
-    /// Adds a mirror.
+    /// Adds a mirror. With any, no broker is asked.
     pub fn mirror(mut self, mirror: Known) -> Builder {
-        self.mirrors.push(mirror);
+        self.sources.mirrors.push(mirror);
         self
+    }
+
+    /// Adds a broker to ask; those named first are asked first.
+    pub fn broker(mut self, broker: BrokerAt) -> Builder {
+        self.sources.brokers.push(broker);
+        self
+    }
+
+    /// The domain's token (`nmc1…`), which names brokers and, if there is one, the owner.
+    pub fn token(mut self, token: &str) -> Builder {
+        self.sources.token = Some(token.into());
+        self
+    }
+
+    /// Adds the broker at a URL of its HTTP API.
+    pub fn url(mut self, url: Endpoint) -> Builder {
+        self.sources.urls.push(url);
+        self
+    }
+
+    /// The domain's owner (`np1…`): a mirror counts only with the word of a broker that it chose. Wins over
+    /// whatever a token or DNS say.
+    pub fn owner(mut self, owner: Id) -> Builder {
+        self.sources.owner = Some(owner);
+        self
+    }
+
+    /// Finds the brokers that are not named yet: by token, at URLs, and in DNS where nothing else was said.
+    ///
+    /// # Errors
+    /// [`SessionError::Find`] when none was found; while one is, the others' faults are passed over.
+    pub async fn find(mut self) -> Result<Builder, SessionError> {
+        let domain = name::domain(&self.domain)?;
+        let sources = &mut self.sources;
+        if !sources.mirrors.is_empty() {
+            return Ok(self);
+        }
+        let mut results: Vec<Result<Found, FindError>> = Vec::new();
+        if let Some(token) = sources.token.take() {
+            // A wrong token is not passed over: it may be the one that names the owner.
+            results.push(Ok(find::by_token(&domain, &token)?));
+        }
+        for url in std::mem::take(&mut sources.urls) {
+            results.push(find::by_url(url).await);
+        }
+        if results.is_empty() && sources.brokers.is_empty() {
+            results.push(find::by_dns(&domain).await);
+        }
+        let mut wrong = None;
+        for result in results {
+            match result {
+                Ok(found) => {
+                    sources.brokers.extend(found.brokers);
+                    sources.owner = sources.owner.or(found.owner);
+                }
+                Err(error) => wrong = Some(error),
+            }
+        }
+        sources.brokers.truncate(MOST_BROKERS);
+        match wrong {
+            Some(error) if sources.brokers.is_empty() => Err(error.into()),
+            _ => Ok(self),
+        }
     }
 
     /// The client's key, which is who it is to mirrors. Without one, one is made for this session.
@@ -82,7 +159,8 @@ impl Builder {
         self
     }
 
-    /// Starts the session on the current tokio runtime, and does not wait for a mirror.
+    /// Starts the session on the current tokio runtime, and does not wait for a mirror. Mirrors or brokers
+    /// must be named, or [found](Builder::find) before.
     ///
     /// # Errors
     /// [`SessionError`] about what was given.
@@ -91,7 +169,8 @@ impl Builder {
     /// Outside of a tokio runtime.
     pub fn start(self) -> Result<Session, SessionError> {
         let domain = name::domain(&self.domain)?;
-        check(&domain, &self.mirrors)?;
+        let Sources { mirrors, brokers, owner, .. } = self.sources;
+        check(&domain, &mirrors, &brokers)?;
         let key = match self.key {
             Some(key) => key,
             // The role says only how a key is written.
@@ -99,17 +178,23 @@ impl Builder {
         };
         let seed = self.seed.map_or_else(random, Ok)?;
         let session = SessionId(random()?);
-        let machine = Client::new(self.settings, session, self.mode, 1, seed);
-        Ok(spawn(machine, self.mirrors, Ticket { domain, session, key }))
+        let machine = Client::new(self.settings, session, self.mode, brokers.len(), seed);
+        let (to, heard) = mpsc::channel(HEARD);
+        let lists = match mirrors.is_empty() {
+            true => Lists::brokers(domain.clone(), brokers, owner, to),
+            false => Lists::given(mirrors),
+        };
+        Ok(spawn(machine, lists, heard, Ticket { domain, session, key }))
     }
 
-    /// Starts the session and waits for its first mirror. Dropping the future ends what was begun.
+    /// Finds brokers where none are named, starts the session and waits for its first mirror. Dropping the
+    /// future ends what was begun.
     ///
     /// # Errors
     /// [`SessionError`]; where no mirror was attached in time it says what was wrong with each.
     pub async fn connect(self) -> Result<Session, SessionError> {
         let (domain, within) = (self.domain.clone(), self.within);
-        let session = self.start()?;
+        let session = self.find().await?.start()?;
         match tokio::time::timeout(within, session.attached()).await {
             Ok(Some(_)) => Ok(session),
             Ok(None) | Err(_) => {
@@ -119,7 +204,10 @@ impl Builder {
     }
 }
 
-fn check(domain: &str, mirrors: &[Known]) -> Result<(), SessionError> {
+fn check(domain: &str, mirrors: &[Known], brokers: &[BrokerAt]) -> Result<(), SessionError> {
+    if mirrors.is_empty() && !brokers.is_empty() {
+        return Ok(());
+    }
     if mirrors.iter().all(|known| known.addresses.is_empty()) {
         return Err(SessionError::NoMirrors(domain.into()));
     }
@@ -139,11 +227,10 @@ fn random() -> Result<u64, KeyError> {
     Ok(u64::from_le_bytes(bytes))
 }
 
-fn spawn(machine: Client, mirrors: Vec<Known>, ticket: Ticket) -> Session {
+fn spawn(machine: Client, lists: Lists, heard: mpsc::Receiver<Heard>, ticket: Ticket) -> Session {
     let counters = Arc::new(Counters::default());
     let inbox = Arc::new(Inbox::new(INBOX, counters.clone()));
-    let problems: Arc<Problems> = Arc::new(Problems::new(vec![None; mirrors.len()]));
-    let nodes: Vec<Id> = mirrors.iter().map(|known| known.node).collect();
+    let problems: Arc<Problems> = Arc::default();
     let (commands, commanded) = mpsc::channel(COMMANDS);
     let (to, said) = mpsc::channel(SAID);
     let (shown, primary) = watch::channel(None);
@@ -155,6 +242,6 @@ fn spawn(machine: Client, mirrors: Vec<Known>, ticket: Ticket) -> Session {
         counters: counters.clone(),
         problems: problems.clone(),
     };
-    tokio::spawn(Driver::new(machine, mirrors, ticket, to, outlets).run(commanded, said));
-    Session(Arc::new(Inner { commands, primary, events, inbox, counters, problems, nodes }))
+    tokio::spawn(Driver::new(machine, lists, ticket, to, outlets).run(commanded, said, heard));
+    Session(Arc::new(Inner { commands, primary, events, inbox, counters, problems }))
 }

@@ -24,9 +24,13 @@ pub enum Count {
     WrongKey,
     /// Mirrors attached without a tripwire, since no TCP connection came about, or one that talks.
     NoTripwire,
+    /// Lists of brokers that were not taken: not signed, not readable, or without the owner's word.
+    BadList,
+    /// Mirrors of lists that nobody whom the owner chose had granted.
+    Ungranted,
 }
 
-const COUNTS: usize = Count::NoTripwire as usize + 1;
+const COUNTS: usize = Count::Ungranted as usize + 1;
 
 /// Counters of one session.
 #[derive(Default)]

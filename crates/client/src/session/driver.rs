@@ -4,8 +4,10 @@ use super::counters::{Count, Counters};
 use super::event::Event;
 use super::flows::{Numbers, Windows};
 use super::inbox::{Datagram, Inbox};
-use super::known::{self, Known};
+use super::known::Known;
+use super::line::Heard;
 use super::link::{Link, Said, Taken, Ticket, Up, Word};
+use super::lists::{Lists, Took};
 use super::probe;
 use super::stream::Work;
 use crate::clock::{mono_now, now_unix_ms};
@@ -26,6 +28,8 @@ use tokio::task::{AbortHandle, JoinSet};
 
 /// How long what was sent may take to leave, and then mirrors to acknowledge that the session is over.
 const FAREWELL: Duration = Duration::from_millis(500);
+/// Mirrors and brokers whose last problem is kept.
+const MOST_PROBLEMS: usize = 256;
 /// How often it is looked whether all has left.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -50,8 +54,8 @@ pub(super) struct Primary {
     pub work: Work,
 }
 
-/// The last problem with each mirror.
-pub(super) type Problems = Mutex<Vec<Option<String>>>;
+/// The last problem with each mirror and broker.
+pub(super) type Problems = Mutex<HashMap<Id, String>>;
 
 /// Where the driver puts what handles see.
 pub(super) struct Outlets {
@@ -87,11 +91,11 @@ struct Tasks {
 
 type Probed = (MirrorKey, Family, io::Result<Duration>);
 
-/// The machine, and what its outputs are done with. A mirror's key is its place in `mirrors`.
+/// The machine, and what its outputs are done with.
 pub(super) struct Driver {
     machine: Client,
     started: Instant,
-    mirrors: Vec<Known>,
+    lists: Lists,
     ticket: Arc<Ticket>,
     held: HashMap<MirrorKey, Held>,
     tasks: Tasks,
@@ -104,7 +108,7 @@ pub(super) struct Driver {
 impl Driver {
     pub fn new(
         machine: Client,
-        mirrors: Vec<Known>,
+        lists: Lists,
         ticket: Ticket,
         to: mpsc::Sender<Said>,
         outlets: Outlets,
@@ -112,7 +116,7 @@ impl Driver {
         Driver {
             machine,
             started: mono_now(),
-            mirrors,
+            lists,
             ticket: Arc::new(ticket),
             held: HashMap::new(),
             tasks: Tasks { last: 0, to, links: JoinSet::new() },
@@ -124,7 +128,12 @@ impl Driver {
     }
 
     /// Until the last handle is gone, or one says so.
-    pub async fn run(mut self, mut commands: mpsc::Receiver<Command>, mut said: mpsc::Receiver<Said>) {
+    pub async fn run(
+        mut self,
+        mut commands: mpsc::Receiver<Command>,
+        mut said: mpsc::Receiver<Said>,
+        mut heard: mpsc::Receiver<Heard>,
+    ) {
         self.handle(Input::Tick);
         let sleep = tokio::time::sleep(Duration::ZERO);
         tokio::pin!(sleep);
@@ -135,6 +144,7 @@ impl Driver {
             }
             tokio::select! {
                 Some(said) = said.recv() => self.said(said),
+                Some(heard) = heard.recv() => self.heard(heard),
                 command = commands.recv() => match command {
                     Some(Command::Send { flow, payload }) => self.send(flow, &payload),
                     Some(Command::NetworkChanged) => self.handle(Input::NetworkChanged),
@@ -183,8 +193,7 @@ impl Driver {
     /// Does an output; some are answered at once.
     fn act(&mut self, output: Output, now: UnixMillis) -> Option<Input> {
         match output {
-            // Here a session will ask the broker of the output's index, and be told of changes from then on.
-            Output::Resolve { have, .. } => return Some(known::resolve(&self.mirrors, have, now)),
+            Output::Resolve { broker, have } => return self.lists.resolve(broker, have, now),
             Output::Probe { mirror, address } => self.probe(mirror, address),
             Output::Attach { mirror, address, role } => self.attach(mirror, address, role),
             Output::Detach { mirror, reason } => self.detach(mirror, &format!("{reason:?}")),
@@ -201,21 +210,39 @@ impl Driver {
             }
             // The next beacon carries the promotion, and work follows `publish`.
             Output::Promote(_) => {}
-            // Brokers are told of it here once a session is subscribed to one.
-            Output::ReportFailed(_) => {}
-            Output::Event(event) => self.event(event),
+            Output::ReportFailed(mirror) => self.lists.failed(mirror),
+            Output::Event(event) => {
+                if matches!(event, client::Event::Attached(_)) {
+                    self.lists.report();
+                }
+                self.event(event);
+            }
         }
         None
     }
 
     fn known(&self, mirror: MirrorKey) -> Option<&Known> {
-        self.mirrors.get(usize::try_from(mirror.0).ok()?)
+        self.lists.mirrors.get(mirror)
     }
 
     fn named(&self, name: Option<String>) -> Option<MirrorKey> {
-        let name = name?;
-        let at = self.mirrors.iter().position(|known| known.name.as_ref() == Some(&name))?;
-        Some(MirrorKey(at as u64))
+        self.lists.mirrors.named(&name?)
+    }
+
+    fn heard(&mut self, heard: Heard) {
+        let now = UnixMillis(now_unix_ms());
+        let Took { input, problem } = self.lists.heard(heard, &self.outlets.counters, now);
+        if let Some((broker, what)) = problem {
+            self.trouble(broker, what);
+        }
+        if let Some(input) = input {
+            let whole = matches!(input, Input::ListArrived(_));
+            self.handle(input);
+            if whole {
+                let (machine, held) = (&self.machine, &self.held);
+                self.lists.mirrors.retain(|key| held.contains_key(&key) || machine.lists(key));
+            }
+        }
     }
 
     fn probe(&mut self, mirror: MirrorKey, address: SocketAddr) {
@@ -226,7 +253,10 @@ impl Driver {
     fn probed(&mut self, probed: Option<Probed>) {
         let Some((mirror, family, result)) = probed else { return };
         match result {
-            Ok(rtt) => self.handle(Input::ProbeAnswered { mirror, family, rtt }),
+            Ok(rtt) => {
+                self.lists.measured(mirror, rtt);
+                self.handle(Input::ProbeAnswered { mirror, family, rtt });
+            }
             Err(error) => {
                 self.problem(mirror, format!("does not answer: {error}"));
                 self.handle(Input::ProbeFailed { mirror, family });
@@ -320,10 +350,15 @@ impl Driver {
     }
 
     fn problem(&self, mirror: MirrorKey, what: String) {
+        if let Some(node) = self.known(mirror).map(|known| known.node) {
+            self.trouble(node, what);
+        }
+    }
+
+    fn trouble(&self, with: Id, what: String) {
         let mut problems = self.outlets.problems.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = usize::try_from(mirror.0).ok().and_then(|at| problems.get_mut(at));
-        if let Some(place) = place {
-            *place = Some(what);
+        if problems.len() < MOST_PROBLEMS || problems.contains_key(&with) {
+            problems.insert(with, what);
         }
     }
 

@@ -1,5 +1,6 @@
 //! Why something of a session did not come about.
 
+use super::find::FindError;
 use nearmost_wire::frame::FrameError;
 use nearmost_wire::identity::{Id, KeyError};
 use nearmost_wire::ingress::flow::OpenError;
@@ -12,8 +13,11 @@ pub enum SessionError {
     /// The domain has no valid name.
     #[error(transparent)]
     Domain(#[from] NameError),
-    /// No mirror is known.
-    #[error("no mirror of {0} is known: name at least one that has an address")]
+    /// No broker was found.
+    #[error(transparent)]
+    Find(#[from] FindError),
+    /// Neither mirrors nor brokers are known.
+    #[error("no mirror of {0} is known: name at least one that has an address, or a broker to ask")]
     NoMirrors(String),
     /// More mirrors than a session takes.
     #[error("{0} mirrors; a session takes at most {most}", most = super::MOST_MIRRORS)]
@@ -31,7 +35,7 @@ pub enum SessionError {
         domain: String,
         /// How long was waited.
         within: Duration,
-        /// The last problem with each mirror that had one.
+        /// The last problem with each mirror and broker that had one.
         problems: Vec<(Id, String)>,
     },
 }

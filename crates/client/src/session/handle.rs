@@ -30,8 +30,6 @@ pub(super) struct Inner {
     pub inbox: Arc<Inbox>,
     pub counters: Arc<Counters>,
     pub problems: Arc<Problems>,
-    /// The mirrors' nodes, in the order of `problems`.
-    pub nodes: Vec<Id>,
 }
 
 impl Session {
@@ -125,11 +123,12 @@ impl Session {
         self.0.counters.get(what)
     }
 
-    /// The last problem with each mirror that had one.
+    /// The last problem with each mirror and broker that had one, sorted.
     pub fn problems(&self) -> Vec<(Id, String)> {
         let problems = self.0.problems.lock().unwrap_or_else(PoisonError::into_inner);
-        let named = self.0.nodes.iter().zip(problems.iter());
-        named.filter_map(|(node, what)| Some((*node, what.clone()?))).collect()
+        let mut all: Vec<_> = problems.iter().map(|(id, what)| (*id, what.clone())).collect();
+        all.sort_by_cached_key(|(id, _)| id.to_string());
+        all
     }
 
     /// Ends the session for all its handles: packets sent before may take half a second to leave, and its

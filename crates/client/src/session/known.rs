@@ -1,5 +1,6 @@
 //! Mirrors that the caller gives.
 
+use super::table::Mirrors;
 use nearmost_core::session::MirrorKey;
 use nearmost_core::session::client::Input;
 use nearmost_core::session::list::{self, Change, FailureDomain, ListVersion, Listed, MirrorList, Standing};
@@ -77,14 +78,13 @@ impl Known {
     }
 }
 
-/// Answers the machine in place of a broker: with the whole list, or that what it has still holds. A
-/// mirror's key is its place.
-pub(super) fn resolve(mirrors: &[Known], have: Option<ListVersion>, issued: UnixMillis) -> Input {
+/// Answers the machine in place of a broker: with the whole list, or that what it has still holds.
+pub(super) fn resolve(mirrors: &Mirrors, have: Option<ListVersion>, issued: UnixMillis) -> Input {
     if have == Some(VERSION) {
         let (put, removed) = (Vec::new(), Vec::new());
         return Input::Changed(Change { from: VERSION.number, to: VERSION, issued, put, removed });
     }
-    let listed = mirrors.iter().zip(0..).map(|(known, key)| known.listed(MirrorKey(key)));
+    let listed = mirrors.all().into_iter().map(|(key, known)| known.listed(key));
     Input::ListArrived(MirrorList { version: VERSION, issued, mirrors: listed.collect() })
 }
 
@@ -122,7 +122,7 @@ mod tests {
     #[test]
     fn what_was_given_holds_for_as_long_as_it_is_asked_for() {
         let node = KeyPair::from_seed(Role::Node, &[1; 32]).id().to_string();
-        let mirrors = [Known::new(&node, vec!["192.0.2.1".parse().unwrap()]).unwrap()];
+        let mirrors = Mirrors::of(vec![Known::new(&node, vec!["192.0.2.1".parse().unwrap()]).unwrap()]);
         let at = |s: u64| Now { mono: MonoTime::from_millis(s * 1000), unix: UnixMillis(s * 1000) };
         let mut held = None;
         let Input::ListArrived(list) = resolve(&mirrors, None, at(1).unix) else { panic!("no list") };

@@ -3,10 +3,9 @@
 //!
 //! ```no_run
 //! # async fn f() -> Result<(), Box<dyn std::error::Error>> {
-//! use nearmost_client::session::{Known, Session};
-//! let lon = Known::new("nn1…", vec!["192.0.2.1".parse()?])?;
-//! let fra = Known::new("nn1…", vec!["198.51.100.1".parse()?])?;
-//! let session = Session::builder("play.example.com").mirror(lon).mirror(fra).connect().await?;
+//! use nearmost_client::session::Session;
+//! // Brokers are looked up in DNS where none is named.
+//! let session = Session::builder("play.example.com").connect().await?;
 //! session.send(1, b"hello")?;
 //! let answer = session.recv().await;
 //! # Ok(()) }
@@ -27,7 +26,12 @@
 //! | file | its part |
 //! |---|---|
 //! | `builder` | what a session is made of |
-//! | `known` | mirrors that the caller gives |
+//! | `find` | where brokers are: told, by a token, at a URL, in DNS |
+//! | `lists` | where the machine's lists come from |
+//! | `line` | the conversation with one broker |
+//! | `trust` | opens what brokers sign; whose word a mirror is |
+//! | `table` | the mirrors that are known, by number |
+//! | `known` | one of them |
 //! | `handle` | what the application holds |
 //! | `driver` | the task that owns the machine |
 //! | `link` | one mirror that is attached or on the way |
@@ -51,26 +55,33 @@
 //! connections close. Streams and event listeners keep none alive. Every future of a handle may be dropped
 //! at any time: what it waited for is then left to others, or was not begun.
 //!
-//! Mirrors are given by the caller for now. A broker's signed and changing list will come in through the
-//! driver's answer to [`nearmost_core::session::client::Output::Resolve`].
+//! **Brokers** tell of the domain's mirrors and of what changes, one of them at a time: the next one is
+//! asked when it is lost. With all of them gone a session goes on for as long as its list holds, a day, and
+//! moves among the mirrors that it knows. A caller that knows the mirrors names them, and no broker is asked.
 
 mod builder;
 mod counters;
 mod driver;
 mod error;
 mod event;
+mod find;
 mod flows;
 mod handle;
 mod inbox;
 mod known;
+mod line;
 mod link;
+mod lists;
 mod probe;
 mod stream;
+mod table;
+mod trust;
 
 pub use builder::Builder;
 pub use counters::Count;
 pub use error::{SendError, SessionError, StreamError};
 pub use event::{Event, Events};
+pub use find::{BROKER_PORT, BrokerAt, FindError, Found, MOST_BROKERS, dns_text};
 pub use handle::Session;
 pub use inbox::Datagram;
 pub use known::{INGRESS_PORT, Known, MOST_MIRRORS};
@@ -78,6 +89,7 @@ pub use nearmost_core::session::client::{ClientConfig, MoveReason};
 pub use nearmost_core::session::list::FailureDomain;
 pub use nearmost_core::session::{Duplicate, Mode};
 pub use stream::Stream;
+pub use trust::UntrustedList;
 
 /// Packets of the application that wait for the driver.
 pub const COMMANDS: usize = 1024;

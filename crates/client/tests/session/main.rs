@@ -4,8 +4,10 @@
 
 mod attach;
 mod bad;
+mod broker;
 mod ends;
 mod hub;
+mod lists;
 mod mirror;
 mod moves;
 mod world;

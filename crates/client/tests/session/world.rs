@@ -80,6 +80,14 @@ pub async fn event(events: &mut Events, of: impl Fn(&Event) -> bool) -> Event {
     }
 }
 
+/// The next move of a session: where to.
+pub async fn moved(events: &mut Events) -> Id {
+    match event(events, |event| matches!(event, Event::Moved { .. })).await {
+        Event::Moved { to, .. } => to,
+        other => unreachable!("{other:?}"),
+    }
+}
+
 /// Sends a packet and waits for its echo; what is lost on the way is sent again.
 pub async fn echoed(session: &Session, flow: u64, payload: &[u8]) {
     let asked = async {

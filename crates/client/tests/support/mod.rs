@@ -412,7 +412,7 @@ async fn fleet(State(broker): State<FakeBroker>) -> Json<FleetResponse> {
 }
 
 async fn health(State(broker): State<FakeBroker>) -> Json<HealthResponse> {
-    Json(HealthResponse { status: "ok".into(), broker: broker.key.id().to_string() })
+    Json(HealthResponse { status: "ok".into(), broker: broker.key.id().to_string(), clients: Vec::new() })
 }
 
 async fn geo(Path(ip): Path<String>) -> Json<GeoResponse> {

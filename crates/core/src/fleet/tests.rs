@@ -45,6 +45,7 @@ pub(super) fn registry(modes: &[HealthMode]) -> Registry {
         policy,
         records: vec![],
         redirect_hosts: vec![],
+        trust: Default::default(),
     };
     let node = Node {
         name: "n".into(),

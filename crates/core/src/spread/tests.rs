@@ -71,6 +71,7 @@ impl World {
             policy,
             records: Vec::new(),
             redirect_hosts: Vec::new(),
+            trust: Default::default(),
         };
         let registry = Registry { domains: vec![domain], mirrors, ..Registry::default() };
         let mut places = PlaceTableBuilder::new();

@@ -147,6 +147,7 @@ impl World {
             policy: self.policy.clone(),
             records: self.records.clone(),
             redirect_hosts: Vec::new(),
+            trust: Default::default(),
         });
         registry.index();
         let mut live = Live::new(live);

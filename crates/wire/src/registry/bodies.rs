@@ -36,6 +36,12 @@ pub struct DomainBody {
     /// Hosts whose plain HTTP requests are redirected to the nearest mirror.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub redirect_hosts: Vec<String>,
+    /// Id of the owner (`np1…`), whose word clients ask for where they know it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// The owner's delegations to brokers, as text; see [`crate::grant`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub delegations: Vec<String>,
     /// Id of whoever made the entry; stays when others change it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub made_by: Option<String>,
@@ -53,6 +59,8 @@ impl Default for DomainBody {
             sharing: SharingBody::default(),
             records: Vec::new(),
             redirect_hosts: Vec::new(),
+            owner: None,
+            delegations: Vec::new(),
             made_by: None,
         }
     }

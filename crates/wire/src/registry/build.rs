@@ -10,7 +10,7 @@ use super::mirror::mirror;
 use super::orders::{self, Drain, Forced};
 use super::record::static_record;
 use super::sharing::{Sharing, sharing};
-use super::{names, overrides};
+use super::{names, overrides, trust};
 use crate::identity::{Id, Role};
 use crate::name;
 use ipnet::IpNet;
@@ -441,5 +441,6 @@ fn domain(domain_name: &str, body: &DomainBody) -> Result<Domain, String> {
         policy,
         records,
         redirect_hosts: hosts.collect::<Result<_, _>>()?,
+        trust: trust::trust(domain_name, body)?,
     })
 }

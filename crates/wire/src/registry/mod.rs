@@ -27,6 +27,7 @@ mod probe;
 mod probe_of;
 mod record;
 mod sharing;
+mod trust;
 mod url;
 
 #[cfg(test)]

@@ -144,6 +144,13 @@ fn domain(fields: &mut Table<'_, '_, '_>) -> Option<Read> {
         sharing: sharing(fields),
         records: records(fields),
         redirect_hosts: hosts(fields, "redirect_hosts"),
+        owner: fields.string("owner").map(|(t, _)| t.into()),
+        delegations: fields
+            .strings("delegations")
+            .unwrap_or_default()
+            .into_iter()
+            .map(|(t, _)| t.into())
+            .collect(),
         made_by: None,
     };
     Read::new(key?, Content::Domain(body))

@@ -109,6 +109,8 @@ fn domain(key: &EntryKey, body: &DomainBody) -> Section {
     s.unless(failback == default.failover.failback, "failback", || text(failback.as_str()));
     s.unless(body.alpn.is_empty(), "alpn", || list(&body.alpn, |a| text(a)));
     s.unless(body.redirect_hosts.is_empty(), "redirect_hosts", || list(&body.redirect_hosts, |h| text(h)));
+    s.some("owner", &body.owner, |o| text(o));
+    s.unless(body.delegations.is_empty(), "delegations", || list(&body.delegations, |d| text(d)));
     s.unless(body.records.is_empty(), "records", || {
         let lines: Vec<String> = body.records.iter().map(|r| format!("    {},\n", record(r))).collect();
         format!("[\n{}]", lines.concat())

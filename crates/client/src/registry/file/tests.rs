@@ -310,6 +310,8 @@ fn domain() -> impl Strategy<Value = DomainBody> {
                 .filter(|r| !r.value.contains("\\u") && !r.value.contains("\\'"))
                 .collect(),
             redirect_hosts: hosts,
+            owner: None,
+            delegations: Vec::new(),
             made_by: None,
         },
     )
@@ -415,6 +417,7 @@ fn entries() -> impl Strategy<Value = BTreeMap<EntryKey, Content>> {
                     probe: Box::new(probe),
                     url,
                     place,
+                    ingress: None,
                     made_by: None,
                 };
                 all.insert(

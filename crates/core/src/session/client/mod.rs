@@ -177,6 +177,11 @@ impl Client {
         self.links.standby.as_ref().map(|link| link.mirror)
     }
 
+    /// Whether a mirror is of the list that is held.
+    pub fn lists(&self, mirror: MirrorKey) -> bool {
+        self.book.get(mirror).is_some()
+    }
+
     /// The round trip to an attached mirror.
     pub fn rtt(&self, mirror: MirrorKey) -> Option<Duration> {
         self.links.get(mirror).map(|link| link.rtt.smoothed())
