@@ -7,9 +7,10 @@
 use crate::dial::{Dialled, LinkError, STEP, dial};
 use nearmost_config::{JoinedAgent, JoinedBroker, JoinedService, render_agent_config};
 use nearmost_wire::agent::{ToAgent, ToBroker};
+use nearmost_wire::armor::ArmorError;
 use nearmost_wire::frame;
 use nearmost_wire::identity::{Id, KeyError, KeyPair, Role};
-use nearmost_wire::token::{JoinToken, TokenError};
+use nearmost_wire::token::JoinToken;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -49,7 +50,7 @@ pub struct Joined {
 pub enum JoinError {
     /// Not a token.
     #[error(transparent)]
-    Token(#[from] TokenError),
+    Token(#[from] ArmorError),
     /// The token names no broker address.
     #[error("the token names no address of a broker; ask for a new one")]
     NoAddress,

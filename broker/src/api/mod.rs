@@ -169,7 +169,7 @@ fn router_with(state: ApiState, settings: settings::ActiveSettings, closing: Can
         .split_for_parts();
     let shared = Arc::new(Shared {
         settings,
-        nonces: auth::Nonces::new(state.id, unix_now().0),
+        nonces: auth::Nonces::new(state.me.id, unix_now().0),
         hosts: redirect::Hosts::default(),
         streams: Arc::new(Semaphore::new(state.settings.max_event_streams)),
         large: Semaphore::new(gate::LARGE_UNPROVEN),

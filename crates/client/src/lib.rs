@@ -56,4 +56,4 @@ pub use client::Client;
 pub use endpoint::{Auth, Endpoint};
 pub use error::ClientError;
 pub use events::EventStream;
-pub use nearmost_wire::{api, grant, identity, name, prefix};
+pub use nearmost_wire::{api, grant, identity, name, prefix, token};

@@ -116,7 +116,7 @@ async fn changing_needs_credentials_even_here_but_not_on_the_admin_socket() {
     // The registrar is reached: it has nothing to do.
     assert_eq!(api.send(admin(), registry(), commit).await.refusal(), (400, "bad_request".into()));
     let read: RegistryResponse = api.get(local(), "/v1/registry").await.json();
-    assert_eq!((read.version, read.broker), (0, api.api.state.id.to_string()));
+    assert_eq!((read.version, read.broker), (0, api.api.state.me.id.to_string()));
     let history: Vec<HistoryView> =
         api.get(local(), "/v1/history?key=play.nearmost.test&limit=5").await.json();
     assert!(history.is_empty());

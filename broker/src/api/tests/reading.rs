@@ -69,7 +69,7 @@ async fn a_drain_is_previewed() {
 async fn health_and_readiness_are_two_things() {
     let api = Api::new().await;
     let health: nearmost_wire::api::HealthResponse = api.get(public(), "/healthz").await.json();
-    assert_eq!((&*health.status, health.broker), ("ok", api.api.state.id.to_string()));
+    assert_eq!((&*health.status, health.broker), ("ok", api.api.state.me.id.to_string()));
     assert_eq!(api.get(public(), "/readyz").await.status, StatusCode::OK);
     api.api.ready.send_modify(|r| r.registry_loaded = false);
     let answer = api.get(public(), "/readyz").await;

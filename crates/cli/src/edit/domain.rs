@@ -4,7 +4,7 @@ use super::drain::{DrainArgs, drain, undrain};
 use super::failover::FailoverFields;
 use super::force::{freeze, unfreeze};
 use super::sharing::SharingFields;
-use super::trust::{DelegateArgs, delegate};
+use super::trust::{DelegateArgs, TokenArgs, delegate, token};
 use super::{clearable, current, mirrors_of, must_not_exist};
 use crate::args::{Item, text_item};
 use crate::broker::Context;
@@ -71,6 +71,8 @@ pub enum DomainCommand {
     /// Sign, as its owner, that a broker may say who its mirrors are. Needs no broker: prints what
     /// `nearmost domain set DOMAIN --owner ID --delegation TEXT` takes
     Delegate(DelegateArgs),
+    /// Print what clients begin with: a text that names the domain, its owner, and this broker
+    Token(TokenArgs),
 }
 
 /// Fields of a domain.
@@ -198,6 +200,7 @@ pub async fn run(context: &Context, command: DomainCommand) -> anyhow::Result<()
         DomainCommand::Freeze { name, duration } => freeze(context, &name, duration).await,
         DomainCommand::Unfreeze { name } => unfreeze(context, &name).await,
         DomainCommand::Delegate(args) => delegate(context, &args),
+        DomainCommand::Token(args) => token(context, &args).await,
     }
 }
 
