@@ -8,4 +8,5 @@ mod ends;
 mod hub;
 mod mirror;
 mod moves;
+mod sidecar;
 mod world;
