@@ -35,6 +35,9 @@
 
 mod count;
 mod notice;
+mod open;
+mod relay;
+pub mod tcp;
 pub mod udp;
 
 pub use count::{Count, Counters};

@@ -1,5 +1,6 @@
 //! Programs that know nothing of sessions, carried over one.
 
+mod tcp;
 mod udp;
 
 use super::mirror::Mirror;
