@@ -34,6 +34,7 @@
 //! program sees a reset and connects again, and the new connection goes to a mirror that lives.
 
 mod count;
+pub mod http;
 mod notice;
 mod open;
 mod relay;

@@ -1,5 +1,8 @@
 //! Programs that know nothing of sessions, carried over one.
 
+mod http;
+mod ledger;
+mod site;
 mod tcp;
 mod udp;
 
