@@ -30,6 +30,7 @@
 //! | `person` | a person's key |
 //! | `registry` | files, plans, signatures, undo |
 //! | `session` | a session with a domain's mirrors; with the feature `quic` |
+//! | `sidecar` | programs that know nothing of it, carried over a session; with the feature `quic` |
 
 #[cfg(feature = "admin")]
 pub mod admin;
@@ -49,6 +50,8 @@ mod quic;
 pub mod registry;
 #[cfg(feature = "quic")]
 pub mod session;
+#[cfg(feature = "quic")]
+pub mod sidecar;
 mod sse;
 pub mod text;
 

@@ -39,6 +39,8 @@ pub(super) enum Command {
     Send { flow: u64, payload: Vec<u8> },
     /// This machine's addresses or routes changed.
     NetworkChanged,
+    /// The service behind a mirror does not serve.
+    Leave(Id),
     /// End.
     Close,
 }
@@ -148,6 +150,7 @@ impl Driver {
                 command = commands.recv() => match command {
                     Some(Command::Send { flow, payload }) => self.send(flow, &payload),
                     Some(Command::NetworkChanged) => self.handle(Input::NetworkChanged),
+                    Some(Command::Leave(node)) => self.leave(node),
                     Some(Command::Close) | None => break,
                 },
                 Some(probed) = self.probes.join_next() => self.probed(probed.ok()),
@@ -242,6 +245,15 @@ impl Driver {
                 let (machine, held) = (&self.machine, &self.held);
                 self.lists.mirrors.retain(|key| held.contains_key(&key) || machine.lists(key));
             }
+        }
+    }
+
+    /// Leaves a mirror in order, while it is the primary.
+    fn leave(&mut self, node: Id) {
+        let primary = self.machine.primary();
+        let named = primary.filter(|mirror| self.known(*mirror).is_some_and(|known| known.node == node));
+        if let Some(mirror) = named {
+            self.handle(Input::Unserved(mirror));
         }
     }
 

@@ -11,6 +11,7 @@ use nearmost_wire::identity::Id;
 use nearmost_wire::ingress::datagram::MAX_OVERHEAD;
 use nearmost_wire::ingress::flow::OpenError;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{broadcast, mpsc, watch};
 
@@ -129,6 +130,27 @@ impl Session {
         let mut all: Vec<_> = problems.iter().map(|(id, what)| (*id, what.clone())).collect();
         all.sort_by_cached_key(|(id, _)| id.to_string());
         all
+    }
+
+    /// Waits for a primary other than this node; `None` when the session ends before. Cancel-safe.
+    pub async fn attached_beside(&self, node: Id) -> Option<Id> {
+        let mut primary = self.0.primary.clone();
+        let other = |primary: &Option<Primary>| primary.as_ref().is_some_and(|primary| primary.node != node);
+        let found = primary.wait_for(other).await.ok()?;
+        found.as_ref().map(|primary| primary.node)
+    }
+
+    /// Round trip to the primary as its connection measures it; `None` while there is no primary.
+    pub fn round_trip(&self) -> Option<Duration> {
+        self.0.primary.borrow().as_ref().map(|primary| primary.connection.rtt())
+    }
+
+    /// Says that the service behind a mirror does not serve although the mirror does. The mirror is left in
+    /// order, as if it drained: new work goes to another one as soon as there is one, what is open stays.
+    /// Cancel-safe: dropped before it is done, nothing was said.
+    pub async fn leave(&self, node: Id) {
+        // A session that has ended has left.
+        let _ = self.0.commands.send(Command::Leave(node)).await;
     }
 
     /// Ends the session for all its handles: packets sent before may take half a second to leave, and its

@@ -10,4 +10,5 @@ mod hub;
 mod lists;
 mod mirror;
 mod moves;
+mod sidecar;
 mod world;

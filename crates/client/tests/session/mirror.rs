@@ -11,7 +11,9 @@ use nearmost_wire::ingress::control::ToMirror;
 use nearmost_wire::ingress::datagram::{self, FromClient};
 use nearmost_wire::ingress::flow::{Open, OpenAnswer};
 use nearmost_wire::tls::{self, ALPN_MIRROR};
+use quinn::{RecvStream, SendStream};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
@@ -20,10 +22,21 @@ use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+/// What is behind a mirror's streams, in place of an echo.
+pub trait Service: Send + Sync {
+    /// The answer to a stream's header.
+    fn open(&self) -> OpenAnswer;
+    /// Serves a stream that was opened, to its end.
+    fn serve(&self, send: SendStream, recv: RecvStream) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+}
+
+type Behind = Option<Arc<dyn Service>>;
+
 pub struct Mirror {
     runtime: Option<Runtime>,
     hung: Option<std::sync::mpsc::Sender<()>>,
     key: KeyPair,
+    behind: Behind,
     pub address: SocketAddr,
     pub hub: mpsc::Sender<ToHub>,
     pub attached: watch::Receiver<Attached>,
@@ -37,15 +50,24 @@ pub struct Mirror {
 
 impl Mirror {
     pub fn start(seed: u8) -> Mirror {
+        Mirror::before(seed, None)
+    }
+
+    /// With this service behind its streams.
+    pub fn serving(seed: u8, service: Arc<dyn Service>) -> Mirror {
+        Mirror::before(seed, Some(service))
+    }
+
+    fn before(seed: u8, behind: Behind) -> Mirror {
         let key = KeyPair::from_seed(Role::Node, &[seed; 32]);
         // A port that is free for UDP may not be for TCP.
-        (0..50).find_map(|_| Mirror::at(&key, 0)).expect("a port that is free for both")
+        (0..50).find_map(|_| Mirror::at(&key, 0, &behind)).expect("a port that is free for both")
     }
 
     /// The same node on the same port, as after a restart; once the system has closed the old sockets.
     pub async fn again(&self) -> Mirror {
         loop {
-            match Mirror::at(&self.key, self.address.port()) {
+            match Mirror::at(&self.key, self.address.port(), &self.behind) {
                 Some(mirror) => return mirror,
                 None => tokio::task::yield_now().await,
             }
@@ -53,7 +75,7 @@ impl Mirror {
     }
 
     /// `None` when the port is not free.
-    fn at(key: &KeyPair, port: u16) -> Option<Mirror> {
+    fn at(key: &KeyPair, port: u16, behind: &Behind) -> Option<Mirror> {
         let udp = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).ok()?;
         let address = udp.local_addr().unwrap();
         let tcp = std::net::TcpListener::bind(address).ok()?;
@@ -65,7 +87,7 @@ impl Mirror {
         let (wires, tripwires) = watch::channel(0);
         let (closes, closed) = watch::channel(None);
         let (ends, streams) = watch::channel((0, 0));
-        let seen_by = Shown { closes, ends };
+        let seen_by = Shown { closes, ends, behind: behind.clone() };
         let entered = runtime.enter();
         let tls = tls::server_config(key, ALPN_MIRROR).unwrap();
         let config = quinn::ServerConfig::with_crypto(Arc::new(tls));
@@ -81,6 +103,7 @@ impl Mirror {
             runtime: Some(runtime),
             hung: None,
             key,
+            behind: behind.clone(),
             address,
             hub,
             attached: seen,
@@ -139,8 +162,9 @@ impl Drop for Mirror {
     }
 }
 
-/// What tests look at.
+/// What tests look at, and what they put there.
 struct Shown {
+    behind: Behind,
     closes: watch::Sender<Option<u64>>,
     ends: watch::Sender<(usize, usize)>,
 }
@@ -221,7 +245,7 @@ async fn datagrams(connection: &quinn::Connection, session: SessionId, hub: &mps
     }
 }
 
-/// The service behind streams echoes too.
+/// The service behind streams echoes too, unless another was put there.
 async fn streams(
     connection: &quinn::Connection,
     session: SessionId,
@@ -233,8 +257,17 @@ async fn streams(
         let (hub, shown) = (hub.clone(), shown.clone());
         tasks.spawn(async move {
             let Ok(Open { .. }) = frame::read(&mut recv).await else { return };
+            let answer = shown.behind.as_ref().map_or(OpenAnswer::Opened, |service| service.open());
+            if answer != OpenAnswer::Opened {
+                let _ = frame::write(&mut send, &answer).await;
+                return drop(send.finish());
+            }
             let _ = hub.send(ToHub::Stream(session, true)).await;
             let _ = frame::write(&mut send, &OpenAnswer::Opened).await;
+            if let Some(service) = &shown.behind {
+                service.serve(send, recv).await;
+                return drop(hub.send(ToHub::Stream(session, false)).await);
+            }
             // What is written may find nobody: only the end of what is read is looked at.
             loop {
                 match recv.read_chunk(4096, true).await {

@@ -222,6 +222,7 @@ impl Client {
             Input::Heard { mirror, seq, ack } => self.heard(mirror, seq, ack, now.mono),
             Input::TripwireClosed(mirror) => self.severed(mirror, now.mono),
             Input::Drains { mirror, go_to } => self.drains(mirror, go_to, now.mono),
+            Input::Unserved(mirror) => self.unserved(mirror, now.mono),
             Input::Finished(mirror) => self.links.finished(mirror),
             Input::NetworkChanged => self.network_changed(now.mono),
             Input::Close => self.close(),

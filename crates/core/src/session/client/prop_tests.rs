@@ -37,6 +37,7 @@ fn any_input() -> impl Strategy<Value = Input> {
         4 => (key(), 0u64..300, ack).prop_map(|(mirror, seq, ack)| Input::Heard { mirror, seq, ack }),
         1 => key().prop_map(Input::TripwireClosed),
         1 => (key(), prop::option::of(key())).prop_map(|(mirror, go_to)| Input::Drains { mirror, go_to }),
+        1 => key().prop_map(Input::Unserved),
         1 => key().prop_map(Input::Finished),
         1 => Just(Input::NetworkChanged),
         2 => Just(Input::Tick),

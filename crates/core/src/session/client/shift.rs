@@ -96,11 +96,20 @@ impl Shift {
 impl Client {
     /// A mirror says that it drains.
     pub(super) fn drains(&mut self, mirror: MirrorKey, go_to: Option<MirrorKey>, now: MonoTime) {
+        self.leaves(mirror, go_to, DRAINED, now);
+    }
+
+    /// The service behind a mirror takes nobody. It may only restart, so it is shunned like one that failed.
+    pub(super) fn unserved(&mut self, mirror: MirrorKey, now: MonoTime) {
+        self.leaves(mirror, None, Duration::ZERO, now);
+    }
+
+    fn leaves(&mut self, mirror: MirrorKey, go_to: Option<MirrorKey>, least: Duration, now: MonoTime) {
         if !self.links.has(mirror) && !self.joins.has(mirror) {
             self.me.tally.unexpected += 1;
             return;
         }
-        self.book.failed(mirror, true, DRAINED, &mut self.me.dice, now);
+        self.book.failed(mirror, true, least, &mut self.me.dice, now);
         if self.primary() == Some(mirror) {
             self.intend(MoveReason::Drain, go_to, false, now);
         } else if self.standby() == Some(mirror) {

@@ -87,6 +87,8 @@ pub enum Input {
         /// Where it says there is room.
         go_to: Option<MirrorKey>,
     },
+    /// The application found that the service behind a mirror takes nobody, although the mirror serves.
+    Unserved(MirrorKey),
     /// No work is under way any more over a mirror that is being left.
     Finished(MirrorKey),
     /// The machine's addresses or routes changed.
@@ -187,7 +189,7 @@ pub enum MoveReason {
     Silence,
     /// Its tripwire or its connection closed.
     Tripwire,
-    /// It drains.
+    /// It drains, or its service takes nobody.
     Drain,
     /// The broker's list says that it is down, or no longer has it.
     Unlisted,

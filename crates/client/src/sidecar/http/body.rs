@@ -1,0 +1,148 @@
+//! Bodies: what a program sends, and what it gets.
+
+use super::super::count::Count;
+use super::Gateway;
+use super::local::Local;
+use super::upstream::Upstream;
+use http_body_util::{BodyExt, Either, Full};
+use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+/// A body of at most so many bytes is kept until the answer comes.
+pub(super) const KEPT: u64 = 64 * 1024;
+
+/// A body on its way to the service.
+pub(super) type Outgoing = Either<Full<Bytes>, Incoming>;
+
+/// A program's body.
+pub(super) enum Given {
+    /// All of it is here.
+    Whole(Bytes),
+    /// It is handed on as it comes, once.
+    Flowing(Incoming),
+    /// It was.
+    Gone,
+}
+
+impl Given {
+    /// Reads a body that is short; others stay where they are.
+    ///
+    /// # Errors
+    /// The program broke it off.
+    pub async fn read(incoming: Incoming) -> Result<Given, hyper::Error> {
+        match incoming.size_hint().exact() {
+            Some(len) if len <= KEPT => Ok(Given::Whole(incoming.collect().await?.to_bytes())),
+            _ => Ok(Given::Flowing(incoming)),
+        }
+    }
+
+    /// Whether it can be sent once more.
+    pub fn is_here(&self) -> bool {
+        !matches!(self, Given::Gone)
+    }
+
+    /// The body for a try; `None` when it is gone.
+    pub fn take(&mut self) -> Option<Outgoing> {
+        match self {
+            Given::Whole(bytes) => Some(Either::Left(Full::new(bytes.clone()))),
+            Given::Flowing(_) => match std::mem::replace(self, Given::Gone) {
+                Given::Flowing(incoming) => Some(Either::Right(incoming)),
+                _ => None,
+            },
+            Given::Gone => None,
+        }
+    }
+}
+
+/// The body of an answer.
+pub(super) enum Answer {
+    /// Of this sidecar.
+    Ours(Full<Bytes>),
+    /// Of the service.
+    Theirs(Theirs),
+}
+
+/// The service's body on its way to a program.
+pub(super) struct Theirs {
+    incoming: Incoming,
+    upstream: Option<Upstream>,
+    /// The connection that must not end as if nothing were missing; h2 says so by itself.
+    local: Option<Local>,
+    gateway: Arc<Gateway>,
+}
+
+impl Theirs {
+    pub fn new(
+        incoming: Incoming,
+        upstream: Upstream,
+        local: Option<Local>,
+        gateway: Arc<Gateway>,
+    ) -> Theirs {
+        Theirs { incoming, upstream: Some(upstream), local, gateway }
+    }
+
+    /// All of it came.
+    fn whole(&mut self) {
+        if let Some(upstream) = self.upstream.take() {
+            self.gateway.counters.add(Count::Answered);
+            self.gateway.pool.give_back(upstream, &self.gateway.session);
+        }
+    }
+
+    fn cut(&mut self, what: Count) {
+        // Once.
+        if self.upstream.take().is_some() {
+            self.gateway.counters.add(what);
+            self.local.iter().for_each(Local::cut);
+        }
+    }
+}
+
+impl Drop for Theirs {
+    fn drop(&mut self) {
+        // A body that was empty from the start is not asked for.
+        match self.incoming.is_end_stream() {
+            true => self.whole(),
+            false => self.cut(Count::GivenUp),
+        }
+    }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match self.get_mut() {
+            Answer::Ours(text) => Pin::new(text).poll_frame(cx).map_err(|never| match never {}),
+            Answer::Theirs(theirs) => {
+                let frame = Pin::new(&mut theirs.incoming).poll_frame(cx);
+                match &frame {
+                    Poll::Ready(None) => theirs.whole(),
+                    Poll::Ready(Some(Err(_))) => theirs.cut(Count::Cut),
+                    Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
+                }
+                frame
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Answer::Ours(text) => text.is_end_stream(),
+            Answer::Theirs(theirs) => theirs.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Answer::Ours(text) => text.size_hint(),
+            Answer::Theirs(theirs) => theirs.incoming.size_hint(),
+        }
+    }
+}

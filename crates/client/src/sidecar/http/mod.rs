@@ -1,0 +1,162 @@
+//! An HTTP port: HTTP/1.1 and, in clear text, h2 from programs; HTTP/1.1 to the service at the mirror that is
+//! the primary when a request comes. It is a gateway in the sense of RFC 9110 §3.7: to programs it is the
+//! server.
+//!
+//! | file | its part |
+//! |---|---|
+//! | `headers` | what is changed in a message, and what is refused |
+//! | `retry` | whether a request may be sent again |
+//! | `forward` | one request, to its answer or to words that say why there is none |
+//! | `upstream` | connections to the service, one request at a time each; those that wait |
+//! | `body` | bodies both ways |
+//! | `local` | a program's connection |
+//! | `tunnel` | what becomes of a connection that changes its protocol |
+//!
+//! **Kept.** A request is carried out at most once unless it is one that may be repeated (`retry`): its method
+//! is safe, or it carries an `Idempotency-Key`. What is sent again goes to the mirror that the session has
+//! moved to. An answer is whole or visibly cut: the connection, or the stream of h2, is reset.
+//!
+//! **Can be lost.** The answer of an unsafe request whose mirror or service died: the program gets 502 with a
+//! text that says whether the request may have been carried out. An answer that began is not asked for again.
+//! A body that is longer than 64 KiB, or whose length is not said, is handed on as it comes and only sent
+//! once.
+//!
+//! **The service replicates** whatever one request leaves for the next: sessions, carts, uploads, and the keys
+//! it has seen, if it honours `Idempotency-Key`.
+//!
+//! **Changed on the way.** Fields of one connection are taken off (RFC 9110 §7.6.1), `Via` is added to
+//! requests, `Host` is kept. No `X-Forwarded-For` is made up: the mirror tells its service who connects.
+//! `Expect: 100-continue` is met here, as a gateway may (RFC 9110 §10.1.1); other expectations get 417. The
+//! service's own interim answers (1xx) are not handed on, nor is server push. `CONNECT` is refused with 501,
+//! since this is no way to other servers. `Upgrade` over HTTP/1.1, as of WebSocket, becomes a tunnel with what
+//! `tcp` promises of connections: it stays with its mirror and is reset when that dies.
+//!
+//! **Times.** A way to the service is looked for during 8 s, tries begin within 15 s, and an answer may take
+//! as long as it takes: it is the session that finds out that a mirror is dead.
+//!
+//! **Bounds.** [`tcp::Settings::most_connections`] of programs, 128 requests at a time on one of h2, heads of
+//! 64 KiB, 64 KiB of a body kept, 64 waiting connections to the service.
+
+mod body;
+mod forward;
+mod headers;
+mod local;
+mod retry;
+mod tunnel;
+mod upstream;
+
+use super::count::{Count, Counters};
+use super::notice::Notices;
+use super::tcp::{self, Port};
+use crate::session::Session;
+use forward::Program;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use local::Local;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use upstream::Pool;
+
+/// A head comes within this time, the wait for the next request included.
+const HEADER: Duration = Duration::from_secs(60);
+/// Bytes of a head.
+const HEAD: u32 = 64 * 1024;
+/// Requests at a time on one connection of h2.
+const STREAMS: u32 = 128;
+/// Waiting connections are looked through this often.
+const TIDY: Duration = Duration::from_secs(5);
+
+/// What a port takes and does.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The port itself.
+    pub port: tcp::Settings,
+    /// The domain, for requests that name none.
+    pub domain: String,
+    /// The service honours `Idempotency-Key`: what carries one may be sent again.
+    pub idempotency_keys: bool,
+}
+
+/// What all requests share.
+struct Gateway {
+    session: Session,
+    settings: Settings,
+    pool: Arc<Pool>,
+    counters: Arc<Counters>,
+    notices: Notices,
+}
+
+/// Serves until `stop`, then lets what is under way end for the grace and breaks off what is left.
+pub async fn serve(
+    listener: TcpListener,
+    session: Session,
+    settings: Settings,
+    counters: Arc<Counters>,
+    notices: Notices,
+    stop: impl Future<Output = ()>,
+) {
+    let port =
+        Port { listener, settings: settings.port, counters: counters.clone(), notices: notices.clone() };
+    let gateway = Arc::new(Gateway { session, settings, pool: Arc::default(), counters, notices });
+    let (stopping, stopped) = watch::channel(false);
+    let mut connections = JoinSet::new();
+    let serve = |local| connection(local, gateway.clone(), stopped.clone());
+    tokio::select! {
+        () = port.accept(&mut connections, serve, stop) => {}
+        () = tidy(&gateway) => {}
+    }
+    stopping.send_replace(true);
+    port.finish(connections).await;
+}
+
+/// Keeps no connection to a mirror that was left, since it would wait for it. Until the session ends.
+async fn tidy(gateway: &Gateway) {
+    let mut events = gateway.session.events();
+    loop {
+        if let Ok(None) = tokio::time::timeout(TIDY, events.next()).await {
+            return;
+        }
+        gateway.pool.tidy(gateway.session.primary());
+    }
+}
+
+async fn connection(local: TcpStream, gateway: Arc<Gateway>, mut stopped: watch::Receiver<bool>) {
+    // Without it an answer only leaves later.
+    let _ = local.set_nodelay(true);
+    let program = Program::new(Local::new(local));
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER).max_buf_size(HEAD as usize);
+    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(STREAMS).max_header_list_size(HEAD);
+    let service = service_fn(|request| {
+        let (gateway, program) = (gateway.clone(), program.clone());
+        async move { Ok::<_, Infallible>(forward::forward(gateway, program, request).await) }
+    });
+    let io = TokioIo::new(program.local.clone());
+    let mut serving = Box::pin(builder.serve_connection_with_upgrades(io, service));
+    let stop = async {
+        // Its sender outlives this.
+        let _ = stopped.wait_for(|stop| *stop).await;
+    };
+    let ended = tokio::select! {
+        ended = &mut serving => ended,
+        () = stop => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    match ended {
+        Err(error) if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse) => {
+            gateway.counters.add(Count::Bad);
+        }
+        // What else went wrong was counted with its request.
+        Err(_) | Ok(()) => {}
+    }
+    if let Some(tunnel) = program.tunnel() {
+        gateway.counters.add(tunnel.run(program.local.tcp()).await);
+    }
+}

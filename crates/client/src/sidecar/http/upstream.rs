@@ -1,0 +1,158 @@
+//! A connection to the service that speaks HTTP/1.1, and those that wait for the next request.
+
+use super::super::open::{self, Unreached};
+use super::body::Outgoing;
+use super::retry::Fate;
+use crate::clock::mono_now;
+use crate::session::{Session, Stream};
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use nearmost_wire::identity::Id;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Connections that wait for a request.
+const MOST_IDLE: usize = 64;
+/// For how long one waits. Services commonly close theirs after a minute.
+const IDLE: Duration = Duration::from_secs(30);
+/// A request that could not be sent again takes no connection that waited for longer: the service may be about
+/// to close it, and then nobody knows what became of the request.
+const FRESH: Duration = Duration::from_secs(1);
+/// Bytes of a head.
+const HEAD: usize = 64 * 1024;
+
+/// A connection that carries one request at a time.
+pub(super) struct Upstream {
+    sender: SendRequest<Outgoing>,
+    /// The mirror.
+    pub at: Id,
+    written: Arc<AtomicU64>,
+    since: Instant,
+}
+
+/// A request without an answer.
+pub(super) struct Failed {
+    pub fate: Fate,
+    pub why: hyper::Error,
+}
+
+impl Upstream {
+    /// A new one, at the primary.
+    pub async fn open(session: &Session) -> Result<Upstream, Unreached> {
+        let stream = open::stream(session).await?;
+        let (at, written) = (stream.mirror(), Arc::<AtomicU64>::default());
+        let io = Metered { stream, written: written.clone() };
+        let mut builder = http1::Builder::new();
+        builder.max_buf_size(HEAD);
+        let shaken = builder.handshake(TokioIo::new(io)).await;
+        // It only takes the two ends apart; nothing is written.
+        let (sender, connection) = shaken.map_err(|_| Unreached::Ended)?;
+        // It ends with the sender and what came of its last request, or with the stream.
+        tokio::spawn(async move { drop(connection.with_upgrades().await) });
+        Ok(Upstream { sender, at, written, since: mono_now() })
+    }
+
+    /// Sends a request, to the head of the answer.
+    pub async fn send(&mut self, request: Request<Outgoing>) -> Result<Response<Incoming>, Failed> {
+        let before = self.written.load(Ordering::Relaxed);
+        let sent = self.sender.try_send_request(request).await;
+        sent.map_err(|error| {
+            let fate = match self.written.load(Ordering::Relaxed) == before {
+                true => Fate::Unsent,
+                false => Fate::Sent,
+            };
+            Failed { fate, why: error.into_error() }
+        })
+    }
+}
+
+/// Connections that wait, those that waited least last.
+#[derive(Default)]
+pub(super) struct Pool(Mutex<Vec<Upstream>>);
+
+impl Pool {
+    fn lock(&self) -> MutexGuard<'_, Vec<Upstream>> {
+        // Nothing that holds the lock can panic in between.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One to the mirror. For a request that is not `repeatable`, one that was used just now.
+    pub fn take(&self, at: Id, repeatable: bool) -> Option<Upstream> {
+        let now = mono_now();
+        let most = if repeatable { IDLE } else { FRESH };
+        let mut waiting = self.lock();
+        let fits = |one: &Upstream| {
+            one.at == at && one.sender.is_ready() && now.saturating_duration_since(one.since) < most
+        };
+        let place = waiting.iter().rposition(fits)?;
+        Some(waiting.remove(place))
+    }
+
+    /// Takes one back once the service is ready for the next request; unless it is not, or the session's new
+    /// work goes elsewhere.
+    pub fn give_back(self: &Arc<Self>, mut upstream: Upstream, session: &Session) {
+        let (pool, session) = (self.clone(), session.clone());
+        tokio::spawn(async move {
+            let ready = tokio::time::timeout(FRESH, upstream.sender.ready()).await;
+            if !matches!(ready, Ok(Ok(()))) || session.primary() != Some(upstream.at) {
+                return;
+            }
+            upstream.since = mono_now();
+            let mut waiting = pool.lock();
+            if waiting.len() == MOST_IDLE {
+                waiting.remove(0);
+            }
+            waiting.push(upstream);
+        });
+    }
+
+    /// Lets go of those that lead elsewhere or waited for too long.
+    pub fn tidy(&self, primary: Option<Id>) {
+        let now = mono_now();
+        self.lock().retain(|one| {
+            let fresh = now.saturating_duration_since(one.since) < IDLE && !one.sender.is_closed();
+            primary == Some(one.at) && fresh
+        });
+    }
+}
+
+/// A stream that counts what is written.
+pub(super) struct Metered {
+    pub stream: Stream,
+    written: Arc<AtomicU64>,
+}
+
+impl AsyncRead for Metered {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Metered {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        if let Poll::Ready(Ok(n)) = written {
+            self.written.fetch_add(n as u64, Ordering::Relaxed);
+        }
+        written
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
