@@ -5,8 +5,8 @@ use nearmost_tests::{PATIENCE, Stopwatch, dns, eventually};
 use std::net::SocketAddr;
 use std::process::Stdio;
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::Command;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{ChildStdout, Command};
 
 const DOMAIN: &str = "play.nearmost.test";
 
@@ -55,6 +55,16 @@ async fn the_demo_shows_a_failover_and_leaves_nothing_behind() {
     eventually("users move", moved, |now| !now.is_empty() && *now != before).await;
     assert!(dead.elapsed() < Duration::from_millis(1500), "took {:?}", dead.elapsed());
 
+    // The user whose mirror is killed plays on, and says for how long it felt that.
+    let line = next(&mut lines, "user: plays").await;
+    let pid = line.split_whitespace().last().expect("a pid").to_owned();
+    assert!(std::process::Command::new("kill").args(["-9", &pid]).status().expect("kill").success());
+    let line = next(&mut lines, "user: plays on").await;
+    let pause = line.split(" ms without").next().and_then(|l| l.rsplit(' ').next()).expect("a pause");
+    let pause: u64 = pause.parse().expect("milliseconds");
+    println!("{line}");
+    assert!(pause < 500, "{line}");
+
     // Ctrl-C ends everything: no process of the demo is left.
     let pids: Vec<String> =
         text.iter().filter_map(|l| l.split(" pid ").nth(1).map(|p| p.trim().to_owned())).collect();
@@ -81,6 +91,19 @@ async fn a_port_in_use_is_said() {
     assert!(!output.status.success());
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains(&address) && said.contains("HTTP"), "{said}");
+}
+
+/// The next line that says something.
+async fn next(lines: &mut Lines<BufReader<ChildStdout>>, what: &str) -> String {
+    let found = async {
+        loop {
+            let line = lines.next_line().await.expect("read").expect("the demo goes on");
+            if line.contains(what) {
+                return line;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, found).await.unwrap_or_else(|_| panic!("nothing says {what:?}"))
 }
 
 /// `dig … @127.0.0.1 -p 5300 …`

@@ -2,7 +2,8 @@
 //!
 //! `cargo run --release` starts this. It re-executes itself: once as a broker, through the library
 //! main of `nearmost-broker`, and five times as a mirror, which is the library main of
-//! `nearmost-agent` beside a small HTTP service. Nothing is simulated: the mirrors join with
+//! `nearmost-agent` beside a small HTTP service and a game over UDP. A user plays over a session that
+//! outlives its mirrors. Nothing is simulated: the mirrors join with
 //! one-time tokens, send beacons, are probed and are chosen as in production; only the addresses
 //! are loopback ones, and each node says where it would be.
 
@@ -11,6 +12,7 @@ mod child;
 mod mirror;
 mod script;
 mod stage;
+mod user;
 
 use clap::{Parser, Subcommand};
 use std::net::SocketAddr;

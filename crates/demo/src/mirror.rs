@@ -55,9 +55,12 @@ async fn run(args: MirrorArgs) -> Result<ExitCode> {
     if joined.await? != ExitCode::SUCCESS {
         bail!("the node did not join");
     }
+    let game = tokio::net::UdpSocket::bind((address.ip(), 0)).await.context("a socket for the game")?;
+    let ingress = format!("{{ udp = \"{}\" }}", game.local_addr()?);
+    let game = tokio::spawn(echo(game));
     let check = format!("{{ name = \"page\", kind = \"http\", address = \"{address}\", interval_ms = 500 }}");
     let services = format!(
-        "--set=services=[{{ domain = \"{}\", addresses = [\"{}\"], port = {}, checks = [{check}] }}]",
+        "--set=services=[{{ domain = \"{}\", addresses = [\"{}\"], port = {}, ingress = {ingress}, checks = [{check}] }}]",
         crate::cast::DOMAIN,
         address.ip(),
         address.port(),
@@ -66,10 +69,30 @@ async fn run(args: MirrorArgs) -> Result<ExitCode> {
         "--set=node.place={{ latitude = {}, longitude = {}, country = \"{}\" }}",
         args.latitude, args.longitude, args.country
     );
-    let settings = [services, place, "--set=metrics.listen=".into(), "--set=drain.grace_ms=100".into()];
+    let sessions = format!("--set=ingress.listen=[\"{}:0\"]", address.ip());
+    let settings = [
+        services,
+        place,
+        sessions,
+        "--set=ingress.enabled=true".into(),
+        "--set=metrics.listen=".into(),
+        "--set=drain.grace_ms=100".into(),
+    ];
     let ended = agent(["run".into(), "--config".into(), config.into()], &settings).await;
     service.abort();
+    game.abort();
     ended
+}
+
+/// The game: every packet comes back.
+async fn echo(socket: tokio::net::UdpSocket) {
+    let mut packet = [0; 2048];
+    loop {
+        // A packet that cannot be answered is lost, as any may be.
+        if let Ok((length, from)) = socket.recv_from(&mut packet).await {
+            let _ = socket.send_to(&packet[..length], from).await;
+        }
+    }
 }
 
 /// The agent's own main.

@@ -3,12 +3,13 @@
 use crate::cast::{DOMAIN, MIRRORS, Role};
 use crate::child;
 use crate::script::{self, Running};
+use crate::user;
 use anyhow::{Context, Result, bail};
 use nearmost_client::api::InviteRequest;
 use nearmost_client::events::Notice;
 use nearmost_client::registry::commit::{Author, change};
 use nearmost_client::registry::{Plan, PlanError, RegistryFile};
-use nearmost_client::{Auth, Client, Endpoint};
+use nearmost_client::{Auth, Client, Endpoint, EventStream};
 use nearmost_wire::identity::{KeyPair, Role as KeyRole};
 use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
@@ -26,6 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 struct Addresses {
     dns: Vec<SocketAddr>,
     http: Vec<SocketAddr>,
+    clients: Vec<SocketAddr>,
     admin: PathBuf,
 }
 
@@ -88,7 +90,7 @@ impl Signals {
 async fn perform(dir: &Path, at: &Addresses, service_port: u16, mirrors: &mut Vec<Mirror>) -> Result<()> {
     let admin: Endpoint = format!("unix:{}", at.admin.display()).parse()?;
     let client = Client::new(admin, Auth::None);
-    let mut events = client.events(None);
+    let events = client.events(None);
     register(&client).await?;
     for role in MIRRORS {
         mirrors.push(start_mirror(dir, &client, role, service_port).await?);
@@ -101,6 +103,15 @@ async fn perform(dir: &Path, at: &Addresses, service_port: u16, mirrors: &mut Ve
     let [dns, http] = [at.dns.first(), at.http.first()].map(|a| a.copied());
     let (dns, http) = (dns.context("no DNS address")?, http.context("no HTTP address")?);
     print!("{}", script::things_to_try(&client, dns, http, &running).await);
+    let clients = at.clients.first().copied().context("no address for clients")?;
+    tokio::select! {
+        told = tell(events) => told,
+        played = user::play(&client, clients, &running) => played,
+    }
+}
+
+/// Prints what happens, until the broker is gone for good.
+async fn tell(mut events: EventStream) -> Result<()> {
     loop {
         match events.next().await? {
             Notice::Event(event) => println!("{}", script::event(&event)),
