@@ -2,6 +2,7 @@
 
 use super::lists::ListHandle;
 use super::session;
+use super::tunnels::TunnelServer;
 use crate::publish::SnapshotReader;
 use crate::quic::endpoint::{self, EndpointError};
 use crate::quic::gate::{Entry, Gate};
@@ -10,6 +11,7 @@ use crate::telemetry::ClientMetrics;
 use nearmost_wire::client::Refusal;
 use nearmost_wire::identity::KeyPair;
 use nearmost_wire::tls::{self, ALPN_CLIENT};
+use nearmost_wire::tunnel::Tunnels;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,6 +59,7 @@ pub struct ClientParts {
 /// Bound endpoints, not serving yet.
 pub struct ClientServer {
     endpoints: Vec<quinn::Endpoint>,
+    tunnels: TunnelServer,
     settings: ClientSettings,
 }
 
@@ -79,8 +82,8 @@ impl ClientServer {
         // report for a network that the client is not in.
         config.migration(false);
         config.max_incoming(MAX_INCOMING).incoming_buffer_size(INCOMING_BUFFER);
-        let endpoints = endpoint::bind("clients' sessions (QUIC)", &settings.listen, key, &config)?;
-        Ok(ClientServer { endpoints, settings })
+        let (endpoints, tunnels) = both(&settings.listen, key, &config)?;
+        Ok(ClientServer { endpoints, tunnels, settings })
     }
 
     /// Where it listens.
@@ -92,10 +95,11 @@ impl ClientServer {
     pub async fn run(self, parts: ClientParts, cancel: CancellationToken) {
         let tasks = TaskTracker::new();
         let gate = Arc::new(Gate::new(self.settings.max_connections, self.settings.max_per_network));
-        let settings = Arc::new(self.settings);
+        let (settings, tunnels) = (Arc::new(self.settings), self.tunnels.tunnels.clone());
+        self.tunnels.spawn(&settings, &parts.metrics, &tasks, &cancel);
         for endpoint in &self.endpoints {
-            let accept =
-                accept(endpoint.clone(), settings.clone(), parts.clone(), gate.clone(), tasks.clone());
+            let door = Door { settings: settings.clone(), gate: gate.clone(), tunnels: tunnels.clone() };
+            let accept = accept(endpoint.clone(), door, parts.clone(), tasks.clone());
             tasks.spawn(cancel.clone().run_until_cancelled_owned(accept));
         }
         cancel.cancelled().await;
@@ -110,17 +114,42 @@ impl ClientServer {
     }
 }
 
-async fn accept(
-    endpoint: quinn::Endpoint,
+/// Attempts to find ports that are free for UDP and TCP, where any will do.
+const PORT_ATTEMPTS: usize = 32;
+
+/// Endpoints over UDP, and TCP beside them on the same ports.
+fn both(
+    listen: &[SocketAddr],
+    key: &KeyPair,
+    config: &quinn::ServerConfig,
+) -> Result<(Vec<quinn::Endpoint>, TunnelServer), EndpointError> {
+    let mut attempt = 1;
+    loop {
+        let endpoints = endpoint::bind("clients' sessions (QUIC)", listen, key, config)?;
+        let addresses: Vec<SocketAddr> = endpoints.iter().filter_map(|e| e.local_addr().ok()).collect();
+        match TunnelServer::bind(&addresses, key) {
+            Ok(tunnels) => return Ok((endpoints, tunnels)),
+            // A port that is free for UDP may not be for TCP.
+            Err(_) if attempt < PORT_ATTEMPTS && listen.iter().any(|a| a.port() == 0) => attempt += 1,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Who may come in, and where from.
+struct Door {
     settings: Arc<ClientSettings>,
-    parts: ClientParts,
     gate: Arc<Gate>,
-    tasks: TaskTracker,
-) {
+    tunnels: Tunnels,
+}
+
+async fn accept(endpoint: quinn::Endpoint, door: Door, parts: ClientParts, tasks: TaskTracker) {
     while let Some(incoming) = endpoint.accept().await {
-        match gate.enter(incoming.remote_address().ip(), incoming.remote_address_validated()) {
+        let client = door.tunnels.origin(incoming.remote_address()).ip().to_canonical();
+        match door.gate.enter(client, incoming.remote_address_validated()) {
             Entry::Admitted(permit) => {
-                tasks.spawn(session::serve(incoming, permit, settings.clone(), parts.clone()));
+                let (settings, parts) = (door.settings.clone(), parts.clone());
+                tasks.spawn(session::serve(incoming, client, permit, settings, parts));
             }
             // A spoofed flood costs one datagram each and no state.
             Entry::Prove => drop(incoming.retry()),

@@ -6,6 +6,7 @@
 //! | [`session`] | one client: questions and answers in turn |
 //! | [`resolved`] | the snapshot as a client sees it |
 //! | [`lists`] | signed lists that follow clients |
+//! | `tunnels` | TCP beside the endpoints, where UDP is blocked |
 //!
 //! Clients are strangers. Nobody is authorised by a key; what the handshake proves is the address, and a
 //! connection stays with it: a client that moves connects again. So a report speaks for the network
@@ -17,5 +18,6 @@ pub mod resolved;
 pub mod session;
 #[cfg(test)]
 mod tests;
+mod tunnels;
 
 pub use endpoint::{ClientParts, ClientServer, ClientSettings};

@@ -39,9 +39,11 @@ impl Drop for Open<'_> {
     }
 }
 
-/// Serves one incoming connection to its end; its permit is given back then.
+/// Serves one incoming connection to its end; its permit is given back then. The handshake proves the
+/// client's address, and without migration it stays.
 pub async fn serve(
     incoming: quinn::Incoming,
+    client: IpAddr,
     permit: Permit,
     settings: Arc<ClientSettings>,
     parts: ClientParts,
@@ -57,7 +59,7 @@ pub async fn serve(
     };
     parts.metrics.sessions.inc();
     let _open = Open(&parts);
-    if let Err(Refused { refusal, detail }) = converse(&connection, &settings, &parts).await {
+    if let Err(Refused { refusal, detail }) = converse(&connection, client, &settings, &parts).await {
         parts.metrics.refusals.with_label_values(&[refusal.label()]).inc();
         tracing::debug!(remote = %connection.remote_address(), reason = refusal.label(), detail, "client refused");
         connection.close(refusal.code().into(), detail.as_bytes());
@@ -71,12 +73,11 @@ const FOLLOWED_IDLE: Duration = Duration::from_secs(100);
 /// Ends without an error when the client ends it.
 async fn converse(
     connection: &quinn::Connection,
+    client: IpAddr,
     settings: &ClientSettings,
     parts: &ClientParts,
 ) -> Result<(), Refused> {
     let idle = |_| Refused::new(Refusal::Idle, "no message in time");
-    // The handshake has proven it, and without migration it stays.
-    let client = connection.remote_address().ip().to_canonical();
     let Ok((mut send, mut receive)) =
         timeout(settings.idle_timeout, connection.accept_bi()).await.map_err(idle)?
     else {

@@ -156,6 +156,35 @@ async fn a_client_resolves_and_reports() {
 }
 
 #[tokio::test]
+async fn where_udp_is_blocked_the_same_goes_through_tls() {
+    let mut settings = settings();
+    settings.max_connections = 2;
+    let running = Running::start(settings);
+    let anonymous = KeyPair::generate(Role::Person).unwrap();
+    let endpoint = quinn::Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let mine = endpoint.local_addr().unwrap();
+    let tunnel = nearmost_wire::tunnel::open(running.at, &anonymous, broker().id(), mine).await.unwrap();
+    let crypto = tls::client_config(&anonymous, broker().id(), ALPN_CLIENT).unwrap();
+    let config = quinn::ClientConfig::new(Arc::new(crypto));
+    let connection = endpoint.connect_with(config, tunnel.relay, SERVER_NAME).unwrap().await.unwrap();
+    let (send, receive) = connection.open_bi().await.unwrap();
+    let mut client = Client { connection, send, receive };
+    let Some(ToClient::Resolved(resolved)) = client.ask(&resolve(DOMAIN)).await else { panic!("no answer") };
+    assert_eq!(resolved.observed, Ipv4Addr::LOCALHOST);
+    assert_eq!(running.metrics.tunnels.get(), 1);
+
+    // Tunnels are bounded as connections are.
+    let other = nearmost_wire::tunnel::open(running.at, &anonymous, broker().id(), mine).await.unwrap();
+    let third = nearmost_wire::tunnel::open(running.at, &anonymous, broker().id(), mine).await;
+    assert!(third.is_err());
+    assert_eq!(running.metrics.handshakes_refused.with_label_values(&["tunnel_limit"]).get(), 1);
+    drop((tunnel, other));
+    while running.metrics.tunnels.get() > 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
 async fn a_report_that_is_not_taken_is_answered_and_the_session_goes_on() {
     let running = Running::start(settings());
     let mut client = running.open().await;

@@ -8,8 +8,10 @@ use prometheus::{Error, Histogram, HistogramOpts, IntCounter, IntCounterVec, Int
 pub struct ClientMetrics {
     /// `nearmost_client_sessions`: clients connected over QUIC.
     pub sessions: IntGauge,
+    /// `nearmost_client_tunnels`: tunnels of clients over TCP.
+    pub tunnels: IntGauge,
     /// `nearmost_client_handshakes_refused_total{kind}`: connections dropped before a session
-    /// (`limit`, `network_limit`, `timeout`, `failed`).
+    /// (`limit`, `network_limit`, `tunnel_limit`, `timeout`, `failed`).
     pub handshakes_refused: IntCounterVec,
     /// `nearmost_client_messages_total{kind}`: messages read, `resolve`, `rtt` or `subscribe`.
     pub messages: IntCounterVec,
@@ -25,6 +27,7 @@ impl ClientMetrics {
     pub fn register(registry: &Registry) -> Result<ClientMetrics, Error> {
         Ok(ClientMetrics {
             sessions: gauge(registry, "nearmost_client_sessions", "Clients connected over QUIC.")?,
+            tunnels: gauge(registry, "nearmost_client_tunnels", "Tunnels of clients over TCP.")?,
             handshakes_refused: counters(
                 registry,
                 "nearmost_client_handshakes_refused_total",

@@ -36,6 +36,8 @@
 pub mod admin;
 pub mod client;
 pub mod clock;
+#[cfg(feature = "quic")]
+mod dial;
 pub mod endpoint;
 mod error;
 pub mod events;

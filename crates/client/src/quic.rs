@@ -1,13 +1,15 @@
 //! A conversation with a broker over QUIC, its key pinned.
 
+use crate::dial::{Dial, DialError, Dialed};
 use crate::text::printable;
 use nearmost_wire::client::Refusal;
 use nearmost_wire::frame::FrameError;
 use nearmost_wire::identity::{Id, KeyError, KeyPair, Role};
 use nearmost_wire::name;
-use nearmost_wire::tls::{self, ALPN_CLIENT, SERVER_NAME, TlsError, WRONG_KEY};
+use nearmost_wire::tls::{self, ALPN_CLIENT, TlsError, WRONG_KEY};
+use nearmost_wire::tunnel::{Tunnel, TunnelError};
 use quinn::{Connection, ConnectionError, Endpoint, IdleTimeout, RecvStream, SendStream, VarInt};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,6 +77,14 @@ pub enum QuicError {
         /// How.
         source: ConnectionError,
     },
+    /// Neither UDP nor TCP got through.
+    #[error("broker {at}: {source}")]
+    Tunnel {
+        /// As given.
+        at: String,
+        /// What happened.
+        source: TunnelError,
+    },
     /// A message could not be written or read.
     #[error("broker {at}: {source}")]
     Frame {
@@ -108,6 +118,8 @@ pub(crate) struct Talk {
     pub send: SendStream,
     pub receive: RecvStream,
     pub endpoint: Endpoint,
+    /// What it goes through, where UDP is blocked.
+    _tunnel: Option<Tunnel>,
 }
 
 impl Talk {
@@ -115,24 +127,32 @@ impl Talk {
     pub async fn open(at: &str, id: Id) -> Result<Talk, QuicError> {
         let slow = |what| QuicError::Slow { at: at.into(), what };
         let unknown = |source| QuicError::LookUp { at: at.into(), source };
-        let config = config(id)?;
+        // Nobody asks a client who it is: its key is made for the one connection.
+        let key = KeyPair::generate(Role::Person)?;
+        let config = config(&key, id)?;
         let found = tokio::time::timeout(STEP, tokio::net::lookup_host(at)).await;
         let found: Vec<SocketAddr> = found.map_err(|_| slow("name look-up"))?.map_err(unknown)?.collect();
         let mut last = unknown(std::io::Error::other("the name has no address"));
         for remote in found {
-            match tokio::time::timeout(STEP, connect(at, id, remote, &config)).await {
-                Ok(Ok(talk)) => return Ok(talk),
-                Ok(Err(error)) => last = error,
+            let dial = Dial { at: remote, key: &key, server: id, config: config.clone() };
+            match tokio::time::timeout(STEP, dial.connect()).await {
+                Ok(Ok(dialed)) => return Talk::begin(at, dialed).await,
+                Ok(Err(error)) => last = failed(at, id, error),
                 Err(_) => last = slow("handshake"),
             }
         }
         Err(last)
     }
+
+    async fn begin(at: &str, dialed: Dialed) -> Result<Talk, QuicError> {
+        let Dialed { endpoint, connection, tunnel } = dialed;
+        let (send, receive) = connection.open_bi().await.map_err(|e| lost(at, e))?;
+        Ok(Talk { at: at.into(), connection, send, receive, endpoint, _tunnel: tunnel })
+    }
 }
 
-/// Nobody asks a client who it is: its key is made for the one connection.
-fn config(id: Id) -> Result<quinn::ClientConfig, QuicError> {
-    let crypto = tls::client_config(&KeyPair::generate(Role::Person)?, id, ALPN_CLIENT)?;
+fn config(key: &KeyPair, id: Id) -> Result<quinn::ClientConfig, QuicError> {
+    let crypto = tls::client_config(key, id, ALPN_CLIENT)?;
     let mut transport = quinn::TransportConfig::default();
     transport
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_MS))))
@@ -145,29 +165,16 @@ fn config(id: Id) -> Result<quinn::ClientConfig, QuicError> {
     Ok(config)
 }
 
-async fn connect(
-    at: &str,
-    id: Id,
-    remote: SocketAddr,
-    config: &quinn::ClientConfig,
-) -> Result<Talk, QuicError> {
-    let any: SocketAddr = match remote {
-        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-    };
-    let endpoint = Endpoint::client(any).map_err(QuicError::Socket)?;
-    let connecting = endpoint
-        .connect_with(config.clone(), remote, SERVER_NAME)
-        .map_err(|source| QuicError::Connect { at: at.into(), source })?;
-    let connection = match connecting.await {
-        Ok(connection) => connection,
-        Err(e) if e.to_string().contains(WRONG_KEY) => {
-            return Err(QuicError::WrongKey { at: at.into(), expected: id });
+fn failed(at: &str, id: Id, error: DialError) -> QuicError {
+    match error {
+        DialError::Socket(source) => QuicError::Socket(source),
+        DialError::Connect(source) => QuicError::Connect { at: at.into(), source },
+        DialError::Connection(e) if e.to_string().contains(WRONG_KEY) => {
+            QuicError::WrongKey { at: at.into(), expected: id }
         }
-        Err(e) => return Err(lost(at, e)),
-    };
-    let (send, receive) = connection.open_bi().await.map_err(|e| lost(at, e))?;
-    Ok(Talk { at: at.into(), connection, send, receive, endpoint })
+        DialError::Connection(e) => lost(at, e),
+        DialError::Tunnel(source) => QuicError::Tunnel { at: at.into(), source },
+    }
 }
 
 /// A connection's end as an error: a refusal if the broker gave one.

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`identity`] | Ed25519 keys, their files and their text forms |
 //! | `tls` | TLS 1.3 raw public keys (RFC 7250) for quinn; with the feature `quic` |
+//! | `tunnel` | QUIC inside TLS over TCP, where UDP is blocked; with the feature `quic` |
 //! | [`frame`] | length-prefixed, versioned messages on a stream |
 //! | [`agent`] | the messages between an agent and a broker |
 //! | [`client`] | the messages between a client and a broker |
@@ -40,4 +41,6 @@ pub mod registry;
 #[cfg(feature = "quic")]
 pub mod tls;
 pub mod token;
+#[cfg(feature = "quic")]
+pub mod tunnel;
 pub mod witness;

@@ -78,6 +78,15 @@ pub fn client_config(
     server: Id,
     alpn: &[u8],
 ) -> Result<quinn::crypto::rustls::QuicClientConfig, TlsError> {
+    stream_client_config(key, server, alpn)?.try_into().map_err(|_| TlsError::NoInitialCipherSuite)
+}
+
+/// The same for TLS over a stream.
+pub fn stream_client_config(
+    key: &KeyPair,
+    server: Id,
+    alpn: &[u8],
+) -> Result<rustls::ClientConfig, TlsError> {
     let provider = provider();
     let own = certified(key, &provider)?;
     let verifier = PinnedServer { key: server.key, algorithms: provider.signature_verification_algorithms };
@@ -88,7 +97,7 @@ pub fn client_config(
         .with_client_cert_resolver(Arc::new(rustls::client::AlwaysResolvesClientRawPublicKeys::new(own)));
     config.alpn_protocols = vec![alpn.to_vec()];
     config.resumption = rustls::client::Resumption::disabled();
-    config.try_into().map_err(|_| TlsError::NoInitialCipherSuite)
+    Ok(config)
 }
 
 /// For an endpoint that accepts any key and authorises by [`peer_key`].
@@ -96,6 +105,11 @@ pub fn server_config(
     key: &KeyPair,
     alpn: &[u8],
 ) -> Result<quinn::crypto::rustls::QuicServerConfig, TlsError> {
+    stream_server_config(key, alpn)?.try_into().map_err(|_| TlsError::NoInitialCipherSuite)
+}
+
+/// The same for TLS over a stream.
+pub fn stream_server_config(key: &KeyPair, alpn: &[u8]) -> Result<rustls::ServerConfig, TlsError> {
     let provider = provider();
     let own = certified(key, &provider)?;
     let verifier = AnyKey { algorithms: provider.signature_verification_algorithms };
@@ -106,7 +120,7 @@ pub fn server_config(
     config.alpn_protocols = vec![alpn.to_vec()];
     config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
-    config.try_into().map_err(|_| TlsError::NoInitialCipherSuite)
+    Ok(config)
 }
 
 /// Secrets of a listening endpoint that outlive its process.

@@ -259,7 +259,10 @@ impl Driver {
 
     fn probe(&mut self, mirror: MirrorKey, address: SocketAddr) {
         let family = if address.is_ipv4() { Family::V4 } else { Family::V6 };
-        self.probes.spawn(async move { (mirror, family, probe::round_trip(address).await) });
+        let Some(node) = self.known(mirror).map(|known| known.node) else { return };
+        let ticket = self.ticket.clone();
+        self.probes
+            .spawn(async move { (mirror, family, probe::round_trip(address, &ticket.key, node).await) });
     }
 
     fn probed(&mut self, probed: Option<Probed>) {

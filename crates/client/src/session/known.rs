@@ -6,7 +6,7 @@ use nearmost_core::session::client::Input;
 use nearmost_core::session::list::{self, Change, FailureDomain, ListVersion, Listed, MirrorList, Standing};
 use nearmost_core::time::UnixMillis;
 use nearmost_wire::identity::{Id, IdError, Role};
-use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{IpAddr, SocketAddrV4, SocketAddrV6};
 use std::time::Duration;
 
 /// Port of a mirror's ingress where none is given, UDP and TCP.
@@ -86,15 +86,6 @@ pub(super) fn resolve(mirrors: &Mirrors, have: Option<ListVersion>, issued: Unix
     }
     let listed = mirrors.all().into_iter().map(|(key, known)| known.listed(key));
     Input::ListArrived(MirrorList { version: VERSION, issued, mirrors: listed.collect() })
-}
-
-/// Where to bind to reach an address.
-pub(super) fn any(remote: SocketAddr) -> SocketAddr {
-    use std::net::{Ipv4Addr, Ipv6Addr};
-    match remote {
-        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-    }
 }
 
 #[cfg(test)]

@@ -11,8 +11,8 @@
 //! mirror it closes the connection and aborts the task; nothing here outlives that.
 
 use super::counters::{Count, Counters};
-use super::known::any;
 use super::stream::Work;
+use crate::dial::{Dial, DialError, Dialed};
 use crate::text::printable;
 use nearmost_core::session::{self, MirrorKey, Role, SessionId};
 use nearmost_wire::frame::{self, FrameError};
@@ -20,7 +20,7 @@ use nearmost_wire::identity::{Id, KeyPair};
 use nearmost_wire::ingress::close::Refusal;
 use nearmost_wire::ingress::control::{Accepted, Attach, MAX_MESSAGE, ToClient, ToMirror};
 use nearmost_wire::ingress::datagram::{FromMirror, Packet};
-use nearmost_wire::tls::{self, ALPN_MIRROR, SERVER_NAME, WRONG_KEY};
+use nearmost_wire::tls::{self, ALPN_MIRROR, WRONG_KEY};
 use quinn::{Connection, ConnectionError, Endpoint, IdleTimeout, RecvStream, SendStream, VarInt};
 use socket2::{SockRef, TcpKeepalive};
 use std::net::SocketAddr;
@@ -128,15 +128,18 @@ impl Link {
     /// To the end of the connection.
     pub async fn run(self) {
         let why = match self.connect().await {
-            Ok((endpoint, connection)) => match self.attach(endpoint, &connection).await {
-                Ok(()) => return,
-                Err(Fault::Ended(why)) => why,
-                Err(Fault::Bad(refusal, why)) => {
-                    self.counters.add(Count::BadInput);
-                    connection.close(refusal.code().into(), why.as_bytes());
-                    why
+            // What it goes through is held until it has ended.
+            Ok(Dialed { endpoint, connection, tunnel: _tunnel }) => {
+                match self.attach(endpoint, &connection).await {
+                    Ok(()) => return,
+                    Err(Fault::Ended(why)) => why,
+                    Err(Fault::Bad(refusal, why)) => {
+                        self.counters.add(Count::BadInput);
+                        connection.close(refusal.code().into(), why.as_bytes());
+                        why
+                    }
                 }
-            },
+            }
             Err(why) => why,
         };
         self.tell(Word::Ended(why)).await;
@@ -147,18 +150,16 @@ impl Link {
         let _ = self.to.send(Said { mirror: self.mirror, link: self.link, word }).await;
     }
 
-    async fn connect(&self) -> Result<(Endpoint, Connection), String> {
+    async fn connect(&self) -> Result<Dialed, String> {
         let config = config(&self.ticket.key, self.node).map_err(|e| e.to_string())?;
-        let endpoint = Endpoint::client(any(self.address)).map_err(|e| format!("no UDP socket: {e}"))?;
-        let connecting = endpoint.connect_with(config, self.address, SERVER_NAME);
-        match connecting.map_err(|e| e.to_string())?.await {
-            Ok(connection) => Ok((endpoint, connection)),
-            Err(e) if is_wrong_key(&e) => {
+        let dial = Dial { at: self.address, key: &self.ticket.key, server: self.node, config };
+        dial.connect().await.map_err(|e| match e {
+            DialError::Connection(e) if is_wrong_key(&e) => {
                 self.counters.add(Count::WrongKey);
-                Err(format!("whoever answers at {} is another node", self.address))
+                format!("whoever answers at {} is another node", self.address)
             }
-            Err(e) => Err(printable(&e.to_string())),
-        }
+            other => printable(&other.to_string()),
+        })
     }
 
     /// Attaches, and stays until the connection ends or has to. `Ok` when the mirror refused.

@@ -8,14 +8,16 @@
 //!
 //! A QUIC server answers a version that it does not speak by naming those that it does (RFC 9000 §6.1),
 //! and versions of the form `?a?a?a?a` are kept for this purpose (§15). So a probe takes exactly one round
-//! trip, over UDP and through the very socket that the session will use, and costs the mirror one small
-//! datagram. A handshake would cost it a signature and a place among its connections, for each client and
+//! trip over UDP, and costs the mirror one small datagram. Where UDP does not get through, the same goes
+//! through a tunnel ([`nearmost_wire::tunnel`]). A handshake would cost it a signature and a place among its connections, for each client and
 //! every few seconds; the time of a TCP connection says nothing of UDP, and the kernel answers in place
 //! of a process that hangs. Who answers is proved when the session is attached, not here: the answer
 //! carries the random ids, so only somebody on the path can make one up.
 
-use super::known::any;
 use crate::clock::mono_now;
+use crate::dial::any;
+use nearmost_wire::identity::{Id, KeyPair};
+use nearmost_wire::tunnel;
 use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -35,19 +37,34 @@ const WAIT: Duration = Duration::from_millis(300);
 /// Connection ids of one attempt, the mirror's and the client's.
 type Ids = [u8; 2 * ID];
 
-/// The round trip to an ingress. An answer that is late counts for the attempt that it answers.
+/// The round trip to the ingress of `node`, over UDP, and where nothing comes back through a tunnel. An answer
+/// that is late counts for the attempt that it answers.
 ///
 /// # Errors
 /// No socket, or no answer.
-pub(super) async fn round_trip(to: SocketAddr) -> io::Result<Duration> {
+pub(super) async fn round_trip(to: SocketAddr, key: &KeyPair, node: Id) -> io::Result<Duration> {
     let socket = UdpSocket::bind(any(to)).await?;
     socket.connect(to).await?;
+    match over(&socket).await {
+        Ok(rtt) => Ok(rtt),
+        Err(blocked) => through_tunnel(to, key, node).await.ok_or(blocked),
+    }
+}
+
+async fn through_tunnel(to: SocketAddr, key: &KeyPair, node: Id) -> Option<Duration> {
+    let socket = UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await.ok()?;
+    let tunnel = tunnel::open(to, key, node, socket.local_addr().ok()?).await.ok()?;
+    socket.connect(tunnel.relay).await.ok()?;
+    over(&socket).await.ok()
+}
+
+async fn over(socket: &UdpSocket) -> io::Result<Duration> {
     let ids: Ids = random()?;
     let mut sent: Vec<Instant> = Vec::new();
     for attempt in 0..ATTEMPTS {
         sent.push(mono_now());
         socket.send(&probe(&of(ids, attempt))).await?;
-        if let Ok(answer) = tokio::time::timeout(WAIT, answer(&socket, ids)).await {
+        if let Ok(answer) = tokio::time::timeout(WAIT, answer(socket, ids)).await {
             let attempt = usize::from(answer?);
             let at = sent.get(attempt).ok_or(io::ErrorKind::InvalidData)?;
             return Ok(mono_now().saturating_duration_since(*at));
@@ -149,7 +166,9 @@ mod tests {
         let gone = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let at = gone.local_addr().unwrap();
         drop(gone);
-        assert!(round_trip(at).await.is_err());
+        let key = KeyPair::from_seed(nearmost_wire::identity::Role::Person, &[1; 32]);
+        let node = KeyPair::from_seed(nearmost_wire::identity::Role::Node, &[2; 32]).id();
+        assert!(round_trip(at, &key, node).await.is_err());
     }
 
     proptest! {

@@ -4,6 +4,7 @@
 
 mod attach;
 mod bad;
+mod blocked;
 mod broker;
 mod ends;
 mod hub;
