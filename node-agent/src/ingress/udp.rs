@@ -8,7 +8,7 @@
 use super::IngressMetrics;
 use super::hub::ToHub;
 use super::metrics::{Kind, Way};
-use nearmost_core::session::SessionId;
+use nearmost_core::session::mirror::SessionKey;
 use nearmost_core::session::window::{DuplicateWindow, Seen};
 use nearmost_core::time::MonoTime;
 use std::collections::HashMap;
@@ -40,7 +40,7 @@ pub(super) struct Means {
 /// One flow's socket among all there were.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FlowKey {
-    pub session: SessionId,
+    pub session: SessionKey,
     pub flow: u64,
     /// Which of the flow's sockets.
     pub epoch: u64,
@@ -98,7 +98,7 @@ impl Flows {
     /// Why it was dropped.
     pub(super) fn take(
         &mut self,
-        session: SessionId,
+        session: SessionKey,
         packet: Packet,
         most: usize,
         means: &Means,
@@ -165,7 +165,7 @@ impl Flows {
 impl Flow {
     fn send(
         &mut self,
-        session: SessionId,
+        session: SessionKey,
         flow: u64,
         payload: Box<[u8]>,
         target: SocketAddr,
@@ -260,9 +260,11 @@ async fn connected(target: SocketAddr) -> std::io::Result<UdpSocket> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nearmost_core::session::SessionId;
+    use nearmost_core::session::mirror::ClientId;
     use prometheus::Registry;
 
-    const SESSION: SessionId = SessionId(1);
+    const SESSION: SessionKey = SessionKey { client: ClientId([1; 32]), session: SessionId(1) };
     const LONG: Duration = Duration::from_secs(30);
 
     struct Fixture {

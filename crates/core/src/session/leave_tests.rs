@@ -4,9 +4,9 @@
 use super::client::{ClientConfig, Event, Leave, MoveReason, Phase};
 use super::list::Standing;
 use super::mirror::{MirrorConfig, MirrorInput};
-use super::sim::{World, listed, ms};
+use super::sim::{World, listed, ms, whose};
 use super::sim_tests::{DATAGRAM, gap, longest, moves, pair, settled};
-use super::{Dice, Mode, SessionId};
+use super::{Dice, Mode};
 use crate::time::MonoTime;
 use std::time::Duration;
 
@@ -49,7 +49,7 @@ fn an_open_stream_outlives_the_drain_of_its_mirror_in_every_mode() {
 }
 
 fn work(open: u32) -> MirrorInput {
-    MirrorInput::Work { session: SessionId(0), open }
+    MirrorInput::Work { session: whose(0), open }
 }
 
 #[test]

@@ -5,7 +5,9 @@
 
 use super::client::{Client, ClientConfig, Event, Input, Leave, Output};
 use super::list::{FailureDomain, ListVersion, Listed, MirrorList, Standing};
-use super::mirror::{AttachRequest, Beacon, ClientId, MirrorConfig, MirrorInput, MirrorOutput, Sessions};
+use super::mirror::{
+    AttachRequest, Beacon, ClientId, MirrorConfig, MirrorInput, MirrorOutput, SessionKey, Sessions,
+};
 use super::{Ack, Dice, MirrorKey, Mode, Role, SessionId};
 use crate::hash;
 use crate::health::Family;
@@ -124,6 +126,11 @@ pub(super) fn listed(index: usize, weight: f64) -> Listed {
     }
 }
 
+/// The session of a peer at mirrors.
+pub(super) fn whose(peer: usize) -> SessionKey {
+    SessionKey { client: ClientId([peer as u8; 32]), session: SessionId(peer as u64) }
+}
+
 impl World {
     pub fn new(seed: u64) -> World {
         World {
@@ -178,7 +185,7 @@ impl World {
     pub fn kill(&mut self, host: usize, tripwire: bool) {
         self.hosts[host].alive = false;
         for to in 0..self.peers.len() {
-            if tripwire && self.hosts[host].sessions.phase(SessionId(to as u64)).is_some() {
+            if tripwire && self.hosts[host].sessions.phase(whose(to)).is_some() {
                 let at = self.now + self.peers[to].paths[host] / 2;
                 self.push(at, Happening::ToClient { from: host, to, what: Down::Tripwire });
             }
@@ -188,7 +195,7 @@ impl World {
     /// A mirror no longer calls itself well: its tripwires close, and it serves on.
     pub fn unwell(&mut self, host: usize) {
         for to in 0..self.peers.len() {
-            if self.hosts[host].sessions.phase(SessionId(to as u64)).is_some() {
+            if self.hosts[host].sessions.phase(whose(to)).is_some() {
                 let at = self.now + self.peers[to].paths[host] / 2;
                 self.push(at, Happening::ToClient { from: host, to, what: Down::Tripwire });
             }
@@ -330,7 +337,7 @@ impl World {
         self.push(self.now + STREAM, Happening::Stream(host));
         let audience = if self.hosts[host].alive { self.peers.len() } else { 0 };
         for to in 0..audience {
-            let session = SessionId(to as u64);
+            let session = whose(to);
             if self.hosts[host].sessions.sends(session)
                 && let Some((seq, ack)) = self.hosts[host].sessions.stamp(session, self.now)
             {
@@ -343,13 +350,10 @@ impl World {
         if !self.hosts[to].alive {
             return;
         }
-        let session = SessionId(from as u64);
+        let session = whose(from);
         let input = match what {
             Up::Probe { sent } => return self.down(to, from, Down::ProbeAnswer { sent }),
-            Up::Attach(role) => {
-                let client = ClientId([from as u8; 32]);
-                MirrorInput::Attach(AttachRequest { session, role, client, proven: true })
-            }
+            Up::Attach(role) => MirrorInput::Attach(AttachRequest { session, role, proven: true }),
             Up::Packet { seq, beacon } => MirrorInput::Packet { session, seq, beacon: Some(beacon) },
             Up::Retired => MirrorInput::Retired(session),
             Up::Detach => MirrorInput::Detach(session),
@@ -375,10 +379,10 @@ impl World {
                 MirrorOutput::Close { session, .. } => (session, Down::Close),
                 MirrorOutput::Promoted(_) | MirrorOutput::Drained => continue,
             };
-            self.down(host, session.0 as usize, what);
+            self.down(host, session.session.0 as usize, what);
             if matches!(what, Down::Accept) && !self.hosts[host].well {
                 // Its tripwire comes about a round trip after that, and is closed at once.
-                let (to, what) = (session.0 as usize, Down::TripwireRefused);
+                let (to, what) = (session.session.0 as usize, Down::TripwireRefused);
                 let at = self.now + self.peers[to].paths[host] * 3 / 2 + ms(1);
                 self.push(at, Happening::ToClient { from: host, to, what });
             }

@@ -38,8 +38,15 @@ struct Sent {
     next: u64,
     log: VecDeque<(u64, MonoTime)>,
     acked: Option<u64>,
-    /// The first packet in the role of primary, and when it was due, until the mirror has it.
-    promoted: Option<(u64, MonoTime)>,
+    /// Until the mirror is known to serve.
+    promotion: Option<Promotion>,
+}
+
+/// A role that the mirror has not confirmed yet.
+struct Promotion {
+    since: MonoTime,
+    /// Beacons that carried it. Only they say so: that a later packet of data came proves nothing.
+    beacons: VecDeque<u64>,
 }
 
 /// How often packets go out, and how often they come.
@@ -151,7 +158,7 @@ impl Link {
     /// Data was sent: the next beacon can wait, but once a second the mirror is told role and period.
     pub fn sent_data(&mut self, now: MonoTime) {
         if self.doubt.is_none()
-            && self.sent.promoted.is_none()
+            && self.sent.promotion.is_none()
             && now.since(self.rhythm.told).as_millis() < 1000
         {
             self.rhythm.next = self.rhythm.next.max(now + self.rhythm.asked.0);
@@ -195,7 +202,7 @@ impl Link {
         if ack.seq >= self.rhythm.asked.1 {
             self.rhythm.kept = self.rhythm.asked.0;
         }
-        self.sent.promoted.take_if(|(first, _)| ack.seq >= *first).is_some()
+        self.sent.promotion.take_if(|promotion| promotion.beacons.contains(&ack.seq)).is_some()
     }
 
     /// A mirror whose tripwire closed is trusted again only by an answer to what was sent since.
@@ -242,14 +249,14 @@ impl Link {
         (self.rhythm.kept, self.rhythm.next) = (pace.steady, now);
         self.heard = self.heard.max(now + self.rtt.smoothed());
         self.proven = self.proven.max(now);
-        self.sent.promoted = Some((self.sent.next, now));
+        self.sent.promotion = Some(Promotion { since: now, beacons: VecDeque::new() });
         self.doubt = None;
     }
 
     /// New work goes elsewhere: it is asked for no more than a standby.
     pub fn demote(&mut self) {
         self.rhythm.role = Role::Standby;
-        self.sent.promoted = None;
+        self.sent.promotion = None;
     }
 
     /// Whether its mirror calls itself well, as far as anybody knows.
@@ -301,7 +308,7 @@ impl Link {
     /// The number of a beacon that leaves now, and whether it asks for an answer.
     pub fn beacon(&mut self, pace: &Pace, doubting: bool, now: MonoTime) -> (u64, bool) {
         self.choose_period(pace);
-        let proving = self.sent.promoted.map(|(_, at)| now.since(at) < PROVING);
+        let proving = self.sent.promotion.as_ref().map(|promotion| now.since(promotion.since) < PROVING);
         let (next, ask) = match (proving, doubting) {
             (Some(true), _) => (pace.proving, true),
             (Some(false), _) | (None, true) => (pace.doubting, true),
@@ -311,6 +318,12 @@ impl Link {
         let seq = self.sent.next;
         self.sent.next += 1;
         self.sent.log(seq, now);
+        if let Some(promotion) = &mut self.sent.promotion {
+            if promotion.beacons.len() == LOG {
+                promotion.beacons.pop_front();
+            }
+            promotion.beacons.push_back(seq);
+        }
         (seq, ask)
     }
 
