@@ -276,7 +276,7 @@ impl Default for IngressConfig {
             connections: IngressLimits { most: 16_384, most_a_network: 1024, handshakes_per_second: 500 },
             max_flows: 8192,
             max_session_flows: 256,
-            max_tripwires: 8192,
+            max_tripwires: 16_384,
         }
     }
 }

@@ -14,7 +14,7 @@ use super::metrics::{Way, held};
 use super::tcp::{self, Ends};
 use super::udp::Packet;
 use nearmost_core::session::SessionId;
-use nearmost_core::session::mirror::ClientId;
+use nearmost_core::session::mirror::{ClientId, SessionKey};
 use nearmost_wire::frame::{self, FrameError};
 use nearmost_wire::ingress::close::Refusal;
 use nearmost_wire::ingress::control::{Attach, MAX_MESSAGE, ToClient, ToMirror};
@@ -203,12 +203,13 @@ impl Client {
             self.shared.metrics.refused("unknown_domain");
             return Err(Fault::new(Refusal::UnknownDomain, "the domain is not served here"));
         };
-        let at = At { session: SessionId(attach.session), link: self.number };
+        let session = SessionKey { client, session: SessionId(attach.session) };
+        let at = At { session, link: self.number };
         // Known before the hub says so: what the client then sends must find it.
         self.attached.send_replace(Some(Attached { at, door: door.clone() }));
         let (attached, answer) = oneshot::channel();
         let role = attach.role.into();
-        let asking = Asking { at, role, client, link: self.link.clone(), attached };
+        let asking = Asking { at, role, link: self.link.clone(), attached };
         if door.hub.send(ToHub::Attach(asking)).await.is_err() {
             return Err(Fault::new(Refusal::Leaving, "the service is no longer served here"));
         }

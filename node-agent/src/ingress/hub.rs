@@ -13,11 +13,11 @@ use super::Shared;
 use super::metrics::{Kind, Way};
 use super::udp::{self, FlowKey, Flows, Means, Packet};
 use nearmost_config::ServiceIngress;
+use nearmost_core::session::Role;
 use nearmost_core::session::mirror::{
-    AttachRequest, Beacon, ClientId, CloseReason, MirrorConfig, MirrorInput, MirrorOutput, RefuseReason,
+    AttachRequest, Beacon, CloseReason, MirrorConfig, MirrorInput, MirrorOutput, RefuseReason, SessionKey,
     Sessions,
 };
-use nearmost_core::session::{Role, SessionId};
 use nearmost_wire::ingress::close::Refusal;
 use nearmost_wire::ingress::control::{self, Accepted, Refused, ToClient};
 use nearmost_wire::ingress::datagram::{self, FromMirror};
@@ -38,7 +38,7 @@ const ANSWERS: Duration = Duration::from_secs(1);
 /// A session as one connection speaks of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct At {
-    pub session: SessionId,
+    pub session: SessionKey,
     /// The connection.
     pub link: u64,
 }
@@ -55,7 +55,6 @@ pub(super) struct Link {
 pub(super) struct Asking {
     pub at: At,
     pub role: Role,
-    pub client: ClientId,
     pub link: Link,
     /// Whether it is attached.
     pub attached: oneshot::Sender<bool>,
@@ -111,7 +110,7 @@ pub(super) fn limits(capacity: u32) -> MirrorConfig {
 /// The task of one service.
 pub(super) struct Hub {
     machine: Sessions,
-    held: HashMap<SessionId, Held>,
+    held: HashMap<SessionKey, Held>,
     /// Who attaches just now, until the machine has answered.
     asking: Option<Asking>,
     target: ServiceIngress,
@@ -240,10 +239,10 @@ impl Hub {
     }
 
     fn attach(&mut self, asking: Asking) {
-        let Asking { at: At { session, .. }, role, client, .. } = asking;
+        let Asking { at: At { session, .. }, role, .. } = asking;
         self.asking = Some(asking);
         // The handshake proved the key.
-        self.handle(MirrorInput::Attach(AttachRequest { session, role, client, proven: true }));
+        self.handle(MirrorInput::Attach(AttachRequest { session, role, proven: true }));
         self.asking = None;
     }
 
@@ -288,7 +287,7 @@ impl Hub {
         }
     }
 
-    fn accept(&mut self, session: SessionId, role: Role) {
+    fn accept(&mut self, session: SessionKey, role: Role) {
         let Some(asking) = self.asking.take() else { return };
         let Asking { at, link, attached, .. } = asking;
         let accepted = Accepted {
@@ -308,7 +307,7 @@ impl Hub {
         self.work(session);
     }
 
-    fn refuse(&mut self, session: SessionId, reason: RefuseReason, retry_after: Duration) {
+    fn refuse(&mut self, session: SessionKey, reason: RefuseReason, retry_after: Duration) {
         let reason = control::RefuseReason::from(reason);
         self.shared.metrics.refused(reason.label());
         let refused = Refused { reason, retry_after_ms: millis(retry_after), go_to: None };
@@ -329,7 +328,7 @@ impl Hub {
         }
     }
 
-    fn data(&mut self, session: SessionId, seq: u64, packet: Packet) {
+    fn data(&mut self, session: SessionKey, seq: u64, packet: Packet) {
         self.handle(MirrorInput::Packet { session, seq, beacon: None });
         let now = self.shared.clock.now();
         let Some(held) = self.held.get_mut(&session) else { return };
@@ -358,7 +357,7 @@ impl Hub {
         }
     }
 
-    fn open(&mut self, session: SessionId, answer: oneshot::Sender<Opened>) {
+    fn open(&mut self, session: SessionKey, answer: oneshot::Sender<Opened>) {
         let refusal = match self.held.get_mut(&session) {
             _ if self.target.tcp.is_none() => OpenError::NotServed,
             Some(_) if self.machine.serves(session) => return self.grant(session, answer),
@@ -375,7 +374,7 @@ impl Hub {
         let _ = answer.send(Err(refusal));
     }
 
-    fn grant(&mut self, session: SessionId, answer: oneshot::Sender<Opened>) {
+    fn grant(&mut self, session: SessionKey, answer: oneshot::Sender<Opened>) {
         let Some(held) = self.held.get_mut(&session) else { return };
         let room = held.flows.open() + held.streams < self.shared.max_session_flows as usize;
         let place = if room { self.shared.flows.clone().try_acquire_owned().ok() } else { None };
@@ -388,14 +387,14 @@ impl Hub {
     }
 
     /// Tells the machine how much work of a session is under way.
-    fn work(&mut self, session: SessionId) {
+    fn work(&mut self, session: SessionKey) {
         let Some(held) = self.held.get(&session) else { return };
         let open = u32::try_from(held.flows.open() + held.streams).unwrap_or(u32::MAX);
         self.handle(MirrorInput::Work { session, open });
     }
 
     /// Sends a datagram, and whether it went out.
-    fn send(&self, session: SessionId, datagram: FromMirror<'_>) -> bool {
+    fn send(&self, session: SessionKey, datagram: FromMirror<'_>) -> bool {
         let metrics = &self.shared.metrics;
         let Some(held) = self.held.get(&session) else { return false };
         let sent = match datagram.encode() {

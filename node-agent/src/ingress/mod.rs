@@ -17,7 +17,7 @@
 //! | `hub` | one service's sessions: drives [`nearmost_core::session::mirror::Sessions`] |
 //! | `udp` | the UDP flows of a session |
 //! | `tcp`, [`proxy`] | one TCP connection for a stream; its PROXY protocol header |
-//! | `tripwire` | connections whose end says that this mirror is to be left |
+//! | `tripwire` | connections whose end says that new work is to go elsewhere |
 //! | `directory` | which service a domain is, and what becomes of it when settings change |
 //! | [`paths`] | round trips to clients |
 //! | [`metrics`] | what people see of it |
@@ -39,8 +39,8 @@
 //!
 //! **Leaving.** A drain tells every client, leaves it the drain's time and closes what is left. A service
 //! whose process ended is drained the same way in [`STOPPED`]; one that only fails its checks is not, since
-//! checks can be wrong everywhere at once: there the tripwire is the hint, and clients ask their standby.
-//! A node's tripwire stands for all of its services.
+//! checks can be wrong everywhere at once: there its tripwires close, and clients that have a standby send
+//! new work there. A node's tripwires stand for all of its services. A drain leaves them alone.
 //!
 //! Brokers do not know the port of the ingress yet: it is no part of what [`crate::declare`] says, and no
 //! broker says where there is room, so `go_to` is never filled in.
@@ -178,14 +178,12 @@ impl Running {
 
     /// Takes over what is reported of the services: whether the tripwire holds, and who is to be left.
     pub fn told(&self, report: &ReportBody) {
-        let services = self.directory.told(report);
-        let well = services && !report.draining;
+        let well = self.directory.told(report);
         self.well.send_if_modified(|was| std::mem::replace(was, well) != well);
     }
 
-    /// Tells every client to leave within `within`.
+    /// Tells every client to leave within `within`. Tripwires hold meanwhile.
     pub fn drain(&self, within: Duration) {
-        self.well.send_replace(false);
         self.directory.drain(within);
     }
 
@@ -201,7 +199,6 @@ impl Running {
 
     /// Tells whoever is still there that the agent stops.
     pub async fn finish(self) {
-        self.well.send_replace(false);
         for endpoint in &self.endpoints {
             endpoint.close(Refusal::Leaving.code().into(), b"the agent stops");
         }

@@ -1,7 +1,11 @@
 //! Connections whose end says that this mirror is to be left.
 //!
-//! A client holds a TCP connection on which nobody says anything. The agent closes all of them when it
-//! drains or a service of its fails; the system does when the agent's process ends, however that comes.
+//! A client holds a TCP connection on which nobody says anything. The agent closes all of them when a
+//! service of its fails; the system does when the agent's process ends, however that comes. A drain closes
+//! none: clients are told of it by words, and what is under way over them goes on.
+//!
+//! What its end means to clients is written in [`nearmost_core::session`]. Where there is no room for one, a
+//! byte is said before it is closed: that end means nothing.
 
 use super::Shared;
 use super::gate::{Entry, Gate};
@@ -15,6 +19,8 @@ use tokio::task::JoinSet;
 
 /// Clients that are gone without a word are looked for this often.
 const KEEPALIVE: Duration = Duration::from_secs(60);
+/// Says that there is no tripwire.
+const NO_ROOM: [u8; 1] = [0];
 /// After a connection that could not be accepted, as without file descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -51,7 +57,11 @@ pub(super) async fn hold(
                     drop(permit);
                 });
             }
-            Entry::Prove | Entry::Refused(_) => shared.metrics.refused("tripwire_limit"),
+            Entry::Prove | Entry::Refused(_) => {
+                shared.metrics.refused("tripwire_limit");
+                // A new connection has room for it.
+                let _ = stream.try_write(&NO_ROOM);
+            }
         }
     }
 }

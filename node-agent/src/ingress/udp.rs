@@ -1,12 +1,14 @@
 //! The UDP flows of a session: a socket for each, connected to the service.
 //!
 //! A flow whose service refused (ICMP port unreachable) loses its socket and keeps its numbers: the next
-//! packet opens a new one, and copies of packets that came before stay copies.
+//! packet opens a new one, and copies of packets that came before stay copies. A flow that was forgotten
+//! since nobody used it, or since others need its place, goes on above the numbers of all that were: clients
+//! remember what they had of it for as long as the connection lasts.
 
 use super::IngressMetrics;
 use super::hub::ToHub;
 use super::metrics::{Kind, Way};
-use nearmost_core::session::SessionId;
+use nearmost_core::session::mirror::SessionKey;
 use nearmost_core::session::window::{DuplicateWindow, Seen};
 use nearmost_core::time::MonoTime;
 use std::collections::HashMap;
@@ -38,7 +40,7 @@ pub(super) struct Means {
 /// One flow's socket among all there were.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FlowKey {
-    pub session: SessionId,
+    pub session: SessionKey,
     pub flow: u64,
     /// Which of the flow's sockets.
     pub epoch: u64,
@@ -55,6 +57,21 @@ pub(super) struct Packet {
 #[derive(Default)]
 pub(super) struct Flows {
     flows: HashMap<u64, Flow>,
+    /// No number and no epoch of a flow that was forgotten is as high.
+    forgotten: Forgotten,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Forgotten {
+    next: u64,
+    epoch: u64,
+}
+
+impl Forgotten {
+    fn add(&mut self, flow: &Flow) {
+        self.next = self.next.max(flow.next);
+        self.epoch = self.epoch.max(flow.epoch);
+    }
 }
 
 #[derive(Default)]
@@ -81,7 +98,7 @@ impl Flows {
     /// Why it was dropped.
     pub(super) fn take(
         &mut self,
-        session: SessionId,
+        session: SessionKey,
         packet: Packet,
         most: usize,
         means: &Means,
@@ -91,13 +108,22 @@ impl Flows {
         let key = packet.flow;
         if !self.flows.contains_key(&key) && self.flows.len() >= most {
             // Flows that lost their sockets are only remembered for their numbers.
-            self.flows.retain(|_, flow| flow.socket.is_some());
+            let forgotten = &mut self.forgotten;
+            self.flows.retain(|_, flow| {
+                flow.socket.is_some() || {
+                    forgotten.add(flow);
+                    false
+                }
+            });
         }
         let full = self.flows.len() >= most;
         let flow = match self.flows.entry(key) {
             Entry::Occupied(flow) => flow.into_mut(),
             Entry::Vacant(_) if full => return Err("too_many"),
-            Entry::Vacant(place) => place.insert(Flow::default()),
+            Entry::Vacant(place) => {
+                let Forgotten { next, epoch } = self.forgotten;
+                place.insert(Flow { next, epoch, ..Flow::default() })
+            }
         };
         match flow.seen.accept(packet.number) {
             Seen::Fresh => {}
@@ -128,7 +154,7 @@ impl Flows {
         }
         flow.get_mut().socket = None;
         if idle {
-            flow.remove();
+            self.forgotten.add(&flow.remove());
         }
     }
 
@@ -141,7 +167,7 @@ impl Flows {
 impl Flow {
     fn send(
         &mut self,
-        session: SessionId,
+        session: SessionKey,
         flow: u64,
         payload: Box<[u8]>,
         target: SocketAddr,
@@ -236,9 +262,11 @@ async fn connected(target: SocketAddr) -> std::io::Result<UdpSocket> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nearmost_core::session::SessionId;
+    use nearmost_core::session::mirror::ClientId;
     use prometheus::Registry;
 
-    const SESSION: SessionId = SessionId(1);
+    const SESSION: SessionKey = SessionKey { client: ClientId([1; 32]), session: SessionId(1) };
     const LONG: Duration = Duration::from_secs(30);
 
     struct Fixture {
@@ -289,8 +317,30 @@ mod tests {
         let ToHub::FlowEnded { key, idle: true } = f.said().await else { panic!("it ended otherwise") };
         f.flows.ended(FlowKey { epoch: key.epoch + 1, ..key }, true);
         assert_eq!(f.flows.flows.len(), 1, "another socket's end is not its own");
+        let numbers: Vec<u64> = (0..3).filter_map(|_| Some(f.flows.answer(key)?.0)).collect();
+        assert_eq!(numbers, [0, 1, 2]);
         f.flows.ended(key, true);
         assert!(f.flows.flows.is_empty());
+        // What the client remembers of it are numbers that came before.
+        assert_eq!(f.take(1, 8), Ok(true));
+        let ToHub::FlowEnded { key: next, idle: true } = f.said().await else { panic!("it ended otherwise") };
+        assert_eq!(f.flows.answer(next).map(|(number, _)| number), Some(3));
+        assert_eq!(f.flows.answer(key), None, "a packet of the former socket that comes late");
+    }
+
+    #[tokio::test]
+    async fn a_flow_that_gave_way_to_another_goes_on_above_its_numbers() {
+        let mut f = Fixture::start(9, Duration::from_millis(1)).await;
+        assert_eq!(f.take(1, 0), Ok(true));
+        let ToHub::FlowEnded { key, .. } = f.said().await else { panic!("it goes on") };
+        for _ in 0..5 {
+            f.flows.answer(key).expect("its own");
+        }
+        f.flows.ended(key, false);
+        // A session of the fixture has three flows at most.
+        assert_eq!([2, 3, 4].map(|flow| f.take(flow, 0)), [Ok(true); 3]);
+        assert!(!f.flows.flows.contains_key(&1));
+        assert_eq!(f.flows.flows[&4].next, 5);
     }
 
     #[tokio::test]

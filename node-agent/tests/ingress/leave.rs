@@ -3,11 +3,12 @@
 #[path = "../fake/mod.rs"]
 mod fake;
 
-use crate::world::{Client, LONG, World, refusal, report, service, soon, tcp};
+use crate::world::{Client, LONG, World, config, refusal, report, service, soon, tcp};
 use fake::{FakeBroker, Manner};
 use nearmost_agent::clock::Clock;
+use nearmost_agent::link::ReportBody;
 use nearmost_agent::{Agent, Shutdown};
-use nearmost_config::{LocalService, ProcessSource, Service};
+use nearmost_config::{IngressConfig, LocalService, ProcessSource, Service};
 use nearmost_wire::ingress::close::Refusal;
 use nearmost_wire::ingress::control::{RefuseReason, Refused, Role, ToClient};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -75,8 +76,27 @@ async fn the_tripwire_holds_while_all_is_well() {
     closed(&mut TcpStream::connect(world.addr).await.expect("a connection")).await;
     world.ingress.told(&report(true, false));
     let mut again = held(world.addr).await;
+    // Words tell of a drain; what is under way goes on.
+    let mut client = Client::attached(world.addr, 1, 1, Role::Primary).await;
     world.ingress.drain(LONG);
+    assert!(matches!(client.word().await, ToClient::Drain { .. }));
+    let draining = ReportBody { draining: true, ..report(true, false) };
+    world.ingress.told(&draining);
+    let waited = tokio::time::timeout(Duration::from_millis(300), again.read(&mut [0; 1])).await;
+    assert!(waited.is_err(), "the drain closed it: {waited:?}");
+    world.ingress.finish().await;
     closed(&mut again).await;
+}
+
+#[tokio::test]
+async fn a_tripwire_without_room_says_that_it_is_none() {
+    let (addr, _echo) = echo().await;
+    let world = World::with(&IngressConfig { max_tripwires: 1, ..config() }, tcp(addr), 0);
+    world.ingress.told(&report(true, false));
+    let _held = held(world.addr).await;
+    let mut more = TcpStream::connect(world.addr).await.expect("a connection");
+    assert_eq!(soon(more.read(&mut [0; 2])).await.expect("a byte"), 1);
+    closed(&mut more).await;
 }
 
 #[tokio::test]

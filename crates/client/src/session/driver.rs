@@ -318,6 +318,7 @@ impl Driver {
                 Input::Heard { mirror, seq, ack }
             }
             Word::TripwireClosed => Input::TripwireClosed(mirror),
+            Word::TripwireRefused => Input::TripwireRefused(mirror),
             Word::Drains { go_to } => Input::Drains { mirror, go_to: self.named(go_to) },
             Word::Finished => Input::Finished(mirror),
             Word::Ended(why) => {

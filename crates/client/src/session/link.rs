@@ -12,6 +12,7 @@
 
 use super::counters::{Count, Counters};
 use super::stream::Work;
+use crate::clock::mono_now;
 use crate::dial::{Dial, DialError, Dialed};
 use crate::text::printable;
 use nearmost_core::session::{self, MirrorKey, Role, SessionId};
@@ -39,6 +40,8 @@ const WINDOW: u32 = 4 * 1024 * 1024;
 const IDLE_MS: u32 = 20_000;
 /// How long the tripwire may take to be established.
 const TRIPWIRE: Duration = Duration::from_secs(5);
+/// One that closes within so long and two round trips of being opened was not meant to be held.
+const HELD: Duration = Duration::from_millis(200);
 /// Routers forget connections on which nothing is said; this reminds them, and finds dead hosts.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
@@ -52,10 +55,21 @@ pub(super) struct Said {
 
 pub(super) enum Word {
     Accepted(Box<Up>),
-    Refused { retry_after: Duration, go_to: Option<String> },
-    Heard { seq: u64, ack: Option<session::Ack>, packet: Option<Taken> },
+    Refused {
+        retry_after: Duration,
+        go_to: Option<String>,
+    },
+    Heard {
+        seq: u64,
+        ack: Option<session::Ack>,
+        packet: Option<Taken>,
+    },
     TripwireClosed,
-    Drains { go_to: Option<String> },
+    /// It was closed as soon as it was opened.
+    TripwireRefused,
+    Drains {
+        go_to: Option<String>,
+    },
     Finished,
     Ended(String),
 }
@@ -188,7 +202,7 @@ impl Link {
             fault = self.listen(recv, connection) => Err(fault),
             fault = self.datagrams(connection) => Err(fault),
             fault = self.leave(send, work, connection) => Err(fault),
-            never = self.tripwire() => match never {},
+            never = self.tripwire(connection) => match never {},
         }
     }
 
@@ -241,15 +255,22 @@ impl Link {
 
     /// A TCP connection on which nobody says anything. Its end tells of a process that died long before
     /// silence does. Where none comes about the session does without.
-    async fn tripwire(&self) -> std::convert::Infallible {
+    async fn tripwire(&self, connection: &Connection) -> std::convert::Infallible {
         match tokio::time::timeout(TRIPWIRE, TcpStream::connect(self.address)).await {
             Ok(Ok(mut stream)) => {
                 let keepalive = TcpKeepalive::new().with_time(KEEPALIVE);
                 // Without it a connection that a router forgot is only noticed later.
                 let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
+                let opened = mono_now();
                 match stream.read(&mut [0]).await {
-                    Ok(0) | Err(_) => self.tell(Word::TripwireClosed).await,
-                    // Something else listens there, and its end means nothing.
+                    Ok(0) | Err(_) if mono_now() - opened >= HELD + connection.rtt() * 2 => {
+                        self.tell(Word::TripwireClosed).await;
+                    }
+                    Ok(0) | Err(_) => {
+                        self.counters.add(Count::NoTripwire);
+                        self.tell(Word::TripwireRefused).await;
+                    }
+                    // The mirror has no room for it, or something else listens there: its end means nothing.
                     Ok(_) => self.counters.add(Count::NoTripwire),
                 }
             }

@@ -1,11 +1,11 @@
 //! The sessions of a test's mirror: drives the mirror's machine, and echoes what comes.
 
 use nearmost_client::clock::mono_now;
+use nearmost_core::session::Role;
 use nearmost_core::session::mirror::{
-    AttachRequest, Beacon, ClientId, MirrorConfig, MirrorInput, MirrorOutput, Sessions,
+    AttachRequest, Beacon, MirrorConfig, MirrorInput, MirrorOutput, SessionKey, Sessions,
 };
 use nearmost_core::session::window::{DuplicateWindow, Seen};
-use nearmost_core::session::{Role, SessionId};
 use nearmost_core::time::MonoTime;
 use nearmost_wire::frame;
 use nearmost_wire::ingress::control::{Accepted, Refused, ToClient};
@@ -34,32 +34,31 @@ impl Link {
 
 pub enum ToHub {
     Attach {
-        session: SessionId,
+        session: SessionKey,
         role: Role,
-        client: ClientId,
         link: Link,
     },
     Beacon {
-        session: SessionId,
+        session: SessionKey,
         seq: u64,
         beacon: Beacon,
     },
     Data {
-        session: SessionId,
+        session: SessionKey,
         seq: u64,
         flow: u64,
         number: u64,
         payload: Vec<u8>,
     },
-    Retired(SessionId),
-    Detach(SessionId),
+    Retired(SessionKey),
+    Detach(SessionKey),
     Drain(Duration),
     /// Sends bytes that are no datagram of the protocol to every client.
     Garbage(Vec<u8>),
     /// Writes bytes on the control stream of every client.
     Say(Vec<u8>),
     /// A stream of a session was opened, or ended.
-    Stream(SessionId, bool),
+    Stream(SessionKey, bool),
 }
 
 /// Who is attached.
@@ -71,10 +70,10 @@ pub struct Attached {
 
 pub struct Hub {
     machine: Sessions,
-    links: HashMap<SessionId, Link>,
-    flows: HashMap<(SessionId, u64), (DuplicateWindow, u64)>,
+    links: HashMap<SessionKey, Link>,
+    flows: HashMap<(SessionKey, u64), (DuplicateWindow, u64)>,
     asking: Option<Link>,
-    open: HashMap<SessionId, u32>,
+    open: HashMap<SessionKey, u32>,
     started: Instant,
     attached: watch::Sender<Attached>,
 }
@@ -114,9 +113,9 @@ impl Hub {
 
     fn take(&mut self, message: ToHub) {
         match message {
-            ToHub::Attach { session, role, client, link } => {
+            ToHub::Attach { session, role, link } => {
                 self.asking = Some(link);
-                let request = AttachRequest { session, role, client, proven: true };
+                let request = AttachRequest { session, role, proven: true };
                 self.handle(MirrorInput::Attach(request));
             }
             ToHub::Beacon { session, seq, beacon } => {
@@ -192,7 +191,7 @@ impl Hub {
     }
 
     /// What comes goes back, once; what asks for it, in two copies.
-    fn echo(&mut self, session: SessionId, flow: u64, number: u64, payload: &[u8]) {
+    fn echo(&mut self, session: SessionKey, flow: u64, number: u64, payload: &[u8]) {
         let (window, next) = self.flows.entry((session, flow)).or_default();
         if window.accept(number) != Seen::Fresh {
             return;
@@ -206,7 +205,7 @@ impl Hub {
         }
     }
 
-    fn send(&self, session: SessionId, datagram: FromMirror<'_>) {
+    fn send(&self, session: SessionKey, datagram: FromMirror<'_>) {
         if let Some(link) = self.links.get(&session) {
             // A client that is gone is noticed elsewhere.
             let _ = link.connection.send_datagram(datagram.encode().expect("encoded").into());

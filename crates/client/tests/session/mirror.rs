@@ -4,7 +4,7 @@ use super::hub::{Attached, Hub, Link, ToHub};
 use nearmost_client::identity::{Id, KeyPair, Role};
 use nearmost_client::session::{FailureDomain, Known};
 use nearmost_core::session::SessionId;
-use nearmost_core::session::mirror::ClientId;
+use nearmost_core::session::mirror::{ClientId, SessionKey};
 use nearmost_wire::frame;
 use nearmost_wire::ingress::close::Refusal;
 use nearmost_wire::ingress::control::ToMirror;
@@ -204,14 +204,14 @@ async fn serve(
     connection: &quinn::Connection,
     hub: &mpsc::Sender<ToHub>,
     shown: &Arc<Shown>,
-) -> Option<SessionId> {
+) -> Option<SessionKey> {
     let client = ClientId(tls::peer_key(connection)?);
     let (mut send, mut recv) = connection.accept_bi().await.ok()?;
     let Ok(ToMirror::Attach(attach)) = frame::read(&mut recv).await else { return None };
-    let session = SessionId(attach.session);
+    let session = SessionKey { client, session: SessionId(attach.session) };
     let (words, mut said) = mpsc::unbounded_channel();
     let link = Link { connection: connection.clone(), words };
-    hub.send(ToHub::Attach { session, role: attach.role.into(), client, link }).await.ok()?;
+    hub.send(ToHub::Attach { session, role: attach.role.into(), link }).await.ok()?;
     let speak = async {
         while let Some(word) = said.recv().await {
             let _ = send.write_all(&word).await;
@@ -229,7 +229,7 @@ async fn serve(
     Some(session)
 }
 
-async fn datagrams(connection: &quinn::Connection, session: SessionId, hub: &mpsc::Sender<ToHub>) {
+async fn datagrams(connection: &quinn::Connection, session: SessionKey, hub: &mpsc::Sender<ToHub>) {
     while let Ok(bytes) = connection.read_datagram().await {
         let message = match FromClient::decode(&bytes) {
             Ok(FromClient::Beacon { seq, ask, role, period_ms }) => {
@@ -248,7 +248,7 @@ async fn datagrams(connection: &quinn::Connection, session: SessionId, hub: &mps
 /// The service behind streams echoes too, unless another was put there.
 async fn streams(
     connection: &quinn::Connection,
-    session: SessionId,
+    session: SessionKey,
     hub: &mpsc::Sender<ToHub>,
     shown: &Arc<Shown>,
 ) {

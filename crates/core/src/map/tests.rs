@@ -68,8 +68,14 @@ fn mirror(name: String, position: Option<Position>, weight: u32) -> Mirror {
 
 fn registry(policy: Policy, mirrors: Vec<Mirror>) -> Registry {
     let (records, redirect_hosts) = (Vec::new(), Vec::new());
-    let domain =
-        Domain { name: "a.test".into(), mirrors: 0..mirrors.len() as u32, policy, records, redirect_hosts };
+    let domain = Domain {
+        name: "a.test".into(),
+        mirrors: 0..mirrors.len() as u32,
+        policy,
+        records,
+        redirect_hosts,
+        trust: Default::default(),
+    };
     Registry { domains: vec![domain], mirrors, ..Registry::default() }
 }
 

@@ -23,6 +23,23 @@
 //! at once. Beacons of a client also carry the role that it wants of the mirror: a promotion that is
 //! lost comes again with the next one.
 //!
+//! **Tripwires.** Beside its QUIC connection a client holds a TCP connection to each mirror, on which
+//! nobody says anything. It closes with the mirror's process, and while the mirror does not call itself
+//! well. Nobody vouches for it: routers and attackers can close it too. So its end means one thing:
+//!
+//! > Send new work elsewhere, now if a standby is fresh, else as soon as one answers. Nothing ends by it.
+//!
+//! | what closes | what follows |
+//! |---|---|
+//! | a primary's, the standby is fresh | the standby is promoted at once; the old link is left like any other and counts as dead, and is reported, only when it is silent as well |
+//! | a primary's, no fresh standby | doubt: all are asked. A standby that answers is promoted, a primary that answers stays; one that is silent for the bound as well is no longer primary, whether or not there is another |
+//! | a standby's | another standby is looked for, and replaces it |
+//! | one of a mirror that is being left | nothing: a mirror that drains may close them or not |
+//! | one just opened | the mirror does not call itself well, or something between ends such connections: nobody moves there unforced, and that is all |
+//!
+//! A mirror that has no room for a tripwire says a byte before it closes it, which means that there is none.
+//! The end of the QUIC connection itself is another matter: that link is gone.
+//!
 //! **Modes.** [`Mode::Datagram`] may send a packet twice and over two mirrors; the receiver's [`window`]
 //! drops copies. In [`Mode::Stream`] new streams go to the primary, and streams of a mirror that is left
 //! end there: in order when it drains, with it when it dies. A third mode, *Message*, is reserved:
@@ -33,6 +50,8 @@
 //! Signatures and proofs are checked outside, before anything is handed in.
 
 pub mod client;
+#[cfg(test)]
+mod leave_tests;
 pub mod list;
 pub mod loss;
 pub mod mirror;

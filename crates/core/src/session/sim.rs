@@ -3,9 +3,11 @@
 //! Beacons, probes and data get lost; attaching, refusing, draining and detaching go over a reliable
 //! connection and are late instead. A paused mirror handles what has come in when it wakes.
 
-use super::client::{Client, ClientConfig, Event, Input, Output};
+use super::client::{Client, ClientConfig, Event, Input, Leave, Output};
 use super::list::{FailureDomain, ListVersion, Listed, MirrorList, Standing};
-use super::mirror::{AttachRequest, Beacon, ClientId, MirrorConfig, MirrorInput, MirrorOutput, Sessions};
+use super::mirror::{
+    AttachRequest, Beacon, ClientId, MirrorConfig, MirrorInput, MirrorOutput, SessionKey, Sessions,
+};
 use super::{Ack, Dice, MirrorKey, Mode, Role, SessionId};
 use crate::hash;
 use crate::health::Family;
@@ -28,13 +30,25 @@ enum Up {
 
 #[derive(Clone, Copy)]
 enum Down {
-    ProbeAnswer { sent: MonoTime },
+    ProbeAnswer {
+        sent: MonoTime,
+    },
     Accept,
-    Refuse { retry_after: Duration, go_to: Option<MirrorKey> },
-    Packet { seq: u64, ack: Option<Ack>, data: bool },
+    Refuse {
+        retry_after: Duration,
+        go_to: Option<MirrorKey>,
+    },
+    Packet {
+        seq: u64,
+        ack: Option<Ack>,
+        data: bool,
+    },
     Drains(Option<MirrorKey>),
     Close,
     Tripwire,
+    TripwireRefused,
+    /// No stream is open over it.
+    Finished,
 }
 
 #[derive(Clone, Copy)]
@@ -52,6 +66,8 @@ pub(super) struct Host {
     pub alive: bool,
     pub paused: MonoTime,
     pub listed: Listed,
+    /// Its tripwires hold.
+    pub well: bool,
     armed: Option<MonoTime>,
 }
 
@@ -62,6 +78,10 @@ pub(super) struct Peer {
     /// What arrived of the stream, from whom.
     pub received: Vec<(MonoTime, usize)>,
     pub events: Vec<(MonoTime, Event)>,
+    /// Mirrors over which a stream is open, and those whose connection was closed from here.
+    pub streams: Vec<usize>,
+    pub detached: Vec<(MonoTime, usize, Leave)>,
+    pub reported: Vec<usize>,
     armed: Option<MonoTime>,
     asleep: MonoTime,
 }
@@ -106,6 +126,11 @@ pub(super) fn listed(index: usize, weight: f64) -> Listed {
     }
 }
 
+/// The session of a peer at mirrors.
+pub(super) fn whose(peer: usize) -> SessionKey {
+    SessionKey { client: ClientId([peer as u8; 32]), session: SessionId(peer as u64) }
+}
+
 impl World {
     pub fn new(seed: u64) -> World {
         World {
@@ -123,15 +148,31 @@ impl World {
 
     pub fn add_host(&mut self, listed: Listed, config: MirrorConfig) {
         let sessions = Sessions::new(config);
-        self.hosts.push(Host { sessions, alive: true, paused: MonoTime::ZERO, listed, armed: None });
+        self.hosts.push(Host {
+            sessions,
+            alive: true,
+            paused: MonoTime::ZERO,
+            listed,
+            well: true,
+            armed: None,
+        });
     }
 
     pub fn add_peer(&mut self, paths: Vec<Duration>, mode: Mode, config: ClientConfig) {
         let id = self.peers.len();
         let session = SessionId(id as u64);
         let machine = Client::new(config, session, mode, 2, hash::mix(self.dice.next()));
-        let (received, events) = (Vec::new(), Vec::new());
-        self.peers.push(Peer { machine, paths, received, events, armed: None, asleep: MonoTime::ZERO });
+        self.peers.push(Peer {
+            machine,
+            paths,
+            received: Vec::new(),
+            events: Vec::new(),
+            streams: Vec::new(),
+            detached: Vec::new(),
+            reported: Vec::new(),
+            armed: None,
+            asleep: MonoTime::ZERO,
+        });
         self.tell(id, Input::Tick);
     }
 
@@ -144,17 +185,35 @@ impl World {
     pub fn kill(&mut self, host: usize, tripwire: bool) {
         self.hosts[host].alive = false;
         for to in 0..self.peers.len() {
-            if tripwire && self.hosts[host].sessions.phase(SessionId(to as u64)).is_some() {
+            if tripwire && self.hosts[host].sessions.phase(whose(to)).is_some() {
                 let at = self.now + self.peers[to].paths[host] / 2;
                 self.push(at, Happening::ToClient { from: host, to, what: Down::Tripwire });
             }
         }
     }
 
+    /// A mirror no longer calls itself well: its tripwires close, and it serves on.
+    pub fn unwell(&mut self, host: usize) {
+        for to in 0..self.peers.len() {
+            if self.hosts[host].sessions.phase(whose(to)).is_some() {
+                let at = self.now + self.peers[to].paths[host] / 2;
+                self.push(at, Happening::ToClient { from: host, to, what: Down::Tripwire });
+            }
+        }
+        self.hosts[host].well = false;
+    }
+
+    /// The last stream over a mirror ends.
+    pub fn finish(&mut self, peer: usize, host: usize) {
+        self.peers[peer].streams.retain(|open| *open != host);
+        self.tell(peer, Input::Finished(MirrorKey(host as u64)));
+    }
+
     /// It starts again and remembers nobody.
     pub fn revive(&mut self, host: usize, config: MirrorConfig) {
         let host = &mut self.hosts[host];
         (host.sessions, host.alive, host.armed) = (Sessions::new(config), true, None);
+        host.well = true;
     }
 
     pub fn drain(&mut self, host: usize, within: Duration) {
@@ -278,7 +337,7 @@ impl World {
         self.push(self.now + STREAM, Happening::Stream(host));
         let audience = if self.hosts[host].alive { self.peers.len() } else { 0 };
         for to in 0..audience {
-            let session = SessionId(to as u64);
+            let session = whose(to);
             if self.hosts[host].sessions.sends(session)
                 && let Some((seq, ack)) = self.hosts[host].sessions.stamp(session, self.now)
             {
@@ -291,13 +350,10 @@ impl World {
         if !self.hosts[to].alive {
             return;
         }
-        let session = SessionId(from as u64);
+        let session = whose(from);
         let input = match what {
             Up::Probe { sent } => return self.down(to, from, Down::ProbeAnswer { sent }),
-            Up::Attach(role) => {
-                let client = ClientId([from as u8; 32]);
-                MirrorInput::Attach(AttachRequest { session, role, client, proven: true })
-            }
+            Up::Attach(role) => MirrorInput::Attach(AttachRequest { session, role, proven: true }),
             Up::Packet { seq, beacon } => MirrorInput::Packet { session, seq, beacon: Some(beacon) },
             Up::Retired => MirrorInput::Retired(session),
             Up::Detach => MirrorInput::Detach(session),
@@ -323,7 +379,13 @@ impl World {
                 MirrorOutput::Close { session, .. } => (session, Down::Close),
                 MirrorOutput::Promoted(_) | MirrorOutput::Drained => continue,
             };
-            self.down(host, session.0 as usize, what);
+            self.down(host, session.session.0 as usize, what);
+            if matches!(what, Down::Accept) && !self.hosts[host].well {
+                // Its tripwire comes about a round trip after that, and is closed at once.
+                let (to, what) = (session.session.0 as usize, Down::TripwireRefused);
+                let at = self.now + self.peers[to].paths[host] * 3 / 2 + ms(1);
+                self.push(at, Happening::ToClient { from: host, to, what });
+            }
         }
         let host_of = &mut self.hosts[host];
         if let Some(due) = host_of.sessions.next_deadline()
@@ -351,6 +413,8 @@ impl World {
             Down::Drains(go_to) => Input::Drains { mirror, go_to },
             Down::Close => Input::Failed(mirror),
             Down::Tripwire => Input::TripwireClosed(mirror),
+            Down::TripwireRefused => Input::TripwireRefused(mirror),
+            Down::Finished => Input::Finished(mirror),
         };
         self.tell(to, input);
     }
@@ -375,14 +439,24 @@ impl World {
             Output::Resolve { .. } => self.push(self.now + ms(20), Happening::List(peer)),
             Output::Probe { mirror, .. } => self.up(peer, to(mirror), Up::Probe { sent: self.now }),
             Output::Attach { mirror, role, .. } => self.up(peer, to(mirror), Up::Attach(role)),
-            Output::Retire(mirror) => self.up(peer, to(mirror), Up::Retired),
-            Output::Detach { mirror, .. } => self.up(peer, to(mirror), Up::Detach),
+            Output::Retire(mirror) => {
+                self.up(peer, to(mirror), Up::Retired);
+                if !self.peers[peer].streams.contains(&to(mirror)) {
+                    let finished = Happening::ToClient { from: to(mirror), to: peer, what: Down::Finished };
+                    self.push(self.now, finished);
+                }
+            }
+            Output::Detach { mirror, reason } => {
+                self.peers[peer].detached.push((self.now, to(mirror), reason));
+                self.up(peer, to(mirror), Up::Detach);
+            }
             Output::Beacon { mirror, seq, ask, role, period } => {
                 let beacon = Beacon { ask, role, period };
                 self.up(peer, to(mirror), Up::Packet { seq, beacon });
             }
             Output::Event(event) => self.peers[peer].events.push((self.now, event)),
-            Output::Promote(_) | Output::Duplicate(_) | Output::ReportFailed(_) => {}
+            Output::ReportFailed(mirror) => self.peers[peer].reported.push(to(mirror)),
+            Output::Promote(_) | Output::Duplicate(_) => {}
         }
     }
 }

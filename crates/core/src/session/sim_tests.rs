@@ -34,7 +34,7 @@ pub(super) fn gap(world: &World, since: MonoTime, old: usize) -> Duration {
 }
 
 /// The longest time without any packet of the stream.
-fn longest(world: &World, since: MonoTime) -> Duration {
+pub(super) fn longest(world: &World, since: MonoTime) -> Duration {
     let times: Vec<MonoTime> =
         world.peers[0].received.iter().map(|(at, _)| *at).filter(|at| *at >= since).collect();
     times.windows(2).map(|pair| pair[1].since(pair[0])).max().unwrap_or(Duration::MAX)

@@ -140,7 +140,8 @@ impl World {
         let (records, redirect_hosts) = (Vec::new(), Vec::new());
         let policy = Policy { answers: 1, ..Policy::default() };
         let of_domain = 0..mirrors as u32;
-        let domain = Domain { name: DOMAIN.into(), mirrors: of_domain, policy, records, redirect_hosts };
+        let (name, trust) = (DOMAIN.into(), Default::default());
+        let domain = Domain { name, mirrors: of_domain, policy, records, redirect_hosts, trust };
         let place = |n| {
             let city = rng.weighted(CITIES.iter().map(|c| c.3));
             mirror(n, near(&mut rng, city))

@@ -83,7 +83,7 @@ pub enum RefuseReason {
     Full,
     /// The mirror is being left.
     Draining,
-    /// The session is another client's.
+    /// The session is another client's. Mirrors no longer say so: sessions of two clients never meet.
     Foreign,
     /// The client has not proved who it is.
     Unproven,
@@ -124,7 +124,6 @@ impl From<mirror::RefuseReason> for RefuseReason {
         match reason {
             mirror::RefuseReason::Full => RefuseReason::Full,
             mirror::RefuseReason::Draining => RefuseReason::Draining,
-            mirror::RefuseReason::Foreign => RefuseReason::Foreign,
             mirror::RefuseReason::Unproven => RefuseReason::Unproven,
         }
     }

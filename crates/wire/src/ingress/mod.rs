@@ -35,8 +35,8 @@
 //! **Numbers.** Either side numbers its datagrams to the other, data and beacons alike, from 0 in each
 //! connection; those of a mirror carry an acknowledgement. Besides, the packets of a UDP flow are numbered
 //! within their flow, by whoever sends them: a packet that was sent twice, or over two mirrors, has the
-//! same number, and its copies are dropped. A flow keeps its id and its numbers when the session attaches
-//! again or moves.
+//! same number, and its copies are dropped. The client's numbers of a flow go on when the session attaches
+//! again or moves. A mirror's are its own, and never go back while a connection lasts.
 //!
 //! **Bounds.** Control and stream headers are frames (see [`crate::frame`]) of at most
 //! [`control::MAX_MESSAGE`] bytes. Whatever cannot be read closes the connection with a

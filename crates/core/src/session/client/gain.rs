@@ -5,7 +5,6 @@
 //! Attempts are staggered as in RFC 8305 §5, by two round trips, 250 ms at most.
 
 use super::Client;
-use super::join::Purpose;
 use super::types::{Gaining, Output, Phase};
 use crate::health::Family;
 use crate::session::MirrorKey;
@@ -102,7 +101,8 @@ impl Gain {
 
 impl Client {
     pub(super) fn drive_gain(&mut self, now: MonoTime) {
-        if self.links.primary.is_some() || self.book.held.is_none() {
+        let served = self.links.primary.is_some() && !self.links.is_forsaken(&self.config, now);
+        if served || self.book.held.is_none() {
             return self.gain.end();
         }
         match self.gain.stage {
@@ -173,11 +173,13 @@ impl Client {
         if now < next && under_way > 0 {
             return;
         }
-        let usable = |(key, _): &(MirrorKey, Duration)| self.book.usable(*key, now) && !self.joins.has(*key);
-        let nearest = self.answered().filter(usable).min_by_key(|(_, rtt)| *rtt);
+        let usable =
+            |(key, _): &(MirrorKey, Duration)| self.book.usable(*key, now) && self.is_open(*key, now);
+        let left = |key| self.links.leaving.has(key);
+        let nearest = self.answered().filter(usable).min_by_key(|(key, rtt)| (left(*key), *rtt));
         match nearest {
             Some((mirror, rtt)) if under_way < MOST_ATTEMPTS => {
-                self.join(mirror, Purpose::Race, now);
+                self.race(mirror, now);
                 let stagger = (rtt * 2 + SLACK).min(self.config.gaining.stagger);
                 self.gain.stage = Stage::Racing { next: now + stagger };
             }
@@ -189,6 +191,13 @@ impl Client {
             // A join that ends, or its deadline, leads on; answers that come late are looked for.
             _ => self.gain.stage = Stage::Racing { next: now + self.config.gaining.stagger },
         }
+    }
+
+    /// Whether it is not attached, or may be attached anew.
+    fn is_open(&self, mirror: MirrorKey, now: MonoTime) -> bool {
+        let left = self.links.primary.is_none() && self.links.leaving.has(mirror);
+        let attached = self.joins.has(mirror) || self.links.has(mirror);
+        !attached || left || self.links.is_deaf(mirror, &self.config, now)
     }
 
     fn round_failed(&mut self, now: MonoTime) {

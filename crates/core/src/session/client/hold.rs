@@ -1,52 +1,44 @@
-//! Holding a primary and a standby: beacons, doubt, promotion, and mirrors that are left.
+//! Holding a primary and a standby: beacons, doubt, promotion.
 //!
 //! Doubt is cheap: the first missed packet raises it. Then both mirrors are asked every few
 //! milliseconds, datagrams go over the standby as well where they may, and two things together make
 //! the standby primary: it answered what it was asked since, and the primary has been silent for the
 //! bound of [`crate::session::loss`]. A closed tripwire needs no silence, and no answer either when the
 //! standby was heard just before.
+//!
+//! A primary that is silent while nobody confirms it is *forsaken*: others are raced, and the first that
+//! accepts takes over. It stays primary until then, and is one again as soon as it is heard: the outage
+//! may be this machine's. Only the end of its connection, a closed tripwire and silence together, or
+//! silence for as long as a connection bears end it without another.
 
 use super::Client;
-use super::link::{Doubt, Link};
+use super::leave::{Departures, GONE};
+use super::link::{Cause, Doubt, Link, Tripwire};
 use super::types::{ClientConfig, Event, Leave, MoveReason, Output};
 use crate::session::{Ack, Duplicate, MirrorKey, Mode};
 use crate::time::MonoTime;
-use arrayvec::ArrayVec;
 use std::time::Duration;
 
-/// When neither answers for so long after the primary counts as gone, all are asked.
+/// When the standby does not answer either for so long after that, others are raced.
 const FORSAKE: Duration = Duration::from_secs(1);
 /// Until another standby is looked for, when there was none.
 const NO_STANDBY: Duration = Duration::from_secs(1);
-/// What a mirror that was left may take longer than its round trip to deliver what it owes.
-const OWED: Duration = Duration::from_millis(50);
-/// Mirrors that are being left at a time.
-const MOST_LEAVING: usize = 2;
-
 #[derive(Default)]
 pub(super) struct Links {
     pub primary: Option<Link>,
     pub standby: Option<Link>,
-    leaving: ArrayVec<Leaving, MOST_LEAVING>,
+    pub leaving: Departures,
     /// A move whose new primary has not answered yet.
-    pending: Option<Pending>,
+    pub pending: Option<Pending>,
     doubled: Option<MirrorKey>,
     /// When a standby may be looked for again.
-    retry: MonoTime,
+    pub retry: MonoTime,
     /// When the last doubt ended.
     restored: MonoTime,
 }
 
-struct Leaving {
-    mirror: MirrorKey,
-    reason: Leave,
-    rtt: Duration,
-    finished: bool,
-    until: MonoTime,
-}
-
 #[derive(Clone, Copy)]
-struct Pending {
+pub(super) struct Pending {
     from: MirrorKey,
     reason: MoveReason,
     heard: MonoTime,
@@ -69,7 +61,7 @@ impl Links {
 
     pub fn all(&self) -> Vec<MirrorKey> {
         let attached = [&self.primary, &self.standby].into_iter().flatten().map(|link| link.mirror);
-        attached.chain(self.leaving.iter().map(|left| left.mirror)).collect()
+        attached.chain(self.leaving.all()).collect()
     }
 
     /// When the standby's silence counts. While the primary is silent too it may be this machine's
@@ -85,19 +77,36 @@ impl Links {
         self.primary.as_ref().is_some_and(|primary| primary.doubt.is_none())
     }
 
+    /// There is none, or its tripwire closed.
+    pub fn wants_standby(&self) -> bool {
+        self.standby.as_ref().is_none_or(|standby| standby.tripwire == Tripwire::Closed)
+    }
+
+    /// The primary is silent, and no standby says that it is not this machine's network.
+    pub fn is_forsaken(&self, config: &ClientConfig, now: MonoTime) -> bool {
+        let Some(primary) = self.primary.as_ref().filter(|primary| primary.doubt.is_some()) else {
+            return false;
+        };
+        let alone = if self.standby.is_some() { FORSAKE } else { Duration::ZERO };
+        now >= primary.gone_at(&config.patience) + alone
+    }
+
+    /// Whether a mirror's link counts as dead while it answers probes: it has been asked all the while.
+    pub fn is_deaf(&self, mirror: MirrorKey, config: &ClientConfig, now: MonoTime) -> bool {
+        let Some(primary) = self.primary.as_ref().filter(|primary| primary.doubt.is_some()) else {
+            return false;
+        };
+        primary.mirror == mirror && now >= primary.gone_at(&config.patience) + FORSAKE
+    }
+
     pub fn excuse(&mut self, now: MonoTime) {
-        for link in [&mut self.primary, &mut self.standby].into_iter().flatten() {
-            link.excuse(now);
-        }
+        let attached = [&mut self.primary, &mut self.standby].into_iter().flatten();
+        attached.chain(self.leaving.links_mut()).for_each(|link| link.excuse(now));
     }
 
     #[cfg(test)]
     pub fn doubled(&self) -> Option<MirrorKey> {
         self.doubled
-    }
-
-    pub fn finished(&mut self, mirror: MirrorKey) {
-        self.leaving.iter_mut().filter(|left| left.mirror == mirror).for_each(|left| left.finished = true);
     }
 
     /// What to say of a move that is complete.
@@ -113,17 +122,6 @@ impl Links {
         self.pending.get_or_insert(Pending { from, reason, heard, period });
     }
 
-    /// What was left in order owes no more than what is under way.
-    fn settle_leaving(&mut self, datagrams: bool, now: MonoTime) {
-        for left in self.leaving.iter_mut().filter(|_| datagrams) {
-            left.until = left.until.min(now + left.rtt + OWED);
-        }
-    }
-
-    pub fn leaving_until(&self) -> Option<MonoTime> {
-        self.leaving.iter().map(|left| left.until).min()
-    }
-
     /// When something must be looked at while there is a primary.
     pub fn deadline(&self, config: &ClientConfig, now: MonoTime) -> Option<MonoTime> {
         let primary = self.primary.as_ref()?;
@@ -131,12 +129,13 @@ impl Links {
             None => primary.missed_at(),
             Some(_) => {
                 let gone = primary.gone_at(&config.patience);
-                if gone > now { gone } else { gone + FORSAKE }
+                let dates = [gone, gone + FORSAKE, primary.heard + GONE];
+                dates.into_iter().filter(|at| *at > now).min().unwrap_or(now)
             }
         };
         let standby = self.standby.as_ref().map(|link| link.beacon_at());
         let gone = self.standby_gone_at(config);
-        let retry = Some(self.retry).filter(|at| standby.is_none() && *at > now);
+        let retry = Some(self.retry).filter(|at| self.wants_standby() && *at > now);
         [Some(judged), Some(primary.beacon_at()), standby, gone, retry].into_iter().flatten().min()
     }
 }
@@ -147,18 +146,23 @@ impl Client {
             pending.heard = now;
         }
         let is_primary = self.primary() == Some(mirror);
-        let Some(link) = self.links.get_mut(mirror) else {
-            let expected = self.links.has(mirror) || self.joins.has(mirror);
-            self.me.tally.unexpected += u64::from(!expected);
+        let left = self.links.leaving.links_mut().find(|link| link.mirror == mirror);
+        let attached = [&mut self.links.primary, &mut self.links.standby].into_iter().flatten();
+        let Some(link) = left.or(attached.into_iter().find(|link| link.mirror == mirror)) else {
+            self.me.tally.unexpected += u64::from(!self.joins.has(mirror));
             return;
         };
         let hearing = link.hear(seq, ack, now);
         self.me.tally.false_acks += u64::from(hearing.false_ack);
+        if self.links.primary.is_none() {
+            // One that was given up is back before any other was found.
+            let _ = self.go_back(now);
+        }
         if hearing.proved && is_primary {
             if let Some(event) = self.links.moved(now) {
                 self.outputs.push_back(Output::Event(event));
             }
-            self.links.settle_leaving(matches!(self.me.mode, Mode::Datagram(_)), now);
+            self.tell_left(now);
         }
         if hearing.restored && is_primary {
             self.links.restored = now;
@@ -167,13 +171,13 @@ impl Client {
     }
 
     /// Raises doubt, or makes it worse.
-    pub(super) fn doubt_primary(&mut self, severed: bool, now: MonoTime) {
+    pub(super) fn doubt_primary(&mut self, cause: Cause, now: MonoTime) {
         let Some(primary) = &mut self.links.primary else { return };
         match &mut primary.doubt {
-            Some(doubt) if severed && !doubt.severed => *doubt = Doubt { since: now, severed },
+            Some(doubt) if cause > doubt.cause => *doubt = Doubt { since: now, cause },
             Some(_) => return,
             none => {
-                *none = Some(Doubt { since: now, severed });
+                *none = Some(Doubt { since: now, cause });
                 self.outputs.push_back(Output::Event(Event::Degraded(primary.mirror)));
             }
         }
@@ -184,27 +188,55 @@ impl Client {
         self.links.retry = now;
     }
 
-    /// The connection or tripwire of a mirror closed.
-    pub(super) fn severed(&mut self, mirror: MirrorKey, now: MonoTime) {
+    /// The tripwire of a mirror closed.
+    pub(super) fn tripwire_closed(&mut self, mirror: MirrorKey, now: MonoTime) {
+        if self.links.leaving.has(mirror) {
+            return;
+        }
+        let Some(link) = self.links.get_mut(mirror) else {
+            self.me.tally.unexpected += 1;
+            return;
+        };
+        link.tripwire = Tripwire::Closed;
+        link.hurry(now);
         if self.primary() == Some(mirror) {
-            self.doubt_primary(true, now);
+            self.doubt_primary(Cause::Tripwire, now);
+            let ready = |standby: &Link| standby.is_fresh(now) && standby.is_well();
+            if self.links.standby.as_ref().is_some_and(ready) {
+                self.promote(MoveReason::Tripwire, now);
+            }
+        } else {
+            self.book.failed(mirror, false, Duration::ZERO, &mut self.me.dice, now);
+            self.links.retry = now;
+        }
+    }
+
+    /// The tripwire of a mirror was closed as soon as it was opened.
+    pub(super) fn tripwire_refused(&mut self, mirror: MirrorKey) {
+        match self.links.get_mut(mirror) {
+            Some(link) => link.tripwire = Tripwire::Refused,
+            None => self.me.tally.unexpected += u64::from(!self.links.has(mirror)),
+        }
+    }
+
+    /// The connection of a mirror ended.
+    pub(super) fn ended(&mut self, mirror: MirrorKey, now: MonoTime) {
+        if self.primary() == Some(mirror) {
+            self.doubt_primary(Cause::Ended, now);
             if self.links.standby.as_ref().is_some_and(|standby| standby.is_fresh(now)) {
                 self.promote(MoveReason::Tripwire, now);
             }
         } else if self.standby() == Some(mirror) {
             self.bury_standby(mirror, now);
-        } else if let Some(at) = self.links.leaving.iter().position(|left| left.mirror == mirror) {
-            self.links.leaving.remove(at);
-            self.detach(mirror, Leave::Dead);
         } else {
-            self.me.tally.unexpected += 1;
+            self.left_ended(mirror, now);
         }
     }
 
     /// Doubts, promotes, gives up, lets go.
     pub(super) fn watch(&mut self, now: MonoTime) {
         if self.links.primary.as_ref().is_some_and(|link| link.doubt.is_none() && now >= link.missed_at()) {
-            self.doubt_primary(false, now);
+            self.doubt_primary(Cause::Silence, now);
         }
         self.judge(now);
         self.watch_standby(now);
@@ -213,16 +245,25 @@ impl Client {
 
     fn judge(&mut self, now: MonoTime) {
         let Some(primary) = &self.links.primary else { return };
-        let Some(doubt) = primary.doubt else { return };
+        let Some(Doubt { since, cause }) = primary.doubt else { return };
+        let standby = self.links.standby.as_ref();
+        let confirms = standby.is_some_and(|standby| standby.proven >= since);
+        if confirms && cause == Cause::Tripwire && standby.is_some_and(Link::is_well) {
+            return self.promote(MoveReason::Tripwire, now);
+        }
         let gone_at = primary.gone_at(&self.config.patience);
         if now < gone_at {
             return;
         }
-        let reason = if doubt.severed { MoveReason::Tripwire } else { MoveReason::Silence };
-        match &self.links.standby {
-            Some(standby) if standby.proven >= doubt.since => self.promote(reason, now),
-            Some(_) if now < gone_at + FORSAKE => {}
-            _ => self.lose_primary(reason, now),
+        let ends = match cause {
+            Cause::Silence => primary.heard + GONE,
+            Cause::Tripwire | Cause::Ended if standby.is_some() => gone_at + FORSAKE,
+            Cause::Tripwire | Cause::Ended => gone_at,
+        };
+        if confirms {
+            self.promote(cause.reason(), now);
+        } else if now >= ends || self.can_go_back(now) {
+            self.lose_primary(cause.reason(), now);
         }
     }
 
@@ -234,30 +275,12 @@ impl Client {
         }
     }
 
-    /// Detaches mirrors that were left in order once they owe nothing.
-    fn release(&mut self, now: MonoTime) {
-        let moved = self.links.pending.is_none();
-        let done = |left: &Leaving| now >= left.until || left.finished && moved;
-        while let Some(at) = self.links.leaving.iter().position(done) {
-            let left = self.links.leaving.remove(at);
-            self.detach(left.mirror, left.reason);
-        }
-    }
-
-    /// The standby becomes primary. The old primary is told first: there are never two.
+    /// The standby becomes primary. The old primary is told only once the new one is known to serve.
     pub(super) fn promote(&mut self, reason: MoveReason, now: MonoTime) {
         let Some(mut standby) = self.links.standby.take() else { return };
         if let Some(old) = self.links.primary.take() {
             self.links.note_move(&old, reason);
-            match reason {
-                _ if reason.orderly() => self.retire(&old, reason, now),
-                MoveReason::Refused => self.detach(old.mirror, Leave::Refused),
-                _ => {
-                    self.detach(old.mirror, Leave::Dead);
-                    self.outputs.push_back(Output::ReportFailed(old.mirror));
-                    self.book.failed(old.mirror, false, Duration::ZERO, &mut self.me.dice, now);
-                }
-            }
+            self.replaced(old, reason, now);
         }
         self.outputs.push_back(Output::Promote(standby.mirror));
         standby.promote(&self.config.pace, now);
@@ -268,34 +291,57 @@ impl Client {
         self.reconcile(now);
     }
 
-    fn retire(&mut self, old: &Link, reason: MoveReason, now: MonoTime) {
-        if self.links.leaving.is_full() {
-            let first = self.links.leaving.remove(0);
-            self.detach(first.mirror, first.reason);
+    fn replaced(&mut self, old: Link, reason: MoveReason, now: MonoTime) {
+        let mirror = old.mirror;
+        let ended = old.doubt.is_some_and(|doubt| doubt.cause == Cause::Ended);
+        match reason {
+            MoveReason::Refused => self.detach(mirror, Leave::Refused),
+            _ if ended => self.detach(mirror, Leave::Dead),
+            _ => self.depart(old, reason, now),
         }
-        let reason = if reason == MoveReason::Drain { Leave::Drained } else { Leave::Moved };
-        let (mirror, rtt) = (old.mirror, old.rtt.smoothed());
-        let until = now + self.config.shifting.linger;
-        self.outputs.push_back(Output::Retire(mirror));
-        self.links.leaving.push(Leaving { mirror, reason, rtt, finished: false, until });
+        if !reason.orderly() && reason != MoveReason::Refused {
+            self.book.failed(mirror, false, Duration::ZERO, &mut self.me.dice, now);
+            if ended || reason == MoveReason::Silence {
+                self.outputs.push_back(Output::ReportFailed(mirror));
+            }
+        }
     }
 
-    /// Nothing is left to move to: everyone is asked again.
+    /// The primary is gone. Where there is no other to go back to, everyone is asked again.
     pub(super) fn lose_primary(&mut self, reason: MoveReason, now: MonoTime) {
         let Some(old) = self.links.primary.take() else { return };
         self.links.note_move(&old, reason);
-        let leave = if reason == MoveReason::Refused { Leave::Refused } else { Leave::Dead };
-        self.detach(old.mirror, leave);
-        if reason == MoveReason::Tripwire {
-            self.outputs.push_back(Output::ReportFailed(old.mirror));
+        let mirror = old.mirror;
+        match old.doubt.map(|doubt| doubt.cause) {
+            _ if reason == MoveReason::Refused => self.detach(mirror, Leave::Refused),
+            // Silent and without a tripwire it is no primary; that it is heard again would make it one.
+            Some(Cause::Tripwire) => self.depart(old, reason, now),
+            _ => {
+                self.detach(mirror, Leave::Dead);
+                self.outputs.push_back(Output::ReportFailed(mirror));
+                self.book.failed(mirror, false, Duration::ZERO, &mut self.me.dice, now);
+            }
         }
-        if reason != MoveReason::Refused {
-            self.book.failed(old.mirror, false, Duration::ZERO, &mut self.me.dice, now);
+        if self.go_back(now) {
+            return;
         }
         if let Some(standby) = self.links.standby.take() {
             self.detach(standby.mirror, Leave::Dead);
         }
-        self.outputs.push_back(Output::Event(Event::Lost(old.mirror)));
+        self.nobody_left(mirror);
+    }
+
+    /// The primary's link is dead though the mirror answers: it is attached anew.
+    pub(super) fn drop_deaf(&mut self, reason: MoveReason) {
+        if let Some(old) = self.links.primary.take() {
+            self.links.note_move(&old, reason);
+            self.detach(old.mirror, Leave::Dead);
+            self.nobody_left(old.mirror);
+        }
+    }
+
+    fn nobody_left(&mut self, lost: MirrorKey) {
+        self.outputs.push_back(Output::Event(Event::Lost(lost)));
         self.joins.race_all();
         self.gain.again();
         self.shift.lost();
@@ -314,7 +360,7 @@ impl Client {
     }
 
     pub(super) fn keep_standby(&mut self, now: MonoTime) {
-        if self.links.primary.is_none() || self.links.standby.is_some() {
+        if self.links.primary.is_none() || !self.links.wants_standby() {
             return;
         }
         if self.joins.len() > 0 || now < self.links.retry {

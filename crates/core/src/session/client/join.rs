@@ -66,6 +66,18 @@ impl Joins {
 }
 
 impl Client {
+    /// Begins to attach. One that is being left is attached anew only where there is no primary, since
+    /// that ends what is still under way over it.
+    pub(super) fn race(&mut self, mirror: MirrorKey, now: MonoTime) {
+        if self.links.primary.is_none() && self.links.leaving.has(mirror) {
+            self.drop_left(mirror);
+        }
+        if self.links.is_deaf(mirror, &self.config, now) {
+            self.drop_deaf(MoveReason::Silence);
+        }
+        let _ = self.join(mirror, Purpose::Race, now);
+    }
+
     /// Begins to attach, if the list has the mirror, lets it be attached and it is not attached yet.
     pub(super) fn join(&mut self, mirror: MirrorKey, purpose: Purpose, now: MonoTime) -> bool {
         let busy = self.joins.has(mirror) || self.links.has(mirror) || self.joins.0.is_full();
@@ -101,7 +113,15 @@ impl Client {
             }
             return self.first_primary(link, now);
         }
+        let forsaken = self.links.is_forsaken(&self.config, now);
         match join.purpose {
+            _ if forsaken => {
+                if let Some(old) = self.links.standby.replace(link) {
+                    self.detach(old.mirror, Leave::Dead);
+                }
+                let cause = self.links.primary.as_ref().and_then(|primary| primary.doubt);
+                self.promote(cause.map_or(MoveReason::Silence, |doubt| doubt.cause.reason()), now);
+            }
             Purpose::Move => {
                 if let Some(old) = self.links.standby.replace(link) {
                     self.detach(old.mirror, Leave::Unneeded);
@@ -109,7 +129,7 @@ impl Client {
                 self.drive_shift(now);
             }
             // Where there is one already, this one was found to be the better choice.
-            Purpose::Standby if self.links.standby.is_none() || self.links.is_calm() => {
+            Purpose::Standby if self.links.wants_standby() || self.links.is_calm() => {
                 if let Some(old) = self.links.standby.replace(link) {
                     self.detach(old.mirror, Leave::Unneeded);
                 }
@@ -126,6 +146,8 @@ impl Client {
             self.detach(other, Leave::Unneeded);
         }
         self.shift.attached(&self.config.shifting, &mut self.me.dice, now);
+        // Its word that it serves is proof.
+        self.tell_left(now);
         match self.links.moved(now) {
             Some(event) => self.outputs.push_back(Output::Event(event)),
             None => self.outputs.push_back(Output::Event(Event::Attached(mirror))),
@@ -148,7 +170,8 @@ impl Client {
         let purpose = match join {
             Some(join) => join.purpose,
             None if self.primary() == Some(mirror) => {
-                match self.links.standby.as_ref().is_some_and(|standby| standby.is_fresh(now)) {
+                let ready = self.links.standby.as_ref().is_some_and(|standby| standby.is_fresh(now));
+                match ready && !self.can_go_back(now) {
                     true => self.promote(MoveReason::Refused, now),
                     false => self.lose_primary(MoveReason::Refused, now),
                 }
@@ -169,7 +192,7 @@ impl Client {
     pub(super) fn attempt_failed(&mut self, mirror: MirrorKey, now: MonoTime) {
         match self.joins.remove(mirror) {
             Some(_) => self.book.failed(mirror, true, Duration::ZERO, &mut self.me.dice, now),
-            None if self.links.has(mirror) => self.severed(mirror, now),
+            None if self.links.has(mirror) => self.ended(mirror, now),
             None => self.me.tally.unexpected += 1,
         }
     }

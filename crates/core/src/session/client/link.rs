@@ -1,6 +1,6 @@
 //! One attached mirror: what was sent, what came, and since when it is in doubt.
 
-use super::types::Pace;
+use super::types::{MoveReason, Pace};
 use crate::session::list::FailureDomain;
 use crate::session::loss::{Loss, Patience};
 use crate::session::rtt::Rtt;
@@ -29,8 +29,7 @@ pub(super) struct Link {
     pub proven: MonoTime,
     rhythm: Rhythm,
     pub doubt: Option<Doubt>,
-    /// The first packet in the role of primary, and when it was due, until the mirror has it.
-    pub promoted: Option<(u64, MonoTime)>,
+    pub tripwire: Tripwire,
 }
 
 /// The packets sent.
@@ -39,6 +38,15 @@ struct Sent {
     next: u64,
     log: VecDeque<(u64, MonoTime)>,
     acked: Option<u64>,
+    /// Until the mirror is known to serve.
+    promotion: Option<Promotion>,
+}
+
+/// A role that the mirror has not confirmed yet.
+struct Promotion {
+    since: MonoTime,
+    /// Beacons that carried it. Only they say so: that a later packet of data came proves nothing.
+    beacons: VecDeque<u64>,
 }
 
 /// How often packets go out, and how often they come.
@@ -57,8 +65,38 @@ struct Rhythm {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Doubt {
     pub since: MonoTime,
-    /// Its connection or tripwire closed.
-    pub severed: bool,
+    pub cause: Cause,
+}
+
+/// What raised a doubt; a later one outweighs those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Cause {
+    /// Something was missed.
+    Silence,
+    /// Its tripwire closed.
+    Tripwire,
+    /// Its connection ended: nothing more can come.
+    Ended,
+}
+
+impl Cause {
+    pub fn reason(self) -> MoveReason {
+        match self {
+            Cause::Silence => MoveReason::Silence,
+            Cause::Tripwire | Cause::Ended => MoveReason::Tripwire,
+        }
+    }
+}
+
+/// What is known of a mirror's tripwire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tripwire {
+    /// Nothing that is bad since the mirror was attached: it holds, or there is none.
+    Quiet { since: MonoTime },
+    /// It was closed as soon as it was opened.
+    Refused,
+    /// It held, and closed.
+    Closed,
 }
 
 /// What became of a packet.
@@ -103,7 +141,7 @@ impl Link {
             proven: now,
             rhythm,
             doubt: None,
-            promoted: None,
+            tripwire: Tripwire::Quiet { since: now },
         }
     }
 
@@ -119,7 +157,10 @@ impl Link {
 
     /// Data was sent: the next beacon can wait, but once a second the mirror is told role and period.
     pub fn sent_data(&mut self, now: MonoTime) {
-        if self.doubt.is_none() && self.promoted.is_none() && now.since(self.rhythm.told).as_millis() < 1000 {
+        if self.doubt.is_none()
+            && self.sent.promotion.is_none()
+            && now.since(self.rhythm.told).as_millis() < 1000
+        {
             self.rhythm.next = self.rhythm.next.max(now + self.rhythm.asked.0);
         }
     }
@@ -161,14 +202,15 @@ impl Link {
         if ack.seq >= self.rhythm.asked.1 {
             self.rhythm.kept = self.rhythm.asked.0;
         }
-        self.promoted.take_if(|(first, _)| ack.seq >= *first).is_some()
+        self.sent.promotion.take_if(|promotion| promotion.beacons.contains(&ack.seq)).is_some()
     }
 
-    /// A connection that closed is trusted again only by an answer to what was sent since.
+    /// A mirror whose tripwire closed is trusted again only by an answer to what was sent since.
     fn allayed(&self, doubt: Doubt, now: MonoTime) -> bool {
-        match doubt.severed {
-            true => self.proven > doubt.since,
-            false => now < self.missed_at(),
+        match doubt.cause {
+            Cause::Silence => now < self.missed_at(),
+            Cause::Tripwire => self.proven > doubt.since,
+            Cause::Ended => false,
         }
     }
 
@@ -181,7 +223,7 @@ impl Link {
     /// When silence will have lasted long enough to mean that it is gone.
     pub fn gone_at(&self, patience: &Patience) -> MonoTime {
         match self.doubt {
-            Some(Doubt { since, severed: true }) => since,
+            Some(Doubt { since, cause: Cause::Ended }) => since,
             _ => {
                 let bound = patience.bound(&self.loss, self.rhythm.kept);
                 (self.heard + bound + self.rtt.allowance()).min(self.answer_due() + bound)
@@ -207,14 +249,38 @@ impl Link {
         (self.rhythm.kept, self.rhythm.next) = (pace.steady, now);
         self.heard = self.heard.max(now + self.rtt.smoothed());
         self.proven = self.proven.max(now);
-        self.promoted = Some((self.sent.next, now));
+        self.sent.promotion = Some(Promotion { since: now, beacons: VecDeque::new() });
         self.doubt = None;
+    }
+
+    /// New work goes elsewhere: it is asked for no more than a standby.
+    pub fn demote(&mut self) {
+        self.rhythm.role = Role::Standby;
+        self.sent.promotion = None;
+    }
+
+    /// Whether its mirror calls itself well, as far as anybody knows.
+    pub fn is_well(&self) -> bool {
+        matches!(self.tripwire, Tripwire::Quiet { .. })
+    }
+
+    /// When it will be known whether its tripwire closes as soon as it is opened; `None` when it did.
+    pub fn tried_at(&self) -> Option<MonoTime> {
+        match self.tripwire {
+            Tripwire::Quiet { since } => Some(since + self.rtt.smoothed() * 2 + self.rtt.allowance()),
+            Tripwire::Refused | Tripwire::Closed => None,
+        }
+    }
+
+    /// Whether it has answered over this link and its tripwire holds, as far as there is one.
+    pub fn is_tried(&self, now: MonoTime) -> bool {
+        self.sent.acked.is_some() && self.tried_at().is_some_and(|at| now >= at)
     }
 
     /// Nothing that was missed until now counts, since nobody listened.
     pub fn excuse(&mut self, now: MonoTime) {
         (self.heard, self.proven) = (self.heard.max(now), self.proven.max(now));
-        if let Some(doubt) = self.doubt.as_mut().filter(|doubt| !doubt.severed) {
+        if let Some(doubt) = &mut self.doubt {
             // Later than the proofs that were just excused: those confirm nothing.
             doubt.since = now + Duration::from_micros(1);
         }
@@ -242,7 +308,7 @@ impl Link {
     /// The number of a beacon that leaves now, and whether it asks for an answer.
     pub fn beacon(&mut self, pace: &Pace, doubting: bool, now: MonoTime) -> (u64, bool) {
         self.choose_period(pace);
-        let proving = self.promoted.map(|(_, at)| now.since(at) < PROVING);
+        let proving = self.sent.promotion.as_ref().map(|promotion| now.since(promotion.since) < PROVING);
         let (next, ask) = match (proving, doubting) {
             (Some(true), _) => (pace.proving, true),
             (Some(false), _) | (None, true) => (pace.doubting, true),
@@ -252,6 +318,12 @@ impl Link {
         let seq = self.sent.next;
         self.sent.next += 1;
         self.sent.log(seq, now);
+        if let Some(promotion) = &mut self.sent.promotion {
+            if promotion.beacons.len() == LOG {
+                promotion.beacons.pop_front();
+            }
+            promotion.beacons.push_back(seq);
+        }
         (seq, ask)
     }
 

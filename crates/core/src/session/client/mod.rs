@@ -9,6 +9,7 @@
 //! | `gain` | probing and racing |
 //! | `join` | attempts to attach, and how they end |
 //! | `hold` | primary and standby: beacons, doubt, promotion |
+//! | `leave` | mirrors that are being left, and the way back |
 //! | `shift` | leaving in order, and moving to a better mirror |
 //!
 //! The driver's loop: [`Client::handle`] an input, [`Client::poll_output`] until it is empty, sleep
@@ -22,6 +23,7 @@ mod broker;
 mod gain;
 mod hold;
 mod join;
+mod leave;
 mod link;
 #[cfg(test)]
 mod prop_tests;
@@ -44,6 +46,7 @@ use broker::Broker;
 use gain::Gain;
 use hold::Links;
 use join::Joins;
+use link::Cause;
 use shift::Shift;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -77,8 +80,14 @@ const HELD_UP: Duration = Duration::from_millis(50);
 /// *draining* or *moving*. So no two parts can disagree on it. With a warm standby an orderly move
 /// takes no time and shows as *attached* throughout.
 ///
-/// Two mirrors are never primary: the field holds one, and the old one is retired or detached before
-/// the new one is promoted, in the same batch of outputs.
+/// One mirror is primary: the field holds one, and new work goes there and nowhere else. The one before
+/// is *leaving* until nothing is under way over it:
+///
+/// ```text
+///   promoted another ──▶ LEAVING, untold ── the new one serves: RETIRE ──▶ LEAVING ──▶ detached
+///                             │                               finished, silent or ended: ▲
+///   PRIMARY again ◀───────────┘ the new one refuses, ends or is silent, and this one lives
+/// ```
 pub struct Client {
     config: ClientConfig,
     me: Me,
@@ -220,10 +229,11 @@ impl Client {
             }
             Input::Failed(mirror) => self.attempt_failed(mirror, now.mono),
             Input::Heard { mirror, seq, ack } => self.heard(mirror, seq, ack, now.mono),
-            Input::TripwireClosed(mirror) => self.severed(mirror, now.mono),
+            Input::TripwireClosed(mirror) => self.tripwire_closed(mirror, now.mono),
+            Input::TripwireRefused(mirror) => self.tripwire_refused(mirror),
             Input::Drains { mirror, go_to } => self.drains(mirror, go_to, now.mono),
             Input::Unserved(mirror) => self.unserved(mirror, now.mono),
-            Input::Finished(mirror) => self.links.finished(mirror),
+            Input::Finished(mirror) => self.links.leaving.finished(mirror),
             Input::NetworkChanged => self.network_changed(now.mono),
             Input::Close => self.close(),
             Input::Tick => {}
@@ -271,7 +281,7 @@ impl Client {
         for link in [&mut self.links.primary, &mut self.links.standby].into_iter().flatten() {
             link.rtt.forget();
         }
-        self.doubt_primary(false, now);
+        self.doubt_primary(Cause::Silence, now);
     }
 
     fn close(&mut self) {
@@ -297,6 +307,7 @@ impl Client {
         self.drive_shift(now);
         self.keep_standby(now);
         self.send_beacons(now);
+        self.keep_left(now);
         self.duplicate();
     }
 
@@ -310,8 +321,9 @@ impl Client {
             self.broker.deadline(self.book.held.as_ref()),
             self.joins.deadline(),
             if attached { self.links.deadline(&self.config, now) } else { None },
-            self.links.leaving_until(),
-            if attached { self.shift.deadline(now) } else { self.gain.deadline() },
+            self.links.leaving.deadline(&self.config.patience),
+            if attached { self.shift.deadline(now) } else { None },
+            self.gain.deadline(),
         ]
         .into_iter()
         .flatten()

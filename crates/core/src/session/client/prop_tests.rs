@@ -1,7 +1,7 @@
 //! What holds whatever happens: one primary, only mirrors that the list allows, bounds, no busy loop.
 
 use super::tests::{at, list, listed, ms};
-use super::{Client, ClientConfig, Input, Output};
+use super::{Client, ClientConfig, Event, Input, Output};
 use crate::health::Family;
 use crate::session::list::{Listed, Standing};
 use crate::session::{Ack, Duplicate, MirrorKey, Mode, SessionId};
@@ -36,6 +36,7 @@ fn any_input() -> impl Strategy<Value = Input> {
         1 => key().prop_map(Input::Failed),
         4 => (key(), 0u64..300, ack).prop_map(|(mirror, seq, ack)| Input::Heard { mirror, seq, ack }),
         1 => key().prop_map(Input::TripwireClosed),
+        1 => key().prop_map(Input::TripwireRefused),
         1 => (key(), prop::option::of(key())).prop_map(|(mirror, go_to)| Input::Drains { mirror, go_to }),
         1 => key().prop_map(Input::Unserved),
         1 => key().prop_map(Input::Finished),
@@ -68,6 +69,8 @@ struct Watcher {
     listed: HashMap<MirrorKey, Standing>,
     ever: HashSet<MirrorKey>,
     primary: Option<MirrorKey>,
+    /// Who knows that it is left.
+    told: HashSet<MirrorKey>,
     /// Connections, and whether the mirror has accepted.
     open: HashMap<MirrorKey, bool>,
     asked: Vec<Output>,
@@ -113,15 +116,19 @@ impl Watcher {
                 self.asked.push(output);
             }
             Output::Promote(mirror) => {
-                prop_assert_eq!(self.primary, None, "two primaries");
+                prop_assert!(self.primary != Some(mirror), "{:?} is primary", mirror);
                 prop_assert!(self.open.contains_key(&mirror));
+                prop_assert!(!self.told.contains(&mirror), "{:?} was told that it is left", mirror);
                 self.primary = Some(mirror);
             }
             Output::Retire(mirror) => {
-                prop_assert_eq!(self.primary.take(), Some(mirror));
+                prop_assert!(self.primary != Some(mirror), "the primary was told that it is left");
+                prop_assert!(self.open.contains_key(&mirror) && self.told.insert(mirror));
+                self.asked.push(output);
             }
             Output::Detach { mirror, .. } => {
                 prop_assert!(self.open.remove(&mirror).is_some(), "{:?} is not attached", mirror);
+                self.told.remove(&mirror);
                 self.primary.take_if(|primary| *primary == mirror);
             }
             Output::Beacon { mirror, .. } => {
@@ -135,6 +142,7 @@ impl Watcher {
             }
             Output::ReportFailed(mirror) => prop_assert!(self.ever.contains(&mirror)),
             Output::Resolve { broker, .. } => prop_assert!(broker < 2),
+            Output::Event(Event::Lost(mirror)) => drop(self.primary.take_if(|primary| *primary == mirror)),
             Output::Duplicate(None) | Output::Event(_) => {}
         }
         Ok(())
@@ -176,6 +184,7 @@ impl Watcher {
                 Output::Attach { mirror, .. } if self.open.contains_key(&mirror) => {
                     self.give(Input::Accepted(mirror))?;
                 }
+                Output::Retire(mirror) => self.give(Input::Finished(mirror))?,
                 Output::Beacon { mirror, seq, .. } => {
                     let next = self.seqs.entry(mirror).or_default();
                     *next += 1;
@@ -216,6 +225,7 @@ proptest! {
             listed: HashMap::new(),
             ever: HashSet::new(),
             primary: None,
+            told: HashSet::new(),
             open: HashMap::new(),
             asked: Vec::new(),
             seqs: HashMap::new(),

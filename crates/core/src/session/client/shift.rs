@@ -1,6 +1,6 @@
 //! Leaving a primary that still serves: at once when it drains or the list says so, and after a while
 //! when another has been clearly nearer all the time. Make before break: the old one serves until the
-//! new one is known to.
+//! new one is known to (`leave`).
 //!
 //! Moving back is damped. Better means by the margin and by the share, in every check of a hold that
 //! doubles with each move of late but the first, so that a mirror that comes and goes is left alone for
@@ -165,17 +165,23 @@ impl Client {
 
     fn pursue(&mut self, intent: Intent, now: MonoTime) {
         let to = intent.to.filter(|to| self.links.has(*to) || self.book.usable(*to, now));
-        if intent.reason == MoveReason::Better && to.is_none() {
+        if intent.reason == MoveReason::Better && (to.is_none() || self.links.leaving.is_full()) {
             self.shift.intent = None;
             return;
         }
-        let ready = self
-            .links
-            .standby
-            .as_ref()
-            .is_some_and(|standby| standby.is_fresh(now) && to.is_none_or(|to| to == standby.mirror));
-        if ready {
-            return self.promote(intent.reason, now);
+        let standby = self.links.standby.as_ref().filter(|standby| to.is_none_or(|to| to == standby.mirror));
+        if let Some(standby) = standby.filter(|standby| standby.is_fresh(now)) {
+            if intent.reason != MoveReason::Better {
+                return self.promote(intent.reason, now);
+            }
+            // Nothing is wrong with the primary: the other must have shown that it serves.
+            match standby.tried_at() {
+                Some(_) if standby.is_tried(now) => self.promote(intent.reason, now),
+                Some(at) if now < at => self.shift.retry = at,
+                Some(_) => self.shift.retry = now + RETRY,
+                None => self.shift.intent = None,
+            }
+            return;
         }
         if now < self.shift.retry || self.joins.for_purpose(Purpose::Move) {
             return;
@@ -224,6 +230,7 @@ impl Client {
     fn clearly_better(&self, now: MonoTime) -> Option<MirrorKey> {
         let config = &self.config.shifting;
         let primary = self.links.primary.as_ref().filter(|link| link.rtt.is_measured())?;
+        let unwell = self.links.standby.as_ref().filter(|link| !link.is_well()).map(|link| link.mirror);
         let measured = |key: MirrorKey| {
             let link =
                 self.links.standby.as_ref().filter(|link| link.mirror == key && link.rtt.is_measured());
@@ -232,7 +239,8 @@ impl Client {
             let listed = self.book.get(key).filter(|_| known).map(|m| self.book.rtt(m));
             link.map(|link| link.rtt.smoothed()).or(listed)
         };
-        let others = self.book.nearest(&[primary.mirror], now);
+        let mut others = self.book.nearest(&[primary.mirror], now);
+        others.retain(|m| Some(m.key) != unwell);
         let (rtt, mirror) = others.iter().filter_map(|m| Some((measured(m.key)?, m.key))).min()?;
         let now_is = primary.rtt.smoothed();
         (rtt + config.margin.max(now_is.mul_f64(config.share)) <= now_is).then_some(mirror)

@@ -129,9 +129,19 @@ impl Bench {
                 self.client.intend(MoveReason::Better, Some(C), false, now);
                 self.give(Input::Tick);
             }
+            "le" => drop(self.give(Input::Drains { mirror: A, go_to: None })),
+            "re" => {
+                self.give(Input::Drains { mirror: A, go_to: None });
+                self.give(proof(B));
+            }
             other => panic!("no state {other}"),
         }
     }
+}
+
+/// A packet from a mirror that has the second packet of this client, which carries its promotion.
+fn proof(mirror: MirrorKey) -> Input {
+    Input::Heard { mirror, seq: 1, ack: Some(Ack { seq: 1, held: Duration::ZERO }) }
 }
 
 fn phase_code(phase: Phase) -> &'static str {
@@ -198,8 +208,10 @@ fn inputs() -> Vec<(&'static str, Input)> {
         ("BFai", Input::Failed(B)),
         ("AHea", heard(A)),
         ("BHea", heard(B)),
+        ("BPrv", proof(B)),
         ("ATri", Input::TripwireClosed(A)),
         ("BTri", Input::TripwireClosed(B)),
+        ("ATrR", Input::TripwireRefused(A)),
         ("ADrn", drains(A, None)),
         ("ADrC", drains(A, Some(C))),
         ("BDrn", drains(B, None)),
@@ -210,36 +222,39 @@ fn inputs() -> Vec<(&'static str, Input)> {
     ]
 }
 
-/// `a0`: attached, the standby B on its way; `as`: brokers asked after rounds in vain; `mo`: to C.
+/// `a0`: attached, the standby B on its way; `as`: brokers asked after rounds in vain; `mo`: to C;
+/// `le`: B was promoted since A drains, and has not answered yet; `re`: it has, and A was told.
 const TABLE: &str = "
-          rs  pr   ra     a0        at          de            mo          dr        as  cl
-    List: prP .    .      .         .           .             .           .         prP .
-    NoA:  prP .    pr-1   dr        .v1^2+3s    atv1^2+3s=0   atv1^2      .         prP .
-    ADra: .   .    pr-1   dr        .v1^2+3s    atv1^2+3s=0   atv1^2      .         prP .
-    BDow: .   .    .      .-2+3s    .-2+3s      .-2+3s=0      .-2         .-2+3s    prP .
-    BrLo: .   .    .      .         .           .             .           .         .   .
-    BrBa: .   .R   .R     .R        .R          .R            .R          .R        .R  .
-    AAns: .   ra+1 .      .         .           .             .           .         .   .
-    AMis: .   .    .      .         .           .             .           .         .   .
-    AAcc: .   .    ata+2s .         .           .             .           .         .   .
-    BAcc: .   .    .      .         .           .             .           atv1^2+3s .   .
-    CAcc: .   .    .      .         .           .             at-2v1^3+2s .         .   .
-    XAcc: .   .    .      .         .           .             .           .         .   .
-    ARef: .   .    .+3    pr-1l+3P  .-1^2+3s    at-1^2+3s=0   at-1^2      pr-1l+3P  .   .
-    BRef: .   .    .      .+3s      .-2+3s      .-2+3s=0      .-2         .+3s      .   .
-    AFai: .   .    pr     prd-1!1lP .d-1!1^2+3s at-1!1^2+3s=0 atd-1!1^2   prd-1!1lP .   .
-    BFai: .   .    .      .+3s      .-2!2+3s    .-2!2+3s=0    .-2!2       .+3s      .   .
-    AHea: .   .    .      .         .           atr=0         .           .         .   .
-    BHea: .   .    .      .         .           .             .           .         .   .
-    ATri: .   .    .      prd-1!1lP .d-1!1^2+3s at-1!1^2+3s=0 atd-1!1^2   prd-1!1lP .   .
-    BTri: .   .    .      .         .-2!2+3s    .-2!2+3s=0    .-2!2       .         .   .
-    ADrn: .   .    pr-1   dr        .v1^2+3s    atv1^2+3s=0   atv1^2      .         .   .
-    ADrC: .   .    pr-1   dr+3s     dr+3s       .+3s          dr          .+3s      .   .
-    BDrn: .   .    .      .-2+3s    .-2+3s      .-2+3s=0      .-2         .-2+3s    .   .
-    AFin: .   .    .      .         .           .             .           .         .   .
-    Net:  .   .P   prP    ded       ded=2       .             ded=2       ded       prP .
-    Clos: cl  cl   cl-1   cl-2-1    cl-1-2      cl-1-2        cl-3-1-2    cl-2-1    cl  .
-    Tick: .   .    .      .         .           .             .           .         .   .";
+          rs  pr   ra     a0        at          de            mo        dr        as  cl le        re
+    List: prP .    .      .         .           .             .         .         prP .  .         .
+    NoA:  prP .    pr-1   dr        .^2+3s      at^2+3s=0     at^2      .         prP .  .         .
+    ADra: .   .    pr-1   dr        .^2+3s      at^2+3s=0     at^2      .         prP .  .         .
+    BDow: .   .    .      .-2+3s    .-2+3s      .-2+3s=0      .-2       .-2+3s    prP .  dr        dr
+    BrLo: .   .    .      .         .           .             .         .         .   .  .         .
+    BrBa: .   .R   .R     .R        .R          .R            .R        .R        .R  .  .R        .R
+    AAns: .   ra+1 .      .         .           .             .         .         .   .  .         .
+    AMis: .   .    .      .         .           .             .         .         .   .  .         .
+    AAcc: .   .    ata+2s .         .           .             .         .         .   .  .         .
+    BAcc: .   .    .      .         .           .             .         at^2+3s   .   .  .         .
+    CAcc: .   .    .      .         .           .             .-2       .         .   .  .         .
+    XAcc: .   .    .      .         .           .             .         .         .   .  .         .
+    ARef: .   .    .+3    pr-1l+3P  .-1^2+3s    at-1^2+3s=0   at-1^2    pr-1l+3P  .   .  .         .
+    BRef: .   .    .      .+3s      .-2+3s      .-2+3s=0      .-2       .+3s      .   .  dr-2^1    pr-2lP
+    AFai: .   .    pr     prd-1!1lP .d-1!1^2+3s at-1!1^2+3s=0 atd-1!1^2 prd-1!1lP .   .  .-1       .-1
+    BFai: .   .    .      .+3s      .-2!2+3s    .-2!2+3s=0    .-2!2     .+3s      .   .  drd-2!2^1 prd-2!2lP
+    AHea: .   .    .      .         .           atr=0         .         .         .   .  .         .
+    BHea: .   .    .      .         .           .             .         .         .   .  .         .
+    BPrv: .   .    .      .         .           .             .         .         .   .  .mv1      .
+    ATri: .   .    .      ded       .d^2+3s     at^2+3s=0     atd^2     ded       .   .  .         .
+    BTri: .   .    .      .         .+3s        .+3s          .         .         .   .  ded       ded
+    ATrR: .   .    .      .         .           .             .         .         .   .  .         .
+    ADrn: .   .    pr-1   dr        .^2+3s      at^2+3s=0     at^2      .         .   .  .         .
+    ADrC: .   .    pr-1   dr+3s     dr+3s       .+3s          dr        .+3s      .   .  .         .
+    BDrn: .   .    .      .-2+3s    .-2+3s      .-2+3s=0      .-2       .-2+3s    .   .  dr        dr
+    AFin: .   .    .      .         .           .             .         .         .   .  .         .
+    Net:  .   .P   prP    ded       ded=2       .             ded=2     ded       prP .  ded       ded
+    Clos: cl  cl   cl-1   cl-2-1    cl-1-2      cl-1-2        cl-3-1-2  cl-2-1    cl  .  cl-3-2-1  cl-3-2-1
+    Tick: .   .    .      .         .           .             .         .         .   .  .         .";
 
 #[test]
 fn every_state_and_input() {
@@ -253,7 +268,7 @@ fn every_state_and_input() {
             let outputs = short(&bench.give(input.clone()));
             let phase = phase_code(bench.client.phase());
             let before = match *state {
-                "a0" => "at",
+                "a0" | "le" | "re" => "at",
                 "as" => "rs",
                 other => other,
             };

@@ -78,8 +78,10 @@ pub enum Input {
         /// What the mirror has of this client.
         ack: Option<Ack>,
     },
-    /// The tripwire connection to a mirror closed.
+    /// The tripwire connection to a mirror, which had held for a while, closed.
     TripwireClosed(MirrorKey),
+    /// The tripwire connection to a mirror was closed as soon as it was opened.
+    TripwireRefused(MirrorKey),
     /// A mirror says that it drains.
     Drains {
         /// Which.
@@ -89,7 +91,7 @@ pub enum Input {
     },
     /// The application found that the service behind a mirror takes nobody, although the mirror serves.
     Unserved(MirrorKey),
-    /// No work is under way any more over a mirror that is being left.
+    /// No stream is open any more over a mirror that was [retired](Output::Retire).
     Finished(MirrorKey),
     /// The machine's addresses or routes changed.
     NetworkChanged,
@@ -125,9 +127,10 @@ pub enum Output {
         /// As what.
         role: Role,
     },
-    /// New work goes there from now on.
+    /// New work goes there from now on, and no more to the one before.
     Promote(MirrorKey),
-    /// No new work goes there; what it still sends is taken.
+    /// Tell a mirror that new work goes elsewhere; what it still sends is taken. [`Input::Finished`] is
+    /// wanted as soon as no stream is open over it.
     Retire(MirrorKey),
     /// Close the connection.
     Detach {
@@ -187,7 +190,7 @@ pub enum Event {
 pub enum MoveReason {
     /// The primary fell silent and the standby did not.
     Silence,
-    /// Its tripwire or its connection closed.
+    /// Its tripwire closed or its connection ended.
     Tripwire,
     /// It drains, or its service takes nobody.
     Drain,
@@ -298,7 +301,7 @@ impl Default for Gaining {
     }
 }
 
-/// When a mirror that serves well is left for a better one, and how one is left.
+/// When a mirror that serves well is left for a better one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Shifting {
     /// Better by so much at least …
@@ -313,8 +316,6 @@ pub struct Shifting {
     pub memory: Duration,
     /// How often others are probed.
     pub check: Duration,
-    /// The longest time that a mirror is kept after it was left in order.
-    pub linger: Duration,
 }
 
 impl Default for Shifting {
@@ -327,7 +328,6 @@ impl Default for Shifting {
             most_hold: s(1800),
             memory: s(3600),
             check: s(10),
-            linger: s(10),
         }
     }
 }
@@ -341,6 +341,6 @@ pub struct ClientConfig {
     pub patience: Patience,
     /// How a first mirror is found.
     pub gaining: Gaining,
-    /// When and how a mirror is left.
+    /// When a mirror is left for a better one.
     pub shifting: Shifting,
 }

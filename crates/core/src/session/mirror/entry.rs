@@ -1,7 +1,7 @@
 //! One session at a mirror.
 
-use super::types::{ClientId, CloseReason, MirrorConfig, MirrorOutput, SessionPhase};
-use crate::session::{Ack, Role, SessionId};
+use super::types::{CloseReason, MirrorConfig, MirrorOutput, SessionKey, SessionPhase};
+use crate::session::{Ack, Role};
 use crate::time::MonoTime;
 use std::time::Duration;
 
@@ -9,10 +9,11 @@ use std::time::Duration;
 const PERIODS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
 pub(super) struct Entry {
-    pub client: ClientId,
     pub phase: SessionPhase,
     /// New work of it is done here.
     pub served: bool,
+    /// It asked for that, and was told that there is no room.
+    pub refused: bool,
     hears: Hears,
     next_seq: u64,
     period: Duration,
@@ -37,15 +38,15 @@ struct LeaveState {
 }
 
 impl Entry {
-    pub fn new(client: ClientId, role: Role, config: &MirrorConfig, now: MonoTime) -> Entry {
+    pub fn new(role: Role, config: &MirrorConfig, now: MonoTime) -> Entry {
         let (phase, period) = match role {
             Role::Primary => (SessionPhase::Primary, config.steady),
             Role::Standby => (SessionPhase::Standby, config.standby),
         };
         Entry {
-            client,
             phase,
             served: role == Role::Primary,
+            refused: false,
             hears: Hears { highest: None, at: now },
             next_seq: 0,
             period,
@@ -55,9 +56,10 @@ impl Entry {
         }
     }
 
-    /// A packet came; one that was overtaken says nothing new.
+    /// A packet came; one that was overtaken says nothing new. To a client an acknowledged promotion is
+    /// one that was granted, so what comes of one that was refused is acknowledged no further.
     pub fn heard(&mut self, seq: u64, now: MonoTime) {
-        if self.hears.highest.is_none_or(|highest| seq > highest) {
+        if !self.refused && self.hears.highest.is_none_or(|highest| seq > highest) {
             self.hears = Hears { highest: Some(seq), at: now };
         }
     }
@@ -108,7 +110,7 @@ impl Entry {
         (seq, self.hears.highest.map(|seq| Ack { seq, held: now.since(self.hears.at) }))
     }
 
-    pub fn beacon(&mut self, session: SessionId, now: MonoTime) -> MirrorOutput {
+    pub fn beacon(&mut self, session: SessionKey, now: MonoTime) -> MirrorOutput {
         let (seq, ack) = self.stamp(now);
         MirrorOutput::Beacon { session, seq, ack }
     }

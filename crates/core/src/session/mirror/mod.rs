@@ -6,7 +6,7 @@
 //! | `entry` | one session |
 //!
 //! The driver's loop is that of [`super::client`]. Whether a client has proved to be who it says is
-//! checked before; here a session belongs to whoever attached it first, and nobody else takes it over.
+//! checked before; sessions of two clients never meet, whatever number they give them.
 
 mod entry;
 #[cfg(test)]
@@ -15,10 +15,10 @@ mod types;
 
 pub use types::{
     AttachRequest, Beacon, ClientId, CloseReason, MirrorConfig, MirrorInput, MirrorOutput, MirrorTally,
-    RefuseReason, SessionPhase,
+    RefuseReason, SessionKey, SessionPhase,
 };
 
-use super::{Ack, MirrorKey, Role, SessionId};
+use super::{Ack, MirrorKey, Role};
 use crate::time::MonoTime;
 use entry::Entry;
 use std::cmp::Reverse;
@@ -47,15 +47,14 @@ const SOONEST: Duration = Duration::from_millis(1);
 /// ```
 ///
 /// Bounded: `capacity` sessions that are served and `standbys` that are not. A session that is attached
-/// again by its own client (from a new address, after a restart) begins anew; by another, it is refused
-/// and counted.
+/// again by its client (from a new address, after a restart) begins anew.
 pub struct Sessions {
     config: MirrorConfig,
-    entries: HashMap<SessionId, Entry>,
+    entries: HashMap<SessionKey, Entry>,
     served: usize,
     drain: Drain,
     go_to: Option<MirrorKey>,
-    timers: BinaryHeap<Reverse<(MonoTime, SessionId)>>,
+    timers: BinaryHeap<Reverse<(MonoTime, SessionKey)>>,
     tally: MirrorTally,
     outputs: VecDeque<MirrorOutput>,
 }
@@ -117,23 +116,23 @@ impl Sessions {
     }
 
     /// Number and acknowledgement for a packet of data that leaves now.
-    pub fn stamp(&mut self, session: SessionId, now: MonoTime) -> Option<(u64, Option<Ack>)> {
+    pub fn stamp(&mut self, session: SessionKey, now: MonoTime) -> Option<(u64, Option<Ack>)> {
         Some(self.entries.get_mut(&session)?.stamp(now))
     }
 
     /// Where a session stands; `None` when it is not attached.
-    pub fn phase(&self, session: SessionId) -> Option<SessionPhase> {
+    pub fn phase(&self, session: SessionKey) -> Option<SessionPhase> {
         self.entries.get(&session).map(|entry| entry.phase)
     }
 
     /// Whether new work of a session is to be done here.
-    pub fn serves(&self, session: SessionId) -> bool {
+    pub fn serves(&self, session: SessionKey) -> bool {
         self.entries.get(&session).is_some_and(|entry| entry.served)
     }
 
     /// Whether what the service pushes to a session is sent from here: it is served, or retired and not
     /// yet detached, so that nothing is missing until its next mirror has taken over.
-    pub fn sends(&self, session: SessionId) -> bool {
+    pub fn sends(&self, session: SessionKey) -> bool {
         self.entries.get(&session).is_some_and(|entry| entry.served || entry.retired())
     }
 
@@ -158,14 +157,12 @@ impl Sessions {
     }
 
     fn attach(&mut self, request: AttachRequest, now: MonoTime) {
-        let AttachRequest { session, role, client, proven } = request;
-        let held = self.entries.get(&session).map(|entry| (entry.client == client, entry.served));
-        let own = held.is_none_or(|(own, _)| own);
-        let reason = match (proven, own, self.admits(role, held.map(|(_, served)| served))) {
-            (false, _, _) => Some(RefuseReason::Unproven),
-            (_, false, _) => Some(RefuseReason::Foreign),
+        let AttachRequest { session, role, proven } = request;
+        let held = self.entries.get(&session).map(|entry| entry.served);
+        let reason = match (proven, self.admits(role, held)) {
+            (false, _) => Some(RefuseReason::Unproven),
             _ if self.drain != Drain::No => Some(RefuseReason::Draining),
-            (_, _, false) => Some(RefuseReason::Full),
+            (_, false) => Some(RefuseReason::Full),
             _ => None,
         };
         if let Some(reason) = reason {
@@ -175,7 +172,7 @@ impl Sessions {
             self.tally.taken_over += 1;
             self.forget(session);
         }
-        let entry = Entry::new(client, role, &self.config, now);
+        let entry = Entry::new(role, &self.config, now);
         self.served += usize::from(entry.served);
         self.entries.insert(session, entry);
         self.outputs.push_back(MirrorOutput::Accept { session, role });
@@ -191,11 +188,10 @@ impl Sessions {
         }
     }
 
-    fn refuse(&mut self, session: SessionId, reason: RefuseReason) {
+    fn refuse(&mut self, session: SessionKey, reason: RefuseReason) {
         match reason {
             RefuseReason::Full => self.tally.full += 1,
             RefuseReason::Draining => self.tally.draining += 1,
-            RefuseReason::Foreign => self.tally.foreign += 1,
             RefuseReason::Unproven => self.tally.unproven += 1,
         }
         let helped = matches!(reason, RefuseReason::Full | RefuseReason::Draining);
@@ -204,20 +200,18 @@ impl Sessions {
         self.outputs.push_back(MirrorOutput::Refuse { session, reason, retry_after, go_to });
     }
 
-    fn packet(&mut self, session: SessionId, seq: u64, beacon: Option<Beacon>, now: MonoTime) {
+    fn packet(&mut self, session: SessionKey, seq: u64, beacon: Option<Beacon>, now: MonoTime) {
         let room = self.served < self.config.capacity;
         let Some(entry) = self.entries.get_mut(&session) else {
             self.tally.unknown += 1;
             return;
         };
-        entry.heard(seq, now);
-        let Some(beacon) = beacon else { return };
+        let Some(beacon) = beacon else { return entry.heard(seq, now) };
         entry.pace(beacon.period, now);
         let wants = beacon.role == Role::Primary && !entry.served && !entry.retired();
-        if wants && !room {
-            return self.refuse(session, RefuseReason::Full);
-        }
-        if wants {
+        let told = std::mem::replace(&mut entry.refused, wants && !room);
+        entry.heard(seq, now);
+        if wants && room {
             entry.promote();
             self.served += 1;
             self.outputs.push_back(MirrorOutput::Promoted(session));
@@ -225,10 +219,14 @@ impl Sessions {
         if beacon.ask {
             self.outputs.push_back(entry.beacon(session, now));
         }
+        // Once: the word comes for sure, and the same beacon comes every few milliseconds until then.
+        if wants && !room && !told {
+            self.refuse(session, RefuseReason::Full);
+        }
         self.arm(session, now);
     }
 
-    fn with(&mut self, session: SessionId, now: MonoTime, f: impl FnOnce(&mut Entry)) {
+    fn with(&mut self, session: SessionKey, now: MonoTime, f: impl FnOnce(&mut Entry)) {
         match self.entries.get_mut(&session) {
             Some(entry) => f(entry),
             None => self.tally.unknown += 1,
@@ -236,7 +234,7 @@ impl Sessions {
         self.arm(session, now);
     }
 
-    fn retired(&mut self, session: SessionId, now: MonoTime) {
+    fn retired(&mut self, session: SessionKey, now: MonoTime) {
         let served = self.serves(session);
         self.with(session, now, |entry| entry.retire(now));
         self.served -= usize::from(served);
@@ -248,7 +246,7 @@ impl Sessions {
         }
         let until = now + within;
         self.drain = Drain::Told;
-        let mut sessions: Vec<SessionId> = self.entries.keys().copied().collect();
+        let mut sessions: Vec<SessionKey> = self.entries.keys().copied().collect();
         sessions.sort_unstable();
         for session in sessions {
             self.with(session, now, |entry| entry.drain(until));
@@ -289,7 +287,7 @@ impl Sessions {
         }
     }
 
-    fn remove(&mut self, session: SessionId, reason: Option<CloseReason>) {
+    fn remove(&mut self, session: SessionKey, reason: Option<CloseReason>) {
         if !self.forget(session) {
             self.tally.unknown += 1;
         } else if let Some(reason) = reason {
@@ -297,7 +295,7 @@ impl Sessions {
         }
     }
 
-    fn forget(&mut self, session: SessionId) -> bool {
+    fn forget(&mut self, session: SessionKey) -> bool {
         let gone = self.entries.remove(&session);
         self.served -= usize::from(gone.as_ref().is_some_and(|entry| entry.served));
         // Entries of sessions that are gone are dead; they must not pile up.
@@ -308,7 +306,7 @@ impl Sessions {
         gone.is_some()
     }
 
-    fn arm(&mut self, session: SessionId, now: MonoTime) {
+    fn arm(&mut self, session: SessionKey, now: MonoTime) {
         let Some(entry) = self.entries.get_mut(&session) else { return };
         let due = entry.deadline(&self.config).max(now + SOONEST);
         if entry.armed.is_none_or(|at| due < at) {

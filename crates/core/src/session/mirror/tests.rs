@@ -1,16 +1,20 @@
 use super::{
     AttachRequest, Beacon, ClientId, CloseReason, MirrorConfig, MirrorInput, MirrorOutput, RefuseReason,
-    SessionPhase, Sessions,
+    SessionKey, SessionPhase, Sessions,
 };
 use crate::session::{Ack, MirrorKey, Role, SessionId};
 use crate::time::MonoTime;
 use proptest::prelude::*;
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::time::Duration;
 
-const ONE: SessionId = SessionId(1);
-const MINE: ClientId = ClientId([1; 32]);
-const OTHER: ClientId = ClientId([2; 32]);
+const ONE: SessionKey = key(1, 1);
+/// The same number, of another client.
+const OTHER: SessionKey = key(2, 1);
+
+const fn key(client: u8, session: u64) -> SessionKey {
+    SessionKey { client: ClientId([client; 32]), session: SessionId(session) }
+}
 
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -20,11 +24,11 @@ fn config(capacity: usize, standbys: usize) -> MirrorConfig {
     MirrorConfig { capacity, standbys, ..MirrorConfig::default() }
 }
 
-fn attach(session: SessionId, role: Role, client: ClientId, proven: bool) -> MirrorInput {
-    MirrorInput::Attach(AttachRequest { session, role, client, proven })
+fn attach(session: SessionKey, role: Role, proven: bool) -> MirrorInput {
+    MirrorInput::Attach(AttachRequest { session, role, proven })
 }
 
-fn beacon(session: SessionId, seq: u64, role: Role, ask: bool) -> MirrorInput {
+fn beacon(session: SessionKey, seq: u64, role: Role, ask: bool) -> MirrorInput {
     MirrorInput::Packet { session, seq, beacon: Some(Beacon { ask, role, period: ms(50) }) }
 }
 
@@ -41,7 +45,6 @@ fn short(outputs: &[MirrorOutput]) -> String {
         MirrorOutput::Refuse { reason, .. } => match reason {
             RefuseReason::Full => "!full",
             RefuseReason::Draining => "!drains",
-            RefuseReason::Foreign => "!foreign",
             RefuseReason::Unproven => "!unproven",
         },
         MirrorOutput::Promoted(_) => "^",
@@ -75,7 +78,7 @@ fn in_state(state: &str) -> Sessions {
     if matches!(state, "no" | "fu") {
         return sessions;
     }
-    give(&mut sessions, attach(ONE, role, MINE, true), 0);
+    give(&mut sessions, attach(ONE, role, true), 0);
     match state {
         "up" => drop(give(&mut sessions, beacon(ONE, 0, Role::Primary, false), 0)),
         "re" => drop(give(&mut sessions, MirrorInput::Retired(ONE), 0)),
@@ -89,10 +92,10 @@ fn in_state(state: &str) -> Sessions {
 fn every_state_and_input() {
     let (p, s) = (Role::Primary, Role::Standby);
     let inputs = [
-        ("AttP", attach(ONE, p, MINE, true), 1),
-        ("AttS", attach(ONE, s, MINE, true), 1),
-        ("Forg", attach(ONE, p, MINE, false), 1),
-        ("Othr", attach(ONE, s, OTHER, true), 1),
+        ("AttP", attach(ONE, p, true), 1),
+        ("AttS", attach(ONE, s, true), 1),
+        ("Forg", attach(ONE, p, false), 1),
+        ("Othr", attach(OTHER, s, true), 1),
         ("BeaS", beacon(ONE, 9, s, true), 1),
         ("BeaP", beacon(ONE, 9, p, true), 1),
         ("Data", MirrorInput::Packet { session: ONE, seq: 9, beacon: None }, 1),
@@ -110,7 +113,7 @@ fn every_state_and_input() {
         AttP: pr+p       pr+p       .+p        pr+p       pr+p       .!drains   .!drains   no!full
         AttS: st+s       .+s        st+s       st+s       st+s       .!drains   .!drains   no!full
         Forg: .!unproven .!unproven .!unproven .!unproven .!unproven .!unproven .!unproven no!unproven
-        Othr: st+s       .!foreign  .!foreign  .!foreign  .!foreign  .!foreign  .!foreign  no!full
+        Othr: .+s        .+s        .+s        .+s        .+s        .!drains   .!drains   no!full
         BeaS: .          .          .          .          .          .          .          no
         BeaP: .          up^        .          .          .          .          dp^        no
         Data: .          .          .          .          .          .          .          no
@@ -143,38 +146,47 @@ fn every_state_and_input() {
 fn only_who_is_refused_for_want_of_room_is_sent_elsewhere() {
     let mut sessions = Sessions::new(config(1, 0));
     sessions.set_go_to(Some(MirrorKey(7)));
-    give(&mut sessions, attach(ONE, Role::Primary, MINE, true), 0);
+    give(&mut sessions, attach(ONE, Role::Primary, true), 0);
     let go_to = |outputs: Vec<MirrorOutput>| match outputs[..] {
         [MirrorOutput::Refuse { go_to, .. }] => go_to,
         ref other => panic!("{other:?}"),
     };
-    let full = give(&mut sessions, attach(SessionId(2), Role::Primary, OTHER, true), 0);
+    let full = give(&mut sessions, attach(OTHER, Role::Primary, true), 0);
     assert_eq!(go_to(full), Some(MirrorKey(7)));
-    let foreign = give(&mut sessions, attach(ONE, Role::Primary, OTHER, true), 0);
-    assert_eq!(go_to(foreign), None);
+    let unproven = give(&mut sessions, attach(OTHER, Role::Primary, false), 0);
+    assert_eq!(go_to(unproven), None);
     let tally = sessions.tally();
-    assert_eq!((tally.full, tally.foreign, tally.taken_over), (1, 1, 0));
+    assert_eq!((tally.full, tally.unproven, tally.taken_over), (1, 1, 0));
 }
 
 #[test]
 fn a_standby_is_promoted_only_where_there_is_room() {
     let mut sessions = Sessions::new(config(1, 1));
-    give(&mut sessions, attach(ONE, Role::Primary, MINE, true), 0);
-    give(&mut sessions, attach(SessionId(2), Role::Standby, OTHER, true), 0);
-    let outputs = give(&mut sessions, beacon(SessionId(2), 0, Role::Primary, true), 1);
+    give(&mut sessions, attach(ONE, Role::Primary, true), 0);
+    give(&mut sessions, attach(OTHER, Role::Standby, true), 0);
+    let outputs = give(&mut sessions, beacon(OTHER, 0, Role::Primary, true), 1);
     assert_eq!(short(&outputs), "!full");
+    // It is told once, and its questions are answered all the same.
+    for seq in 1..9 {
+        let outputs = give(&mut sessions, beacon(OTHER, seq, Role::Primary, true), 1);
+        assert!(matches!(outputs[..], [MirrorOutput::Beacon { .. }]), "{outputs:?}");
+    }
+    assert_eq!(sessions.tally().full, 1);
+    // It has taken that in, and asks again.
+    give(&mut sessions, beacon(OTHER, 9, Role::Standby, false), 1);
+    assert_eq!(short(&give(&mut sessions, beacon(OTHER, 10, Role::Primary, true), 1)), "!full");
     give(&mut sessions, MirrorInput::Retired(ONE), 2);
-    let outputs = give(&mut sessions, beacon(SessionId(2), 1, Role::Primary, true), 3);
+    let outputs = give(&mut sessions, beacon(OTHER, 11, Role::Primary, true), 3);
     assert_eq!(short(&outputs), "^");
     // A beacon that was overtaken does not take the role back.
-    give(&mut sessions, beacon(SessionId(2), 0, Role::Standby, false), 4);
-    assert!(sessions.serves(SessionId(2)) && sessions.sends(ONE));
+    give(&mut sessions, beacon(OTHER, 0, Role::Standby, false), 4);
+    assert!(sessions.serves(OTHER) && sessions.sends(ONE));
 }
 
 #[test]
 fn beacons_keep_the_period_that_the_client_asked_for() {
     let mut sessions = Sessions::new(MirrorConfig::default());
-    give(&mut sessions, attach(ONE, Role::Standby, MINE, true), 0);
+    give(&mut sessions, attach(ONE, Role::Standby, true), 0);
     let mut sent = |from: u64, to: u64, period: Duration| {
         let beacon = Some(Beacon { ask: false, role: Role::Standby, period });
         let packet = MirrorInput::Packet { session: ONE, seq: from, beacon };
@@ -192,7 +204,7 @@ fn beacons_keep_the_period_that_the_client_asked_for() {
 #[test]
 fn who_asks_is_answered_at_once() {
     let mut sessions = Sessions::new(MirrorConfig::default());
-    give(&mut sessions, attach(ONE, Role::Standby, MINE, true), 0);
+    give(&mut sessions, attach(ONE, Role::Standby, true), 0);
     give(&mut sessions, MirrorInput::Tick, 5);
     let beacons = |outputs: Vec<MirrorOutput>| {
         outputs.iter().filter(|output| matches!(output, MirrorOutput::Beacon { .. })).count()
@@ -206,7 +218,7 @@ fn who_asks_is_answered_at_once() {
 #[test]
 fn acknowledgements_name_the_highest_packet_and_its_age() {
     let mut sessions = Sessions::new(MirrorConfig::default());
-    give(&mut sessions, attach(ONE, Role::Primary, MINE, true), 0);
+    give(&mut sessions, attach(ONE, Role::Primary, true), 0);
     for (seq, now) in [(4, 10), (2, 12)] {
         give(&mut sessions, MirrorInput::Packet { session: ONE, seq, beacon: None }, now);
     }
@@ -219,7 +231,7 @@ fn acknowledgements_name_the_highest_packet_and_its_age() {
 #[test]
 fn work_under_way_is_waited_for_until_the_deadline() {
     let mut sessions = Sessions::new(MirrorConfig { linger: ms(100), ..MirrorConfig::default() });
-    give(&mut sessions, attach(ONE, Role::Primary, MINE, true), 0);
+    give(&mut sessions, attach(ONE, Role::Primary, true), 0);
     give(&mut sessions, MirrorInput::Work { session: ONE, open: 2 }, 0);
     give(&mut sessions, MirrorInput::Drain { within: ms(3000) }, 0);
     give(&mut sessions, MirrorInput::Retired(ONE), 10);
@@ -229,11 +241,10 @@ fn work_under_way_is_waited_for_until_the_deadline() {
 }
 
 fn any_input() -> impl Strategy<Value = MirrorInput> {
-    let session = || (0u64..12).prop_map(SessionId);
+    let session = || (1u8..4, 0u64..4).prop_map(|(client, session)| key(client, session));
     let role = || prop::sample::select(vec![Role::Primary, Role::Standby]);
-    let client = (1u8..4).prop_map(|c| ClientId([c; 32]));
     prop_oneof![
-        6 => (session(), role(), client, prop::bool::weighted(0.9)).prop_map(|(s, r, c, p)| attach(s, r, c, p)),
+        6 => (session(), role(), prop::bool::weighted(0.9)).prop_map(|(s, r, p)| attach(s, r, p)),
         8 => (session(), 0u64..50, role(), any::<bool>()).prop_map(|(s, q, r, a)| beacon(s, q, r, a)),
         2 => (session(), 0u32..3).prop_map(|(session, open)| MirrorInput::Work { session, open }),
         2 => session().prop_map(MirrorInput::Retired),
@@ -247,9 +258,9 @@ fn any_input() -> impl Strategy<Value = MirrorInput> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(600))]
     #[test]
-    fn bounds_and_owners_hold(steps in prop::collection::vec((any_input(), 0u64..1500), 0..200)) {
+    fn bounds_hold(steps in prop::collection::vec((any_input(), 0u64..1500), 0..200)) {
         let mut sessions = Sessions::new(config(3, 4));
-        let mut owners: HashMap<SessionId, ClientId> = HashMap::new();
+        let mut owners = HashSet::new();
         let mut now = 0;
         for (input, wait) in steps {
             now += wait;
@@ -258,13 +269,12 @@ proptest! {
                 if let (MirrorOutput::Accept { session, .. }, MirrorInput::Attach(request)) = (output, input) {
                     prop_assert!(request.proven);
                     prop_assert!(sessions.phase(*session).is_some());
-                    let owner = owners.insert(*session, request.client);
-                    prop_assert!(owner.is_none_or(|owner| owner == request.client), "taken by another");
+                    owners.insert(*session);
                 }
             }
-            owners.retain(|session, _| sessions.phase(*session).is_some());
+            owners.retain(|session| sessions.phase(*session).is_some());
             prop_assert_eq!(owners.len(), sessions.len());
-            let served = owners.keys().filter(|session| sessions.serves(**session)).count();
+            let served = owners.iter().filter(|session| sessions.serves(**session)).count();
             prop_assert_eq!(served, sessions.served());
             // Those that retired are on their way out and take no place of either kind for long.
             prop_assert!(served <= 3 && sessions.len() <= 3 + 4 + 3 + 4);

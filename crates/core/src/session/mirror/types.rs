@@ -4,8 +4,18 @@ use crate::session::{Ack, MirrorKey, Role, SessionId};
 use std::time::Duration;
 
 /// The key that a client proved to have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClientId(pub [u8; 32]);
+
+/// A session at a mirror. Its number alone names none: every mirror of a session learns it, and could
+/// attach under it elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionKey {
+    /// Who proved to hold this key.
+    pub client: ClientId,
+    /// The client's number for it.
+    pub session: SessionId,
+}
 
 /// Where a session stands at a mirror; the diagram is above [`super::Sessions`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -23,12 +33,10 @@ pub enum SessionPhase {
 /// A client wants to attach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AttachRequest {
-    /// Its session.
-    pub session: SessionId,
+    /// Its session, with who it says it is.
+    pub session: SessionKey,
     /// As what.
     pub role: Role,
-    /// Who it says it is.
-    pub client: ClientId,
     /// It has proved to hold that key, on this connection.
     pub proven: bool,
 }
@@ -52,7 +60,7 @@ pub enum MirrorInput {
     /// An authentic packet of an attached client.
     Packet {
         /// Whose.
-        session: SessionId,
+        session: SessionKey,
         /// Its number.
         seq: u64,
         /// `None` for data.
@@ -61,15 +69,15 @@ pub enum MirrorInput {
     /// The service has so much work of a session under way: requests, streams, live flows.
     Work {
         /// Whose.
-        session: SessionId,
+        session: SessionKey,
         /// How much.
         open: u32,
     },
     /// The client sends new work elsewhere. What is under way, and what the service pushes, goes on
     /// until the client detaches.
-    Retired(SessionId),
+    Retired(SessionKey),
     /// The client's connection ended.
-    Detach(SessionId),
+    Detach(SessionKey),
     /// The mirror is to be left.
     Drain {
         /// At the latest.
@@ -87,14 +95,14 @@ pub enum MirrorOutput {
     /// Tell a client that it is attached.
     Accept {
         /// Whose.
-        session: SessionId,
+        session: SessionKey,
         /// As what.
         role: Role,
     },
     /// Tell a client that it is not attached, or not promoted.
     Refuse {
         /// Whose.
-        session: SessionId,
+        session: SessionKey,
         /// Why.
         reason: RefuseReason,
         /// Not to be tried before.
@@ -103,11 +111,11 @@ pub enum MirrorOutput {
         go_to: Option<MirrorKey>,
     },
     /// The session's work is done here from now on.
-    Promoted(SessionId),
+    Promoted(SessionKey),
     /// Send a beacon.
     Beacon {
         /// To whom.
-        session: SessionId,
+        session: SessionKey,
         /// Its number.
         seq: u64,
         /// What came from the client.
@@ -116,14 +124,14 @@ pub enum MirrorOutput {
     /// Tell a client to leave.
     TellDrain {
         /// Whom.
-        session: SessionId,
+        session: SessionKey,
         /// Where there is room.
         go_to: Option<MirrorKey>,
     },
     /// Close a client's connection.
     Close {
         /// Whose.
-        session: SessionId,
+        session: SessionKey,
         /// Why.
         reason: CloseReason,
     },
@@ -138,8 +146,6 @@ pub enum RefuseReason {
     Full,
     /// The mirror is being left.
     Draining,
-    /// The session is another client's.
-    Foreign,
     /// It has not proved who it is.
     Unproven,
 }
@@ -196,8 +202,6 @@ pub struct MirrorTally {
     pub full: u64,
     /// Came while the mirror drained.
     pub draining: u64,
-    /// Another's session.
-    pub foreign: u64,
     /// Without proof.
     pub unproven: u64,
     /// A client attached again.
