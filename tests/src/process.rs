@@ -8,11 +8,12 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
-/// The path of one of our binaries.
+/// The path of one of our binaries: in the folder in `NEARMOST_BIN_DIR`, or else beside this one.
 pub fn binary(name: &str) -> PathBuf {
-    let dir = std::env::var_os("NEARMOST_BIN_DIR");
+    let beside = || Some(std::env::current_exe().ok()?.parent()?.to_owned());
+    let dir = std::env::var_os("NEARMOST_BIN_DIR").map(PathBuf::from).or_else(beside);
     let dir = dir.expect("NEARMOST_BIN_DIR is not set: run the end to end tests with `cargo xtask test`");
-    let path = PathBuf::from(dir).join(name);
+    let path = dir.join(name);
     assert!(
         path.is_file(),
         "{} is not there: run the end to end tests with `cargo xtask test`",

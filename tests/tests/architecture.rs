@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Folder of each of our crates, and which of our crates it may depend on.
-const ARROWS: [(&str, &[&str]); 15] = [
+const ARROWS: [(&str, &[&str]); 16] = [
     ("crates/core", &[]),
     ("crates/replica", &[]),
     ("crates/dns", &["nearmost-core"]),
@@ -40,8 +40,19 @@ const ARROWS: [(&str, &[&str]); 15] = [
         ],
     ),
     ("crates/xtask", &[]),
-    ("tests", &["nearmost-core", "nearmost-wire", "nearmost-client", "nearmost-config", "nearmost-replica"]),
+    (
+        "tests",
+        &[
+            "nearmost-core",
+            "nearmost-wire",
+            "nearmost-client",
+            "nearmost-config",
+            "nearmost-replica",
+            "nearmost-lab",
+        ],
+    ),
     ("tests/sim", &["nearmost-core"]),
+    ("tests/lab", &["nearmost-core"]),
 ];
 
 /// Crates of pure logic know none of these.

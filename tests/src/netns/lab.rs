@@ -54,7 +54,21 @@ impl Lab {
     pub async fn start_with(page: &str, mirrors: u8, extra: &str, setup: impl Fn(u8) -> Setup) -> Lab {
         let dir = crate::process::directory();
         let network = Network::start(dir.path()).await;
-        network.add(BROKER).await;
+        for host in (1..=mirrors).chain([BROKER]) {
+            network.add(host).await;
+        }
+        Lab::start_on(dir, network, page, mirrors, extra, setup).await
+    }
+
+    /// The same on a network that has all these hosts and the broker's.
+    pub async fn start_on(
+        dir: TempDir,
+        network: Network,
+        page: &str,
+        mirrors: u8,
+        extra: &str,
+        setup: impl Fn(u8) -> Setup,
+    ) -> Lab {
         std::fs::write(dir.path().join("broker.toml"), config(dir.path(), extra)).expect("write");
         let mut line = network.command_line(BROKER);
         line.push(binary("nearmost-broker").display().to_string());
@@ -66,7 +80,6 @@ impl Lab {
         let mut lab = Lab { journal, nodes: Vec::new(), others: Vec::new(), broker, network, page, dir };
         lab.broker.apply(&format!("version = 1\n[[domain]]\nname = {DOMAIN:?}\n"), &[]).await;
         for host in 1..=mirrors {
-            lab.network.add(host).await;
             let node = Node::start(&lab.network, &lab.broker, host, &lab.page, setup(host)).await;
             lab.nodes.push(node);
         }
@@ -137,7 +150,7 @@ impl Lab {
 fn config(dir: &Path, extra: &str) -> String {
     let mut text = format!(
         "version = 1\ndata_dir = {:?}\n\
-         [dns]\nlisten = [\"127.0.0.1:0\"]\nworkers = 1\n\
+         [dns]\nlisten = [\"127.0.0.1:0\", \"10.{BROKER}.0.2:53\"]\nworkers = 1\n\
          [http]\nlisten = [\"127.0.0.1:0\"]\n\
          [clients]\nlisten = [\"127.0.0.1:0\"]\n\
          [agents]\nlisten = [\"10.{BROKER}.0.2:0\"]\nbeacon_listen = [\"10.{BROKER}.0.2:0\"]\n\

@@ -20,4 +20,4 @@ mod node;
 pub use journal::{Journal, Seen};
 pub use lab::{BROKER, DOMAIN, Lab};
 pub use network::{Cut, Network};
-pub use node::{Node, Setup, Signal, signal};
+pub use node::{INGRESS, Node, Setup, Signal, signal};

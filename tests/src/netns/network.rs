@@ -14,6 +14,8 @@ const REFUSED: &str = "the tests of health need network namespaces of their own:
 pub struct Network {
     /// Lives while the lab does: it ends when its standard input does.
     router: Child,
+    /// Whether it is in a user namespace of its own.
+    own_user: bool,
     /// Holds a file for each host's namespace.
     dir: PathBuf,
 }
@@ -44,26 +46,30 @@ impl Cut {
 impl Network {
     /// A router without hosts; `dir` is where files for namespaces may be made.
     pub async fn start(dir: &Path) -> Network {
-        let script = "echo 1 > /proc/sys/net/ipv4/ip_forward && ip link set lo up && echo ready && exec cat";
-        let mut router = Command::new("unshare")
-            .args(["--user", "--map-root-user", "--net", "--mount", "sh", "-c", script])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("unshare; `cargo xtask test` installs it");
-        let mut lines = BufReader::new(router.stdout.take().expect("piped")).lines();
-        let line = tokio::time::timeout(crate::PATIENCE, lines.next_line()).await.expect("ready in time");
-        if line.expect("read").as_deref() != Some("ready") {
-            let mut said = String::new();
-            let _ = router.stderr.take().expect("piped").read_to_string(&mut said).await;
-            panic!("{REFUSED}: {}", said.trim());
-        }
-        Network { router, dir: dir.into() }
+        Network::start_by(dir, "echo 1 > /proc/sys/net/ipv4/ip_forward").await
     }
 
-    /// Adds host `n` at 10.n.0.2.
+    /// The same, but the kernel passes nothing on: a program of the caller's does, with packet sockets on
+    /// the router's ends.
+    pub async fn start_unrouted(dir: &Path) -> Network {
+        Network::start_by(dir, "echo 0 > /proc/sys/net/ipv4/ip_forward").await
+    }
+
+    /// In a user namespace, which needs no privileges; where there are none, as root.
+    async fn start_by(dir: &Path, forwarding: &str) -> Network {
+        let script = format!("{forwarding} && ip link set lo up && echo ready && exec cat");
+        let mut said = Vec::new();
+        for (own_user, flags) in [(true, &["--user", "--map-root-user"][..]), (false, &[])] {
+            match router(flags, &script).await {
+                Ok(router) => return Network { router, own_user, dir: dir.into() },
+                Err(why) => said.push(why),
+            }
+        }
+        panic!("{REFUSED}: {}", said.join("; "));
+    }
+
+    /// Adds host `n` at 10.n.0.2, with the hardware address 02:00:00:00:00:n. Segments are cut in the host
+    /// and not by its link, so that whoever watches the link sees packets of at most its MTU.
     pub async fn add(&self, n: u8) {
         let file = self.namespace(n);
         std::fs::write(&file, "").expect("file for a namespace");
@@ -71,12 +77,14 @@ impl Network {
         let script = format!(
             "set -e\n\
              unshare --net={file} true\n\
-             ip link add r{n} type veth peer name eth0 netns {file}\n\
+             ip link add r{n} type veth peer name eth0 address 02:00:00:00:00:{n:02x} netns {file}\n\
+             ip link set r{n} gso_max_segs 1\n\
              ip addr add 10.{n}.0.1/16 dev r{n}\n\
              ip link set r{n} up\n\
              nsenter --net={file} ip -batch - <<END\n\
              addr add 10.{n}.0.2/16 dev eth0\n\
              link set lo up\n\
+             link set eth0 gso_max_segs 1\n\
              link set eth0 up\n\
              route add default via 10.{n}.0.1\n\
              END\n"
@@ -90,6 +98,25 @@ impl Network {
         let mut command = Command::new(&line[0]);
         command.args(&line[1..]).arg(program).stdin(Stdio::null()).kill_on_drop(true);
         command
+    }
+
+    /// What runs a program in the router, to be put before its command line.
+    pub fn router_command_line(&self) -> Vec<String> {
+        self.entered()
+    }
+
+    /// Gives a host another address of 10.n.0.0/16 in place of the one that it has, as if it had moved to another
+    /// network: what is bound to the old address is cut off.
+    pub async fn readdress(&self, n: u8, to: std::net::Ipv4Addr) {
+        let file = self.namespace(n);
+        let script = format!(
+            "ip -batch - <<END\n\
+             addr flush dev eth0\n\
+             addr add {to}/16 dev eth0\n\
+             route add default via 10.{n}.0.1\n\
+             END\n"
+        );
+        self.run(&["nsenter", &format!("--net={}", file.display()), "sh", "-c", &script]).await;
     }
 
     /// What runs a program on a host, to be put before its command line.
@@ -148,8 +175,31 @@ impl Network {
 
     fn entered(&self) -> Vec<String> {
         let pid = self.router.id().expect("the router runs").to_string();
-        ["nsenter", "--target", &pid, "--user", "--net", "--mount", "--preserve-credentials"]
-            .map(String::from)
-            .into()
+        let mut line = vec!["nsenter", "--target", &pid, "--net", "--mount"];
+        if self.own_user {
+            line.extend(["--user", "--preserve-credentials"]);
+        }
+        line.into_iter().map(String::from).collect()
     }
+}
+
+/// A process with namespaces of its own that runs a script, once that says `ready`; or what was wrong.
+async fn router(flags: &[&str], script: &str) -> Result<Child, String> {
+    let mut router = Command::new("unshare")
+        .args(flags)
+        .args(["--net", "--mount", "sh", "-c", script])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("unshare; `cargo xtask test` installs it");
+    let mut lines = BufReader::new(router.stdout.take().expect("piped")).lines();
+    let line = tokio::time::timeout(crate::PATIENCE, lines.next_line()).await.expect("ready in time");
+    if line.expect("read").as_deref() == Some("ready") {
+        return Ok(router);
+    }
+    let mut said = String::new();
+    let _ = router.stderr.take().expect("piped").read_to_string(&mut said).await;
+    Err(said.trim().into())
 }

@@ -10,6 +10,8 @@ use tokio::process::Child;
 
 /// Where services listen.
 const PORT: u16 = 8080;
+/// Where agents take sessions in.
+pub const INGRESS: u16 = 7850;
 
 /// How an agent is set up.
 #[derive(Clone, Copy, Debug, Default)]
@@ -18,6 +20,8 @@ pub struct Setup {
     pub watches_process: bool,
     /// Has its data directory and log on a file system of its own, of 1 MiB.
     pub small_disk: bool,
+    /// Takes clients' sessions in for a service on UDP and TCP.
+    pub ingress: bool,
 }
 
 /// Signals of tests.
@@ -147,13 +151,22 @@ fn settings(host: u8, dir: &Path, setup: Setup) -> Vec<String> {
         true => format!(", process = {{ pid_file = {:?} }}", dir.join("pid")),
         false => String::new(),
     };
-    vec![
+    let to_service = match setup.ingress {
+        true => format!(", ingress = {{ udp = \"{address}\" }}"),
+        false => String::new(),
+    };
+    let mut settings = vec![
         "metrics.listen=".into(),
         "reconnect.max_ms=1000".into(),
         format!("node.place={{ latitude = {latitude}, longitude = {longitude}, country = {country:?} }}"),
         format!(
-            "services=[{{ domain = {DOMAIN:?}, addresses = [\"{}\"], port = {PORT}, checks = [{check}]{process} }}]",
+            "services=[{{ domain = {DOMAIN:?}, addresses = [\"{}\"], port = {PORT}, checks = [{check}]{process}{to_service} }}]",
             address.ip()
         ),
-    ]
+    ];
+    if setup.ingress {
+        settings.push("ingress.enabled=true".into());
+        settings.push(format!("ingress.listen=[\"{}:{INGRESS}\"]", address.ip()));
+    }
+    settings
 }
