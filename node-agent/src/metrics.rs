@@ -37,6 +37,7 @@
 //! | `nearmost_agent_ingress_bad_frames_total` | `reason` | what could not be read of messages, stream headers and datagrams |
 //! | `nearmost_agent_ingress_closed_total` | `reason` | connections closed from here |
 //! | `nearmost_agent_ingress_tripwires` | | tripwire connections |
+//! | `nearmost_agent_ingress_tunnels` | | tunnels of clients whose network lets no UDP through |
 //!
 //! Labels are bounded: reasons are a fixed list, services are those of the configuration.
 

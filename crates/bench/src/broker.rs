@@ -29,6 +29,8 @@ pub struct Addresses {
     pub dns: Vec<SocketAddr>,
     /// Agents' sessions.
     pub agents: Vec<SocketAddr>,
+    /// Clients' sessions.
+    pub clients: Vec<SocketAddr>,
     admin: PathBuf,
 }
 

@@ -13,6 +13,7 @@ mod map;
 mod meter;
 mod proc;
 mod random;
+mod subscribers;
 
 use clap::{Parser, Subcommand};
 
@@ -29,6 +30,8 @@ enum Bench {
     Dns(dns::DnsArgs),
     /// Memory and CPU an agent, with real QUIC sessions and beacons.
     Agents(agents::AgentsArgs),
+    /// Memory and CPU a client that follows a list, and how soon changes reach it.
+    Subscribers(subscribers::SubscribersArgs),
     /// CPU of a broker that checks many mirrors, and whether any check is late.
     Checks(checks::ChecksArgs),
     /// How good the chosen mirrors are, on a measured round-trip matrix.
@@ -44,6 +47,7 @@ fn main() -> anyhow::Result<()> {
     match Args::parse().bench {
         Bench::Dns(args) => runtime.block_on(dns::run(args)),
         Bench::Agents(args) => runtime.block_on(agents::run(args)),
+        Bench::Subscribers(args) => runtime.block_on(subscribers::run(args)),
         Bench::Checks(args) => runtime.block_on(checks::run(args)),
         Bench::Decisions(args) => decisions::run(&args),
         Bench::Detection(args) => detection::run(&args),

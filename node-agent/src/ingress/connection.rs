@@ -89,7 +89,10 @@ pub(super) async fn serve(incoming: Incoming, local: SocketAddr, doors: Doors, s
     let (words, said) = mpsc::channel(WORDS);
     let number = shared.links.fetch_add(1, Ordering::Relaxed);
     let attached = watch::Sender::new(None);
-    let _timed = shared.paths.enter(number, connection.clone(), attached.subscribe());
+    // The round trip of a tunnel is no path's.
+    let remote = connection.remote_address();
+    let direct = shared.tunnels.origin(remote) == remote;
+    let _timed = direct.then(|| shared.paths.enter(number, connection.clone(), attached.subscribe()));
     let client = Client {
         link: Link { connection: connection.clone(), words },
         number,
@@ -266,7 +269,8 @@ impl Client {
                     let Some(to) = self.session() else {
                         return Err(Fault::new(Refusal::OutOfOrder, "a stream without a session"));
                     };
-                    let ends = Ends { client: self.link.connection.remote_address(), local: self.local };
+                    let client = self.shared.tunnels.origin(self.link.connection.remote_address());
+                    let ends = Ends { client, local: self.local };
                     tasks.spawn(tcp::serve(send, recv, to, ends, self.shared.clone()));
                 }
                 Some(ended) = tasks.join_next() => {

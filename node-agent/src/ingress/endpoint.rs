@@ -1,4 +1,4 @@
-//! Binds QUIC and, on the same port over TCP, the tripwire; accepts clients' connections.
+//! Binds QUIC and, on the same port over TCP, the tripwire and tunnels; accepts clients' connections.
 
 use super::Shared;
 use super::connection;
@@ -6,6 +6,7 @@ use super::directory::Doors;
 use super::gate::{Entry, Gate};
 use nearmost_wire::identity::KeyPair;
 use nearmost_wire::tls::{self, ALPN_MIRROR, EndpointSecrets, TlsError};
+use nearmost_wire::tunnel::ALPN_TUNNEL;
 use quinn_proto::HashedConnectionIdGenerator;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
@@ -56,6 +57,8 @@ pub enum IngressError {
 pub(super) struct Bound {
     pub(super) endpoint: quinn::Endpoint,
     pub(super) tripwire: TcpListener,
+    /// Of tunnels.
+    pub(super) tls: Arc<rustls::ServerConfig>,
     pub(super) address: SocketAddr,
 }
 
@@ -97,7 +100,8 @@ fn bind_one(address: SocketAddr, key: &KeyPair, config: &quinn::ServerConfig) ->
     let runtime = Arc::new(quinn::TokioRuntime);
     let endpoint = quinn::Endpoint::new(endpoint, Some(config), udp, runtime).map_err(failed("UDP"))?;
     let tripwire = TcpListener::from_std(tcp).map_err(failed("TCP"))?;
-    Ok(Bound { endpoint, tripwire, address: local })
+    let tls = Arc::new(tls::stream_server_config(key, ALPN_TUNNEL)?);
+    Ok(Bound { endpoint, tripwire, tls, address: local })
 }
 
 type Sockets = (std::net::UdpSocket, std::net::TcpListener);
@@ -157,8 +161,8 @@ pub(super) async fn accept(
             Some(_) = clients.join_next() => continue,
         };
         let Some(incoming) = incoming else { break };
-        let (remote, proven) = (incoming.remote_address().ip(), incoming.remote_address_validated());
-        match gate.enter(remote, proven, shared.clock.now()) {
+        let remote = shared.tunnels.origin(incoming.remote_address()).ip();
+        match gate.enter(remote, incoming.remote_address_validated(), shared.clock.now()) {
             Entry::Admitted(permit) => {
                 let client = connection::serve(incoming, local, doors.clone(), shared.clone());
                 clients.spawn(async move {

@@ -12,6 +12,8 @@ pub struct IngressMetrics {
     pub connections: IntGauge,
     /// Tripwire connections.
     pub tripwires: IntGauge,
+    /// Sessions inside TLS over TCP.
+    pub tunnels: IntGauge,
     sessions: IntGaugeVec,
     flows: FlowMetrics,
     datagrams: IntCounterVec,
@@ -92,6 +94,7 @@ impl IngressMetrics {
         Ok(IngressMetrics {
             connections: gauge(r, "connections", "Connections of clients")?,
             tripwires: gauge(r, "tripwires", "Tripwire connections")?,
+            tunnels: gauge(r, "tunnels", "Sessions inside TLS over TCP")?,
             sessions: gauges(r, "sessions", "Sessions of clients, by what this mirror is to them", "role")?,
             flows,
             datagrams: counters(r, "datagrams_total", "Datagrams of clients, by way", &["way"])?,

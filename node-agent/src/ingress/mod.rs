@@ -42,8 +42,8 @@
 //! checks can be wrong everywhere at once: there its tripwires close, and clients that have a standby send
 //! new work there. A node's tripwires stand for all of its services. A drain leaves them alone.
 //!
-//! Brokers do not know the port of the ingress yet: it is no part of what [`crate::declare`] says, and no
-//! broker says where there is room, so `go_to` is never filled in.
+//! Brokers are told the port of the first address. Where there is room they tell clients, whose lists have
+//! every mirror: an agent knows of no other one, so its own `go_to` stays empty.
 
 mod connection;
 mod directory;
@@ -69,6 +69,7 @@ use gate::Gate;
 use nearmost_config::{IngressConfig, IngressLimits, Service};
 use nearmost_wire::identity::KeyPair;
 use nearmost_wire::ingress::close::Refusal;
+use nearmost_wire::tunnel::Tunnels;
 use paths::SessionPaths;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -76,6 +77,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+use tripwire::Inside;
 
 /// Time that sessions have to leave a service whose process ended.
 pub const STOPPED: Duration = Duration::from_secs(2);
@@ -97,6 +99,8 @@ pub(crate) struct Shared {
     pub links: Arc<AtomicU64>,
     /// Round trips.
     pub paths: SessionPaths,
+    /// Where the clients of tunnels are.
+    pub tunnels: Tunnels,
 }
 
 /// A bound ingress that takes nobody in yet.
@@ -146,14 +150,21 @@ impl Ingress {
             max_session_flows: self.config.max_session_flows,
             links: Arc::default(),
             paths: self.paths,
+            tunnels: Tunnels::default(),
         };
         let well = watch::Sender::new(false);
         let directory = Directory::new(services, shared.clone());
         let (mut tasks, mut endpoints) = (JoinSet::new(), Vec::new());
-        for Bound { endpoint, tripwire, address } in self.bound {
+        for Bound { endpoint, tripwire, tls, address } in self.bound {
             let doors: Doors = directory.doors();
             tasks.spawn(endpoint::accept(endpoint.clone(), address, gate.clone(), doors, shared.clone()));
-            tasks.spawn(tripwire::hold(tripwire, tripwires.clone(), well.subscribe(), shared.clone()));
+            tasks.spawn(tripwire::hold(
+                tripwire,
+                tripwires.clone(),
+                well.subscribe(),
+                Inside { tls, endpoint: address },
+                shared.clone(),
+            ));
             endpoints.push(endpoint);
         }
         Running { endpoints, addresses, directory, well, shared, _tasks: tasks }

@@ -6,11 +6,16 @@
 //!
 //! What its end means to clients is written in [`nearmost_core::session`]. Where there is no room for one, a
 //! byte is said before it is closed: that end means nothing.
+//!
+//! A client whose network lets no UDP through says something at once: the same port takes
+//! [tunnels](nearmost_wire::tunnel).
 
 use super::Shared;
 use super::gate::{Entry, Gate};
 use super::metrics;
+use nearmost_wire::tunnel::TLS_HANDSHAKE;
 use socket2::{SockRef, TcpKeepalive};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -29,6 +34,7 @@ pub(super) async fn hold(
     listener: TcpListener,
     gate: Arc<Gate>,
     well: watch::Receiver<bool>,
+    inside: Inside,
     shared: Shared,
 ) {
     let mut held = JoinSet::new();
@@ -50,10 +56,15 @@ pub(super) async fn hold(
         }
         match gate.enter(remote.ip(), true, shared.clock.now()) {
             Entry::Admitted(permit) => {
-                let (well, tripwires) = (well.clone(), shared.metrics.tripwires.clone());
+                let (well, inside, shared) = (well.clone(), inside.clone(), shared.clone());
                 held.spawn(async move {
-                    let _counted = metrics::held(&tripwires);
-                    until_over(stream, well).await;
+                    let counted = metrics::held(&shared.metrics.tripwires);
+                    let tunnel = until_over(&stream, well).await;
+                    drop(counted);
+                    if tunnel {
+                        let _counted = metrics::held(&shared.metrics.tunnels);
+                        inside.serve(stream, &shared).await;
+                    }
                     drop(permit);
                 });
             }
@@ -66,14 +77,31 @@ pub(super) async fn hold(
     }
 }
 
-/// Until this side has to close, or the other did; whoever says something has another use for it.
-async fn until_over(stream: TcpStream, mut well: watch::Receiver<bool>) {
+/// Until this side has to close, or the other did; whoever says something has another use for it. Whether
+/// that is a tunnel.
+async fn until_over(stream: &TcpStream, mut well: watch::Receiver<bool>) -> bool {
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE);
     // Without it a client that vanished only takes up its place for longer.
-    let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
+    let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
     let mut word = [0];
     tokio::select! {
-        _ = well.wait_for(|well| !well) => {}
-        _ = stream.peek(&mut word) => {}
+        _ = well.wait_for(|well| !well) => false,
+        said = stream.peek(&mut word) => matches!(said, Ok(1)) && word[0] == TLS_HANDSHAKE,
+    }
+}
+
+/// What tunnels lead into.
+#[derive(Clone)]
+pub(super) struct Inside {
+    pub tls: Arc<rustls::ServerConfig>,
+    /// Where QUIC listens.
+    pub endpoint: SocketAddr,
+}
+
+impl Inside {
+    async fn serve(self, stream: TcpStream, shared: &Shared) {
+        if let Err(e) = shared.tunnels.serve(stream, self.tls, self.endpoint).await {
+            tracing::debug!(error = %e, "a tunnel ended");
+        }
     }
 }

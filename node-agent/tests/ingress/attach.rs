@@ -7,7 +7,7 @@ use nearmost_wire::ingress::close::Refusal;
 use nearmost_wire::ingress::control::{RefuseReason, Refused, Role, ToClient, ToMirror};
 use nearmost_wire::ingress::datagram::{Ack, FromMirror};
 use nearmost_wire::tls::ALPN_MIRROR;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 fn nowhere() -> ServiceIngress {
     let target: SocketAddr = "127.0.0.1:9".parse().expect("an address");
@@ -219,4 +219,22 @@ async fn a_browser_is_refused_by_its_protocol() {
     assert_eq!(u64::from(close.error_code), 0x100 + 120);
     world.until("refused_total{reason=\"protocol\"}", 1).await;
     assert_eq!(world.count("connections"), 0);
+}
+
+#[tokio::test]
+async fn where_udp_is_blocked_a_client_comes_in_through_tls() {
+    let world = World::start(udp((Ipv4Addr::LOCALHOST, 9).into()), 0);
+    world.ingress.told(&report(true, false));
+    let (mut client, tunnel) = tunnelled(world.addr, 1).await;
+    client.accepted(1, Role::Primary).await;
+    world.until("tunnels", 1).await;
+    let mut timed = 0;
+    world.paths.each(|_, _, _| timed += 1);
+    assert_eq!(timed, 0, "the round trip of a tunnel is no path's");
+    // A service that fails closes tripwires, and no tunnel.
+    world.ingress.told(&report(false, false));
+    client.beacon(Role::Primary, true);
+    soon(client.connection.read_datagram()).await.expect("it lives");
+    drop(tunnel);
+    world.until("tunnels", 0).await;
 }

@@ -14,6 +14,7 @@ use nearmost_wire::ingress::control::{Accepted, Attach, Role, ToClient, ToMirror
 use nearmost_wire::ingress::datagram::{FromClient, FromMirror, Packet};
 use nearmost_wire::ingress::flow::{FlowKind, Open, OpenAnswer};
 use nearmost_wire::tls::{self, ALPN_MIRROR, SERVER_NAME};
+use nearmost_wire::tunnel::{self, Tunnel};
 use prometheus::{Encoder, Registry, TextEncoder};
 use quinn::{Connection, RecvStream, SendStream};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -121,12 +122,29 @@ impl World {
 
 /// A connection with the given protocol, by the holder of the key of `seed`.
 pub async fn connect(to: SocketAddr, seed: u8, alpn: &[u8]) -> Result<Connection, quinn::ConnectionError> {
-    // The role says only how a key is written.
-    let key = KeyPair::from_seed(KeyRole::Person, &[seed; 32]);
-    let pinned: Id = node().id();
-    let config = quinn::ClientConfig::new(Arc::new(tls::client_config(&key, pinned, alpn).expect("TLS")));
     let endpoint = quinn::Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).expect("a port");
-    soon(endpoint.connect_with(config, to, SERVER_NAME).expect("an address")).await
+    soon(endpoint.connect_with(client_config(seed, alpn), to, SERVER_NAME).expect("an address")).await
+}
+
+fn client_config(seed: u8, alpn: &[u8]) -> quinn::ClientConfig {
+    let pinned: Id = node().id();
+    quinn::ClientConfig::new(Arc::new(tls::client_config(&client_key(seed), pinned, alpn).expect("TLS")))
+}
+
+/// The role says only how a key is written.
+fn client_key(seed: u8) -> KeyPair {
+    KeyPair::from_seed(KeyRole::Person, &[seed; 32])
+}
+
+/// A client whose network lets no UDP through, and the tunnel that it comes by.
+pub async fn tunnelled(to: SocketAddr, seed: u8) -> (Client, Tunnel) {
+    let endpoint = quinn::Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).expect("a port");
+    let mine = endpoint.local_addr().expect("bound");
+    let tunnel = soon(tunnel::open(to, &client_key(seed), node().id(), mine)).await.expect("a tunnel");
+    let connecting = endpoint.connect_with(client_config(seed, ALPN_MIRROR), tunnel.relay, SERVER_NAME);
+    let connection = soon(connecting.expect("an address")).await.expect("a connection");
+    let (send, recv) = connection.open_bi().await.expect("a stream");
+    (Client { connection, send, recv, seq: 0 }, tunnel)
 }
 
 /// Why the other side closed a connection.
