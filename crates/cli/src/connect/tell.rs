@@ -9,6 +9,7 @@ use nearmost_client::sidecar::{Counters, Notice};
 use nearmost_client::text::printable;
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
+use std::io::Write;
 use std::time::Duration;
 
 /// What the session dropped or refused.
@@ -43,7 +44,8 @@ impl Teller {
 
     /// A line for people, and what it says in JSON.
     fn say(&self, line: &str, value: &Value) -> anyhow::Result<()> {
-        eprintln!("{}", printable(line));
+        // In one piece, as others may write there too; who closed it does not want it.
+        let _ = std::io::stderr().write_all(format!("{}\n", printable(line)).as_bytes());
         if self.json { emit(&format!("{}\n", escaped(&value.to_string()))) } else { Ok(()) }
     }
 
