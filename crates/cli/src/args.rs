@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::connect::ConnectArgs;
 use crate::edit::{domain::DomainCommand, mirror::MirrorCommand, node::NodeCommand, place::OverrideCommand};
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use nearmost_client::identity::Id;
@@ -73,6 +74,9 @@ pub enum Command {
         #[arg(long)]
         no_lookup: bool,
     },
+    /// Carry programs that know nothing of nearmost to a domain's mirrors, and on to another one when
+    /// theirs fails
+    Connect(Box<ConnectArgs>),
     /// What is wrong, worst first, and how many mirrors are well
     Status {
         /// All mirrors with their places and addresses

@@ -8,6 +8,7 @@ mod args;
 mod ask;
 mod broker;
 mod change;
+mod connect;
 mod edit;
 mod explain;
 mod history;
@@ -54,8 +55,13 @@ async fn run(args: Args) -> anyhow::Result<()> {
         let options = Options { look_up: !no_lookup };
         return measure::over_quic(&args.global, at, domain, options).await;
     }
+    if let Command::Connect(connect) = args.command {
+        // It asks no broker, so none need be there.
+        return connect::run(*connect, args.global.json).await;
+    }
     let context = Context::new(&args.global)?;
     match args.command {
+        Command::Connect(connect) => connect::run(*connect, context.json).await,
         Command::Resolve { domain, client } => ask::resolve(&context, &domain, client).await,
         Command::Explain { domain, client, resolver } => {
             explain::explain(&context, &domain, client, resolver).await

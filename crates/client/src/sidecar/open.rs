@@ -54,7 +54,10 @@ async fn attempts(session: &Session, last: &mut Option<StreamError>) -> Result<S
         {
             session.leave(at).await;
         }
-        *last = Some(error);
+        // What a mirror said tells more than that it was left meanwhile.
+        if !matches!((&*last, &error), (Some(StreamError::Failed { .. }), StreamError::Broken { .. })) {
+            *last = Some(error);
+        }
         let elsewhere = async {
             match at {
                 Some(at) => session.attached_beside(at).await,

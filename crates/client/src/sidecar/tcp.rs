@@ -14,7 +14,7 @@
 //! when its mirror dies at the moment at which the session leaves that mirror. No connection is carried on by
 //! another server.
 //!
-//! **Tried again.** Only the opening of the stream, for [a few seconds](super::open), since nothing was sent
+//! **Tried again.** Only the opening of the stream, for at most 8 s, since nothing was sent
 //! to the service before it stands. The program's bytes wait in its socket meanwhile.
 //!
 //! **Can be lost.** What was written and not answered by the service: the local system acknowledges bytes

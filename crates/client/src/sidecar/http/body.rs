@@ -9,17 +9,38 @@ use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// A body of at most so many bytes is kept until the answer comes.
-pub(super) const KEPT: u64 = 64 * 1024;
+const KEPT: u64 = 64 * 1024;
+/// So many bytes of all bodies.
+const KEPT_IN_ALL: usize = 64 * 1024 * 1024;
+
+/// Room for bodies that are kept.
+#[derive(Clone)]
+pub(super) struct Room(Arc<Semaphore>);
+
+impl Default for Room {
+    fn default() -> Room {
+        Room(Arc::new(Semaphore::new(KEPT_IN_ALL)))
+    }
+}
+
+impl Room {
+    /// Takes room for a body, if it is short and there is room.
+    fn take(&self, body: &Incoming) -> Option<OwnedSemaphorePermit> {
+        let len = body.size_hint().exact().filter(|len| *len <= KEPT)?;
+        self.0.clone().try_acquire_many_owned(u32::try_from(len).ok()?).ok()
+    }
+}
 
 /// A body on its way to the service.
 pub(super) type Outgoing = Either<Full<Bytes>, Incoming>;
 
 /// A program's body.
 pub(super) enum Given {
-    /// All of it is here.
-    Whole(Bytes),
+    /// All of it is here, in its room.
+    Whole { bytes: Bytes, _room: OwnedSemaphorePermit },
     /// It is handed on as it comes, once.
     Flowing(Incoming),
     /// It was.
@@ -27,14 +48,14 @@ pub(super) enum Given {
 }
 
 impl Given {
-    /// Reads a body that is short; others stay where they are.
+    /// Reads a body that is short while there is room; others stay where they are.
     ///
     /// # Errors
     /// The program broke it off.
-    pub async fn read(incoming: Incoming) -> Result<Given, hyper::Error> {
-        match incoming.size_hint().exact() {
-            Some(len) if len <= KEPT => Ok(Given::Whole(incoming.collect().await?.to_bytes())),
-            _ => Ok(Given::Flowing(incoming)),
+    pub async fn read(incoming: Incoming, room: &Room) -> Result<Given, hyper::Error> {
+        match room.take(&incoming) {
+            Some(_room) => Ok(Given::Whole { bytes: incoming.collect().await?.to_bytes(), _room }),
+            None => Ok(Given::Flowing(incoming)),
         }
     }
 
@@ -46,7 +67,7 @@ impl Given {
     /// The body for a try; `None` when it is gone.
     pub fn take(&mut self) -> Option<Outgoing> {
         match self {
-            Given::Whole(bytes) => Some(Either::Left(Full::new(bytes.clone()))),
+            Given::Whole { bytes, .. } => Some(Either::Left(Full::new(bytes.clone()))),
             Given::Flowing(_) => match std::mem::replace(self, Given::Gone) {
                 Given::Flowing(incoming) => Some(Either::Right(incoming)),
                 _ => None,

@@ -65,7 +65,7 @@ pub(super) async fn forward(
             return ours(status, why, None);
         }
     };
-    let Ok(given) = Given::read(body).await else {
+    let Ok(given) = Given::read(body, &gateway.room).await else {
         gateway.counters.add(Count::GivenUp);
         return ours(StatusCode::BAD_REQUEST, "the body broke off; nothing was sent to the service", None);
     };

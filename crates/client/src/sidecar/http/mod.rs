@@ -18,8 +18,7 @@
 //!
 //! **Can be lost.** The answer of an unsafe request whose mirror or service died: the program gets 502 with a
 //! text that says whether the request may have been carried out. An answer that began is not asked for again.
-//! A body that is longer than 64 KiB, or whose length is not said, is handed on as it comes and only sent
-//! once.
+//! A body that is longer than 64 KiB, or whose length is not said, is handed on as it comes and sent once.
 //!
 //! **The service replicates** whatever one request leaves for the next: sessions, carts, uploads, and the keys
 //! it has seen, if it honours `Idempotency-Key`.
@@ -35,7 +34,8 @@
 //! as long as it takes: it is the session that finds out that a mirror is dead.
 //!
 //! **Bounds.** [`tcp::Settings::most_connections`] of programs, 128 requests at a time on one of h2, heads of
-//! 64 KiB, 64 KiB of a body kept, 64 waiting connections to the service.
+//! 64 KiB, 64 waiting connections to the service, 64 KiB of a body kept and 64 MiB of all: beyond that bodies
+//! are handed on as they come.
 
 mod body;
 mod forward;
@@ -49,6 +49,7 @@ use super::count::{Count, Counters};
 use super::notice::Notices;
 use super::tcp::{self, Port};
 use crate::session::Session;
+use body::Room;
 use forward::Program;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -87,6 +88,7 @@ struct Gateway {
     session: Session,
     settings: Settings,
     pool: Arc<Pool>,
+    room: Room,
     counters: Arc<Counters>,
     notices: Notices,
 }
@@ -102,7 +104,14 @@ pub async fn serve(
 ) {
     let port =
         Port { listener, settings: settings.port, counters: counters.clone(), notices: notices.clone() };
-    let gateway = Arc::new(Gateway { session, settings, pool: Arc::default(), counters, notices });
+    let gateway = Arc::new(Gateway {
+        session,
+        settings,
+        pool: Arc::default(),
+        room: Room::default(),
+        counters,
+        notices,
+    });
     let (stopping, stopped) = watch::channel(false);
     let mut connections = JoinSet::new();
     let serve = |local| connection(local, gateway.clone(), stopped.clone());

@@ -11,12 +11,14 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use nearmost_wire::identity::Id;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
 
 /// Connections that wait for a request.
 const MOST_IDLE: usize = 64;
@@ -25,6 +27,8 @@ const IDLE: Duration = Duration::from_secs(30);
 /// A request that could not be sent again takes no connection that waited for longer: the service may be about
 /// to close it, and then nobody knows what became of the request.
 const FRESH: Duration = Duration::from_secs(1);
+/// For how long the service may take to end a connection that is no longer needed.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// Bytes of a head.
 const HEAD: usize = 64 * 1024;
 
@@ -48,7 +52,7 @@ impl Upstream {
     pub async fn open(session: &Session) -> Result<Upstream, Unreached> {
         let stream = open::stream(session).await?;
         let (at, written) = (stream.mirror(), Arc::<AtomicU64>::default());
-        let io = Metered { stream, written: written.clone() };
+        let io = Metered { stream, written: written.clone(), ending: None };
         let mut builder = http1::Builder::new();
         builder.max_buf_size(HEAD);
         let shaken = builder.handshake(TokioIo::new(io)).await;
@@ -127,6 +131,21 @@ impl Pool {
 pub(super) struct Metered {
     pub stream: Stream,
     written: Arc<AtomicU64>,
+    /// Its end was said; the service's is waited for until then.
+    ending: Option<Pin<Box<Sleep>>>,
+}
+
+impl Metered {
+    /// Waits for the service's end, for a while: a stream that is dropped before is a break to the service.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let ending = self.ending.get_or_insert_with(|| Box::pin(tokio::time::sleep(FAREWELL)));
+        if ending.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        // Whatever it still says is for nobody.
+        let mut one = [MaybeUninit::uninit()];
+        Pin::new(&mut self.stream).poll_read(cx, &mut ReadBuf::uninit(&mut one)).map(|_| ())
+    }
 }
 
 impl AsyncRead for Metered {
@@ -153,6 +172,9 @@ impl AsyncWrite for Metered {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        if self.ending.is_none() {
+            ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+        }
+        self.poll_end(cx).map(Ok)
     }
 }

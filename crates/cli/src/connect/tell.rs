@@ -1,0 +1,128 @@
+//! What `connect` says: a line for people on standard error for each thing that happens, and with `--json` a
+//! line of JSON on standard output.
+
+use super::args::MirrorArg;
+use crate::output::{emit, escaped};
+use nearmost_client::identity::Id;
+use nearmost_client::session::{Count, Event, MoveReason, Session};
+use nearmost_client::sidecar::{Counters, Notice};
+use nearmost_client::text::printable;
+use serde_json::{Map, Value, json};
+use std::collections::HashMap;
+use std::io::Write;
+use std::time::Duration;
+
+/// What the session dropped or refused.
+const COUNTS: [(&str, Count); 9] = [
+    ("session_unattached", Count::Unattached),
+    ("session_too_large", Count::TooLarge),
+    ("session_not_sent", Count::NotSent),
+    ("session_not_fetched", Count::NotFetched),
+    ("session_duplicates", Count::Duplicates),
+    ("session_too_old", Count::TooOld),
+    ("session_bad_input", Count::BadInput),
+    ("session_wrong_key", Count::WrongKey),
+    ("session_no_tripwire", Count::NoTripwire),
+];
+
+/// Says it, by the names that people gave.
+pub struct Teller {
+    json: bool,
+    names: HashMap<Id, String>,
+}
+
+impl Teller {
+    /// With the names of these mirrors.
+    pub fn new(json: bool, mirrors: &[MirrorArg]) -> Teller {
+        let named = |mirror: &MirrorArg| Some((mirror.node, mirror.name.clone()?));
+        Teller { json, names: mirrors.iter().filter_map(named).collect() }
+    }
+
+    fn name(&self, node: Id) -> String {
+        self.names.get(&node).cloned().unwrap_or_else(|| node.to_string())
+    }
+
+    /// A line for people, and what it says in JSON.
+    fn say(&self, line: &str, value: &Value) -> anyhow::Result<()> {
+        // In one piece, as others may write there too; who closed it does not want it.
+        let _ = std::io::stderr().write_all(format!("{}\n", printable(line)).as_bytes());
+        if self.json { emit(&format!("{}\n", escaped(&value.to_string()))) } else { Ok(()) }
+    }
+
+    /// Programs may come.
+    pub fn ready(&self, listen: &str, mode: &str, domain: &str) -> anyhow::Result<()> {
+        let line = format!("ready: {mode} on {listen} goes to {domain}");
+        self.say(&line, &json!({ "event": "ready", "listen": listen, "mode": mode, "domain": domain }))
+    }
+
+    /// A first mirror, or the same again after none was left.
+    pub fn attached(&self, to: Id, session: &Session) -> anyhow::Result<()> {
+        let name = self.name(to);
+        let rtt_ms = session.round_trip().map(ms);
+        let near = rtt_ms.map(|rtt| format!(", {rtt} ms")).unwrap_or_default();
+        let value = json!({ "event": "attached", "to": name, "node": to.to_string(), "rtt_ms": rtt_ms });
+        self.say(&format!("attached to {name}{near}"), &value)
+    }
+
+    /// What happened to the session.
+    pub fn event(&self, event: Event, session: &Session) -> anyhow::Result<()> {
+        match event {
+            Event::Attached { to } => self.attached(to, session),
+            Event::Moved { from, to, reason, gap } => {
+                let (from, name, gap) = (self.name(from), self.name(to), ms(gap));
+                let (label, words) = why(reason);
+                let line = format!("moved from {from} to {name}: {words}, {gap} ms without a mirror");
+                let value = json!({
+                    "event": "moved", "from": from, "to": name, "node": to.to_string(), "reason": label, "gap_ms": gap,
+                });
+                self.say(&line, &value)
+            }
+            Event::Degraded { primary } => self.state("degraded", primary, "does not answer as it should"),
+            Event::Restored { primary } => self.state("restored", primary, "answers again"),
+            Event::Lost { primary } => {
+                self.state("lost", primary, "is gone, and no other mirror is there yet")
+            }
+        }
+    }
+
+    fn state(&self, event: &str, primary: Id, says: &str) -> anyhow::Result<()> {
+        let name = self.name(primary);
+        let value = json!({ "event": event, "mirror": name, "node": primary.to_string() });
+        self.say(&format!("{name} {says}"), &value)
+    }
+
+    /// What went wrong for a program.
+    pub fn notice(&self, notice: &Notice) -> anyhow::Result<()> {
+        let text = notice.to_string();
+        self.say(&format!("warning: {text}"), &json!({ "event": "warning", "text": text }))
+    }
+
+    /// The end, with all that was counted.
+    pub fn ended(&self, counters: &Counters, session: &Session) -> anyhow::Result<()> {
+        let dropped = COUNTS.into_iter().map(|(name, what)| (name, session.count(what)));
+        let all = counters.named().chain(dropped.filter(|(_, n)| *n > 0));
+        let (mut shown, mut value) = (Vec::new(), Map::new());
+        for (name, n) in all {
+            shown.push(format!("{name} {n}"));
+            value.insert(name.into(), n.into());
+        }
+        let shown = if shown.is_empty() { "nothing came".into() } else { shown.join(", ") };
+        self.say(&format!("ended: {shown}"), &json!({ "event": "ended", "counters": value }))
+    }
+}
+
+/// Milliseconds with one digit behind the point.
+fn ms(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e4).round() / 10.0
+}
+
+fn why(reason: MoveReason) -> (&'static str, &'static str) {
+    match reason {
+        MoveReason::Silence => ("silence", "it fell silent"),
+        MoveReason::Tripwire => ("tripwire", "its connection closed"),
+        MoveReason::Drain => ("drain", "it drains or its service takes nobody"),
+        MoveReason::Unlisted => ("unlisted", "the broker says that it is down"),
+        MoveReason::Refused => ("refused", "it has no room"),
+        MoveReason::Better => ("better", "the other is nearer"),
+    }
+}
