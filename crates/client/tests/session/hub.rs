@@ -1,11 +1,11 @@
 //! The sessions of a test's mirror: drives the mirror's machine, and echoes what comes.
 
 use nearmost_client::clock::mono_now;
+use nearmost_core::session::Role;
 use nearmost_core::session::mirror::{
     AttachRequest, Beacon, MirrorConfig, MirrorInput, MirrorOutput, SessionKey, Sessions,
 };
 use nearmost_core::session::window::{DuplicateWindow, Seen};
-use nearmost_core::session::Role;
 use nearmost_core::time::MonoTime;
 use nearmost_wire::frame;
 use nearmost_wire::ingress::control::{Accepted, Refused, ToClient};
