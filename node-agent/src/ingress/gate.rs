@@ -4,7 +4,7 @@
 //! no place left, in all or for the network ───────────────────> Refused
 //! half of them taken, or half of the second's handshakes made,
 //!   and the address is not proven ────────────────────────────> Prove: one retry datagram, no state
-//! no handshake left ──────────────────────────────────────────> Refused
+//! no handshake left, for the network or in all ───────────────> Refused
 //! else ───────────────────────────────────────────────────────> Admitted, with a permit
 //! ```
 
@@ -22,10 +22,38 @@ pub struct Gate {
 
 struct Taken {
     all: usize,
-    by_network: HashMap<IpAddr, usize>,
-    /// Handshakes that may be made at once; grows by the second's share.
-    handshakes: f64,
+    /// Those that have connections, or made handshakes within the last second.
+    by_network: HashMap<IpAddr, Network>,
+    handshakes: Bucket,
+}
+
+struct Network {
+    connections: usize,
+    handshakes: Bucket,
+}
+
+/// Handshakes that may be made at once; a second fills it.
+#[derive(Clone, Copy)]
+struct Bucket {
+    left: f64,
+    a_second: f64,
     at: MonoTime,
+}
+
+impl Bucket {
+    fn new(a_second: f64, now: MonoTime) -> Bucket {
+        Bucket { left: a_second, a_second, at: now }
+    }
+
+    fn fill(&mut self, now: MonoTime) {
+        let more = self.a_second * now.since(self.at).as_secs_f64();
+        self.left = (self.left + more).min(self.a_second);
+        self.at = self.at.max(now);
+    }
+
+    fn is_half_empty(&self) -> bool {
+        self.left < self.a_second / 2.0
+    }
 }
 
 /// What becomes of a connection.
@@ -60,8 +88,8 @@ fn network(address: IpAddr) -> IpAddr {
 impl Gate {
     /// Nobody is in.
     pub fn new(limits: IngressLimits, now: MonoTime) -> Gate {
-        let handshakes = limits.handshakes_per_second.into();
-        let taken = Taken { all: 0, by_network: HashMap::new(), handshakes, at: now };
+        let handshakes = Bucket::new(limits.handshakes_per_second.into(), now);
+        let taken = Taken { all: 0, by_network: HashMap::new(), handshakes };
         Gate { limits, taken: Arc::new(Mutex::new(taken)) }
     }
 
@@ -69,30 +97,69 @@ impl Gate {
     pub fn enter(&self, address: IpAddr, proven: bool, now: MonoTime) -> Entry {
         let network = network(address);
         let mut taken = lock(&self.taken);
-        let rate = f64::from(self.limits.handshakes_per_second);
-        taken.handshakes = (taken.handshakes + rate * now.since(taken.at).as_secs_f64()).min(rate);
-        taken.at = taken.at.max(now);
-        let of_network = taken.by_network.get(&network).copied().unwrap_or(0);
+        taken.handshakes.fill(now);
+        taken.forget(self.limits.most, now);
+        let fresh = Network { connections: 0, handshakes: Bucket::new(self.of_one(), now) };
+        let mut of = taken.by_network.remove(&network).unwrap_or(fresh);
+        of.handshakes.fill(now);
+        let entry = self.decide(&taken, &of, proven);
+        if matches!(entry, Ok(())) {
+            taken.handshakes.left -= 1.0;
+            of.handshakes.left -= 1.0;
+            of.connections += 1;
+            taken.all += 1;
+        }
+        if of.is_remembered() {
+            taken.by_network.insert(network, of);
+        }
+        match entry {
+            Ok(()) => Entry::Admitted(Permit { network, taken: self.taken.clone() }),
+            Err(other) => other,
+        }
+    }
+
+    /// One network's handshakes a second: an eighth of all, but a handful where that is less.
+    fn of_one(&self) -> f64 {
+        let all = f64::from(self.limits.handshakes_per_second);
+        (all / 8.0).max(4.0).min(all)
+    }
+
+    fn decide(&self, taken: &Taken, of: &Network, proven: bool) -> Result<(), Entry> {
+        let of_network = of.connections;
         if taken.all >= self.limits.most {
-            return Entry::Refused("limit");
+            return Err(Entry::Refused("limit"));
         }
         // Whoever forges addresses must not use up what is there for others.
         let crowded = taken.all >= self.limits.most / 2
             || of_network >= self.limits.most_a_network / 2
-            || taken.handshakes < rate / 2.0;
-        if !proven && crowded {
-            return Entry::Prove;
+            || of.handshakes.is_half_empty()
+            || taken.handshakes.is_half_empty();
+        match () {
+            () if !proven && crowded => Err(Entry::Prove),
+            () if of_network >= self.limits.most_a_network => Err(Entry::Refused("network_limit")),
+            () if of.handshakes.left < 1.0 => Err(Entry::Refused("network_rate")),
+            () if taken.handshakes.left < 1.0 => Err(Entry::Refused("rate")),
+            () => Ok(()),
         }
-        if of_network >= self.limits.most_a_network {
-            return Entry::Refused("network_limit");
+    }
+}
+
+impl Network {
+    fn is_remembered(&self) -> bool {
+        self.connections > 0 || self.handshakes.left < self.handshakes.a_second
+    }
+}
+
+impl Taken {
+    /// Networks whose bucket is full again and that have no connection are like any other. There are never
+    /// more than connections and twice a second's handshakes.
+    fn forget(&mut self, most: usize, now: MonoTime) {
+        if self.by_network.len() > most + 2 * self.handshakes.a_second as usize {
+            self.by_network.retain(|_, network| {
+                network.handshakes.fill(now);
+                network.is_remembered()
+            });
         }
-        if taken.handshakes < 1.0 {
-            return Entry::Refused("rate");
-        }
-        taken.handshakes -= 1.0;
-        taken.all += 1;
-        taken.by_network.insert(network, of_network + 1);
-        Entry::Admitted(Permit { network, taken: self.taken.clone() })
     }
 }
 
@@ -100,9 +167,8 @@ impl Drop for Permit {
     fn drop(&mut self) {
         let mut taken = lock(&self.taken);
         taken.all = taken.all.saturating_sub(1);
-        match taken.by_network.get_mut(&self.network) {
-            Some(count) if *count > 1 => *count -= 1,
-            _ => drop(taken.by_network.remove(&self.network)),
+        if let Some(network) = taken.by_network.get_mut(&self.network) {
+            network.connections = network.connections.saturating_sub(1);
         }
     }
 }
@@ -136,8 +202,25 @@ mod tests {
         assert_eq!(said(&enter(&gate, "198.51.100.1", true, 0)), "limit");
         assert!(held.iter().all(|entry| said(entry) == "in"));
         held.clear();
-        assert!(lock(&gate.taken).by_network.is_empty(), "nothing is kept about those that left");
-        assert_eq!(said(&enter(&gate, "192.0.2.7", true, 0)), "in");
+        lock(&gate.taken).forget(0, MonoTime::from_millis(500));
+        for i in 0..250u8 {
+            drop(enter(&gate, &format!("10.0.{i}.1"), true, u64::from(i) * 1000));
+        }
+        let kept = lock(&gate.taken).by_network.len();
+        assert!(kept <= 204, "{kept} networks are remembered");
+        assert_eq!(said(&enter(&gate, "192.0.2.7", true, 250_000)), "in");
+    }
+
+    #[test]
+    fn one_network_does_not_use_up_the_handshakes_of_others() {
+        let gate = gate(10_000, 10_000, 80);
+        let got = (0..1000).filter(|_| said(&enter(&gate, "192.0.2.1", true, 0)) == "in").count();
+        assert_eq!(got, 10);
+        assert_eq!(said(&enter(&gate, "192.0.2.9", true, 0)), "network_rate");
+        assert_eq!(said(&enter(&gate, "198.51.100.1", true, 0)), "in");
+        // It has its share again a second later, and no more.
+        let got = (0..1000).filter(|_| said(&enter(&gate, "192.0.2.1", true, 5000)) == "in").count();
+        assert_eq!(got, 10);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  connections ─ bounded queue ─▶ hub ── Sessions ──▶ words, datagrams and ends of connections
-//!  flows ────────────────────────▶ │
+//!  flows ─────── bounded queue ─▶ │
 //!  orders (drain) ───────────────▶ └──▶ flows
 //! ```
 //!
@@ -117,6 +117,8 @@ pub(super) struct Hub {
     udp: Means,
     shared: Shared,
     inbox: mpsc::Receiver<ToHub>,
+    /// What flows say: a client that floods the other queue keeps no answers from anybody.
+    answers: mpsc::Receiver<ToHub>,
     /// Of the last drain.
     within: Duration,
     /// Sessions served and kept warm, as the metrics have it.
@@ -142,9 +144,10 @@ impl Hub {
         shared: Shared,
     ) -> (mpsc::Sender<ToHub>, Hub) {
         let (sender, inbox) = mpsc::channel(QUEUE);
+        let (flows, answers) = mpsc::channel(QUEUE);
         let udp = Means {
             target: target.udp,
-            hub: sender.clone(),
+            hub: flows,
             places: shared.flows.clone(),
             metrics: shared.metrics.clone(),
             idle: udp::IDLE,
@@ -157,6 +160,7 @@ impl Hub {
             udp,
             shared,
             inbox,
+            answers,
             within: Duration::ZERO,
             counted: (0, 0),
         };
@@ -179,7 +183,9 @@ impl Hub {
                 }
             };
             tokio::select! {
+                // Which queue is looked at first is drawn each time.
                 _ = self.inbox.recv_many(&mut batch, BATCH) => {}
+                _ = self.answers.recv_many(&mut batch, BATCH) => {}
                 Ok(()) = orders.changed() => {
                     let order = *orders.borrow_and_update();
                     self.obey(order);

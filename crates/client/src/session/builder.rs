@@ -169,6 +169,7 @@ impl Builder {
     /// Outside of a tokio runtime.
     pub fn start(self) -> Result<Session, SessionError> {
         let domain = name::domain(&self.domain)?;
+        self.settings.check()?;
         let Sources { mirrors, brokers, owner, .. } = self.sources;
         check(&domain, &mirrors, &brokers)?;
         let key = match self.key {

@@ -1,6 +1,7 @@
 //! Why something of a session did not come about.
 
 use super::find::FindError;
+use nearmost_core::session::client::SettingError;
 use nearmost_wire::frame::FrameError;
 use nearmost_wire::identity::{Id, KeyError};
 use nearmost_wire::ingress::flow::OpenError;
@@ -25,6 +26,9 @@ pub enum SessionError {
     /// A mirror is there twice.
     #[error("mirror {0} is given twice")]
     Twice(Id),
+    /// A setting that no session can keep to.
+    #[error(transparent)]
+    Setting(#[from] SettingError),
     /// No key could be made.
     #[error(transparent)]
     Key(#[from] KeyError),

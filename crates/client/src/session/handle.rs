@@ -6,7 +6,7 @@ use super::driver::{Command, Primary, Problems};
 use super::error::{SendError, StreamError};
 use super::event::{Event, Events};
 use super::inbox::{Datagram, Inbox};
-use super::stream::Stream;
+use super::stream::{Begun, Stream};
 use nearmost_wire::identity::Id;
 use nearmost_wire::ingress::datagram::MAX_OVERHEAD;
 use nearmost_wire::ingress::flow::OpenError;
@@ -96,9 +96,11 @@ impl Session {
                 return Err(StreamError::NotServed(node));
             }
             match Stream::open(connection, node, &work).await {
+                Ok(stream) => return Ok(stream),
                 // The session moved meanwhile, and nothing was sent to the service.
-                Err(StreamError::Failed { code: OpenError::NotPrimary, .. }) if self.is_elsewhere(link) => {}
-                opened => return opened,
+                Err((StreamError::Failed { code: OpenError::NotPrimary, .. }, _) | (_, Begun::No))
+                    if self.is_elsewhere(link) => {}
+                Err((error, _)) => return Err(error),
             }
         }
     }

@@ -117,7 +117,7 @@ mod tests {
         let at = |s: u64| Now { mono: MonoTime::from_millis(s * 1000), unix: UnixMillis(s * 1000) };
         let mut held = None;
         let Input::ListArrived(list) = resolve(&mirrors, None, at(1).unix) else { panic!("no list") };
-        assert_eq!(Held::take(&mut held, list, at(1)), Taken::Applied);
+        assert_eq!(Held::take(&mut held, list, false, at(1)), Taken::Applied);
         let mut held = held.unwrap();
         let expires = held.expires_at();
         let again = resolve(&mirrors, Some(held.version()), at(3600).unix);

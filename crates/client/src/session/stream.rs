@@ -34,6 +34,13 @@ impl Work {
     }
 }
 
+/// Whether a stream that could not be opened reached the mirror.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Begun {
+    No,
+    Perhaps,
+}
+
 struct Doing(Work);
 
 impl Drop for Doing {
@@ -61,20 +68,32 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Opens one. Dropped meanwhile, the stream is broken, not ended.
+    /// Opens one; the error says whether the mirror may know of it. Dropped meanwhile, the stream is
+    /// broken, not ended.
     pub(super) async fn open(
         connection: quinn::Connection,
         at: Id,
         work: &Work,
-    ) -> Result<Stream, StreamError> {
-        let broken = |source| StreamError::Broken { at, source };
+    ) -> Result<Stream, (StreamError, Begun)> {
         let doing = work.begin();
-        let opened = connection.open_bi().await;
-        let (send, recv) = opened.map_err(|e| broken(FrameError::Io(e.into())))?;
-        let mut stream = Stream { send, recv, at, finished: false, read: false, _doing: doing };
+        let (send, recv) = match connection.open_bi().await {
+            Ok(streams) => streams,
+            Err(e) => {
+                let source = FrameError::Io(e.into());
+                return Err((StreamError::Broken { at, source }, Begun::No));
+            }
+        };
+        let stream = Stream { send, recv, at, finished: false, read: false, _doing: doing };
+        stream.begin().await.map_err(|error| (error, Begun::Perhaps))
+    }
+
+    async fn begin(mut self) -> Result<Stream, StreamError> {
+        let at = self.at;
+        let broken = |source| StreamError::Broken { at, source };
+        let stream = &mut self;
         frame::write(&mut stream.send, &Open { kind: FlowKind::Tcp }).await.map_err(broken)?;
         match frame::read_at_most(&mut stream.recv, MAX_MESSAGE).await.map_err(broken)? {
-            OpenAnswer::Opened => Ok(stream),
+            OpenAnswer::Opened => Ok(self),
             OpenAnswer::Failed { code } => Err(StreamError::Failed { at, code }),
         }
     }

@@ -21,6 +21,8 @@ use std::time::Duration;
 pub const SOFT_TTL: Duration = Duration::from_secs(30);
 /// After so long a list is no longer used.
 pub const HARD_TTL: Duration = Duration::from_secs(24 * 3600);
+/// How far in the future a list may seem to be issued, in milliseconds.
+const SKEW_MS: u64 = 60_000;
 /// The most mirrors of one list; those behind are dropped, being the farthest.
 pub const MOST_MIRRORS: usize = 64;
 
@@ -155,10 +157,13 @@ pub struct Held {
 }
 
 impl Held {
-    /// Takes a whole list in place of what is `held`.
-    pub fn take(held: &mut Option<Held>, mut list: MirrorList, now: Now) -> Taken {
+    /// Takes a whole list in place of what is `held`. One that was `asked` for, whatever is held, replaces
+    /// that of another source even if it says that it is older: clocks of sources differ.
+    pub fn take(held: &mut Option<Held>, mut list: MirrorList, asked: bool, now: Now) -> Taken {
         let Some((refresh, expires)) = terms(list.issued, now) else { return Taken::Expired };
-        if held.as_ref().is_some_and(|held| !held.list.older_than(&list)) {
+        list.issued = no_later(list.issued, now);
+        let other = |held: &Held| asked && held.list.version.source != list.version.source;
+        if held.as_ref().is_some_and(|held| !held.list.older_than(&list) && !other(held)) {
             return Taken::Stale;
         }
         list.arrange();
@@ -174,8 +179,9 @@ impl Held {
             return Taken::Gap;
         }
         let news = !change.put.is_empty() || !change.removed.is_empty();
-        if change.to.number == have.number && !news && change.issued > self.list.issued {
-            self.renew(change.issued, refresh, expires);
+        let issued = no_later(change.issued, now);
+        if change.to.number == have.number && !news && issued > self.list.issued {
+            self.renew(issued, refresh, expires);
             return Taken::Applied;
         }
         if change.to.number <= have.number {
@@ -189,7 +195,7 @@ impl Held {
         self.list.mirrors.extend(change.put);
         self.list.arrange();
         self.list.version = change.to;
-        self.renew(change.issued, refresh, expires);
+        self.renew(issued, refresh, expires);
         Taken::Applied
     }
 
@@ -242,6 +248,11 @@ impl MirrorList {
     }
 }
 
+/// A time of issue from the future would keep out all that is issued before then.
+fn no_later(issued: UnixMillis, now: Now) -> UnixMillis {
+    issued.min(UnixMillis(now.unix.0.saturating_add(SKEW_MS)))
+}
+
 /// Until when something issued then is fresh, and good; `None` when it no longer is. Wall time is looked
 /// at once, on arrival: a clock that is set later ends nothing. What seems to come from the future is new.
 fn terms(issued: UnixMillis, now: Now) -> Option<(MonoTime, MonoTime)> {
@@ -287,7 +298,7 @@ mod tests {
     #[test]
     fn lists_are_taken_by_version_and_by_time_across_sources() {
         let mut held = None;
-        assert_eq!(Held::take(&mut held, list(1, 5, at(0).unix), at(0)), Taken::Applied);
+        assert_eq!(Held::take(&mut held, list(1, 5, at(0).unix), false, at(0)), Taken::Applied);
         let keys: Vec<u64> = held.as_ref().unwrap().mirrors().iter().map(|m| m.key.0).collect();
         assert_eq!(keys, [1, 2], "nearest first, each once");
         for (source, number, issued, taken) in [
@@ -299,7 +310,7 @@ mod tests {
             (2, 2, UnixMillis(at(0).unix.0 - DAY_MS), Taken::Expired),
         ] {
             assert_eq!(
-                Held::take(&mut held, list(source, number, issued), at(0)),
+                Held::take(&mut held, list(source, number, issued), false, at(0)),
                 taken,
                 "{source} {number}"
             );
@@ -309,7 +320,7 @@ mod tests {
     #[test]
     fn changes_follow_their_version() {
         let mut held = None;
-        let _ = Held::take(&mut held, list(1, 5, at(0).unix), at(0));
+        let _ = Held::take(&mut held, list(1, 5, at(0).unix), false, at(0));
         let held = held.as_mut().unwrap();
         assert_eq!(held.apply(change(4, 5), at(0)), Taken::Stale);
         assert_eq!(held.apply(change(6, 7), at(0)), Taken::Gap);
@@ -323,7 +334,7 @@ mod tests {
     #[test]
     fn word_that_nothing_changed_renews_the_terms() {
         let mut held = None;
-        let _ = Held::take(&mut held, list(1, 5, at(0).unix), at(0));
+        let _ = Held::take(&mut held, list(1, 5, at(0).unix), false, at(0));
         let held = held.as_mut().unwrap();
         let nothing = Change { issued: at(20_000).unix, put: vec![], removed: vec![], ..change(5, 5) };
         assert_eq!(held.apply(nothing.clone(), at(20_000)), Taken::Applied);
@@ -335,14 +346,40 @@ mod tests {
     }
 
     #[test]
+    fn a_list_from_the_future_does_not_stay_for_ever() {
+        let later = UnixMillis(at(0).unix.0 + 100 * DAY_MS);
+        let mut held = None;
+        let _ = Held::take(&mut held, list(1, 5, later), false, at(0));
+        // A minute on, that of a broker with a better clock is the newer one.
+        let now = at(SKEW_MS + 1);
+        assert_eq!(Held::take(&mut held, list(2, 1, now.unix), false, now), Taken::Applied);
+        // One that was asked for is taken at once, but none of the same source that is older.
+        let _ = Held::take(&mut held, list(1, 5, later), false, now);
+        assert_eq!(Held::take(&mut held, list(2, 1, now.unix), false, now), Taken::Stale);
+        assert_eq!(Held::take(&mut held, list(1, 4, now.unix), true, now), Taken::Stale);
+        assert_eq!(Held::take(&mut held, list(2, 1, now.unix), true, now), Taken::Applied);
+        let nothing = Change {
+            from: 1,
+            to: ListVersion { source: 2, number: 1 },
+            issued: later,
+            put: vec![],
+            removed: vec![],
+        };
+        let held = held.as_mut().unwrap();
+        assert_eq!(held.apply(nothing.clone(), now), Taken::Applied);
+        let soon = at(3 * SKEW_MS);
+        assert_eq!(held.apply(Change { issued: soon.unix, ..nothing }, soon), Taken::Applied);
+    }
+
+    #[test]
     fn terms_run_from_the_signature() {
         let mut held = None;
         let issued = UnixMillis(at(0).unix.0 - DAY_MS + 10_000);
-        let _ = Held::take(&mut held, list(1, 1, issued), at(0));
+        let _ = Held::take(&mut held, list(1, 1, issued), false, at(0));
         let ends = MonoTime::from_millis(10_000);
         assert_eq!(held.as_ref().map(|h| (h.refresh_at(), h.expires_at())), Some((ends, ends)));
         let mut held = None;
-        let _ = Held::take(&mut held, list(1, 1, UnixMillis(u64::MAX)), at(0));
+        let _ = Held::take(&mut held, list(1, 1, UnixMillis(u64::MAX)), false, at(0));
         assert_eq!(held.unwrap().expires_at(), MonoTime::ZERO + HARD_TTL);
     }
 
@@ -351,7 +388,7 @@ mod tests {
         fn changes_add_up_to_the_list_they_lead_to(steps in prop::collection::vec((0u64..90, 0u64..500, any::<bool>()), 0..120)) {
             let mut held = None;
             let first = MirrorList { mirrors: Vec::new(), ..list(1, 0, at(0).unix) };
-            let _ = Held::take(&mut held, first, at(0));
+            let _ = Held::take(&mut held, first, false, at(0));
             let held = held.as_mut().unwrap();
             let mut model = BTreeMap::new();
             for (i, (key, ms, remove)) in steps.into_iter().enumerate() {

@@ -141,8 +141,11 @@ impl Patience {
         let an_hour = 3600.0 / period.as_secs_f64().max(1e-3);
         let k = self.losses(loss, an_hour, self.by_loss);
         let j = self.losses(loss, self.pauses, self.by_pause);
-        let for_loss = (period * k).min(self.most_for_loss);
-        let for_pause = (self.pause + period * j).min(self.most_for_pause.max(self.pause + period));
+        let for_loss = period.saturating_mul(k).min(self.most_for_loss);
+        let for_pause = self
+            .pause
+            .saturating_add(period.saturating_mul(j))
+            .min(self.most_for_pause.max(self.pause + period));
         for_loss.max(for_pause)
     }
 
@@ -151,7 +154,7 @@ impl Patience {
         let (p, q) = (loss.rate(), loss.run_on());
         let more = ((allowed / (chances * p)).ln() / q.ln()).ceil();
         // A float becomes the nearest whole number in range; negative means that one is enough.
-        1 + more.max(0.0) as u32
+        (more.max(0.0) as u32).saturating_add(1)
     }
 }
 

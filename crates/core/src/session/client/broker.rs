@@ -24,7 +24,7 @@ enum Contact {
     /// To be asked then.
     Apart { again: MonoTime },
     /// Asked, with an answer due until then.
-    Asked { until: MonoTime },
+    Asked { until: MonoTime, whole: bool },
     /// Connected; changes come by themselves.
     Connected,
 }
@@ -35,13 +35,18 @@ impl Broker {
         Broker { count: count.max(1), index: 0, link, tries: 0, last: None }
     }
 
+    /// A whole list was asked for, and has not come yet.
+    pub fn awaits_whole(&self) -> bool {
+        matches!(self.link, Contact::Asked { whole: true, .. })
+    }
+
     /// An answer came: a list, or word that there is none newer.
     pub fn answered(&mut self) {
         (self.link, self.tries) = (Contact::Connected, 0);
     }
 
     fn ask(&mut self, have: Option<ListVersion>, config: &Gaining, now: MonoTime) -> Output {
-        self.link = Contact::Asked { until: now + config.resolve };
+        self.link = Contact::Asked { until: now + config.resolve, whole: have.is_none() };
         self.last = Some(now);
         Output::Resolve { broker: self.index, have }
     }
@@ -63,7 +68,7 @@ impl Broker {
     pub fn deadline(&self, held: Option<&Held>) -> Option<MonoTime> {
         match self.link {
             Contact::Apart { again } => Some(again),
-            Contact::Asked { until } => Some(until),
+            Contact::Asked { until, .. } => Some(until),
             Contact::Connected => self.refresh_at(held),
         }
     }

@@ -35,7 +35,8 @@ mod tests;
 mod types;
 
 pub use types::{
-    ClientConfig, Event, Gaining, Input, Leave, MoveReason, Output, Pace, Phase, Shifting, Tally,
+    ClientConfig, Event, Gaining, Input, Leave, MoveReason, Output, Pace, Phase, SettingError, Shifting,
+    Tally,
 };
 
 use super::list::{Change, Held, MirrorList, Taken};
@@ -112,7 +113,8 @@ struct Me {
 
 impl Client {
     /// A session that knows nothing but how many brokers there are (at least one is assumed); `seed`
-    /// drives its jitter. It begins with the first input.
+    /// drives its jitter. It begins with the first input. Settings that do not pass
+    /// [`ClientConfig::check`] may overflow.
     pub fn new(config: ClientConfig, session: SessionId, mode: Mode, brokers: usize, seed: u64) -> Client {
         let me = Me { session, mode, dice: Dice(seed), closed: false, tally: Tally::default() };
         Client {
@@ -241,7 +243,7 @@ impl Client {
     }
 
     fn list_arrived(&mut self, list: MirrorList, now: Now) {
-        let taken = Held::take(&mut self.book.held, list, now);
+        let taken = Held::take(&mut self.book.held, list, self.broker.awaits_whole(), now);
         if taken != Taken::Gap {
             self.broker.answered();
         }

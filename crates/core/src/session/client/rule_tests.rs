@@ -170,7 +170,7 @@ fn the_family_that_answers_is_attached_and_ipv6_when_both_do() {
     ] {
         let mut book = Book::default();
         let both = Listed { v6: Some(v6), ..listed(1, 10) };
-        let _ = Held::take(&mut book.held, list(1, vec![both]), at(START));
+        let _ = Held::take(&mut book.held, list(1, vec![both]), false, at(START));
         for (family, rtt) in &answers {
             book.answered(A, *family, ms(*rtt), START);
         }
@@ -182,7 +182,7 @@ fn standbys(mirrors: Vec<Listed>, primary: u64) -> HashMap<MirrorKey, usize> {
     let mut book = Book::default();
     let beside = mirrors.iter().find(|m| m.key.0 == primary).unwrap();
     let beside = (beside.domain, beside.predicted);
-    let _ = Held::take(&mut book.held, list(1, mirrors), at(START));
+    let _ = Held::take(&mut book.held, list(1, mirrors), false, at(START));
     let mut count = HashMap::new();
     for session in 0..4000 {
         let chosen = book.standby(SessionId(session), beside, &[MirrorKey(primary)], START);
@@ -217,7 +217,7 @@ fn a_standby_fails_apart_from_the_primary_unless_that_is_too_far() {
 #[test]
 fn penalties_double_and_a_probe_ends_only_those_of_silence() {
     let mut book = Book::default();
-    let _ = Held::take(&mut book.held, list(1, three()), at(START));
+    let _ = Held::take(&mut book.held, list(1, three()), false, at(START));
     let mut dice = Dice(3);
     book.failed(A, false, Duration::ZERO, &mut dice, START);
     assert!(!book.usable(A, START) && book.usable(A, START + ms(1000)));
@@ -228,4 +228,39 @@ fn penalties_double_and_a_probe_ends_only_those_of_silence() {
     assert!(book.answered(A, Family::V4, ms(10), START) && !book.usable(A, START + ms(30_000 - 1)));
     assert!(book.usable(A, START + ms(60_000)));
     assert!(!book.answered(X, Family::V4, ms(10), START));
+}
+
+#[test]
+fn what_a_driver_slept_through_proves_nothing_of_a_mirror_whose_tripwire_closed() {
+    let mut client = client(Mode::Stream);
+    let one = vec![listed(1, 10)];
+    give(&mut client, Input::ListArrived(list(1, one)), START);
+    give(&mut client, Input::ProbeAnswered { mirror: A, family: Family::V4, rtt: ms(10) }, START);
+    give(&mut client, Input::Accepted(A), START);
+    give(&mut client, Input::TripwireClosed(A), START + ms(10));
+    assert_eq!(client.phase(), Phase::Degraded);
+    // The driver was held up; a packet without news of this client's is all that comes.
+    let late = START + ms(200);
+    let ack = Some(Ack { seq: 0, held: ms(190) });
+    let outputs = give(&mut client, Input::Heard { mirror: A, seq: 1, ack }, late);
+    assert!(!outputs.contains(&Output::Event(Event::Restored(A))), "{outputs:?}");
+    assert_eq!(client.phase(), Phase::Degraded);
+}
+
+#[test]
+fn settings_that_no_session_can_keep_to_are_named() {
+    assert_eq!(ClientConfig::default().check(), Ok(()));
+    let wrong = |change: fn(&mut ClientConfig)| {
+        let mut config = ClientConfig::default();
+        change(&mut config);
+        config.check().unwrap_err().name
+    };
+    assert_eq!(wrong(|c| c.shifting.margin = Duration::MAX), "shifting.margin");
+    assert_eq!(wrong(|c| c.shifting.check = Duration::MAX), "shifting.check");
+    assert_eq!(wrong(|c| c.shifting.hold = Duration::MAX), "shifting.hold");
+    assert_eq!(wrong(|c| c.gaining.first_rest = Duration::MAX), "gaining.first_rest");
+    assert_eq!(wrong(|c| c.patience.by_loss = 0.0), "patience.by_loss");
+    assert_eq!(wrong(|c| c.shifting.share = f64::NAN), "shifting.share");
+    assert_eq!(wrong(|c| c.pace.steady = Duration::ZERO), "pace.steady");
+    assert_eq!(wrong(|c| c.gaining.probes = 0), "gaining.probes");
 }

@@ -332,6 +332,16 @@ impl Default for Shifting {
     }
 }
 
+/// A setting that no session can keep to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("session setting {name} must be {bounds}")]
+pub struct SettingError {
+    /// Which.
+    pub name: &'static str,
+    /// What it may be.
+    pub bounds: &'static str,
+}
+
 /// All settings of a session.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ClientConfig {
@@ -343,4 +353,62 @@ pub struct ClientConfig {
     pub gaining: Gaining,
     /// When a mirror is left for a better one.
     pub shifting: Shifting,
+}
+
+impl ClientConfig {
+    /// Whether a session can keep to these settings.
+    ///
+    /// # Errors
+    /// [`SettingError`] names the first that it cannot.
+    pub fn check(&self) -> Result<(), SettingError> {
+        let ClientConfig { pace, patience, gaining, shifting } = self;
+        let day = Duration::from_secs(24 * 3600);
+        let (least, most) = (Duration::from_millis(1), Duration::from_secs(10));
+        let fits = |name, value: Duration, least: Duration, most: Duration, bounds| {
+            if (least..=most).contains(&value) { Ok(()) } else { Err(SettingError { name, bounds }) }
+        };
+        for (name, value) in [
+            ("pace.steady", pace.steady),
+            ("pace.brisk", pace.brisk),
+            ("pace.standby", pace.standby),
+            ("pace.doubting", pace.doubting),
+            ("pace.proving", pace.proving),
+        ] {
+            fits(name, value, least, most, "1 ms to 10 s")?;
+        }
+        for (name, value) in [
+            ("patience.pause", patience.pause),
+            ("patience.most_for_pause", patience.most_for_pause),
+            ("patience.most_for_loss", patience.most_for_loss),
+            ("gaining.probe", gaining.probe),
+            ("gaining.stagger", gaining.stagger),
+            ("gaining.first_rest", gaining.first_rest),
+            ("gaining.most_rest", gaining.most_rest),
+            ("gaining.resolve", gaining.resolve),
+            ("shifting.margin", shifting.margin),
+            ("shifting.hold", shifting.hold),
+            ("shifting.most_hold", shifting.most_hold),
+            ("shifting.memory", shifting.memory),
+        ] {
+            fits(name, value, Duration::ZERO, day, "a day at most")?;
+        }
+        fits("shifting.check", shifting.check, Duration::from_millis(100), day, "100 ms to a day")?;
+        for (name, value, least) in [
+            ("patience.pauses", patience.pauses, 0.0),
+            ("patience.by_pause", patience.by_pause, 1e-9),
+            ("patience.by_loss", patience.by_loss, 1e-9),
+            ("shifting.share", shifting.share, 0.0),
+        ] {
+            if !(least..=1e6).contains(&value) {
+                return Err(SettingError {
+                    name,
+                    bounds: "a number from 0 to a million, and some allowance not 0",
+                });
+            }
+        }
+        match gaining.probes {
+            0 => Err(SettingError { name: "gaining.probes", bounds: "1 or more" }),
+            _ => Ok(()),
+        }
+    }
 }
