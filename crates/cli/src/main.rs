@@ -24,6 +24,7 @@ mod time;
 use args::{Args, Command, GeoCommand};
 use broker::Context;
 use clap::Parser;
+use nearmost_client::Endpoint;
 use nearmost_client::measure::Options;
 use std::process::ExitCode;
 
@@ -56,12 +57,15 @@ async fn run(args: Args) -> anyhow::Result<()> {
         return measure::over_quic(&args.global, at, domain, options).await;
     }
     if let Command::Connect(connect) = args.command {
-        // It asks no broker, so none need be there.
-        return connect::run(*connect, args.global.json).await;
+        // It may ask none, or find others in DNS: only one that was named counts here.
+        let url = args.global.broker.as_deref().map(str::parse::<Endpoint>).transpose()?;
+        let url = url.map(|url| url.with_ca_file(args.global.ca.clone()));
+        return connect::run(*connect, url, args.global.json).await;
     }
     let context = Context::new(&args.global)?;
     match args.command {
-        Command::Connect(connect) => connect::run(*connect, context.json).await,
+        // Begun above.
+        Command::Connect(_) => Ok(()),
         Command::Resolve { domain, client } => ask::resolve(&context, &domain, client).await,
         Command::Explain { domain, client, resolver } => {
             explain::explain(&context, &domain, client, resolver).await

@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 use nearmost_client::identity::{Id, Role};
-use nearmost_client::session::{Duplicate, INGRESS_PORT};
+use nearmost_client::session::{BrokerAt, Duplicate, INGRESS_PORT};
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
@@ -21,6 +21,16 @@ pub struct ConnectArgs {
     /// its ingress, with a name of yours for messages if you like
     #[arg(long = "mirror", value_name = "[NAME=]NODE_ID@IP[:PORT]")]
     pub mirrors: Vec<MirrorArg>,
+    /// The domain's token (nmc1…), as `nearmost domain token` prints it: it names brokers and owner
+    #[arg(long, env = "NEARMOST_CLIENT_TOKEN", value_name = "TOKEN")]
+    pub via: Option<String>,
+    /// Ask this broker for mirrors; repeat for more, the first ones are asked first. Without any, and
+    /// without a token or --broker, brokers are looked up in DNS: TXT at _nearmost.DOMAIN
+    #[arg(long, value_name = "ID@HOST[:PORT]", conflicts_with = "mirrors")]
+    pub ask: Vec<BrokerAt>,
+    /// The domain's owner (np1…): take only mirrors that brokers of its choice granted
+    #[arg(long, value_name = "ID")]
+    pub owner: Option<Id>,
     /// udp: send packets over a second mirror as well
     #[arg(long, value_enum, default_value = "degraded")]
     pub duplicate: DuplicateArg,

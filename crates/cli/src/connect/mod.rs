@@ -7,6 +7,7 @@ pub use args::ConnectArgs;
 
 use anyhow::{Context as _, bail};
 use args::{MirrorArg, ModeArg};
+use nearmost_client::Endpoint;
 use nearmost_client::session::{Builder, Event, FailureDomain, Known, Mode, Session};
 use nearmost_client::sidecar::{Counters, Notice, Notices, http, notices, tcp, udp};
 use std::pin::Pin;
@@ -19,38 +20,32 @@ use tokio::sync::{mpsc, watch};
 
 type Serving = Pin<Box<dyn Future<Output = ()>>>;
 
-/// Listens, attaches, and serves until it is told to end.
-pub async fn run(args: ConnectArgs, json: bool) -> anyhow::Result<()> {
+/// Listens, attaches, and serves until it is told to end. `url` is of a broker to ask.
+pub async fn run(args: ConnectArgs, url: Option<Endpoint>, json: bool) -> anyhow::Result<()> {
     let signals = Signals::new()?;
     let (listening, at) =
         Listening::bind(&args).await.with_context(|| format!("cannot listen on {}", args.listen))?;
-    let teller = Teller::new(json, &args.mirrors);
-    let session = with_mirrors(Session::builder(&args.domain), &args)?.mode(mode(&args)).connect().await?;
+    let session =
+        with_mirrors(Session::builder(&args.domain), &args, url)?.mode(mode(&args)).connect().await?;
+    let teller = Teller::new(json, &args.mirrors, session.clone());
     let events = session.events();
     if let Some(primary) = session.primary() {
-        teller.attached(primary, &session)?;
+        teller.attached(primary)?;
     }
     teller.ready(&at, label(args.mode), &args.domain)?;
     let counters = Arc::<Counters>::default();
     let (to, notices) = notices();
     let (stop, stopped) = watch::channel(false);
     let serving = listening.serve(&args, session.clone(), counters.clone(), to, stopped);
-    let told = Told { teller: &teller, session: &session, events, notices };
+    let told = Told { teller: &teller, events, notices };
     let ended = told.until(serving, signals, stop).await;
     session.close().await;
-    teller.ended(&counters, &session)?;
+    teller.ended(&counters)?;
     ended
 }
 
 /// Where the session's mirrors come from.
-fn with_mirrors(builder: Builder, args: &ConnectArgs) -> anyhow::Result<Builder> {
-    if args.mirrors.is_empty() {
-        bail!(
-            "no mirror of {} is named: name at least one with --mirror NODE_ID@IP (`nearmost status --json` tells \
-             the nodes' ids); no broker is asked for them yet",
-            args.domain
-        );
-    }
+fn with_mirrors(mut builder: Builder, args: &ConnectArgs, url: Option<Endpoint>) -> anyhow::Result<Builder> {
     // Whoever names mirrors means machines that do not fail together.
     let known = |(site, mirror): (u64, &MirrorArg)| {
         let mut known = Known::new(&mirror.node.to_string(), vec![mirror.at.ip()])?;
@@ -59,7 +54,20 @@ fn with_mirrors(builder: Builder, args: &ConnectArgs) -> anyhow::Result<Builder>
         known.domain = FailureDomain { site, ..FailureDomain::default() };
         anyhow::Ok(known)
     };
-    (1..).zip(&args.mirrors).map(known).try_fold(builder, |builder, known| Ok(builder.mirror(known?)))
+    for mirror in (1..).zip(&args.mirrors).map(known) {
+        builder = builder.mirror(mirror?);
+    }
+    builder = args.ask.iter().fold(builder, |builder, broker| builder.broker(broker.clone()));
+    if let Some(token) = &args.via {
+        builder = builder.token(token);
+    }
+    if let Some(url) = url {
+        builder = builder.url(url);
+    }
+    Ok(match args.owner {
+        Some(owner) => builder.owner(owner),
+        None => builder,
+    })
 }
 
 fn mode(args: &ConnectArgs) -> Mode {
@@ -138,7 +146,6 @@ impl Listening {
 /// What is told while it serves.
 struct Told<'a> {
     teller: &'a Teller,
-    session: &'a Session,
     events: nearmost_client::session::Events,
     notices: mpsc::Receiver<Notice>,
 }
@@ -165,7 +172,7 @@ impl Told<'_> {
     }
 
     fn event(&self, event: Event) -> anyhow::Result<()> {
-        self.teller.event(event, self.session)
+        self.teller.event(event)
     }
 }
 

@@ -13,7 +13,7 @@ use std::io::Write;
 use std::time::Duration;
 
 /// What the session dropped or refused.
-const COUNTS: [(&str, Count); 9] = [
+const COUNTS: [(&str, Count); 11] = [
     ("session_unattached", Count::Unattached),
     ("session_too_large", Count::TooLarge),
     ("session_not_sent", Count::NotSent),
@@ -23,23 +23,27 @@ const COUNTS: [(&str, Count); 9] = [
     ("session_bad_input", Count::BadInput),
     ("session_wrong_key", Count::WrongKey),
     ("session_no_tripwire", Count::NoTripwire),
+    ("session_bad_list", Count::BadList),
+    ("session_ungranted", Count::Ungranted),
 ];
 
-/// Says it, by the names that people gave.
+/// Says it, by the names that people gave, else by those of the broker's list.
 pub struct Teller {
     json: bool,
     names: HashMap<Id, String>,
+    session: Session,
 }
 
 impl Teller {
     /// With the names of these mirrors.
-    pub fn new(json: bool, mirrors: &[MirrorArg]) -> Teller {
+    pub fn new(json: bool, mirrors: &[MirrorArg], session: Session) -> Teller {
         let named = |mirror: &MirrorArg| Some((mirror.node, mirror.name.clone()?));
-        Teller { json, names: mirrors.iter().filter_map(named).collect() }
+        Teller { json, names: mirrors.iter().filter_map(named).collect(), session }
     }
 
     fn name(&self, node: Id) -> String {
-        self.names.get(&node).cloned().unwrap_or_else(|| node.to_string())
+        let listed = || self.session.name(node).unwrap_or_else(|| node.to_string());
+        self.names.get(&node).cloned().unwrap_or_else(listed)
     }
 
     /// A line for people, and what it says in JSON.
@@ -56,18 +60,18 @@ impl Teller {
     }
 
     /// A first mirror, or the same again after none was left.
-    pub fn attached(&self, to: Id, session: &Session) -> anyhow::Result<()> {
+    pub fn attached(&self, to: Id) -> anyhow::Result<()> {
         let name = self.name(to);
-        let rtt_ms = session.round_trip().map(ms);
+        let rtt_ms = self.session.round_trip().map(ms);
         let near = rtt_ms.map(|rtt| format!(", {rtt} ms")).unwrap_or_default();
         let value = json!({ "event": "attached", "to": name, "node": to.to_string(), "rtt_ms": rtt_ms });
         self.say(&format!("attached to {name}{near}"), &value)
     }
 
     /// What happened to the session.
-    pub fn event(&self, event: Event, session: &Session) -> anyhow::Result<()> {
+    pub fn event(&self, event: Event) -> anyhow::Result<()> {
         match event {
-            Event::Attached { to } => self.attached(to, session),
+            Event::Attached { to } => self.attached(to),
             Event::Moved { from, to, reason, gap } => {
                 let (from, name, gap) = (self.name(from), self.name(to), ms(gap));
                 let (label, words) = why(reason);
@@ -98,8 +102,8 @@ impl Teller {
     }
 
     /// The end, with all that was counted.
-    pub fn ended(&self, counters: &Counters, session: &Session) -> anyhow::Result<()> {
-        let dropped = COUNTS.into_iter().map(|(name, what)| (name, session.count(what)));
+    pub fn ended(&self, counters: &Counters) -> anyhow::Result<()> {
+        let dropped = COUNTS.into_iter().map(|(name, what)| (name, self.session.count(what)));
         let all = counters.named().chain(dropped.filter(|(_, n)| *n > 0));
         let (mut shown, mut value) = (Vec::new(), Map::new());
         for (name, n) in all {

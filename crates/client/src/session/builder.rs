@@ -1,7 +1,7 @@
 //! What a session is made of.
 
 use super::counters::Counters;
-use super::driver::{Driver, Outlets, Problems};
+use super::driver::{Driver, Names, Outlets, Problems};
 use super::error::SessionError;
 use super::find::{self, BrokerAt, FindError, Found};
 use super::handle::{Inner, Session};
@@ -231,7 +231,7 @@ fn random() -> Result<u64, KeyError> {
 fn spawn(machine: Client, lists: Lists, heard: mpsc::Receiver<Heard>, ticket: Ticket) -> Session {
     let counters = Arc::new(Counters::default());
     let inbox = Arc::new(Inbox::new(INBOX, counters.clone()));
-    let problems: Arc<Problems> = Arc::default();
+    let (problems, names): (Arc<Problems>, Arc<Names>) = (Arc::default(), Arc::default());
     let (commands, commanded) = mpsc::channel(COMMANDS);
     let (to, said) = mpsc::channel(SAID);
     let (shown, primary) = watch::channel(None);
@@ -242,7 +242,8 @@ fn spawn(machine: Client, lists: Lists, heard: mpsc::Receiver<Heard>, ticket: Ti
         inbox: inbox.clone(),
         counters: counters.clone(),
         problems: problems.clone(),
+        names: names.clone(),
     };
     tokio::spawn(Driver::new(machine, lists, ticket, to, outlets).run(commanded, said, heard));
-    Session(Arc::new(Inner { commands, primary, events, inbox, counters, problems }))
+    Session(Arc::new(Inner { commands, primary, events, inbox, counters, problems, names }))
 }

@@ -59,6 +59,9 @@ pub(super) struct Primary {
 /// The last problem with each mirror and broker.
 pub(super) type Problems = Mutex<HashMap<Id, String>>;
 
+/// What the mirrors of each node are called.
+pub(super) type Names = Mutex<HashMap<Id, String>>;
+
 /// Where the driver puts what handles see.
 pub(super) struct Outlets {
     pub primary: watch::Sender<Option<Primary>>,
@@ -66,6 +69,7 @@ pub(super) struct Outlets {
     pub inbox: Arc<Inbox>,
     pub counters: Arc<Counters>,
     pub problems: Arc<Problems>,
+    pub names: Arc<Names>,
 }
 
 impl Drop for Outlets {
@@ -136,6 +140,7 @@ impl Driver {
         mut said: mpsc::Receiver<Said>,
         mut heard: mpsc::Receiver<Heard>,
     ) {
+        self.name();
         self.handle(Input::Tick);
         let sleep = tokio::time::sleep(Duration::ZERO);
         tokio::pin!(sleep);
@@ -239,6 +244,7 @@ impl Driver {
             self.trouble(broker, what);
         }
         if let Some(input) = input {
+            self.name();
             let whole = matches!(input, Input::ListArrived(_));
             self.handle(input);
             if whole {
@@ -363,6 +369,13 @@ impl Driver {
         if let Err(what) = sent {
             self.outlets.counters.add(what);
         }
+    }
+
+    /// Shows handles what mirrors are called.
+    fn name(&self) {
+        let mut names = self.outlets.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self.lists.mirrors.all();
+        *names = all.into_iter().filter_map(|(_, known)| Some((known.node, known.name.clone()?))).collect();
     }
 
     fn problem(&self, mirror: MirrorKey, what: String) {

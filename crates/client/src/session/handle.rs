@@ -2,7 +2,7 @@
 
 use super::builder::Builder;
 use super::counters::{Count, Counters};
-use super::driver::{Command, Primary, Problems};
+use super::driver::{Command, Names, Primary, Problems};
 use super::error::{SendError, StreamError};
 use super::event::{Event, Events};
 use super::inbox::{Datagram, Inbox};
@@ -31,6 +31,7 @@ pub(super) struct Inner {
     pub inbox: Arc<Inbox>,
     pub counters: Arc<Counters>,
     pub problems: Arc<Problems>,
+    pub names: Arc<Names>,
 }
 
 impl Session {
@@ -42,6 +43,11 @@ impl Session {
     /// The node of the mirror that new work goes to; `None` while there is none.
     pub fn primary(&self) -> Option<Id> {
         self.0.primary.borrow().as_ref().map(|primary| primary.node)
+    }
+
+    /// What the mirror at a node is called, where a list or the caller says so.
+    pub fn name(&self, node: Id) -> Option<String> {
+        self.0.names.lock().unwrap_or_else(PoisonError::into_inner).get(&node).cloned()
     }
 
     /// Waits for a primary; `None` when the session ends before. Cancel-safe.
