@@ -72,6 +72,7 @@ impl Known {
             v6,
             predicted: self.predicted.min(MOST_PREDICTED),
             weight: self.weight,
+            tier: 0,
             domain: self.domain,
             standing: Standing::Eligible,
         }

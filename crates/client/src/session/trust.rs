@@ -135,9 +135,9 @@ impl Trust {
                     }
                 }
             }
-            let (known, standing) = (known(&entry), standing(entry.standing));
+            let (known, standing, tier) = (known(&entry), standing(entry.standing), entry.tier);
             let number = mirrors.put(known.clone());
-            listed.push(Listed { standing, ..known.listed(number) });
+            listed.push(Listed { standing, tier, ..known.listed(number) });
         }
         listed
     }

@@ -84,6 +84,8 @@ pub struct Listed {
     pub predicted: Duration,
     /// Its share of standbys, relative to others.
     pub weight: f64,
+    /// Mirrors of a lower tier come before those of a higher one, however near: pins, and orders of failover.
+    pub tier: u8,
     /// What it fails together with.
     pub domain: FailureDomain,
     /// What the broker says of it.
@@ -239,9 +241,9 @@ impl MirrorList {
         }
     }
 
-    /// Nearest first, each mirror once, no more than are kept.
+    /// By tier and nearest first, each mirror once, no more than are kept.
     fn arrange(&mut self) {
-        self.mirrors.sort_by_key(|m| (m.predicted, m.key));
+        self.mirrors.sort_by_key(|m| (m.tier, m.predicted, m.key));
         let mut seen = std::collections::HashSet::new();
         self.mirrors.retain(|m| seen.insert(m.key));
         self.mirrors.truncate(MOST_MIRRORS);
@@ -280,6 +282,7 @@ mod tests {
             v6: None,
             predicted: Duration::from_millis(ms),
             weight: 1.0,
+            tier: 0,
             domain: FailureDomain::default(),
             standing: Standing::Eligible,
         }

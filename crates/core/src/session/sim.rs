@@ -121,6 +121,7 @@ pub(super) fn listed(index: usize, weight: f64) -> Listed {
         v6: None,
         predicted: ms(50),
         weight,
+        tier: 0,
         domain,
         standing: Standing::Eligible,
     }

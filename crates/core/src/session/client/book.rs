@@ -136,15 +136,20 @@ impl Book {
         if v4_first { v4.or(v6) } else { v6.or(v4) }
     }
 
-    /// The usable mirrors but for some, nearest first.
+    /// Whom it comes before; nobody where it is not of the list.
+    pub fn tier(&self, key: MirrorKey) -> u8 {
+        self.get(key).map_or(u8::MAX, |m| m.tier)
+    }
+
+    /// The usable mirrors but for some, by tier and nearest first.
     pub fn nearest(&self, except: &[MirrorKey], now: MonoTime) -> Vec<&Listed> {
         let fits = |m: &&Listed| !except.contains(&m.key) && self.usable(m.key, now);
         let mut usable: Vec<&Listed> = self.mirrors().iter().filter(fits).collect();
-        usable.sort_by_key(|m| self.rtt(m));
+        usable.sort_by_key(|m| (m.tier, self.rtt(m)));
         usable
     }
 
-    /// Whom to keep warm beside a primary: as far apart as is near enough, and among those by a hash
+    /// Whom to keep warm beside a primary: of the lowest tier that there is, as far apart as is near enough, and among those by a hash
     /// of the session weighted by capacity (rendezvous hashing), so that the sessions of one primary
     /// do not all fall upon one neighbour.
     pub fn standby(
@@ -158,6 +163,8 @@ impl Book {
         if found.iter().any(|m| m.standing == Standing::Eligible) {
             found.retain(|m| m.standing == Standing::Eligible);
         }
+        let tier = found.first()?.tier;
+        found.retain(|m| m.tier == tier);
         let nearest = found.first().map(|m| self.rtt(m))?;
         let reach = (primary.1 * 2 + STANDBY_REACH).max(nearest);
         found.retain(|m| self.rtt(m) <= reach);
@@ -175,4 +182,31 @@ fn draw(session: SessionId, mirror: &Listed) -> f64 {
     let unit = hash::unit(hash::mix(hash::mix(session.0) ^ mirror.key.0));
     // A logarithm of what lies between 0 and 1 is negative. A weight of nothing still has a chance.
     -mirror.weight.max(1e-6) / unit.ln()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::client::tests::listed;
+    use crate::session::list::{ListVersion, MirrorList};
+    use crate::time::{Now, UnixMillis};
+
+    #[test]
+    fn a_lower_tier_comes_first_however_far() {
+        let of = |key, ms, tier| Listed { tier, ..listed(key, ms) };
+        let mirrors = vec![of(1, 5, 1), of(2, 80, 0), of(3, 120, 0), of(4, 6, 2)];
+        let version = ListVersion { source: 1, number: 1 };
+        let mut book = Book::default();
+        let now = Now { mono: MonoTime::ZERO, unix: UnixMillis(0) };
+        let _ =
+            Held::take(&mut book.held, MirrorList { version, issued: UnixMillis(0), mirrors }, false, now);
+        let order: Vec<u64> = book.nearest(&[], now.mono).iter().map(|m| m.key.0).collect();
+        assert_eq!(order, [2, 3, 1, 4]);
+        let primary = (FailureDomain::default(), Duration::from_millis(80));
+        let beside = |except: &[u64]| {
+            let except: Vec<MirrorKey> = except.iter().map(|key| MirrorKey(*key)).collect();
+            book.standby(SessionId(1), primary, &except, now.mono).map(|key| key.0)
+        };
+        assert_eq!((beside(&[2]), beside(&[2, 3])), (Some(3), Some(1)));
+    }
 }

@@ -151,9 +151,9 @@ impl Client {
     /// When the race may begin; `None` without an answer.
     fn ready_at(&self) -> Option<MonoTime> {
         let first = self.gain.first_answer?;
-        let best = self.answered().map(|(_, rtt)| rtt).min()?;
+        let best = self.answered().map(|(key, rtt)| (self.book.tier(key), rtt)).min()?;
         let awaited = self.gain.waiting.iter().filter_map(|(key, _)| self.book.get(*key));
-        let nearer = awaited.map(|m| m.predicted).filter(|rtt| *rtt < best).max();
+        let nearer = awaited.filter(|m| (m.tier, m.predicted) < best).map(|m| m.predicted).max();
         let until = nearer.map_or(first, |rtt| self.gain.began + rtt + rtt / 2 + SLACK);
         Some(until.min(first + self.config.gaining.stagger))
     }
@@ -176,7 +176,8 @@ impl Client {
         let usable =
             |(key, _): &(MirrorKey, Duration)| self.book.usable(*key, now) && self.is_open(*key, now);
         let left = |key| self.links.leaving.has(key);
-        let nearest = self.answered().filter(usable).min_by_key(|(key, rtt)| (left(*key), *rtt));
+        let nearest =
+            self.answered().filter(usable).min_by_key(|(key, rtt)| (left(*key), self.book.tier(*key), *rtt));
         match nearest {
             Some((mirror, rtt)) if under_way < MOST_ATTEMPTS => {
                 self.race(mirror, now);

@@ -13,6 +13,7 @@ use super::types::{Leave, MoveReason, Output, Shifting};
 use crate::session::list::Standing;
 use crate::session::{Dice, MirrorKey};
 use crate::time::MonoTime;
+use std::cmp::Ordering;
 use std::time::Duration;
 
 /// Until another target is tried.
@@ -226,7 +227,8 @@ impl Client {
         }
     }
 
-    /// The nearest other mirror, by what was measured lately, if it is nearer by enough.
+    /// The nearest other mirror, by what was measured lately, if it comes before this one by its tier, or is
+    /// nearer by enough.
     fn clearly_better(&self, now: MonoTime) -> Option<MirrorKey> {
         let config = &self.config.shifting;
         let primary = self.links.primary.as_ref().filter(|link| link.rtt.is_measured())?;
@@ -241,9 +243,15 @@ impl Client {
         };
         let mut others = self.book.nearest(&[primary.mirror], now);
         others.retain(|m| Some(m.key) != unwell);
-        let (rtt, mirror) = others.iter().filter_map(|m| Some((measured(m.key)?, m.key))).min()?;
+        let timed = others.iter().filter_map(|m| Some((m.tier, measured(m.key)?, m.key)));
+        let (tier, rtt, mirror) = timed.min()?;
         let now_is = primary.rtt.smoothed();
-        (rtt + config.margin.max(now_is.mul_f64(config.share)) <= now_is).then_some(mirror)
+        let nearer = rtt.saturating_add(config.margin.max(now_is.mul_f64(config.share))) <= now_is;
+        match tier.cmp(&self.book.tier(primary.mirror)) {
+            Ordering::Less => Some(mirror),
+            Ordering::Equal => nearer.then_some(mirror),
+            Ordering::Greater => None,
+        }
     }
 
     fn probe_others(&mut self, now: MonoTime) {

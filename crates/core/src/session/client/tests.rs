@@ -28,6 +28,7 @@ pub(super) fn listed(key: u64, predicted: u64) -> Listed {
         v6: None,
         predicted: ms(predicted),
         weight: if key == 2 { 1e9 } else { 1.0 },
+        tier: 0,
         domain: FailureDomain { site: key, asn: key as u32, region: key as u32 },
         standing: Standing::Eligible,
     }
