@@ -195,21 +195,15 @@ async fn a_program_that_dies_after_it_said_its_end_is_noticed() {
 
 #[tokio::test]
 async fn a_mirror_whose_service_takes_nobody_is_left_for_another() {
-    let never = || Arc::new(Restarts(AtomicUsize::new(usize::MAX)));
-    let mut mirrors = [Mirror::serving(1, never()), Mirror::start(2)];
-    // The one whose service is down is the primary.
-    let session = crate::world::builder(&mirrors[..1]).mirror({
-        let mut second = mirrors[1].known();
-        second.predicted = Duration::from_millis(900);
-        second
-    });
-    let session = session.connect().await.unwrap();
+    let services = [0, 1].map(|_| Arc::new(Restarts(AtomicUsize::new(0))));
+    let mirrors = [1, 2].map(|seed| Mirror::serving(seed, services[usize::from(seed) - 1].clone()));
+    let (session, primary, standby) = streams(&mirrors).await;
     let sidecar = sidecar(&session, Settings::default()).await;
+    services[primary].0.store(usize::MAX, Ordering::SeqCst);
     talking(&sidecar).await;
-    assert_eq!(session.primary(), Some(mirrors[1].id()));
+    assert_eq!(session.primary(), Some(mirrors[standby].id()));
     assert_eq!(sidecar.counters.get(Count::Unreached), 0);
     sidecar.stop().await;
-    mirrors.iter_mut().for_each(Mirror::kill);
 }
 
 #[tokio::test]
