@@ -169,7 +169,7 @@ impl Hub {
 
     /// Until a [`Order::Leave`] is done.
     pub(super) async fn run(mut self, mut orders: watch::Receiver<Order>) {
-        let mut batch = Vec::with_capacity(BATCH);
+        let (mut batch, mut answered) = (Vec::with_capacity(BATCH), Vec::with_capacity(BATCH));
         loop {
             self.count();
             if matches!(*orders.borrow(), Order::Leave { .. }) && self.held.is_empty() {
@@ -185,14 +185,14 @@ impl Hub {
             tokio::select! {
                 // Which queue is looked at first is drawn each time.
                 _ = self.inbox.recv_many(&mut batch, BATCH) => {}
-                _ = self.answers.recv_many(&mut batch, BATCH) => {}
+                _ = self.answers.recv_many(&mut answered, BATCH) => {}
                 Ok(()) = orders.changed() => {
                     let order = *orders.borrow_and_update();
                     self.obey(order);
                 }
                 () = tick => self.handle(MirrorInput::Tick),
             }
-            batch.drain(..).for_each(|message| self.take(message));
+            batch.drain(..).chain(answered.drain(..)).for_each(|message| self.take(message));
         }
     }
 
