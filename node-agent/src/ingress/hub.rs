@@ -168,7 +168,11 @@ impl Hub {
     }
 
     /// Until a [`Order::Leave`] is done.
-    pub(super) async fn run(mut self, mut orders: watch::Receiver<Order>) {
+    pub(super) async fn run(
+        mut self,
+        mut orders: watch::Receiver<Order>,
+        mut bounds: watch::Receiver<MirrorConfig>,
+    ) {
         let (mut batch, mut answered) = (Vec::with_capacity(BATCH), Vec::with_capacity(BATCH));
         loop {
             self.count();
@@ -189,6 +193,10 @@ impl Hub {
                 Ok(()) = orders.changed() => {
                     let order = *orders.borrow_and_update();
                     self.obey(order);
+                }
+                Ok(()) = bounds.changed() => {
+                    let MirrorConfig { capacity, standbys, .. } = *bounds.borrow_and_update();
+                    self.machine.set_bounds(capacity, standbys);
                 }
                 () = tick => self.handle(MirrorInput::Tick),
             }
