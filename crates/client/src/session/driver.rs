@@ -30,6 +30,8 @@ use tokio::task::{AbortHandle, JoinSet};
 const FAREWELL: Duration = Duration::from_millis(500);
 /// Mirrors and brokers whose last problem is kept.
 const MOST_PROBLEMS: usize = 256;
+/// Bytes of datagrams that may wait in a connection without being a burst.
+const BEHIND: usize = 8 * 1024;
 /// How often it is looked whether all has left.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -351,10 +353,20 @@ impl Driver {
         };
         let number = self.numbers.next(flow);
         for mirror in [Some(primary), self.duplicate.filter(|over| *over != primary)].into_iter().flatten() {
-            if let Some(seq) = self.machine.stamp(mirror, self.mono()) {
+            let stamp = match self.waits(mirror) {
+                true => self.machine.stamp_behind(mirror),
+                false => self.machine.stamp(mirror, self.mono()),
+            };
+            if let Some(seq) = stamp {
                 self.datagram(mirror, FromClient::Data { seq, packet: Packet { flow, number, payload } });
             }
         }
+    }
+
+    /// Whether a packet would wait behind others, as in a burst.
+    fn waits(&self, mirror: MirrorKey) -> bool {
+        let up = self.held.get(&mirror).and_then(|held| held.up.as_ref());
+        up.is_some_and(|up| up.connection.datagram_send_buffer_space() + BEHIND < up.room)
     }
 
     fn datagram(&self, mirror: MirrorKey, datagram: FromClient<'_>) {

@@ -31,8 +31,9 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc};
 
-/// Bytes of datagrams of one connection that wait, in each direction.
-const BUFFER: usize = 256 * 1024;
+/// Bytes of datagrams of one connection that wait, in each direction. Beacons wait with them, so that they
+/// must not be many.
+const BUFFER: usize = 64 * 1024;
 /// Bytes of one stream, and of one connection, that a mirror can make us hold.
 const STREAM_WINDOW: u32 = 1024 * 1024;
 const WINDOW: u32 = 4 * 1024 * 1024;

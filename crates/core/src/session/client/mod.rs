@@ -161,6 +161,12 @@ impl Client {
         Some(link.stamp(now))
     }
 
+    /// The number of a packet of data that waits behind others: when it leaves, and so how long its
+    /// acknowledgement took, is not known.
+    pub fn stamp_behind(&mut self, mirror: MirrorKey) -> Option<u64> {
+        Some(self.links.get_mut(mirror)?.number())
+    }
+
     /// Where it stands.
     pub fn phase(&self) -> Phase {
         let Some(primary) = &self.links.primary else {
