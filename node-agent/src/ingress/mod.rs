@@ -173,14 +173,14 @@ impl Running {
 
     /// Takes over what is reported of the services: whether the tripwire holds, and who is to be left.
     pub fn told(&self, report: &ReportBody) {
-        let services = self.directory.told(report);
-        let well = services && !report.draining;
+        // A drain closes none: to a client that is the end of a mirror, which it would leave at once with all
+        // that is under way, and the drain's own word asks it to leave in order.
+        let well = self.directory.told(report);
         self.well.send_if_modified(|was| std::mem::replace(was, well) != well);
     }
 
-    /// Tells every client to leave within `within`.
+    /// Tells every client to leave within `within`. Tripwires hold until [`finish`](Running::finish).
     pub fn drain(&self, within: Duration) {
-        self.well.send_replace(false);
         self.directory.drain(within);
     }
 

@@ -1,7 +1,8 @@
 //! Connections whose end says that this mirror is to be left.
 //!
 //! A client holds a TCP connection on which nobody says anything. The agent closes all of them when it
-//! drains or a service of its fails; the system does when the agent's process ends, however that comes.
+//! stops or a service of its fails; the system does when the agent's process ends, however that comes. A
+//! drain closes none until it is over: clients are told of it, and leave in order.
 
 use super::Shared;
 use super::gate::{Entry, Gate};

@@ -6,6 +6,7 @@ mod fake;
 use crate::world::{Client, LONG, World, refusal, report, service, soon, tcp};
 use fake::{FakeBroker, Manner};
 use nearmost_agent::clock::Clock;
+use nearmost_agent::link::ReportBody;
 use nearmost_agent::{Agent, Shutdown};
 use nearmost_config::{LocalService, ProcessSource, Service};
 use nearmost_wire::ingress::close::Refusal;
@@ -75,7 +76,12 @@ async fn the_tripwire_holds_while_all_is_well() {
     closed(&mut TcpStream::connect(world.addr).await.expect("a connection")).await;
     world.ingress.told(&report(true, false));
     let mut again = held(world.addr).await;
+    // Clients are told of a drain, and leave in order; a tripwire that closed would have them run.
     world.ingress.drain(LONG);
+    world.ingress.told(&ReportBody { draining: true, ..report(true, false) });
+    let early = tokio::time::timeout(Duration::from_millis(50), again.read(&mut [0; 1])).await;
+    assert!(early.is_err(), "{early:?}");
+    soon(world.ingress.finish()).await;
     closed(&mut again).await;
 }
 
