@@ -25,7 +25,8 @@ pub fn query(name: &str, kind: RecordType, subnet: Option<IpNet>) -> Vec<u8> {
 
 /// Sends bytes over UDP and decodes the reply; `None` when none comes within a second.
 pub async fn exchange(server: SocketAddr, query: &[u8]) -> Option<Message> {
-    let socket = UdpSocket::bind("127.0.0.1:0").await.expect("bind");
+    let any = if server.ip().is_loopback() { "127.0.0.1:0" } else { "0.0.0.0:0" };
+    let socket = UdpSocket::bind(any).await.expect("bind");
     socket.connect(server).await.expect("connect");
     socket.send(query).await.expect("send");
     let mut buffer = vec![0; 4096];

@@ -139,10 +139,11 @@ impl Fabric {
                     pipe.set(self.base.get(way).copied().unwrap_or(self.between));
                 }
             }
-            Order::Nat { host } => {
+            Order::Nat { host, on: true } => {
                 self.known(host)?;
                 self.nats.entry(host).or_insert_with(|| Nat::new(outer(host)));
             }
+            Order::Nat { host, on: false } => drop(self.nats.remove(&host)),
             Order::Rebind { host } => match self.nats.get_mut(&host) {
                 Some(nat) => nat.rebind(),
                 None => return Err(format!("host {host} is behind no translator")),
@@ -284,7 +285,7 @@ mod tests {
     #[test]
     fn what_is_under_way_to_a_forgotten_port_is_lost() {
         let mut fabric = fabric();
-        fabric.order(Order::Nat { host: 10 }).unwrap();
+        fabric.order(Order::Nat { host: 10, on: true }).unwrap();
         fabric.arrive(10, &packet(10, 1), MS);
         let (_, bytes) = fabric.due(6 * MS).unwrap();
         let seen = Packet::read(&bytes).unwrap().source_end().unwrap();

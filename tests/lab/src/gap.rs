@@ -1,7 +1,7 @@
 //! What a user felt of a trial: how long nothing came, what was lost, and what came twice.
 
 use crate::seen::{Mode, Session, Told};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Between two packets or blocks of a user, in microseconds.
 pub const PERIOD_US: u64 = 10_000;
@@ -26,8 +26,8 @@ pub struct Felt {
     pub unsure: u64,
     /// Wrong answers.
     pub corrupt: u64,
-    /// How often the session moved since.
-    pub moves: u64,
+    /// How often the session moved since, by why.
+    pub moves: BTreeMap<String, u64>,
 }
 
 /// From when to when it is looked, in microseconds.
@@ -71,10 +71,17 @@ pub fn felt(mode: Mode, session: &Session, window: Window) -> Felt {
     }
 }
 
-/// How often a session moved, or was left without anybody, in a time.
-pub fn moves(session: &Session, from: u64, to: u64) -> u64 {
-    let counts = |(at, told): &&(u64, Told)| (from..to).contains(at) && matches!(told, Told::Moved(..));
-    session.events.iter().filter(counts).count() as u64
+/// How often a session moved in a time, by why.
+fn moves(session: &Session, from: u64, to: u64) -> BTreeMap<String, u64> {
+    let mut moves = BTreeMap::new();
+    for (at, told) in &session.events {
+        if let Told::Moved(_, reason) = told
+            && (from..to).contains(at)
+        {
+            *moves.entry(reason.clone()).or_default() += 1;
+        }
+    }
+    moves
 }
 
 /// Moments of first answers, in order, and whose they were.

@@ -76,10 +76,12 @@ pub enum Order {
     },
     /// Everything as the base says; translators stay.
     Reset,
-    /// A host is behind a translator from now on.
+    /// A host is behind a translator from now on, or is not.
     Nat {
         /// Which.
         host: u8,
+        /// Whether it is.
+        on: bool,
     },
     /// Its translator forgets all.
     Rebind {

@@ -4,7 +4,9 @@ use crate::gap::Felt;
 use crate::order::Report;
 use crate::seen::{Mode, Way};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::time::Duration;
 
 /// Quantiles, in milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -65,6 +67,10 @@ pub struct Row {
     /// What was lost, came twice, and so on.
     #[serde(flatten)]
     pub counts: Counts,
+    /// Times that a session moved in an hour of being watched.
+    pub moves_an_hour: f64,
+    /// Times that sessions moved, by why.
+    pub moved_by: BTreeMap<String, u64>,
     /// How late the router was, 99 in a hundred packets of the worst run.
     pub late_p99_ms: f64,
 }
@@ -119,8 +125,13 @@ pub struct Trials {
 
 impl Trials {
     /// All together.
-    pub fn row(&self, subject: Subject, figure_ms: Option<f64>) -> Row {
+    pub fn row(&self, subject: Subject, figure_ms: Option<f64>, watched: Duration) -> Row {
+        let hours = watched.as_secs_f64() / 3600.0 * self.felt.len().max(1) as f64;
         let sum = |of: fn(&Felt) -> u64| self.felt.iter().map(of).sum::<u64>();
+        let mut moves: BTreeMap<String, u64> = BTreeMap::new();
+        for (why, times) in self.felt.iter().flat_map(|f| &f.moves) {
+            *moves.entry(why.clone()).or_default() += times;
+        }
         let late = self.router.iter().map(|r| r.late_p99_us).max().unwrap_or(0);
         Row {
             subject,
@@ -135,9 +146,11 @@ impl Trials {
                 duplicated: sum(|f| f.duplicated),
                 unsure: sum(|f| f.unsure),
                 corrupt: sum(|f| f.corrupt),
-                moves: sum(|f| f.moves),
+                moves: moves.values().sum(),
                 ..self.counts
             },
+            moves_an_hour: moves.values().sum::<u64>() as f64 / hours,
+            moved_by: moves,
             late_p99_ms: late as f64 / 1e3,
         }
     }
@@ -174,6 +187,9 @@ pub fn table(rows: &[Row]) -> String {
         let _ = write!(text, "{:>7.1}{:>7.1}", row.rtt_p50_ms, row.quiet_ms.p99);
         let _ = write!(text, "{:>6}{:>6}{:>7}{:>6}", c.lost, c.duplicated, c.unsure, c.moves);
         let _ = writeln!(text, "{:>6.1}", row.late_p99_ms);
+        if !row.moved_by.is_empty() {
+            let _ = writeln!(text, "  moved: {:?}", row.moved_by);
+        }
         for (count, what) in [
             (c.corrupt, "answers were wrong"),
             (c.twice_in_ledger, "POSTs are more than once in the ledgers"),
@@ -229,7 +245,7 @@ mod tests {
         let trials = Trials { felt: vec![felt(1000, 1), felt(3000, 2)], runs: 1, ..Trials::default() };
         let subject =
             Subject { scenario: "a \"b\"".into(), way: Way::Nearmost, mode: Mode::Udp, r_ms: 10, s_ms: 40 };
-        let row = trials.row(subject, Some(75.0));
+        let row = trials.row(subject, Some(75.0), Duration::from_secs(36));
         assert_eq!((row.trials, row.gap_ms.p50, row.gap_ms.max, row.counts.lost), (2, 1.0, 3.0, 3));
         let csv = csv(std::slice::from_ref(&row));
         let lines: Vec<_> = csv.lines().collect();

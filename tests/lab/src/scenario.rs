@@ -79,15 +79,26 @@ pub struct Scenario {
     pub steps: Vec<Step>,
 }
 
-/// `r/2 + s + plus_ms`, or only what is added.
+/// What a gap may be.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Figure {
-    /// Of half the round trip to the primary and that to the standby.
-    #[serde(default)]
-    pub ways: bool,
-    /// Milliseconds.
+    /// What it takes in any case.
+    pub base: Base,
+    /// Milliseconds on top.
     pub plus_ms: u32,
+}
+
+/// What a gap takes in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Base {
+    /// `r/2 + s`: the client hears of it, and the standby is asked and answers.
+    HearAndAsk,
+    /// `s - r`: answers come from farther away from now on, though none is missed.
+    Farther,
+    /// Nothing.
+    Nothing,
 }
 
 /// A mirror.
@@ -251,8 +262,13 @@ impl Scenario {
     /// The gap that is to be kept in a cell.
     pub fn bound(&self, r_ms: u32, s_ms: u32) -> Option<Duration> {
         let figure = self.figure?;
-        let ways = if figure.ways { f64::from(r_ms) / 2.0 + f64::from(s_ms) } else { 0.0 };
-        Some(Duration::from_secs_f64((ways + f64::from(figure.plus_ms)) / 1e3))
+        let (r, s) = (f64::from(r_ms), f64::from(s_ms));
+        let base = match figure.base {
+            Base::HearAndAsk => r / 2.0 + s,
+            Base::Farther => (s - r).max(0.0),
+            Base::Nothing => 0.0,
+        };
+        Some(Duration::from_secs_f64((base + f64::from(figure.plus_ms)) / 1e3))
     }
 
     fn check(&self) -> Result<(), ScenarioError> {
@@ -268,6 +284,9 @@ impl Scenario {
         }
         if self.modes.is_empty() {
             return wrong("modes", "none is given".into());
+        }
+        if let Some(mode) = self.modes.iter().find(|mode| !self.way.modes().contains(mode)) {
+            return wrong("modes", format!("{} is not for {}", mode.name(), self.way.name()));
         }
         if self.cells().is_empty() {
             return wrong("r_ms, s_ms", "there is no pair in which s is at least r".into());
@@ -332,7 +351,7 @@ mod tests {
     use super::*;
 
     const KILL: &str = "version = 1\nname = \"kill\"\ntrials = 2\nr_ms = [10, 40]\ns_ms = [10, 40]\n\
-                        watch_ms = 1000\nfigure = { ways = true, plus_ms = 30 }\n\
+                        watch_ms = 1000\nfigure = { base = \"hear-and-ask\", plus_ms = 30 }\n\
                         [[step]]\ndo = \"kill\"\non = \"primary\"\n";
 
     #[test]

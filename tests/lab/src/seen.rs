@@ -42,6 +42,26 @@ pub enum Way {
 }
 
 impl Way {
+    /// How the service can be used by it.
+    pub fn modes(self) -> &'static [Mode] {
+        match self {
+            Way::Nearmost => &[Mode::Udp, Mode::Tcp, Mode::Http],
+            Way::Quinn => &[Mode::Udp],
+            Way::Dns | Way::Haproxy => &[Mode::Http],
+        }
+    }
+
+    /// How long it must be watched for its gaps to end, in milliseconds.
+    pub fn least_watch_ms(self) -> u64 {
+        match self {
+            Way::Nearmost => 0,
+            // Its idle timeout is 30 s.
+            Way::Quinn => 40_000,
+            Way::Dns => 20_000,
+            Way::Haproxy => 6_000,
+        }
+    }
+
     /// As people write it.
     pub fn name(self) -> &'static str {
         match self {
@@ -50,6 +70,16 @@ impl Way {
             Way::Dns => "dns",
             Way::Haproxy => "haproxy",
         }
+    }
+}
+
+impl std::str::FromStr for Way {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Way, String> {
+        let all = [Way::Nearmost, Way::Quinn, Way::Dns, Way::Haproxy];
+        let names = all.map(Way::name).join(", ");
+        all.into_iter().find(|w| w.name() == text).ok_or(format!("found {text:?}, expected one of {names}"))
     }
 }
 

@@ -11,6 +11,7 @@
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::routing::{get, post};
+use nearmost_wire::identity::{KeyPair, Role};
 use sha2::{Digest, Sha256};
 use std::io::Write;
 use std::net::SocketAddr;
@@ -19,6 +20,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::mpsc;
 
+/// Of plain QUIC.
+const QUIC: u16 = 8443;
 /// What blocks of a stream begin with.
 const BLOCKS: &[u8] = b"BLOCKS\n";
 /// The longest block.
@@ -39,6 +42,7 @@ async fn main() {
     let (web, requests) = mpsc::channel(64);
     tokio::spawn(echo(udp, host));
     tokio::spawn(accept(tcp, web, host));
+    tokio::spawn(quic(address, host));
     std::fs::write(pid_file, std::process::id().to_string()).expect("write the pid file");
     println!("ready");
     let page = move |Path(n): Path<String>| async move { format!("{host} {n}") };
@@ -66,6 +70,23 @@ async fn echo(socket: UdpSocket, host: u8) {
             let answer = [&heard[..8], &[host]].concat();
             let _ = socket.send_to(&answer, from).await;
         }
+    }
+}
+
+/// Plain QUIC with quinn's defaults, beside which nearmost is measured: datagrams as over UDP.
+async fn quic(address: SocketAddr, host: u8) {
+    let key = KeyPair::from_seed(Role::Node, &[host; 32]);
+    let crypto = nearmost_wire::tls::server_config(&key, b"lab").expect("a key");
+    let config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+    let endpoint = quinn::Endpoint::server(config, (address.ip(), QUIC).into()).expect("bind QUIC");
+    while let Some(incoming) = endpoint.accept().await {
+        tokio::spawn(async move {
+            let Ok(connection) = incoming.await else { return };
+            while let Ok(heard) = connection.read_datagram().await {
+                let answer = [&heard[..], &[host]].concat();
+                let _ = connection.send_datagram(answer.into());
+            }
+        });
     }
 }
 

@@ -10,7 +10,27 @@ macro_rules! shipped {
 }
 
 /// Name and text of each.
-const SHIPPED: [(&str, &str); 3] = shipped!["kill", "blackhole", "drain"];
+const SHIPPED: [(&str, &str); 19] = shipped![
+    "agent-crash",
+    "blackhole",
+    "both-die",
+    "broker-and-mirror",
+    "broker-dead",
+    "change-network",
+    "change-network-untold",
+    "deaf",
+    "drain",
+    "flapping",
+    "kill",
+    "loss-30",
+    "loss-5",
+    "mtu-1280",
+    "mute",
+    "rebind",
+    "region",
+    "service-crash",
+    "stop",
+];
 
 /// All that come with the lab.
 pub fn all() -> Result<Vec<Scenario>> {

@@ -19,7 +19,7 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 use nearmost_lab::report::{Row, Subject, Trials, csv, table};
 use nearmost_lab::scenario::Scenario;
-use nearmost_lab::seen::Mode;
+use nearmost_lab::seen::{Mode, Way};
 use nearmost_lab::timeline::{self, Run};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -44,6 +44,10 @@ struct Arguments {
     /// Sessions of each mode in a run, in place of the scenario's.
     #[arg(long)]
     users: Option<u32>,
+    /// By what users reach the service, in place of the scenario's: nearmost, quinn, dns or haproxy. What it
+    /// cannot do is left out, and it is watched for as long as it needs.
+    #[arg(long)]
+    way: Option<Way>,
     /// Seed, in place of the scenario's.
     #[arg(long)]
     seed: Option<u64>,
@@ -108,6 +112,14 @@ fn changed(mut scenario: Scenario, arguments: &Arguments) -> Result<Scenario> {
     scenario.trials = arguments.trials.unwrap_or(scenario.trials);
     scenario.users = arguments.users.unwrap_or(scenario.users);
     scenario.seed = arguments.seed.unwrap_or(scenario.seed);
+    if let Some(way) = arguments.way {
+        scenario.way = way;
+        scenario.modes = way.modes().iter().copied().filter(|m| scenario.modes.contains(m)).collect();
+        scenario.watch_ms = scenario.watch_ms.max(way.least_watch_ms());
+        if scenario.modes.is_empty() {
+            bail!("--way: no mode of scenario {} is for {}", scenario.name, way.name());
+        }
+    }
     if let Some((r, s)) = arguments.cell {
         (scenario.r_ms, scenario.s_ms) = (vec![r], vec![s]);
         if scenario.cells().is_empty() {
@@ -151,7 +163,8 @@ async fn cell(
     let subject = |mode| Subject { scenario: scenario.name.clone(), way: scenario.way, mode, r_ms, s_ms };
     // The figures are those of datagrams: a new stream takes a round trip to open before it is used.
     let figure = |mode| figure.filter(|_| mode == Mode::Udp);
-    Ok(trials.iter().map(|(mode, trials)| trials.row(subject(*mode), figure(*mode))).collect())
+    let watched = std::time::Duration::from_millis(scenario.watch_ms);
+    Ok(trials.iter().map(|(mode, trials)| trials.row(subject(*mode), figure(*mode), watched)).collect())
 }
 
 /// Files of the run with the longest gap.

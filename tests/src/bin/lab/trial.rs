@@ -81,6 +81,7 @@ async fn watched(world: &mut World, which: &Which<'_>, mirrors: Vec<Mirror>) -> 
         Dice::new(scenario.seed ^ u64::from(which.number) << 32 ^ u64::from(which.r_ms << 16 | which.s_ms));
     let task = Task {
         domain: DOMAIN.into(),
+        way: scenario.way,
         mirrors: mirrors.clone(),
         modes: scenario.modes.clone(),
         users: scenario.users,

@@ -5,7 +5,7 @@ use crate::user::Mirror;
 use anyhow::{Context, Result, ensure};
 use nearmost_lab::order::{Change, Done, Order, Report};
 use nearmost_lab::scenario::Scenario;
-use nearmost_tests::netns::{BROKER, INGRESS, Lab, Network, Setup, Signal, signal};
+use nearmost_tests::netns::{BROKER, DOMAIN, INGRESS, Lab, Network, Setup, Signal, signal};
 use nearmost_tests::process::{binary, terminate};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -16,6 +16,11 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 /// The client's host.
 pub const CLIENT: u8 = 10;
+/// To DNS, the client is where the first mirror is.
+const NEAR_M1: &str = "[[geo.overrides]]\nprefix = \"10.10.0.0/16\"\nlatitude = 51.5\nlongitude = -0.1\n\
+                       country = \"GB\"\n";
+/// Answers of DNS are good for 5 s.
+const TTL: &str = "ttl_s = 5\nttl_min_s = 5\nttl_max_s = 5\n";
 /// One way between hosts of which a scenario says nothing, in milliseconds.
 const ELSEWHERE_MS: f64 = 10.0;
 
@@ -36,6 +41,7 @@ pub struct World {
 struct Broken {
     agent: bool,
     service: bool,
+    stopped: bool,
 }
 
 struct Router {
@@ -56,7 +62,8 @@ impl World {
         let router = Router::start(&network, Start { hosts, delay_ms: ELSEWHERE_MS, seed }).await?;
         let page = binary("lab-service").display().to_string();
         let setup = |_| Setup { ingress: true, ..Setup::default() };
-        let lab = Lab::start_on(dir, network, &page, mirrors, "", setup).await;
+        let lab = Lab::start_on(dir, network, &page, mirrors, NEAR_M1, setup).await;
+        lab.broker.apply(&format!("version = 1\n[[domain]]\nname = {DOMAIN:?}\n{TTL}"), &[]).await;
         let nodes = lab.broker.fleet().await.nodes;
         let id = |host: u8| {
             let node = nodes.iter().find(|n| n.name == format!("m{host}"));
@@ -78,9 +85,7 @@ impl World {
             let ip = Ipv4Addr::new(10, host, 0, 2).into();
             mirrors.push(Mirror { host, id, ip, port: INGRESS, rtt_ms, region: mirror.region });
         }
-        if scenario.nat {
-            self.order(Order::Nat { host: CLIENT }).await?;
-        }
+        self.order(Order::Nat { host: CLIENT, on: scenario.nat }).await?;
         self.order(Order::TellTooLong { told: scenario.tell_too_long }).await?;
         Ok(mirrors)
     }
@@ -109,10 +114,14 @@ impl World {
 
     /// A signal to a mirror's processes.
     pub fn signal(&mut self, host: u8, agent: bool, service: bool, what: Signal) {
-        if matches!(what, Signal::Kill) {
-            let broken = self.broken.entry(host).or_default();
-            broken.agent |= agent;
-            broken.service |= service;
+        let broken = self.broken.entry(host).or_default();
+        match what {
+            Signal::Kill => {
+                broken.agent |= agent;
+                broken.service |= service;
+            }
+            Signal::Stop => broken.stopped = true,
+            Signal::Continue => {}
         }
         let node = self.lab.node(host);
         // The service first: the agent's end is what others see.
@@ -132,6 +141,10 @@ impl World {
     pub async fn mend(&mut self) -> Result<()> {
         self.order(Order::Reset).await?;
         for (host, broken) in std::mem::take(&mut self.broken) {
+            if broken.stopped {
+                // Both, whichever it was: to who runs it says nothing.
+                self.signal(host, true, true, Signal::Continue);
+            }
             if broken.service {
                 self.lab.restart_service(host).await;
             }

@@ -4,43 +4,53 @@
 
 use super::log::Log;
 use anyhow::{Result, ensure};
-use nearmost_client::session::{Session, Stream};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// After a stream that could not be opened.
 const AGAIN: Duration = Duration::from_millis(5);
 /// The longest answer.
 const MOST: u64 = 16_384;
 
-/// Until the process ends.
-pub async fn use_it(session: Session, log: Log, prefix: String) {
+/// Until the process ends. `open` gives a stream to the service, to which nothing was sent.
+pub async fn use_it<S, E, F>(open: impl Fn() -> F, log: Log)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    F: Future<Output = Result<S, E>>,
+{
     let mut tick = super::rhythm();
     loop {
         tick.tick().await;
-        let seq = log.next();
-        let what = match seq % 2 {
-            0 => format!("GET /page/{prefix}-{seq}"),
-            _ => format!("POST /buy/{prefix}-{seq}"),
-        };
-        let told = format!("{prefix}-{seq}");
+        let (seq, what, told) = next(&log);
         loop {
-            let Ok(stream) = session.open_stream().await else {
+            let Ok(stream) = open().await else {
                 tokio::time::sleep(AGAIN).await;
                 continue;
             };
             match ask(stream, &what, &told).await {
                 Ok(Some(by)) => break log.answered(seq, by),
                 Ok(None) => break log.corrupt(),
-                Err(_) if seq % 2 == 0 => {}
+                Err(_) if is_safe(seq) => {}
                 Err(_) => break log.unsure(seq),
             }
         }
     }
 }
 
+/// The next request: its number, method and path, and what the answer must hold.
+pub fn next(log: &Log) -> (u64, String, String) {
+    let (seq, told) = log.next_request();
+    let what = if is_safe(seq) { format!("GET /page/{told}") } else { format!("POST /buy/{told}") };
+    (seq, what, told)
+}
+
+/// Whether it may be asked again though nobody can tell whether it was carried out.
+pub fn is_safe(seq: u64) -> bool {
+    seq.is_multiple_of(2)
+}
+
 /// Who answered, or nobody if it is no answer to this.
-async fn ask(mut stream: Stream, what: &str, told: &str) -> Result<Option<u8>> {
+async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin, what: &str, told: &str) -> Result<Option<u8>> {
     let request = format!("{what} HTTP/1.1\r\nHost: lab\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
@@ -48,6 +58,12 @@ async fn ask(mut stream: Stream, what: &str, told: &str) -> Result<Option<u8>> {
     let answer = String::from_utf8(answer)?;
     ensure!(!answer.is_empty(), "the stream ended without an answer");
     let Some((head, body)) = answer.split_once("\r\n\r\n") else { return Ok(None) };
-    let by = body.split_once(' ').filter(|(_, said)| *said == told && head.contains(" 200 "));
-    Ok(by.and_then(|(by, _)| by.parse().ok()))
+    // A proxy has no service to send it to: the request was not carried out, but what is to be said of it?
+    ensure!(!head.contains(" 503 "), "there is no service");
+    Ok(whose(body, told).filter(|_| head.contains(" 200 ")))
+}
+
+/// Whose answer it is, if it is one to this.
+pub fn whose(body: &str, told: &str) -> Option<u8> {
+    body.split_once(' ').filter(|(_, said)| *said == told).and_then(|(by, _)| by.parse().ok())
 }

@@ -25,6 +25,13 @@ impl Log {
         session.sent.len() as u64 - 1
     }
 
+    /// The same, and the id of the request.
+    pub fn next_request(&self) -> (u64, String) {
+        let seq = self.next();
+        let id = format!("{}-{seq}", self.open().name);
+        (seq, id)
+    }
+
     /// A number was answered by a host.
     pub fn answered(&self, seq: u64, by: u8) {
         self.open().answers.push(Answer { seq, at: micros(), by });

@@ -6,13 +6,15 @@
 mod http;
 mod log;
 mod ready;
+mod rival;
 mod tcp;
 mod udp;
 
 use anyhow::{Context, Result, bail};
 use log::Log;
 use nearmost_client::session::{Event, FailureDomain, Known, Mode as Carried, Session};
-use nearmost_lab::seen::{Mode, Sessions, Told};
+use nearmost_lab::seen::{Mode, Sessions, Told, Way};
+use rival::At;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -24,7 +26,9 @@ use tokio::sync::mpsc;
 pub struct Task {
     /// The domain.
     pub domain: String,
-    /// Its mirrors.
+    /// By what.
+    pub way: Way,
+    /// Its mirrors, the nearest first.
     pub mirrors: Vec<Mirror>,
     /// How the service is used.
     pub modes: Vec<Mode>,
@@ -56,8 +60,16 @@ pub struct Mirror {
 /// A session at work.
 struct User {
     mode: Mode,
-    session: Session,
+    by: By,
     log: Log,
+}
+
+/// What carries it.
+enum By {
+    /// A session of the SDK.
+    Session(Session),
+    /// Something else, which notes the host of the mirror that it is at; 0 while it is at none.
+    Rival(At),
 }
 
 /// Uses the service until it is told to stop.
@@ -66,33 +78,69 @@ pub async fn run(task: &str) -> Result<()> {
     for mirror in &task.mirrors {
         ready::until_ready(mirror).await?;
     }
+    let _proxy = match task.way {
+        Way::Haproxy => Some(rival::haproxy(&task.mirrors).await?),
+        _ => None,
+    };
     let mut users = Vec::new();
     for (number, mode) in (0..task.users).flat_map(|n| task.modes.iter().map(move |mode| (n, *mode))) {
-        let seed = task.seed.wrapping_mul(1000).wrapping_add(u64::from(number) * 10 + mode as u64);
-        let session = session(&task, mode, seed)?;
         let log = Log::default();
-        tokio::spawn(follow(session.events(), log.clone(), hosts(&task)));
-        users.push(User { mode, session, log });
+        log.name(&format!("{}-{}", task.trial, users.len()));
+        let by = match task.way {
+            Way::Nearmost => {
+                let seed = task.seed.wrapping_mul(1000).wrapping_add(u64::from(number) * 10 + mode as u64);
+                let session = session(&task, mode, seed)?;
+                tokio::spawn(follow(session.events(), log.clone(), hosts(&task)));
+                By::Session(session)
+            }
+            way => By::Rival(rival::start(way, &task, log.clone())),
+        };
+        users.push(User { mode, by, log });
     }
     for user in &users {
-        let within = Duration::from_secs(20);
-        match tokio::time::timeout(within, user.session.attached()).await {
-            Ok(Some(_)) => {}
-            _ => bail!("not attached within {within:?}: {:?}", user.session.problems()),
-        }
+        user.attached().await?;
     }
-    for (number, user) in users.iter().enumerate() {
-        let (session, log) = (user.session.clone(), user.log.clone());
-        let name = format!("{}-{number}", task.trial);
-        log.name(&name);
-        match user.mode {
-            Mode::Udp => tokio::spawn(udp::use_it(session, log)),
-            Mode::Tcp => tokio::spawn(tcp::use_it(session, log)),
-            Mode::Http => tokio::spawn(http::use_it(session, log, name)),
-        };
-    }
+    users.iter().for_each(User::begin);
     println!("\"ready\"");
     obey(&task, &users).await
+}
+
+impl User {
+    async fn attached(&self) -> Result<()> {
+        let within = Duration::from_secs(20);
+        match &self.by {
+            By::Session(session) => match tokio::time::timeout(within, session.attached()).await {
+                Ok(Some(_)) => Ok(()),
+                _ => bail!("not attached within {within:?}: {:?}", session.problems()),
+            },
+            By::Rival(at) => {
+                let mut tick = rhythm();
+                let answered = async {
+                    while at.get() == 0 {
+                        tick.tick().await;
+                    }
+                };
+                tokio::time::timeout(within, answered).await.context("nobody answers")
+            }
+        }
+    }
+
+    /// Sessions are used from now on; what else there is uses the service from its start.
+    fn begin(&self) {
+        let By::Session(session) = &self.by else { return };
+        let (session, log) = (session.clone(), self.log.clone());
+        match self.mode {
+            Mode::Udp => drop(tokio::spawn(udp::use_it(session, log))),
+            Mode::Tcp => drop(tokio::spawn(tcp::use_it(session, log))),
+            Mode::Http => {
+                let open = move || {
+                    let session = session.clone();
+                    async move { session.open_stream().await }
+                };
+                drop(tokio::spawn(http::use_it(open, log)));
+            }
+        }
+    }
 }
 
 /// The one place where a user gets its session.
@@ -130,14 +178,22 @@ async fn obey(task: &Task, users: &[User]) -> Result<()> {
         match line.as_str() {
             "primaries" => {
                 let primary = |user: &User| {
-                    let id = user.session.primary().map(|id| id.to_string());
-                    (user.mode, id.and_then(|id| hosts.get(&id).copied()).unwrap_or(0))
+                    let at = match &user.by {
+                        By::Session(session) => {
+                            let id = session.primary().map(|id| id.to_string());
+                            id.and_then(|id| hosts.get(&id).copied()).unwrap_or(0)
+                        }
+                        By::Rival(at) => at.get(),
+                    };
+                    (user.mode, at)
                 };
                 println!("{}", serde_json::to_string(&users.iter().map(primary).collect::<Vec<_>>())?);
             }
             "network-changed" => {
                 for user in users {
-                    user.session.network_changed().await;
+                    if let By::Session(session) = &user.by {
+                        session.network_changed().await;
+                    }
                 }
                 println!("null");
             }

@@ -23,57 +23,82 @@ type Open = Arc<Mutex<BTreeMap<u64, bool>>>;
 /// Until the process ends.
 pub async fn use_it(session: Session, log: Log) {
     let open = Open::default();
+    let mut next = None;
+    loop {
+        let stream = match next.take() {
+            Some(stream) => stream,
+            None => opened(&session).await,
+        };
+        next = over(&session, stream, &log, &open).await;
+    }
+}
+
+async fn opened(session: &Session) -> Stream {
     loop {
         match session.open_stream().await {
-            Ok(stream) => over(&session, stream, &log, &open).await,
+            Ok(stream) => return stream,
             Err(_) => tokio::time::sleep(AGAIN).await,
         }
     }
 }
 
-/// Over one stream, until it breaks or the session has moved.
-async fn over(session: &Session, stream: Stream, log: &Log, open: &Open) {
+/// Over one stream, until it breaks, or the session has moved and the next stream is there.
+async fn over(session: &Session, stream: Stream, log: &Log, open: &Open) -> Option<Stream> {
     let at = stream.mirror();
     let (read, mut write) = tokio::io::split(stream);
     let expected = Expected::default();
     let mut answers = tokio::spawn(answers(read, expected.clone(), log.clone(), open.clone()));
     let mut all = Sha256::new();
-    let again: Vec<u64> = {
-        let mut open = lock(open);
-        let waits =
-            open.iter_mut().filter_map(|(n, under_way)| (!std::mem::replace(under_way, true)).then_some(*n));
-        waits.collect()
-    };
     let writing = async {
         write.write_all(b"BLOCKS\n").await?;
-        for seq in again {
+        for seq in left(open) {
             put(&mut write, &mut all, seq, &expected).await?;
         }
         let mut tick = super::rhythm();
-        while session.primary() == Some(at) {
+        loop {
             tick.tick().await;
             let seq = log.next();
             lock(open).insert(seq, true);
             put(&mut write, &mut all, seq, &expected).await?;
         }
-        std::io::Result::Ok(())
     };
-    let moved = tokio::select! {
-        written = writing => written.is_ok(),
-        _ = &mut answers => false,
+    let next = async {
+        let mut tick = super::rhythm();
+        while session.primary() == Some(at) {
+            tick.tick().await;
+        }
+        opened(session).await
     };
-    if moved {
-        // What the old mirror still answers is taken; it may also die.
-        let (expected, open) = (expected.clone(), open.clone());
-        tokio::spawn(async move {
-            let _ = write.shutdown().await;
-            let _ = answers.await;
-            broke(&expected, &open);
-        });
-    } else {
-        answers.abort();
-        broke(&expected, open);
-    }
+    let broken = async {
+        tokio::select! {
+            written = writing => { let _: std::io::Result<()> = written; }
+            _ = &mut answers => {}
+        }
+    };
+    let next = tokio::select! {
+        next = next => next,
+        () = broken => {
+            answers.abort();
+            broke(&expected, open);
+            return None;
+        }
+    };
+    // What the old mirror still answers is taken; it may also die.
+    let (expected, open) = (expected.clone(), open.clone());
+    tokio::spawn(async move {
+        let _ = write.shutdown().await;
+        let _ = answers.await;
+        broke(&expected, &open);
+    });
+    Some(next)
+}
+
+/// What earlier streams did not bring; it is under way from now on.
+fn left(open: &Open) -> Vec<u64> {
+    let mut open = lock(open);
+    let waits =
+        open.iter_mut().filter_map(|(n, under_way)| (!std::mem::replace(under_way, true)).then_some(*n));
+    waits.collect()
 }
 
 /// What a stream did not bring goes over another.
