@@ -58,8 +58,8 @@ async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin, what: &str, told: 
     let answer = String::from_utf8(answer)?;
     ensure!(!answer.is_empty(), "the stream ended without an answer");
     let Some((head, body)) = answer.split_once("\r\n\r\n") else { return Ok(None) };
-    // A proxy has no service to send it to: the request was not carried out, but what is to be said of it?
-    ensure!(!head.contains(" 503 "), "there is no service");
+    // A proxy lost its service; nobody can tell what that did.
+    ensure!(!head.starts_with("HTTP/1.1 5"), "{head}");
     Ok(whose(body, told).filter(|_| head.contains(" 200 ")))
 }
 

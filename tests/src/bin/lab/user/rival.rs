@@ -163,8 +163,10 @@ pub async fn haproxy(mirrors: &[Mirror]) -> Result<(Child, tempfile::TempDir)> {
          response-timeout\nlisten lab\n  bind 127.0.0.1:8888\n  option httpchk GET /\n  \
          http-request disable-l7-retry if METH_POST\n",
     );
+    let farthest = mirrors.iter().map(|m| m.rtt_ms).max().unwrap_or(0);
+    let _ = writeln!(text, "  timeout check {}ms", 2 * farthest + 50);
     for (number, mirror) in mirrors.iter().enumerate() {
-        let (every, within) = ((2 * mirror.rtt_ms).max(100), 2 * mirror.rtt_ms + 50);
+        let every = (2 * mirror.rtt_ms).max(100);
         let backup = if number == 0 { "" } else { " backup" };
         let _ = writeln!(
             text,
@@ -172,12 +174,15 @@ pub async fn haproxy(mirrors: &[Mirror]) -> Result<(Child, tempfile::TempDir)> {
              on-marked-down shutdown-sessions{backup}",
             mirror.host, mirror.ip
         );
-        if number == 0 {
-            let _ = writeln!(text, "  timeout check {within}ms");
-        }
     }
     let file = dir.path().join("haproxy.cfg");
     std::fs::write(&file, text)?;
-    let haproxy = Command::new("haproxy").arg("-db").arg("-f").arg(&file).kill_on_drop(true).spawn();
+    let haproxy = Command::new("haproxy")
+        .arg("-db")
+        .arg("-f")
+        .arg(&file)
+        .stderr(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .spawn();
     Ok((haproxy.context("haproxy is not installed")?, dir))
 }
