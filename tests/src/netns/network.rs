@@ -14,6 +14,8 @@ const REFUSED: &str = "the tests of health need network namespaces of their own:
 pub struct Network {
     /// Lives while the lab does: it ends when its standard input does.
     router: Child,
+    /// Whether it is in a user namespace of its own.
+    own_user: bool,
     /// Holds a file for each host's namespace.
     dir: PathBuf,
 }
@@ -53,24 +55,17 @@ impl Network {
         Network::start_by(dir, "echo 0 > /proc/sys/net/ipv4/ip_forward").await
     }
 
+    /// In a user namespace, which needs no privileges; where there are none, as root.
     async fn start_by(dir: &Path, forwarding: &str) -> Network {
         let script = format!("{forwarding} && ip link set lo up && echo ready && exec cat");
-        let mut router = Command::new("unshare")
-            .args(["--user", "--map-root-user", "--net", "--mount", "sh", "-c", &script])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("unshare; `cargo xtask test` installs it");
-        let mut lines = BufReader::new(router.stdout.take().expect("piped")).lines();
-        let line = tokio::time::timeout(crate::PATIENCE, lines.next_line()).await.expect("ready in time");
-        if line.expect("read").as_deref() != Some("ready") {
-            let mut said = String::new();
-            let _ = router.stderr.take().expect("piped").read_to_string(&mut said).await;
-            panic!("{REFUSED}: {}", said.trim());
+        let mut said = Vec::new();
+        for (own_user, flags) in [(true, &["--user", "--map-root-user"][..]), (false, &[])] {
+            match router(flags, &script).await {
+                Ok(router) => return Network { router, own_user, dir: dir.into() },
+                Err(why) => said.push(why),
+            }
         }
-        Network { router, dir: dir.into() }
+        panic!("{REFUSED}: {}", said.join("; "));
     }
 
     /// Adds host `n` at 10.n.0.2, with the hardware address 02:00:00:00:00:n. Segments are cut in the host
@@ -180,8 +175,31 @@ impl Network {
 
     fn entered(&self) -> Vec<String> {
         let pid = self.router.id().expect("the router runs").to_string();
-        ["nsenter", "--target", &pid, "--user", "--net", "--mount", "--preserve-credentials"]
-            .map(String::from)
-            .into()
+        let mut line = vec!["nsenter", "--target", &pid, "--net", "--mount"];
+        if self.own_user {
+            line.extend(["--user", "--preserve-credentials"]);
+        }
+        line.into_iter().map(String::from).collect()
     }
+}
+
+/// A process with namespaces of its own that runs a script, once that says `ready`; or what was wrong.
+async fn router(flags: &[&str], script: &str) -> Result<Child, String> {
+    let mut router = Command::new("unshare")
+        .args(flags)
+        .args(["--net", "--mount", "sh", "-c", script])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("unshare; `cargo xtask test` installs it");
+    let mut lines = BufReader::new(router.stdout.take().expect("piped")).lines();
+    let line = tokio::time::timeout(crate::PATIENCE, lines.next_line()).await.expect("ready in time");
+    if line.expect("read").as_deref() == Some("ready") {
+        return Ok(router);
+    }
+    let mut said = String::new();
+    let _ = router.stderr.take().expect("piped").read_to_string(&mut said).await;
+    Err(said.trim().into())
 }

@@ -61,7 +61,7 @@ impl World {
         }
         let router = Router::start(&network, Start { hosts, delay_ms: ELSEWHERE_MS, seed }).await?;
         let page = binary("lab-service").display().to_string();
-        let setup = |_| Setup { ingress: true, ..Setup::default() };
+        let setup = |_| Setup { ingress: true, watches_process: true, ..Setup::default() };
         let lab = Lab::start_on(dir, network, &page, mirrors, NEAR_M1, setup).await;
         lab.broker.apply(&format!("version = 1\n[[domain]]\nname = {DOMAIN:?}\n{TTL}"), &[]).await;
         let nodes = lab.broker.fleet().await.nodes;
