@@ -54,6 +54,12 @@ pub struct Scenario {
     /// By what.
     #[serde(default)]
     pub way: Way,
+    /// Bytes of a packet of udp.
+    #[serde(default = "packet")]
+    pub packet_bytes: usize,
+    /// Bytes of a block of tcp.
+    #[serde(default = "block")]
+    pub block_bytes: usize,
     /// Round trips client to primary, in milliseconds …
     pub r_ms: Vec<u32>,
     /// … and client to standby. Pairs in which the standby would be nearer are left out.
@@ -233,6 +239,14 @@ fn udp() -> Vec<Mode> {
     vec![Mode::Udp]
 }
 
+fn packet() -> usize {
+    64
+}
+
+fn block() -> usize {
+    256
+}
+
 fn settle() -> u64 {
     1500
 }
@@ -282,6 +296,12 @@ impl Scenario {
         if !(1..=1000).contains(&self.users) {
             return wrong("users", format!("found {}, expected 1 to 1000", self.users));
         }
+        if !(8..=1400).contains(&self.packet_bytes) {
+            return wrong("packet_bytes", format!("found {}, expected 8 to 1400", self.packet_bytes));
+        }
+        if !(1..=65_536).contains(&self.block_bytes) {
+            return wrong("block_bytes", format!("found {}, expected 1 to 65536", self.block_bytes));
+        }
         if self.modes.is_empty() {
             return wrong("modes", "none is given".into());
         }
@@ -294,6 +314,12 @@ impl Scenario {
         if !(1..=MOST_WATCH_MS).contains(&self.watch_ms) {
             return wrong("watch_ms", format!("found {}, expected 1 to {MOST_WATCH_MS}", self.watch_ms));
         }
+        self.check_mirrors()?;
+        self.check_steps()
+    }
+
+    fn check_mirrors(&self) -> Result<(), ScenarioError> {
+        let wrong = |key: &str, what: String| Err(ScenarioError::Sense { key: key.into(), what });
         if self.mirrors.is_empty() || self.mirrors.len() > MOST_MIRRORS {
             return wrong(
                 "mirror",
@@ -309,7 +335,7 @@ impl Scenario {
                 );
             }
         }
-        self.check_steps()
+        Ok(())
     }
 
     fn check_steps(&self) -> Result<(), ScenarioError> {

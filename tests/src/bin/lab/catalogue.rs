@@ -10,12 +10,13 @@ macro_rules! shipped {
 }
 
 /// Name and text of each.
-const SHIPPED: [(&str, &str); 19] = shipped![
+const SHIPPED: [(&str, &str); 20] = shipped![
     "agent-crash",
     "blackhole",
     "both-die",
     "broker-and-mirror",
     "broker-dead",
+    "bursts",
     "change-network",
     "change-network-untold",
     "deaf",

@@ -12,6 +12,7 @@ mod clock;
 mod raw;
 mod router;
 mod trial;
+mod urgent;
 mod user;
 mod world;
 
@@ -23,6 +24,7 @@ use nearmost_lab::seen::{Mode, Way};
 use nearmost_lab::timeline::{self, Run};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use tokio::signal::unix::{SignalKind, signal};
 use trial::{Outcome, Which};
 use world::World;
 
@@ -71,7 +73,18 @@ fn main() -> Result<()> {
     match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["router", start] => router::run(start),
         ["user", task] => runtime()?.block_on(user::run(task)),
-        _ => runtime()?.block_on(lab(Arguments::parse())),
+        _ => runtime()?.block_on(until_told(lab(Arguments::parse()))),
+    }
+}
+
+/// To the end, or until a signal says so: what was started ends with what started it.
+async fn until_told(lab: impl Future<Output = Result<()>>) -> Result<()> {
+    let mut terminated = signal(SignalKind::terminate())?;
+    let mut interrupted = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        done = lab => done,
+        _ = terminated.recv() => bail!("told to end"),
+        _ = interrupted.recv() => bail!("interrupted"),
     }
 }
 

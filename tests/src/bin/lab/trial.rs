@@ -1,6 +1,7 @@
 //! One run of a scenario's script in a standing world.
 
 use crate::clock::now;
+use crate::urgent;
 use crate::user::{Mirror, Task};
 use crate::world::{CLIENT, World};
 use anyhow::{Context, Result, bail, ensure};
@@ -85,6 +86,8 @@ async fn watched(world: &mut World, which: &Which<'_>, mirrors: Vec<Mirror>) -> 
         mirrors: mirrors.clone(),
         modes: scenario.modes.clone(),
         users: scenario.users,
+        packet: scenario.packet_bytes,
+        block: scenario.block_bytes,
         seed: dice.draw(),
         trial: name.clone(),
     };
@@ -240,9 +243,11 @@ fn ledger(requests: &Sessions, ledger: &BTreeMap<String, u64>, counts: &mut Coun
 
 impl User {
     async fn start(world: &World, task: &Task) -> Result<User> {
-        let mut command = world.lab.network.command(CLIENT, std::env::current_exe()?);
-        command.arg("user").arg(serde_json::to_string(task)?);
-        let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let mut line = world.lab.network.command_line(CLIENT);
+        line.push(std::env::current_exe()?.display().to_string());
+        line.extend(["user".into(), serde_json::to_string(task)?]);
+        let mut command = urgent::command(&line);
+        let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn();
         let mut child = spawned.context("start the user")?;
         let words = child.stdin.take().context("piped")?;
         let answers = BufReader::new(child.stdout.take().context("piped")?).lines();

@@ -1,6 +1,7 @@
 //! Everything that runs around users: hosts, the router, a broker, mirrors with agents and services.
 
 use crate::router::Start;
+use crate::urgent;
 use crate::user::Mirror;
 use anyhow::{Context, Result, ensure};
 use nearmost_lab::order::{Change, Done, Order, Report};
@@ -12,7 +13,7 @@ use std::net::Ipv4Addr;
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::process::{Child, ChildStdin, ChildStdout};
 
 /// The client's host.
 pub const CLIENT: u8 = 10;
@@ -124,8 +125,8 @@ impl World {
             Signal::Continue => {}
         }
         let node = self.lab.node(host);
-        // The service first: the agent's end is what others see.
-        for (_, child) in [(service, &node.service), (agent, &node.agent)].into_iter().filter(|(yes, _)| *yes)
+        // The agent first: it must not tell of the service's end when both die at once.
+        for (_, child) in [(agent, &node.agent), (service, &node.service)].into_iter().filter(|(yes, _)| *yes)
         {
             signal(child, what);
         }
@@ -176,10 +177,7 @@ impl Router {
         let mut line = network.router_command_line();
         line.push(std::env::current_exe()?.display().to_string());
         line.extend(["router".into(), serde_json::to_string(&start)?]);
-        // Others must not delay what delays. Where it may not, `nice` says so and goes on.
-        let mut child = Command::new("nice")
-            .args(["-n", "-10"])
-            .args(line)
+        let mut child = urgent::command(&line)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)

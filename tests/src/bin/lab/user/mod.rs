@@ -34,6 +34,10 @@ pub struct Task {
     pub modes: Vec<Mode>,
     /// By how many sessions, in each way.
     pub users: u32,
+    /// Bytes of a packet …
+    pub packet: usize,
+    /// … and of a block.
+    pub block: usize,
     /// Of all chance.
     pub seed: u64,
     /// Makes ids of requests unlike those of other trials.
@@ -100,7 +104,7 @@ pub async fn run(task: &str) -> Result<()> {
     for user in &users {
         user.attached().await?;
     }
-    users.iter().for_each(User::begin);
+    users.iter().for_each(|user| user.begin(&task));
     println!("\"ready\"");
     obey(&task, &users).await
 }
@@ -126,12 +130,12 @@ impl User {
     }
 
     /// Sessions are used from now on; what else there is uses the service from its start.
-    fn begin(&self) {
+    fn begin(&self, task: &Task) {
         let By::Session(session) = &self.by else { return };
         let (session, log) = (session.clone(), self.log.clone());
         match self.mode {
-            Mode::Udp => drop(tokio::spawn(udp::use_it(session, log))),
-            Mode::Tcp => drop(tokio::spawn(tcp::use_it(session, log))),
+            Mode::Udp => drop(tokio::spawn(udp::use_it(session, log, task.packet))),
+            Mode::Tcp => drop(tokio::spawn(tcp::use_it(session, log, task.block))),
             Mode::Http => {
                 let open = move || {
                     let session = session.clone();

@@ -10,8 +10,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader, ReadHalf, WriteHalf};
 
-/// Bytes of a block.
-const BLOCK: usize = 256;
 /// After a stream that could not be opened.
 const AGAIN: Duration = Duration::from_millis(5);
 
@@ -21,7 +19,7 @@ type Expected = Arc<Mutex<VecDeque<(u64, [u8; 32])>>>;
 type Open = Arc<Mutex<BTreeMap<u64, bool>>>;
 
 /// Until the process ends.
-pub async fn use_it(session: Session, log: Log) {
+pub async fn use_it(session: Session, log: Log, bytes: usize) {
     let open = Open::default();
     let mut next = None;
     loop {
@@ -29,7 +27,7 @@ pub async fn use_it(session: Session, log: Log) {
             Some(stream) => stream,
             None => opened(&session).await,
         };
-        next = over(&session, stream, &log, &open).await;
+        next = over(&session, stream, &log, &open, bytes).await;
     }
 }
 
@@ -43,7 +41,7 @@ async fn opened(session: &Session) -> Stream {
 }
 
 /// Over one stream, until it breaks, or the session has moved and the next stream is there.
-async fn over(session: &Session, stream: Stream, log: &Log, open: &Open) -> Option<Stream> {
+async fn over(session: &Session, stream: Stream, log: &Log, open: &Open, bytes: usize) -> Option<Stream> {
     let at = stream.mirror();
     let (read, mut write) = tokio::io::split(stream);
     let expected = Expected::default();
@@ -52,14 +50,14 @@ async fn over(session: &Session, stream: Stream, log: &Log, open: &Open) -> Opti
     let writing = async {
         write.write_all(b"BLOCKS\n").await?;
         for seq in left(open) {
-            put(&mut write, &mut all, seq, &expected).await?;
+            put(&mut write, &mut all, &block(seq, bytes), seq, &expected).await?;
         }
         let mut tick = super::rhythm();
         loop {
             tick.tick().await;
             let seq = log.next();
             lock(open).insert(seq, true);
-            put(&mut write, &mut all, seq, &expected).await?;
+            put(&mut write, &mut all, &block(seq, bytes), seq, &expected).await?;
         }
     };
     let next = async {
@@ -109,19 +107,21 @@ fn broke(expected: &Expected, open: &Open) {
     }
 }
 
+/// What a block of this number holds.
+fn block(seq: u64, bytes: usize) -> Vec<u8> {
+    (seq..).take(bytes).map(|n| (n.wrapping_mul(0x9e37_79b9) >> 8) as u8).collect()
+}
+
 async fn put(
     write: &mut WriteHalf<Stream>,
     all: &mut Sha256,
+    block: &[u8],
     seq: u64,
     expected: &Expected,
 ) -> std::io::Result<()> {
-    let mut block = [0; BLOCK];
-    for (byte, n) in block.iter_mut().zip(seq..) {
-        *byte = (n.wrapping_mul(0x9e37_79b9) >> 8) as u8;
-    }
     all.update(block);
     lock(expected).push_back((seq, all.clone().finalize().into()));
-    let header = [&(BLOCK as u32).to_be_bytes()[..], &seq.to_be_bytes()[..], &block].concat();
+    let header = [&(block.len() as u32).to_be_bytes()[..], &seq.to_be_bytes()[..], block].concat();
     write.write_all(&header).await
 }
 

@@ -5,16 +5,14 @@ use nearmost_client::session::Session;
 
 /// The flow of its packets.
 const FLOW: u64 = 1;
-/// Bytes of a packet.
-const PACKET: usize = 64;
 
 /// Until the session ends.
-pub async fn use_it(session: Session, log: Log) {
+pub async fn use_it(session: Session, log: Log, bytes: usize) {
     let mut tick = super::rhythm();
     loop {
         tokio::select! {
             _ = tick.tick() => {
-                let mut packet = [0; PACKET];
+                let mut packet = vec![0; bytes.max(8)];
                 packet[..8].copy_from_slice(&log.next().to_be_bytes());
                 // What is not taken is lost, and shows as that.
                 let _ = session.send(FLOW, &packet);
