@@ -17,7 +17,7 @@ const MOST_WATCH_MS: u64 = 3_600_000;
 #[derive(Debug, thiserror::Error)]
 pub enum ScenarioError {
     /// It is not what a scenario looks like; names the key and its place.
-    #[error("{0}")]
+    #[error(transparent)]
     Form(#[from] toml::de::Error),
     /// It says what cannot be.
     #[error("{key}: {what}")]

@@ -16,7 +16,7 @@ mod urgent;
 mod user;
 mod world;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use nearmost_lab::report::{Row, Subject, Trials, csv, table};
 use nearmost_lab::scenario::Scenario;
@@ -24,6 +24,7 @@ use nearmost_lab::seen::{Mode, Way};
 use nearmost_lab::timeline::{self, Run};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use trial::{Outcome, Which};
 use world::World;
@@ -66,7 +67,17 @@ fn pair(text: &str) -> Result<(u32, u32)> {
     Ok((r.trim().parse()?, s.trim().parse()?))
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("lab: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
     // The lab's own parts, which it starts on its hosts.
     let words: Vec<String> = std::env::args().skip(1).collect();
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -102,6 +113,7 @@ async fn lab(arguments: Arguments) -> Result<()> {
     for named in &arguments.scenarios {
         scenarios.push(changed(catalogue::find(named)?, &arguments)?);
     }
+    binaries_are_there()?;
     std::fs::create_dir_all(&arguments.out).with_context(|| format!("make {}", arguments.out.display()))?;
     let mirrors = scenarios.iter().map(|s| s.mirrors.len()).max().unwrap_or(0);
     let seed = scenarios.first().map_or(1, |s| s.seed);
@@ -118,6 +130,23 @@ async fn lab(arguments: Arguments) -> Result<()> {
     } else {
         print!("{}", table(&rows));
     }
+    Ok(())
+}
+
+/// What the lab runs, in the folder where it is looked for.
+fn binaries_are_there() -> Result<()> {
+    let beside = || Some(std::env::current_exe().ok()?.parent()?.to_owned());
+    let dir = std::env::var_os("NEARMOST_BIN_DIR").map(PathBuf::from).or_else(beside).context("no folder")?;
+    let needed = ["nearmost", "nearmost-broker", "nearmost-agent", "lab-service"];
+    let missing: Vec<&str> = needed.into_iter().filter(|name| !dir.join(name).is_file()).collect();
+    let release = if dir.ends_with("release") { "--release " } else { "" };
+    ensure!(
+        missing.is_empty(),
+        "{} not in {}; build what the lab runs:\n    cargo build {release}-p nearmost-broker -p nearmost-agent \
+         -p nearmost-cli -p nearmost-tests --bins",
+        missing.join(", "),
+        dir.display()
+    );
     Ok(())
 }
 
