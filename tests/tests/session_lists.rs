@@ -109,6 +109,9 @@ async fn a_drain_is_pushed_and_the_session_is_elsewhere_before_it_is_missed() {
         watch.elapsed()
     );
     assert_ne!(to, first);
+    assert!(gap < Duration::from_millis(100), "{gap:?} without a mirror");
+    let pushed = watch.elapsed().saturating_sub(ordered);
+    assert!(pushed < Duration::from_millis(500), "{pushed:?} after the order was in force");
     assert!(matches!(reason, MoveReason::Drain | MoveReason::Unlisted), "{reason:?}");
     assert_eq!(world.broker.metric("nearmost_list_dropped_total").await, 0.0);
     session.close().await;

@@ -133,8 +133,9 @@ fn a_change_is_pushed_to_whom_it_endangers_first_and_says_only_what_is_different
     desk.fixture.set_state("lon", State::Down);
     desk.news();
     assert_eq!(desk.board.due(), 2);
-    let sent = desk.board.step(&desk.fixture.snapshot(), desk.fixture.now()).unwrap();
-    assert_eq!((sent.taken, sent.dropped), (2, 0));
+    let snapshot = desk.fixture.snapshot();
+    let sent = desk.board.step(&snapshot, desk.fixture.now()).unwrap();
+    assert_eq!((sent.taken, sent.dropped, sent.since), (2, 0, snapshot.published));
     let change = london.change();
     assert_eq!(neighbour.change(), change);
     assert!(sydney.words().is_empty(), "it can wait");
@@ -194,17 +195,37 @@ fn asked_again_it_says_that_it_holds_or_what_became_nearer() {
     let mut other = desk.subscribe(LONDON, None);
     let held = london.list().version;
     other.list();
-    desk.board.again(london.id, Some(held), &desk.fixture.snapshot(), desk.fixture.now());
+    let at = |ms| UnixMillis(desk.fixture.now().0 + ms);
+    let (soon, later) = (at(1000), at(6000));
+    desk.board.again(london.id, Some(held), &desk.fixture.snapshot(), soon);
     assert_eq!(london.change().to, held);
     assert!(other.words().is_empty());
     // Learnt: New York is nearer than anybody would have thought.
     desk.fixture.learn(&[(LONDON, "nyc", 1.0), (LONDON, "lon", 80.0)]);
     desk.news();
     assert_eq!(desk.push(), 0, "what is learnt moves nobody by itself");
-    desk.board.again(london.id, Some(held), &desk.fixture.snapshot(), desk.fixture.now());
+    desk.board.again(london.id, Some(held), &desk.fixture.snapshot(), soon);
+    assert_eq!(london.change().to, held, "it was ranked just now");
+    desk.board.again(london.id, Some(held), &desk.fixture.snapshot(), later);
     let change = london.change();
     assert!(change.from == held.number && change.put.iter().any(|m| m.name == "nyc"), "{change:?}");
     assert_eq!(other.change(), change, "to all of the network at once");
+}
+
+#[test]
+fn a_client_from_another_network_is_told_what_it_takes() {
+    let mut desk = Desk::new();
+    let mut sydney = desk.subscribe(SYDNEY, None);
+    let before = sydney.list().version;
+    let held = desk.subscribe(LONDON, None).list().version;
+    assert!(held.number > before.number);
+    // It roams, and has a higher number than anybody in Sydney.
+    let mut roams = desk.subscribe(SYDNEY, Some(held));
+    let change = roams.change();
+    assert_eq!(change.from, held.number);
+    assert!(change.to.number > held.number && change.put.len() == 5, "other round trips: {change:?}");
+    let step = sydney.change();
+    assert_eq!((step.from, step.to, step.put.len()), (before.number, change.to, 0));
 }
 
 #[test]
@@ -233,7 +254,7 @@ fn who_does_not_keep_up_is_dropped_and_nobody_else() {
     }
     assert_eq!(desk.board.subscribers(), 1, "{}", slow.id);
     drop(quick);
-    desk.board.sweep();
+    desk.board.sweep(desk.fixture.now());
     assert_eq!((desk.board.subscribers(), desk.board.groups()), (0, 0));
 }
 

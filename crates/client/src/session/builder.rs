@@ -170,7 +170,10 @@ impl Builder {
     pub fn start(self) -> Result<Session, SessionError> {
         let domain = name::domain(&self.domain)?;
         self.settings.check()?;
-        let Sources { mirrors, brokers, owner, .. } = self.sources;
+        let Sources { mirrors, brokers, token, urls, owner } = self.sources;
+        if mirrors.is_empty() && (token.is_some() || !urls.is_empty()) {
+            return Err(SessionError::NotFound);
+        }
         check(&domain, &mirrors, &brokers)?;
         let key = match self.key {
             Some(key) => key,

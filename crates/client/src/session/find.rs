@@ -144,7 +144,7 @@ pub async fn by_dns(domain: &str) -> Result<Found, FindError> {
         RData::TXT(txt) => Some(txt.txt_data.concat()),
         _ => None,
     });
-    let found = in_texts(texts.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()));
+    let found = in_texts(texts.map(|bytes| String::from_utf8_lossy(&bytes).into_owned())).map_err(failed)?;
     match found.brokers.is_empty() {
         true => Err(failed("no text names a broker".into())),
         false => Ok(found),
@@ -155,8 +155,9 @@ fn txt_name(domain: &str) -> String {
     format!("_nearmost.{domain}.")
 }
 
-/// What texts say; those that are something else are passed over.
-fn in_texts(texts: impl Iterator<Item = String>) -> Found {
+/// What texts say; those that are something else are passed over. An owner that cannot be read, or is not the
+/// same in all of them, is an error: whoever drops it takes everybody's word.
+fn in_texts(texts: impl Iterator<Item = String>) -> Result<Found, String> {
     let mut found = Found::default();
     for text in texts {
         let mut words = text.split_whitespace();
@@ -168,7 +169,13 @@ fn in_texts(texts: impl Iterator<Item = String>) -> Found {
             match key {
                 "broker" => id = Id::parse(value, Role::Broker).ok(),
                 "at" => at = Some(with_port(value)),
-                "owner" => found.owner = Id::parse(value, Role::Person).ok().or(found.owner),
+                "owner" => {
+                    let owner = Id::parse(value, Role::Person).map_err(|e| format!("owner: {e}"))?;
+                    if found.owner.is_some_and(|other| other != owner) {
+                        return Err("the texts name different owners".into());
+                    }
+                    found.owner = Some(owner);
+                }
                 // A newer word.
                 _ => {}
             }
@@ -179,7 +186,7 @@ fn in_texts(texts: impl Iterator<Item = String>) -> Found {
             found.brokers.push(BrokerAt { id, at });
         }
     }
-    found
+    Ok(found)
 }
 
 /// The text by which DNS names a broker.
@@ -223,7 +230,13 @@ mod tests {
             "v=nearmost1 broker=nb1bad at=x".into(),
             dns_text(&two, None) + " later=yes",
         ];
-        assert_eq!(in_texts(texts.into_iter()), Found { brokers: vec![one, two], owner: Some(owner) });
+        let found = Found { brokers: vec![one.clone(), two], owner: Some(owner) };
+        assert_eq!(in_texts(texts.into_iter()), Ok(found));
+        let other = KeyPair::from_seed(Role::Person, &[4; 32]).id();
+        let differ = [dns_text(&one, Some(&owner)), dns_text(&one, Some(&other))];
+        assert!(in_texts(differ.into_iter()).unwrap_err().contains("different owners"));
+        let damaged = dns_text(&one, Some(&owner)).replace("owner=np1", "owner=np1x");
+        assert!(in_texts([damaged].into_iter()).unwrap_err().starts_with("owner:"));
     }
 
     #[test]

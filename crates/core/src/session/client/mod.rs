@@ -249,7 +249,7 @@ impl Client {
     }
 
     fn list_arrived(&mut self, list: MirrorList, now: Now) {
-        let taken = Held::take(&mut self.book.held, list, self.broker.awaits_whole(), now);
+        let taken = Held::take(&mut self.book.held, list, self.broker.awaits_list(), now);
         if taken != Taken::Gap {
             self.broker.answered();
         }

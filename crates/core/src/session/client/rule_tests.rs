@@ -86,6 +86,7 @@ fn brokers_take_turns_and_are_given_time() {
 fn what_cannot_be_used_is_counted_and_a_gap_asks_for_the_whole_list() {
     let mut client = attached(Mode::Stream);
     let change = |from, number| Change {
+        ends: None,
         from,
         to: ListVersion { source: 1, number },
         issued: at(START).unix,
