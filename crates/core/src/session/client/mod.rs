@@ -66,8 +66,8 @@ const HELD_UP: Duration = Duration::from_millis(50);
 ///      │  three rounds    │ │  └────────────────────┘                   │  │  │   │ better     │
 ///      └── in vain ───────┼─┘    all refused or failed         a beacon │  │  │   │ for long   │
 ///                         │                                    missed   │  │  │   ▼            │
-///                         │ silent or severed,                          ▼  │  │  MOVING ───────┤
-///                         └────────── no standby answers ────── DEGRADED   │  │    attached,   │
+///                         │ ended, or silent without tripwire           ▼  │  │  MOVING ───────┤
+///                         └───────── or for long; no standby ── DEGRADED   │  │    attached,   │
 ///                                                                 │  │     │  │    promoted    │
 ///                       standby answers and silence lasts,        │  └─────┼──┘                │
 ///                       or tripwire closed: PROMOTE ──────────────┼────────┼──────────────────▶│
