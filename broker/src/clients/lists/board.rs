@@ -175,6 +175,9 @@ impl Board {
             // Its last subscriber was gone, which showed when it was told.
             self.rank(&key, snapshot, now);
         }
+        if let Some(have) = ask.have.filter(|have| have.source == self.source) {
+            self.outgrow(&key, have.number, snapshot, now);
+        }
         if let Some(group) = self.groups.get_mut(&key) {
             group.subscribers.insert(ask.id, ask.queue);
             self.of.insert(ask.id, key);
@@ -195,10 +198,7 @@ impl Board {
     fn answer(&mut self, id: u64, have: Option<Version>, snapshot: &Snapshot, now: UnixMillis) {
         let Some(key) = self.of.get(&id).cloned() else { return };
         let frame = match have.filter(|have| have.source == self.source) {
-            Some(have) => {
-                self.outgrow(&key, have.number, snapshot, now);
-                self.since(&key, have.number, snapshot, now)
-            }
+            Some(have) => self.since(&key, have.number, snapshot, now),
             None => self.whole(&key, snapshot, now),
         };
         let queue = self.groups.get(&key).and_then(|group| group.subscribers.get(&id));

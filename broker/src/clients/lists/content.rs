@@ -333,6 +333,18 @@ mod tests {
             usable.clone().count() >= LEAST
                 && usable.clone().filter(|e| e.fate.region == 2).count() == ELSEWHERE
         );
+        let worse = |n: u32| {
+            let condition = |e: &Entry| Condition { standing: e.standing, at: e.at, fate: e.fate };
+            let mut mirrors: HashMap<Arc<str>, Condition> = (0..9)
+                .map(|n| entry(n, Standing::Eligible, 1))
+                .map(|e| (e.name.as_str().into(), condition(&e)))
+                .collect();
+            mirrors.entry(format!("m{n}").into()).and_modify(|c| c.standing = Standing::Down);
+            let entries: Vec<Entry> = (0..9).map(|n| entry(n, Standing::Eligible, 1)).collect();
+            let compared = compare(&entries, &Conditions { shape: 0, mirrors });
+            (compared.different, compared.endangered)
+        };
+        assert_eq!([worse(0), worse(4), worse(5)], [(true, true), (true, true), (true, false)]);
         let short: Vec<Entry> = (0..9).map(|n| entry(n, Standing::Down, 1)).collect();
         assert_eq!(super::chosen(short.clone()), short);
         let well: Vec<Entry> = (0..200).map(|n| entry(n, Standing::Eligible, 1)).collect();
