@@ -151,19 +151,20 @@ fn binaries_are_there() -> Result<()> {
 }
 
 fn changed(mut scenario: Scenario, arguments: &Arguments) -> Result<Scenario> {
-    scenario.trials = arguments.trials.unwrap_or(scenario.trials);
-    scenario.users = arguments.users.unwrap_or(scenario.users);
+    scenario.pace.trials = arguments.trials.unwrap_or(scenario.pace.trials);
+    scenario.traffic.users = arguments.users.unwrap_or(scenario.traffic.users);
     scenario.seed = arguments.seed.unwrap_or(scenario.seed);
     if let Some(way) = arguments.way {
-        scenario.way = way;
-        scenario.modes = way.modes().iter().copied().filter(|m| scenario.modes.contains(m)).collect();
-        scenario.watch_ms = scenario.watch_ms.max(way.least_watch_ms());
-        if scenario.modes.is_empty() {
+        scenario.traffic.way = way;
+        scenario.traffic.modes =
+            way.modes().iter().copied().filter(|m| scenario.traffic.modes.contains(m)).collect();
+        scenario.pace.watch_ms = scenario.pace.watch_ms.max(way.least_watch_ms());
+        if scenario.traffic.modes.is_empty() {
             bail!("--way: no mode of scenario {} is for {}", scenario.name, way.name());
         }
     }
     if let Some((r, s)) = arguments.cell {
-        (scenario.r_ms, scenario.s_ms) = (vec![r], vec![s]);
+        (scenario.ways.r_ms, scenario.ways.s_ms) = (vec![r], vec![s]);
         if scenario.cells().is_empty() {
             bail!("--cell: the standby, at {s} ms, must not be nearer than the primary, at {r} ms");
         }
@@ -180,12 +181,12 @@ async fn cell(
 ) -> Result<Vec<Row>> {
     let mut trials: BTreeMap<Mode, Trials> = BTreeMap::new();
     let mut worst: Option<(u64, Outcome)> = None;
-    for number in 0..scenario.trials {
+    for number in 0..scenario.pace.trials {
         let which = Which { scenario, r_ms, s_ms, number };
         let outcome = trial::run(world, &which)
             .await
             .with_context(|| format!("{}, r {r_ms}, s {s_ms}, run {number}", scenario.name))?;
-        for mode in &scenario.modes {
+        for mode in &scenario.traffic.modes {
             let trials = trials.entry(*mode).or_default();
             trials.runs += 1;
             trials.router.push(outcome.router);
@@ -202,10 +203,11 @@ async fn cell(
         show(scenario, (r_ms, s_ms), outcome, out)?;
     }
     let figure = scenario.bound(r_ms, s_ms).map(|bound| bound.as_secs_f64() * 1e3);
-    let subject = |mode| Subject { scenario: scenario.name.clone(), way: scenario.way, mode, r_ms, s_ms };
+    let subject =
+        |mode| Subject { scenario: scenario.name.clone(), way: scenario.traffic.way, mode, r_ms, s_ms };
     // The figures are those of datagrams: a new stream takes a round trip to open before it is used.
     let figure = |mode| figure.filter(|_| mode == Mode::Udp);
-    let watched = std::time::Duration::from_millis(scenario.watch_ms);
+    let watched = std::time::Duration::from_millis(scenario.pace.watch_ms);
     Ok(trials.iter().map(|(mode, trials)| trials.row(subject(*mode), figure(*mode), watched)).collect())
 }
 

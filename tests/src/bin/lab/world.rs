@@ -90,8 +90,8 @@ impl World {
             let ip = Ipv4Addr::new(10, host, 0, 2).into();
             mirrors.push(Mirror { host, id, ip, port: INGRESS, rtt_ms, region: mirror.region });
         }
-        self.order(Order::Nat { host: CLIENT, on: scenario.nat }).await?;
-        self.order(Order::TellTooLong { told: scenario.tell_too_long }).await?;
+        self.order(Order::Nat { host: CLIENT, on: scenario.ways.nat }).await?;
+        self.order(Order::TellTooLong { told: scenario.ways.tell_too_long }).await?;
         Ok(mirrors)
     }
 
