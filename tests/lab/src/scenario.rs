@@ -109,6 +109,20 @@ pub struct Ways {
     /// Senders are told of packets that are too long.
     #[serde(default)]
     pub tell_too_long: bool,
+    /// Who tells users of mirrors.
+    #[serde(default)]
+    pub lists: Lists,
+}
+
+/// Who tells users of mirrors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Lists {
+    /// The lab: regions and round trips are the scenario's.
+    #[default]
+    Given,
+    /// The broker, which pushes what changes: each mirror is in a region of its own.
+    Broker,
 }
 
 /// What a gap may be.

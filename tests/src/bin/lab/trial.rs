@@ -9,7 +9,7 @@ use nearmost_lab::dice::Dice;
 use nearmost_lab::gap::{Felt, Window, felt};
 use nearmost_lab::order::{Change, Order, Report};
 use nearmost_lab::report::Counts;
-use nearmost_lab::scenario::{Act, Direction, Process, Scenario, Step};
+use nearmost_lab::scenario::{Act, Direction, Lists, Process, Scenario, Step};
 use nearmost_lab::seen::{Mode, Sessions};
 use nearmost_tests::netns::{BROKER, DOMAIN, Signal};
 use std::collections::BTreeMap;
@@ -83,6 +83,7 @@ async fn watched(world: &mut World, which: &Which<'_>, mirrors: Vec<Mirror>) -> 
     let task = Task {
         domain: DOMAIN.into(),
         way: scenario.traffic.way,
+        broker: (scenario.ways.lists == Lists::Broker).then(|| world.broker()),
         mirrors: mirrors.clone(),
         modes: scenario.traffic.modes.clone(),
         users: scenario.traffic.users,

@@ -95,6 +95,12 @@ impl World {
         Ok(mirrors)
     }
 
+    /// Where clients reach the broker.
+    pub fn broker(&self) -> String {
+        let at = &self.lab.broker.at;
+        format!("{}@{}", at.broker, at.clients[0])
+    }
+
     /// Has the router do something; when it was done.
     pub async fn order(&mut self, order: Order) -> Result<Duration> {
         Ok(Duration::from_nanos(self.router.order(order).await?.at_ns))
