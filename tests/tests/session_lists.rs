@@ -126,6 +126,24 @@ async fn a_drain_is_pushed_and_the_session_is_elsewhere_before_it_is_missed() {
 }
 
 #[tokio::test]
+async fn brokers_are_found_in_dns_with_the_owner() {
+    let world = World::start().await;
+    let owner = world.own().await;
+    let server = world.broker.at.dns[0];
+    let find = || Session::builder(DOMAIN).name_server(server).within(PATIENCE).connect();
+    let Err(SessionError::Find(nothing)) = find().await else { panic!("nobody is there to be found") };
+    assert!(nothing.to_string().contains("_nearmost.play.example.com"), "{nothing}");
+    let at = world.broker.at.clients[0].to_string();
+    let zone = world.broker.ok(&["domain", "token", DOMAIN, "--at", &at, "--dns"]).await;
+    let text = zone.split('"').nth(1).expect("a text");
+    assert!(text.contains(&owner.to_string()), "{zone}");
+    world.broker.ok(&["domain", "set", DOMAIN, "--record", &format!("_nearmost TXT 300 {text}")]).await;
+    let session = find().await.expect("found and attached");
+    assert!(session.primary().is_some());
+    session.close().await;
+}
+
+#[tokio::test]
 async fn a_url_is_enough_and_the_dead_broker_is_not_missed() {
     let World { broker, agents, _services, _dir } = World::start().await;
     let url: Endpoint = broker.url().parse().expect("a URL");

@@ -26,8 +26,9 @@ use tokio::task::JoinSet;
 const KEEPALIVE: Duration = Duration::from_secs(60);
 /// Says that there is no tripwire.
 const NO_ROOM: [u8; 1] = [0];
-/// Within this time whoever came for a tunnel says something.
-const FIRST: Duration = Duration::from_millis(500);
+/// Within this time whoever came for a tunnel says something. Short enough for clients to see that there is no
+/// tripwire, and not one that closed.
+const FIRST: Duration = Duration::from_millis(100);
 /// After a connection that could not be accepted, as without file descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 

@@ -13,10 +13,15 @@
 use crate::client::Client;
 use crate::endpoint::{Auth, Endpoint};
 use crate::error::ClientError;
+use hickory_resolver::config::{NameServerConfig, ResolverConfig};
+use hickory_resolver::net::NetError;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::RData;
+use hickory_resolver::{Resolver, TokioResolver};
 use nearmost_wire::armor::ArmorError;
 use nearmost_wire::identity::{Id, IdError, Role};
 use nearmost_wire::token::ClientToken;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Port of clients' sessions where none is given.
@@ -130,14 +135,13 @@ pub async fn by_url(endpoint: Endpoint) -> Result<Found, FindError> {
     }
 }
 
-/// The brokers that a domain names in DNS.
+/// The brokers that a domain names in DNS, asked of these name servers, or of the system's where none is named.
 ///
 /// # Errors
 /// [`FindError::Dns`].
-pub async fn by_dns(domain: &str) -> Result<Found, FindError> {
+pub async fn by_dns(domain: &str, servers: &[SocketAddr]) -> Result<Found, FindError> {
     let failed = |detail: String| FindError::Dns { domain: domain.into(), detail };
-    let resolver = hickory_resolver::Resolver::builder_tokio().and_then(|builder| builder.build());
-    let resolver = resolver.map_err(|e| failed(e.to_string()))?;
+    let resolver = resolver(servers).map_err(|e| failed(e.to_string()))?;
     let answer = tokio::time::timeout(LOOK_UP, resolver.txt_lookup(txt_name(domain))).await;
     let answer = answer.map_err(|_| failed("no answer".into()))?.map_err(|e| failed(e.to_string()))?;
     let texts = answer.answers().iter().filter_map(|record| match &record.data {
@@ -149,6 +153,19 @@ pub async fn by_dns(domain: &str) -> Result<Found, FindError> {
         true => Err(failed("no text names a broker".into())),
         false => Ok(found),
     }
+}
+
+fn resolver(servers: &[SocketAddr]) -> Result<TokioResolver, NetError> {
+    if servers.is_empty() {
+        return Resolver::builder_tokio()?.build();
+    }
+    let server = |addr: &SocketAddr| {
+        let mut server = NameServerConfig::udp_and_tcp(addr.ip());
+        server.connections.iter_mut().for_each(|c| c.port = addr.port());
+        server
+    };
+    let config = ResolverConfig::from_name_servers(servers.iter().map(server).collect());
+    Resolver::builder_with_config(config, TokioRuntimeProvider::default()).build()
 }
 
 fn txt_name(domain: &str) -> String {
