@@ -161,7 +161,7 @@ impl Board {
 
     /// Groups that are due.
     pub fn due(&self) -> usize {
-        self.due.len()
+        self.due.count()
     }
 
     /// A new subscriber; it is answered at once. One whose domain is not there has its queue dropped.

@@ -23,7 +23,7 @@ pub struct Due {
 
 impl Due {
     /// Groups that are due.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.queued.len()
     }
 
@@ -71,9 +71,9 @@ mod tests {
             due.push(&key(2), Urgency::Urgent, UnixMillis(at));
             due.push(&key(1), Urgency::Rest, UnixMillis(at));
         }
-        assert_eq!((due.len(), due.urgent.len(), due.rest.len()), (2, 1, 2));
+        assert_eq!((due.count(), due.urgent.len(), due.rest.len()), (2, 1, 2));
         let order: Vec<_> = std::iter::from_fn(|| due.pop()).collect();
         assert_eq!(order, [(key(2), UnixMillis(2)), (key(1), UnixMillis(1))]);
-        assert_eq!(due.len(), 0);
+        assert_eq!(due.count(), 0);
     }
 }

@@ -377,6 +377,7 @@ mod tests {
         assert_eq!(Held::take(&mut held, list(1, 4, now.unix), true, now), Taken::Stale);
         assert_eq!(Held::take(&mut held, list(2, 1, now.unix), true, now), Taken::Applied);
         let nothing = Change {
+            ends: None,
             from: 1,
             to: ListVersion { source: 2, number: 1 },
             issued: later,
