@@ -178,7 +178,17 @@ impl Signed {
         if !verify(key, &[LABEL, &self.word].concat(), &self.signature.0) {
             return Err(ListError::Signature);
         }
-        match postcard::take_from_bytes(&self.word) {
+        Word::decode(&self.word)
+    }
+}
+
+impl Word {
+    /// A word from the bytes that are signed; whose they are is not looked at here.
+    ///
+    /// # Errors
+    /// [`ListError::Word`] says what is wrong with them.
+    pub fn decode(bytes: &[u8]) -> Result<Word, ListError> {
+        match postcard::take_from_bytes(bytes) {
             Ok((word, [])) => Ok(word),
             Ok((_, rest)) => Err(ListError::Word(format!("{} bytes left over", rest.len()))),
             Err(error) => Err(ListError::Word(error.to_string())),
