@@ -75,6 +75,13 @@ impl Given {
             Given::Gone => None,
         }
     }
+
+    /// What was taken for a try and not begun is here again.
+    pub fn give_back(&mut self, body: Option<Outgoing>) {
+        if let (Given::Gone, Some(Either::Right(incoming))) = (&*self, body) {
+            *self = Given::Flowing(incoming);
+        }
+    }
 }
 
 /// The body of an answer.
@@ -145,6 +152,8 @@ impl Body for Answer {
                 let frame = Pin::new(&mut theirs.incoming).poll_frame(cx);
                 match &frame {
                     Poll::Ready(None) => theirs.whole(),
+                    // Nothing comes after trailers, and so nobody asks.
+                    Poll::Ready(Some(Ok(frame))) if frame.is_trailers() => theirs.whole(),
                     Poll::Ready(Some(Err(_))) => theirs.cut(Count::Cut),
                     Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
                 }

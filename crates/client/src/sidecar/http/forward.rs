@@ -135,7 +135,10 @@ impl Asks {
         *request.headers_mut() = self.outbound.headers.clone();
         match upstream.send(request).await {
             Ok(response) => Ok((response, upstream)),
-            Err(failed) => Err(Missed::Failed(upstream.at, failed)),
+            Err(mut failed) => {
+                self.given.give_back(failed.body.take());
+                Err(Missed::Failed(upstream.at, failed))
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! Programs that know nothing of sessions, carried over one.
 
+mod bodies;
 mod http;
 mod ledger;
 mod site;
