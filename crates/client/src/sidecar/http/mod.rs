@@ -13,7 +13,8 @@
 //! | `tunnel` | what becomes of a connection that changes its protocol |
 //!
 //! **Kept.** A request is carried out at most once unless it is one that may be repeated (`retry`): its method
-//! is safe, or it carries an `Idempotency-Key`. What is sent again goes to the mirror that the session has
+//! is safe, or it carries an `Idempotency-Key` and [`Settings::idempotency_keys`] says that the service honours
+//! it. What is sent again goes to the mirror that the session has
 //! moved to. An answer is whole or visibly cut: the connection, or the stream of h2, is reset.
 //!
 //! **Can be lost.** The answer of an unsafe request whose mirror or service died: the program gets 502 with a
@@ -140,6 +141,7 @@ async fn connection(local: TcpStream, gateway: Arc<Gateway>, mut stopped: watch:
     let program = Program::new(Local::new(local));
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER).max_buf_size(HEAD as usize);
+    builder.http1().max_headers(upstream::FIELDS);
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(STREAMS).max_header_list_size(HEAD);
     let service = service_fn(|request| {
         let (gateway, program) = (gateway.clone(), program.clone());

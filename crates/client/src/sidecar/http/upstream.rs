@@ -30,6 +30,8 @@ const FRESH: Duration = Duration::from_secs(1);
 const FAREWELL: Duration = Duration::from_secs(1);
 /// Bytes of a head.
 const HEAD: usize = 64 * 1024;
+/// Fields of a head: its bytes are the bound, not the hundred that hyper takes otherwise.
+pub(super) const FIELDS: usize = 1024;
 
 /// A connection that carries one request at a time.
 pub(super) struct Upstream {
@@ -93,7 +95,7 @@ impl Upstream {
         let meter = Arc::<Meter>::default();
         let io = Metered { stream, meter: meter.clone(), ending: None };
         let mut builder = http1::Builder::new();
-        builder.max_buf_size(HEAD);
+        builder.max_buf_size(HEAD).max_headers(FIELDS);
         let shaken = builder.handshake(TokioIo::new(io)).await;
         // It only takes the two ends apart; nothing is written.
         let (sender, connection) = shaken.map_err(|_| Unreached::Ended)?;
