@@ -42,7 +42,7 @@ pub enum Notice {
         /// What was wrong the last time.
         why: String,
     },
-    /// An unsafe request may have been carried out, and its answer is lost.
+    /// A request may have been carried out, and its answer is lost.
     #[error("{method} may have been carried out at {at}, and its answer is lost: {why}")]
     Unknown {
         /// Its method.

@@ -55,30 +55,56 @@ pub(super) async fn forward(
     mut request: Request<Incoming>,
 ) -> Response<Answer> {
     gateway.counters.add(Count::Requests);
+    let mut told = Told { gateway: gateway.clone(), is_known: false };
     let upgraded = hyper::upgrade::on(&mut request);
     let version = request.version();
     let (parts, body) = request.into_parts();
-    let outbound = match headers::outbound(parts, &gateway.settings.domain) {
+    let mut outbound = match headers::outbound(parts, &gateway.settings.domain) {
         Ok(outbound) => outbound,
         Err(Refused { status, why }) => {
-            gateway.counters.add(Count::Bad);
+            told.is(Count::Bad);
             return ours(status, why, None);
         }
     };
-    let Ok(given) = Given::read(body, &gateway.room).await else {
-        gateway.counters.add(Count::GivenUp);
+    let Ok(given) = Given::read(body, version == Version::HTTP_2, &gateway.room).await else {
+        told.is(Count::GivenUp);
         return ours(StatusCode::BAD_REQUEST, "the body broke off; nothing was sent to the service", None);
     };
-    let asks = Asks { outbound, given, sent: false, gateway };
+    if given.is_open_ended() {
+        headers::chunk(&mut outbound.headers);
+    }
+    let asks = Asks { outbound, given, sent: None, told, gateway };
     asks.answer(program, version, upgraded).await
+}
+
+/// What became of a request. Dropped before that is known, its program gave it up.
+struct Told {
+    gateway: Arc<Gateway>,
+    is_known: bool,
+}
+
+impl Told {
+    fn is(&mut self, what: Count) {
+        self.gateway.counters.add(what);
+        self.is_known = true;
+    }
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        if !self.is_known {
+            self.gateway.counters.add(Count::GivenUp);
+        }
+    }
 }
 
 /// A request under way.
 struct Asks {
     outbound: Outbound,
     given: Given,
-    /// The service may have had it.
-    sent: bool,
+    /// The mirror whose service may have had it last.
+    sent: Option<Id>,
+    told: Told,
     gateway: Arc<Gateway>,
 }
 
@@ -106,7 +132,9 @@ impl Asks {
                 Missed::Unreached(_) => return self.unanswered(missed),
                 Missed::Failed(at, failed) => (*at, failed.fate),
             };
-            self.sent |= fate == Fate::Sent;
+            if fate == Fate::Sent {
+                self.sent = Some(at);
+            }
             if !tries.again(fate, self.given.is_here(), mono_now()) {
                 return self.unanswered(missed);
             }
@@ -143,7 +171,7 @@ impl Asks {
     }
 
     fn deliver(
-        self,
+        mut self,
         mut response: Response<Incoming>,
         upstream: Upstream,
         program: Program,
@@ -153,42 +181,55 @@ impl Asks {
         let of_h1 = version < Version::HTTP_2;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             if self.outbound.upgrade.is_none() {
-                self.gateway.counters.add(Count::Unknown);
+                self.told.is(Count::Unknown);
                 return ours(StatusCode::BAD_GATEWAY, "the service changed a protocol unasked", Some(ODD));
             }
-            self.gateway.counters.add(Count::Tunnels);
+            self.told.is(Count::Tunnels);
             let service = hyper::upgrade::on(&mut response);
             program.becomes(Tunnel { program: upgraded, service });
             let (mut parts, _) = response.into_parts();
             headers::inbound(&mut parts.headers, true);
             return Response::from_parts(parts, Answer::Ours(Full::default()));
         }
+        if !headers::is_framed(response.headers()) {
+            self.told.is(Count::Unknown);
+            let why = "the answer has a transfer coding besides chunked; the request may have been carried out";
+            return ours(StatusCode::BAD_GATEWAY, why, Some(CODED));
+        }
         let (mut parts, incoming) = response.into_parts();
         parts.version = Version::HTTP_11;
         headers::inbound(&mut parts.headers, of_h1 && parts.status == StatusCode::UPGRADE_REQUIRED);
         let local = of_h1.then_some(program.local);
+        // From here on the answer counts what becomes of it.
+        self.told.is_known = true;
         Response::from_parts(parts, Answer::Theirs(Theirs::new(incoming, upstream, local, self.gateway)))
     }
 
     /// Says what is known.
     fn unanswered(self, missed: Missed) -> Response<Answer> {
-        let Asks { outbound, sent, gateway, .. } = self;
+        let Asks { outbound, sent, gateway, mut told, .. } = self;
         let method = &outbound.method;
         let why = match &missed {
             Missed::Unreached(error) => error.to_string(),
             Missed::Failed(at, failed) => format!("mirror {at}: {}", whole(&failed.why)),
         };
-        if let (Missed::Failed(at, _), true) = (&missed, sent && !method.is_safe()) {
-            let method = method.to_string();
-            gateway.notices.tell(Notice::Unknown { method, at: *at, why: why.clone() });
+        if matches!(&missed, Missed::Failed(_, failed) if failed.why.is_user()) {
+            // Nobody waits for what became of it.
+            told.is(Count::GivenUp);
+            return ours(StatusCode::BAD_REQUEST, &why, None);
         }
-        if let Missed::Unreached(error) = &missed {
-            gateway.notices.tell(Notice::Unreached { why: error.to_string() });
-        }
-        gateway.counters.add(if sent { Count::Unknown } else { Count::Unreached });
         let (known, status) = match sent {
-            true => ("It may have been carried out: send it again only if that does no harm.", LOST),
-            false => ("It was not sent to the service, so it was not carried out.", NO_WAY),
+            Some(at) => {
+                told.is(Count::Unknown);
+                let (method, why) = (method.to_string(), why.clone());
+                gateway.notices.tell(Notice::Unknown { method, at, why });
+                ("It may have been carried out: send it again only if that does no harm.", LOST)
+            }
+            None => {
+                told.is(Count::Unreached);
+                gateway.notices.tell(Notice::Unreached { why: why.clone() });
+                ("It was not sent to the service, so it was not carried out.", NO_WAY)
+            }
         };
         ours(StatusCode::BAD_GATEWAY, &format!("no answer to {method}: {why}. {known}"), Some(status))
     }
@@ -196,6 +237,7 @@ impl Asks {
 
 const NO_WAY: &str = "nearmost; error=destination_unavailable";
 const LOST: &str = "nearmost; error=http_response_incomplete";
+const CODED: &str = "nearmost; error=http_response_transfer_coding";
 const ODD: &str = "nearmost; error=http_upgrade_failed";
 
 /// The error and its causes.
