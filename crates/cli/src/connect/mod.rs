@@ -133,6 +133,7 @@ impl Listening {
                     port,
                     domain: args.domain.clone(),
                     idempotency_keys: args.idempotency_keys,
+                    patience: http::PATIENCE,
                 };
                 Box::pin(http::serve(listener, session, settings, counters, notices, stop))
             }

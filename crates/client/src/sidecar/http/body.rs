@@ -3,6 +3,7 @@
 use super::super::count::Count;
 use super::Gateway;
 use super::local::Local;
+use super::program::UnderWay;
 use super::upstream::Upstream;
 use http_body_util::{BodyExt, Either, Full};
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
@@ -146,6 +147,7 @@ pub(super) struct Theirs {
     /// The connection that must not end as if nothing were missing; h2 says so by itself.
     local: Option<Local>,
     gateway: Arc<Gateway>,
+    _under_way: Option<UnderWay>,
 }
 
 impl Theirs {
@@ -154,8 +156,10 @@ impl Theirs {
         upstream: Upstream,
         local: Option<Local>,
         gateway: Arc<Gateway>,
+        _under_way: Option<UnderWay>,
     ) -> Theirs {
-        Theirs { incoming, upstream: Some(upstream), local, gateway }
+        local.iter().for_each(Local::holds);
+        Theirs { incoming, upstream: Some(upstream), local, gateway, _under_way }
     }
 
     /// All of it came.

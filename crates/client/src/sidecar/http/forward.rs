@@ -6,7 +6,7 @@ use super::super::open::Unreached;
 use super::Gateway;
 use super::body::{Answer, Given, Outgoing, Theirs};
 use super::headers::{self, Outbound, Refused};
-use super::local::Local;
+use super::program::{Program, UnderWay};
 use super::retry::{self, Fate, Tries};
 use super::tunnel::Tunnel;
 use super::upstream::{Failed, Upstream};
@@ -18,35 +18,13 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use nearmost_wire::identity::Id;
 use std::error::Error;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// For how long a session that lost its mirror may take to have another one, before the same one is tried again.
 const ELSEWHERE: Duration = Duration::from_millis(200);
 /// RFC 9209.
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
-
-/// A program's connection. Clones are the same one.
-#[derive(Clone)]
-pub(super) struct Program {
-    pub local: Local,
-    tunnel: Arc<Mutex<Option<Tunnel>>>,
-}
-
-impl Program {
-    pub fn new(local: Local) -> Program {
-        Program { local, tunnel: Arc::default() }
-    }
-
-    /// What the connection became, once HTTP is over.
-    pub fn tunnel(&self) -> Option<Tunnel> {
-        self.tunnel.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    fn becomes(&self, tunnel: Tunnel) {
-        *self.tunnel.lock().unwrap_or_else(PoisonError::into_inner) = Some(tunnel);
-    }
-}
 
 /// Answers a program's request.
 pub(super) async fn forward(
@@ -55,7 +33,7 @@ pub(super) async fn forward(
     mut request: Request<Incoming>,
 ) -> Response<Answer> {
     gateway.counters.add(Count::Requests);
-    let mut told = Told { gateway: gateway.clone(), is_known: false };
+    let mut told = Told { gateway: gateway.clone(), is_known: false, under_way: Some(program.request()) };
     let upgraded = hyper::upgrade::on(&mut request);
     let version = request.version();
     let (parts, body) = request.into_parts();
@@ -66,9 +44,19 @@ pub(super) async fn forward(
             return ours(status, why, None);
         }
     };
-    let Ok(given) = Given::read(body, version == Version::HTTP_2, &gateway.room).await else {
-        told.is(Count::GivenUp);
-        return ours(StatusCode::BAD_REQUEST, "the body broke off; nothing was sent to the service", None);
+    let read = Given::read(body, version == Version::HTTP_2, &gateway.room);
+    let given = match tokio::time::timeout(gateway.settings.patience, read).await {
+        Ok(Ok(given)) => given,
+        Ok(Err(_)) => {
+            told.is(Count::GivenUp);
+            let why = "the body broke off; nothing was sent to the service";
+            return ours(StatusCode::BAD_REQUEST, why, None);
+        }
+        Err(_) => {
+            told.is(Count::GivenUp);
+            let why = "the body did not come in time; nothing was sent to the service";
+            return ours(StatusCode::REQUEST_TIMEOUT, why, None);
+        }
     };
     if given.is_open_ended() {
         headers::chunk(&mut outbound.headers);
@@ -81,12 +69,19 @@ pub(super) async fn forward(
 struct Told {
     gateway: Arc<Gateway>,
     is_known: bool,
+    under_way: Option<UnderWay>,
 }
 
 impl Told {
     fn is(&mut self, what: Count) {
         self.gateway.counters.add(what);
         self.is_known = true;
+    }
+
+    /// From here on the answer counts what becomes of it.
+    fn hand_on(&mut self) -> Option<UnderWay> {
+        self.is_known = true;
+        self.under_way.take()
     }
 }
 
@@ -200,9 +195,8 @@ impl Asks {
         parts.version = Version::HTTP_11;
         headers::inbound(&mut parts.headers, of_h1 && parts.status == StatusCode::UPGRADE_REQUIRED);
         let local = of_h1.then_some(program.local);
-        // From here on the answer counts what becomes of it.
-        self.told.is_known = true;
-        Response::from_parts(parts, Answer::Theirs(Theirs::new(incoming, upstream, local, self.gateway)))
+        let theirs = Theirs::new(incoming, upstream, local, self.gateway, self.told.hand_on());
+        Response::from_parts(parts, Answer::Theirs(theirs))
     }
 
     /// Says what is known.
