@@ -56,7 +56,10 @@ async fn attempts(session: &Session, last: &mut Option<StreamError>) -> Result<S
             session.leave(at).await;
         }
         // What a mirror said tells more than that it was left meanwhile.
-        if !matches!((&*last, &error), (Some(StreamError::Failed { .. } | StreamError::NotServed(_)), StreamError::Broken { .. })) {
+        if !matches!(
+            (&*last, &error),
+            (Some(StreamError::Failed { .. } | StreamError::NotServed(_)), StreamError::Broken { .. })
+        ) {
             *last = Some(error);
         }
         let elsewhere = async {

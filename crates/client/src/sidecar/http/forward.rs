@@ -188,7 +188,8 @@ impl Asks {
         }
         if !headers::is_framed(response.headers()) {
             self.told.is(Count::Unknown);
-            let why = "the answer has a transfer coding besides chunked; the request may have been carried out";
+            let why =
+                "the answer has a transfer coding besides chunked; the request may have been carried out";
             return ours(StatusCode::BAD_GATEWAY, why, Some(CODED));
         }
         let (mut parts, incoming) = response.into_parts();

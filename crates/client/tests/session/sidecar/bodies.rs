@@ -112,7 +112,8 @@ async fn a_get_has_its_body_also_where_no_length_is_said() {
 #[tokio::test]
 async fn a_length_beside_chunks_says_nothing_and_is_not_handed_on() {
     let scene = scene("0\r\n\r\n", "HTTP/1.1 204 No Content\r\n\r\n").await;
-    for fields in ["Content-Length: 3\r\nTransfer-Encoding: chunked", "Transfer-Encoding: chunked\r\nContent-Length: 3"]
+    for fields in
+        ["Content-Length: 3\r\nTransfer-Encoding: chunked", "Transfer-Encoding: chunked\r\nContent-Length: 3"]
     {
         let post = format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n5\r\nabcde\r\n0\r\n\r\n");
         asked(&mut scene.program().await, &post, "204").await;
