@@ -33,7 +33,7 @@
 //! | `nearmost_agent_ingress_datagrams_total` | `way` | datagrams of clients, beacons among them |
 //! | `nearmost_agent_ingress_duplicates_total` | | packets of flows that had come before |
 //! | `nearmost_agent_ingress_dropped_total` | `reason` | packets of flows not handed on (`not_served`, `not_attached`, `too_many`, `too_old`, `too_large`, `overload`, `socket`, `connection`, `range`) |
-//! | `nearmost_agent_ingress_refused_total` | `reason` | connections refused (`limit`, `network_limit`, `rate`, `protocol`, `handshake`, `handshake_timeout`, `tripwire_limit`) and sessions (`full`, `draining`, `foreign`, `unproven`, `unknown_domain`) |
+//! | `nearmost_agent_ingress_refused_total` | `reason` | connections refused (`limit`, `network_limit`, `network_rate`, `rate`, `protocol`, `handshake`, `handshake_timeout`, `tripwire_limit`) and sessions (`full`, `draining`, `unproven`, `unknown_domain`) |
 //! | `nearmost_agent_ingress_bad_frames_total` | `reason` | what could not be read of messages, stream headers and datagrams |
 //! | `nearmost_agent_ingress_closed_total` | `reason` | connections closed from here |
 //! | `nearmost_agent_ingress_tripwires` | | tripwire connections |

@@ -109,6 +109,9 @@ async fn a_drain_is_pushed_and_the_session_is_elsewhere_before_it_is_missed() {
         watch.elapsed()
     );
     assert_ne!(to, first);
+    assert!(gap < Duration::from_millis(100), "{gap:?} without a mirror");
+    let pushed = watch.elapsed().saturating_sub(ordered);
+    assert!(pushed < Duration::from_millis(500), "{pushed:?} after the order was in force");
     assert!(matches!(reason, MoveReason::Drain | MoveReason::Unlisted), "{reason:?}");
     assert_eq!(world.broker.metric("nearmost_list_dropped_total").await, 0.0);
     session.close().await;
@@ -120,6 +123,24 @@ async fn a_drain_is_pushed_and_the_session_is_elsewhere_before_it_is_missed() {
     let refused = Session::builder(DOMAIN).token(&token).owner(stranger).within(Duration::from_secs(2));
     let Err(SessionError::NotAttached { problems, .. }) = refused.connect().await else { panic!("attached") };
     assert!(problems.iter().any(|(_, what)| what.contains("owner")), "{problems:?}");
+}
+
+#[tokio::test]
+async fn brokers_are_found_in_dns_with_the_owner() {
+    let world = World::start().await;
+    let owner = world.own().await;
+    let server = world.broker.at.dns[0];
+    let find = || Session::builder(DOMAIN).name_server(server).within(PATIENCE).connect();
+    let Err(SessionError::Find(nothing)) = find().await else { panic!("nobody is there to be found") };
+    assert!(nothing.to_string().contains("_nearmost.play.example.com"), "{nothing}");
+    let at = world.broker.at.clients[0].to_string();
+    let zone = world.broker.ok(&["domain", "token", DOMAIN, "--at", &at, "--dns"]).await;
+    let text = zone.split('"').nth(1).expect("a text");
+    assert!(text.contains(&owner.to_string()), "{zone}");
+    world.broker.ok(&["domain", "set", DOMAIN, "--record", &format!("_nearmost TXT 300 {text}")]).await;
+    let session = find().await.expect("found and attached");
+    assert!(session.primary().is_some());
+    session.close().await;
 }
 
 #[tokio::test]

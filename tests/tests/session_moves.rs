@@ -92,6 +92,11 @@ async fn a_session_goes_on_at_another_mirror_when_its_agent_is_killed() {
         .unwrap_or_else(|e| panic!("{e}\n{}\n{}", one.log(), two.log()));
     let mut events = session.events();
     let mut serving = answered(&session, "hello").await;
+    // A tripwire that closes as soon as it is opened is taken for none: both are held before one goes.
+    let playing = Stopwatch::start();
+    while playing.elapsed() < Duration::from_millis(600) {
+        serving = answered(&session, "playing").await;
+    }
     // Both are as near on this machine; whoever it is goes.
     let (dies, lives) = if serving == "one" { (one, "two") } else { (two, "one") };
     let watch = Stopwatch::start();

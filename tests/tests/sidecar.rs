@@ -58,7 +58,9 @@ impl Sidecar {
     async fn start(mode: &str, mirrors: &[String]) -> Sidecar {
         let mut command = Command::new(binary("nearmost"));
         command.args(["connect", DOMAIN, "--listen", "127.0.0.1:0", "--json", "--mode", mode]);
-        mirrors.iter().for_each(|mirror| drop(command.args(["--mirror", mirror])));
+        for mirror in mirrors {
+            command.args(["--mirror", mirror]);
+        }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().expect("start nearmost");
         let said = BufReader::new(child.stdout.take().expect("piped")).lines();

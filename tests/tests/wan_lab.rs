@@ -102,6 +102,10 @@ async fn a_scenario_that_makes_no_sense_is_refused_by_name() {
     let run = Command::new(env!("CARGO_BIN_EXE_lab")).arg(&file).output().await.expect("run the lab");
     let said = String::from_utf8_lossy(&run.stderr);
     assert!(!run.status.success() && said.contains("trails") && said.contains("wrong.toml"), "{said}");
+    // Those that come with the lab make sense.
+    let run = Command::new(env!("CARGO_BIN_EXE_lab")).arg("--list").output().await.expect("run the lab");
+    let listed = String::from_utf8_lossy(&run.stdout);
+    assert!(run.status.success() && listed.lines().any(|line| line.starts_with("kill ")), "{listed}");
     let run = Command::new(env!("CARGO_BIN_EXE_lab")).arg("kil").output().await.expect("run the lab");
     let said = String::from_utf8_lossy(&run.stderr);
     assert!(!run.status.success() && said.contains("\"kil\"") && said.contains("--list"), "{said}");

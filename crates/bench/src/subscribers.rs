@@ -156,6 +156,7 @@ async fn subscribe_all(
 /// An endpoint in a network of its own.
 fn endpoint(network: usize) -> Result<quinn::Endpoint> {
     let [_, _, a, b] = u32::try_from(network)?.to_be_bytes();
+    anyhow::ensure!(network < 128 << 8, "at most {} networks", 128 << 8);
     let address: SocketAddr = (Ipv4Addr::new(127, 100 + a, b, 1), 0).into();
     Ok(quinn::Endpoint::client(address)?)
 }

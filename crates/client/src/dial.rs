@@ -13,9 +13,6 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-/// The start that UDP has: more than a handshake takes around the world.
-const START: Duration = Duration::from_secs(1);
-
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DialError {
@@ -35,6 +32,8 @@ pub(crate) struct Dial<'a> {
     pub key: &'a KeyPair,
     pub server: Id,
     pub config: ClientConfig,
+    /// The start that UDP has.
+    pub tcp_after: Duration,
 }
 
 /// A connection, and what it stands on.
@@ -46,12 +45,15 @@ pub(crate) struct Dialed {
 }
 
 impl Dial<'_> {
+    /// The usual start of UDP: more than a handshake takes around the world.
+    pub const TCP_AFTER: Duration = Duration::from_secs(1);
+
     /// Connects by the first way that works. Where neither does, the error is that of UDP, unless TCP got
     /// farther.
     pub async fn connect(&self) -> Result<Dialed, DialError> {
         let udp = self.over_udp();
         let tcp = async {
-            tokio::time::sleep(START).await;
+            tokio::time::sleep(self.tcp_after).await;
             self.over_tcp().await
         };
         tokio::pin!(udp, tcp);
@@ -66,9 +68,9 @@ impl Dial<'_> {
                 },
                 dialed = &mut tcp => return match (dialed, failed) {
                     (Ok(dialed), _) => Ok(dialed),
+                    (Err(_), None) => udp.await,
                     (Err(DialError::Tunnel(_)), Some(first)) => Err(first),
-                    (Err(DialError::Tunnel(_)), None) => udp.await,
-                    (Err(other), _) => Err(other),
+                    (Err(other), Some(_)) => Err(other),
                 },
             }
         }

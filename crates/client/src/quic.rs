@@ -12,9 +12,14 @@ use quinn::{Connection, ConnectionError, Endpoint, IdleTimeout, RecvStream, Send
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::JoinSet;
 
 /// How long one step may take: the look-up of the broker's name, a handshake, an answer.
 pub(crate) const STEP: Duration = Duration::from_secs(5);
+/// How long finding a broker's address and connecting may take: sessions ask the next one after 5 s.
+const CONNECT: Duration = Duration::from_secs(4);
+/// Between attempts at two addresses.
+const APART: Duration = Duration::from_millis(250);
 /// Silence after which the connection is lost, in milliseconds …
 const IDLE_MS: u32 = 30_000;
 /// … and something is said in time, where nothing else is.
@@ -123,25 +128,37 @@ pub(crate) struct Talk {
 }
 
 impl Talk {
-    /// Connects to the broker `id` at `at` (`host:port`), at the first of its addresses that answers.
+    /// Connects to the broker `id` at `at` (`host:port`), at the first of its addresses that answers: they are
+    /// tried one after another, a little apart (RFC 8305 §5), and all within [`CONNECT`].
     pub async fn open(at: &str, id: Id) -> Result<Talk, QuicError> {
         let slow = |what| QuicError::Slow { at: at.into(), what };
         let unknown = |source| QuicError::LookUp { at: at.into(), source };
         // Nobody asks a client who it is: its key is made for the one connection.
         let key = KeyPair::generate(Role::Person)?;
         let config = config(&key, id)?;
-        let found = tokio::time::timeout(STEP, tokio::net::lookup_host(at)).await;
-        let found: Vec<SocketAddr> = found.map_err(|_| slow("name look-up"))?.map_err(unknown)?.collect();
-        let mut last = unknown(std::io::Error::other("the name has no address"));
-        for remote in found {
-            let dial = Dial { at: remote, key: &key, server: id, config: config.clone() };
-            match tokio::time::timeout(STEP, dial.connect()).await {
-                Ok(Ok(dialed)) => return Talk::begin(at, dialed).await,
-                Ok(Err(error)) => last = failed(at, id, error),
-                Err(_) => last = slow("handshake"),
+        let connect = async {
+            let found: Vec<SocketAddr> = tokio::net::lookup_host(at).await.map_err(unknown)?.collect();
+            let mut dials = JoinSet::new();
+            for (place, remote) in (0..).zip(alternating(found)) {
+                let (key, config) = (key.clone(), config.clone());
+                dials.spawn(async move {
+                    tokio::time::sleep(APART * place).await;
+                    let tcp_after = Dial::TCP_AFTER;
+                    Dial { at: remote, key: &key, server: id, config, tcp_after }.connect().await
+                });
             }
-        }
-        Err(last)
+            let mut last = unknown(std::io::Error::other("the name has no address"));
+            while let Some(dialed) = dials.join_next().await {
+                match dialed {
+                    Ok(Ok(dialed)) => return Talk::begin(at, dialed).await,
+                    Ok(Err(error)) => last = failed(at, id, error),
+                    // Nothing was learnt of that address.
+                    Err(_) => {}
+                }
+            }
+            Err(last)
+        };
+        tokio::time::timeout(CONNECT, connect).await.unwrap_or_else(|_| Err(slow("handshake")))
     }
 
     async fn begin(at: &str, dialed: Dialed) -> Result<Talk, QuicError> {
@@ -149,6 +166,16 @@ impl Talk {
         let (send, receive) = connection.open_bi().await.map_err(|e| lost(at, e))?;
         Ok(Talk { at: at.into(), connection, send, receive, endpoint, _tunnel: tunnel })
     }
+}
+
+/// One family after the other, beginning with the first address's.
+fn alternating(found: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let first = found.first().is_some_and(SocketAddr::is_ipv6);
+    let (mut one, two): (Vec<_>, Vec<_>) = found.into_iter().partition(|a| a.is_ipv6() == first);
+    for (place, address) in (1..).step_by(2).zip(two) {
+        one.insert(one.len().min(place), address);
+    }
+    one
 }
 
 fn config(key: &KeyPair, id: Id) -> Result<quinn::ClientConfig, QuicError> {
@@ -186,4 +213,18 @@ pub(crate) fn lost(at: &str, source: ConnectionError) -> QuicError {
         return QuicError::Refused { at: at.into(), refusal, detail };
     }
     QuicError::Lost { at: at.into(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_take_turns() {
+        let all = |texts: &[&str]| texts.iter().map(|t| t.parse().unwrap()).collect::<Vec<SocketAddr>>();
+        let found = all(&["[::1]:1", "[::2]:1", "[::3]:1", "1.1.1.1:1", "2.2.2.2:1"]);
+        assert_eq!(alternating(found), all(&["[::1]:1", "1.1.1.1:1", "[::2]:1", "2.2.2.2:1", "[::3]:1"]));
+        assert_eq!(alternating(all(&["1.1.1.1:1"])), all(&["1.1.1.1:1"]));
+        assert!(alternating(Vec::new()).is_empty());
+    }
 }

@@ -164,20 +164,17 @@ pub enum Refusal {
     Leaving,
     /// The client does not read what it is sent.
     TooSlow,
-    /// The broker has no room for another subscriber.
-    Full,
 }
 
 impl Refusal {
     /// Every refusal.
-    pub const ALL: [Refusal; 7] = [
+    pub const ALL: [Refusal; 6] = [
         Refusal::BadMessage,
         Refusal::UnknownDomain,
         Refusal::TooFast,
         Refusal::Idle,
         Refusal::Leaving,
         Refusal::TooSlow,
-        Refusal::Full,
     ];
 
     /// The application error code.
@@ -199,7 +196,6 @@ impl Refusal {
             Refusal::Idle => "idle",
             Refusal::Leaving => "leaving",
             Refusal::TooSlow => "too_slow",
-            Refusal::Full => "full",
         }
     }
 }

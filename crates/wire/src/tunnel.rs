@@ -12,7 +12,7 @@
 //!
 //! The server's relay has a socket of its own for each tunnel, by whose address the endpoint tells tunnels
 //! apart; [`Tunnels`] says where the client of such an address really is. A datagram that finds its way
-//! full is dropped, as any may be. A tunnel on which nothing comes for [`IDLE`] ends.
+//! full is dropped, as any may be. A tunnel on which nothing comes or goes for [`IDLE`] ends.
 
 use crate::identity::{Id, KeyPair};
 use crate::tls::{self, SERVER_NAME, TlsError};
@@ -37,6 +37,8 @@ pub const TLS_HANDSHAKE: u8 = 22;
 pub const HANDSHAKE: Duration = Duration::from_secs(5);
 /// Silence after which a tunnel is over; QUIC inside says something more often.
 pub const IDLE: Duration = Duration::from_secs(60);
+/// How long a datagram may take to be written: a client that does not read has it end.
+const WRITE: Duration = Duration::from_secs(10);
 
 /// Why a tunnel did not come about.
 #[derive(Debug, thiserror::Error)]
@@ -91,7 +93,7 @@ pub async fn open(
     let socket = beside(endpoint).await.map_err(io)?;
     let relay = socket.local_addr().map_err(io)?;
     // Whoever waits on the session inside learns of its end by that.
-    let task = tokio::spawn(async move { drop(relay_datagrams(stream, socket).await) }).abort_handle();
+    let task = tokio::spawn(async move { drop(relay_datagrams(stream, &socket).await) }).abort_handle();
     Ok(Tunnel { relay, task })
 }
 
@@ -120,8 +122,11 @@ impl Tunnels {
         let handshake = tokio::time::timeout(HANDSHAKE, TlsAcceptor::from(tls).accept(stream));
         let stream = handshake.await.map_err(|_| io::ErrorKind::TimedOut)??;
         let socket = beside(endpoint).await?;
-        let _entry = Entry::new(self, socket.local_addr()?, client);
-        relay_datagrams(stream, socket).await
+        // Goes before the socket does, whose port may then be another's.
+        let entry = Entry::new(self, socket.local_addr()?, client);
+        let ended = relay_datagrams(stream, &socket).await;
+        drop(entry);
+        ended
     }
 }
 
@@ -163,33 +168,40 @@ fn loopback_of(ip: IpAddr) -> IpAddr {
     }
 }
 
-/// Passes datagrams on until either side ends.
-async fn relay_datagrams<S: AsyncRead + AsyncWrite>(stream: S, socket: UdpSocket) -> io::Result<()> {
+/// Passes datagrams on until either side ends, or does not go on in time.
+async fn relay_datagrams<S: AsyncRead + AsyncWrite>(stream: S, socket: &UdpSocket) -> io::Result<()> {
     let (mut read, mut write) = tokio::io::split(stream);
+    let late = |_| io::Error::from(io::ErrorKind::TimedOut);
     let inwards = async {
         let mut datagram = [0; MAX_DATAGRAM];
         loop {
-            let length = tokio::time::timeout(IDLE, read.read_u16()).await;
-            let length = usize::from(length.map_err(|_| io::ErrorKind::TimedOut)??);
-            let place = datagram.get_mut(..length).ok_or(io::ErrorKind::InvalidData)?;
-            read.read_exact(place).await?;
+            let frame = async {
+                let length = usize::from(read.read_u16().await?);
+                let place = datagram.get_mut(..length).ok_or(io::ErrorKind::InvalidData)?;
+                read.read_exact(place).await
+            };
+            let length = tokio::time::timeout(IDLE, frame).await.map_err(late)??;
             // As over UDP: what cannot be taken is lost.
-            let _ = socket.send(place).await;
+            let _ = socket.send(&datagram[..length]).await;
         }
     };
     let outwards = async {
         let mut framed = [0; 2 + MAX_DATAGRAM];
         loop {
-            let length = match socket.recv(&mut framed[2..]).await {
-                Ok(length) => length,
-                // The endpoint's socket may be gone and come again.
-                Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => continue,
-                Err(e) => return Err(e),
-            };
+            let length =
+                match tokio::time::timeout(IDLE, socket.recv(&mut framed[2..])).await.map_err(late)? {
+                    Ok(length) => length,
+                    // The endpoint's socket may be gone and come again.
+                    Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => continue,
+                    Err(e) => return Err(e),
+                };
             // No datagram is longer than the buffer.
             framed[..2].copy_from_slice(&u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes());
-            write.write_all(&framed[..2 + length]).await?;
-            write.flush().await?;
+            let written = async {
+                write.write_all(&framed[..2 + length]).await?;
+                write.flush().await
+            };
+            tokio::time::timeout(WRITE, written).await.map_err(late)??;
         }
     };
     tokio::select! {

@@ -5,6 +5,7 @@ use super::{STOPPED, Shared};
 use crate::link::ReportBody;
 use crate::process::Key;
 use nearmost_config::{Service, ServiceIngress};
+use nearmost_core::session::mirror::MirrorConfig;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,7 +37,7 @@ pub(super) struct Directory {
 
 struct Entry {
     door: Door,
-    capacity: u32,
+    bounds: watch::Sender<MirrorConfig>,
     orders: watch::Sender<Order>,
     task: AbortOnDropHandle<()>,
 }
@@ -58,7 +59,8 @@ impl Directory {
         self.doors.subscribe()
     }
 
-    /// Takes over a new list; what changed is drained within `grace`, and begins anew.
+    /// Takes over a new list; what goes elsewhere now is drained within `grace`, and begins anew. Another
+    /// capacity counts from now on, and drives nobody out.
     pub(super) fn set(&mut self, services: &[Service], grace: Duration) {
         let mut before = std::mem::take(&mut self.services);
         let (mut doors, mut after) = (HashMap::new(), BTreeMap::new());
@@ -69,9 +71,13 @@ impl Directory {
             }
             let key = (service.domain.clone(), service.mirror.clone());
             let capacity = service.share.capacity;
-            let same = |e: &Entry| e.door.target == target && e.capacity == capacity;
+            let same = |e: &Entry| e.door.target == target;
             let kept = match before.remove(&key) {
-                Some(entry) if same(&entry) => entry,
+                Some(entry) if same(&entry) => {
+                    let bounds = hub::limits(capacity);
+                    entry.bounds.send_if_modified(|was| std::mem::replace(was, bounds) != bounds);
+                    entry
+                }
                 Some(entry) => {
                     self.leave(entry, grace);
                     self.open(key.clone(), target, capacity)
@@ -90,9 +96,10 @@ impl Directory {
 
     fn open(&self, key: Key, target: ServiceIngress, capacity: u32) -> Entry {
         let orders = watch::Sender::new(Order::Serve);
+        let bounds = watch::Sender::new(hub::limits(capacity));
         let (sender, hub) = Hub::new(target, hub::limits(capacity), self.shared.clone());
-        let task = AbortOnDropHandle::new(tokio::spawn(hub.run(orders.subscribe())));
-        Entry { door: Door { key, hub: sender, target }, capacity, orders, task }
+        let task = AbortOnDropHandle::new(tokio::spawn(hub.run(orders.subscribe(), bounds.subscribe())));
+        Entry { door: Door { key, hub: sender, target }, bounds, orders, task }
     }
 
     fn leave(&mut self, entry: Entry, within: Duration) {

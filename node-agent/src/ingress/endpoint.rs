@@ -28,8 +28,9 @@ const IDLE: Duration = Duration::from_secs(20);
 /// Bytes of one stream, and of one connection, that a client can make us hold.
 const STREAM_WINDOW: u32 = 512 * 1024;
 const WINDOW: u32 = 2 * 1024 * 1024;
-/// Bytes of datagrams of one connection that wait in each direction.
-const DATAGRAMS: usize = 256 * 1024;
+/// Bytes of datagrams of one connection that wait in each direction. Beacons wait with them, so that they
+/// must not be many; the oldest give way.
+pub(super) const DATAGRAMS: usize = 64 * 1024;
 /// Attempts to find a port that is free for UDP and TCP, where any will do.
 const PORT_ATTEMPTS: usize = 32;
 /// Tripwire connections that wait to be accepted.

@@ -137,8 +137,8 @@ impl Gate {
         match () {
             () if !proven && crowded => Err(Entry::Prove),
             () if of_network >= self.limits.most_a_network => Err(Entry::Refused("network_limit")),
-            () if of.handshakes.left < 1.0 => Err(Entry::Refused("network_rate")),
             () if taken.handshakes.left < 1.0 => Err(Entry::Refused("rate")),
+            () if of.handshakes.left < 1.0 => Err(Entry::Refused("network_rate")),
             () => Ok(()),
         }
     }

@@ -10,6 +10,7 @@
 //! says does not count once another took the session over.
 
 use super::Shared;
+use super::endpoint::DATAGRAMS;
 use super::metrics::{Kind, Way};
 use super::udp::{self, FlowKey, Flows, Means, Packet};
 use nearmost_config::ServiceIngress;
@@ -30,6 +31,8 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 const QUEUE: usize = 4096;
 /// Taken from the queue at once.
 const BATCH: usize = 64;
+/// Bytes of datagrams that may wait in a connection without being a burst.
+const BEHIND: usize = 8 * 1024;
 /// Sessions kept warm for each that may be served.
 const STANDBYS: usize = 4;
 /// How long after a packet of the client a service's packets count as its answers.
@@ -168,7 +171,11 @@ impl Hub {
     }
 
     /// Until a [`Order::Leave`] is done.
-    pub(super) async fn run(mut self, mut orders: watch::Receiver<Order>) {
+    pub(super) async fn run(
+        mut self,
+        mut orders: watch::Receiver<Order>,
+        mut bounds: watch::Receiver<MirrorConfig>,
+    ) {
         let (mut batch, mut answered) = (Vec::with_capacity(BATCH), Vec::with_capacity(BATCH));
         loop {
             self.count();
@@ -189,6 +196,10 @@ impl Hub {
                 Ok(()) = orders.changed() => {
                     let order = *orders.borrow_and_update();
                     self.obey(order);
+                }
+                Ok(()) = bounds.changed() => {
+                    let MirrorConfig { capacity, standbys, .. } = *bounds.borrow_and_update();
+                    self.machine.set_bounds(capacity, standbys);
                 }
                 () = tick => self.handle(MirrorInput::Tick),
             }
@@ -355,7 +366,10 @@ impl Hub {
         if !sends && now.since(heard) > ANSWERS {
             return self.shared.metrics.dropped("not_served");
         }
+        // How old the acknowledgement is when it leaves is not known of a packet that waits behind others.
+        let waits = held.link.connection.datagram_send_buffer_space() + BEHIND < DATAGRAMS;
         let Some((seq, ack)) = self.machine.stamp(session, now) else { return };
+        let ack = ack.filter(|_| !waits);
         let packet = datagram::Packet { flow: key.flow, number, payload };
         let ack = ack.map(datagram::Ack::from);
         if self.send(session, FromMirror::Data { seq, ack, packet }) {

@@ -26,10 +26,13 @@ use tokio::task::JoinSet;
 const KEEPALIVE: Duration = Duration::from_secs(60);
 /// Says that there is no tripwire.
 const NO_ROOM: [u8; 1] = [0];
+/// Within this time whoever came for a tunnel says something. Short enough for clients to see that there is no
+/// tripwire, and not one that closed.
+const FIRST: Duration = Duration::from_millis(100);
 /// After a connection that could not be accepted, as without file descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Accepts and holds connections until dropped. While not `well`, none is held.
+/// Accepts and holds connections until dropped. While not `well`, none is held but tunnels.
 pub(super) async fn hold(
     listener: TcpListener,
     gate: Arc<Gate>,
@@ -51,9 +54,6 @@ pub(super) async fn hold(
                 continue;
             }
         };
-        if !*well.borrow() {
-            continue;
-        }
         match gate.enter(remote.ip(), true, shared.clock.now()) {
             Entry::Admitted(permit) => {
                 let (well, inside, shared) = (well.clone(), inside.clone(), shared.clone());
@@ -84,9 +84,16 @@ async fn until_over(stream: &TcpStream, mut well: watch::Receiver<bool>) -> bool
     // Without it a client that vanished only takes up its place for longer.
     let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
     let mut word = [0];
+    // While no tripwire is held, who came for a tunnel may say so.
+    let patience = if *well.borrow() { Duration::ZERO } else { FIRST };
+    let gone = async {
+        tokio::time::sleep(patience).await;
+        let _ = well.wait_for(|well| !well).await;
+    };
     tokio::select! {
-        _ = well.wait_for(|well| !well) => false,
+        biased;
         said = stream.peek(&mut word) => matches!(said, Ok(1)) && word[0] == TLS_HANDSHAKE,
+        () = gone => false,
     }
 }
 

@@ -154,7 +154,14 @@ async fn a_changed_service_begins_anew_and_an_unchanged_one_goes_on() {
     let mut client = Client::attached(world.addr, 1, 1, Role::Primary).await;
     world.ingress.set(&[service(tcp(addr), 0)], LONG);
     client.opened().await;
-    world.ingress.set(&[service(tcp(addr), 5)], LONG);
+    // Another capacity drives nobody out, and counts for those who come.
+    world.ingress.set(&[service(tcp(addr), 1)], LONG);
+    let mut more = Client::connect(world.addr, 3).await;
+    let full = async { while matches!(more.attach(3, Role::Primary).await, ToClient::Accepted(_)) {} };
+    soon(full).await;
+    client.opened().await;
+    let (other, _echo) = echo().await;
+    world.ingress.set(&[service(tcp(other), 1)], LONG);
     assert!(matches!(client.word().await, ToClient::Drain { .. }));
     client.opened().await;
     Client::attached(world.addr, 2, 2, Role::Primary).await;

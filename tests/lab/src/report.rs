@@ -67,12 +67,20 @@ pub struct Row {
     /// What was lost, came twice, and so on.
     #[serde(flatten)]
     pub counts: Counts,
+    /// Why sessions moved, and how often.
+    #[serde(flatten)]
+    pub moved: Moved,
+    /// How late the router was, 99 in a hundred packets of the worst run.
+    pub late_p99_ms: f64,
+}
+
+/// Why sessions moved, and how often.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Moved {
     /// Times that a session moved in an hour of being watched.
     pub moves_an_hour: f64,
     /// Times that sessions moved, by why.
     pub moved_by: BTreeMap<String, u64>,
-    /// How late the router was, 99 in a hundred packets of the worst run.
-    pub late_p99_ms: f64,
 }
 
 /// Sums over sessions.
@@ -149,8 +157,7 @@ impl Trials {
                 moves: moves.values().sum(),
                 ..self.counts
             },
-            moves_an_hour: moves.values().sum::<u64>() as f64 / hours,
-            moved_by: moves,
+            moved: Moved { moves_an_hour: moves.values().sum::<u64>() as f64 / hours, moved_by: moves },
             late_p99_ms: late as f64 / 1e3,
         }
     }
@@ -187,8 +194,8 @@ pub fn table(rows: &[Row]) -> String {
         let _ = write!(text, "{:>7.1}{:>7.1}", row.rtt_p50_ms, row.quiet_ms.p99);
         let _ = write!(text, "{:>6}{:>6}{:>7}{:>6}", c.lost, c.duplicated, c.unsure, c.moves);
         let _ = writeln!(text, "{:>6.1}", row.late_p99_ms);
-        if !row.moved_by.is_empty() {
-            let _ = writeln!(text, "  moved: {:?}", row.moved_by);
+        if !row.moved.moved_by.is_empty() {
+            let _ = writeln!(text, "  moved: {:?}", row.moved.moved_by);
         }
         for (count, what) in [
             (c.corrupt, "answers were wrong"),

@@ -17,7 +17,7 @@ const MOST_WATCH_MS: u64 = 3_600_000;
 #[derive(Debug, thiserror::Error)]
 pub enum ScenarioError {
     /// It is not what a scenario looks like; names the key and its place.
-    #[error("{0}")]
+    #[error(transparent)]
     Form(#[from] toml::de::Error),
     /// It says what cannot be.
     #[error("{key}: {what}")]
@@ -43,38 +43,13 @@ pub struct Scenario {
     /// Of all chance.
     #[serde(default = "one")]
     pub seed: u64,
-    /// How often it is done for each pair of round trips.
-    pub trials: u32,
-    /// Sessions of each mode in a trial, each of which counts.
-    #[serde(default = "one_user")]
-    pub users: u32,
-    /// How they use the service.
-    #[serde(default = "udp")]
-    pub modes: Vec<Mode>,
-    /// By what.
+    /// How often, and for how long.
+    pub pace: Pace,
+    /// How the service is used.
     #[serde(default)]
-    pub way: Way,
-    /// Bytes of a packet of udp.
-    #[serde(default = "packet")]
-    pub packet_bytes: usize,
-    /// Bytes of a block of tcp.
-    #[serde(default = "block")]
-    pub block_bytes: usize,
-    /// Round trips client to primary, in milliseconds …
-    pub r_ms: Vec<u32>,
-    /// … and client to standby. Pairs in which the standby would be nearer are left out.
-    pub s_ms: Vec<u32>,
-    /// How long sessions settle first.
-    #[serde(default = "settle")]
-    pub settle_ms: u64,
-    /// How long they are watched from the first step on.
-    pub watch_ms: u64,
-    /// The client is behind a translator of addresses.
-    #[serde(default)]
-    pub nat: bool,
-    /// Senders are told of packets that are too long.
-    #[serde(default)]
-    pub tell_too_long: bool,
+    pub traffic: Traffic,
+    /// From the client to the mirrors.
+    pub ways: Ways,
     /// The gap that 99 of 100 are to stay within.
     pub figure: Option<Figure>,
     /// The mirrors; three if none are given.
@@ -83,6 +58,71 @@ pub struct Scenario {
     /// What is done.
     #[serde(default, rename = "step")]
     pub steps: Vec<Step>,
+}
+
+/// How often, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pace {
+    /// How often it is done for each pair of round trips.
+    pub trials: u32,
+    /// How long sessions settle first.
+    #[serde(default = "settle")]
+    pub settle_ms: u64,
+    /// How long they are watched from the first step on.
+    pub watch_ms: u64,
+}
+
+/// How the service is used.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Traffic {
+    /// Sessions of each mode in a trial, each of which counts.
+    pub users: u32,
+    /// How they use the service.
+    pub modes: Vec<Mode>,
+    /// By what.
+    pub way: Way,
+    /// Bytes of a packet of udp.
+    pub packet_bytes: usize,
+    /// Bytes of a block of tcp.
+    pub block_bytes: usize,
+}
+
+impl Default for Traffic {
+    fn default() -> Self {
+        Traffic { users: 1, modes: vec![Mode::Udp], way: Way::Nearmost, packet_bytes: 64, block_bytes: 256 }
+    }
+}
+
+/// From the client to the mirrors.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ways {
+    /// Round trips client to primary, in milliseconds …
+    pub r_ms: Vec<u32>,
+    /// … and client to standby. Pairs in which the standby would be nearer are left out.
+    pub s_ms: Vec<u32>,
+    /// The client is behind a translator of addresses.
+    #[serde(default)]
+    pub nat: bool,
+    /// Senders are told of packets that are too long.
+    #[serde(default)]
+    pub tell_too_long: bool,
+    /// Who tells users of mirrors.
+    #[serde(default)]
+    pub lists: Lists,
+}
+
+/// Who tells users of mirrors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Lists {
+    /// The lab: regions and round trips are the scenario's.
+    #[default]
+    Given,
+    /// The broker, which pushes what changes: each mirror is in a region of its own.
+    Broker,
 }
 
 /// What a gap may be.
@@ -231,22 +271,6 @@ fn one() -> u64 {
     1
 }
 
-fn one_user() -> u32 {
-    1
-}
-
-fn udp() -> Vec<Mode> {
-    vec![Mode::Udp]
-}
-
-fn packet() -> usize {
-    64
-}
-
-fn block() -> usize {
-    256
-}
-
 fn settle() -> u64 {
     1500
 }
@@ -269,7 +293,7 @@ impl Scenario {
 
     /// Pairs of round trips in which the primary is no farther than the standby.
     pub fn cells(&self) -> Vec<(u32, u32)> {
-        let all = self.r_ms.iter().flat_map(|r| self.s_ms.iter().map(|s| (*r, *s)));
+        let all = self.ways.r_ms.iter().flat_map(|r| self.ways.s_ms.iter().map(|s| (*r, *s)));
         all.filter(|(r, s)| r <= s).collect()
     }
 
@@ -290,29 +314,38 @@ impl Scenario {
         if self.version != VERSION {
             return wrong("version", format!("found {}, this lab reads {VERSION}", self.version));
         }
-        if !(1..=100_000).contains(&self.trials) {
-            return wrong("trials", format!("found {}, expected 1 to 100000", self.trials));
+        if !(1..=100_000).contains(&self.pace.trials) {
+            return wrong("pace.trials", format!("found {}, expected 1 to 100000", self.pace.trials));
         }
-        if !(1..=1000).contains(&self.users) {
-            return wrong("users", format!("found {}, expected 1 to 1000", self.users));
+        if !(1..=1000).contains(&self.traffic.users) {
+            return wrong("traffic.users", format!("found {}, expected 1 to 1000", self.traffic.users));
         }
-        if !(8..=1400).contains(&self.packet_bytes) {
-            return wrong("packet_bytes", format!("found {}, expected 8 to 1400", self.packet_bytes));
+        if !(8..=1400).contains(&self.traffic.packet_bytes) {
+            return wrong(
+                "traffic.packet_bytes",
+                format!("found {}, expected 8 to 1400", self.traffic.packet_bytes),
+            );
         }
-        if !(1..=65_536).contains(&self.block_bytes) {
-            return wrong("block_bytes", format!("found {}, expected 1 to 65536", self.block_bytes));
+        if !(1..=65_536).contains(&self.traffic.block_bytes) {
+            return wrong(
+                "traffic.block_bytes",
+                format!("found {}, expected 1 to 65536", self.traffic.block_bytes),
+            );
         }
-        if self.modes.is_empty() {
-            return wrong("modes", "none is given".into());
+        if self.traffic.modes.is_empty() {
+            return wrong("traffic.modes", "none is given".into());
         }
-        if let Some(mode) = self.modes.iter().find(|mode| !self.way.modes().contains(mode)) {
-            return wrong("modes", format!("{} is not for {}", mode.name(), self.way.name()));
+        if let Some(mode) = self.traffic.modes.iter().find(|mode| !self.traffic.way.modes().contains(mode)) {
+            return wrong("traffic.modes", format!("{} is not for {}", mode.name(), self.traffic.way.name()));
         }
         if self.cells().is_empty() {
-            return wrong("r_ms, s_ms", "there is no pair in which s is at least r".into());
+            return wrong("ways.r_ms, ways.s_ms", "there is no pair in which s is at least r".into());
         }
-        if !(1..=MOST_WATCH_MS).contains(&self.watch_ms) {
-            return wrong("watch_ms", format!("found {}, expected 1 to {MOST_WATCH_MS}", self.watch_ms));
+        if !(1..=MOST_WATCH_MS).contains(&self.pace.watch_ms) {
+            return wrong(
+                "pace.watch_ms",
+                format!("found {}, expected 1 to {MOST_WATCH_MS}", self.pace.watch_ms),
+            );
         }
         self.check_mirrors()?;
         self.check_steps()
@@ -355,8 +388,8 @@ impl Scenario {
                 Act::Drain | Act::Kill | Act::Stop | Act::Continue if client || step.on == "broker" => {
                     return wrong("on", "processes are those of mirrors".into());
                 }
-                Act::Rebind if !(client && self.nat) => {
-                    return wrong("do", "rebind is for a client with nat = true".into());
+                Act::Rebind if !(client && self.ways.nat) => {
+                    return wrong("do", "rebind is for a client with ways.nat = true".into());
                 }
                 Act::ChangeNetwork if !client => {
                     return wrong("do", "change-network is for the client".into());
@@ -364,8 +397,11 @@ impl Scenario {
                 Act::Shape if step.change.is_none() => return wrong("change", "is what shape needs".into()),
                 _ => {}
             }
-            if step.at_ms >= self.watch_ms {
-                return wrong("at_ms", format!("{} is not before watch_ms, {}", step.at_ms, self.watch_ms));
+            if step.at_ms >= self.pace.watch_ms {
+                return wrong(
+                    "at_ms",
+                    format!("{} is not before pace.watch_ms, {}", step.at_ms, self.pace.watch_ms),
+                );
             }
         }
         Ok(())
@@ -376,8 +412,9 @@ impl Scenario {
 mod tests {
     use super::*;
 
-    const KILL: &str = "version = 1\nname = \"kill\"\ntrials = 2\nr_ms = [10, 40]\ns_ms = [10, 40]\n\
-                        watch_ms = 1000\nfigure = { base = \"hear-and-ask\", plus_ms = 30 }\n\
+    const KILL: &str = "version = 1\nname = \"kill\"\nfigure = { base = \"hear-and-ask\", plus_ms = 30 }\n\
+                        [pace]\ntrials = 2\nwatch_ms = 1000\n\
+                        [ways]\nr_ms = [10, 40]\ns_ms = [10, 40]\n\
                         [[step]]\ndo = \"kill\"\non = \"primary\"\n";
 
     #[test]
@@ -399,13 +436,17 @@ mod tests {
         assert!(refused("\"kill\"\non", "\"kil\"\non").contains("`kil`"));
         for (from, to, error) in [
             ("version = 1", "version = 2", "version: found 2, this lab reads 1"),
-            ("trials = 2", "trials = 0", "trials: found 0, expected 1 to 100000"),
-            ("s_ms = [10, 40]", "s_ms = [5]", "r_ms, s_ms: there is no pair in which s is at least r"),
+            ("trials = 2", "trials = 0", "pace.trials: found 0, expected 1 to 100000"),
+            (
+                "s_ms = [10, 40]",
+                "s_ms = [5]",
+                "ways.r_ms, ways.s_ms: there is no pair in which s is at least r",
+            ),
             ("\"primary\"", "\"m9\"", "step[0].on: there is no host \"m9\""),
             ("\"primary\"", "\"broker\"", "step[0].on: processes are those of mirrors"),
-            ("\"kill\"\non", "\"rebind\"\non", "step[0].do: rebind is for a client with nat = true"),
+            ("\"kill\"\non", "\"rebind\"\non", "step[0].do: rebind is for a client with ways.nat = true"),
             ("\"kill\"\non", "\"shape\"\non", "step[0].change: is what shape needs"),
-            ("do = ", "at_ms = 1000\ndo = ", "step[0].at_ms: 1000 is not before watch_ms, 1000"),
+            ("do = ", "at_ms = 1000\ndo = ", "step[0].at_ms: 1000 is not before pace.watch_ms, 1000"),
         ] {
             assert_eq!(refused(from, to), error);
         }

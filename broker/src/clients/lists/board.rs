@@ -4,7 +4,8 @@
 //!  news ─▶ a domain's conditions differ ─▶ its groups are queued: urgent | rest ─▶ step ─▶ frames
 //! ```
 
-use super::content::{self, Conditions, Refreshed};
+use super::content::{self, Compared, Conditions};
+use super::due::{Due, Urgency};
 use super::grants::Grants;
 use nearmost_core::registry::DomainIndex;
 use nearmost_core::snapshot::Snapshot;
@@ -25,12 +26,16 @@ pub type Frame = Arc<[u8]>;
 const REMEMBERED: usize = 4096;
 /// A frame made for one subscriber serves others that ask within so long, in milliseconds.
 const REUSED_MS: u64 = 5000;
+/// A group that asks again is ranked anew only after so long, in milliseconds: ranking looks at all mirrors.
+const RANKED_MS: u64 = 5000;
 
 /// Whose list it is: a domain for a client network.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct GroupKey {
-    domain: Arc<str>,
-    network: IpAddr,
+pub struct GroupKey {
+    /// The domain's name.
+    pub domain: Arc<str>,
+    /// The client network's address.
+    pub network: IpAddr,
 }
 
 /// What one version says; grants are put in when it is signed.
@@ -39,26 +44,55 @@ struct Issue {
     entries: Vec<Entry>,
 }
 
+/// Versions that nobody has any more, for those that come back.
+#[derive(Default)]
+struct Remembered {
+    by_number: HashMap<u64, Arc<Issue>>,
+    order: VecDeque<u64>,
+}
+
+impl Remembered {
+    fn put(&mut self, issue: Arc<Issue>) {
+        if self.order.len() >= REMEMBERED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.by_number.remove(&oldest);
+        }
+        self.order.push_back(issue.number);
+        self.by_number.insert(issue.number, issue);
+    }
+}
+
 struct Group {
     issue: Arc<Issue>,
     /// [`Conditions::shape`] that it was ranked under.
     shape: u64,
+    /// When it was ranked last.
+    ranked: UnixMillis,
     subscribers: HashMap<u64, mpsc::Sender<Frame>>,
-    queued: bool,
     whole: Option<(UnixMillis, Frame)>,
     holds: Option<(UnixMillis, Frame)>,
 }
 
 impl Group {
-    fn new(issue: Issue, shape: u64) -> Group {
+    fn new(issue: Issue, shape: u64, ranked: UnixMillis) -> Group {
         let subscribers = HashMap::new();
-        Group { issue: Arc::new(issue), shape, subscribers, queued: false, whole: None, holds: None }
+        Group { issue: Arc::new(issue), shape, ranked, subscribers, whole: None, holds: None }
     }
 }
 
 struct Followed {
+    /// Of what the conditions were made.
+    stamp: u64,
     conditions: Arc<Conditions>,
     groups: usize,
+}
+
+impl Followed {
+    fn new(snapshot: &Snapshot, domain: DomainIndex) -> Followed {
+        let conditions = Arc::new(Conditions::of(snapshot, domain));
+        Followed { stamp: Conditions::stamp(snapshot, domain), conditions, groups: 0 }
+    }
 }
 
 /// What a subscriber asks for.
@@ -82,6 +116,8 @@ pub struct Sent {
     pub taken: usize,
     /// Subscribers whose queue was full, who are none any more.
     pub dropped: usize,
+    /// When that was published which they were told of.
+    pub since: UnixMillis,
 }
 
 /// Every subscriber of this broker.
@@ -93,9 +129,8 @@ pub struct Board {
     domains: HashMap<Arc<str>, Followed>,
     groups: HashMap<GroupKey, Group>,
     of: HashMap<u64, GroupKey>,
-    urgent: VecDeque<GroupKey>,
-    rest: VecDeque<GroupKey>,
-    remembered: VecDeque<Arc<Issue>>,
+    due: Due,
+    remembered: Remembered,
 }
 
 impl Board {
@@ -109,9 +144,8 @@ impl Board {
             domains: HashMap::new(),
             groups: HashMap::new(),
             of: HashMap::new(),
-            urgent: VecDeque::new(),
-            rest: VecDeque::new(),
-            remembered: VecDeque::new(),
+            due: Due::default(),
+            remembered: Remembered::default(),
         }
     }
 
@@ -127,7 +161,7 @@ impl Board {
 
     /// Groups that are due.
     pub fn due(&self) -> usize {
-        self.urgent.len() + self.rest.len()
+        self.due.count()
     }
 
     /// A new subscriber; it is answered at once. One whose domain is not there has its queue dropped.
@@ -140,6 +174,9 @@ impl Board {
         if !self.groups.contains_key(&key) {
             // Its last subscriber was gone, which showed when it was told.
             self.rank(&key, snapshot, now);
+        }
+        if let Some(have) = ask.have.filter(|have| have.source == self.source) {
+            self.outgrow(&key, have.number, snapshot, now);
         }
         if let Some(group) = self.groups.get_mut(&key) {
             group.subscribers.insert(ask.id, ask.queue);
@@ -170,8 +207,19 @@ impl Board {
         }
     }
 
-    /// Forgets subscribers that are gone without a word.
-    pub fn sweep(&mut self) {
+    /// Forgets subscribers that are gone without a word, and frames that serve nobody any more.
+    pub fn sweep(&mut self, now: UnixMillis) {
+        let old = |kept: &Option<(UnixMillis, Frame)>| {
+            kept.as_ref().is_some_and(|(at, _)| now.0.saturating_sub(at.0) >= REUSED_MS)
+        };
+        for group in self.groups.values_mut() {
+            if old(&group.whole) {
+                group.whole = None;
+            }
+            if old(&group.holds) {
+                group.holds = None;
+            }
+        }
         let closed = |group: &Group, id: &u64| group.subscribers.get(id).is_none_or(|q| q.is_closed());
         let gone: Vec<u64> = self
             .of
@@ -198,7 +246,7 @@ impl Board {
 
     fn forget(&mut self, key: &GroupKey) {
         let Some(group) = self.groups.remove(key) else { return };
-        self.remember(group.issue);
+        self.remembered.put(group.issue);
         if let Some(followed) = self.domains.get_mut(&key.domain) {
             followed.groups -= 1;
             if followed.groups == 0 {
@@ -207,21 +255,17 @@ impl Board {
         }
     }
 
-    fn remember(&mut self, issue: Arc<Issue>) {
-        if self.remembered.len() >= REMEMBERED {
-            self.remembered.pop_front();
-        }
-        self.remembered.push_back(issue);
-    }
-
     /// Looks at a new snapshot, and queues the groups that are to be told of something.
     pub fn news(&mut self, snapshot: &Snapshot) {
         let mut changed: HashMap<Arc<str>, Arc<Conditions>> = HashMap::new();
         for (name, followed) in &mut self.domains {
-            let conditions = match snapshot.registry.find_domain(name) {
-                Some(domain) => Conditions::of(snapshot, domain),
-                None => Conditions::default(),
-            };
+            let domain = snapshot.registry.find_domain(name);
+            let stamp = domain.map_or(0, |domain| Conditions::stamp(snapshot, domain));
+            if followed.stamp == stamp {
+                continue;
+            }
+            followed.stamp = stamp;
+            let conditions = domain.map(|domain| Conditions::of(snapshot, domain)).unwrap_or_default();
             if *followed.conditions != conditions {
                 followed.conditions = Arc::new(conditions);
                 changed.insert(name.clone(), followed.conditions.clone());
@@ -230,38 +274,34 @@ impl Board {
         if changed.is_empty() {
             return;
         }
-        for (key, group) in &mut self.groups {
+        for (key, group) in &self.groups {
             let Some(conditions) = changed.get(&key.domain) else { continue };
-            let Refreshed { different, endangered } =
-                content::refresh(&mut group.issue.entries.clone(), conditions);
+            let Compared { different, endangered } = content::compare(&group.issue.entries, conditions);
             if endangered {
-                // Again, if it waits among the rest: the second time there is nothing to do.
-                self.urgent.push_back(key.clone());
-                group.queued = true;
-            } else if !group.queued && (different || group.shape != conditions.shape) {
-                self.rest.push_back(key.clone());
-                group.queued = true;
+                self.due.push(key, Urgency::Urgent, snapshot.published);
+            } else if different || group.shape != conditions.shape {
+                self.due.push(key, Urgency::Rest, snapshot.published);
             }
         }
     }
 
     /// Tells the group that is due next, those that are endangered first; `None` when none is.
     pub fn step(&mut self, snapshot: &Snapshot, now: UnixMillis) -> Option<Sent> {
-        let key = self.urgent.pop_front().or_else(|| self.rest.pop_front())?;
-        let Some(group) = self.groups.get_mut(&key) else { return Some(Sent::default()) };
-        group.queued = false;
-        let was = group.issue.clone();
+        let (key, since) = self.due.pop()?;
+        let nothing = Sent { since, ..Sent::default() };
+        let Some(was) = self.groups.get(&key).map(|group| group.issue.clone()) else { return Some(nothing) };
         match snapshot.registry.find_domain(&key.domain) {
-            Some(domain) => self.renew(&key, domain, snapshot),
+            Some(domain) => self.renew(&key, domain, snapshot, now),
             // The domain is gone: so are its mirrors.
             None => self.issue(&key, Vec::new(), 0),
         }
-        let is = self.groups.get(&key)?.issue.clone();
+        let Some(is) = self.groups.get(&key).map(|group| group.issue.clone()) else { return Some(nothing) };
         if is.number == was.number {
-            return Some(Sent::default());
+            return Some(nothing);
         }
         let frame = self.change(&key, &was, &is, snapshot, now);
-        Some(frame.map_or_else(Sent::default, |frame| self.send(&key, &frame)))
+        let sent = frame.map_or_else(Sent::default, |frame| self.send(&key, &frame));
+        Some(Sent { since, ..sent })
     }
 
     fn send(&mut self, key: &GroupKey, frame: &Frame) -> Sent {
@@ -279,46 +319,66 @@ impl Board {
         sent
     }
 
-    /// Makes the group if there is none, and ranks its mirrors as they are now. Whether its subscribers were
-    /// told of a change; those of a group that is queued are told when its turn comes.
+    /// Makes the group if there is none, and ranks its mirrors as they are now, if that was not done lately.
+    /// Whether its subscribers were told of a change; those of a group that is due are told in their turn.
     fn rank(&mut self, key: &GroupKey, snapshot: &Snapshot, now: UnixMillis) -> bool {
         let Some(domain) = snapshot.registry.find_domain(&key.domain) else { return false };
-        let conditions = match self.domains.get(&key.domain) {
-            Some(followed) => followed.conditions.clone(),
-            None => Arc::new(Conditions::of(snapshot, domain)),
-        };
-        let entries = content::entries(snapshot, &conditions, domain, key.network);
-        let shape = conditions.shape;
-        let Some(was) = self.groups.get(key).map(|g| (g.issue.clone(), g.queued)) else {
-            self.domains.entry(key.domain.clone()).or_insert(Followed { conditions, groups: 0 }).groups += 1;
-            self.last += 1;
-            self.groups.insert(key.clone(), Group::new(Issue { number: self.last, entries }, shape));
-            return false;
-        };
-        let (was, queued) = was;
-        if queued {
+        let rested = |group: &Group| now.0 >= group.ranked.0.saturating_add(RANKED_MS);
+        if self.groups.get(key).is_some_and(|group| self.due.has(key) || !rested(group)) {
             return false;
         }
-        self.issue(key, content::settled(&was.entries, entries), shape);
+        let followed = self.domains.entry(key.domain.clone());
+        let followed = followed.or_insert_with(|| Followed::new(snapshot, domain));
+        let conditions = followed.conditions.clone();
+        let entries = content::entries(snapshot, &conditions, domain, key.network);
+        let Some(group) = self.groups.get_mut(key) else {
+            followed.groups += 1;
+            self.last += 1;
+            let group = Group::new(Issue { number: self.last, entries }, conditions.shape, now);
+            self.groups.insert(key.clone(), group);
+            return false;
+        };
+        group.ranked = now;
+        let was = group.issue.clone();
+        self.issue(key, content::settled(&was.entries, entries), conditions.shape);
+        self.tell_from(key, &was, snapshot, now)
+    }
+
+    /// Tells a group what leads on from a version; whether there was something to tell, and somebody.
+    fn tell_from(&mut self, key: &GroupKey, was: &Issue, snapshot: &Snapshot, now: UnixMillis) -> bool {
         let Some(is) = self.groups.get(key).map(|g| g.issue.clone()) else { return false };
         if was.number == is.number {
             return false;
         }
-        let frame = self.change(key, &was, &is, snapshot, now);
+        let frame = self.change(key, was, &is, snapshot, now);
         frame.is_some_and(|frame| self.send(key, &frame).taken > 0)
     }
 
+    /// Numbers only grow for a client, also for one that comes from another network with a number beyond that of
+    /// this group.
+    fn outgrow(&mut self, key: &GroupKey, number: u64, snapshot: &Snapshot, now: UnixMillis) {
+        let Some(group) = self.groups.get_mut(key) else { return };
+        if number <= group.issue.number || number > self.last {
+            return;
+        }
+        self.last += 1;
+        let entries = group.issue.entries.clone();
+        let was = std::mem::replace(&mut group.issue, Arc::new(Issue { number: self.last, entries }));
+        (group.whole, group.holds) = (None, None);
+        self.remembered.put(was.clone());
+        self.tell_from(key, &was, snapshot, now);
+    }
+
     /// The group's list as it is now: ranked anew only where it must be.
-    fn renew(&mut self, key: &GroupKey, domain: DomainIndex, snapshot: &Snapshot) {
+    fn renew(&mut self, key: &GroupKey, domain: DomainIndex, snapshot: &Snapshot, now: UnixMillis) {
         let Some(conditions) = self.domains.get(&key.domain).map(|f| f.conditions.clone()) else { return };
-        let Some(group) = self.groups.get(key) else { return };
-        let entries = if group.shape == conditions.shape {
-            let mut entries = group.issue.entries.clone();
-            content::refresh(&mut entries, &conditions);
-            entries
-        } else {
-            content::entries(snapshot, &conditions, domain, key.network)
-        };
+        let Some(group) = self.groups.get_mut(key) else { return };
+        let mut entries = group.issue.entries.clone();
+        content::refresh(&mut entries, &conditions);
+        if group.shape != conditions.shape || content::is_thin(&entries, &conditions) {
+            group.ranked = now;
+            entries = content::entries(snapshot, &conditions, domain, key.network);
+        }
         self.issue(key, entries, conditions.shape);
     }
 
@@ -336,7 +396,7 @@ impl Board {
         let issue = Arc::new(Issue { number: self.last, entries });
         let was = std::mem::replace(&mut group.issue, issue);
         (group.whole, group.holds) = (None, None);
-        self.remember(was);
+        self.remembered.put(was);
     }
 
     /// What a subscriber is told that holds a version of this run.
@@ -345,7 +405,7 @@ impl Board {
         if number == is.number {
             return self.holds(key, now);
         }
-        match self.remembered.iter().rev().find(|issue| issue.number == number).cloned() {
+        match self.remembered.by_number.get(&number).cloned() {
             Some(was) => self.change(key, &was, &is, snapshot, now),
             None => self.whole(key, snapshot, now),
         }

@@ -21,6 +21,8 @@ pub struct Condition {
     pub standing: Standing,
     /// Where.
     pub at: Reach,
+    /// What it fails together with.
+    pub fate: Fate,
 }
 
 /// A domain's mirrors that take sessions in.
@@ -33,6 +35,19 @@ pub struct Conditions {
 }
 
 impl Conditions {
+    /// Changes with everything that [`Conditions::of`] looks at; cheap, and looked at for every snapshot.
+    pub fn stamp(snapshot: &Snapshot, domain: DomainIndex) -> u64 {
+        let mut stamp = DefaultHasher::new();
+        snapshot.registry.version.hash(&mut stamp);
+        for (index, _) in snapshot.registry.mirrors_of(domain) {
+            let live = snapshot.live.mirror(index);
+            let states = live.verdicts.map(|verdict| (verdict.state, verdict.reason));
+            (live.v4, live.v6, states, live.paused, live.last_known).hash(&mut stamp);
+        }
+        // 0 is of a domain that is not there.
+        stamp.finish() | 1
+    }
+
     /// Of a domain, as a snapshot has it.
     pub fn of(snapshot: &Snapshot, domain: DomainIndex) -> Conditions {
         let registry = &snapshot.registry;
@@ -53,7 +68,10 @@ impl Conditions {
             (&mirror.name, node, mirror.weight, place).hash(&mut shape);
             let live = snapshot.live.mirror(index);
             let standing = standing(snapshot, domain, live);
-            mirrors.insert(mirror.name.clone(), Condition { standing, at: reach(live, port) });
+            mirrors.insert(
+                mirror.name.clone(),
+                Condition { standing, at: reach(live, port), fate: fate(mirror, live) },
+            );
         }
         Conditions { shape: shape.finish(), mirrors }
     }
@@ -125,15 +143,14 @@ pub fn entries(
             rtt_us: micros(c.rtt_ms),
             weight: mirror.weight,
             tier: tiers.tier(mirror, (c.mirror.0 - start) as usize),
-            fate: fate(mirror, condition.at),
+            fate: condition.fate,
             standing: condition.standing,
             grant: None,
         })
     };
     let mut entries: Vec<Entry> = ranked.into_iter().filter_map(entry).collect();
     entries.sort_by_key(|e| (e.tier, e.rtt_us));
-    entries.truncate(MOST_MIRRORS);
-    entries
+    chosen(entries)
 }
 
 /// Who comes before whom, however near.
@@ -171,8 +188,8 @@ fn micros(ms: f32) -> u32 {
 }
 
 /// Mirrors in one /24 or /48 are taken to stand in one place; the country is the region.
-fn fate(mirror: &Mirror, at: Reach) -> Fate {
-    let site = match (at.v4, at.v6) {
+fn fate(mirror: &Mirror, live: &LiveMirror) -> Fate {
+    let site = match (live.v4, live.v6) {
         (Some(v4), _) => mix(u64::from(u32::from(v4) >> 8) | 1 << 32),
         (None, Some(v6)) => mix((u128::from(v6) >> 80) as u64),
         (None, None) => 0,
@@ -183,27 +200,80 @@ fn fate(mirror: &Mirror, at: Reach) -> Fate {
     Fate { site, asn: mirror.place.asn.unwrap_or(0), region }
 }
 
-/// Takes conditions over into entries; whether anything is different, and whether the nearest of those
-/// that could be attached became worse.
-pub fn refresh(entries: &mut [Entry], conditions: &Conditions) -> Refreshed {
-    let mut refreshed = Refreshed::default();
-    let mut nearer = 0;
-    for entry in entries {
-        let attachable = |s| matches!(s, Standing::Eligible | Standing::Endangered);
-        let was = entry.standing;
-        if let Some(condition) = conditions.mirrors.get(entry.name.as_str()) {
-            refreshed.different |= (entry.standing, entry.at) != (condition.standing, condition.at);
-            refreshed.endangered |=
-                attachable(was) && nearer < NEAREST && rank(condition.standing) > rank(was);
-            (entry.standing, entry.at) = (condition.standing, condition.at);
-        }
-        nearer += usize::from(attachable(was));
-    }
-    refreshed
+fn attachable(standing: Standing) -> bool {
+    matches!(standing, Standing::Eligible | Standing::Endangered)
 }
 
-/// Clients are attached to one of so many, and keep another of them warm.
-const NEAREST: usize = 2;
+/// Of many mirrors the best that fit, among them enough that can be attached, and some of another region: a
+/// list has to serve for a day, in which a whole region may fail.
+fn chosen(mut entries: Vec<Entry>) -> Vec<Entry> {
+    if entries.len() <= MOST_MIRRORS {
+        return entries;
+    }
+    let rest = entries.split_off(MOST_MIRRORS - SPARE);
+    let region = entries.first().map(|e| e.fate.region);
+    let usable = entries.iter().filter(|e| attachable(e.standing)).count();
+    let elsewhere =
+        entries.iter().filter(|e| attachable(e.standing) && Some(e.fate.region) != region).count();
+    let mut wanted = [LEAST.saturating_sub(usable), ELSEWHERE.saturating_sub(elsewhere)];
+    let mut kept = Vec::with_capacity(rest.len());
+    for entry in rest {
+        let other = Some(entry.fate.region) != region;
+        let takes = attachable(entry.standing) && (wanted[0] > 0 || other && wanted[1] > 0);
+        if takes && entries.len() < MOST_MIRRORS {
+            wanted[0] = wanted[0].saturating_sub(1);
+            wanted[1] = wanted[1].saturating_sub(usize::from(other));
+            entries.push(entry);
+        } else {
+            kept.push(entry);
+        }
+    }
+    let room = MOST_MIRRORS - entries.len();
+    entries.extend(kept.into_iter().take(room));
+    entries.sort_by_key(|e| (e.tier, e.rtt_us));
+    entries
+}
+
+/// Places of a long list for those that can be attached …
+const SPARE: usize = 24;
+/// … of which there are to be so many …
+const LEAST: usize = 16;
+/// … and so many in another region than the best mirror.
+const ELSEWHERE: usize = 4;
+
+/// Whether a domain may have more that can be attached than a list has, which has few.
+pub fn is_thin(entries: &[Entry], conditions: &Conditions) -> bool {
+    conditions.mirrors.len() > entries.len()
+        && entries.iter().filter(|e| attachable(e.standing)).count() < LEAST
+}
+
+/// Takes conditions over into entries.
+pub fn refresh(entries: &mut [Entry], conditions: &Conditions) {
+    for entry in entries {
+        if let Some(condition) = conditions.mirrors.get(entry.name.as_str()) {
+            (entry.standing, entry.at, entry.fate) = (condition.standing, condition.at, condition.fate);
+        }
+    }
+}
+
+/// What conditions would do to a list.
+pub fn compare(entries: &[Entry], conditions: &Conditions) -> Compared {
+    let mut compared = Compared::default();
+    let mut nearer = 0;
+    for entry in entries {
+        if let Some(condition) = conditions.mirrors.get(entry.name.as_str()) {
+            let Condition { standing, at, fate } = *condition;
+            compared.different |= (entry.standing, entry.at, entry.fate) != (standing, at, fate);
+            let worse = rank(standing) > rank(entry.standing);
+            compared.endangered |= attachable(entry.standing) && nearer < NEAREST && worse;
+        }
+        nearer += usize::from(attachable(entry.standing));
+    }
+    compared
+}
+
+/// Clients are attached to one of so many, and keep another of them warm: those that they probe first.
+const NEAREST: usize = 5;
 
 fn rank(standing: Standing) -> u8 {
     match standing {
@@ -214,10 +284,10 @@ fn rank(standing: Standing) -> u8 {
     }
 }
 
-/// What conditions did to a list.
+/// What conditions would do to a list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Refreshed {
-    /// It is not what it was.
+pub struct Compared {
+    /// It would not be what it is.
     pub different: bool,
     /// Its clients may be attached to what became worse.
     pub endangered: bool,
@@ -239,3 +309,45 @@ pub fn settled(was: &[Entry], mut is: Vec<Entry>) -> Vec<Entry> {
 /// Hardly different is a tenth, or a millisecond.
 const SETTLED: u32 = 10;
 const SETTLED_US: u32 = 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(n: u32, standing: Standing, region: u32) -> Entry {
+        let at = Reach { v4: Some([192, 0, 2, 1].into()), v6: None, port: 1 };
+        let fate = Fate { site: 0, asn: 0, region };
+        let (name, node, rtt_us) = (format!("m{n}"), [1; 32], n);
+        Entry { name, node, at, rtt_us, weight: 1, tier: 0, fate, standing, grant: None }
+    }
+
+    #[test]
+    fn a_long_list_has_some_that_live_and_some_that_are_elsewhere() {
+        let standing = |n| if n < 90 { Standing::Down } else { Standing::Eligible };
+        let all: Vec<Entry> = (0..200).map(|n| entry(n, standing(n), 1 + n / 150)).collect();
+        let chosen = super::chosen(all);
+        assert_eq!(chosen.len(), MOST_MIRRORS);
+        assert!(chosen.is_sorted_by_key(|e| e.rtt_us));
+        let usable = chosen.iter().filter(|e| attachable(e.standing));
+        assert!(
+            usable.clone().count() >= LEAST
+                && usable.clone().filter(|e| e.fate.region == 2).count() == ELSEWHERE
+        );
+        let worse = |n: u32| {
+            let condition = |e: &Entry| Condition { standing: e.standing, at: e.at, fate: e.fate };
+            let mut mirrors: HashMap<Arc<str>, Condition> = (0..9)
+                .map(|n| entry(n, Standing::Eligible, 1))
+                .map(|e| (e.name.as_str().into(), condition(&e)))
+                .collect();
+            mirrors.entry(format!("m{n}").into()).and_modify(|c| c.standing = Standing::Down);
+            let entries: Vec<Entry> = (0..9).map(|n| entry(n, Standing::Eligible, 1)).collect();
+            let compared = compare(&entries, &Conditions { shape: 0, mirrors });
+            (compared.different, compared.endangered)
+        };
+        assert_eq!([worse(0), worse(4), worse(5)], [(true, true), (true, true), (true, false)]);
+        let short: Vec<Entry> = (0..9).map(|n| entry(n, Standing::Down, 1)).collect();
+        assert_eq!(super::chosen(short.clone()), short);
+        let well: Vec<Entry> = (0..200).map(|n| entry(n, Standing::Eligible, 1)).collect();
+        assert_eq!(super::chosen(well.clone()), well[..MOST_MIRRORS]);
+    }
+}

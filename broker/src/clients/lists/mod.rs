@@ -11,6 +11,7 @@
 //! |---|---|
 //! | [`content`] | what a client network is told of a domain, from a snapshot: pure |
 //! | [`grants`] | signs the grants of mirrors, where the owner delegated that |
+//! | [`due`] | which groups are due, the endangered ones first |
 //! | [`board`] | who is subscribed, what each holds, who is due: no I/O |
 //! | [`task`] | the task around it |
 //!
@@ -27,6 +28,7 @@ pub mod board;
 #[cfg(test)]
 mod board_tests;
 pub mod content;
+pub mod due;
 pub mod grants;
 pub mod task;
 

@@ -18,11 +18,12 @@ const COMMANDS: usize = 4096;
 /// Groups that are told before the task looks up from it.
 const AT_ONCE: usize = 32;
 /// How often subscribers that are gone are forgotten.
-const SWEEP: Duration = Duration::from_secs(5);
+const SWEEP: Duration = Duration::from_secs(30);
 
 enum Command {
     Subscribe(Ask),
     Again { id: u64, have: Option<Version> },
+    Leave { id: u64 },
 }
 
 /// For sessions.
@@ -69,6 +70,13 @@ impl Subscription {
     }
 }
 
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        // Where there is no room for it now, the board finds out by itself.
+        let _ = self.handle.commands.try_send(Command::Leave { id: self.id });
+    }
+}
+
 /// Keeps everybody's lists.
 pub struct ListTask {
     board: Board,
@@ -107,7 +115,7 @@ impl ListTask {
                     self.news.mark_unchanged();
                     self.board.news(&self.snapshot.load_full());
                 }
-                _ = sweep.tick() => self.board.sweep(),
+                _ = sweep.tick() => self.board.sweep(unix_now()),
                 () = std::future::ready(()), if self.board.due() > 0 => {
                     self.push();
                     tokio::task::yield_now().await;
@@ -123,19 +131,19 @@ impl ListTask {
         match command {
             Command::Subscribe(ask) => self.board.subscribe(ask, &snapshot, now),
             Command::Again { id, have } => self.board.again(id, have, &snapshot, now),
+            Command::Leave { id } => self.board.leave(id),
         }
     }
 
     fn push(&mut self) {
         let snapshot = self.snapshot.load_full();
         for _ in 0..AT_ONCE {
-            let now = unix_now();
-            let Some(sent) = self.board.step(&snapshot, now) else { return };
+            let Some(sent) = self.board.step(&snapshot, unix_now()) else { return };
             self.metrics.pushed.inc_by(sent.taken as u64);
             self.metrics.dropped.inc_by(sent.dropped as u64);
             if sent.taken > 0 {
-                let late = Duration::from_millis(now.0.saturating_sub(snapshot.published.0));
-                self.metrics.delay.observe(late.as_secs_f64());
+                let waited = unix_now().0.saturating_sub(sent.since.0);
+                self.metrics.delay.observe(Duration::from_millis(waited).as_secs_f64());
             }
         }
     }

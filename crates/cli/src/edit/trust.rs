@@ -68,7 +68,10 @@ pub async fn token(context: &Context, args: &TokenArgs) -> anyhow::Result<()> {
             return emit_json(&serde_json::json!(records));
         }
         return emit(
-            &records.iter().map(|r| format!("_nearmost.{}. TXT {r:?}\n", key.scope)).collect::<String>(),
+            &records
+                .iter()
+                .map(|r| format!("_nearmost.{}. 300 IN TXT {r:?}\n", key.scope))
+                .collect::<String>(),
         );
     }
     let brokers = brokers.into_iter().map(|broker| (broker.id.key, broker.at)).collect();

@@ -18,6 +18,7 @@ use nearmost_wire::identity::{Id, KeyError, KeyPair, Role};
 use nearmost_wire::name;
 use ring::rand::{SecureRandom, SystemRandom};
 use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, watch};
@@ -44,6 +45,7 @@ struct Sources {
     brokers: Vec<BrokerAt>,
     token: Option<String>,
     urls: Vec<Endpoint>,
+    name_servers: Vec<SocketAddr>,
     owner: Option<Id>,
 }
 
@@ -84,6 +86,12 @@ impl Builder {
         self
     }
 
+    /// Looks brokers up at this name server, where they are looked up in DNS, and not at the system's.
+    pub fn name_server(mut self, server: SocketAddr) -> Builder {
+        self.sources.name_servers.push(server);
+        self
+    }
+
     /// The domain's owner (`np1…`): a mirror counts only with the word of a broker that it chose. Wins over
     /// whatever a token or DNS say.
     pub fn owner(mut self, owner: Id) -> Builder {
@@ -110,7 +118,7 @@ impl Builder {
             results.push(find::by_url(url).await);
         }
         if results.is_empty() && sources.brokers.is_empty() {
-            results.push(find::by_dns(&domain).await);
+            results.push(find::by_dns(&domain, &sources.name_servers).await);
         }
         let mut wrong = None;
         for result in results {
@@ -170,7 +178,10 @@ impl Builder {
     pub fn start(self) -> Result<Session, SessionError> {
         let domain = name::domain(&self.domain)?;
         self.settings.check()?;
-        let Sources { mirrors, brokers, owner, .. } = self.sources;
+        let Sources { mirrors, brokers, token, urls, owner, .. } = self.sources;
+        if mirrors.is_empty() && (token.is_some() || !urls.is_empty()) {
+            return Err(SessionError::NotFound);
+        }
         check(&domain, &mirrors, &brokers)?;
         let key = match self.key {
             Some(key) => key,

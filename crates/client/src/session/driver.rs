@@ -6,9 +6,10 @@ use super::flows::{Numbers, Windows};
 use super::inbox::{Datagram, Inbox};
 use super::known::Known;
 use super::line::Heard;
-use super::link::{Link, Said, Taken, Ticket, Up, Word};
+use super::link::{Link, Said, Taken, Ticket, Up, Way, Word};
 use super::lists::{Lists, Took};
-use super::probe;
+use super::probe::Answer;
+use super::probes::{Probed, Probes};
 use super::stream::Work;
 use crate::clock::{mono_now, now_unix_ms};
 use nearmost_core::health::Family;
@@ -19,7 +20,6 @@ use nearmost_wire::identity::Id;
 use nearmost_wire::ingress::datagram::{FromClient, MAX_PERIOD_MS, Packet};
 use quinn::{Connection, Endpoint, SendDatagramError};
 use std::collections::{HashMap, VecDeque};
-use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -30,6 +30,8 @@ use tokio::task::{AbortHandle, JoinSet};
 const FAREWELL: Duration = Duration::from_millis(500);
 /// Mirrors and brokers whose last problem is kept.
 const MOST_PROBLEMS: usize = 256;
+/// Bytes of datagrams that may wait in a connection without being a burst.
+const BEHIND: usize = 8 * 1024;
 /// How often it is looked whether all has left.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -95,8 +97,6 @@ struct Tasks {
     links: JoinSet<()>,
 }
 
-type Probed = (MirrorKey, Family, io::Result<Duration>);
-
 /// The machine, and what its outputs are done with.
 pub(super) struct Driver {
     machine: Client,
@@ -105,7 +105,7 @@ pub(super) struct Driver {
     ticket: Arc<Ticket>,
     held: HashMap<MirrorKey, Held>,
     tasks: Tasks,
-    probes: JoinSet<Probed>,
+    probes: Probes,
     numbers: Numbers,
     duplicate: Option<MirrorKey>,
     outlets: Outlets,
@@ -126,7 +126,7 @@ impl Driver {
             ticket: Arc::new(ticket),
             held: HashMap::new(),
             tasks: Tasks { last: 0, to, links: JoinSet::new() },
-            probes: JoinSet::new(),
+            probes: Probes::default(),
             numbers: Numbers::default(),
             duplicate: None,
             outlets,
@@ -154,11 +154,11 @@ impl Driver {
                 Some(heard) = heard.recv() => self.heard(heard),
                 command = commands.recv() => match command {
                     Some(Command::Send { flow, payload }) => self.send(flow, &payload),
-                    Some(Command::NetworkChanged) => self.handle(Input::NetworkChanged),
+                    Some(Command::NetworkChanged) => self.network_changed(),
                     Some(Command::Leave(node)) => self.leave(node),
                     Some(Command::Close) | None => break,
                 },
-                Some(probed) = self.probes.join_next() => self.probed(probed.ok()),
+                probed = self.probes.next() => self.probed(probed),
                 Some(_) = self.tasks.links.join_next() => {}
                 () = &mut sleep => self.handle(Input::Tick),
             }
@@ -202,7 +202,7 @@ impl Driver {
     fn act(&mut self, output: Output, now: UnixMillis) -> Option<Input> {
         match output {
             Output::Resolve { broker, have } => return self.lists.resolve(broker, have, now),
-            Output::Probe { mirror, address } => self.probe(mirror, address),
+            Output::Probe { mirror, address } => return self.probe(mirror, address),
             Output::Attach { mirror, address, role } => self.attach(mirror, address, role),
             Output::Detach { mirror, reason } => self.detach(mirror, &format!("{reason:?}")),
             Output::Retire(mirror) => {
@@ -245,12 +245,11 @@ impl Driver {
         }
         if let Some(input) = input {
             self.name();
-            let whole = matches!(input, Input::ListArrived(_));
             self.handle(input);
-            if whole {
-                let (machine, held) = (&self.machine, &self.held);
-                self.lists.mirrors.retain(|key| held.contains_key(&key) || machine.lists(key));
-            }
+            let (machine, held) = (&self.machine, &self.held);
+            let keep = |key| held.contains_key(&key) || machine.lists(key);
+            self.lists.mirrors.retain(keep);
+            self.probes.retain(keep);
         }
     }
 
@@ -263,19 +262,31 @@ impl Driver {
         }
     }
 
-    fn probe(&mut self, mirror: MirrorKey, address: SocketAddr) {
-        let family = if address.is_ipv4() { Family::V4 } else { Family::V6 };
-        let Some(node) = self.known(mirror).map(|known| known.node) else { return };
-        let ticket = self.ticket.clone();
-        self.probes
-            .spawn(async move { (mirror, family, probe::round_trip(address, &ticket.key, node).await) });
+    /// What leads to brokers and mirrors, and what was learnt of the ways, may be another network's.
+    fn network_changed(&mut self) {
+        self.probes.forget();
+        self.lists.network_changed();
+        self.handle(Input::NetworkChanged);
+        self.handle(Input::BrokerBack);
     }
 
-    fn probed(&mut self, probed: Option<Probed>) {
-        let Some((mirror, family, result)) = probed else { return };
+    fn probe(&mut self, mirror: MirrorKey, address: SocketAddr) -> Option<Input> {
+        let node = self.known(mirror)?.node;
+        let family = if address.is_ipv4() { Family::V4 } else { Family::V6 };
+        let begun = self.probes.begin(mirror, address, node, self.ticket.clone());
+        (!begun).then_some(Input::ProbeFailed { mirror, family })
+    }
+
+    fn probed(&mut self, probed: Probed) {
+        if !self.probes.counts(&probed) {
+            return;
+        }
+        let Probed { mirror, family, result, .. } = probed;
         match result {
-            Ok(rtt) => {
-                self.lists.measured(mirror, rtt);
+            Ok(Answer { rtt, tunnelled }) => {
+                if !tunnelled {
+                    self.lists.measured(mirror, rtt);
+                }
                 self.handle(Input::ProbeAnswered { mirror, family, rtt });
             }
             Err(error) => {
@@ -292,8 +303,8 @@ impl Driver {
         let tasks = &mut self.tasks;
         tasks.last += 1;
         let (link, to, retired) = (tasks.last, tasks.to.clone(), Arc::<Notify>::default());
-        let attempt =
-            Link { mirror, link, node, address, role, ticket, to, retired: retired.clone(), counters };
+        let way = Way { address, by_tunnel: self.probes.by_tunnel(mirror) };
+        let attempt = Link { mirror, link, node, way, role, ticket, to, retired: retired.clone(), counters };
         let task = tasks.links.spawn(attempt.run());
         let held = Held { link, task, retired, up: None, windows: Windows::default() };
         self.held.insert(mirror, held);
@@ -351,10 +362,20 @@ impl Driver {
         };
         let number = self.numbers.next(flow);
         for mirror in [Some(primary), self.duplicate.filter(|over| *over != primary)].into_iter().flatten() {
-            if let Some(seq) = self.machine.stamp(mirror, self.mono()) {
+            let stamp = match self.waits(mirror) {
+                true => self.machine.stamp_behind(mirror),
+                false => self.machine.stamp(mirror, self.mono()),
+            };
+            if let Some(seq) = stamp {
                 self.datagram(mirror, FromClient::Data { seq, packet: Packet { flow, number, payload } });
             }
         }
+    }
+
+    /// Whether a packet would wait behind others, as in a burst.
+    fn waits(&self, mirror: MirrorKey) -> bool {
+        let up = self.held.get(&mirror).and_then(|held| held.up.as_ref());
+        up.is_some_and(|up| up.connection.datagram_send_buffer_space() + BEHIND < up.room)
     }
 
     fn datagram(&self, mirror: MirrorKey, datagram: FromClient<'_>) {

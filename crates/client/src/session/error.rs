@@ -17,6 +17,9 @@ pub enum SessionError {
     /// No broker was found.
     #[error(transparent)]
     Find(#[from] FindError),
+    /// A token or URL was given and not followed yet.
+    #[error("a token or URL is to be followed before the session starts: call connect, or find before start")]
+    NotFound,
     /// Neither mirrors nor brokers are known.
     #[error("no mirror of {0} is known: name at least one that has an address, or a broker to ask")]
     NoMirrors(String),

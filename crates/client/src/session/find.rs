@@ -13,10 +13,15 @@
 use crate::client::Client;
 use crate::endpoint::{Auth, Endpoint};
 use crate::error::ClientError;
+use hickory_resolver::config::{NameServerConfig, ResolverConfig};
+use hickory_resolver::net::NetError;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::RData;
+use hickory_resolver::{Resolver, TokioResolver};
 use nearmost_wire::armor::ArmorError;
 use nearmost_wire::identity::{Id, IdError, Role};
 use nearmost_wire::token::ClientToken;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Port of clients' sessions where none is given.
@@ -130,33 +135,46 @@ pub async fn by_url(endpoint: Endpoint) -> Result<Found, FindError> {
     }
 }
 
-/// The brokers that a domain names in DNS.
+/// The brokers that a domain names in DNS, asked of these name servers, or of the system's where none is named.
 ///
 /// # Errors
 /// [`FindError::Dns`].
-pub async fn by_dns(domain: &str) -> Result<Found, FindError> {
+pub async fn by_dns(domain: &str, servers: &[SocketAddr]) -> Result<Found, FindError> {
     let failed = |detail: String| FindError::Dns { domain: domain.into(), detail };
-    let resolver = hickory_resolver::Resolver::builder_tokio().and_then(|builder| builder.build());
-    let resolver = resolver.map_err(|e| failed(e.to_string()))?;
+    let resolver = resolver(servers).map_err(|e| failed(e.to_string()))?;
     let answer = tokio::time::timeout(LOOK_UP, resolver.txt_lookup(txt_name(domain))).await;
     let answer = answer.map_err(|_| failed("no answer".into()))?.map_err(|e| failed(e.to_string()))?;
     let texts = answer.answers().iter().filter_map(|record| match &record.data {
         RData::TXT(txt) => Some(txt.txt_data.concat()),
         _ => None,
     });
-    let found = in_texts(texts.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()));
+    let found = in_texts(texts.map(|bytes| String::from_utf8_lossy(&bytes).into_owned())).map_err(failed)?;
     match found.brokers.is_empty() {
         true => Err(failed("no text names a broker".into())),
         false => Ok(found),
     }
 }
 
+fn resolver(servers: &[SocketAddr]) -> Result<TokioResolver, NetError> {
+    if servers.is_empty() {
+        return Resolver::builder_tokio()?.build();
+    }
+    let server = |addr: &SocketAddr| {
+        let mut server = NameServerConfig::udp_and_tcp(addr.ip());
+        server.connections.iter_mut().for_each(|c| c.port = addr.port());
+        server
+    };
+    let config = ResolverConfig::from_name_servers(servers.iter().map(server).collect());
+    Resolver::builder_with_config(config, TokioRuntimeProvider::default()).build()
+}
+
 fn txt_name(domain: &str) -> String {
     format!("_nearmost.{domain}.")
 }
 
-/// What texts say; those that are something else are passed over.
-fn in_texts(texts: impl Iterator<Item = String>) -> Found {
+/// What texts say; those that are something else are passed over. An owner that cannot be read, or is not the
+/// same in all of them, is an error: whoever drops it takes everybody's word.
+fn in_texts(texts: impl Iterator<Item = String>) -> Result<Found, String> {
     let mut found = Found::default();
     for text in texts {
         let mut words = text.split_whitespace();
@@ -168,7 +186,13 @@ fn in_texts(texts: impl Iterator<Item = String>) -> Found {
             match key {
                 "broker" => id = Id::parse(value, Role::Broker).ok(),
                 "at" => at = Some(with_port(value)),
-                "owner" => found.owner = Id::parse(value, Role::Person).ok().or(found.owner),
+                "owner" => {
+                    let owner = Id::parse(value, Role::Person).map_err(|e| format!("owner: {e}"))?;
+                    if found.owner.is_some_and(|other| other != owner) {
+                        return Err("the texts name different owners".into());
+                    }
+                    found.owner = Some(owner);
+                }
                 // A newer word.
                 _ => {}
             }
@@ -179,7 +203,7 @@ fn in_texts(texts: impl Iterator<Item = String>) -> Found {
             found.brokers.push(BrokerAt { id, at });
         }
     }
-    found
+    Ok(found)
 }
 
 /// The text by which DNS names a broker.
@@ -223,7 +247,13 @@ mod tests {
             "v=nearmost1 broker=nb1bad at=x".into(),
             dns_text(&two, None) + " later=yes",
         ];
-        assert_eq!(in_texts(texts.into_iter()), Found { brokers: vec![one, two], owner: Some(owner) });
+        let found = Found { brokers: vec![one.clone(), two], owner: Some(owner) };
+        assert_eq!(in_texts(texts.into_iter()), Ok(found));
+        let other = KeyPair::from_seed(Role::Person, &[4; 32]).id();
+        let differ = [dns_text(&one, Some(&owner)), dns_text(&one, Some(&other))];
+        assert!(in_texts(differ.into_iter()).unwrap_err().contains("different owners"));
+        let damaged = dns_text(&one, Some(&owner)).replace("owner=np1", "owner=np1x");
+        assert!(in_texts([damaged].into_iter()).unwrap_err().starts_with("owner:"));
     }
 
     #[test]

@@ -83,10 +83,17 @@ impl Known {
 pub(super) fn resolve(mirrors: &Mirrors, have: Option<ListVersion>, issued: UnixMillis) -> Input {
     if have == Some(VERSION) {
         let (put, removed) = (Vec::new(), Vec::new());
-        return Input::Changed(Change { from: VERSION.number, to: VERSION, issued, put, removed });
+        return Input::Changed(Change {
+            from: VERSION.number,
+            to: VERSION,
+            issued,
+            ends: None,
+            put,
+            removed,
+        });
     }
     let listed = mirrors.all().into_iter().map(|(key, known)| known.listed(key));
-    Input::ListArrived(MirrorList { version: VERSION, issued, mirrors: listed.collect() })
+    Input::ListArrived(MirrorList { version: VERSION, issued, ends: None, mirrors: listed.collect() })
 }
 
 #[cfg(test)]

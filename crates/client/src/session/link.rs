@@ -31,8 +31,9 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc};
 
-/// Bytes of datagrams of one connection that wait, in each direction.
-const BUFFER: usize = 256 * 1024;
+/// Bytes of datagrams of one connection that wait, in each direction. Beacons wait with them, so that they
+/// must not be many.
+const BUFFER: usize = 64 * 1024;
 /// Bytes of one stream, and of one connection, that a mirror can make us hold.
 const STREAM_WINDOW: u32 = 1024 * 1024;
 const WINDOW: u32 = 4 * 1024 * 1024;
@@ -98,12 +99,20 @@ pub(super) struct Ticket {
     pub key: KeyPair,
 }
 
+/// Where a mirror is, and how it is reached.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Way {
+    pub address: SocketAddr,
+    /// It was answering by a tunnel alone.
+    pub by_tunnel: bool,
+}
+
 /// An attempt to attach, and what comes of it.
 pub(super) struct Link {
     pub mirror: MirrorKey,
     pub link: u64,
     pub node: Id,
-    pub address: SocketAddr,
+    pub way: Way,
     pub role: Role,
     pub ticket: Arc<Ticket>,
     pub to: mpsc::Sender<Said>,
@@ -166,11 +175,12 @@ impl Link {
 
     async fn connect(&self) -> Result<Dialed, String> {
         let config = config(&self.ticket.key, self.node).map_err(|e| e.to_string())?;
-        let dial = Dial { at: self.address, key: &self.ticket.key, server: self.node, config };
+        let tcp_after = if self.way.by_tunnel { Duration::ZERO } else { Dial::TCP_AFTER };
+        let dial = Dial { at: self.way.address, key: &self.ticket.key, server: self.node, config, tcp_after };
         dial.connect().await.map_err(|e| match e {
             DialError::Connection(e) if is_wrong_key(&e) => {
                 self.counters.add(Count::WrongKey);
-                format!("whoever answers at {} is another node", self.address)
+                format!("whoever answers at {} is another node", self.way.address)
             }
             other => printable(&other.to_string()),
         })
@@ -256,7 +266,7 @@ impl Link {
     /// A TCP connection on which nobody says anything. Its end tells of a process that died long before
     /// silence does. Where none comes about the session does without.
     async fn tripwire(&self, connection: &Connection) -> std::convert::Infallible {
-        match tokio::time::timeout(TRIPWIRE, TcpStream::connect(self.address)).await {
+        match tokio::time::timeout(TRIPWIRE, TcpStream::connect(self.way.address)).await {
             Ok(Ok(mut stream)) => {
                 let keepalive = TcpKeepalive::new().with_time(KEEPALIVE);
                 // Without it a connection that a router forgot is only noticed later.

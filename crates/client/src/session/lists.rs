@@ -126,6 +126,14 @@ impl Lists {
         }
     }
 
+    /// The line may lead through a network that is gone, and what was measured was another's.
+    pub fn network_changed(&mut self) {
+        if let Some(brokers) = &mut self.brokers {
+            brokers.line = None;
+            brokers.measured.clear();
+        }
+    }
+
     /// Reports what was measured.
     pub fn report(&mut self) {
         if let Some(brokers) = &mut self.brokers {

@@ -35,7 +35,7 @@
 //! | `handle` | what the application holds |
 //! | `driver` | the task that owns the machine |
 //! | `link` | one mirror that is attached or on the way |
-//! | `probe` | how far a mirror is |
+//! | `probe`, `probes` | how far a mirror is; those under way |
 //! | `stream` | a TCP connection to the service |
 //! | `flows`, `inbox` | numbers of packets; those that wait for the application |
 //! | `event`, `counters`, `error` | what the application is told |
@@ -73,6 +73,7 @@ mod line;
 mod link;
 mod lists;
 mod probe;
+mod probes;
 mod stream;
 mod table;
 mod trust;

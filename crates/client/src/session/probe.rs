@@ -20,6 +20,7 @@ use nearmost_wire::identity::{Id, KeyPair};
 use nearmost_wire::tunnel;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::net::UdpSocket;
 
@@ -37,17 +38,38 @@ const WAIT: Duration = Duration::from_millis(300);
 /// Connection ids of one attempt, the mirror's and the client's.
 type Ids = [u8; 2 * ID];
 
-/// The round trip to the ingress of `node`, over UDP, and where nothing comes back through a tunnel. An answer
-/// that is late counts for the attempt that it answers.
+/// What a probe found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Answer {
+    /// There and back.
+    pub rtt: Duration,
+    /// It went through a tunnel, whose time is no path's.
+    pub tunnelled: bool,
+}
+
+/// The round trip to the ingress of `node`, over UDP, and where nothing comes back, and `udp` does not say that
+/// others answered that way, through a tunnel. An answer that is late counts for the attempt that it answers.
 ///
 /// # Errors
 /// No socket, or no answer.
-pub(super) async fn round_trip(to: SocketAddr, key: &KeyPair, node: Id) -> io::Result<Duration> {
-    let socket = UdpSocket::bind(any(to)).await?;
-    socket.connect(to).await?;
-    match over(&socket).await {
-        Ok(rtt) => Ok(rtt),
-        Err(blocked) => through_tunnel(to, key, node).await.ok_or(blocked),
+pub(super) async fn round_trip(
+    to: SocketAddr,
+    key: &KeyPair,
+    node: Id,
+    udp: &AtomicBool,
+) -> io::Result<Answer> {
+    let over_udp = async {
+        let socket = UdpSocket::bind(any(to)).await?;
+        socket.connect(to).await?;
+        over(&socket).await
+    };
+    match over_udp.await {
+        Ok(rtt) => Ok(Answer { rtt, tunnelled: false }),
+        Err(failed) if udp.load(Ordering::Relaxed) => Err(failed),
+        Err(blocked) => {
+            let rtt = through_tunnel(to, key, node).await.ok_or(blocked)?;
+            Ok(Answer { rtt, tunnelled: true })
+        }
     }
 }
 
@@ -168,7 +190,7 @@ mod tests {
         drop(gone);
         let key = KeyPair::from_seed(nearmost_wire::identity::Role::Person, &[1; 32]);
         let node = KeyPair::from_seed(nearmost_wire::identity::Role::Node, &[2; 32]).id();
-        assert!(round_trip(at, &key, node).await.is_err());
+        assert!(round_trip(at, &key, node, &AtomicBool::new(false)).await.is_err());
     }
 
     proptest! {

@@ -10,6 +10,8 @@ use std::collections::HashMap;
 pub(super) struct Mirrors {
     known: HashMap<MirrorKey, Known>,
     numbers: HashMap<(Option<String>, Id), MirrorKey>,
+    /// Of several nodes that had a name, the one that was told of last.
+    named: HashMap<String, MirrorKey>,
     last: u64,
 }
 
@@ -30,6 +32,9 @@ impl Mirrors {
             *last += 1;
             MirrorKey(*last)
         });
+        if let Some(name) = &known.name {
+            self.named.insert(name.clone(), number);
+        }
         self.known.insert(number, known);
         number
     }
@@ -41,9 +46,7 @@ impl Mirrors {
 
     /// The number of the mirror of a name.
     pub fn named(&self, name: &str) -> Option<MirrorKey> {
-        let has = |(_, known): &(&MirrorKey, &Known)| known.name.as_deref() == Some(name);
-        // Of several, as while a name goes to another node, the newest.
-        self.known.iter().filter(has).map(|(number, _)| *number).max()
+        self.named.get(name).copied()
     }
 
     /// All of them, in the order in which they came.
@@ -58,6 +61,7 @@ impl Mirrors {
         self.known.retain(|number, _| keep(*number));
         let known = &self.known;
         self.numbers.retain(|_, number| known.contains_key(number));
+        self.named.retain(|_, number| known.contains_key(number));
     }
 }
 
@@ -79,6 +83,7 @@ mod tests {
         assert_eq!(mirrors.get(a).unwrap().port, 9);
         let moved = mirrors.put(known(3, "a"));
         assert!(moved != a && mirrors.named("a") == Some(moved));
+        assert_eq!((mirrors.put(known(1, "a")), mirrors.named("a")), (a, Some(a)), "and back");
         mirrors.retain(|number| number == b);
         assert_eq!(mirrors.all().iter().map(|(number, _)| *number).collect::<Vec<_>>(), [b]);
         assert_ne!(mirrors.put(known(1, "a")), a, "numbers do not come again");

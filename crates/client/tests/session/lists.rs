@@ -165,6 +165,8 @@ async fn where_no_broker_answers_it_says_so() {
     let refused = Session::builder(DOMAIN).broker(at).within(Duration::from_millis(200)).connect().await;
     let Err(SessionError::NotAttached { within, .. }) = refused else { panic!("attached") };
     assert!(within < LONG);
+    let unread = Session::builder(DOMAIN).token("nmc1").start();
+    assert!(matches!(unread, Err(SessionError::NotFound)));
     let nobody = Session::builder(DOMAIN).start();
     assert!(matches!(nobody, Err(SessionError::NoMirrors(_))));
 }

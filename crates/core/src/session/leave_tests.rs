@@ -85,9 +85,11 @@ fn a_closed_tripwire_moves_new_work_at_once_and_ends_no_stream() {
 #[test]
 fn a_mirror_that_dies_with_its_tripwire_is_reported_and_not_kept() {
     let mut world = pair(4, 40, 60, 0.0);
+    world.peers[0].streams.push(0);
     let since = world.now;
     world.kill(0, true);
     world.run_for(s(2));
+    // With what was open over it.
     let (at, why) = detached(&world, 0).unwrap();
     assert!(at.since(since) < s(1) && why == Leave::Dead, "{:?} {why:?}", at.since(since));
     assert_eq!(world.peers[0].reported, [0]);

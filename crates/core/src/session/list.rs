@@ -118,6 +118,8 @@ pub struct MirrorList {
     pub version: ListVersion,
     /// When the broker signed it.
     pub issued: UnixMillis,
+    /// When it ends, where that may be before its day is over: with the first of its mirrors' grants.
+    pub ends: Option<UnixMillis>,
     /// Nearest first.
     pub mirrors: Vec<Listed>,
 }
@@ -131,6 +133,8 @@ pub struct Change {
     pub to: ListVersion,
     /// When the broker signed it.
     pub issued: UnixMillis,
+    /// When the list that it makes ends; see [`MirrorList::ends`].
+    pub ends: Option<UnixMillis>,
     /// New mirrors and those that changed.
     pub put: Vec<Listed>,
     /// Mirrors that are gone.
@@ -162,7 +166,7 @@ impl Held {
     /// Takes a whole list in place of what is `held`. One that was `asked` for, whatever is held, replaces
     /// that of another source even if it says that it is older: clocks of sources differ.
     pub fn take(held: &mut Option<Held>, mut list: MirrorList, asked: bool, now: Now) -> Taken {
-        let Some((refresh, expires)) = terms(list.issued, now) else { return Taken::Expired };
+        let Some((refresh, expires)) = terms(list.issued, list.ends, now) else { return Taken::Expired };
         list.issued = no_later(list.issued, now);
         let other = |held: &Held| asked && held.list.version.source != list.version.source;
         if held.as_ref().is_some_and(|held| !held.list.older_than(&list) && !other(held)) {
@@ -176,14 +180,14 @@ impl Held {
     /// Applies a change. One without content that leads to the version held says that it still holds.
     pub fn apply(&mut self, change: Change, now: Now) -> Taken {
         let have = self.list.version;
-        let Some((refresh, expires)) = terms(change.issued, now) else { return Taken::Expired };
+        let Some((refresh, expires)) = terms(change.issued, change.ends, now) else { return Taken::Expired };
         if have.source != change.to.source {
             return Taken::Gap;
         }
         let news = !change.put.is_empty() || !change.removed.is_empty();
         let issued = no_later(change.issued, now);
         if change.to.number == have.number && !news && issued > self.list.issued {
-            self.renew(issued, refresh, expires);
+            self.renew(issued, refresh, expires, change.ends.is_some());
             return Taken::Applied;
         }
         if change.to.number <= have.number {
@@ -197,13 +201,15 @@ impl Held {
         self.list.mirrors.extend(change.put);
         self.list.arrange();
         self.list.version = change.to;
-        self.renew(issued, refresh, expires);
+        self.renew(issued, refresh, expires, change.ends.is_some());
         Taken::Applied
     }
 
-    fn renew(&mut self, issued: UnixMillis, refresh: MonoTime, expires: MonoTime) {
+    /// An end that is said counts, even if it is sooner than what was said before.
+    fn renew(&mut self, issued: UnixMillis, refresh: MonoTime, expires: MonoTime, said: bool) {
         self.list.issued = self.list.issued.max(issued);
-        (self.refresh, self.expires) = (refresh.max(self.refresh), expires.max(self.expires));
+        self.refresh = refresh.max(self.refresh);
+        self.expires = if said { expires } else { expires.max(self.expires) };
     }
 
     /// Its mirrors, nearest first.
@@ -257,10 +263,12 @@ fn no_later(issued: UnixMillis, now: Now) -> UnixMillis {
 
 /// Until when something issued then is fresh, and good; `None` when it no longer is. Wall time is looked
 /// at once, on arrival: a clock that is set later ends nothing. What seems to come from the future is new.
-fn terms(issued: UnixMillis, now: Now) -> Option<(MonoTime, MonoTime)> {
+fn terms(issued: UnixMillis, ends: Option<UnixMillis>, now: Now) -> Option<(MonoTime, MonoTime)> {
     let age = Duration::from_millis(now.unix.0.saturating_sub(issued.0));
-    let left = HARD_TTL.checked_sub(age).filter(|left| !left.is_zero())?;
-    Some((now.mono + SOFT_TTL.min(left), now.mono + left))
+    let day = HARD_TTL.checked_sub(age)?;
+    let said = ends.map(|ends| Duration::from_millis(ends.0.saturating_sub(now.unix.0)));
+    let left = said.map_or(day, |said| said.min(day));
+    (!left.is_zero()).then(|| (now.mono + SOFT_TTL.min(left), now.mono + left))
 }
 
 #[cfg(test)]
@@ -290,12 +298,19 @@ mod tests {
 
     fn list(source: u64, number: u64, issued: UnixMillis) -> MirrorList {
         let mirrors = vec![mirror(1, 30), mirror(2, 10), mirror(1, 5)];
-        MirrorList { version: ListVersion { source, number }, issued, mirrors }
+        MirrorList { version: ListVersion { source, number }, issued, ends: None, mirrors }
     }
 
     fn change(from: u64, number: u64) -> Change {
         let to = ListVersion { source: 1, number };
-        Change { from, to, issued: at(0).unix, put: vec![mirror(3, 20)], removed: vec![MirrorKey(2)] }
+        Change {
+            from,
+            to,
+            issued: at(0).unix,
+            ends: None,
+            put: vec![mirror(3, 20)],
+            removed: vec![MirrorKey(2)],
+        }
     }
 
     #[test]
@@ -362,6 +377,7 @@ mod tests {
         assert_eq!(Held::take(&mut held, list(1, 4, now.unix), true, now), Taken::Stale);
         assert_eq!(Held::take(&mut held, list(2, 1, now.unix), true, now), Taken::Applied);
         let nothing = Change {
+            ends: None,
             from: 1,
             to: ListVersion { source: 2, number: 1 },
             issued: later,
@@ -386,6 +402,25 @@ mod tests {
         assert_eq!(held.unwrap().expires_at(), MonoTime::ZERO + HARD_TTL);
     }
 
+    #[test]
+    fn a_list_ends_with_what_it_says_even_if_that_comes_to_be_sooner() {
+        let mut held = None;
+        let ends = |ms| Some(UnixMillis(at(ms).unix.0));
+        let over = MirrorList { ends: ends(0), ..list(1, 1, at(0).unix) };
+        assert_eq!(Held::take(&mut held, over, false, at(0)), Taken::Expired);
+        let _ =
+            Held::take(&mut held, MirrorList { ends: ends(50_000), ..list(1, 1, at(0).unix) }, false, at(0));
+        let held = held.as_mut().unwrap();
+        assert_eq!(held.expires_at(), at(50_000).mono);
+        let sooner = Change { ends: ends(40_000), issued: at(1).unix, ..change(1, 2) };
+        assert_eq!(held.apply(sooner, at(1)), Taken::Applied);
+        assert_eq!(held.expires_at(), at(40_000).mono);
+        let later =
+            Change { ends: ends(60_000), issued: at(2).unix, put: vec![], removed: vec![], ..change(2, 2) };
+        assert_eq!(held.apply(later, at(2)), Taken::Applied);
+        assert_eq!(held.expires_at(), at(60_000).mono);
+    }
+
     proptest! {
         #[test]
         fn changes_add_up_to_the_list_they_lead_to(steps in prop::collection::vec((0u64..90, 0u64..500, any::<bool>()), 0..120)) {
@@ -400,7 +435,7 @@ mod tests {
                 let (put, removed) = if remove { (vec![], vec![MirrorKey(key)]) } else { (vec![mirror(key, ms)], vec![]) };
                 if remove { model.remove(&key); } else { model.insert(key, ms); }
                 let to = ListVersion { source: 1, number: i as u64 + 1 };
-                prop_assert_eq!(held.apply(Change { from: i as u64, to, issued: at(0).unix, put, removed }, at(0)), Taken::Applied);
+                prop_assert_eq!(held.apply(Change { from: i as u64, to, issued: at(0).unix, ends: None, put, removed }, at(0)), Taken::Applied);
             }
             let mut expected: Vec<(u64, u64)> = model.into_iter().map(|(k, ms)| (ms, k)).collect();
             expected.sort_unstable();

@@ -329,7 +329,7 @@ impl World {
         let paths = &self.peers[peer].paths;
         let mirrors = self.hosts.iter().zip(paths).map(|(h, rtt)| Listed { predicted: *rtt, ..h.listed });
         let version = ListVersion { source: 1, number: self.version };
-        let list = MirrorList { version, issued: self.clock().unix, mirrors: mirrors.collect() };
+        let list = MirrorList { version, ends: None, issued: self.clock().unix, mirrors: mirrors.collect() };
         let input = if self.broker { Input::ListArrived(list) } else { Input::BrokerLost };
         self.tell(peer, input);
     }

@@ -16,7 +16,7 @@ mod urgent;
 mod user;
 mod world;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use nearmost_lab::report::{Row, Subject, Trials, csv, table};
 use nearmost_lab::scenario::Scenario;
@@ -24,6 +24,7 @@ use nearmost_lab::seen::{Mode, Way};
 use nearmost_lab::timeline::{self, Run};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use trial::{Outcome, Which};
 use world::World;
@@ -66,7 +67,17 @@ fn pair(text: &str) -> Result<(u32, u32)> {
     Ok((r.trim().parse()?, s.trim().parse()?))
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("lab: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
     // The lab's own parts, which it starts on its hosts.
     let words: Vec<String> = std::env::args().skip(1).collect();
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -102,6 +113,7 @@ async fn lab(arguments: Arguments) -> Result<()> {
     for named in &arguments.scenarios {
         scenarios.push(changed(catalogue::find(named)?, &arguments)?);
     }
+    binaries_are_there()?;
     std::fs::create_dir_all(&arguments.out).with_context(|| format!("make {}", arguments.out.display()))?;
     let mirrors = scenarios.iter().map(|s| s.mirrors.len()).max().unwrap_or(0);
     let seed = scenarios.first().map_or(1, |s| s.seed);
@@ -121,20 +133,38 @@ async fn lab(arguments: Arguments) -> Result<()> {
     Ok(())
 }
 
+/// What the lab runs, in the folder where it is looked for.
+fn binaries_are_there() -> Result<()> {
+    let beside = || Some(std::env::current_exe().ok()?.parent()?.to_owned());
+    let dir = std::env::var_os("NEARMOST_BIN_DIR").map(PathBuf::from).or_else(beside).context("no folder")?;
+    let needed = ["nearmost", "nearmost-broker", "nearmost-agent", "lab-service"];
+    let missing: Vec<&str> = needed.into_iter().filter(|name| !dir.join(name).is_file()).collect();
+    let release = if dir.ends_with("release") { "--release " } else { "" };
+    ensure!(
+        missing.is_empty(),
+        "{} not in {}; build what the lab runs:\n    cargo build {release}-p nearmost-broker -p nearmost-agent \
+         -p nearmost-cli -p nearmost-tests --bins",
+        missing.join(", "),
+        dir.display()
+    );
+    Ok(())
+}
+
 fn changed(mut scenario: Scenario, arguments: &Arguments) -> Result<Scenario> {
-    scenario.trials = arguments.trials.unwrap_or(scenario.trials);
-    scenario.users = arguments.users.unwrap_or(scenario.users);
+    scenario.pace.trials = arguments.trials.unwrap_or(scenario.pace.trials);
+    scenario.traffic.users = arguments.users.unwrap_or(scenario.traffic.users);
     scenario.seed = arguments.seed.unwrap_or(scenario.seed);
     if let Some(way) = arguments.way {
-        scenario.way = way;
-        scenario.modes = way.modes().iter().copied().filter(|m| scenario.modes.contains(m)).collect();
-        scenario.watch_ms = scenario.watch_ms.max(way.least_watch_ms());
-        if scenario.modes.is_empty() {
+        scenario.traffic.way = way;
+        scenario.traffic.modes =
+            way.modes().iter().copied().filter(|m| scenario.traffic.modes.contains(m)).collect();
+        scenario.pace.watch_ms = scenario.pace.watch_ms.max(way.least_watch_ms());
+        if scenario.traffic.modes.is_empty() {
             bail!("--way: no mode of scenario {} is for {}", scenario.name, way.name());
         }
     }
     if let Some((r, s)) = arguments.cell {
-        (scenario.r_ms, scenario.s_ms) = (vec![r], vec![s]);
+        (scenario.ways.r_ms, scenario.ways.s_ms) = (vec![r], vec![s]);
         if scenario.cells().is_empty() {
             bail!("--cell: the standby, at {s} ms, must not be nearer than the primary, at {r} ms");
         }
@@ -151,12 +181,12 @@ async fn cell(
 ) -> Result<Vec<Row>> {
     let mut trials: BTreeMap<Mode, Trials> = BTreeMap::new();
     let mut worst: Option<(u64, Outcome)> = None;
-    for number in 0..scenario.trials {
+    for number in 0..scenario.pace.trials {
         let which = Which { scenario, r_ms, s_ms, number };
         let outcome = trial::run(world, &which)
             .await
             .with_context(|| format!("{}, r {r_ms}, s {s_ms}, run {number}", scenario.name))?;
-        for mode in &scenario.modes {
+        for mode in &scenario.traffic.modes {
             let trials = trials.entry(*mode).or_default();
             trials.runs += 1;
             trials.router.push(outcome.router);
@@ -173,10 +203,11 @@ async fn cell(
         show(scenario, (r_ms, s_ms), outcome, out)?;
     }
     let figure = scenario.bound(r_ms, s_ms).map(|bound| bound.as_secs_f64() * 1e3);
-    let subject = |mode| Subject { scenario: scenario.name.clone(), way: scenario.way, mode, r_ms, s_ms };
+    let subject =
+        |mode| Subject { scenario: scenario.name.clone(), way: scenario.traffic.way, mode, r_ms, s_ms };
     // The figures are those of datagrams: a new stream takes a round trip to open before it is used.
     let figure = |mode| figure.filter(|_| mode == Mode::Udp);
-    let watched = std::time::Duration::from_millis(scenario.watch_ms);
+    let watched = std::time::Duration::from_millis(scenario.pace.watch_ms);
     Ok(trials.iter().map(|(mode, trials)| trials.row(subject(*mode), figure(*mode), watched)).collect())
 }
 

@@ -9,7 +9,7 @@ use nearmost_lab::dice::Dice;
 use nearmost_lab::gap::{Felt, Window, felt};
 use nearmost_lab::order::{Change, Order, Report};
 use nearmost_lab::report::Counts;
-use nearmost_lab::scenario::{Act, Direction, Process, Scenario, Step};
+use nearmost_lab::scenario::{Act, Direction, Lists, Process, Scenario, Step};
 use nearmost_lab::seen::{Mode, Sessions};
 use nearmost_tests::netns::{BROKER, DOMAIN, Signal};
 use std::collections::BTreeMap;
@@ -82,25 +82,26 @@ async fn watched(world: &mut World, which: &Which<'_>, mirrors: Vec<Mirror>) -> 
         Dice::new(scenario.seed ^ u64::from(which.number) << 32 ^ u64::from(which.r_ms << 16 | which.s_ms));
     let task = Task {
         domain: DOMAIN.into(),
-        way: scenario.way,
+        way: scenario.traffic.way,
+        broker: (scenario.ways.lists == Lists::Broker).then(|| world.broker()),
         mirrors: mirrors.clone(),
-        modes: scenario.modes.clone(),
-        users: scenario.users,
-        packet: scenario.packet_bytes,
-        block: scenario.block_bytes,
+        modes: scenario.traffic.modes.clone(),
+        users: scenario.traffic.users,
+        packet: scenario.traffic.packet_bytes,
+        block: scenario.traffic.block_bytes,
         seed: dice.draw(),
         trial: name.clone(),
     };
     let mut user = User::start(world, &task).await?;
     let ready: String = user.answer(ATTACHED).await.context("the user does not get attached")?;
     ensure!(ready == "ready", "the user says {ready:?}");
-    let settled = now() + Duration::from_millis(scenario.settle_ms) / 2;
-    tokio::time::sleep(Duration::from_millis(scenario.settle_ms) + dice.up_to(PHASE)).await;
+    let settled = now() + Duration::from_millis(scenario.pace.settle_ms) / 2;
+    tokio::time::sleep(Duration::from_millis(scenario.pace.settle_ms) + dice.up_to(PHASE)).await;
     let primaries: Vec<(Mode, u8)> = user.ask("primaries").await?;
     let cast = cast(&primaries, &mirrors)?;
     let begun = now();
     let marks = script(world, &mut user, scenario, &cast, begun).await?;
-    let until = begun + Duration::from_millis(scenario.watch_ms);
+    let until = begun + Duration::from_millis(scenario.pace.watch_ms);
     tokio::time::sleep(until.saturating_sub(now())).await;
     let seen: Vec<Sessions> = user.ask("stop").await?;
     // Half a second, or three of the longest round trips, for the last answers.

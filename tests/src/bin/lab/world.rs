@@ -5,7 +5,7 @@ use crate::urgent;
 use crate::user::Mirror;
 use anyhow::{Context, Result, ensure};
 use nearmost_lab::order::{Change, Done, Order, Report};
-use nearmost_lab::scenario::Scenario;
+use nearmost_lab::scenario::{Cell, Rtt, Scenario};
 use nearmost_tests::netns::{BROKER, DOMAIN, INGRESS, Lab, Network, Setup, Signal, signal};
 use nearmost_tests::process::{binary, terminate};
 use std::collections::BTreeMap;
@@ -20,6 +20,9 @@ pub const CLIENT: u8 = 10;
 /// To DNS, the client is where the first mirror is.
 const NEAR_M1: &str = "[[geo.overrides]]\nprefix = \"10.10.0.0/16\"\nlatitude = 51.5\nlongitude = -0.1\n\
                        country = \"GB\"\n";
+/// Where primary and standby are as far, the standby is a little farther, so that all sessions agree on who
+/// is the primary.
+const TIE_MS: u32 = 4;
 /// Answers of DNS are good for 5 s.
 const TTL: &str = "ttl_s = 5\nttl_min_s = 5\nttl_max_s = 5\n";
 /// One way between hosts of which a scenario says nothing, in milliseconds.
@@ -79,16 +82,23 @@ impl World {
     pub async fn place(&mut self, scenario: &Scenario, r: u32, s: u32) -> Result<Vec<Mirror>> {
         let mut mirrors = Vec::new();
         for (host, mirror) in (1..).zip(&scenario.mirrors) {
-            let rtt_ms = mirror.rtt.of(r, s);
+            let tied = r == s && mirror.rtt == Rtt::Of(Cell::S);
+            let rtt_ms = mirror.rtt.of(r, s) + if tied { TIE_MS } else { 0 };
             let delay_ms = f64::from(rtt_ms) / 2.0;
             self.order(Order::Base { a: CLIENT, b: host, delay_ms }).await?;
             let id = self.ids.get(&host).context("the world has fewer mirrors")?.clone();
             let ip = Ipv4Addr::new(10, host, 0, 2).into();
             mirrors.push(Mirror { host, id, ip, port: INGRESS, rtt_ms, region: mirror.region });
         }
-        self.order(Order::Nat { host: CLIENT, on: scenario.nat }).await?;
-        self.order(Order::TellTooLong { told: scenario.tell_too_long }).await?;
+        self.order(Order::Nat { host: CLIENT, on: scenario.ways.nat }).await?;
+        self.order(Order::TellTooLong { told: scenario.ways.tell_too_long }).await?;
         Ok(mirrors)
+    }
+
+    /// Where clients reach the broker.
+    pub fn broker(&self) -> String {
+        let at = &self.lab.broker.at;
+        format!("{}@{}", at.broker, at.clients[0])
     }
 
     /// Has the router do something; when it was done.

@@ -198,8 +198,12 @@ mod tests {
         let version = ListVersion { source: 1, number: 1 };
         let mut book = Book::default();
         let now = Now { mono: MonoTime::ZERO, unix: UnixMillis(0) };
-        let _ =
-            Held::take(&mut book.held, MirrorList { version, issued: UnixMillis(0), mirrors }, false, now);
+        let _ = Held::take(
+            &mut book.held,
+            MirrorList { version, issued: UnixMillis(0), ends: None, mirrors },
+            false,
+            now,
+        );
         let order: Vec<u64> = book.nearest(&[], now.mono).iter().map(|m| m.key.0).collect();
         assert_eq!(order, [2, 3, 1, 4]);
         let primary = (FailureDomain::default(), Duration::from_millis(80));

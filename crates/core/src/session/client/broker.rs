@@ -24,7 +24,7 @@ enum Contact {
     /// To be asked then.
     Apart { again: MonoTime },
     /// Asked, with an answer due until then.
-    Asked { until: MonoTime, whole: bool },
+    Asked { until: MonoTime },
     /// Connected; changes come by themselves.
     Connected,
 }
@@ -35,9 +35,10 @@ impl Broker {
         Broker { count: count.max(1), index: 0, link, tries: 0, last: None }
     }
 
-    /// A whole list was asked for, and has not come yet.
-    pub fn awaits_whole(&self) -> bool {
-        matches!(self.link, Contact::Asked { whole: true, .. })
+    /// A list was asked for, and has not come yet. It may be whole whatever was held: another broker, or the
+    /// same after a restart, knows nothing of that.
+    pub fn awaits_list(&self) -> bool {
+        matches!(self.link, Contact::Asked { .. })
     }
 
     /// An answer came: a list, or word that there is none newer.
@@ -46,7 +47,7 @@ impl Broker {
     }
 
     fn ask(&mut self, have: Option<ListVersion>, config: &Gaining, now: MonoTime) -> Output {
-        self.link = Contact::Asked { until: now + config.resolve, whole: have.is_none() };
+        self.link = Contact::Asked { until: now + config.resolve };
         self.last = Some(now);
         Output::Resolve { broker: self.index, have }
     }

@@ -5,8 +5,8 @@
 //! one refuses, ends or says nothing, the session goes back to it.
 //!
 //! Then it is kept until nothing is under way over it: the shell says when the last stream has ended, and
-//! packets are given a round trip more. No time bounds a stream; the end of its connection does, and so
-//! does silence of [`GONE`].
+//! packets are given a round trip more. No time bounds a stream; the end of its connection does, silence
+//! that the new primary confirms, and silence of [`GONE`].
 
 use super::Client;
 use super::link::Link;
@@ -56,9 +56,11 @@ impl Leaving {
         open.then(|| self.link.gone_at(patience))
     }
 
-    fn is_over(&self, patience: &Patience, now: MonoTime) -> bool {
-        let paid = self.owed.is_some_and(|at| now >= at);
-        paid && self.finished && self.dies_at(patience).is_none()
+    /// From when on it may go, once it was told. The silence of one that is dead was confirmed: what is
+    /// open over it ends then, unless it has answered since.
+    fn free_at(&self, patience: &Patience) -> Option<MonoTime> {
+        let dead = self.dead && self.link.proven <= self.since;
+        self.owed.filter(|_| (self.finished || dead) && self.dies_at(patience).is_none())
     }
 
     fn leave(&self) -> Leave {
@@ -70,9 +72,11 @@ impl Leaving {
     }
 
     fn deadline(&self, patience: &Patience) -> MonoTime {
-        let owed = self.owed.filter(|_| self.finished && self.dies_at(patience).is_none());
         let silent = self.link.heard + GONE;
-        let due = [owed, self.dies_at(patience)].into_iter().flatten().fold(silent, MonoTime::min);
+        let due = [self.free_at(patience), self.dies_at(patience)]
+            .into_iter()
+            .flatten()
+            .fold(silent, MonoTime::min);
         due.min(self.link.beacon_at())
     }
 }
@@ -191,7 +195,7 @@ impl Client {
             if now >= left.link.heard + GONE {
                 self.bury(&mut left, now);
                 self.detach(left.link.mirror, left.leave());
-            } else if left.is_over(&patience, now) {
+            } else if left.free_at(&patience).is_some_and(|at| now >= at) {
                 self.detach(left.link.mirror, left.leave());
             } else {
                 self.links.leaving.0.push(left);

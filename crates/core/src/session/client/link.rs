@@ -146,9 +146,15 @@ impl Link {
     }
 
     /// Takes the number of the next packet.
-    pub fn stamp(&mut self, now: MonoTime) -> u64 {
+    pub fn number(&mut self) -> u64 {
         let seq = self.sent.next;
         self.sent.next += 1;
+        seq
+    }
+
+    /// Takes the number of a packet that leaves now.
+    pub fn stamp(&mut self, now: MonoTime) -> u64 {
+        let seq = self.number();
         if self.sent.log.back().is_none_or(|(_, at)| now.since(*at) >= SPACING) {
             self.sent.log(seq, now);
         }
@@ -315,8 +321,7 @@ impl Link {
             (None, false) => (self.rhythm.asked.0, false),
         };
         (self.rhythm.next, self.rhythm.told) = (now + next, now);
-        let seq = self.sent.next;
-        self.sent.next += 1;
+        let seq = self.number();
         self.sent.log(seq, now);
         if let Some(promotion) = &mut self.sent.promotion {
             if promotion.beacons.len() == LOG {

@@ -66,8 +66,8 @@ const HELD_UP: Duration = Duration::from_millis(50);
 ///      │  three rounds    │ │  └────────────────────┘                   │  │  │   │ better     │
 ///      └── in vain ───────┼─┘    all refused or failed         a beacon │  │  │   │ for long   │
 ///                         │                                    missed   │  │  │   ▼            │
-///                         │ silent or severed,                          ▼  │  │  MOVING ───────┤
-///                         └────────── no standby answers ────── DEGRADED   │  │    attached,   │
+///                         │ ended, or silent without tripwire           ▼  │  │  MOVING ───────┤
+///                         └───────── or for long; no standby ── DEGRADED   │  │    attached,   │
 ///                                                                 │  │     │  │    promoted    │
 ///                       standby answers and silence lasts,        │  └─────┼──┘                │
 ///                       or tripwire closed: PROMOTE ──────────────┼────────┼──────────────────▶│
@@ -161,6 +161,12 @@ impl Client {
         Some(link.stamp(now))
     }
 
+    /// The number of a packet of data that waits behind others: when it leaves, and so how long its
+    /// acknowledgement took, is not known.
+    pub fn stamp_behind(&mut self, mirror: MirrorKey) -> Option<u64> {
+        Some(self.links.get_mut(mirror)?.number())
+    }
+
     /// Where it stands.
     pub fn phase(&self) -> Phase {
         let Some(primary) = &self.links.primary else {
@@ -243,7 +249,7 @@ impl Client {
     }
 
     fn list_arrived(&mut self, list: MirrorList, now: Now) {
-        let taken = Held::take(&mut self.book.held, list, self.broker.awaits_whole(), now);
+        let taken = Held::take(&mut self.book.held, list, self.broker.awaits_list(), now);
         if taken != Taken::Gap {
             self.broker.answered();
         }

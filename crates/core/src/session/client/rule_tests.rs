@@ -86,6 +86,7 @@ fn brokers_take_turns_and_are_given_time() {
 fn what_cannot_be_used_is_counted_and_a_gap_asks_for_the_whole_list() {
     let mut client = attached(Mode::Stream);
     let change = |from, number| Change {
+        ends: None,
         from,
         to: ListVersion { source: 1, number },
         issued: at(START).unix,
@@ -263,4 +264,20 @@ fn settings_that_no_session_can_keep_to_are_named() {
     assert_eq!(wrong(|c| c.shifting.share = f64::NAN), "shifting.share");
     assert_eq!(wrong(|c| c.pace.steady = Duration::ZERO), "pace.steady");
     assert_eq!(wrong(|c| c.gaining.probes = 0), "gaining.probes");
+}
+
+#[test]
+fn what_waits_behind_a_burst_says_nothing_of_the_path() {
+    let mut client = attached(Mode::Stream);
+    let heard = |client: &mut Client, seq, of, now| {
+        let ack = Some(Ack { seq: of, held: Duration::ZERO });
+        give(client, Input::Heard { mirror: A, seq, ack }, now)
+    };
+    let first = client.stamp(A, START + ms(10)).unwrap();
+    heard(&mut client, 1, first, START + ms(20));
+    let before = client.rtt(A);
+    let behind = (0..50).filter_map(|_| client.stamp_behind(A)).last().unwrap();
+    heard(&mut client, 2, behind, START + ms(40));
+    assert_eq!((client.rtt(A), client.tally().false_acks), (before, 0));
+    assert!(client.stamp(A, START + ms(40)).unwrap() > behind);
 }

@@ -36,6 +36,7 @@ pub(super) fn listed(key: u64, predicted: u64) -> Listed {
 
 pub(super) fn list(number: u64, mirrors: Vec<Listed>) -> MirrorList {
     MirrorList {
+        ends: None,
         version: ListVersion { source: 1, number },
         issued: UnixMillis(1_800_000_000_000 + number),
         mirrors,
@@ -49,7 +50,14 @@ fn three() -> Vec<Listed> {
 fn change(standing: Standing, key: MirrorKey) -> Input {
     let put = three().into_iter().filter(|m| m.key == key).map(|m| Listed { standing, ..m }).collect();
     let to = ListVersion { source: 1, number: 2 };
-    Input::Changed(Change { from: 1, to, issued: UnixMillis(1_800_000_000_002), put, removed: vec![] })
+    Input::Changed(Change {
+        from: 1,
+        to,
+        issued: UnixMillis(1_800_000_000_002),
+        ends: None,
+        put,
+        removed: vec![],
+    })
 }
 
 struct Bench {

@@ -84,6 +84,11 @@ impl Sessions {
         }
     }
 
+    /// Changes how many may be served and how many kept warm. Nobody who is attached has to go.
+    pub fn set_bounds(&mut self, capacity: usize, standbys: usize) {
+        (self.config.capacity, self.config.standbys) = (capacity, standbys);
+    }
+
     /// Where those who are refused or told to leave are sent.
     pub fn set_go_to(&mut self, mirror: Option<MirrorKey>) {
         self.go_to = mirror;

@@ -28,6 +28,8 @@ pub struct Task {
     pub domain: String,
     /// By what.
     pub way: Way,
+    /// The broker to ask, as `ID@IP:PORT`; without one, the mirrors are given.
+    pub broker: Option<String>,
     /// Its mirrors, the nearest first.
     pub mirrors: Vec<Mirror>,
     /// How the service is used.
@@ -154,6 +156,9 @@ fn session(task: &Task, mode: Mode, seed: u64) -> Result<Session> {
         Mode::Tcp | Mode::Http => Carried::Stream,
     };
     let mut builder = Session::builder(&task.domain).mode(carried).seed(seed);
+    if let Some(broker) = &task.broker {
+        return Ok(builder.broker(broker.parse()?).start()?);
+    }
     for mirror in &task.mirrors {
         let known = Known::new(&mirror.id, vec![mirror.ip]).context("a mirror's id")?;
         builder = builder.mirror(Known {
