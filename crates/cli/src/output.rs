@@ -6,9 +6,14 @@ use std::io::{ErrorKind, Write};
 
 /// Prints a text that brings its line ends; whatever else a terminal would obey is shown escaped.
 pub fn emit(text: &str) -> anyhow::Result<()> {
-    let text: String = text.split_inclusive('\n').map(line).collect();
+    let text = shown(text);
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("standard output")
+}
+
+/// The text with what a terminal would obey escaped, but for its line ends.
+pub fn shown(text: &str) -> String {
+    text.split_inclusive('\n').map(line).collect()
 }
 
 /// Prints a value as JSON.

@@ -359,3 +359,27 @@ async fn mistakes_are_told_with_their_place_and_write_nothing() {
     assert_eq!(lab.run("node invite").await.status.code(), Some(2));
     assert_eq!(lab.broker.store.lock().unwrap().commits, 0);
 }
+
+#[tokio::test]
+async fn a_sidecar_that_looks_for_its_mirror_ends_when_it_is_told_to() {
+    use nearmost_client::identity::{KeyPair, Role};
+    let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = free.local_addr().unwrap().to_string();
+    drop(free);
+    // Nobody is there.
+    let mirror = format!("{}@127.0.0.99:1", KeyPair::from_seed(Role::Node, &[1; 32]).id());
+    let mut sidecar = tokio::process::Command::new(env!("CARGO_BIN_EXE_nearmost"))
+        .args(["connect", "play.example.com", "--listen", &at, "--mirror", &mirror])
+        .env_remove("NEARMOST_BROKER")
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    // It listens once it hears signals.
+    while tokio::net::TcpStream::connect(&at).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    let pid = sidecar.id().unwrap().to_string();
+    assert!(std::process::Command::new("kill").arg(pid).status().unwrap().success());
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(5), sidecar.wait()).await;
+    assert!(ended.expect("before it gives the mirror up").unwrap().success());
+}

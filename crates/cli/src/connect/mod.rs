@@ -1,6 +1,7 @@
 //! A sidecar for programs that know nothing of nearmost.
 
 mod args;
+mod lines;
 mod tell;
 
 pub use args::ConnectArgs;
@@ -8,7 +9,7 @@ pub use args::ConnectArgs;
 use anyhow::{Context as _, bail};
 use args::{MirrorArg, ModeArg};
 use nearmost_client::Endpoint;
-use nearmost_client::session::{Builder, Event, FailureDomain, Known, Mode, Session};
+use nearmost_client::session::{Builder, FailureDomain, Known, Mode, Session};
 use nearmost_client::sidecar::{Counters, Notice, Notices, http, notices, tcp, udp};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,25 +23,32 @@ type Serving = Pin<Box<dyn Future<Output = ()>>>;
 
 /// Listens, attaches, and serves until it is told to end. `url` is of a broker to ask.
 pub async fn run(args: ConnectArgs, url: Option<Endpoint>, json: bool) -> anyhow::Result<()> {
-    let signals = Signals::new()?;
+    let mut signals = Signals::new()?;
     let (listening, at) =
         Listening::bind(&args).await.with_context(|| format!("cannot listen on {}", args.listen))?;
-    let session =
-        with_mirrors(Session::builder(&args.domain), &args, url)?.mode(mode(&args)).connect().await?;
-    let teller = Teller::new(json, &args.mirrors, session.clone());
+    let builder = with_mirrors(Session::builder(&args.domain), &args, url)?.mode(mode(&args));
+    let session = tokio::select! {
+        session = builder.connect() => session?,
+        // Nothing was served yet.
+        () = signals.next() => return Ok(()),
+    };
+    let teller = Teller::new(json, &args.mirrors, session.clone())?;
     let events = session.events();
     if let Some(primary) = session.primary() {
-        teller.attached(primary)?;
+        teller.attached(primary);
     }
-    teller.ready(&at, label(args.mode), &args.domain)?;
+    teller.ready(&at, label(args.mode), &args.domain);
     let counters = Arc::<Counters>::default();
     let (to, notices) = notices();
     let (stop, stopped) = watch::channel(false);
     let serving = listening.serve(&args, session.clone(), counters.clone(), to, stopped);
     let told = Told { teller: &teller, events, notices };
-    let ended = told.until(serving, signals, stop).await;
-    session.close().await;
-    teller.ended(&counters)?;
+    let ended = told.until(serving, &mut signals, stop).await;
+    tokio::select! {
+        () = session.close() => {}
+        () = signals.next() => {}
+    }
+    teller.ended(&counters).await;
     ended
 }
 
@@ -133,6 +141,7 @@ impl Listening {
                     port,
                     domain: args.domain.clone(),
                     idempotency_keys: args.idempotency_keys,
+                    patience: http::PATIENCE,
                 };
                 Box::pin(http::serve(listener, session, settings, counters, notices, stop))
             }
@@ -155,24 +164,20 @@ impl Told<'_> {
     async fn until(
         mut self,
         mut serving: Serving,
-        mut signals: Signals,
+        signals: &mut Signals,
         stop: watch::Sender<bool>,
     ) -> anyhow::Result<()> {
         loop {
             tokio::select! {
                 () = &mut serving => return Ok(()),
                 event = self.events.next() => match event {
-                    Some(event) => self.event(event)?,
+                    Some(event) => self.teller.event(event),
                     None => bail!("the session ended"),
                 },
-                Some(notice) = self.notices.recv() => self.teller.notice(&notice)?,
+                Some(notice) = self.notices.recv() => self.teller.notice(&notice),
                 () = signals.next() => if stop.send_replace(true) { return Ok(()) },
             }
         }
-    }
-
-    fn event(&self, event: Event) -> anyhow::Result<()> {
-        self.teller.event(event)
     }
 }
 

@@ -2,14 +2,14 @@
 //! line of JSON on standard output.
 
 use super::args::MirrorArg;
-use crate::output::{emit, escaped};
+use super::lines::Lines;
+use crate::output::{escaped, shown};
 use nearmost_client::identity::Id;
 use nearmost_client::session::{Count, Event, MoveReason, Session};
 use nearmost_client::sidecar::{Counters, Notice};
 use nearmost_client::text::printable;
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
-use std::io::Write;
 use std::time::Duration;
 
 /// What the session dropped or refused.
@@ -27,18 +27,29 @@ const COUNTS: [(&str, Count); 11] = [
     ("session_ungranted", Count::Ungranted),
 ];
 
+/// For how long the last lines are waited for.
+const LAST: Duration = Duration::from_secs(1);
+
 /// Says it, by the names that people gave, else by those of the broker's list.
 pub struct Teller {
-    json: bool,
+    people: Lines,
+    /// Where JSON was asked for.
+    programs: Option<Lines>,
     names: HashMap<Id, String>,
     session: Session,
 }
 
 impl Teller {
     /// With the names of these mirrors.
-    pub fn new(json: bool, mirrors: &[MirrorArg], session: Session) -> Teller {
+    ///
+    /// # Errors
+    /// The system has no thread left.
+    pub fn new(json: bool, mirrors: &[MirrorArg], session: Session) -> std::io::Result<Teller> {
         let named = |mirror: &MirrorArg| Some((mirror.node, mirror.name.clone()?));
-        Teller { json, names: mirrors.iter().filter_map(named).collect(), session }
+        let names = mirrors.iter().filter_map(named).collect();
+        let people = Lines::new(std::io::stderr())?;
+        let programs = json.then(|| Lines::new(std::io::stdout())).transpose()?;
+        Ok(Teller { people, programs, names, session })
     }
 
     fn name(&self, node: Id) -> String {
@@ -47,29 +58,30 @@ impl Teller {
     }
 
     /// A line for people, and what it says in JSON.
-    fn say(&self, line: &str, value: &Value) -> anyhow::Result<()> {
-        // In one piece, as others may write there too; who closed it does not want it.
-        let _ = std::io::stderr().write_all(format!("{}\n", printable(line)).as_bytes());
-        if self.json { emit(&format!("{}\n", escaped(&value.to_string()))) } else { Ok(()) }
+    fn say(&self, line: &str, value: &Value) {
+        self.people.say(format!("{}\n", printable(line)));
+        if let Some(programs) = &self.programs {
+            programs.say(shown(&format!("{}\n", escaped(&value.to_string()))));
+        }
     }
 
     /// Programs may come.
-    pub fn ready(&self, listen: &str, mode: &str, domain: &str) -> anyhow::Result<()> {
+    pub fn ready(&self, listen: &str, mode: &str, domain: &str) {
         let line = format!("ready: {mode} on {listen} goes to {domain}");
         self.say(&line, &json!({ "event": "ready", "listen": listen, "mode": mode, "domain": domain }))
     }
 
     /// A first mirror, or the same again after none was left.
-    pub fn attached(&self, to: Id) -> anyhow::Result<()> {
+    pub fn attached(&self, to: Id) {
         let name = self.name(to);
         let rtt_ms = self.session.round_trip().map(ms);
         let near = rtt_ms.map(|rtt| format!(", {rtt} ms")).unwrap_or_default();
         let value = json!({ "event": "attached", "to": name, "node": to.to_string(), "rtt_ms": rtt_ms });
-        self.say(&format!("attached to {name}{near}"), &value)
+        self.say(&format!("attached to {name}{near}"), &value);
     }
 
     /// What happened to the session.
-    pub fn event(&self, event: Event) -> anyhow::Result<()> {
+    pub fn event(&self, event: Event) {
         match event {
             Event::Attached { to } => self.attached(to),
             Event::Moved { from, to, reason, gap } => {
@@ -89,21 +101,23 @@ impl Teller {
         }
     }
 
-    fn state(&self, event: &str, primary: Id, says: &str) -> anyhow::Result<()> {
+    fn state(&self, event: &str, primary: Id, says: &str) {
         let name = self.name(primary);
         let value = json!({ "event": event, "mirror": name, "node": primary.to_string() });
         self.say(&format!("{name} {says}"), &value)
     }
 
     /// What went wrong for a program.
-    pub fn notice(&self, notice: &Notice) -> anyhow::Result<()> {
+    pub fn notice(&self, notice: &Notice) {
         let text = notice.to_string();
         self.say(&format!("warning: {text}"), &json!({ "event": "warning", "text": text }))
     }
 
     /// The end, with all that was counted.
-    pub fn ended(&self, counters: &Counters) -> anyhow::Result<()> {
+    pub async fn ended(self, counters: &Counters) {
         let dropped = COUNTS.into_iter().map(|(name, what)| (name, self.session.count(what)));
+        let untold = self.people.dropped() + self.programs.as_ref().map_or(0, Lines::dropped);
+        let dropped = dropped.chain([("lines_dropped", untold)]);
         let all = counters.named().chain(dropped.filter(|(_, n)| *n > 0));
         let (mut shown, mut value) = (Vec::new(), Map::new());
         for (name, n) in all {
@@ -111,7 +125,11 @@ impl Teller {
             value.insert(name.into(), n.into());
         }
         let shown = if shown.is_empty() { "nothing came".into() } else { shown.join(", ") };
-        self.say(&format!("ended: {shown}"), &json!({ "event": "ended", "counters": value }))
+        self.say(&format!("ended: {shown}"), &json!({ "event": "ended", "counters": value }));
+        self.people.finish(LAST).await;
+        if let Some(programs) = self.programs {
+            programs.finish(LAST).await;
+        }
     }
 }
 

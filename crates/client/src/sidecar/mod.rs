@@ -19,7 +19,7 @@
 //! |---|---|---|---|
 //! | a move of the session | the flow goes on at the new mirror, from a new address as the service sees it | new connections go to the new mirror; those of a mirror that drains end there in peace | new requests go to the new mirror; those under way at one that drains end there |
 //! | the death of a mirror | packets on the way are lost, unless both ways were used | its connections are reset; none is ever carried on by another server | a request without an answer is asked again only where that cannot do harm, else 502 says what is known |
-//! | kept | packets are whole, flows apart; no packet twice to one service | bytes, order, half-close, and the difference between an end and a break | the same, and that no unsafe request is carried out twice |
+//! | kept | packets are whole, flows apart; no packet twice to one service | bytes, order, half-close, and the difference between an end and a break | no unsafe request is carried out twice, and an answer is whole or visibly cut; a program that closes its side before it has the answer gives its request up |
 //! | can be lost | any packet | what was written and not answered | the answer of an unsafe request whose mirror died |
 //! | the service replicates | whatever it remembers of a player or session | whatever a reconnecting program expects to find | whatever one request leaves for the next |
 //!

@@ -28,7 +28,7 @@ pub(super) enum Unreached {
 
 /// Opens a stream at the primary. As long as none came about, nothing was sent to the service and the next
 /// try does no harm: at once where the session moved, else after a rest. A mirror whose service does not take
-/// connections is left.
+/// connections, or that has none for them, is left.
 pub(super) async fn stream(session: &Session) -> Result<Stream, Unreached> {
     let until = tokio::time::Instant::from_std(mono_now() + WITHIN);
     let mut last = None;
@@ -43,11 +43,12 @@ async fn attempts(session: &Session, last: &mut Option<StreamError>) -> Result<S
     loop {
         let error = match session.open_stream().await {
             Ok(stream) => return Ok(stream),
-            Err(error @ StreamError::NotServed(_)) => return Err(error.into()),
             Err(error) => error,
         };
         let at = mirror(&error);
-        if let StreamError::Failed {
+        // It serves, and its service does not.
+        if let StreamError::NotServed(at)
+        | StreamError::Failed {
             at,
             code: OpenError::Refused | OpenError::Unreachable | OpenError::Timeout,
         } = error
@@ -55,7 +56,10 @@ async fn attempts(session: &Session, last: &mut Option<StreamError>) -> Result<S
             session.leave(at).await;
         }
         // What a mirror said tells more than that it was left meanwhile.
-        if !matches!((&*last, &error), (Some(StreamError::Failed { .. }), StreamError::Broken { .. })) {
+        if !matches!(
+            (&*last, &error),
+            (Some(StreamError::Failed { .. } | StreamError::NotServed(_)), StreamError::Broken { .. })
+        ) {
             *last = Some(error);
         }
         let elsewhere = async {

@@ -19,16 +19,12 @@ const CHUNK: usize = 16 * 1024;
 pub(super) async fn relay(local: &TcpStream, stream: Stream) -> io::Result<()> {
     break_when_dropped(local, true)?;
     let (from_service, to_service) = tokio::io::split(stream);
-    tokio::try_join!(
-        async {
-            tokio::select! {
-                done = down(from_service, local) => done,
-                // A program that said its end and then died is noticed by nothing that is read or written.
-                error = died(local) => Err(error),
-            }
-        },
-        up(local, to_service),
-    )?;
+    let both = async { tokio::try_join!(down(from_service, local), up(local, to_service)) };
+    tokio::select! {
+        done = both => drop(done?),
+        // A program that died is not always noticed by what is read or written.
+        error = died(local) => return Err(error),
+    }
     break_when_dropped(local, false)
 }
 

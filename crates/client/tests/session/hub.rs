@@ -59,6 +59,8 @@ pub enum ToHub {
     Say(Vec<u8>),
     /// A stream of a session was opened, or ended.
     Stream(SessionKey, bool),
+    /// From now on clients are told that there is no service over TCP.
+    NoTcp,
 }
 
 /// Who is attached.
@@ -75,6 +77,7 @@ pub struct Hub {
     asking: Option<Link>,
     open: HashMap<SessionKey, u32>,
     started: Instant,
+    tcp: bool,
     attached: watch::Sender<Attached>,
 }
 
@@ -87,6 +90,7 @@ impl Hub {
             asking: None,
             open: HashMap::new(),
             started: mono_now(),
+            tcp: true,
             attached,
         }
     }
@@ -130,6 +134,7 @@ impl Hub {
                 self.links.remove(&session);
                 self.handle(MirrorInput::Detach(session));
             }
+            ToHub::NoTcp => self.tcp = false,
             ToHub::Drain(within) => self.handle(MirrorInput::Drain { within }),
             ToHub::Garbage(bytes) => {
                 for link in self.links.values() {
@@ -163,7 +168,7 @@ impl Hub {
         match output {
             MirrorOutput::Accept { session, role } => {
                 let link = self.asking.take().expect("somebody asks");
-                let accepted = Accepted { role: role.into(), udp: true, tcp: true, max_flows: 100 };
+                let accepted = Accepted { role: role.into(), udp: true, tcp: self.tcp, max_flows: 100 };
                 link.say(&ToClient::Accepted(accepted));
                 self.links.insert(session, link);
             }

@@ -3,12 +3,13 @@
 use super::super::count::Count;
 use super::Gateway;
 use super::local::Local;
+use super::program::UnderWay;
 use super::upstream::Upstream;
 use http_body_util::{BodyExt, Either, Full};
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// A body of at most so many bytes is kept until the answer comes.
@@ -35,14 +36,51 @@ impl Room {
 }
 
 /// A body on its way to the service.
-pub(super) type Outgoing = Either<Full<Bytes>, Incoming>;
+pub(super) type Outgoing = Either<Full<Bytes>, Upload>;
+
+/// A program's body as it comes.
+#[derive(Debug)]
+pub(super) struct Upload {
+    incoming: Incoming,
+    /// It came over h2.
+    of_h2: bool,
+}
+
+impl Body for Upload {
+    type Data = Bytes;
+    type Error = BrokeOff;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokeOff>>> {
+        match ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
+            // A stream that is reset without an error looks like one that ended (RFC 9113 §8.1).
+            None if self.of_h2 && !self.incoming.is_end_stream() => Poll::Ready(Some(Err(BrokeOff(None)))),
+            frame => Poll::Ready(frame.map(|frame| frame.map_err(|error| BrokeOff(Some(error))))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+/// The program broke its body off.
+#[derive(Debug, thiserror::Error)]
+#[error("the program broke the body off")]
+pub(super) struct BrokeOff(#[source] Option<hyper::Error>);
 
 /// A program's body.
 pub(super) enum Given {
     /// All of it is here, in its room.
     Whole { bytes: Bytes, _room: OwnedSemaphorePermit },
     /// It is handed on as it comes, once.
-    Flowing(Incoming),
+    Flowing(Upload),
     /// It was.
     Gone,
 }
@@ -52,11 +90,21 @@ impl Given {
     ///
     /// # Errors
     /// The program broke it off.
-    pub async fn read(incoming: Incoming, room: &Room) -> Result<Given, hyper::Error> {
-        match room.take(&incoming) {
-            Some(_room) => Ok(Given::Whole { bytes: incoming.collect().await?.to_bytes(), _room }),
-            None => Ok(Given::Flowing(incoming)),
+    pub async fn read(incoming: Incoming, of_h2: bool, room: &Room) -> Result<Given, BrokeOff> {
+        let Some(_room) = room.take(&incoming) else {
+            return Ok(Given::Flowing(Upload { incoming, of_h2 }));
+        };
+        let len = incoming.size_hint().exact();
+        let bytes = Upload { incoming, of_h2 }.collect().await?.to_bytes();
+        match len == u64::try_from(bytes.len()).ok() {
+            true => Ok(Given::Whole { bytes, _room }),
+            false => Err(BrokeOff(None)),
         }
+    }
+
+    /// Whether nobody knows how long it will be.
+    pub fn is_open_ended(&self) -> bool {
+        matches!(self, Given::Flowing(upload) if upload.size_hint().exact().is_none())
     }
 
     /// Whether it can be sent once more.
@@ -69,10 +117,17 @@ impl Given {
         match self {
             Given::Whole { bytes, .. } => Some(Either::Left(Full::new(bytes.clone()))),
             Given::Flowing(_) => match std::mem::replace(self, Given::Gone) {
-                Given::Flowing(incoming) => Some(Either::Right(incoming)),
+                Given::Flowing(upload) => Some(Either::Right(upload)),
                 _ => None,
             },
             Given::Gone => None,
+        }
+    }
+
+    /// What was taken for a try and not begun is here again.
+    pub fn give_back(&mut self, body: Option<Outgoing>) {
+        if let (Given::Gone, Some(Either::Right(upload))) = (&*self, body) {
+            *self = Given::Flowing(upload);
         }
     }
 }
@@ -92,6 +147,7 @@ pub(super) struct Theirs {
     /// The connection that must not end as if nothing were missing; h2 says so by itself.
     local: Option<Local>,
     gateway: Arc<Gateway>,
+    _under_way: Option<UnderWay>,
 }
 
 impl Theirs {
@@ -100,8 +156,10 @@ impl Theirs {
         upstream: Upstream,
         local: Option<Local>,
         gateway: Arc<Gateway>,
+        _under_way: Option<UnderWay>,
     ) -> Theirs {
-        Theirs { incoming, upstream: Some(upstream), local, gateway }
+        local.iter().for_each(Local::holds);
+        Theirs { incoming, upstream: Some(upstream), local, gateway, _under_way }
     }
 
     /// All of it came.
@@ -145,6 +203,8 @@ impl Body for Answer {
                 let frame = Pin::new(&mut theirs.incoming).poll_frame(cx);
                 match &frame {
                     Poll::Ready(None) => theirs.whole(),
+                    // Nothing comes after trailers, and so nobody asks.
+                    Poll::Ready(Some(Ok(frame))) if frame.is_trailers() => theirs.whole(),
                     Poll::Ready(Some(Err(_))) => theirs.cut(Count::Cut),
                     Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
                 }

@@ -6,7 +6,7 @@ use super::super::open::Unreached;
 use super::Gateway;
 use super::body::{Answer, Given, Outgoing, Theirs};
 use super::headers::{self, Outbound, Refused};
-use super::local::Local;
+use super::program::{Program, UnderWay};
 use super::retry::{self, Fate, Tries};
 use super::tunnel::Tunnel;
 use super::upstream::{Failed, Upstream};
@@ -18,35 +18,13 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use nearmost_wire::identity::Id;
 use std::error::Error;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// For how long a session that lost its mirror may take to have another one, before the same one is tried again.
 const ELSEWHERE: Duration = Duration::from_millis(200);
 /// RFC 9209.
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
-
-/// A program's connection. Clones are the same one.
-#[derive(Clone)]
-pub(super) struct Program {
-    pub local: Local,
-    tunnel: Arc<Mutex<Option<Tunnel>>>,
-}
-
-impl Program {
-    pub fn new(local: Local) -> Program {
-        Program { local, tunnel: Arc::default() }
-    }
-
-    /// What the connection became, once HTTP is over.
-    pub fn tunnel(&self) -> Option<Tunnel> {
-        self.tunnel.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    fn becomes(&self, tunnel: Tunnel) {
-        *self.tunnel.lock().unwrap_or_else(PoisonError::into_inner) = Some(tunnel);
-    }
-}
 
 /// Answers a program's request.
 pub(super) async fn forward(
@@ -55,30 +33,73 @@ pub(super) async fn forward(
     mut request: Request<Incoming>,
 ) -> Response<Answer> {
     gateway.counters.add(Count::Requests);
+    let mut told = Told { gateway: gateway.clone(), is_known: false, under_way: Some(program.request()) };
     let upgraded = hyper::upgrade::on(&mut request);
     let version = request.version();
     let (parts, body) = request.into_parts();
-    let outbound = match headers::outbound(parts, &gateway.settings.domain) {
+    let mut outbound = match headers::outbound(parts, &gateway.settings.domain) {
         Ok(outbound) => outbound,
         Err(Refused { status, why }) => {
-            gateway.counters.add(Count::Bad);
+            told.is(Count::Bad);
             return ours(status, why, None);
         }
     };
-    let Ok(given) = Given::read(body, &gateway.room).await else {
-        gateway.counters.add(Count::GivenUp);
-        return ours(StatusCode::BAD_REQUEST, "the body broke off; nothing was sent to the service", None);
+    let read = Given::read(body, version == Version::HTTP_2, &gateway.room);
+    let given = match tokio::time::timeout(gateway.settings.patience, read).await {
+        Ok(Ok(given)) => given,
+        Ok(Err(_)) => {
+            told.is(Count::GivenUp);
+            let why = "the body broke off; nothing was sent to the service";
+            return ours(StatusCode::BAD_REQUEST, why, None);
+        }
+        Err(_) => {
+            told.is(Count::GivenUp);
+            let why = "the body did not come in time; nothing was sent to the service";
+            return ours(StatusCode::REQUEST_TIMEOUT, why, None);
+        }
     };
-    let asks = Asks { outbound, given, sent: false, gateway };
+    if given.is_open_ended() {
+        headers::chunk(&mut outbound.headers);
+    }
+    let asks = Asks { outbound, given, sent: None, told, gateway };
     asks.answer(program, version, upgraded).await
+}
+
+/// What became of a request. Dropped before that is known, its program gave it up.
+struct Told {
+    gateway: Arc<Gateway>,
+    is_known: bool,
+    under_way: Option<UnderWay>,
+}
+
+impl Told {
+    fn is(&mut self, what: Count) {
+        self.gateway.counters.add(what);
+        self.is_known = true;
+    }
+
+    /// From here on the answer counts what becomes of it.
+    fn hand_on(&mut self) -> Option<UnderWay> {
+        self.is_known = true;
+        self.under_way.take()
+    }
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        if !self.is_known {
+            self.gateway.counters.add(Count::GivenUp);
+        }
+    }
 }
 
 /// A request under way.
 struct Asks {
     outbound: Outbound,
     given: Given,
-    /// The service may have had it.
-    sent: bool,
+    /// The mirror whose service may have had it last.
+    sent: Option<Id>,
+    told: Told,
     gateway: Arc<Gateway>,
 }
 
@@ -106,7 +127,9 @@ impl Asks {
                 Missed::Unreached(_) => return self.unanswered(missed),
                 Missed::Failed(at, failed) => (*at, failed.fate),
             };
-            self.sent |= fate == Fate::Sent;
+            if fate == Fate::Sent {
+                self.sent = Some(at);
+            }
             if !tries.again(fate, self.given.is_here(), mono_now()) {
                 return self.unanswered(missed);
             }
@@ -135,12 +158,15 @@ impl Asks {
         *request.headers_mut() = self.outbound.headers.clone();
         match upstream.send(request).await {
             Ok(response) => Ok((response, upstream)),
-            Err(failed) => Err(Missed::Failed(upstream.at, failed)),
+            Err(mut failed) => {
+                self.given.give_back(failed.body.take());
+                Err(Missed::Failed(upstream.at, failed))
+            }
         }
     }
 
     fn deliver(
-        self,
+        mut self,
         mut response: Response<Incoming>,
         upstream: Upstream,
         program: Program,
@@ -150,42 +176,55 @@ impl Asks {
         let of_h1 = version < Version::HTTP_2;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             if self.outbound.upgrade.is_none() {
-                self.gateway.counters.add(Count::Unknown);
+                self.told.is(Count::Unknown);
                 return ours(StatusCode::BAD_GATEWAY, "the service changed a protocol unasked", Some(ODD));
             }
-            self.gateway.counters.add(Count::Tunnels);
+            self.told.is(Count::Tunnels);
             let service = hyper::upgrade::on(&mut response);
             program.becomes(Tunnel { program: upgraded, service });
             let (mut parts, _) = response.into_parts();
             headers::inbound(&mut parts.headers, true);
             return Response::from_parts(parts, Answer::Ours(Full::default()));
         }
+        if !headers::is_framed(response.headers()) {
+            self.told.is(Count::Unknown);
+            let why =
+                "the answer has a transfer coding besides chunked; the request may have been carried out";
+            return ours(StatusCode::BAD_GATEWAY, why, Some(CODED));
+        }
         let (mut parts, incoming) = response.into_parts();
         parts.version = Version::HTTP_11;
         headers::inbound(&mut parts.headers, of_h1 && parts.status == StatusCode::UPGRADE_REQUIRED);
         let local = of_h1.then_some(program.local);
-        Response::from_parts(parts, Answer::Theirs(Theirs::new(incoming, upstream, local, self.gateway)))
+        let theirs = Theirs::new(incoming, upstream, local, self.gateway, self.told.hand_on());
+        Response::from_parts(parts, Answer::Theirs(theirs))
     }
 
     /// Says what is known.
     fn unanswered(self, missed: Missed) -> Response<Answer> {
-        let Asks { outbound, sent, gateway, .. } = self;
+        let Asks { outbound, sent, gateway, mut told, .. } = self;
         let method = &outbound.method;
         let why = match &missed {
             Missed::Unreached(error) => error.to_string(),
             Missed::Failed(at, failed) => format!("mirror {at}: {}", whole(&failed.why)),
         };
-        if let (Missed::Failed(at, _), true) = (&missed, sent && !method.is_safe()) {
-            let method = method.to_string();
-            gateway.notices.tell(Notice::Unknown { method, at: *at, why: why.clone() });
+        if matches!(&missed, Missed::Failed(_, failed) if failed.why.is_user()) {
+            // Nobody waits for what became of it.
+            told.is(Count::GivenUp);
+            return ours(StatusCode::BAD_REQUEST, &why, None);
         }
-        if let Missed::Unreached(error) = &missed {
-            gateway.notices.tell(Notice::Unreached { why: error.to_string() });
-        }
-        gateway.counters.add(if sent { Count::Unknown } else { Count::Unreached });
         let (known, status) = match sent {
-            true => ("It may have been carried out: send it again only if that does no harm.", LOST),
-            false => ("It was not sent to the service, so it was not carried out.", NO_WAY),
+            Some(at) => {
+                told.is(Count::Unknown);
+                let (method, why) = (method.to_string(), why.clone());
+                gateway.notices.tell(Notice::Unknown { method, at, why });
+                ("It may have been carried out: send it again only if that does no harm.", LOST)
+            }
+            None => {
+                told.is(Count::Unreached);
+                gateway.notices.tell(Notice::Unreached { why: why.clone() });
+                ("It was not sent to the service, so it was not carried out.", NO_WAY)
+            }
         };
         ours(StatusCode::BAD_GATEWAY, &format!("no answer to {method}: {why}. {known}"), Some(status))
     }
@@ -193,6 +232,7 @@ impl Asks {
 
 const NO_WAY: &str = "nearmost; error=destination_unavailable";
 const LOST: &str = "nearmost; error=http_response_incomplete";
+const CODED: &str = "nearmost; error=http_response_transfer_coding";
 const ODD: &str = "nearmost; error=http_upgrade_failed";
 
 /// The error and its causes.

@@ -84,8 +84,9 @@ fn check(method: &Method, version: Version, headers: &HeaderMap) -> Result<(), R
     if hosts > 1 || (hosts == 0 && version == Version::HTTP_11) {
         return Err(Refused::bad("a request has one Host (RFC 9112 §3.2)"));
     }
-    if headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH) {
-        return Err(Refused::bad("both Transfer-Encoding and Content-Length (RFC 9112 §6.1)"));
+    if !is_framed(headers) {
+        let why = "only chunked may be a transfer coding (RFC 9112 §6.1)";
+        return Err(Refused { status: StatusCode::NOT_IMPLEMENTED, why });
     }
     let mut expects = headers.get_all(EXPECT).iter();
     match expects.all(|expect| expect.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
@@ -95,6 +96,21 @@ fn check(method: &Method, version: Version, headers: &HeaderMap) -> Result<(), R
             why: "only 100-continue may be expected (RFC 9110 §10.1.1)",
         }),
     }
+}
+
+/// Whether a message has no transfer coding but `chunked`, once: what is taken off here must be known here.
+pub(super) fn is_framed(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(one), None) => one.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"),
+        _ => false,
+    }
+}
+
+/// Says how a body ends whose length is not known. Without it, that of a GET would be left out.
+pub(super) fn chunk(headers: &mut HeaderMap) {
+    headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
 }
 
 /// Counts `Max-Forwards` down (RFC 9110 §7.6.2).
@@ -125,14 +141,26 @@ fn upgrade(version: Version, headers: &HeaderMap) -> Option<HeaderValue> {
     if version != Version::HTTP_11 || !named(headers).any(|name| name.eq_ignore_ascii_case("upgrade")) {
         return None;
     }
-    headers.get(UPGRADE).cloned()
+    let asked = headers.get(UPGRADE)?.to_str().ok()?;
+    // RFC 9113 §3.1: no longer in use. A tunnel of it would carry requests past all that is said here.
+    let known = asked.split(',').map(str::trim).filter(|protocol| !protocol.eq_ignore_ascii_case("h2c"));
+    let known = known.collect::<Vec<_>>().join(", ");
+    HeaderValue::from_str(&known).ok().filter(|known| !known.is_empty())
 }
 
-/// The authority that was asked for: of the target, else of `Host`, else the domain.
+/// The authority that was asked for: of the target, else of `Host`, else the domain. Names and passwords in a
+/// target are not for the service (RFC 9110 §4.2.4).
 fn host(uri: &Uri, headers: &HeaderMap, domain: &str) -> Result<HeaderValue, Refused> {
     let bad = |_| Refused::bad("the target's authority is no Host");
     match (uri.authority(), headers.get(HOST)) {
-        (Some(authority), _) => HeaderValue::from_str(authority.as_str()).map_err(bad),
+        (Some(_), _) if uri.scheme().is_none() => {
+            Err(Refused::bad("only CONNECT has a target of an authority alone (RFC 9112 §3.2.3)"))
+        }
+        (Some(authority), _) => {
+            let whole = authority.as_str();
+            let place = whole.rsplit_once('@').map_or(whole, |(_, place)| place);
+            HeaderValue::from_str(place).map_err(bad)
+        }
         (None, Some(host)) => Ok(host.clone()),
         (None, None) => HeaderValue::from_str(domain).map_err(bad),
     }
@@ -237,6 +265,10 @@ mod tests {
         assert_eq!(host("http://a.example:80/x?y", h2, &[]), of("a.example:80", "/x?y"));
         assert_eq!(host("/", Version::HTTP_10, &[]), of("play.example", "/"));
         assert_eq!(host("*", h1, &[("host", "a")]).1, "*");
+        let secret = host("http://me:word@a.example:80/x", h1, &[("host", "b")]);
+        assert_eq!(secret, of("a.example:80", "/x"));
+        let alone = outbound(parts("GET", "a.example:80", h1, &[("host", "b")]), "play.example");
+        assert_eq!(alone.unwrap_err().status, StatusCode::BAD_REQUEST);
     }
 
     #[test]
@@ -248,7 +280,12 @@ mod tests {
         assert_eq!(refused("CONNECT", &[host]), 501);
         assert_eq!(refused("GET", &[]), 400);
         assert_eq!(refused("GET", &[host, ("host", "b")]), 400);
-        assert_eq!(refused("POST", &[host, ("content-length", "3"), ("transfer-encoding", "chunked")]), 400);
+        assert_eq!(refused("POST", &[host, ("transfer-encoding", "gzip, chunked")]), 501);
+        assert_eq!(
+            refused("POST", &[host, ("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")]),
+            501
+        );
+        assert!(one("POST", "/", &[host, ("transfer-encoding", "Chunked")]).is_ok());
         assert_eq!(refused("POST", &[host, ("expect", "the best")]), 417);
         assert_eq!(refused("OPTIONS", &[host, ("max-forwards", "0")]), 200);
         assert_eq!(refused("TRACE", &[host, ("max-forwards", "0")]), 501);
@@ -275,6 +312,8 @@ mod tests {
             (&HeaderValue::from_static("upgrade"), &HeaderValue::from_static("websocket"),)
         );
         assert!(one("GET", "/", &asks[..2]).unwrap().upgrade.is_none());
+        let h2c = [("host", "a"), ("connection", "upgrade, http2-settings"), ("upgrade", "h2c")];
+        assert!(one("GET", "/", &h2c).unwrap().upgrade.is_none());
         assert!(outbound(parts("GET", "/", Version::HTTP_2, &asks), "a").unwrap().upgrade.is_none());
     }
 

@@ -9,11 +9,13 @@
 //! | `forward` | one request, to its answer or to words that say why there is none |
 //! | `upstream` | connections to the service, one request at a time each; those that wait |
 //! | `body` | bodies both ways |
-//! | `local` | a program's connection |
+//! | `local` | the socket of a program's connection |
+//! | `program` | a program's connection, and what is under way on it |
 //! | `tunnel` | what becomes of a connection that changes its protocol |
 //!
 //! **Kept.** A request is carried out at most once unless it is one that may be repeated (`retry`): its method
-//! is safe, or it carries an `Idempotency-Key`. What is sent again goes to the mirror that the session has
+//! is safe, or it carries an `Idempotency-Key` and [`Settings::idempotency_keys`] says that the service honours
+//! it. What is sent again goes to the mirror that the session has
 //! moved to. An answer is whole or visibly cut: the connection, or the stream of h2, is reset.
 //!
 //! **Can be lost.** The answer of an unsafe request whose mirror or service died: the program gets 502 with a
@@ -30,7 +32,11 @@
 //! since this is no way to other servers. `Upgrade` over HTTP/1.1, as of WebSocket, becomes a tunnel with what
 //! `tcp` promises of connections: it stays with its mirror and is reset when that dies.
 //!
-//! **Times.** A way to the service is looked for during 8 s, tries begin within 15 s, and an answer may take
+//! **Ends.** A program that closes its side before it has the answer gives its request up, as with most
+//! servers: half-close is no way to say that a request is whole.
+//!
+//! **Times.** A connection without a request under way is closed after [`Settings::patience`], and a head or a
+//! short body has as long to come. A way to the service is looked for during 8 s, tries begin within 15 s, and an answer may take
 //! as long as it takes: it is the session that finds out that a mirror is dead.
 //!
 //! **Bounds.** [`tcp::Settings::most_connections`] of programs, 128 requests at a time on one of h2, heads of
@@ -41,6 +47,7 @@ mod body;
 mod forward;
 mod headers;
 mod local;
+mod program;
 mod retry;
 mod tunnel;
 mod upstream;
@@ -50,11 +57,11 @@ use super::notice::Notices;
 use super::tcp::{self, Port};
 use crate::session::Session;
 use body::Room;
-use forward::Program;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use local::Local;
+use program::Program;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,8 +70,12 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use upstream::Pool;
 
-/// A head comes within this time, the wait for the next request included.
-const HEADER: Duration = Duration::from_secs(60);
+/// [`Settings::patience`] unless somebody wants another.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+/// For how long a program may take to end an idle connection that was called closed.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// A connection of h2 is asked this often whether its program is there, and it has as long to say so.
+const ALIVE: Duration = Duration::from_secs(20);
 /// Bytes of a head.
 const HEAD: u32 = 64 * 1024;
 /// Requests at a time on one connection of h2.
@@ -81,6 +92,8 @@ pub struct Settings {
     pub domain: String,
     /// The service honours `Idempotency-Key`: what carries one may be sent again.
     pub idempotency_keys: bool,
+    /// For how long a connection may have no request under way, and a head or a short body may take to come.
+    pub patience: Duration,
 }
 
 /// What all requests share.
@@ -139,8 +152,11 @@ async fn connection(local: TcpStream, gateway: Arc<Gateway>, mut stopped: watch:
     let _ = local.set_nodelay(true);
     let program = Program::new(Local::new(local));
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER).max_buf_size(HEAD as usize);
+    let patience = gateway.settings.patience;
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(patience).max_buf_size(HEAD as usize);
+    builder.http1().max_headers(upstream::FIELDS);
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(STREAMS).max_header_list_size(HEAD);
+    builder.http2().keep_alive_interval(ALIVE).keep_alive_timeout(ALIVE);
     let service = service_fn(|request| {
         let (gateway, program) = (gateway.clone(), program.clone());
         async move { Ok::<_, Infallible>(forward::forward(gateway, program, request).await) }
@@ -157,13 +173,24 @@ async fn connection(local: TcpStream, gateway: Arc<Gateway>, mut stopped: watch:
             serving.as_mut().graceful_shutdown();
             serving.await
         }
+        // Also whoever has not even said which version it speaks, which hyper waits for.
+        () = program.idle(patience) => {
+            serving.as_mut().graceful_shutdown();
+            tokio::select! {
+                ended = &mut serving => ended,
+                () = program.idle(FAREWELL) => Ok(()),
+            }
+        }
     };
-    match ended {
-        Err(error) if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse) => {
+    if let Err(error) = &ended {
+        // What else went wrong was counted with its request.
+        let error = error.downcast_ref::<hyper::Error>();
+        if error.is_some_and(hyper::Error::is_parse) {
             gateway.counters.add(Count::Bad);
         }
-        // What else went wrong was counted with its request.
-        Err(_) | Ok(()) => {}
+        if error.is_some_and(|error| error.is_parse() || error.is_timeout()) {
+            program.local.ends();
+        }
     }
     if let Some(tunnel) = program.tunnel() {
         gateway.counters.add(tunnel.run(program.local.tcp()).await);

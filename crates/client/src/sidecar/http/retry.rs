@@ -1,14 +1,14 @@
 //! Whether a request may be sent again (RFC 9110 §9.2.2), and nothing more than that.
 //!
-//! | what became of it | safe method | `PUT`, `DELETE` with a key | others with a key the service honours | others |
-//! |---|---|---|---|---|
-//! | not a byte was written | again | again | again | again |
-//! | written, and no answer came | again | again | again | **never** |
-//! | the answer began | never | never | never | never |
+//! | what became of it | safe method | any other with a key the service honours | others |
+//! |---|---|---|---|
+//! | not a byte was written | again | again | again |
+//! | written, and no answer came | again | again | **never** |
+//! | the answer began | never | never | never |
 //!
-//! A key is an `Idempotency-Key` header. `PUT` and `DELETE` are idempotent by their definition, but a second one
-//! may undo what others did in between, so here they need a key that says it is meant. What is sent again needs a
-//! body that is still here.
+//! A key is an `Idempotency-Key` header, and counts only where it was said that the service honours it. `PUT`
+//! and `DELETE` are idempotent by their definition, but a second one may undo what others did in between, so
+//! here they need a key as the others do. What is sent again needs a body that is still here.
 
 use http::{HeaderMap, Method};
 use std::time::{Duration, Instant};
@@ -31,11 +31,9 @@ pub(super) enum Fate {
 
 /// Whether carrying a request out twice is as good as once.
 pub(super) fn repeatable(method: &Method, headers: &HeaderMap, keys_honoured: bool) -> bool {
-    let has_key = headers.contains_key(KEY);
     match *method {
         Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE => true,
-        Method::PUT | Method::DELETE => has_key,
-        _ => has_key && keys_honoured,
+        _ => keys_honoured && headers.contains_key(KEY),
     }
 }
 
@@ -80,8 +78,8 @@ mod tests {
             (Method::HEAD, true, true, true),
             (Method::OPTIONS, true, true, true),
             (Method::TRACE, true, true, true),
-            (Method::PUT, false, true, true),
-            (Method::DELETE, false, true, true),
+            (Method::PUT, false, false, true),
+            (Method::DELETE, false, false, true),
             (Method::POST, false, false, true),
             (Method::PATCH, false, false, true),
             (Method::from_bytes(b"LOCK").unwrap(), false, false, true),

@@ -28,13 +28,11 @@ use crate::session::{Datagram, SendError, Session};
 use flows::{Flows, Found};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::net::UdpSocket;
 
 /// The largest packet that UDP has.
 const MOST_PACKET: usize = 65_535;
-/// Between two notices.
-const QUIET: Duration = Duration::from_secs(1);
 /// After a failed receive.
 const REST: Duration = Duration::from_millis(10);
 
@@ -63,7 +61,7 @@ pub async fn serve(
     stop: impl Future<Output = ()>,
 ) {
     let flows = Flows::new(settings.most_flows, settings.idle);
-    let mut port = Port { socket, session, settings, flows, counters, notices, noticed: None };
+    let mut port = Port { socket, session, settings, flows, counters, notices };
     let mut buffer = vec![0; MOST_PACKET];
     tokio::pin!(stop);
     loop {
@@ -97,7 +95,6 @@ struct Port {
     flows: Flows,
     counters: Arc<Counters>,
     notices: Notices,
-    noticed: Option<Instant>,
 }
 
 impl Port {
@@ -113,14 +110,14 @@ impl Port {
             }
             Found::Refused => {
                 self.counters.add(Count::FlowsRefused);
-                return self.notice(Notice::NoFlow { peer, most: self.settings.most_flows });
+                return self.notices.tell(Notice::NoFlow { peer, most: self.settings.most_flows });
             }
         };
         match self.session.send(flow, payload) {
             Ok(()) => self.counters.add(Count::PacketsUp),
             Err(SendError::TooLarge { have, most }) => {
                 self.counters.add(Count::TooLarge);
-                self.notice(Notice::TooLarge { peer, have, most });
+                self.notices.tell(Notice::TooLarge { peer, have, most });
             }
             Err(_) => self.counters.add(Count::NotTaken),
         }
@@ -139,14 +136,5 @@ impl Port {
     fn expire(&mut self) {
         let expired = self.flows.expire(mono_now());
         self.counters.add_many(Count::FlowsExpired, expired);
-    }
-
-    /// Tells it, unless something was told just now: whoever floods the port does not flood a terminal.
-    fn notice(&mut self, notice: Notice) {
-        let now = mono_now();
-        if self.noticed.is_none_or(|at| now.saturating_duration_since(at) >= QUIET) {
-            self.noticed = Some(now);
-            self.notices.tell(notice);
-        }
     }
 }

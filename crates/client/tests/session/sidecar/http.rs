@@ -10,7 +10,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::{Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use nearmost_client::session::{Event, Session};
-use nearmost_client::sidecar::http::{Settings, serve};
+use nearmost_client::sidecar::http::{PATIENCE, Settings, serve};
 use nearmost_client::sidecar::{Count, Notice, tcp};
 use nearmost_wire::ingress::flow::OpenAnswer;
 use quinn::{RecvStream, SendStream};
@@ -25,7 +25,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 pub fn settings() -> Settings {
-    Settings { port: tcp::Settings::default(), domain: "play.example".into(), idempotency_keys: false }
+    let port = tcp::Settings::default();
+    Settings { port, domain: "play.example".into(), idempotency_keys: false, patience: PATIENCE }
 }
 
 pub async fn sidecar(session: &Session, settings: Settings) -> Running {

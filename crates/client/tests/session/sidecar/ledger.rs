@@ -6,13 +6,15 @@ use super::site::{Answered, Site, half, whole};
 use super::{Running, streams};
 use crate::mirror::Mirror;
 use crate::world::{settled, soon};
-use http_body_util::{BodyExt, Full};
-use hyper::body::{Bytes, Incoming};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Bytes, Frame, Incoming};
 use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use nearmost_client::session::Session;
 use nearmost_client::sidecar::Count;
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -21,6 +23,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tokio_stream::StreamExt;
 
 /// Enough that some have not died of late: who did is shunned for longer each time.
 const MIRRORS: usize = 8;
@@ -107,26 +110,45 @@ struct Asked {
     id: u64,
     method: &'static str,
     key: bool,
+    /// The body's length is not said, so that it is handed on as it comes.
+    flows: bool,
+    h2: bool,
 }
+
+type Sent = BoxBody<Bytes, Infallible>;
 
 impl Asked {
     fn is_repeatable(self) -> bool {
-        self.key || ["GET", "HEAD", "OPTIONS"].contains(&self.method)
+        !self.flows && (self.key || !self.has_body())
     }
 
-    fn request(self) -> Request<Full<Bytes>> {
-        let request = Request::builder().method(self.method).uri(format!("/{}", self.id)).header("host", "a");
+    fn has_body(self) -> bool {
+        !["GET", "HEAD", "OPTIONS"].contains(&self.method)
+    }
+
+    fn request(self) -> Request<Sent> {
+        let request = Request::builder().method(self.method).uri(format!("http://a/{}", self.id));
+        let request = request.header("host", "a");
         let request = if self.key { request.header("idempotency-key", self.id) } else { request };
-        let has_body = !["GET", "HEAD", "OPTIONS"].contains(&self.method);
-        request.body(if has_body { Full::from(self.id.to_string()) } else { Full::default() }).unwrap()
+        let body = if self.has_body() { Full::from(self.id.to_string()) } else { Full::default() };
+        request.body(if self.flows { StreamBody::new(body.into_data_stream().map(|data| data.map(Frame::data))).boxed() } else { body.boxed() }).unwrap()
+    }
+
+    async fn send(self, sidecar: std::net::SocketAddr) -> hyper::Result<Response<Incoming>> {
+        let io = TokioIo::new(TcpStream::connect(sidecar).await.unwrap());
+        if self.h2 {
+            let (mut sender, connection) =
+                hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await?;
+            tokio::spawn(connection);
+            return sender.send_request(self.request()).await;
+        }
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await?;
+        tokio::spawn(connection);
+        sender.send_request(self.request()).await
     }
 
     async fn ask(self, sidecar: std::net::SocketAddr) -> Saw {
-        let stream = TcpStream::connect(sidecar).await.unwrap();
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
-        tokio::spawn(connection);
-        let response: Response<Incoming> = match sender.send_request(self.request()).await {
+        let response = match self.send(sidecar).await {
             Ok(response) => response,
             Err(_) => return Saw::Cut,
         };
@@ -146,8 +168,7 @@ impl Asked {
         assert!(times <= 1 || self.is_repeatable(), "twice: {story}");
         match saw {
             Saw::Whole(StatusCode::OK, _, body) => {
-                let did =
-                    if self.request().into_body().size() == 0 { String::new() } else { self.id.to_string() };
+                let did = if self.has_body() { self.id.to_string() } else { String::new() };
                 let right = self.method == "HEAD" || body[..] == *format!("did {did}").as_bytes();
                 assert!(times >= 1 && right, "{story}");
             }
@@ -165,16 +186,6 @@ impl Asked {
     }
 }
 
-trait Size {
-    fn size(&self) -> u64;
-}
-
-impl Size for Full<Bytes> {
-    fn size(&self) -> u64 {
-        hyper::body::Body::size_hint(self).exact().unwrap()
-    }
-}
-
 /// splitmix64.
 struct Dice(u64);
 
@@ -189,8 +200,10 @@ impl Dice {
     fn ask(&mut self, id: u64) -> Asked {
         const METHODS: [&str; 8] = ["GET", "GET", "HEAD", "OPTIONS", "POST", "POST", "PUT", "DELETE"];
         let method = METHODS[self.below(8) as usize];
-        let key = !["GET", "HEAD", "OPTIONS"].contains(&method) && self.below(3) == 0;
-        Asked { id, method, key }
+        let has_body = !["GET", "HEAD", "OPTIONS"].contains(&method);
+        let key = has_body && self.below(3) == 0;
+        let flows = has_body && self.below(4) == 0;
+        Asked { id, method, key, flows, h2: self.below(3) == 0 }
     }
 
     fn fault(&mut self, by: By) -> Fault {

@@ -1,5 +1,7 @@
 //! Programs that know nothing of sessions, carried over one.
 
+mod bodies;
+mod connections;
 mod http;
 mod ledger;
 mod site;

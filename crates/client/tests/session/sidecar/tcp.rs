@@ -5,7 +5,7 @@ use crate::hub::ToHub;
 use crate::mirror::{Mirror, Service};
 use crate::world::{event, mirrors, soon, until};
 use nearmost_client::clock::mono_now;
-use nearmost_client::session::{Event, MoveReason, Session};
+use nearmost_client::session::{Event, Mode, MoveReason, Session};
 use nearmost_client::sidecar::tcp::{Settings, serve};
 use nearmost_client::sidecar::{Count, Notice};
 use nearmost_wire::ingress::flow::{OpenAnswer, OpenError};
@@ -194,6 +194,36 @@ async fn a_program_that_dies_after_it_said_its_end_is_noticed() {
 }
 
 #[tokio::test]
+async fn a_program_that_dies_after_the_service_said_its_end_is_noticed() {
+    // The service hears nothing more either, so that nothing that is written moves.
+    struct Deaf;
+    impl Service for Deaf {
+        fn open(&self) -> OpenAnswer {
+            OpenAnswer::Opened
+        }
+        fn serve(&self, mut send: SendStream, recv: RecvStream) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+            Box::pin(async move {
+                let _ = send.finish();
+                std::future::pending::<()>().await;
+                drop(recv);
+            })
+        }
+    }
+    let mirrors = [Mirror::serving(1, Arc::new(Deaf))];
+    let session = crate::world::builder(&mirrors).connect().await.unwrap();
+    let sidecar = sidecar(&session, Settings::default()).await;
+    let mut program = TcpStream::connect(sidecar.address).await.unwrap();
+    assert_eq!(soon(program.read(&mut [0])).await.unwrap(), 0);
+    // Until everything in between is full, which nothing tells.
+    let chunk = [0; 65536];
+    while tokio::time::timeout(Duration::from_millis(300), program.write(&chunk)).await.is_ok() {}
+    socket2::SockRef::from(&program).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(program);
+    sidecar.counted(Count::Broken, 1).await;
+    sidecar.stop().await;
+}
+
+#[tokio::test]
 async fn a_mirror_whose_service_takes_nobody_is_left_for_another() {
     let services = [0, 1].map(|_| Arc::new(Restarts(AtomicUsize::new(0))));
     let mirrors = [1, 2].map(|seed| Mirror::serving(seed, services[usize::from(seed) - 1].clone()));
@@ -203,6 +233,20 @@ async fn a_mirror_whose_service_takes_nobody_is_left_for_another() {
     talking(&sidecar).await;
     assert_eq!(session.primary(), Some(mirrors[standby].id()));
     assert_eq!(sidecar.counters.get(Count::Unreached), 0);
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn a_mirror_without_a_service_over_tcp_is_left_for_another() {
+    let mut mirrors = mirrors(1..3);
+    mirrors[1].kill();
+    mirrors[0].tell(ToHub::NoTcp).await;
+    let session = crate::world::builder(&mirrors).mode(Mode::Stream).connect().await.unwrap();
+    assert_eq!(session.primary(), Some(mirrors[0].id()));
+    let sidecar = sidecar(&session, Settings::default()).await;
+    mirrors[1] = mirrors[1].again().await;
+    talking(&sidecar).await;
+    assert_eq!(session.primary(), Some(mirrors[1].id()));
     sidecar.stop().await;
 }
 
