@@ -91,7 +91,7 @@ fn a_mirror_that_dies_with_its_tripwire_is_reported_and_not_kept() {
     world.run_for(s(2));
     // With what was open over it.
     let (at, why) = detached(&world, 0).unwrap();
-    assert!(at.since(since) < s(1) && why == Leave::Dead, "{:?} {why:?}", at.since(since));
+    assert!(at.since(since) < ms(20 + 40 + 200) && why == Leave::Dead, "{:?} {why:?}", at.since(since));
     assert_eq!(world.peers[0].reported, [0]);
     // Without a standby it is left as soon as another accepts, and never kept.
     let mut world = pair(5, 40, 60, 0.0);

@@ -10,15 +10,16 @@
 
 use super::Client;
 use super::link::Link;
-use super::types::{Leave, MoveReason, Output};
+use super::types::{ClientConfig, Leave, MoveReason, Output};
 use crate::session::MirrorKey;
-use crate::session::loss::Patience;
 use crate::time::MonoTime;
 use arrayvec::ArrayVec;
 use std::time::Duration;
 
 /// Silence after which a link is over, whatever the shell says: as long as a QUIC connection bears it.
 pub(super) const GONE: Duration = Duration::from_secs(20);
+/// A mirror whose tripwire closed is asked so often before it is dead.
+const QUESTIONS: u32 = 6;
 /// What a mirror that was left may take longer than its round trip to deliver what it owes.
 const OWED: Duration = Duration::from_millis(50);
 /// Mirrors that are being left at a time.
@@ -49,18 +50,24 @@ impl Leaving {
         self.owed.is_none() && lives
     }
 
-    /// Left because its tripwire closed, it is dead once it is silent as well; until an answer shows that
-    /// it is not.
-    fn dies_at(&self, patience: &Patience) -> Option<MonoTime> {
-        let open = self.reason == MoveReason::Tripwire && !self.dead && self.link.proven <= self.since;
-        open.then(|| self.link.gone_at(patience))
+    /// Left because its tripwire closed, and nothing has shown yet that it lives.
+    fn is_asked(&self) -> bool {
+        self.reason == MoveReason::Tripwire && !self.dead && self.link.proven <= self.since
+    }
+
+    /// Left because its tripwire closed, it is dead once it is silent as well. No pause of a server closes a
+    /// tripwire, so this takes less silence than elsewhere: [`QUESTIONS`] without an answer.
+    fn dies_at(&self, config: &ClientConfig) -> Option<MonoTime> {
+        let (rtt, allowance) = (self.link.rtt.smoothed(), self.link.rtt.allowance());
+        let asked = self.since + rtt + allowance + config.pace.doubting.saturating_mul(QUESTIONS);
+        self.is_asked().then(|| asked.min(self.link.gone_at(&config.patience)))
     }
 
     /// From when on it may go, once it was told. The silence of one that is dead was confirmed: what is
     /// open over it ends then, unless it has answered since.
-    fn free_at(&self, patience: &Patience) -> Option<MonoTime> {
+    fn free_at(&self, config: &ClientConfig) -> Option<MonoTime> {
         let dead = self.dead && self.link.proven <= self.since;
-        self.owed.filter(|_| (self.finished || dead) && self.dies_at(patience).is_none())
+        self.owed.filter(|_| (self.finished || dead) && self.dies_at(config).is_none())
     }
 
     fn leave(&self) -> Leave {
@@ -71,12 +78,10 @@ impl Leaving {
         }
     }
 
-    fn deadline(&self, patience: &Patience) -> MonoTime {
+    fn deadline(&self, config: &ClientConfig) -> MonoTime {
         let silent = self.link.heard + GONE;
-        let due = [self.free_at(patience), self.dies_at(patience)]
-            .into_iter()
-            .flatten()
-            .fold(silent, MonoTime::min);
+        let due =
+            [self.free_at(config), self.dies_at(config)].into_iter().flatten().fold(silent, MonoTime::min);
         due.min(self.link.beacon_at())
     }
 }
@@ -102,8 +107,8 @@ impl Departures {
         self.0.iter_mut().filter(|left| left.link.mirror == mirror).for_each(|left| left.finished = true);
     }
 
-    pub fn deadline(&self, patience: &Patience) -> Option<MonoTime> {
-        self.0.iter().map(|left| left.deadline(patience)).min()
+    pub fn deadline(&self, config: &ClientConfig) -> Option<MonoTime> {
+        self.0.iter().map(|left| left.deadline(config)).min()
     }
 
     fn take(&mut self, which: impl FnMut(&Leaving) -> bool) -> Option<Leaving> {
@@ -184,10 +189,10 @@ impl Client {
 
     /// Detaches mirrors that were left once they owe nothing or are gone.
     pub(super) fn release(&mut self, now: MonoTime) {
-        let patience = self.config.patience;
+        let config = self.config;
         let mut left = std::mem::take(&mut self.links.leaving.0);
         for left in &mut left {
-            if left.dies_at(&patience).is_some_and(|at| now >= at) {
+            if left.dies_at(&config).is_some_and(|at| now >= at) {
                 self.bury(left, now);
             }
         }
@@ -195,7 +200,7 @@ impl Client {
             if now >= left.link.heard + GONE {
                 self.bury(&mut left, now);
                 self.detach(left.link.mirror, left.leave());
-            } else if left.free_at(&patience).is_some_and(|at| now >= at) {
+            } else if left.free_at(&config).is_some_and(|at| now >= at) {
                 self.detach(left.link.mirror, left.leave());
             } else {
                 self.links.leaving.0.push(left);
@@ -203,11 +208,13 @@ impl Client {
         }
     }
 
-    /// A mirror that is left must not think that its client is gone.
+    /// A mirror that is left must not think that its client is gone; one that may be dead is asked.
     pub(super) fn keep_left(&mut self, now: MonoTime) {
         let pace = self.config.pace;
-        for link in self.links.leaving.links_mut().filter(|link| now >= link.beacon_at()) {
-            let (seq, ask) = link.beacon(&pace, false, now);
+        for left in self.links.leaving.0.iter_mut().filter(|left| now >= left.link.beacon_at()) {
+            let asked = left.is_asked();
+            let link = &mut left.link;
+            let (seq, ask) = link.beacon(&pace, asked, now);
             let (mirror, role, period) = (link.mirror, link.role(), link.period());
             self.outputs.push_back(Output::Beacon { mirror, seq, ask, role, period });
         }

@@ -329,7 +329,7 @@ impl Client {
             self.broker.deadline(self.book.held.as_ref()),
             self.joins.deadline(),
             if attached { self.links.deadline(&self.config, now) } else { None },
-            self.links.leaving.deadline(&self.config.patience),
+            self.links.leaving.deadline(&self.config),
             if attached { self.shift.deadline(now) } else { None },
             self.gain.deadline(),
         ]
