@@ -131,7 +131,13 @@ impl Asked {
         let request = request.header("host", "a");
         let request = if self.key { request.header("idempotency-key", self.id) } else { request };
         let body = if self.has_body() { Full::from(self.id.to_string()) } else { Full::default() };
-        request.body(if self.flows { StreamBody::new(body.into_data_stream().map(|data| data.map(Frame::data))).boxed() } else { body.boxed() }).unwrap()
+        request
+            .body(if self.flows {
+                StreamBody::new(body.into_data_stream().map(|data| data.map(Frame::data))).boxed()
+            } else {
+                body.boxed()
+            })
+            .unwrap()
     }
 
     async fn send(self, sidecar: std::net::SocketAddr) -> hyper::Result<Response<Incoming>> {
