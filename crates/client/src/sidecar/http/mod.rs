@@ -31,6 +31,9 @@
 //! service's own interim answers (1xx) are not handed on, nor is server push. `CONNECT` is refused with 501,
 //! since this is no way to other servers. `Upgrade` over HTTP/1.1, as of WebSocket, becomes a tunnel with what
 //! `tcp` promises of connections: it stays with its mirror and is reset when that dies.
+//! `h2c` is not asked for on behalf of a program. Requests with another transfer coding than `chunked` get 501,
+//! and such answers become 502; a `Content-Length` beside it is taken off (RFC 9112 §6.3). A name and password
+//! in a target are not handed on.
 //!
 //! **Ends.** A program that closes its side before it has the answer gives its request up, as with most
 //! servers: half-close is no way to say that a request is whole.
