@@ -19,7 +19,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout};
 pub const CLIENT: u8 = 10;
 /// To DNS and in lists, the client is where the first mirror is. Mirrors die many times here, and are none the
 /// worse for it.
-const NEAR_M1: &str = "[health]\nflap_half_life_ms = 0\n\
+const NEAR_M1: &str = "[caution]\nflap_half_life_ms = 0\n\
                        [[geo.overrides]]\nprefix = \"10.10.0.0/16\"\nlatitude = 51.5\nlongitude = -0.1\n\
                        country = \"GB\"\n";
 /// Where primary and standby are as far, the standby is a little farther, so that all sessions agree on who

@@ -21,8 +21,9 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// For how long a session that lost its mirror may take to have another one, before the same one is tried again.
-const ELSEWHERE: Duration = Duration::from_millis(200);
+/// For how long a session that lost its mirror may take to have another one, before the same one is tried again:
+/// longer than it takes silence for a death.
+const ELSEWHERE: Duration = Duration::from_millis(600);
 /// RFC 9209.
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 

@@ -19,7 +19,7 @@ use std::time::Duration;
 /// Silence after which a link is over, whatever the shell says: as long as a QUIC connection bears it.
 pub(super) const GONE: Duration = Duration::from_secs(20);
 /// A mirror whose tripwire closed is asked so often before it is dead.
-const QUESTIONS: u32 = 6;
+const QUESTIONS: u32 = 4;
 /// What a mirror that was left may take longer than its round trip to deliver what it owes.
 const OWED: Duration = Duration::from_millis(50);
 /// Mirrors that are being left at a time.
