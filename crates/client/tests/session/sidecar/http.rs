@@ -250,7 +250,7 @@ async fn a_service_that_closes_without_an_answer_leaves_an_honest_502() {
     assert!(matches!(&notice, Notice::Unknown { method, .. } if method == "POST"), "{notice}");
     let (response, _) = asked(&mut program, request("GET", "/close", "")).await;
     assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
-    assert_eq!(scene.sidecar.counters.get(Count::Retried), 2, "three in all");
+    assert_eq!(scene.sidecar.counters.get(Count::Retried), 4, "five in all");
     scene.sidecar.stop().await;
 }
 
