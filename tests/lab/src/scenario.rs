@@ -87,12 +87,27 @@ pub struct Traffic {
     pub packet_bytes: usize,
     /// Bytes of a block of tcp.
     pub block_bytes: usize,
+    /// When packets of udp go over the standby as well.
+    pub doubled: Doubled,
 }
 
 impl Default for Traffic {
     fn default() -> Self {
-        Traffic { users: 1, modes: vec![Mode::Udp], way: Way::Nearmost, packet_bytes: 64, block_bytes: 256 }
+        let (packet_bytes, block_bytes) = (64, 256);
+        let (modes, way, doubled) = (vec![Mode::Udp], Way::Nearmost, Doubled::default());
+        Traffic { users: 1, modes, way, packet_bytes, block_bytes, doubled }
     }
+}
+
+/// When packets go over the standby as well.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Doubled {
+    /// While the primary is in doubt.
+    #[default]
+    Degraded,
+    /// Always: both services answer each.
+    Always,
 }
 
 /// From the client to the mirrors.

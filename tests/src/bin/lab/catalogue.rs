@@ -10,9 +10,10 @@ macro_rules! shipped {
 }
 
 /// Name and text of each.
-const SHIPPED: [(&str, &str); 20] = shipped![
+const SHIPPED: [(&str, &str); 22] = shipped![
     "agent-crash",
     "blackhole",
+    "blackhole-doubled",
     "both-die",
     "broker-and-mirror",
     "broker-dead",
@@ -23,6 +24,7 @@ const SHIPPED: [(&str, &str); 20] = shipped![
     "drain",
     "flapping",
     "kill",
+    "kill-doubled",
     "loss-30",
     "loss-5",
     "mtu-1280",

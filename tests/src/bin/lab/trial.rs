@@ -87,6 +87,7 @@ async fn watched(world: &mut World, which: &Which<'_>, mirrors: Vec<Mirror>) -> 
         mirrors: mirrors.clone(),
         modes: scenario.traffic.modes.clone(),
         users: scenario.traffic.users,
+        doubled: scenario.traffic.doubled,
         packet: scenario.traffic.packet_bytes,
         block: scenario.traffic.block_bytes,
         seed: dice.draw(),

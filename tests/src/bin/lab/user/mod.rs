@@ -12,7 +12,8 @@ mod udp;
 
 use anyhow::{Context, Result, bail};
 use log::Log;
-use nearmost_client::session::{Event, FailureDomain, Known, Mode as Carried, Session};
+use nearmost_client::session::{Duplicate, Event, FailureDomain, Known, Mode as Carried, Session};
+use nearmost_lab::scenario::Doubled;
 use nearmost_lab::seen::{Mode, Sessions, Told, Way};
 use rival::At;
 use serde::{Deserialize, Serialize};
@@ -36,6 +37,8 @@ pub struct Task {
     pub modes: Vec<Mode>,
     /// By how many sessions, in each way.
     pub users: u32,
+    /// When packets go over the standby as well.
+    pub doubled: Doubled,
     /// Bytes of a packet …
     pub packet: usize,
     /// … and of a block.
@@ -152,7 +155,10 @@ impl User {
 /// The one place where a user gets its session.
 fn session(task: &Task, mode: Mode, seed: u64) -> Result<Session> {
     let carried = match mode {
-        Mode::Udp => Carried::Datagram(Default::default()),
+        Mode::Udp => Carried::Datagram(match task.doubled {
+            Doubled::Degraded => Duplicate::WhileDegraded,
+            Doubled::Always => Duplicate::Always,
+        }),
         Mode::Tcp | Mode::Http => Carried::Stream,
     };
     let mut builder = Session::builder(&task.domain).mode(carried).seed(seed);
