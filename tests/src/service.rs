@@ -1,10 +1,11 @@
-//! A small HTTP service to stand behind an agent.
+//! Small services to stand behind an agent: a web page, and a game over UDP.
 
 use axum::Router;
 use axum::routing::get;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
+use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
 
 /// A service that answers `/` with its name and can be told to fail.
@@ -41,4 +42,18 @@ impl Drop for Service {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+/// A game's server: it answers each packet with who it is and what it heard. Its port.
+pub async fn game(ip: IpAddr, name: &'static str) -> u16 {
+    let socket = UdpSocket::bind((ip, 0)).await.expect("bind");
+    let port = socket.local_addr().expect("bound").port();
+    tokio::spawn(async move {
+        let mut heard = [0; 1500];
+        while let Ok((n, from)) = socket.recv_from(&mut heard).await {
+            let said = [name.as_bytes(), b" ", &heard[..n]].concat();
+            let _ = socket.send_to(&said, from).await;
+        }
+    });
+    port
 }

@@ -2,30 +2,14 @@
 
 use nearmost_client::session::{Event, FailureDomain, Known, Session};
 use nearmost_tests::process::{Agent, Broker, directory, service_config};
-use nearmost_tests::service::Service;
+use nearmost_tests::service::{Service, game};
 use nearmost_tests::{PATIENCE, Stopwatch};
-use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
-use tokio::net::UdpSocket;
 
 const DOMAIN: &str = "play.example.com";
 /// Each agent has an address of its own, so the port can be the usual one.
 const INGRESS: u16 = 7850;
-
-/// A game's server: it says who it is, and what it heard.
-async fn game(ip: IpAddr, name: &'static str) -> u16 {
-    let socket = UdpSocket::bind((ip, 0)).await.expect("bind");
-    let port = socket.local_addr().expect("bound").port();
-    tokio::spawn(async move {
-        let mut heard = [0; 1500];
-        while let Ok((n, from)) = socket.recv_from(&mut heard).await {
-            let said = [name.as_bytes(), b" ", &heard[..n]].concat();
-            let _ = socket.send_to(&said, from).await;
-        }
-    });
-    port
-}
 
 /// An agent that takes clients in for a TCP service and a game beside it.
 async fn mirror(broker: &Broker, dir: &Path, name: &'static str, ip: &str) -> (Agent, Service) {

@@ -5,10 +5,11 @@ use axum::Router;
 use axum::http::Method;
 use axum::routing::any;
 use nearmost_tests::process::{Agent, Broker, binary, directory, service_config, terminate};
+use nearmost_tests::service::game;
 use nearmost_tests::{PATIENCE, Stopwatch};
 use serde_json::Value;
 use std::io::ErrorKind;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -21,20 +22,6 @@ use tokio::sync::watch;
 
 const DOMAIN: &str = "play.example.com";
 const INGRESS: u16 = 7850;
-
-/// A game's server: it says who it is, and what it heard.
-async fn game(ip: IpAddr, name: &'static str) -> u16 {
-    let socket = UdpSocket::bind((ip, 0)).await.expect("bind");
-    let port = socket.local_addr().expect("bound").port();
-    tokio::spawn(async move {
-        let mut heard = [0; 1500];
-        while let Ok((n, from)) = socket.recv_from(&mut heard).await {
-            let said = [name.as_bytes(), b" ", &heard[..n]].concat();
-            let _ = socket.send_to(&said, from).await;
-        }
-    });
-    port
-}
 
 /// A web service that says who it is. Requests for `/held` are answered once it holds none.
 struct Web {
