@@ -4,6 +4,10 @@
 //! or databases is said before anything is served. [`Broker::run`] serves; when its token is
 //! cancelled, agents are told, queries in hand are finished, verdicts and the store are written.
 
+mod addresses;
+
+pub use addresses::Addresses;
+
 use crate::agents::beacons::{BeaconKeys, BeaconServer, Intake};
 use crate::agents::endpoint::AgentParts;
 use crate::agents::hints::Hints;
@@ -40,6 +44,7 @@ use crate::telemetry::{
     WitnessMetrics,
 };
 use crate::verdicts::{self, StoredVerdicts};
+use addresses::ports;
 use nearmost_config::BrokerConfig;
 use nearmost_core::fleet::Fleet;
 use nearmost_core::geo::table::PlaceTable;
@@ -48,7 +53,6 @@ use nearmost_dns::Responder;
 use nearmost_probe::{Prober, ProberError, ProberOptions};
 use nearmost_wire::identity::{Id, IdError, KeyError};
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -102,35 +106,6 @@ pub enum BrokerError {
         /// Its name.
         task: &'static str,
     },
-}
-
-/// The ports of clients' sessions, each once.
-fn ports(clients: &ClientServer) -> Vec<u16> {
-    let mut ports: Vec<u16> = clients.local_addrs().iter().map(SocketAddr::port).collect();
-    ports.sort_unstable();
-    ports.dedup();
-    ports
-}
-
-/// Where a bound broker is reached.
-#[derive(Clone, Debug, serde::Serialize)]
-pub struct Addresses {
-    /// Its id.
-    pub broker: String,
-    /// DNS, UDP and TCP.
-    pub dns: Vec<SocketAddr>,
-    /// HTTP API.
-    pub http: Vec<SocketAddr>,
-    /// Redirects.
-    pub redirect: Vec<SocketAddr>,
-    /// Agents' sessions.
-    pub agents: Vec<SocketAddr>,
-    /// Beacons.
-    pub beacons: Vec<SocketAddr>,
-    /// Clients' sessions.
-    pub clients: Vec<SocketAddr>,
-    /// Admin socket.
-    pub admin: PathBuf,
 }
 
 /// Sockets, bound and not yet served.
