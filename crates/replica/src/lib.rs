@@ -14,12 +14,14 @@
 //! | [`codec`] | the record's canonical bytes |
 //! | [`signed`] | bytes, meaning, hash and signature held together |
 //! | [`mod@merge`] | which of two records of one key stands |
+//! | [`authority`] | who may state what, asked of those who know the bodies |
 //! | [`log`] | the store's own account of what it applied |
 //!
 //! Nothing here reads a clock, a socket or a file, and nothing here reads the body of a record,
 //! with one exception that [`mod@merge`] explains: the expiry that kinds with
 //! [`merge::Rule::LatestExpiryWins`] put in front.
 
+pub mod authority;
 pub mod codec;
 pub mod hlc;
 pub mod key;
@@ -28,6 +30,7 @@ pub mod merge;
 pub mod record;
 pub mod signed;
 
+pub use authority::{Authority, Judgement};
 pub use codec::{MAX_RECORD_BYTES, RecordError};
 pub use hlc::{Hlc, HlcClock, HlcError};
 pub use key::{KeyError, PublicKey, SigningKey};

@@ -3,9 +3,10 @@
 //! The records of one key are totally ordered and the greatest stands, so merging is commutative,
 //! associative and idempotent by construction. They are ordered by, first to last:
 //!
-//! 1. the hybrid logical clock: who had seen the other's write wins;
-//! 2. at a tie, the kind's [`Rule`];
-//! 3. the author's key, then the hash: arbitrary, but alike everywhere.
+//! 1. where the kind's [`Rule`] is that removal is final, being one;
+//! 2. the hybrid logical clock: who had seen the other's write wins, or, where the first wins, loses;
+//! 3. at a tie, the kind's [`Rule`];
+//! 4. the author's key, then the hash: arbitrary, but alike everywhere.
 
 use crate::hlc::Hlc;
 use crate::key::PublicKey;
@@ -18,38 +19,51 @@ use std::time::Duration;
 /// removed meanwhile, so it starts over from a peer's full copy.
 pub const TOMBSTONE_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// What wins among records of one key that were written at the same moment of the hybrid clock.
-/// It is read off the two highest bits of the kind's number.
+/// What wins among records of one key. It is read off the three highest bits of the kind's number; of
+/// the five rules three only decide between writes of one moment of the hybrid clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
-    /// `00`, and `11`, which is not used: removal wins, as what is gone is asked for again more
-    /// easily than what came back is noticed.
+    /// `000`, and what is not named here: the later write, and at a tie removal, as what is gone is asked
+    /// for again more easily than what came back is noticed.
     RemovalWins,
-    /// `01`: presence wins, for orders that restrict: drain beats undrain.
+    /// `001`: removal, whenever it was written. What is removed comes back under another id, or once the
+    /// tombstone is forgotten: a right that was taken away on one side of a split is not there because the
+    /// other side renewed it later.
+    RemovalFinal,
+    /// `010`: the later write, and at a tie presence, for orders that restrict: drain beats undrain.
     PresenceWins,
-    /// `10`: presence wins, and among the present the latest expiry, for restrictions that end by
-    /// themselves: a ban lasts as long as any of those who ordered it meant. In every version of
-    /// these kinds the body starts with the expiry, u64 big-endian milliseconds since the Unix
-    /// epoch; a body too short to hold it never expires.
+    /// `100`: the later write, and at a tie presence, and among the present the latest expiry, for
+    /// restrictions that end by themselves: a ban lasts as long as any of those who ordered it meant. In
+    /// every version of these kinds the body starts with the expiry, u64 big-endian milliseconds since the
+    /// Unix epoch; a body too short to hold it never expires.
     LatestExpiryWins,
+    /// `110`: the earlier write, for claims.
+    FirstWins,
 }
 
 impl Rule {
     /// The rule of a kind, known or not.
     pub fn of(kind: Kind) -> Rule {
-        match kind.0 >> 14 {
-            0b01 => Rule::PresenceWins,
-            0b10 => Rule::LatestExpiryWins,
+        match kind.0 >> 13 {
+            0b001 => Rule::RemovalFinal,
+            0b010 => Rule::PresenceWins,
+            0b100 => Rule::LatestExpiryWins,
+            0b110 => Rule::FirstWins,
             _ => Rule::RemovalWins,
         }
+    }
+
+    /// The greater rank wins whatever the clock says.
+    fn before_clock(self, record: &Record) -> bool {
+        self == Rule::RemovalFinal && record.is_tombstone()
     }
 
     /// The greater rank wins a tie.
     fn rank(self, body: &Body) -> u64 {
         match (self, body) {
-            (Rule::RemovalWins, Body::Tombstone) => 1,
-            (Rule::RemovalWins, Body::Live { .. }) => 0,
-            (Rule::PresenceWins | Rule::LatestExpiryWins, Body::Tombstone) => 0,
+            (Rule::RemovalWins | Rule::RemovalFinal, Body::Tombstone) => 1,
+            (Rule::RemovalWins | Rule::RemovalFinal | Rule::FirstWins, Body::Live { .. }) => 0,
+            (Rule::PresenceWins | Rule::LatestExpiryWins | Rule::FirstWins, Body::Tombstone) => 0,
             (Rule::PresenceWins, Body::Live { .. }) => 1,
             (Rule::LatestExpiryWins, Body::Live { bytes, .. }) => expiry_unix_ms(bytes).saturating_add(1),
         }
@@ -84,12 +98,16 @@ pub fn merge(current: Option<&SignedRecord>, incoming: &SignedRecord) -> MergeOu
 
 /// The total order of the records of one key; the greatest stands. Equal only for equal bytes.
 pub fn order(a: &SignedRecord, b: &SignedRecord) -> Ordering {
-    sort_key(a).cmp(&sort_key(b))
+    match Rule::of(a.record().kind) {
+        Rule::FirstWins => sort_key(b).cmp(&sort_key(a)),
+        _ => sort_key(a).cmp(&sort_key(b)),
+    }
 }
 
-fn sort_key(signed: &SignedRecord) -> (Hlc, u64, PublicKey, [u8; 32]) {
+fn sort_key(signed: &SignedRecord) -> (bool, Hlc, u64, PublicKey, [u8; 32]) {
     let record = signed.record();
-    (record.hlc, Rule::of(record.kind).rank(&record.body), record.author, signed.hash())
+    let rule = Rule::of(record.kind);
+    (rule.before_clock(record), record.hlc, rule.rank(&record.body), record.author, signed.hash())
 }
 
 /// Whether a record is a tombstone that has lived its [`TOMBSTONE_LIFE`] and may be forgotten.

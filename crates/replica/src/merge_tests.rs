@@ -43,7 +43,7 @@ fn the_first_record_applies_and_the_same_bytes_are_a_duplicate() {
 
 #[test]
 fn the_later_write_wins_whatever_it_says() {
-    for kind in [Kind::MIRROR, Kind::DRAIN, Kind::BAN, Kind(77)] {
+    for kind in [Kind::MIRROR, Kind::DRAIN, Kind::BAN, Kind(77), Kind(0x1001), Kind(0x9001)] {
         assert_beats(&write(kind, 1, 2, at(6), live(b"b")), &write(kind, 9, 1, at(5), Body::Tombstone));
         assert_beats(&write(kind, 1, 2, at(6), Body::Tombstone), &write(kind, 9, 1, at(5), live(b"a")));
     }
@@ -59,7 +59,8 @@ fn at_a_tie_the_rule_of_the_kind_decides_before_the_author() {
         (Kind::PERSON, true),
         (Kind::OVERRIDE, true),
         (Kind(0x0fff), true),
-        (Kind(0xc001), true),
+        (Kind(0x3001), true),
+        (Kind(0xe001), true),
         (Kind::DRAIN, false),
         (Kind(0x4fff), false),
         (Kind::BAN, false),
@@ -75,6 +76,30 @@ fn at_a_tie_the_rule_of_the_kind_decides_before_the_author() {
             }
         }
     }
+}
+
+#[test]
+fn where_removal_is_final_no_later_write_brings_it_back() {
+    let kind = Kind::application(Rule::RemovalFinal, 1).unwrap();
+    assert_beats(&write(kind, 1, 1, at(5), Body::Tombstone), &write(kind, 9, 2, at(6), live(b"later")));
+    assert_beats(&write(kind, 9, 2, at(6), live(b"later")), &write(kind, 1, 1, at(5), live(b"a")));
+}
+
+#[test]
+fn of_two_claims_the_first_stands() {
+    assert_beats(&write(Kind::CLAIM, 9, 1, at(5), live(b"a")), &write(Kind::CLAIM, 1, 1, at(6), live(b"b")));
+}
+
+#[test]
+fn applications_choose_among_three_rules() {
+    for rule in [Rule::RemovalWins, Rule::RemovalFinal, Rule::LatestExpiryWins] {
+        let kind = Kind::application(rule, 0xfff).unwrap();
+        assert!(kind.is_application());
+        assert_eq!(Rule::of(kind), rule);
+        assert_eq!(Kind::application(rule, 0x1000), None);
+    }
+    assert_eq!(Kind::application(Rule::FirstWins, 1), None);
+    assert!(![Kind::DOMAIN, Kind::DRAIN, Kind::BAN, Kind::CLAIM].iter().any(|k| k.is_application()));
 }
 
 #[test]
@@ -129,7 +154,9 @@ proptest! {
     fn order_repetition_and_grouping_do_not_matter(
         (records, permuted) in prop::collection::vec(arbitrary_write(), 1..8)
             .prop_flat_map(|records| (Just(records.clone()), Just(records).prop_shuffle())),
-        kind in prop::sample::select(vec![Kind::MIRROR, Kind::DRAIN, Kind::BAN, Kind(999)]),
+        kind in prop::sample::select(vec![
+            Kind::MIRROR, Kind::DRAIN, Kind::BAN, Kind::CLAIM, Kind(999), Kind(0x3001), Kind(0x9001),
+        ]),
         cut in any::<prop::sample::Index>(),
     ) {
         let records: Vec<_> = records.iter().map(|r| with_kind(r, kind)).collect();

@@ -7,12 +7,14 @@
 
 use crate::hlc::Hlc;
 use crate::key::PublicKey;
+use crate::merge::Rule;
 use std::fmt;
 
 /// What sort of thing a record is about. Numbers not named here are kept and relayed unread.
 ///
-/// The two highest bits say how the kind merges (see [`crate::merge::Rule`]), so that brokers of
-/// different versions merge a kind alike even where one of them does not know it.
+/// The three highest bits say how the kind merges (see [`crate::merge::Rule`]), so that brokers of
+/// different versions merge a kind alike even where one of them does not know it. The fourth is set
+/// in the kinds of applications, whose bodies no broker reads.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Kind(pub u16);
 
@@ -29,11 +31,41 @@ impl Kind {
     pub const PERSON: Kind = Kind(5);
     /// Where the clients of a prefix are, as people corrected it.
     pub const OVERRIDE: Kind = Kind(6);
+    /// A broker is a member of the federation, says another: what it may do here.
+    pub const PEER: Kind = Kind(7);
+    /// Where a broker is reached, as it says itself.
+    pub const ENDPOINT: Kind = Kind(8);
+    /// Somebody may do something in a domain, says its owner.
+    pub const GRANT: Kind = Kind(9);
     /// No new users for a mirror or a node: live while drained, a tombstone once lifted.
     pub const DRAIN: Kind = Kind(0x4001);
     /// A key or an address that is refused until an expiry: live while banned, a tombstone once
     /// lifted.
     pub const BAN: Kind = Kind(0x8001);
+    /// A domain is this key's: the first claim stands.
+    pub const CLAIM: Kind = Kind(0xc001);
+    /// An owner's key gives its place to another, which agrees.
+    pub const ROLL: Kind = Kind(0xc002);
+
+    /// The bit that kinds of applications have.
+    pub const APPLICATION: u16 = 0x1000;
+
+    /// The application's kind with this number, at most 0xfff, and rule. `None` for larger numbers, and
+    /// for rules that applications have no use for.
+    pub fn application(rule: Rule, number: u16) -> Option<Kind> {
+        let bits = match rule {
+            Rule::RemovalWins => 0,
+            Rule::RemovalFinal => 0x2000,
+            Rule::LatestExpiryWins => 0x8000,
+            Rule::PresenceWins | Rule::FirstWins => return None,
+        };
+        (number < Self::APPLICATION).then_some(Kind(bits | Self::APPLICATION | number))
+    }
+
+    /// Whether it is an application's.
+    pub fn is_application(self) -> bool {
+        self.0 & Self::APPLICATION != 0
+    }
 
     /// The name of a known kind.
     pub fn name(self) -> Option<&'static str> {
@@ -44,6 +76,11 @@ impl Kind {
             Kind::FORCE => "force",
             Kind::PERSON => "person",
             Kind::OVERRIDE => "override",
+            Kind::PEER => "peer",
+            Kind::ENDPOINT => "endpoint",
+            Kind::GRANT => "grant",
+            Kind::CLAIM => "claim",
+            Kind::ROLL => "roll",
             Kind::DRAIN => "drain",
             Kind::BAN => "ban",
             _ => return None,
@@ -66,7 +103,8 @@ impl fmt::Debug for Kind {
     }
 }
 
-/// What a record is about. Of all records with one key, one stands.
+/// What a record is about. Of the records with one key each author has one, its statement; of these one
+/// stands.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RecordKey {
     /// What sort of thing.
