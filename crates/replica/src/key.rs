@@ -13,7 +13,7 @@ pub const SIGNATURE_BYTES: usize = 64;
 
 /// An Ed25519 public key. Shown in base32 (RFC 4648, lower case, without padding); who shows it to
 /// people puts the prefix of the holder's sort before it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct PublicKey(pub [u8; 32]);
 
 /// What is wrong with a key or a signature.

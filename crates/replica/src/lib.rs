@@ -15,6 +15,13 @@
 //! | [`signed`] | bytes, meaning, hash and signature held together |
 //! | [`mod@merge`] | which of two records of one key stands |
 //! | [`authority`] | who may state what, asked of those who know the bodies |
+//! | [`digest`] | finding out what two sets differ in |
+//! | [`set`] | all statements of a store, and which are visible |
+//! | [`message`] | what two stores say to each other |
+//! | [`outbox`], [`backoff`] | what a peer has not acknowledged, and when it is tried again |
+//! | [`compare`], [`serve`] | one comparison of two stores, at either side |
+//! | [`federation`], [`peer`] | one store among its peers |
+//! | [`time`] | the clocks that are handed in |
 //! | [`log`] | the store's own account of what it applied |
 //!
 //! Nothing here reads a clock, a socket or a file, and nothing here reads the body of a record,
@@ -22,19 +29,32 @@
 //! [`merge::Rule::LatestExpiryWins`] put in front.
 
 pub mod authority;
+pub mod backoff;
 pub mod codec;
+pub mod compare;
+pub mod digest;
+pub mod federation;
 pub mod hlc;
 pub mod key;
 pub mod log;
 pub mod merge;
+pub mod message;
+pub mod outbox;
+pub mod peer;
 pub mod record;
+pub mod serve;
+pub mod set;
 pub mod signed;
+pub mod time;
 
 pub use authority::{Authority, Judgement};
 pub use codec::{MAX_RECORD_BYTES, RecordError};
+pub use federation::Federation;
 pub use hlc::{Hlc, HlcClock, HlcError};
 pub use key::{KeyError, PublicKey, SigningKey};
 pub use log::LogEntry;
 pub use merge::{MergeOutcome, TOMBSTONE_LIFE, merge};
 pub use record::{Body, Kind, Record, RecordKey};
+pub use set::StatementSet;
 pub use signed::SignedRecord;
+pub use time::Now;

@@ -1,0 +1,319 @@
+//! What a peer said, and what the store made of it.
+
+use super::outgoing::MAX_STORING;
+use super::{Claim, Event, Federation, Output, Stored, Ticket};
+use crate::authority::Authority;
+use crate::compare::{Comparison, Found};
+use crate::digest::{Prefix, Slot, View};
+use crate::key::PublicKey;
+use crate::message::{Answer, Breach, Checked, Message};
+use crate::set::{StatementSet, Tree, slot_of_record};
+use crate::signed::SignedRecord;
+use crate::time::Now;
+
+/// Comparisons in a row for one occasion: each brings what the grants of the one before allow.
+const MAX_ROUNDS: u32 = 8;
+/// An announcement has a peer compared with, unless that was done so shortly before.
+const COMPARED_LATELY_MS: u64 = 30_000;
+/// Forks that are kept and told of.
+const MAX_FORKS: usize = 1024;
+
+impl Federation {
+    /// Takes a message of a peer that is up; its records were checked.
+    ///
+    /// # Errors
+    /// [`Breach`]: the peer breaks the rules and is to be hung up on.
+    pub fn on_message<A: Authority>(
+        &mut self,
+        key: PublicKey,
+        message: Message<Checked>,
+        set: &StatementSet<A>,
+        now: Now,
+    ) -> Result<(), Breach> {
+        message.check_bounds()?;
+        if !self.peers.get(&key).is_some_and(|peer| peer.is_up()) {
+            return Ok(());
+        }
+        match message {
+            Message::Deliver { batch, records } => self.on_deliver(key, batch, records, set, now),
+            Message::Answers { batch, answers, proofs } => {
+                self.on_answers(key, batch, &answers, now)?;
+                self.on_records(key, proofs, set, now);
+            }
+            Message::Compare { tree, root } => self.on_compare(key, tree, root, set),
+            Message::Records { tree, records, done } => {
+                if self.comparison(key, tree).is_some_and(|c| c.received(records.len(), done).is_err()) {
+                    return Err(Breach::Unasked("records"));
+                }
+                self.on_records(key, records, set, now);
+            }
+            Message::Told { tree, part, view } => self.on_told(key, tree, part, &view, set, now)?,
+            Message::Same { tree } => self.comparison(key, tree).map_or(Ok(()), Comparison::same)?,
+            Message::Finished { tree } => self.on_finished(key, tree, now),
+            Message::Announce { .. } => self.on_announced(key, now),
+            Message::Fork { a, b } => self.on_told_fork(a, b),
+            asked => {
+                let Some(peer) = self.peers.get_mut(&key) else { return Ok(()) };
+                match asked {
+                    Message::Ask { tree, parts } => peer.talk.serving.ask(tree, parts)?,
+                    Message::Take { tree, part } => peer.talk.serving.take(tree, part)?,
+                    Message::Fetch { tree, slots } => peer.talk.serving.fetch(tree, slots)?,
+                    Message::Seen { peers } => peer.sees = peers.into_iter().collect(),
+                    _ => {}
+                }
+            }
+        }
+        self.conclude(key, now);
+        Ok(())
+    }
+
+    fn comparison(&mut self, key: PublicKey, tree: Tree) -> Option<&mut Comparison> {
+        self.peers.get_mut(&key)?.talk.comparison.as_mut().filter(|c| c.tree() == tree)
+    }
+
+    fn on_deliver<A: Authority>(
+        &mut self,
+        key: PublicKey,
+        batch: u64,
+        records: Vec<Checked>,
+        set: &StatementSet<A>,
+        now: Now,
+    ) {
+        let storing = self.peers.get(&key).map_or(0, |peer| peer.talk.storing);
+        let full = storing >= 2 * MAX_STORING;
+        let mut answers = Vec::with_capacity(records.len());
+        let mut kept = Vec::new();
+        for record in records {
+            let judged = match record {
+                _ if full => Err(Answer::Overloaded),
+                Err(error) => Err(Answer::Malformed { why: error.to_string() }),
+                Ok(signed) => set.judge(&signed, now.unix_ms).map(|()| signed),
+            };
+            match judged {
+                Ok(signed) => {
+                    kept.push(signed);
+                    answers.push(None);
+                }
+                Err(answer) => answers.push(Some(answer)),
+            }
+        }
+        self.store(key, Some((batch, answers)), kept);
+    }
+
+    /// What came by a comparison, or to prove that something is gone.
+    fn on_records<A: Authority>(
+        &mut self,
+        key: PublicKey,
+        records: Vec<Checked>,
+        set: &StatementSet<A>,
+        now: Now,
+    ) {
+        let all = records.len();
+        let mut missing = 0;
+        let mut kept = Vec::new();
+        for signed in records.into_iter().flatten() {
+            match set.judge(&signed, now.unix_ms) {
+                Ok(()) => kept.push(signed),
+                Err(answer) => missing += usize::from(answer == Answer::MissingGrant),
+            }
+        }
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        if let Some(comparison) = &mut peer.talk.comparison {
+            comparison.stored(all - kept.len(), 0, missing);
+        }
+        if !kept.is_empty() {
+            self.store(key, None, kept);
+        }
+    }
+
+    /// Hands records to the store, or answers at once where there is none to store.
+    fn store(
+        &mut self,
+        key: PublicKey,
+        batch: Option<(u64, Vec<Option<Answer>>)>,
+        records: Vec<SignedRecord>,
+    ) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        peer.talk.storing += records.len();
+        let slots: Vec<Slot> = records.iter().map(|r| slot_of_record(r.record())).collect();
+        let claim = Claim { peer: key, batch, slots };
+        if records.is_empty() {
+            return self.settle(claim, Vec::new());
+        }
+        self.next_ticket += 1;
+        let ticket = Ticket(self.next_ticket);
+        self.claims.insert(ticket, claim);
+        self.outputs.push_back(Output::Store { ticket, peer: key, records });
+    }
+
+    /// What the store made of a ticket's records; one result for each.
+    pub fn on_stored(&mut self, ticket: Ticket, results: Vec<Stored>, now: Now) {
+        let Some(claim) = self.claims.remove(&ticket) else { return };
+        let key = claim.peer;
+        let applied: Vec<Slot> = results
+            .iter()
+            .zip(&claim.slots)
+            .filter(|(stored, _)| stored.answer == Answer::Applied)
+            .map(|(_, slot)| *slot)
+            .collect();
+        self.pass_on(key, &applied, now);
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.talk.storing = peer.talk.storing.saturating_sub(claim.slots.len());
+            if claim.batch.is_none()
+                && let Some(comparison) = &mut peer.talk.comparison
+            {
+                comparison.stored(claim.slots.len(), applied.len(), 0);
+            }
+        }
+        self.settle(claim, results);
+        self.conclude(key, now);
+    }
+
+    fn settle(&mut self, claim: Claim, results: Vec<Stored>) {
+        let Some((batch, known)) = claim.batch else { return };
+        let Some(peer) = self.peers.get_mut(&claim.peer) else { return };
+        let mut results = results.into_iter();
+        let mut proofs = Vec::new();
+        let mut of_store = || match results.next() {
+            Some(stored) => {
+                proofs.extend(stored.proof.map(|proof| proof.bytes().to_vec()));
+                stored.answer
+            }
+            None => Answer::Overloaded,
+        };
+        let answers = known.into_iter().map(|answer| answer.unwrap_or_else(&mut of_store)).collect();
+        // As many proofs as fit one message; the rest are told when the items are offered again.
+        proofs.truncate(crate::message::fitting(proofs.iter().map(Vec::len)) / 2);
+        peer.talk.control.push_back(Message::Answers { batch, answers, proofs });
+    }
+
+    /// Queues what a peer delivered for those that are connected with us and, as it says, not with it.
+    fn pass_on(&mut self, from: PublicKey, applied: &[Slot], now: Now) {
+        let sees = match self.peers.get(&from) {
+            Some(peer) if !applied.is_empty() => peer.sees.clone(),
+            _ => return,
+        };
+        let lacks = |key: &PublicKey| *key != from && !sees.contains(key);
+        for (_, peer) in self.peers.iter_mut().filter(|(key, peer)| lacks(key) && peer.is_up()) {
+            for slot in applied {
+                // Where there is no room, comparisons bring it.
+                let _ = peer.outbox.push_repair(*slot, now.unix_ms);
+            }
+        }
+    }
+
+    fn on_answers(
+        &mut self,
+        key: PublicKey,
+        batch: u64,
+        answers: &[Answer],
+        now: Now,
+    ) -> Result<(), Breach> {
+        let (backoff, random) = (&self.config.backoff, &mut self.random);
+        let Some(peer) = self.peers.get_mut(&key) else { return Ok(()) };
+        let taken = peer.outbox.answered(batch, answers, now, backoff, random)?;
+        let refused: Vec<_> = {
+            let (latest, _) = peer.outbox.refused();
+            let latest: Vec<_> = latest.cloned().collect();
+            let skip = latest.len().saturating_sub(taken.refused);
+            latest.into_iter().skip(skip).collect()
+        };
+        for item in refused {
+            self.event(key, Event::Refused(item));
+        }
+        Ok(())
+    }
+
+    fn on_compare<A: Authority>(
+        &mut self,
+        key: PublicKey,
+        tree: Tree,
+        root: [u8; 16],
+        set: &StatementSet<A>,
+    ) {
+        let own_first = self.own < key;
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        if peer.talk.comparison.as_ref().is_some_and(Comparison::is_fresh) {
+            // Both began: the one with the smaller key goes on, and both know which that is.
+            if own_first {
+                return;
+            }
+            peer.talk.comparison = None;
+        }
+        peer.talk.serving.compare(set, tree, root);
+    }
+
+    fn on_told<A: Authority>(
+        &mut self,
+        key: PublicKey,
+        tree: Tree,
+        part: Prefix,
+        view: &View,
+        set: &StatementSet<A>,
+        now: Now,
+    ) -> Result<(), Breach> {
+        let Some(comparison) = self.comparison(key, tree) else { return Ok(()) };
+        let offer = comparison.told(set.tree(tree), part, view)?;
+        let Some(peer) = self.peers.get_mut(&key) else { return Ok(()) };
+        for slot in offer {
+            // Where there is no room, the next comparison brings it.
+            let _ = peer.outbox.push_repair(slot, now.unix_ms);
+        }
+        Ok(())
+    }
+
+    /// Goes on to what follows when a comparison of ours is over.
+    fn conclude(&mut self, key: PublicKey, now: Now) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        let Some(comparison) = peer.talk.comparison.take_if(|c| c.is_finished()) else { return };
+        let (tree, found) = (comparison.tree(), comparison.found);
+        peer.talk.control.push_back(Message::Finished { tree });
+        let again = |found: &Found| found.missing_grants > 0 && found.applied > 0;
+        peer.talk.rounds += 1;
+        let next = match tree {
+            Tree::Rights if again(&found) && peer.talk.rounds < MAX_ROUNDS => Some(Tree::Rights),
+            Tree::Rights => Some(Tree::Rest),
+            Tree::Rest if again(&found) && peer.talk.rounds < MAX_ROUNDS => Some(Tree::Rights),
+            Tree::Rest => None,
+        };
+        match next {
+            Some(tree) => peer.talk.comparison = Some(Comparison::new(tree, now.mono_ms)),
+            None => {
+                peer.talk.rounds = 0;
+                peer.state.behind = None;
+                peer.state.last_compared_unix_ms = now.unix_ms;
+            }
+        }
+        self.event(key, Event::Compared(tree, found));
+    }
+
+    fn on_finished(&mut self, key: PublicKey, tree: Tree, now: Now) {
+        if let Some(peer) = self.peers.get_mut(&key).filter(|_| tree == Tree::Rest) {
+            peer.state.behind = None;
+            peer.state.last_compared_unix_ms = now.unix_ms;
+        }
+    }
+
+    /// A peer is back, or there still: what pauses for it is tried again.
+    fn on_announced(&mut self, key: PublicKey, now: Now) {
+        let own_first = self.own < key;
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        peer.outbox.wake_all();
+        let ago_ms = now.unix_ms.saturating_sub(peer.state.last_compared_unix_ms);
+        if own_first && peer.talk.comparison.is_none() && ago_ms > COMPARED_LATELY_MS {
+            peer.talk.comparison = Some(Comparison::new(Tree::Rights, now.mono_ms));
+        }
+    }
+
+    fn on_told_fork(&mut self, a: Checked, b: Checked) {
+        let (Ok(a), Ok(b)) = (a, b) else { return };
+        let number = |signed: &SignedRecord| {
+            let record = signed.record();
+            (record.author, record.author_epoch, record.author_seq)
+        };
+        let known = self.forks.get(&a.record().author).is_some_and(|known| number(&known.0) <= number(&a));
+        if number(&a) == number(&b) && a != b && !known && self.forks.len() < MAX_FORKS {
+            self.outputs.push_back(Output::Forked { a, b });
+        }
+    }
+}
