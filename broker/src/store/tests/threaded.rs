@@ -148,6 +148,6 @@ async fn every_call_reaches_the_store() {
     assert_eq!(handle.load_verdicts().await, Ok(vec![("a".into(), vec![1])]));
     handle.put_meta("x", vec![2]).await.unwrap();
     assert_eq!(handle.get_meta("x").await, Ok(Some(vec![2])));
-    assert_eq!(handle.collect(NOW).await, Ok(Collected::default()));
+    assert_eq!(handle.collect(NOW, HashSet::new()).await, Ok(Collected::default()));
     thread.stop().await.unwrap();
 }
