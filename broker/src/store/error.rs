@@ -94,6 +94,12 @@ pub enum StoreError {
         /// The author that was to be proven to have forked.
         author: PublicKey,
     },
+    /// No store is there.
+    #[error("there is no registry at {path}")]
+    NoStore {
+        /// Where it would be.
+        path: PathBuf,
+    },
     /// A file is there that is not to be overwritten.
     #[error("{path} is there already and is not overwritten")]
     AlreadyThere {

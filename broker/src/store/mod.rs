@@ -245,7 +245,8 @@ pub trait Store: Send + Sync {
     fn log_head(&self) -> Result<u64, StoreError>;
 
     /// What was applied after a log position, in order, at most `limit`; with `local_only` without what
-    /// peers delivered.
+    /// peers delivered. Who gets fewer than `limit` has seen everything up to the [`Store::log_head`] that
+    /// it asked for before, and goes on from there.
     fn log_after(&self, position: u64, limit: usize, local_only: bool) -> Result<Vec<Logged>, StoreError>;
 
     /// The record for which an author used a number, as far as it was ever applied here.

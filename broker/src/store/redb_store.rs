@@ -50,6 +50,19 @@ impl RedbStore {
         Self::open_with(data_dir.join(FILE_NAME), Box::new(|file| files::builder().create_file(file)))
     }
 
+    /// Opens the store of a data directory, and makes none.
+    ///
+    /// # Errors
+    /// [`StoreError::NoStore`], and those of [`RedbStore::open`].
+    pub fn open_made(data_dir: &Path) -> Result<Self, StoreError> {
+        files::check_dir(data_dir)?;
+        let path = data_dir.join(FILE_NAME);
+        if !path.try_exists().map_err(|e| from_io(&path, &e))? {
+            return Err(StoreError::NoStore { path });
+        }
+        Self::open(data_dir)
+    }
+
     /// Opens a store whose file is reached in another way than redb's own.
     pub(super) fn open_with(path: PathBuf, opener: Opener) -> Result<Self, StoreError> {
         let store = RedbStore { path, opener, db: Mutex::new(None) };

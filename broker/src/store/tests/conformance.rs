@@ -177,7 +177,7 @@ fn a_tombstone_below_what_lives_goes_alone(store: &dyn Store) {
     let removal = ada.write("lon", 10, None);
     let b = bob.write("lon", 20, Some(b"b"));
     commit(store, batch([a.clone(), removal.clone(), b.clone()])).unwrap();
-    assert_eq!(collect(store, 10 + LIFE), [removal.clone()]);
+    assert_eq!(collect(store, 10 + LIFE), std::slice::from_ref(&removal));
     let told = outcomes(store, relayed([removal, a, b.clone()], 10 + LIFE));
     assert_eq!(told, [Gone, Gone, Duplicate]);
     let e = eve.write("lon", 9, Some(b"e"));

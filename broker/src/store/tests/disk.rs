@@ -326,3 +326,19 @@ async fn the_store_thread_survives_a_full_disk() {
     assert_eq!(handle.read_all().await.unwrap().records.len(), kept.len() + 3);
     thread.stop().await.unwrap();
 }
+
+#[test]
+fn a_store_that_failed_during_a_copy_works_again_and_the_copy_is_whole_or_absent() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Arc::new(Mutex::new(Disk { capacity: 400, ..Disk::default() }));
+    let store = store_on_small_disk(dir.path(), &disk).unwrap();
+    let copy = dir.path().join("copy");
+    let job = store.backup(&copy, false).unwrap();
+    let (kept, ..) = fill(&store, &mut Author::new(1));
+    assert_eq!(store.contents().unwrap().records, kept, "the copy's hold on the file hinders nobody");
+    match job() {
+        Ok(count) => assert_eq!(count, 0, "as it was when the copy was asked for"),
+        Err(_) => assert!(!copy.exists()),
+    }
+    assert_eq!(store.contents().unwrap().records, kept);
+}

@@ -249,4 +249,30 @@ proptest! {
         let highest = batches.iter().flatten().map(|r| r.record().hlc).max().unwrap_or_default();
         prop_assert_eq!(contents.max_hlc, highest);
     }
+
+    /// What peers deliver in whatever order, grouping and number ends in the same statements.
+    #[test]
+    fn deliveries_in_any_order_end_alike(
+        batches in arbitrary_batches(),
+        shuffled in any::<u64>(),
+        size in 1usize..5,
+    ) {
+        let ((_one, ordered), (_two, other)) = (store(), store());
+        for records in &batches {
+            prop_assert!(commit(&ordered, relayed(records.clone(), 9)).is_ok());
+        }
+        let mut records: Vec<_> = batches.into_iter().flatten().collect();
+        records.extend(records.clone());
+        records.sort_by_cached_key(|record| {
+            use std::hash::{DefaultHasher, Hash, Hasher};
+            let mut hasher = DefaultHasher::new();
+            (shuffled, record.hash()).hash(&mut hasher);
+            hasher.finish()
+        });
+        for chunk in records.chunks(size) {
+            let told = commit(&other, relayed(chunk, 9)).unwrap();
+            prop_assert!(!told.outcomes.iter().any(|o| matches!(o, Gone | Forked)));
+        }
+        prop_assert_eq!(ordered.contents().unwrap().records, other.contents().unwrap().records);
+    }
 }
