@@ -42,8 +42,11 @@ pub(super) fn job(
     overwrite: bool,
 ) -> Result<BackupJob, StoreError> {
     let path = path.to_owned();
-    // Asked once more at the end; who is refused should not have to wait for that.
-    if !overwrite && path.try_exists().map_err(|e| from_io(&path, &e))? {
+    let there = path.try_exists().map_err(|e| from_io(&path, &e))?;
+    let own = there && is_same(&path, &store).map_err(|e| from_io(&path, &e))?;
+    // Asked once more at the end; who is refused should not have to wait for that. The store itself is
+    // never written over: what it writes from then on would be in a file without a name.
+    if own || there && !overwrite {
         return Err(StoreError::AlreadyThere { path });
     }
     Ok(Box::new(move || {
@@ -58,6 +61,11 @@ pub(super) fn job(
         }
         named
     }))
+}
+
+/// Whether two names of files are of one place.
+fn is_same(a: &Path, b: &Path) -> std::io::Result<bool> {
+    Ok(a.canonicalize()? == b.canonicalize()?)
 }
 
 /// Gives a finished file its name.

@@ -277,7 +277,7 @@ pub trait Store: Send + Sync {
     fn load_evidence(&self) -> Result<Vec<Evidence>, StoreError>;
 
     /// Starts a copy of everything as it is now; the job writes it to a file. `AlreadyThere` when there
-    /// is a file and it is not to be overwritten.
+    /// is a file and it is not to be overwritten, and always when that is the store's own.
     fn backup(&self, path: &Path, overwrite: bool) -> Result<BackupJob, StoreError>;
 }
 

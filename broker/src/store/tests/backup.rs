@@ -96,6 +96,17 @@ fn a_file_is_only_overwritten_when_that_is_asked_for() {
 }
 
 #[test]
+fn the_store_itself_is_never_written_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, records) = filled(dir.path());
+    for path in [dir.path().join(FILE_NAME), dir.path().join(".").join(FILE_NAME)] {
+        assert_eq!(backup(&store, &path, true), Err(StoreError::AlreadyThere { path }));
+    }
+    drop(store);
+    assert_eq!(RedbStore::open(dir.path()).unwrap().contents().unwrap().records, records);
+}
+
+#[test]
 fn where_a_copy_cannot_be_made_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let (store, records) = filled(dir.path());
