@@ -1,6 +1,8 @@
 //! The command line of `nearmost-broker`, as a library so that another program can be a broker too.
 
+use crate::clock::unix_now;
 use crate::server::{Broker, Control, init};
+use crate::store::{RedbStore, Store, restore};
 use crate::telemetry::logging;
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
@@ -31,6 +33,26 @@ enum Command {
     CheckConfig(Common),
     /// Make the data directory and the broker's key, and print its id.
     Init(Common),
+    /// Copy the registry of a broker that is stopped to a file.
+    Backup {
+        /// Where to.
+        file: PathBuf,
+        /// Write over a file that is there.
+        #[arg(long)]
+        overwrite: bool,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Make the registry of a broker that is stopped from a copy.
+    Restore {
+        /// Where from.
+        file: PathBuf,
+        /// Move a registry that is there aside.
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        common: Common,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -83,6 +105,21 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Result<()> {
             writeln!(std::io::stdout(), "{id}{}", if new { "" } else { " (was there already)" })?;
             Ok(())
         }
+        Command::Backup { file, overwrite, common } => {
+            let store = RedbStore::open_made(&common.load()?.data_dir)?;
+            let statements = store.backup(&file, overwrite).and_then(|job| job())?;
+            writeln!(std::io::stdout(), "{}: {statements} records", file.display())?;
+            Ok(())
+        }
+        Command::Restore { file, force, common } => {
+            let restored = restore(&file, &common.load()?.data_dir, force, unix_now().0)?;
+            let mut out = std::io::stdout();
+            writeln!(out, "{} records restored from {}", restored.statements, file.display())?;
+            if let Some(aside) = restored.moved_aside {
+                writeln!(out, "the registry that was there is now {}", aside.display())?;
+            }
+            Ok(())
+        }
         Command::Run(common) => {
             let config = common.load()?;
             let filter = std::env::var("NEARMOST_LOG").ok();
@@ -126,4 +163,36 @@ async fn signals(common: Common, control: Control, cancel: CancellationToken) {
     }
     tracing::info!("stopping");
     cancel.cancel();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs the program on a data directory.
+    fn run(data_dir: &Path, args: &[&str]) -> Result<(), String> {
+        let set = format!("data_dir={:?}", data_dir.display().to_string());
+        let args = ["nearmost-broker"].iter().chain(args).map(OsString::from);
+        main(args.chain(["--set".into(), set.into()])).map_err(|e| told(e.as_ref()))
+    }
+
+    #[test]
+    fn a_registry_is_copied_and_restored_while_the_broker_is_stopped() {
+        let (dir, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let copy = dir.path().join("copy");
+        let file = copy.to_str().unwrap();
+        let none = run(dir.path(), &["backup", file]).unwrap_err();
+        assert!(none.contains("there is no registry at") && !copy.exists(), "{none}");
+        let running = RedbStore::open(dir.path()).unwrap();
+        let in_use = run(dir.path(), &["backup", file]).unwrap_err();
+        assert!(in_use.contains("another broker uses this data directory"), "{in_use}");
+        drop(running);
+        run(dir.path(), &["backup", file]).unwrap();
+        assert!(run(dir.path(), &["backup", file]).unwrap_err().contains("is there already"));
+        run(dir.path(), &["backup", file, "--overwrite"]).unwrap();
+        run(new.path(), &["restore", file]).unwrap();
+        assert!(run(new.path(), &["restore", file]).unwrap_err().contains("is there already"));
+        run(new.path(), &["restore", file, "--force"]).unwrap();
+        assert_eq!(std::fs::read_dir(new.path()).unwrap().count(), 2, "the store and the one moved aside");
+    }
 }

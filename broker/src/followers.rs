@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use nearmost_core::geo::Place;
 use nearmost_core::geo::table::PlaceTable;
 use nearmost_core::registry::Registry;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -70,8 +71,11 @@ pub async fn collect(store: StoreHandle) {
     let mut day = tokio::time::interval(Duration::from_secs(24 * 3600));
     loop {
         day.tick().await;
-        match store.collect(unix_now().0).await {
-            Ok(collected) => tracing::debug!(?collected, "old tombstones and tokens removed"),
+        match store.collect(unix_now().0, HashSet::new()).await {
+            Ok(collected) => {
+                let (statements, tokens) = (collected.removed.len(), collected.tokens);
+                tracing::debug!(statements, tokens, "old tombstones and tokens removed");
+            }
             Err(error) => tracing::warn!(%error, "old tombstones and tokens stay"),
         }
     }

@@ -12,7 +12,7 @@
 use crate::admin::{Actor, AdminError, AdminHandle, Joined, Refused, author_id};
 use crate::clock::{mono_now, unix_now};
 use crate::declare::{self, View};
-use crate::store::{Committed, StoreError, StoreHandle, TokenEntry, WriteBatch};
+use crate::store::{Committed, Outcome, StoreError, StoreHandle, TokenEntry, WriteBatch};
 use data_encoding::BASE64;
 use nearmost_core::registry::Registry;
 use nearmost_replica::{
@@ -119,7 +119,13 @@ impl Registrar {
         let contents = store.read_all().await?;
         let signing = SigningKey::from_seed(&key.seed());
         let position = store.author_position(signing.public()).await?;
-        let records: BTreeMap<_, _> = contents.records.into_iter().map(|r| (r.record().key(), r)).collect();
+        let mut records = BTreeMap::new();
+        for record in contents.records {
+            let key = record.record().key();
+            if merge(records.get(&key), &record) == MergeOutcome::Applied {
+                records.insert(key, record);
+            }
+        }
         let built = build_from(contents.version, &records, &settings.defaults);
         for problem in &built.problems {
             tracing::warn!(%problem, "registry entry left out");
@@ -219,10 +225,11 @@ impl Registrar {
             received_unix_ms: now,
             expect_version,
             redeem: None,
+            from_peer: None,
             records,
         };
         let committed = self.write(batch).await?;
-        let applied = committed.outcomes.iter().filter(|o| **o == MergeOutcome::Applied).count() as u64;
+        let applied = committed.outcomes.iter().filter(|o| **o == Outcome::Applied).count() as u64;
         Ok(CommitResponse {
             version: committed.version,
             batch: committed.batch,
@@ -322,6 +329,7 @@ impl Registrar {
             received_unix_ms: now,
             expect_version: None,
             redeem,
+            from_peer: None,
         };
         self.write(batch).await?;
         self.author.next_seq = seq;

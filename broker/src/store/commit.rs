@@ -4,18 +4,21 @@
 //! so a refused batch has written nothing, and a failing file takes back the whole group.
 
 use super::tables::{self, Abort};
-use super::{Committed, StoreError, WriteBatch, local};
-use nearmost_replica::{Hlc, MergeOutcome, PublicKey, SignedRecord, merge};
+use super::{Committed, Outcome, StoreError, WriteBatch, local};
+use nearmost_replica::merge::{is_collectable, order};
+use nearmost_replica::{Hlc, PublicKey, SignedRecord, merge};
 use redb::{Database, ReadableTable, Table, WriteTransaction};
 use std::collections::HashMap;
 
 /// The tables that a batch touches, open for one transaction.
 struct Open<'txn> {
     counters: Table<'txn, &'static str, u64>,
-    records: Table<'txn, (u16, &'static str, &'static str), &'static [u8]>,
+    statements: Table<'txn, tables::StatementPlace, &'static [u8]>,
+    floors: Table<'txn, tables::KeyPlace, (u64, u16)>,
     log: Table<'txn, u64, tables::LogRow>,
     batches: Table<'txn, u64, tables::BatchRow>,
-    sequences: Table<'txn, (&'static [u8; 32], u32, u64), &'static [u8; 32]>,
+    relayed: Table<'txn, u64, &'static [u8; 32]>,
+    numbers: Table<'txn, tables::NumberPlace, tables::NumberRow>,
     authors: Table<'txn, &'static [u8; 32], (u32, u64)>,
     tokens: Table<'txn, &'static [u8; 32], tables::TokenRow>,
 }
@@ -49,10 +52,12 @@ impl<'txn> Open<'txn> {
     fn new(txn: &'txn WriteTransaction) -> Result<Self, Abort> {
         Ok(Open {
             counters: txn.open_table(tables::COUNTERS)?,
-            records: txn.open_table(tables::RECORDS)?,
+            statements: txn.open_table(tables::STATEMENTS)?,
+            floors: txn.open_table(tables::FLOORS)?,
             log: txn.open_table(tables::LOG)?,
             batches: txn.open_table(tables::BATCHES)?,
-            sequences: txn.open_table(tables::SEQUENCES)?,
+            relayed: txn.open_table(tables::RELAYED)?,
+            numbers: txn.open_table(tables::NUMBERS)?,
             authors: txn.open_table(tables::AUTHORS)?,
             tokens: txn.open_table(tables::TOKENS)?,
         })
@@ -67,21 +72,49 @@ impl<'txn> Open<'txn> {
         if let Some(hash) = &batch.redeem {
             local::good_token(&self.tokens, hash, batch.received_unix_ms)?;
         }
-        self.check_sequences(&batch.records)
+        match batch.from_peer {
+            Some(_) => Ok(()),
+            None => self.check_numbers(&batch.records),
+        }
     }
 
     /// Whether each author used each of its numbers once, in the batch and ever.
-    fn check_sequences(&self, records: &[SignedRecord]) -> Result<(), Abort> {
+    fn check_numbers(&self, records: &[SignedRecord]) -> Result<(), Abort> {
         let mut within: HashMap<(PublicKey, u32, u64), [u8; 32]> = HashMap::new();
         for signed in records {
-            let (author, epoch, seq) = author_number(signed);
-            let stored = self.sequences.get((&author.0, epoch, seq))?.map(|hash| *hash.value());
+            let (author, epoch, seq) = tables::author_number(signed);
+            let stored = self.known_hash(signed)?;
             let earlier = within.insert((author, epoch, seq), signed.hash());
             if [stored, earlier].into_iter().flatten().any(|hash| hash != signed.hash()) {
                 return Err(Abort::Refused(StoreError::AuthorForked { author, epoch, seq }));
             }
         }
         Ok(())
+    }
+
+    /// The hash of the record for which the author is known to have used this one's number.
+    fn known_hash(&self, signed: &SignedRecord) -> Result<Option<[u8; 32]>, Abort> {
+        let (author, epoch, seq) = tables::author_number(signed);
+        Ok(self.numbers.get((&author.0, epoch, seq))?.map(|row| *row.value().0))
+    }
+
+    /// Why a record of a peer does not come in, if it does not.
+    fn barred(&self, signed: &SignedRecord, now_unix_ms: u64) -> Result<Option<Outcome>, Abort> {
+        let known = self.known_hash(signed)?;
+        if known.is_some_and(|hash| hash != signed.hash()) {
+            return Ok(Some(Outcome::Forked));
+        }
+        let record = signed.record();
+        if is_collectable(record, now_unix_ms) {
+            return Ok(Some(Outcome::Gone));
+        }
+        let floor = self.floors.get(tables::key_place(record))?.map(|floor| floor.value());
+        if floor.is_some_and(|(millis, counter)| Hlc { millis, counter } >= record.hlc) {
+            return Ok(Some(Outcome::Gone));
+        }
+        // It was here, and neither it nor what its author said instead is any longer.
+        let forgotten = known.is_some() && self.statements.get(tables::place(record))?.is_none();
+        Ok(forgotten.then_some(Outcome::Gone))
     }
 
     /// Writes what was checked.
@@ -92,10 +125,16 @@ impl<'txn> Open<'txn> {
         let mut position = first;
         let mut outcomes = Vec::with_capacity(batch.records.len());
         for signed in &batch.records {
-            let outcome = self.merge_one(signed, number + 1, position + 1)?;
-            position += u64::from(outcome == MergeOutcome::Applied);
+            let barred = match batch.from_peer {
+                Some(_) => self.barred(signed, batch.received_unix_ms)?,
+                None => None,
+            };
+            let outcome = match barred {
+                Some(outcome) => outcome,
+                None => self.merge_one(signed, number + 1, position + 1)?,
+            };
+            position += u64::from(outcome == Outcome::Applied);
             outcomes.push(outcome);
-            self.count_author(signed)?;
         }
         self.raise_clock(&batch.records)?;
         if let Some(hash) = &batch.redeem {
@@ -108,33 +147,54 @@ impl<'txn> Open<'txn> {
         let about =
             (version, batch.received_unix_ms, &*batch.actor, &*batch.note, first + 1, position - first);
         self.batches.insert(number, about)?;
+        if let Some(peer) = &batch.from_peer {
+            self.relayed.insert(number, &peer.0)?;
+        }
         self.counters.insert(tables::LAST_POSITION, position)?;
         self.counters.insert(tables::LAST_BATCH, number)?;
         self.counters.insert(tables::VERSION, version)?;
         Ok(Committed { version, batch: number, outcomes })
     }
 
-    /// Merges one record; if it stands now, it is logged at `position`.
-    fn merge_one(&mut self, signed: &SignedRecord, batch: u64, position: u64) -> Result<MergeOutcome, Abort> {
+    /// Merges one record with its author's statement; if it is that now, it is logged at `position`.
+    fn merge_one(&mut self, signed: &SignedRecord, batch: u64, position: u64) -> Result<Outcome, Abort> {
         let place = tables::place(signed.record());
-        let current = self.records.get(place)?.map(|bytes| tables::stored(bytes.value())).transpose()?;
-        let outcome = merge(current.as_ref(), signed);
-        if outcome == MergeOutcome::Applied {
-            self.records.insert(place, signed.bytes())?;
-            let before = current.as_ref().map(SignedRecord::bytes);
+        let current = self.statements.get(place)?.map(|bytes| tables::stored(bytes.value())).transpose()?;
+        let outcome = Outcome::from(merge(current.as_ref(), signed));
+        if outcome == Outcome::Applied {
+            let before = self.greatest(signed)?;
+            self.statements.insert(place, signed.bytes())?;
+            let before = before.as_ref().map(SignedRecord::bytes);
             self.log.insert(position, (batch, signed.bytes(), before))?;
         }
+        self.count_number(signed, if outcome == Outcome::Applied { position } else { 0 })?;
         Ok(outcome)
     }
 
-    /// Remembers that the author used its number for this record.
-    fn count_author(&mut self, signed: &SignedRecord) -> Result<(), Abort> {
-        let (author, epoch, seq) = author_number(signed);
-        self.sequences.insert((&author.0, epoch, seq), &signed.hash())?;
-        let position = (epoch, seq.saturating_add(1));
+    /// The greatest statement of all authors about what `signed` is about.
+    fn greatest(&self, signed: &SignedRecord) -> Result<Option<SignedRecord>, Abort> {
+        let (kind, scope, id) = tables::key_place(signed.record());
+        let mut greatest: Option<SignedRecord> = None;
+        for row in self.statements.range((kind, scope, id, &[0; 32])..=(kind, scope, id, &[0xff; 32]))? {
+            let statement = tables::stored(row?.1.value())?;
+            if greatest.as_ref().is_none_or(|known| order(&statement, known).is_gt()) {
+                greatest = Some(statement);
+            }
+        }
+        Ok(greatest)
+    }
+
+    /// Remembers that the author used its number for this record, and where that is in the log.
+    fn count_number(&mut self, signed: &SignedRecord, position: u64) -> Result<(), Abort> {
+        let (author, epoch, seq) = tables::author_number(signed);
+        let logged = self.numbers.get((&author.0, epoch, seq))?.map(|row| row.value().1);
+        if logged.is_none_or(|logged| logged < position) {
+            self.numbers.insert((&author.0, epoch, seq), (&signed.hash(), position))?;
+        }
+        let next = (epoch, seq.saturating_add(1));
         let known = self.authors.get(&author.0)?.map(|known| known.value());
-        if known.is_none_or(|known| known < position) {
-            self.authors.insert(&author.0, position)?;
+        if known.is_none_or(|known| known < next) {
+            self.authors.insert(&author.0, next)?;
         }
         Ok(())
     }
@@ -150,9 +210,4 @@ impl<'txn> Open<'txn> {
         }
         Ok(())
     }
-}
-
-fn author_number(signed: &SignedRecord) -> (PublicKey, u32, u64) {
-    let record = signed.record();
-    (record.author, record.author_epoch, record.author_seq)
 }

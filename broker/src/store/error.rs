@@ -88,6 +88,24 @@ pub enum StoreError {
         /// Its number in the epoch.
         seq: u64,
     },
+    /// Two records are no proof that their author forked.
+    #[error("the two records do not show that {author} used one number twice")]
+    NoFork {
+        /// The author that was to be proven to have forked.
+        author: PublicKey,
+    },
+    /// No store is there.
+    #[error("there is no registry at {path}")]
+    NoStore {
+        /// Where it would be.
+        path: PathBuf,
+    },
+    /// A file is there that is not to be overwritten.
+    #[error("{path} is there already and is not overwritten")]
+    AlreadyThere {
+        /// The file.
+        path: PathBuf,
+    },
     /// A one-time token is not good.
     #[error(transparent)]
     Token(#[from] TokenError),

@@ -1,9 +1,7 @@
-//! What is this broker's own and is not replicated: tokens, verdicts, blobs; and the collection of
-//! what is past its life.
+//! What is this broker's own and is not replicated: tokens, verdicts, blobs.
 
 use super::tables::{self, Abort};
-use super::{Collected, StoreError, TokenEntry, TokenError};
-use nearmost_replica::{TOMBSTONE_LIFE, merge};
+use super::{StoreError, TokenEntry, TokenError};
 use redb::{Database, ReadableDatabase, ReadableTable, Table};
 use std::collections::BTreeMap;
 
@@ -125,38 +123,9 @@ pub(super) fn get_meta(db: &Database, name: &str) -> Result<Option<Vec<u8>>, Abo
     Ok(value.map(|value| value.value().to_vec()))
 }
 
-/// Forgets what is past its life; writes nothing when there is nothing to forget.
-pub(super) fn collect(db: &Database, now_unix_ms: u64) -> Result<Collected, Abort> {
+/// Removes a named blob.
+pub(super) fn remove_meta(db: &Database, name: &str) -> Result<(), Abort> {
     let txn = db.begin_write()?;
-    let mut collected = Collected::default();
-    {
-        let mut damaged = None;
-        let mut records = txn.open_table(tables::RECORDS)?;
-        records.retain(|_, bytes| match tables::stored(bytes) {
-            Ok(signed) => {
-                let past = merge::is_collectable(signed.record(), now_unix_ms);
-                collected.tombstones += u64::from(past);
-                !past
-            }
-            Err(abort) => {
-                damaged = Some(abort);
-                true
-            }
-        })?;
-        if let Some(abort) = damaged {
-            return Err(abort);
-        }
-        let life_ms = u64::try_from(TOMBSTONE_LIFE.as_millis()).unwrap_or(u64::MAX);
-        txn.open_table(tables::TOKENS)?.retain(|_, (expires_unix_ms, ..)| {
-            let past = expires_unix_ms.saturating_add(life_ms) <= now_unix_ms;
-            collected.tokens += u64::from(past);
-            !past
-        })?;
-    }
-    if collected == Collected::default() {
-        txn.abort()?;
-    } else {
-        txn.commit()?;
-    }
-    Ok(collected)
+    txn.open_table(tables::META)?.remove(name)?;
+    Ok(txn.commit()?)
 }

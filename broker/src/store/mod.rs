@@ -10,25 +10,47 @@
 //! its records, their log entries, the version and the authors' positions are written in one
 //! transaction, and a batch that is refused leaves the others of its group untouched.
 //!
-//! Replicated: the records, one standing for each key, by the merge of `nearmost-replica`.
-//! This broker's own: log, one-time tokens, last verdicts, and named blobs.
+//! Replicated: the statements, one record for each key and author, by the merge of `nearmost-replica`.
+//! Which of a key's statements is visible is decided above the store, by those who know who may state
+//! what. This broker's own: log, what it knows of its peers, proofs against authors that forked, one-time
+//! tokens, last verdicts, and named blobs.
 //!
 //! Who hands in records has verified their signatures; the store does not check them again. Who
 //! calls hands in the time, in milliseconds since the Unix epoch.
 
+mod backup;
+mod collect;
 mod commit;
 mod error;
+mod files;
 mod local;
+mod peers;
 mod read;
 mod redb_store;
+mod schema;
 mod tables;
 mod thread;
 
+pub use backup::{RESTORED, Restored, restore};
 pub use error::{StoreError, TokenError};
 pub use redb_store::{FILE_NAME, RedbStore};
 pub use thread::{StoreHandle, StoreStats, StoreThread};
 
-use nearmost_replica::{Hlc, Kind, LogEntry, MergeOutcome, PublicKey, SignedRecord};
+use nearmost_replica::{Hlc, Kind, LogEntry, MergeOutcome, PublicKey, RecordKey, SignedRecord};
+use std::collections::HashSet;
+use std::path::Path;
+
+/// Names a statement: what it is about, and whose it is.
+pub type StatementKey = (RecordKey, PublicKey);
+
+/// A log position, when its record was received in milliseconds since the Unix epoch, and the record.
+pub type Logged = (u64, u64, SignedRecord);
+
+/// An author with two records that it stated under one number.
+pub type Evidence = (PublicKey, SignedRecord, SignedRecord);
+
+/// The long part of a backup, which hinders nobody; answers how many statements the backup holds.
+pub type BackupJob = Box<dyn FnOnce() -> Result<u64, StoreError> + Send>;
 
 /// What is written together or not at all.
 #[derive(Clone, Debug, Default)]
@@ -46,6 +68,34 @@ pub struct WriteBatch {
     /// Redeem the one-time token with this hash in the same transaction, so that it is spent if and
     /// only if the records are kept.
     pub redeem: Option<[u8; 32]>,
+    /// The peer that delivered it, if one did. Its records are judged one by one: what must not come in
+    /// ([`Outcome::Gone`], [`Outcome::Forked`]) does not hinder the rest of the batch.
+    pub from_peer: Option<PublicKey>,
+}
+
+/// What became of a record of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// It is its author's statement now.
+    Applied,
+    /// It was already.
+    Duplicate,
+    /// Its author has another statement, which is greater.
+    Superseded,
+    /// It was forgotten here, or is past its life, and does not come back. Only from peers.
+    Gone,
+    /// Its author used its number for another record. Only from peers; a local batch is refused.
+    Forked,
+}
+
+impl From<MergeOutcome> for Outcome {
+    fn from(outcome: MergeOutcome) -> Self {
+        match outcome {
+            MergeOutcome::Applied => Outcome::Applied,
+            MergeOutcome::Duplicate => Outcome::Duplicate,
+            MergeOutcome::Superseded => Outcome::Superseded,
+        }
+    }
 }
 
 /// What became of a batch.
@@ -56,13 +106,13 @@ pub struct Committed {
     /// The batch's number in the history; the latest number when nothing was applied.
     pub batch: u64,
     /// What became of each record, in the batch's order.
-    pub outcomes: Vec<MergeOutcome>,
+    pub outcomes: Vec<Outcome>,
 }
 
 impl Committed {
-    /// Whether any record now stands that did not before.
+    /// Whether any statement was applied.
     pub fn changed(&self) -> bool {
-        self.outcomes.contains(&MergeOutcome::Applied)
+        self.outcomes.contains(&Outcome::Applied)
     }
 }
 
@@ -73,7 +123,7 @@ pub struct Contents {
     pub version: u64,
     /// The highest clock of any record seen: where the own clock continues after a restart.
     pub max_hlc: Hlc,
-    /// The standing record of every key, tombstones too, sorted by kind, scope and id.
+    /// All statements, tombstones too, sorted by kind, scope, id and author.
     pub records: Vec<SignedRecord>,
 }
 
@@ -115,9 +165,11 @@ pub struct TokenEntry {
 }
 
 /// What a collection removed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Collected {
-    /// Tombstones past their life.
+    /// Statements that are no longer held: tombstones past their life, and what they stood above.
+    pub removed: Vec<SignedRecord>,
+    /// Of these the tombstones past their life.
     pub tombstones: u64,
     /// Tokens that expired long ago.
     pub tokens: u64,
@@ -137,7 +189,7 @@ pub trait Store: Send + Sync {
 
     /// Writes batches in one durable transaction and answers each, in their order. A batch that is
     /// refused (`VersionMismatch`, `AuthorForked`, `Token`) changes nothing and hinders no other;
-    /// a failing disk refuses them all. A batch refused for the disk may be written again: records
+    /// a failing disk refuses them all. Batches of peers are not refused for forks. A batch refused for the disk may be written again: records
     /// that did reach the disk are then duplicates.
     fn commit_group(&self, batches: &[WriteBatch]) -> Vec<Result<Committed, StoreError>>;
 
@@ -171,9 +223,62 @@ pub trait Store: Send + Sync {
     /// A named blob.
     fn get_meta(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError>;
 
+    /// Removes a named blob.
+    fn remove_meta(&self, name: &str) -> Result<(), StoreError>;
+
     /// Forgets tombstones past [`nearmost_replica::TOMBSTONE_LIFE`], and tokens that expired as long
-    /// ago. The version stays, as nothing that lives changed.
-    fn collect(&self, now_unix_ms: u64) -> Result<Collected, StoreError>;
+    /// ago. Where such a tombstone is the greatest of its key, all statements of the key go with it, and
+    /// none that is as old comes in again from a peer. The `hidden` statements, which nobody may take for
+    /// true, do not decide for others: a hidden tombstone goes alone. The version stays, as nothing that
+    /// lives changed.
+    fn collect(&self, now_unix_ms: u64, hidden: &HashSet<StatementKey>) -> Result<Collected, StoreError>;
+
+    /// Removes statements as if they had never come, to start over from a peer's copy; those that are
+    /// not there are passed over. Nothing is logged. Answers the version, which grows by one if anything
+    /// was removed.
+    fn drop_statements(&self, statements: &[StatementKey]) -> Result<u64, StoreError>;
+
+    /// Which life of the log its positions belong to: random, and another after a restore.
+    fn log_epoch(&self) -> Result<u64, StoreError>;
+
+    /// The log's last position; 0 when nothing was ever applied.
+    fn log_head(&self) -> Result<u64, StoreError>;
+
+    /// What was applied after a log position, in order, at most `limit`; with `local_only` without what
+    /// peers delivered. Who gets fewer than `limit` has seen everything up to the [`Store::log_head`] that
+    /// it asked for before, and goes on from there.
+    fn log_after(&self, position: u64, limit: usize, local_only: bool) -> Result<Vec<Logged>, StoreError>;
+
+    /// The record for which an author used a number, as far as it was ever applied here.
+    fn find_numbered(
+        &self,
+        author: &PublicKey,
+        epoch: u32,
+        seq: u64,
+    ) -> Result<Option<SignedRecord>, StoreError>;
+
+    /// Keeps what is known of peers, `None` removes; those not named stay as they are.
+    fn save_peers(&self, peers: &[(PublicKey, Option<Vec<u8>>)]) -> Result<(), StoreError>;
+
+    /// What is known of peers, sorted by their keys.
+    fn load_peers(&self) -> Result<Vec<(PublicKey, Vec<u8>)>, StoreError>;
+
+    /// Keeps two records that `author` stated under one number. Of each author those with the lowest
+    /// (epoch, number) are kept, and at the same number those that came first. Answers whether these are
+    /// kept now that were not before. `NoFork` when the two prove nothing.
+    fn put_evidence(
+        &self,
+        author: &PublicKey,
+        a: &SignedRecord,
+        b: &SignedRecord,
+    ) -> Result<bool, StoreError>;
+
+    /// The proofs against authors that forked, sorted by their keys.
+    fn load_evidence(&self) -> Result<Vec<Evidence>, StoreError>;
+
+    /// Starts a copy of everything as it is now; the job writes it to a file. `AlreadyThere` when there
+    /// is a file and it is not to be overwritten, and always when that is the store's own.
+    fn backup(&self, path: &Path, overwrite: bool) -> Result<BackupJob, StoreError>;
 }
 
 #[cfg(test)]

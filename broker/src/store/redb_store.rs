@@ -9,13 +9,14 @@
 //! the file's own name is a store, or damaged, and never silently replaced by an empty one.
 
 use super::error::{from_io, from_redb};
-use super::tables::{self, Abort};
+use super::tables::Abort;
 use super::{
-    AuthorPosition, Collected, Committed, Contents, HistoryFilter, Store, StoreError, TokenEntry, WriteBatch,
-    commit, local, read,
+    AuthorPosition, BackupJob, Collected, Committed, Contents, Evidence, HistoryFilter, Logged, StatementKey,
+    Store, StoreError, TokenEntry, WriteBatch, backup, collect, commit, files, local, peers, read, schema,
 };
-use nearmost_replica::{LogEntry, PublicKey};
-use redb::{Builder, Database, DatabaseError, ReadableDatabase};
+use nearmost_replica::{LogEntry, PublicKey, SignedRecord};
+use redb::{Database, DatabaseError, ReadableDatabase};
+use std::collections::HashSet;
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
@@ -24,12 +25,6 @@ use std::sync::{Mutex, PoisonError};
 
 /// The file's name in the data directory.
 pub const FILE_NAME: &str = "registry.redb";
-
-/// Files that crashed while being made and were left behind, at most.
-const MAX_UNFINISHED: u32 = 100;
-
-/// Memory for pages; redb's default of 1 GiB is for larger stores than a registry.
-const CACHE_BYTES: usize = 64 << 20;
 
 /// Makes a store of an open file, which is empty or holds one.
 type Opener = Box<dyn Fn(File) -> Result<Database, DatabaseError> + Send + Sync>;
@@ -51,15 +46,21 @@ impl RedbStore {
     /// [`StoreError::AlreadyOpen`], [`StoreError::DiskFull`], [`StoreError::Corrupted`],
     /// [`StoreError::NewerSchema`], [`StoreError::Io`].
     pub fn open(data_dir: &Path) -> Result<Self, StoreError> {
-        match std::fs::metadata(data_dir) {
-            Ok(found) if found.is_dir() => {}
-            Ok(_) => return Err(StoreError::NotADirectory { path: data_dir.to_owned() }),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                return Err(StoreError::DirMissing { path: data_dir.to_owned() });
-            }
-            Err(e) => return Err(from_io(data_dir, &e)),
+        files::check_dir(data_dir)?;
+        Self::open_with(data_dir.join(FILE_NAME), Box::new(|file| files::builder().create_file(file)))
+    }
+
+    /// Opens the store of a data directory, and makes none.
+    ///
+    /// # Errors
+    /// [`StoreError::NoStore`], and those of [`RedbStore::open`].
+    pub fn open_made(data_dir: &Path) -> Result<Self, StoreError> {
+        files::check_dir(data_dir)?;
+        let path = data_dir.join(FILE_NAME);
+        if !path.try_exists().map_err(|e| from_io(&path, &e))? {
+            return Err(StoreError::NoStore { path });
         }
-        Self::open_with(data_dir.join(FILE_NAME), Box::new(|file| builder().create_file(file)))
+        Self::open(data_dir)
     }
 
     /// Opens a store whose file is reached in another way than redb's own.
@@ -74,31 +75,16 @@ impl RedbStore {
 
     /// Makes an empty store. If another does so at the same time, one of the two files stays.
     fn create(&self) -> Result<(), StoreError> {
-        let (unfinished, file) = self.new_file().map_err(|e| from_io(&self.path, &e))?;
+        let (unfinished, file) = files::new_file(&self.path).map_err(|e| from_io(&self.path, &e))?;
         let made = (self.opener)(file)
             .map_err(|e| from_redb(&self.path, e.into()))
-            .and_then(|db| make_tables(&db).map_err(|abort| self.name(abort)))
-            .and_then(|()| link_and_sync(&unfinished, &self.path).map_err(|e| from_io(&self.path, &e)));
-        if let Err(error) = std::fs::remove_file(&unfinished) {
-            tracing::warn!(path = %unfinished.display(), %error, "a file that is no longer needed stays behind");
-        }
+            .and_then(|db| schema::make_tables(&db).map_err(|abort| abort.name(&self.path)))
+            .and_then(|()| match files::link_and_sync(&unfinished, &self.path) {
+                Err(e) if e.kind() != ErrorKind::AlreadyExists => Err(from_io(&self.path, &e)),
+                _ => Ok(()),
+            });
+        files::remove(&unfinished);
         made
-    }
-
-    /// A new file beside the store's, under a name that nobody uses.
-    fn new_file(&self) -> std::io::Result<(PathBuf, File)> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut n = 0;
-        loop {
-            let path = self.path.with_extension(format!("new-{n}"));
-            match options.open(&path) {
-                Err(e) if e.kind() == ErrorKind::AlreadyExists && n < MAX_UNFINISHED => n += 1,
-                opened => return opened.map(|file| (path, file)),
-            }
-        }
     }
 
     /// Runs one transaction on the file, opening it first if an earlier failure closed it.
@@ -120,14 +106,15 @@ impl RedbStore {
             }
             Err(abort) => {
                 drop(db);
-                let error = self.name(abort);
+                let error = abort.name(&self.path);
                 tracing::warn!(path = %self.path.display(), %error, "the store failed; the next call opens it anew");
                 Err(error)
             }
         }
     }
 
-    /// Opens the file that is there. Writes nothing of ours, so that a store on a full disk is read.
+    /// Opens the file that is there. Writes nothing of ours unless the file is of an older schema, so that
+    /// a store on a full disk is read.
     fn open_existing(&self) -> Result<Database, StoreError> {
         let file = OpenOptions::new().read(true).write(true).open(&self.path);
         let file = file.map_err(|e| from_io(&self.path, &e))?;
@@ -136,21 +123,8 @@ impl RedbStore {
             return Err(StoreError::Corrupted { path: self.path.clone(), cause });
         }
         let db = (self.opener)(file).map_err(|e| from_redb(&self.path, e.into()))?;
-        match schema_of(&db).map_err(|abort| self.name(abort))? {
-            tables::SCHEMA => Ok(db),
-            found => {
-                let known = tables::SCHEMA;
-                Err(StoreError::NewerSchema { path: self.path.clone(), found, known })
-            }
-        }
-    }
-
-    fn name(&self, abort: Abort) -> StoreError {
-        match abort {
-            Abort::File(error) => from_redb(&self.path, error),
-            Abort::Damaged(cause) => StoreError::Corrupted { path: self.path.clone(), cause },
-            Abort::Refused(refusal) => refusal,
-        }
+        schema::bring_up(&db, &self.path)?;
+        Ok(db)
     }
 }
 
@@ -158,48 +132,6 @@ impl fmt::Debug for RedbStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedbStore").field("path", &self.path).finish_non_exhaustive()
     }
-}
-
-/// Gives a finished file its own name, durably, unless there is a file of that name.
-fn link_and_sync(unfinished: &Path, path: &Path) -> std::io::Result<()> {
-    match std::fs::hard_link(unfinished, path) {
-        Err(e) if e.kind() == ErrorKind::AlreadyExists => Ok(()),
-        Err(e) => Err(e),
-        Ok(()) => match path.parent() {
-            Some(dir) => File::open(dir)?.sync_all(),
-            None => Ok(()),
-        },
-    }
-}
-
-/// redb's settings, alike for every way to the file.
-pub(super) fn builder() -> Builder {
-    let mut builder = Builder::new();
-    builder.set_cache_size(CACHE_BYTES);
-    builder
-}
-
-/// The file's schema.
-fn schema_of(db: &Database) -> Result<u64, Abort> {
-    match tables::counter(&db.begin_read()?.open_table(tables::COUNTERS)?, tables::SCHEMA_NAME)? {
-        0 => Err(Abort::Damaged("it says no schema".to_owned())),
-        schema => Ok(schema),
-    }
-}
-
-/// Makes the tables of an empty file.
-fn make_tables(db: &Database) -> Result<(), Abort> {
-    let txn = db.begin_write()?;
-    txn.open_table(tables::RECORDS)?;
-    txn.open_table(tables::LOG)?;
-    txn.open_table(tables::BATCHES)?;
-    txn.open_table(tables::SEQUENCES)?;
-    txn.open_table(tables::AUTHORS)?;
-    txn.open_table(tables::TOKENS)?;
-    txn.open_table(tables::VERDICTS)?;
-    txn.open_table(tables::META)?;
-    txn.open_table(tables::COUNTERS)?.insert(tables::SCHEMA_NAME, tables::SCHEMA)?;
-    Ok(txn.commit()?)
 }
 
 impl Store for RedbStore {
@@ -258,7 +190,62 @@ impl Store for RedbStore {
         self.with_db(|db| local::get_meta(db, name))
     }
 
-    fn collect(&self, now_unix_ms: u64) -> Result<Collected, StoreError> {
-        self.with_db(|db| local::collect(db, now_unix_ms))
+    fn remove_meta(&self, name: &str) -> Result<(), StoreError> {
+        self.with_db(|db| local::remove_meta(db, name))
+    }
+
+    fn collect(&self, now_unix_ms: u64, hidden: &HashSet<StatementKey>) -> Result<Collected, StoreError> {
+        self.with_db(|db| collect::collect(db, now_unix_ms, hidden))
+    }
+
+    fn drop_statements(&self, statements: &[StatementKey]) -> Result<u64, StoreError> {
+        self.with_db(|db| collect::drop_statements(db, statements))
+    }
+
+    fn log_epoch(&self) -> Result<u64, StoreError> {
+        self.with_db(read::log_epoch)
+    }
+
+    fn log_head(&self) -> Result<u64, StoreError> {
+        self.with_db(read::log_head)
+    }
+
+    fn log_after(&self, position: u64, limit: usize, local_only: bool) -> Result<Vec<Logged>, StoreError> {
+        self.with_db(|db| read::log_after(db, position, limit, local_only))
+    }
+
+    fn find_numbered(
+        &self,
+        author: &PublicKey,
+        epoch: u32,
+        seq: u64,
+    ) -> Result<Option<SignedRecord>, StoreError> {
+        self.with_db(|db| read::find_numbered(db, author, epoch, seq))
+    }
+
+    fn save_peers(&self, peers: &[(PublicKey, Option<Vec<u8>>)]) -> Result<(), StoreError> {
+        self.with_db(|db| peers::save_peers(db, peers))
+    }
+
+    fn load_peers(&self) -> Result<Vec<(PublicKey, Vec<u8>)>, StoreError> {
+        self.with_db(peers::load_peers)
+    }
+
+    fn put_evidence(
+        &self,
+        author: &PublicKey,
+        a: &SignedRecord,
+        b: &SignedRecord,
+    ) -> Result<bool, StoreError> {
+        self.with_db(|db| peers::put_evidence(db, author, a, b))
+    }
+
+    fn load_evidence(&self) -> Result<Vec<Evidence>, StoreError> {
+        self.with_db(peers::load_evidence)
+    }
+
+    fn backup(&self, path: &Path, overwrite: bool) -> Result<BackupJob, StoreError> {
+        let snapshot = self.with_db(|db| Ok(db.begin_read()?))?;
+        backup::job(self.path.clone(), snapshot, path, overwrite)
     }
 }

@@ -1,11 +1,13 @@
 //! The tables of the file, and errors inside a transaction.
 
 use super::StoreError;
-use nearmost_replica::{Hlc, Record, SignedRecord};
+use super::error::from_redb;
+use nearmost_replica::{Hlc, PublicKey, Record, SignedRecord};
 use redb::{ReadableTable, TableDefinition};
+use std::path::Path;
 
 /// Version of what follows; grows when a program could misread an older or newer file.
-pub(super) const SCHEMA: u64 = 1;
+pub(super) const SCHEMA: u64 = 2;
 
 /// Numbers by name: see the constants below.
 pub(super) const COUNTERS: TableDefinition<&str, u64> = TableDefinition::new("counters");
@@ -15,20 +17,33 @@ pub(super) const LAST_BATCH: &str = "batch";
 pub(super) const LAST_POSITION: &str = "position";
 pub(super) const HLC_MILLIS: &str = "hlc-millis";
 pub(super) const HLC_COUNTER: &str = "hlc-counter";
+pub(super) const LOG_EPOCH: &str = "log-epoch";
 
-/// (kind, scope, id) → exact bytes of the standing record.
-pub(super) const RECORDS: TableDefinition<(u16, &str, &str), &[u8]> = TableDefinition::new("records");
+/// (kind, scope, id, author) → exact bytes of the author's statement.
+pub(super) const STATEMENTS: TableDefinition<StatementPlace, &[u8]> = TableDefinition::new("statements");
+pub(super) type StatementPlace = (u16, &'static str, &'static str, &'static [u8; 32]);
+/// (kind, scope, id) → clock (milliseconds, counter) up to which everything was forgotten.
+pub(super) const FLOORS: TableDefinition<KeyPlace, (u64, u16)> = TableDefinition::new("floors");
+pub(super) type KeyPlace = (u16, &'static str, &'static str);
 /// Position → (batch, applied bytes, bytes that stood before).
 pub(super) const LOG: TableDefinition<u64, LogRow> = TableDefinition::new("log");
 pub(super) type LogRow = (u64, &'static [u8], Option<&'static [u8]>);
 /// Batch → (version after it, received, actor, note, its first position, number of positions).
 pub(super) const BATCHES: TableDefinition<u64, BatchRow> = TableDefinition::new("batches");
 pub(super) type BatchRow = (u64, u64, &'static str, &'static str, u64, u64);
-/// (author, epoch, number) → hash of the one record that has it.
-pub(super) const SEQUENCES: TableDefinition<(&[u8; 32], u32, u64), &[u8; 32]> =
-    TableDefinition::new("sequences");
+/// Batch → the peer that delivered it; batches that are not here are this broker's own.
+pub(super) const RELAYED: TableDefinition<u64, &[u8; 32]> = TableDefinition::new("relayed");
+/// (author, epoch, number) → hash of the one record that has it, and the log position at which it was
+/// applied, 0 if it never was.
+pub(super) const NUMBERS: TableDefinition<NumberPlace, NumberRow> = TableDefinition::new("numbers");
+pub(super) type NumberPlace = (&'static [u8; 32], u32, u64);
+pub(super) type NumberRow = (&'static [u8; 32], u64);
 /// Author → (highest epoch, next number in it).
 pub(super) const AUTHORS: TableDefinition<&[u8; 32], (u32, u64)> = TableDefinition::new("authors");
+/// Peer → what is known of it.
+pub(super) const PEERS: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("peers");
+/// Author → exact bytes of two records that it stated under one number.
+pub(super) const FORKS: TableDefinition<&[u8; 32], (&[u8], &[u8])> = TableDefinition::new("forks");
 /// Hash of a token's secret → (expiry, when used, node, created by, domains).
 pub(super) const TOKENS: TableDefinition<&[u8; 32], TokenRow> = TableDefinition::new("tokens");
 pub(super) type TokenRow = (u64, Option<u64>, &'static str, &'static str, Vec<&'static str>);
@@ -46,6 +61,17 @@ pub(super) enum Abort {
     Damaged(String),
     /// The caller's wish is refused; the file is as it was.
     Refused(StoreError),
+}
+
+impl Abort {
+    /// Why the store refuses, about its file.
+    pub(super) fn name(self, path: &Path) -> StoreError {
+        match self {
+            Abort::File(error) => from_redb(path, error),
+            Abort::Damaged(cause) => StoreError::Corrupted { path: path.to_owned(), cause },
+            Abort::Refused(refusal) => refusal,
+        }
+    }
 }
 
 macro_rules! abort_from {
@@ -72,9 +98,20 @@ pub(super) fn max_hlc(counters: &impl ReadableTable<&'static str, u64>) -> Resul
     Ok(Hlc { millis, counter })
 }
 
-/// A record's place in [`RECORDS`].
-pub(super) fn place(record: &Record) -> (u16, &str, &str) {
+/// The place of a record's key in [`FLOORS`].
+pub(super) fn key_place(record: &Record) -> (u16, &str, &str) {
     (record.kind.0, &record.scope, &record.id)
+}
+
+/// A record's place in [`STATEMENTS`].
+pub(super) fn place(record: &Record) -> (u16, &str, &str, &[u8; 32]) {
+    (record.kind.0, &record.scope, &record.id, &record.author.0)
+}
+
+/// The author of a record and the number that it used for it: (author, epoch, number).
+pub(super) fn author_number(signed: &SignedRecord) -> (PublicKey, u32, u64) {
+    let record = signed.record();
+    (record.author, record.author_epoch, record.author_seq)
 }
 
 /// Reads back what was verified before it was written.

@@ -5,9 +5,12 @@
 //! is bounded; who finds it full waits, so that nothing that was asked for is dropped.
 
 use super::{
-    AuthorPosition, Collected, Committed, Contents, HistoryFilter, Store, StoreError, TokenEntry, WriteBatch,
+    AuthorPosition, Collected, Committed, Contents, Evidence, HistoryFilter, Logged, StatementKey, Store,
+    StoreError, TokenEntry, WriteBatch,
 };
-use nearmost_replica::{LogEntry, PublicKey};
+use nearmost_replica::{LogEntry, PublicKey, SignedRecord};
+use std::collections::HashSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{mpsc, oneshot};
@@ -107,7 +110,11 @@ impl StoreThread {
 fn is_failure(error: &StoreError) -> bool {
     !matches!(
         error,
-        StoreError::VersionMismatch { .. } | StoreError::AuthorForked { .. } | StoreError::Token(_)
+        StoreError::VersionMismatch { .. }
+            | StoreError::AuthorForked { .. }
+            | StoreError::NoFork { .. }
+            | StoreError::AlreadyThere { .. }
+            | StoreError::Token(_)
     )
 }
 
@@ -239,9 +246,88 @@ impl StoreHandle {
         self.call(move |store| store.get_meta(&name)).await
     }
 
-    /// Forgets tombstones and tokens past their life.
-    pub async fn collect(&self, now_unix_ms: u64) -> Result<Collected, StoreError> {
-        self.call(move |store| store.collect(now_unix_ms)).await
+    /// Removes a named blob.
+    pub async fn remove_meta(&self, name: impl Into<String>) -> Result<(), StoreError> {
+        let name = name.into();
+        self.call(move |store| store.remove_meta(&name)).await
+    }
+
+    /// Forgets tombstones and tokens past their life; hidden statements do not decide for others.
+    pub async fn collect(
+        &self,
+        now_unix_ms: u64,
+        hidden: HashSet<StatementKey>,
+    ) -> Result<Collected, StoreError> {
+        self.call(move |store| store.collect(now_unix_ms, &hidden)).await
+    }
+
+    /// Removes statements as if they had never come; answers the version.
+    pub async fn drop_statements(&self, statements: Vec<StatementKey>) -> Result<u64, StoreError> {
+        self.call(move |store| store.drop_statements(&statements)).await
+    }
+
+    /// Which life of the log its positions belong to.
+    pub async fn log_epoch(&self) -> Result<u64, StoreError> {
+        self.call(|store| store.log_epoch()).await
+    }
+
+    /// The log's last position.
+    pub async fn log_head(&self) -> Result<u64, StoreError> {
+        self.call(|store| store.log_head()).await
+    }
+
+    /// What was applied after a log position, in order.
+    pub async fn log_after(
+        &self,
+        position: u64,
+        limit: usize,
+        local_only: bool,
+    ) -> Result<Vec<Logged>, StoreError> {
+        self.call(move |store| store.log_after(position, limit, local_only)).await
+    }
+
+    /// The record for which an author used a number.
+    pub async fn find_numbered(
+        &self,
+        author: PublicKey,
+        epoch: u32,
+        seq: u64,
+    ) -> Result<Option<SignedRecord>, StoreError> {
+        self.call(move |store| store.find_numbered(&author, epoch, seq)).await
+    }
+
+    /// Keeps what is known of peers; `None` removes.
+    pub async fn save_peers(&self, peers: Vec<(PublicKey, Option<Vec<u8>>)>) -> Result<(), StoreError> {
+        self.call(move |store| store.save_peers(&peers)).await
+    }
+
+    /// What is known of peers, sorted by their keys.
+    pub async fn load_peers(&self) -> Result<Vec<(PublicKey, Vec<u8>)>, StoreError> {
+        self.call(|store| store.load_peers()).await
+    }
+
+    /// Keeps two records that an author stated under one number.
+    pub async fn put_evidence(
+        &self,
+        author: PublicKey,
+        a: SignedRecord,
+        b: SignedRecord,
+    ) -> Result<bool, StoreError> {
+        self.call(move |store| store.put_evidence(&author, &a, &b)).await
+    }
+
+    /// The proofs against authors that forked.
+    pub async fn load_evidence(&self) -> Result<Vec<Evidence>, StoreError> {
+        self.call(|store| store.load_evidence()).await
+    }
+
+    /// Copies everything as it is when the call's turn comes to a file; answers how many statements the
+    /// copy holds. Only the start is the store thread's: meanwhile the store goes on.
+    pub async fn backup(&self, path: impl Into<PathBuf>, overwrite: bool) -> Result<u64, StoreError> {
+        let path = path.into();
+        let job = self.call(move |store| store.backup(&path, overwrite)).await?;
+        let copied = tokio::task::spawn_blocking(job).await;
+        self.counted(copied.unwrap_or(Err(StoreError::Stopped)))
     }
 
     /// Returns once the store thread has ended, for whatever reason.

@@ -1,6 +1,6 @@
 //! What a failing disk, a wrong directory or a wrong file does.
 
-use super::super::redb_store::builder;
+use super::super::files::builder;
 use super::super::tables;
 use super::*;
 use redb::backends::FileBackend;
@@ -101,11 +101,14 @@ fn a_record_that_is_unreadable_is_damage_and_not_a_panic() {
     drop(RedbStore::open(dir.path()).unwrap());
     let db = builder().open(dir.path().join(FILE_NAME)).unwrap();
     let txn = db.begin_write().unwrap();
-    txn.open_table(tables::RECORDS).unwrap().insert((3, "play.example", "lon"), &[1, 0, 3][..]).unwrap();
+    txn.open_table(tables::STATEMENTS)
+        .unwrap()
+        .insert((3, "play.example", "lon", &[1; 32]), &[1, 0, 3][..])
+        .unwrap();
     txn.commit().unwrap();
     drop(db);
     let store = RedbStore::open(dir.path()).unwrap();
-    for error in [store.contents().unwrap_err(), store.collect(NOW).unwrap_err()] {
+    for error in [store.contents().unwrap_err(), store.collect(NOW, &HashSet::new()).unwrap_err()] {
         let told = error.to_string();
         assert!(
             told.contains("damaged: a stored record is unreadable: the record ends inside its scope"),
@@ -150,7 +153,7 @@ fn a_file_of_a_newer_program_is_refused() {
     txn.commit().unwrap();
     drop(db);
     let error = RedbStore::open(dir.path()).unwrap_err();
-    assert_eq!(error, StoreError::NewerSchema { path, found: 99, known: 1 });
+    assert_eq!(error, StoreError::NewerSchema { path, found: 99, known: 2 });
 }
 
 /// What a small disk has given out, kept over reopening: the blocks ever written to. As on a real
@@ -322,4 +325,20 @@ async fn the_store_thread_survives_a_full_disk() {
     assert!(handle.write(refused).await.unwrap().changed());
     assert_eq!(handle.read_all().await.unwrap().records.len(), kept.len() + 3);
     thread.stop().await.unwrap();
+}
+
+#[test]
+fn a_store_that_failed_during_a_copy_works_again_and_the_copy_is_whole_or_absent() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Arc::new(Mutex::new(Disk { capacity: 400, ..Disk::default() }));
+    let store = store_on_small_disk(dir.path(), &disk).unwrap();
+    let copy = dir.path().join("copy");
+    let job = store.backup(&copy, false).unwrap();
+    let (kept, ..) = fill(&store, &mut Author::new(1));
+    assert_eq!(store.contents().unwrap().records, kept, "the copy's hold on the file hinders nobody");
+    match job() {
+        Ok(count) => assert_eq!(count, 0, "as it was when the copy was asked for"),
+        Err(_) => assert!(!copy.exists()),
+    }
+    assert_eq!(store.contents().unwrap().records, kept);
 }

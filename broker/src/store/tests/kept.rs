@@ -1,7 +1,8 @@
 //! What is kept, what is refused, and what is told of it.
 
+use super::Outcome::*;
 use super::*;
-use nearmost_replica::{MergeOutcome::*, merge};
+use nearmost_replica::merge;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -59,7 +60,7 @@ fn the_version_grows_once_a_batch_that_changes_something() {
     assert!(!again.changed());
     let both = commit(&store, batch([ada.write("lon", 7, None), ada.write("nyc", 7, Some(b"c"))])).unwrap();
     assert_eq!(both, Committed { version: 2, batch: 2, outcomes: vec![Applied, Applied] });
-    assert_eq!(store.contents().unwrap().records.len(), 2, "one record a key stands");
+    assert_eq!(store.contents().unwrap().records.len(), 2, "one statement of an author a key");
 }
 
 #[test]
@@ -174,12 +175,13 @@ fn collection_forgets_what_is_past_its_life_only() {
     let old = ada.write("old", NOW - LIFE, None);
     let young = ada.write("young", NOW - LIFE + 1, None);
     let alive = ada.write("alive", 5, Some(b"a"));
-    commit(&store, batch([old, young.clone(), alive.clone()])).unwrap();
+    commit(&store, batch([old.clone(), young.clone(), alive.clone()])).unwrap();
     store.put_token(&[1; 32], &token(NOW - LIFE)).unwrap();
     store.put_token(&[2; 32], &token(NOW - LIFE + 1)).unwrap();
 
-    assert_eq!(store.collect(NOW), Ok(Collected { tombstones: 1, tokens: 1 }));
-    assert_eq!(store.collect(NOW), Ok(Collected::default()));
+    let collected = Collected { removed: vec![old], tombstones: 1, tokens: 1 };
+    assert_eq!(store.collect(NOW, &HashSet::new()), Ok(collected));
+    assert_eq!(store.collect(NOW, &HashSet::new()), Ok(Collected::default()));
     let contents = store.contents().unwrap();
     assert_eq!(contents.records, [alive, young]);
     assert_eq!(contents.version, 1);
@@ -221,9 +223,10 @@ proptest! {
         for records in &batches {
             let mut of_batch = Vec::new();
             for signed in records {
-                let outcome = merge(expected.get(&signed.record().key()), signed);
+                let key = (signed.record().key(), signed.record().author);
+                let outcome = Outcome::from(merge(expected.get(&key), signed));
                 if outcome == Applied {
-                    expected.insert(signed.record().key(), signed.clone());
+                    expected.insert(key, signed.clone());
                 }
                 of_batch.push(outcome);
             }
@@ -245,5 +248,31 @@ proptest! {
         prop_assert_eq!(contents.records, expected.into_values().collect::<Vec<_>>());
         let highest = batches.iter().flatten().map(|r| r.record().hlc).max().unwrap_or_default();
         prop_assert_eq!(contents.max_hlc, highest);
+    }
+
+    /// What peers deliver in whatever order, grouping and number ends in the same statements.
+    #[test]
+    fn deliveries_in_any_order_end_alike(
+        batches in arbitrary_batches(),
+        shuffled in any::<u64>(),
+        size in 1usize..5,
+    ) {
+        let ((_one, ordered), (_two, other)) = (store(), store());
+        for records in &batches {
+            prop_assert!(commit(&ordered, relayed(records.clone(), 9)).is_ok());
+        }
+        let mut records: Vec<_> = batches.into_iter().flatten().collect();
+        records.extend(records.clone());
+        records.sort_by_cached_key(|record| {
+            use std::hash::{DefaultHasher, Hash, Hasher};
+            let mut hasher = DefaultHasher::new();
+            (shuffled, record.hash()).hash(&mut hasher);
+            hasher.finish()
+        });
+        for chunk in records.chunks(size) {
+            let told = commit(&other, relayed(chunk, 9)).unwrap();
+            prop_assert!(!told.outcomes.iter().any(|o| matches!(o, Gone | Forked)));
+        }
+        prop_assert_eq!(ordered.contents().unwrap().records, other.contents().unwrap().records);
     }
 }

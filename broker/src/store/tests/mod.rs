@@ -1,7 +1,10 @@
 //! Tests of the store: what is kept, what is refused, and what a failing disk does.
 
+mod backup;
+mod conformance;
 mod disk;
 mod kept;
+mod schema;
 mod threaded;
 
 use super::*;
@@ -28,8 +31,19 @@ impl Author {
     }
 
     fn sign(&self, author_seq: u64, id: &str, millis: u64, body: Option<&[u8]>) -> SignedRecord {
+        self.sign_as(Kind::MIRROR, author_seq, id, millis, body)
+    }
+
+    fn sign_as(
+        &self,
+        kind: Kind,
+        author_seq: u64,
+        id: &str,
+        millis: u64,
+        body: Option<&[u8]>,
+    ) -> SignedRecord {
         let record = Record {
-            kind: Kind::MIRROR,
+            kind,
             scope: "play.example".into(),
             id: id.into(),
             body: body.map_or(Body::Tombstone, |bytes| Body::Live { version: 1, bytes: bytes.to_vec() }),
@@ -46,6 +60,11 @@ impl Author {
 fn batch(records: impl Into<Vec<SignedRecord>>) -> WriteBatch {
     let (actor, note) = ("np1ada".to_owned(), "nearmost apply".to_owned());
     WriteBatch { records: records.into(), actor, note, received_unix_ms: NOW, ..WriteBatch::default() }
+}
+
+/// Delivered by a peer.
+fn relayed(records: impl Into<Vec<SignedRecord>>, received_unix_ms: u64) -> WriteBatch {
+    WriteBatch { from_peer: Some(PublicKey([9; 32])), received_unix_ms, ..batch(records) }
 }
 
 fn commit(store: &dyn Store, batch: WriteBatch) -> Result<Committed, StoreError> {

@@ -148,6 +148,19 @@ async fn every_call_reaches_the_store() {
     assert_eq!(handle.load_verdicts().await, Ok(vec![("a".into(), vec![1])]));
     handle.put_meta("x", vec![2]).await.unwrap();
     assert_eq!(handle.get_meta("x").await, Ok(Some(vec![2])));
-    assert_eq!(handle.collect(NOW).await, Ok(Collected::default()));
+    handle.remove_meta("x").await.unwrap();
+    assert_eq!(handle.get_meta("x").await, Ok(None));
+    assert_ne!(handle.log_epoch().await, Ok(0));
+    assert_eq!(handle.log_head().await, Ok(1));
+    assert_eq!(handle.log_after(0, 5, true).await.unwrap().len(), 1);
+    assert!(handle.find_numbered(ada.key.public(), 1, 1).await.unwrap().is_some());
+    handle.save_peers(vec![(PublicKey([1; 32]), Some(vec![3]))]).await.unwrap();
+    assert_eq!(handle.load_peers().await, Ok(vec![(PublicKey([1; 32]), vec![3])]));
+    let (a, b) = (ada.sign(7, "a", 5, None), ada.sign(7, "b", 5, None));
+    assert_eq!(handle.put_evidence(ada.key.public(), a.clone(), b.clone()).await, Ok(true));
+    assert_eq!(handle.load_evidence().await, Ok(vec![(ada.key.public(), a, b)]));
+    let dropped = handle.read_all().await.unwrap().records.remove(0);
+    assert_eq!(handle.drop_statements(vec![(dropped.record().key(), ada.key.public())]).await, Ok(2));
+    assert_eq!(handle.collect(NOW, HashSet::new()).await, Ok(Collected::default()));
     thread.stop().await.unwrap();
 }

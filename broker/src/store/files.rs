@@ -1,0 +1,70 @@
+//! Files beside each other: made under a name that nobody uses, given their own once they are whole.
+
+use super::StoreError;
+use super::error::from_io;
+use redb::Builder;
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+/// Files that crashed while being made and were left behind, at most.
+const MAX_UNFINISHED: u32 = 100;
+
+/// Memory for pages; redb's default of 1 GiB is for larger stores than a registry.
+const CACHE_BYTES: usize = 64 << 20;
+
+/// redb's settings, alike for every way to the file.
+pub(super) fn builder() -> Builder {
+    let mut builder = Builder::new();
+    builder.set_cache_size(CACHE_BYTES);
+    builder
+}
+
+/// Whether there is a directory of this name.
+pub(super) fn check_dir(dir: &Path) -> Result<(), StoreError> {
+    match std::fs::metadata(dir) {
+        Ok(found) if found.is_dir() => Ok(()),
+        Ok(_) => Err(StoreError::NotADirectory { path: dir.to_owned() }),
+        Err(e) if e.kind() == ErrorKind::NotFound => Err(StoreError::DirMissing { path: dir.to_owned() }),
+        Err(e) => Err(from_io(dir, &e)),
+    }
+}
+
+/// A new file beside `path` for its owner only, under a name that nobody uses.
+pub(super) fn new_file(path: &Path) -> io::Result<(PathBuf, File)> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut n = 0;
+    loop {
+        let unfinished = path.with_extension(format!("new-{n}"));
+        match options.open(&unfinished) {
+            Err(e) if e.kind() == ErrorKind::AlreadyExists && n < MAX_UNFINISHED => n += 1,
+            opened => return opened.map(|file| (unfinished, file)),
+        }
+    }
+}
+
+/// Gives a finished file its own name too, durably. Fails with [`ErrorKind::AlreadyExists`] when there
+/// is a file of that name.
+pub(super) fn link_and_sync(unfinished: &Path, path: &Path) -> io::Result<()> {
+    std::fs::hard_link(unfinished, path)?;
+    sync_parent(path)
+}
+
+/// Makes durable which names are in the directory of `path`.
+pub(super) fn sync_parent(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(dir) if dir.as_os_str().is_empty() => File::open(".")?.sync_all(),
+        Some(dir) => File::open(dir)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+/// Removes a file that is no longer needed.
+pub(super) fn remove(path: &Path) {
+    if let Err(error) = std::fs::remove_file(path) {
+        tracing::warn!(path = %path.display(), %error, "a file that is no longer needed stays behind");
+    }
+}

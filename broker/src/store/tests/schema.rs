@@ -1,0 +1,95 @@
+//! Files of older programs.
+
+use super::super::files::builder;
+use super::super::schema::{RECORDS_1, SEQUENCES_1};
+use super::super::tables;
+use super::*;
+use redb::ReadableDatabase;
+use std::path::Path;
+
+/// Writes a file as a program of schema 1 did: `ada` wrote lon twice, `bob` over it, and one record that
+/// was superseded when it came.
+fn write_schema_1(path: &Path, ada: &mut Author, bob: &mut Author) -> [SignedRecord; 4] {
+    let (first, second) = (ada.write("lon", 5, Some(b"a")), ada.write("lon", 6, Some(b"b")));
+    let (third, late) = (bob.write("lon", 7, None), ada.write("lon", 4, Some(b"late")));
+    let db = builder().create(path).unwrap();
+    let txn = db.begin_write().unwrap();
+    {
+        let mut records = txn.open_table(RECORDS_1).unwrap();
+        records.insert((3, "play.example", "lon"), third.bytes()).unwrap();
+        let mut log = txn.open_table(tables::LOG).unwrap();
+        log.insert(1, (1, first.bytes(), None)).unwrap();
+        log.insert(2, (2, second.bytes(), Some(first.bytes()))).unwrap();
+        log.insert(3, (2, third.bytes(), Some(second.bytes()))).unwrap();
+        let mut batches = txn.open_table(tables::BATCHES).unwrap();
+        batches.insert(1, (1, 50, "np1ada", "apply", 1, 1)).unwrap();
+        batches.insert(2, (2, 60, "np1bob", "drain", 2, 2)).unwrap();
+        let mut sequences = txn.open_table(SEQUENCES_1).unwrap();
+        let mut authors = txn.open_table(tables::AUTHORS).unwrap();
+        for signed in [&first, &second, &third, &late] {
+            let (author, epoch, seq) = tables::author_number(signed);
+            sequences.insert((&author.0, epoch, seq), &signed.hash()).unwrap();
+            authors.insert(&author.0, (epoch, seq + 1)).unwrap();
+        }
+        txn.open_table(tables::TOKENS).unwrap();
+        txn.open_table(tables::VERDICTS).unwrap();
+        txn.open_table(tables::META).unwrap().insert("soa", &b"mark"[..]).unwrap();
+        let mut counters = txn.open_table(tables::COUNTERS).unwrap();
+        for (name, value) in [
+            (tables::SCHEMA_NAME, 1),
+            (tables::VERSION, 2),
+            (tables::LAST_BATCH, 2),
+            (tables::LAST_POSITION, 3),
+            (tables::HLC_MILLIS, 7),
+        ] {
+            counters.insert(name, value).unwrap();
+        }
+    }
+    txn.commit().unwrap();
+    [first, second, third, late]
+}
+
+#[test]
+fn a_file_of_schema_1_is_brought_up_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut ada, mut bob) = (Author::new(1), Author::new(2));
+    let [first, second, third, late] = write_schema_1(&dir.path().join(FILE_NAME), &mut ada, &mut bob);
+    let epoch = RedbStore::open(dir.path()).unwrap().log_epoch().unwrap();
+    assert_ne!(epoch, 0);
+
+    let store = RedbStore::open(dir.path()).unwrap();
+    assert_eq!(store.log_epoch(), Ok(epoch));
+    let contents = store.contents().unwrap();
+    assert_eq!((contents.version, contents.max_hlc.millis), (2, 7));
+    assert_eq!(contents.records, std::slice::from_ref(&third));
+    let logged = [(1, 50, first.clone()), (2, 60, second.clone()), (3, 60, third.clone())];
+    assert_eq!(store.log_after(0, 9, true).unwrap(), logged, "all of it is local");
+    assert_eq!(store.batch(2).unwrap()[1].previous, Some(second.clone()));
+    assert_eq!(store.get_meta("soa"), Ok(Some(b"mark".to_vec())));
+    let author = ada.key.public();
+    assert_eq!(store.author_position(&author), Ok(AuthorPosition { epoch: 1, next_seq: 4 }));
+    assert_eq!(store.find_numbered(&author, 1, 1), Ok(Some(first.clone())));
+    assert_eq!(store.find_numbered(&bob.key.public(), 1, 1), Ok(Some(third.clone())));
+    assert_eq!(store.find_numbered(&author, 1, 3), Ok(None));
+    // What was overwritten under schema 1 does not come back; numbers are still known.
+    let told = commit(&store, relayed([first, late, third, ada.sign(2, "nyc", 9, None)], 9)).unwrap();
+    assert_eq!(told.outcomes, [Outcome::Gone, Outcome::Gone, Outcome::Duplicate, Outcome::Forked]);
+    let next = commit(&store, batch([ada.write("nyc", 9, None)])).unwrap();
+    assert_eq!((next.version, next.batch), (3, 3));
+}
+
+#[test]
+fn an_unreadable_file_of_schema_1_is_left_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(FILE_NAME);
+    write_schema_1(&path, &mut Author::new(1), &mut Author::new(2));
+    let db = builder().open(&path).unwrap();
+    let txn = db.begin_write().unwrap();
+    txn.open_table(RECORDS_1).unwrap().insert((3, "play.example", "nyc"), &[1, 0, 3][..]).unwrap();
+    txn.commit().unwrap();
+    drop(db);
+    let error = RedbStore::open(dir.path()).unwrap_err();
+    assert!(matches!(error, StoreError::Corrupted { .. }), "{error:?}");
+    let txn = builder().open(&path).unwrap().begin_read().unwrap();
+    assert_eq!(tables::counter(&txn.open_table(tables::COUNTERS).unwrap(), tables::SCHEMA_NAME).unwrap(), 1);
+}
