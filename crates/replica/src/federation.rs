@@ -52,6 +52,8 @@ pub struct FederationConfig {
     pub announce_every: Duration,
     /// Records a second that a comparing peer is sent, in bytes.
     pub serve_bytes_per_s: u64,
+    /// Between two looks for what waited too long, and for what is to be kept of peers.
+    pub look_every: Duration,
 }
 
 impl Default for FederationConfig {
@@ -63,6 +65,7 @@ impl Default for FederationConfig {
             compare_every: Duration::from_secs(60),
             announce_every: Duration::from_secs(300),
             serve_bytes_per_s: 32 << 20,
+            look_every: Duration::from_secs(1),
         }
     }
 }
@@ -124,9 +127,18 @@ pub enum Event {
 
 struct Claim {
     peer: PublicKey,
-    /// The batch to answer, with the answers known already; `None` in the places of those handed to the store.
-    batch: Option<(u64, Vec<Option<Answer>>)>,
+    occasion: Occasion,
     slots: Vec<Slot>,
+}
+
+/// Why records were handed to the store.
+enum Occasion {
+    /// A batch to answer, with the answers known already; `None` in the places of those handed to the store.
+    Batch(u64, Vec<Option<Answer>>),
+    /// A comparison of ours.
+    Comparison,
+    /// The peer showed why something is gone.
+    Proof,
 }
 
 /// One store among its peers.
@@ -159,14 +171,11 @@ struct Rounds {
     boot: u64,
     compare_ms: u64,
     announce_ms: u64,
-    save_ms: u64,
-    expire_ms: u64,
+    look_ms: u64,
 }
 
-/// Between two looks at what of the peers' states is to be kept.
-const SAVE_EVERY_MS: u64 = 1000;
-/// Between two looks for what waited too long.
-const EXPIRE_EVERY_MS: u64 = 60_000;
+/// How often the last contact with a peer that is up is kept: nothing depends on seconds.
+const CONTACT_EVERY_MS: u64 = 60_000;
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
@@ -186,8 +195,7 @@ impl Federation {
             boot,
             compare_ms: now.mono_ms + millis(config.compare_every),
             announce_ms: now.mono_ms + millis(config.announce_every),
-            save_ms: now.mono_ms + SAVE_EVERY_MS,
-            expire_ms: now.mono_ms,
+            look_ms: now.mono_ms,
         };
         Federation {
             own,
@@ -211,7 +219,7 @@ impl Federation {
     /// When [`Federation::on_deadline`] wants to be called at the latest.
     pub fn next_deadline_ms(&self) -> u64 {
         let rounds = &self.rounds;
-        let fixed = [rounds.compare_ms, rounds.announce_ms, rounds.save_ms, rounds.expire_ms];
+        let fixed = [rounds.compare_ms, rounds.announce_ms, rounds.look_ms];
         let of_peer = |peer: &Peer| match &peer.link {
             crate::peer::Link::Down { dial_ms } => Some(*dial_ms),
             crate::peer::Link::Dialling => None,
@@ -226,9 +234,10 @@ impl Federation {
     pub fn on_deadline(&mut self, now: Now) {
         self.dial_due(now);
         let rounds = self.rounds;
-        if rounds.expire_ms <= now.mono_ms {
-            self.rounds.expire_ms = now.mono_ms + EXPIRE_EVERY_MS;
+        if rounds.look_ms <= now.mono_ms {
+            self.rounds.look_ms = now.mono_ms + millis(self.config.look_every);
             self.expire(now);
+            self.save_changed(now);
         }
         if rounds.compare_ms <= now.mono_ms {
             // Half of the period is jitter, so that brokers do not all compare at once.
@@ -240,10 +249,6 @@ impl Federation {
         if rounds.announce_ms <= now.mono_ms {
             self.rounds.announce_ms = now.mono_ms + millis(self.config.announce_every);
             self.announce();
-        }
-        if rounds.save_ms <= now.mono_ms {
-            self.rounds.save_ms = now.mono_ms + SAVE_EVERY_MS;
-            self.save_changed(now);
         }
     }
 
@@ -262,8 +267,7 @@ impl Federation {
         for (key, peer) in &mut self.peers {
             peer.state.acked = peer.outbox.acked();
             if peer.is_up() {
-                // Kept once a minute only, as nothing depends on seconds.
-                let stale = now.unix_ms.saturating_sub(peer.state.last_contact_unix_ms) >= EXPIRE_EVERY_MS;
+                let stale = now.unix_ms.saturating_sub(peer.state.last_contact_unix_ms) >= CONTACT_EVERY_MS;
                 if stale {
                     peer.state.last_contact_unix_ms = now.unix_ms;
                 }

@@ -50,8 +50,12 @@ pub enum Message<R = Vec<u8>> {
         batch: u64,
         /// One for each record, in their order.
         answers: Vec<Answer>,
-        /// Tombstones long collected, which show why something is [`Answer::Gone`].
-        proofs: Vec<R>,
+    },
+    /// Tombstones long collected here, which show why something of yours is [`Answer::Gone`]; at most
+    /// [`MAX_BATCH`], [`MAX_BATCH_BYTES`].
+    Proofs {
+        /// They.
+        records: Vec<R>,
     },
     /// Begins a comparison: this is the hash of all of mine.
     Compare {
@@ -245,6 +249,7 @@ impl<R> Message<R> {
         match self {
             Message::Deliver { .. } => "deliver",
             Message::Answers { .. } => "answers",
+            Message::Proofs { .. } => "proofs",
             Message::Compare { .. } => "compare",
             Message::Same { .. } => "same",
             Message::Ask { .. } => "ask",
@@ -269,13 +274,10 @@ impl<R> Message<R> {
             false => Ok(()),
         };
         match self {
-            Message::Deliver { records, .. } | Message::Records { records, .. } => {
+            Message::Deliver { records, .. } | Message::Records { records, .. } | Message::Proofs { records } => {
                 most("records", records.len(), MAX_BATCH)
             }
-            Message::Answers { answers, proofs, .. } => {
-                most("answers", answers.len(), MAX_BATCH)?;
-                most("proofs", proofs.len(), MAX_BATCH)
-            }
+            Message::Answers { answers, .. } => most("answers", answers.len(), MAX_BATCH),
             Message::Ask { parts, .. } => {
                 most("parts", parts.len(), MAX_ASKED)?;
                 parts.iter().all(Prefix::is_valid).then_some(()).ok_or(Breach::Part)
@@ -306,9 +308,8 @@ impl<R> Message<R> {
             Message::Deliver { batch, records } => {
                 Message::Deliver { batch, records: records.into_iter().map(f).collect() }
             }
-            Message::Answers { batch, answers, proofs } => {
-                Message::Answers { batch, answers, proofs: proofs.into_iter().map(f).collect() }
-            }
+            Message::Proofs { records } => Message::Proofs { records: records.into_iter().map(f).collect() },
+            Message::Answers { batch, answers } => Message::Answers { batch, answers },
             Message::Records { tree, records, done } => {
                 Message::Records { tree, records: records.into_iter().map(f).collect(), done }
             }
@@ -335,8 +336,9 @@ impl Message {
     /// How many records are in it.
     pub fn records(&self) -> usize {
         match self {
-            Message::Deliver { records, .. } | Message::Records { records, .. } => records.len(),
-            Message::Answers { proofs, .. } => proofs.len(),
+            Message::Deliver { records, .. } | Message::Records { records, .. } | Message::Proofs { records } => {
+                records.len()
+            }
             Message::Fork { .. } => 2,
             _ => 0,
         }

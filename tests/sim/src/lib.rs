@@ -16,6 +16,7 @@
 //! | [`fleet_of`] | registries of simulated fleets |
 //! | [`evidence`] | whether what happened explains a verdict |
 //! | [`rivals`] | SWIM, phi accrual, gdnsd's monitors, Route 53's checkers |
+//! | [`federation`] | brokers that share a registry, which is another simulation |
 //! | [`measure`] | how fast and how often wrongly detectors conclude |
 //!
 //! The tests have a short form, which `cargo test` runs. `NEARMOST_SIM=long` runs each scenario
@@ -27,6 +28,7 @@ pub mod agent;
 pub mod broker;
 pub mod evidence;
 pub mod faults;
+pub mod federation;
 pub mod fleet_of;
 pub mod host;
 pub mod measure;

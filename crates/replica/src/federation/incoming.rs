@@ -1,7 +1,7 @@
 //! What a peer said, and what the store made of it.
 
 use super::outgoing::MAX_STORING;
-use super::{Claim, Event, Federation, Output, Stored, Ticket};
+use super::{Claim, Event, Federation, Occasion, Output, Stored, Ticket};
 use crate::authority::Authority;
 use crate::compare::{Comparison, Found};
 use crate::digest::{Prefix, Slot, View};
@@ -36,10 +36,8 @@ impl Federation {
         }
         match message {
             Message::Deliver { batch, records } => self.on_deliver(key, batch, records, set, now),
-            Message::Answers { batch, answers, proofs } => {
-                self.on_answers(key, batch, &answers, now)?;
-                self.on_records(key, proofs, set, now);
-            }
+            Message::Answers { batch, answers } => self.on_answers(key, batch, &answers, now)?,
+            Message::Proofs { records } => self.on_proofs(key, records, set, now),
             Message::Compare { tree, root } => self.on_compare(key, tree, root, set),
             Message::Records { tree, records, done } => {
                 if self.comparison(key, tree).is_some_and(|c| c.received(records.len(), done).is_err()) {
@@ -97,10 +95,27 @@ impl Federation {
                 Err(answer) => answers.push(Some(answer)),
             }
         }
-        self.store(key, Some((batch, answers)), kept);
+        self.store(key, Occasion::Batch(batch, answers), kept);
     }
 
-    /// What came by a comparison, or to prove that something is gone.
+    /// What of ours is gone, says the peer, and why.
+    fn on_proofs<A: Authority>(
+        &mut self,
+        key: PublicKey,
+        records: Vec<Checked>,
+        set: &StatementSet<A>,
+        now: Now,
+    ) {
+        let proven = |signed: &SignedRecord| {
+            signed.record().is_tombstone() && set.judge(signed, now.unix_ms).is_ok()
+        };
+        let kept: Vec<SignedRecord> = records.into_iter().flatten().filter(proven).collect();
+        if !kept.is_empty() {
+            self.store(key, Occasion::Proof, kept);
+        }
+    }
+
+    /// What came by a comparison.
     fn on_records<A: Authority>(
         &mut self,
         key: PublicKey,
@@ -122,7 +137,7 @@ impl Federation {
             comparison.stored(all - kept.len(), 0, missing);
         }
         if !kept.is_empty() {
-            self.store(key, None, kept);
+            self.store(key, Occasion::Comparison, kept);
         }
     }
 
@@ -130,13 +145,13 @@ impl Federation {
     fn store(
         &mut self,
         key: PublicKey,
-        batch: Option<(u64, Vec<Option<Answer>>)>,
+        occasion: Occasion,
         records: Vec<SignedRecord>,
     ) {
         let Some(peer) = self.peers.get_mut(&key) else { return };
         peer.talk.storing += records.len();
         let slots: Vec<Slot> = records.iter().map(|r| slot_of_record(r.record())).collect();
-        let claim = Claim { peer: key, batch, slots };
+        let claim = Claim { peer: key, occasion, slots };
         if records.is_empty() {
             return self.settle(claim, Vec::new());
         }
@@ -159,7 +174,7 @@ impl Federation {
         self.pass_on(key, &applied, now);
         if let Some(peer) = self.peers.get_mut(&key) {
             peer.talk.storing = peer.talk.storing.saturating_sub(claim.slots.len());
-            if claim.batch.is_none()
+            if matches!(claim.occasion, Occasion::Comparison)
                 && let Some(comparison) = &mut peer.talk.comparison
             {
                 comparison.stored(claim.slots.len(), applied.len(), 0);
@@ -169,22 +184,22 @@ impl Federation {
         self.conclude(key, now);
     }
 
+    /// Tells the sender what became of its batch, and why what is gone is.
     fn settle(&mut self, claim: Claim, results: Vec<Stored>) {
-        let Some((batch, known)) = claim.batch else { return };
         let Some(peer) = self.peers.get_mut(&claim.peer) else { return };
-        let mut results = results.into_iter();
-        let mut proofs = Vec::new();
-        let mut of_store = || match results.next() {
-            Some(stored) => {
-                proofs.extend(stored.proof.map(|proof| proof.bytes().to_vec()));
-                stored.answer
-            }
-            None => Answer::Overloaded,
-        };
-        let answers = known.into_iter().map(|answer| answer.unwrap_or_else(&mut of_store)).collect();
-        // As many proofs as fit one message; the rest are told when the items are offered again.
-        proofs.truncate(crate::message::fitting(proofs.iter().map(Vec::len)) / 2);
-        peer.talk.control.push_back(Message::Answers { batch, answers, proofs });
+        let (answers, proofs): (Vec<_>, Vec<_>) = results.into_iter().map(|s| (s.answer, s.proof)).unzip();
+        if let Occasion::Batch(batch, known) = claim.occasion {
+            let mut answers = answers.into_iter();
+            let mut of_store = || answers.next().unwrap_or(Answer::Overloaded);
+            let answers = known.into_iter().map(|answer| answer.unwrap_or_else(&mut of_store)).collect();
+            peer.talk.control.push_back(Message::Answers { batch, answers });
+        }
+        let mut proofs: Vec<_> = proofs.into_iter().flatten().map(|proof| proof.bytes().to_vec()).collect();
+        // Those that do not fit are told when their victims are offered again.
+        proofs.truncate(crate::message::fitting(proofs.iter().map(Vec::len)));
+        if !proofs.is_empty() {
+            peer.talk.control.push_back(Message::Proofs { records: proofs });
+        }
     }
 
     /// Queues what a peer delivered for those that are connected with us and, as it says, not with it.

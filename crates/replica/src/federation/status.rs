@@ -47,6 +47,11 @@ pub struct Standing {
 }
 
 impl Federation {
+    /// Items in the longest queue.
+    pub fn longest_queue(&self) -> usize {
+        self.peers.values().map(|peer| peer.outbox.len()).max().unwrap_or(0)
+    }
+
     /// Every peer, by key.
     pub fn status(&self, now: Now) -> Vec<PeerStatus> {
         let of = |(key, peer): (&PublicKey, &crate::peer::Peer)| {

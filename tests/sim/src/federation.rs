@@ -1,0 +1,16 @@
+//! Brokers that federate, in virtual time: the machines of `nearmost_replica` over a network that cuts,
+//! delays and forgets, on disks that lose what was not written, with clocks that are wrong.
+//!
+//! | module | its part |
+//! |---|---|
+//! | [`disk`] | what a broker's store does, without a file |
+//! | [`broker`] | one broker: set, machine, clock, disk |
+//! | [`world`] | the loop: lines, stores that take their time, faults |
+//! | [`oracle`] | what everybody acknowledged, and so what must stand in the end |
+//! | [`plan`] | what is written and what goes wrong, drawn from a seed |
+
+pub mod broker;
+pub mod disk;
+pub mod oracle;
+pub mod plan;
+pub mod world;

@@ -1,0 +1,143 @@
+//! A broker's disk: what its store keeps and how it judges, in memory. A clone is a backup.
+
+use nearmost_replica::merge::{self, MergeOutcome, merge};
+use nearmost_replica::message::Answer;
+use nearmost_replica::peer::PeerState;
+use nearmost_replica::set::slot_of_record;
+use nearmost_replica::{PublicKey, RecordKey, SignedRecord, digest::Slot};
+use std::collections::{BTreeMap, HashMap};
+
+/// How long what was collected is remembered, in milliseconds.
+const GRAVE_MS: u64 = 90 * 24 * 3600 * 1000;
+
+/// An entry of the log.
+#[derive(Clone, Debug)]
+pub struct Logged {
+    /// What was applied.
+    pub signed: SignedRecord,
+    /// When, in milliseconds since the Unix epoch.
+    pub at_unix_ms: u64,
+    /// Whether it was written here.
+    pub local: bool,
+}
+
+/// What a broker keeps.
+#[derive(Clone, Debug, Default)]
+pub struct Disk {
+    /// One statement for each slot.
+    pub statements: BTreeMap<Slot, SignedRecord>,
+    /// Position p is at index p - 1.
+    pub log: Vec<Logged>,
+    /// Which log.
+    pub log_epoch: u64,
+    /// Of every author's number the hash of the record that has it.
+    pub numbers: HashMap<(PublicKey, u32, u64), [u8; 32]>,
+    /// Tombstones that were collected.
+    pub graves: BTreeMap<RecordKey, SignedRecord>,
+    /// Peers.
+    pub peers: BTreeMap<PublicKey, PeerState>,
+    /// The highest epoch of this broker's own key.
+    pub epoch: u32,
+}
+
+/// What became of a record, and why it is gone.
+pub type Outcome = (Answer, Option<SignedRecord>);
+
+impl Disk {
+    /// An empty disk.
+    pub fn new(log_epoch: u64) -> Disk {
+        Disk { log_epoch, ..Disk::default() }
+    }
+
+    /// The last position.
+    pub fn head(&self) -> u64 {
+        self.log.len() as u64
+    }
+
+    /// Writes a record, as the store's transaction does.
+    pub fn commit(&mut self, signed: &SignedRecord, at_unix_ms: u64, local: bool) -> Outcome {
+        let record = signed.record();
+        let number = (record.author, record.author_epoch, record.author_seq);
+        if self.numbers.get(&number).is_some_and(|hash| *hash != signed.hash()) {
+            return (Answer::Forked, None);
+        }
+        let slot = slot_of_record(record);
+        let standing = self.statements.get(&slot);
+        if !local && let Some(gone) = self.gone(signed, standing, at_unix_ms) {
+            return gone;
+        }
+        let outcome = merge(standing, signed);
+        self.numbers.insert(number, signed.hash());
+        let answer = match outcome {
+            MergeOutcome::Applied => Answer::Applied,
+            MergeOutcome::Duplicate => Answer::Duplicate,
+            MergeOutcome::Superseded => Answer::Superseded,
+        };
+        if answer == Answer::Applied {
+            self.statements.insert(slot, signed.clone());
+            self.log.push(Logged { signed: signed.clone(), at_unix_ms, local });
+        }
+        (answer, None)
+    }
+
+    fn gone(&self, signed: &SignedRecord, standing: Option<&SignedRecord>, now: u64) -> Option<Outcome> {
+        let key = signed.record().key();
+        if let Some(grave) = self.graves.get(&key).filter(|grave| !merge::order(signed, grave).is_gt()) {
+            return Some((Answer::Gone, Some(grave.clone())));
+        }
+        if merge::is_collectable(signed.record(), now) && !self.is_needed(&key) {
+            return Some((Answer::Gone, None));
+        }
+        let record = signed.record();
+        let number = (record.author, record.author_epoch, record.author_seq);
+        let seen = self.numbers.contains_key(&number);
+        (seen && standing.is_none()).then_some((Answer::Gone, None))
+    }
+
+    /// Whether an old tombstone stands above or below anything that lives.
+    fn is_needed(&self, key: &RecordKey) -> bool {
+        self.of_key(key).any(|s| !s.record().is_tombstone())
+    }
+
+    fn of_key<'a>(&'a self, key: &'a RecordKey) -> impl Iterator<Item = &'a SignedRecord> {
+        self.statements.values().filter(move |s| s.record().key() == *key)
+    }
+
+    /// Forgets tombstones past their life, with what they stand above.
+    pub fn collect(&mut self, now: u64) -> Vec<SignedRecord> {
+        let mut greatest: BTreeMap<RecordKey, SignedRecord> = BTreeMap::new();
+        for signed in self.statements.values() {
+            let known = greatest.entry(signed.record().key()).or_insert_with(|| signed.clone());
+            if merge::order(signed, known).is_gt() {
+                *known = signed.clone();
+            }
+        }
+        let mut removed = Vec::new();
+        // A tombstone that stands below what lives stays: what its author said before must not come back.
+        self.statements.retain(|_, signed| {
+            let gone = merge::is_collectable(greatest[&signed.record().key()].record(), now);
+            if gone {
+                removed.push(signed.clone());
+            }
+            !gone
+        });
+        for (key, top) in greatest {
+            if merge::is_collectable(top.record(), now) {
+                self.graves.insert(key, top);
+            }
+        }
+        let life = u64::try_from(merge::TOMBSTONE_LIFE.as_millis()).unwrap_or(u64::MAX);
+        self.graves.retain(|_, grave| grave.record().hlc.millis + life + GRAVE_MS > now);
+        removed
+    }
+
+    /// Own writes after a position: position, slot, when.
+    pub fn backlog(&self, acked: u64) -> Vec<(u64, Slot, u64)> {
+        let after = usize::try_from(acked).unwrap_or(usize::MAX).min(self.log.len());
+        (acked + 1..)
+            .zip(&self.log[after..])
+            .filter(|(_, logged)| logged.local)
+            .map(|(position, logged)| (position, slot_of_record(logged.signed.record()), logged.at_unix_ms))
+            .collect()
+    }
+}

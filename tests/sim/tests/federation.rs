@@ -1,0 +1,26 @@
+//! Brokers that federate, through storms and long absences: nothing acknowledged is lost, nothing deleted
+//! returns, and all end equal.
+
+use nearmost_sim::federation::plan::{Theme, run};
+use nearmost_sim::seeds::{for_seeds, is_replay};
+
+#[test]
+fn a_storm_of_everything_ends_with_equal_stores() {
+    for_seeds(1700, |seed| {
+        run(Theme::Storm, seed);
+    });
+}
+
+#[test]
+fn brokers_that_were_away_for_73_hours_come_back_whole() {
+    let mut fell_behind = 0;
+    for_seeds(200, |seed| fell_behind += run(Theme::Away73Hours, seed).fell_behind);
+    assert!(fell_behind > 0 || is_replay(), "no queue has expired");
+}
+
+#[test]
+fn brokers_that_were_away_for_31_days_bring_back_nothing_deleted() {
+    for_seeds(100, |seed| {
+        run(Theme::Away31Days, seed);
+    });
+}
