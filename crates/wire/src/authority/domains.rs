@@ -140,12 +140,10 @@ fn counting<'a>(
     counting
 }
 
-/// A claim that leads to the owner as well, by rolls, is no second opinion.
+/// A later claim of a key that took the place of the first one's is no second opinion.
 fn contest(name: &str, claims: &[&SignedRecord], domain: &Domain) -> Option<Contest> {
-    let owner = domain.owner();
     let (first, rest) = claims.split_first()?;
-    let others = rest.iter().map(|s| s.record().author);
-    let others = others.filter(|author| line_from(*author, &domain.rolls).last().copied() != owner);
+    let others = rest.iter().map(|s| s.record().author).filter(|author| !domain.in_line(author));
     let claimants: Vec<PublicKey> = std::iter::once(first.record().author).chain(others).collect();
     (claimants.len() > 1).then(|| Contest { domain: name.to_owned(), claimants })
 }

@@ -101,8 +101,8 @@ fn claim(federation: &Federation, domain: Option<&Domain>, name: &str, record: &
     }
 }
 
-/// Of keys that do not own the domain, only those whose place another took may matter: their claim counts
-/// by the new key's standing.
+/// Besides the owner's keys, those that may not create the domain themselves and were replaced by one that
+/// may: their claim counts by that one's standing, and may come after the roll.
 fn roll(federation: &Federation, domain: Option<&Domain>, name: &str, record: &Record) -> Judgement {
     let author = record.author;
     if key_of(&record.id, &[Role::Broker, Role::Person]) != Some(author) {
@@ -112,10 +112,7 @@ fn roll(federation: &Federation, domain: Option<&Domain>, name: &str, record: &R
     if in_line && record.is_tombstone() {
         return Judgement::Admitted;
     }
-    // A signature is verified only for those who may have a place to give, and for strangers only where
-    // the new key would make a difference.
-    let replaced = || federation.standing(&author).is_none();
-    if !in_line && !replaced() {
+    if !in_line && federation.covers(&author, name) {
         return without_grant(federation, domain, &author);
     }
     let entitled = |new| match domain {

@@ -47,7 +47,7 @@
 //! | kinds of applications | yes | yes | | those listed | |
 //! | ban, kinds not known | yes | | | | |
 //! | claim | who may create the domain | | | | |
-//! | roll | the owner's keys, each its own | | | | |
+//! | roll | the owner's keys, each its own; keys replaced by one that may create the domain | | | | |
 //!
 //! A grant is to one key and no other. A tombstone revokes it altogether: whatever its holder stated under
 //! it counts no longer, whenever it says that it did. The dates of a grant are no reason to refuse a

@@ -97,7 +97,6 @@ fn it_rolls_nobodys_key() {
         fails(&sign(by, unsigned(by, 6, (Kind::ROLL, D, &person(30)), body.clone())));
         fails(&sign(by, unsigned(by, 6, (Kind::ROLL, D, &person(by)), body.clone())));
         fails(&roll(by, 6, 60));
-        fails(&roll(by, 6, 30));
         fails(&gone(by, 6, (Kind::ROLL, D, &person(30))));
     }
     // A throw-away key with no home leads to no more than its own rights.

@@ -140,5 +140,16 @@ fn an_old_key_can_be_removed_once_a_new_one_has_a_home() {
     let all = with(&[&removed[..], &[roll(30, 6, 50)]].concat());
     assert_eq!(all.owner(D), Some(key(50)));
     let both = with(&[&removed[..], &[roll(30, 6, 50), claim(50, 9)]].concat());
-    assert_eq!((both.owner(D), both.contested().len()), (Some(key(50)), 0), "both lead to one owner");
+    assert_eq!((both.owner(D), both.contested().len()), (Some(key(50)), 0), "one line of keys");
+}
+
+#[test]
+fn a_key_that_may_no_longer_create_the_domain_counts_by_the_one_that_took_its_place() {
+    let narrowed = [member(1, 1, 3, &["x.example"]), member(1, 1, 2, &[D]), vouch(3, 1, 30), vouch(2, 1, 50)];
+    let told = rights(1, &narrowed);
+    assert!(told.admits(&roll_record(30, 6, 50)).is_admitted(), "else it could not reach who holds neither");
+    let told = rights(1, &[&narrowed[..], &[roll(30, 6, 50)]].concat());
+    assert!(may(&told, 30, (Kind::CLAIM, D, "")));
+    let told = rights(1, &[&narrowed[..], &[roll(30, 6, 50), claim(30, 5)]].concat());
+    assert_eq!(told.owner(D), Some(key(50)));
 }

@@ -1,5 +1,6 @@
 //! What holds for all statements.
 
+use super::super::statements::{Forks, Statements};
 use super::*;
 use proptest::prelude::*;
 
@@ -90,7 +91,55 @@ fn all_answers(rights: &Rights, asked: &[(u8, Record)]) -> String {
     )
 }
 
+/// What a store that holds nothing ends up with, offered these again and again.
+fn offered(all: &[SignedRecord]) -> Vec<SignedRecord> {
+    let mut held: Vec<SignedRecord> = Vec::new();
+    loop {
+        let told = rights(1, &held);
+        let new = |s: &&SignedRecord| !held.contains(s) && told.admits(s.record()).is_admitted();
+        let taken: Vec<_> = all.iter().filter(new).cloned().collect();
+        if taken.is_empty() {
+            return held;
+        }
+        held.extend(taken);
+    }
+}
+
+/// For people who read of a failure.
+fn in_short(statements: &[SignedRecord]) -> String {
+    let number = |id: &str| (0..=255).find(|n| [broker(*n), person(*n)].contains(&id.to_owned()));
+    let one = |s: &SignedRecord| {
+        let r = s.record();
+        let by = (0..=255).find(|n| key(*n) == r.author);
+        let said = if r.is_tombstone() { "-" } else { "+" };
+        format!("{said}{} {:?} by {:?} at {}", r.kind, number(&r.id), by, r.hlc.millis)
+    };
+    statements.iter().map(one).collect::<Vec<_>>().join("; ")
+}
+
+/// One statement of each author about each thing, as stores hold them.
+fn one_of_each(statements: &[SignedRecord]) -> Vec<SignedRecord> {
+    let statements = Statements::new(statements, &Forks::default());
+    let about_keys = statements.peers.values().chain(statements.persons.values()).flatten().map(|(_, s)| *s);
+    let in_domains = [&statements.claims, &statements.rolls, &statements.grants];
+    let in_domains = in_domains.into_iter().flat_map(|all| all.values().flatten().copied());
+    about_keys.chain(in_domains).chain(statements.bans.iter().copied()).cloned().collect()
+}
+
 proptest! {
+    #[test]
+    fn what_is_hidden_has_no_effect_and_what_has_one_reaches_others(
+        held in prop::collection::vec(any_statement(), 0..24),
+    ) {
+        let held = one_of_each(&held);
+        let told = rights(1, &held);
+        let shown: Vec<_> = held.iter().filter(|s| told.admits(s.record()).is_admitted()).cloned().collect();
+        let answers = all_answers(&told, &[]);
+        prop_assert_eq!(&answers, &all_answers(&rights(1, &shown), &[]), "{}", in_short(&held));
+        let reached = offered(&shown);
+        prop_assert_eq!(&answers, &all_answers(&rights(1, &reached), &[]), "{} of {}", in_short(&reached), in_short(&held));
+    }
+
     #[test]
     fn the_order_of_statements_makes_no_difference(
         (held, shuffled) in prop::collection::vec(any_statement(), 0..24)
