@@ -2,6 +2,7 @@
 
 use super::patterns::Patterns;
 use super::statements::{Statements, keep_greatest};
+use crate::name;
 use crate::registry::{PeerBody, PersonBody, read};
 use nearmost_replica::{PublicKey, SignedRecord};
 use std::collections::{HashMap, HashSet};
@@ -18,19 +19,22 @@ pub struct Member {
     /// How many members the word for it went through; 0 for the root.
     pub depth: u32,
     patterns: Patterns,
+    /// Its name as names of nodes are written; none where it is no such name.
+    namespace: Option<String>,
 }
 
 impl Member {
     fn new(key: PublicKey, mut body: PeerBody, via: PublicKey, depth: u32) -> Member {
         body.admin |= depth == 0;
         let patterns = Patterns::new(&body.domains);
-        Member { key, body, via, depth, patterns }
+        let namespace = name::short(&body.name).ok();
+        Member { key, body, via, depth, patterns, namespace }
     }
 
     /// Whether this is the name of one of its nodes.
     fn names(&self, node: &str) -> bool {
-        let own = self.body.name.as_str();
-        !own.is_empty() && node.strip_prefix(own).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+        let rest = self.namespace.as_ref().and_then(|own| node.strip_prefix(own.as_str()));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
     }
 }
 

@@ -4,9 +4,10 @@
 use super::bodies::BODY_VERSION;
 use crate::grant;
 use crate::identity::{Id, IdError, KeyPair, Role, verify};
+use crate::name::{self, NameError};
 use data_encoding::BASE64;
 use nearmost_replica::merge::expiry_unix_ms;
-use nearmost_replica::{Body, Record};
+use nearmost_replica::{Body, Kind, Record};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +28,55 @@ pub struct PeerBody {
     /// When it was invited, Unix milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub invited_unix_ms: Option<u64>,
+}
+
+/// Why the body of a member or of a grant makes no sense. Where one is held all the same, what makes no
+/// sense in it gives nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RightsError {
+    /// A member's name is none of a node either.
+    #[error("name: {0}")]
+    Name(NameError),
+    /// What should be a pattern of domains is none.
+    #[error("domains: {pattern:?}: expected a.example, *.a.example or *: {source}")]
+    Pattern {
+        /// As written.
+        pattern: String,
+        /// What is wrong with its domain.
+        source: NameError,
+    },
+    /// A writer writes the kinds of applications only.
+    #[error("kinds: {0:#06x} is no kind of an application")]
+    Kind(u16),
+    /// A writer of nothing.
+    #[error("kinds: a writer needs at least one")]
+    NoKinds,
+    /// Kinds of somebody who is no writer.
+    #[error("kinds: only a writer has them, not an {0}")]
+    NotAWriter(&'static str),
+    /// It ends before it begins.
+    #[error("until_unix_ms = {until_unix_ms}: expected a moment after from_unix_ms = {from_unix_ms}, or 0")]
+    Dates {
+        /// Its beginning.
+        from_unix_ms: u64,
+        /// Its end.
+        until_unix_ms: u64,
+    },
+}
+
+impl PeerBody {
+    /// Whether it makes sense, before it is stated.
+    ///
+    /// # Errors
+    /// The first thing that does not.
+    pub fn check(&self) -> Result<(), RightsError> {
+        name::short(&self.name).map_err(RightsError::Name)?;
+        for pattern in self.domains.iter().filter(|p| *p != "*") {
+            name::domain(pattern.strip_prefix("*.").unwrap_or(pattern))
+                .map_err(|source| RightsError::Pattern { pattern: pattern.clone(), source })?;
+        }
+        Ok(())
+    }
 }
 
 /// Where a broker is reached, each as `host:port`. The record's id is the broker's, and so is its author.
@@ -71,6 +121,27 @@ pub enum GrantRole {
     Auditor,
     /// The listed kinds of applications.
     Writer,
+}
+
+impl GrantBody {
+    /// Whether it makes sense, before it is stated.
+    ///
+    /// # Errors
+    /// The first thing that does not.
+    pub fn check(&self) -> Result<(), RightsError> {
+        let GrantBody { role, ref kinds, from_unix_ms, until_unix_ms } = *self;
+        match (role, kinds.iter().find(|k| !Kind(**k).is_application())) {
+            (GrantRole::Writer, Some(kind)) => return Err(RightsError::Kind(*kind)),
+            (GrantRole::Writer, None) if kinds.is_empty() => return Err(RightsError::NoKinds),
+            (GrantRole::Writer, None) => {}
+            _ if !kinds.is_empty() => return Err(RightsError::NotAWriter(role.as_str())),
+            _ => {}
+        }
+        match until_unix_ms == 0 || from_unix_ms < until_unix_ms {
+            true => Ok(()),
+            false => Err(RightsError::Dates { from_unix_ms, until_unix_ms }),
+        }
+    }
 }
 
 impl GrantRole {

@@ -61,6 +61,35 @@ fn a_roll_needs_the_new_keys_word_for_this_domain_and_this_old_key() {
 }
 
 #[test]
+fn rights_that_make_no_sense_say_why() {
+    let peer = |name: &str, domains: &[&str]| {
+        let domains = domains.iter().map(|d| (*d).to_owned()).collect();
+        PeerBody { name: name.into(), domains, ..PeerBody::default() }.check().map_err(|e| e.to_string())
+    };
+    assert_eq!(peer("bob", &["a.example", "*.b.example", "*"]), Ok(()));
+    for (name, pattern, wrong) in [
+        ("", "*", "name: a name is empty"),
+        ("b.c", "*", "name: "),
+        ("bob", "", "domains: \"\""),
+        ("bob", "a.*.example", "domains: \"a.*.example\": expected a.example"),
+        ("bob", "*a.example", "domains: \"*a.example\""),
+    ] {
+        let said = peer(name, &[pattern]).unwrap_err();
+        assert!(said.starts_with(wrong), "{said}");
+    }
+    let grant = |role, kinds: &[u16], from_unix_ms, until_unix_ms| {
+        GrantBody { role, kinds: kinds.to_vec(), from_unix_ms, until_unix_ms }.check()
+    };
+    assert_eq!(grant(GrantRole::Writer, &[0x1001], 5, 0), Ok(()));
+    assert_eq!(grant(GrantRole::Admin, &[], 5, 6), Ok(()));
+    assert_eq!(grant(GrantRole::Writer, &[], 0, 0), Err(RightsError::NoKinds));
+    assert_eq!(grant(GrantRole::Writer, &[0x1001, 1], 0, 0), Err(RightsError::Kind(1)));
+    assert_eq!(grant(GrantRole::Admin, &[0x1001], 0, 0), Err(RightsError::NotAWriter("admin")));
+    let dates = RightsError::Dates { from_unix_ms: 6, until_unix_ms: 6 };
+    assert_eq!(grant(GrantRole::Operator, &[], 6, 6), Err(dates));
+}
+
+#[test]
 fn a_ban_that_is_no_ban_says_why() {
     assert_eq!(
         BanBody::decode(&[1; 7]).unwrap_err().to_string(),

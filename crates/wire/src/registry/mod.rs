@@ -54,7 +54,8 @@ pub use build::{BuildDefaults, Built, Entry, EntryKind, Problem, build, entry_of
 pub use failover::{FailbackBody, FailoverBody};
 pub(crate) use federation::read;
 pub use federation::{
-    BanBody, BanError, ClaimBody, EndpointBody, GrantBody, GrantRole, PeerBody, RollBody, RollError,
+    BanBody, BanError, ClaimBody, EndpointBody, GrantBody, GrantRole, PeerBody, RightsError, RollBody,
+    RollError,
 };
 /// Most maintenance windows of one drain order.
 pub use nearmost_core::registry::MAX_WINDOWS;

@@ -174,6 +174,8 @@ fn a_person_speaks_for_its_home_until_somebody_as_near_removes_it() {
 fn nodes_have_names_of_their_members() {
     let told =
         rights(1, &[member(1, 1, 2, &[]), peer(1, 1, 3, &peer_body("", false, &["*"])), admin(1, 1, 4)]);
+    let upper = rights(1, &[peer(1, 1, 2, &peer_body("Bob", false, &[]))]);
+    assert!(may(&upper, 2, (Kind::NODE, "", "bob-1")) && !may(&upper, 2, (Kind::NODE, "", "Bob-1")));
     for kind in [Kind::NODE, Kind::DRAIN] {
         for (by, node, allowed) in [
             (2, "m2", true),
