@@ -130,7 +130,7 @@ pub enum GrantError {
 }
 
 /// What is signed: label and parts, each behind its length.
-fn signed(label: &str, parts: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn signed(label: &str, parts: &[&[u8]]) -> Vec<u8> {
     let mut bytes = label.as_bytes().to_vec();
     for part in parts {
         bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());

@@ -20,6 +20,7 @@
 //! | [`token`] | the one-time invitation of a node; what a client begins with |
 //! | [`armor`] | how those are written as text |
 //! | [`registry`] | bodies of the registry's records, and records → [`nearmost_core::registry::Registry`] |
+//! | [`authority`] | who may state what in a federation |
 //! | [`api`] | the JSON of the HTTP API |
 //! | [`auth`] | a person's signature on an HTTP request |
 
@@ -27,6 +28,7 @@ pub mod agent;
 pub mod api;
 pub mod armor;
 pub mod auth;
+pub mod authority;
 pub mod beacon;
 pub mod client;
 pub mod frame;

@@ -12,13 +12,21 @@
 //! | force | the domain | the mirror's name | [`ForceBody`] | removal wins |
 //! | person | empty | the person's id | [`PersonBody`] | removal wins |
 //! | override | empty | the prefix, in its canonical text | [`OverrideBody`] | removal wins |
+//! | peer | empty | the broker's id | [`PeerBody`] | removal wins |
+//! | endpoint | empty | the broker's id | [`EndpointBody`] | removal wins |
+//! | grant | the domain | the grantee's id | [`GrantBody`] | removal wins |
+//! | claim | the domain | empty | [`ClaimBody`] | the earlier write stands |
+//! | roll | the domain | the old key's id | [`RollBody`] | the earlier write stands |
+//! | ban | the domain, or empty for all | the key's id, or an address | [`BanBody`], JSON behind an expiry | presence wins, the latest expiry first |
 //!
-//! Of two records of one kind, scope and id the later write stands; the last column says which of two
-//! that were written at the same moment of the hybrid clock (see [`nearmost_replica::merge::Rule`]).
+//! Of two records of one kind, scope and id the later write stands, but for claims and rolls; the last column
+//! says which of two that were written at the same moment of the hybrid clock (see
+//! [`nearmost_replica::merge::Rule`]). Who may write them is [`crate::authority`]'s subject.
 
 mod bodies;
 mod build;
 mod failover;
+mod federation;
 mod mirror;
 mod names;
 mod orders;
@@ -35,6 +43,8 @@ mod build_tests;
 #[cfg(test)]
 mod failover_tests;
 #[cfg(test)]
+mod federation_tests;
+#[cfg(test)]
 mod orders_tests;
 #[cfg(test)]
 mod sharing_tests;
@@ -42,6 +52,11 @@ mod sharing_tests;
 pub use bodies::*;
 pub use build::{BuildDefaults, Built, Entry, EntryKind, Problem, build, entry_of};
 pub use failover::{FailbackBody, FailoverBody};
+pub(crate) use federation::read;
+pub use federation::{
+    BanBody, BanError, ClaimBody, EndpointBody, GrantBody, GrantRole, PeerBody, RightsError, RollBody,
+    RollError,
+};
 /// Most maintenance windows of one drain order.
 pub use nearmost_core::registry::MAX_WINDOWS;
 pub use orders::{DrainBody, ForceBody, ForceBodyTo, WindowBody};
