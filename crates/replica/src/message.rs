@@ -274,9 +274,9 @@ impl<R> Message<R> {
             false => Ok(()),
         };
         match self {
-            Message::Deliver { records, .. } | Message::Records { records, .. } | Message::Proofs { records } => {
-                most("records", records.len(), MAX_BATCH)
-            }
+            Message::Deliver { records, .. }
+            | Message::Records { records, .. }
+            | Message::Proofs { records } => most("records", records.len(), MAX_BATCH),
             Message::Answers { answers, .. } => most("answers", answers.len(), MAX_BATCH),
             Message::Ask { parts, .. } => {
                 most("parts", parts.len(), MAX_ASKED)?;
@@ -336,9 +336,9 @@ impl Message {
     /// How many records are in it.
     pub fn records(&self) -> usize {
         match self {
-            Message::Deliver { records, .. } | Message::Records { records, .. } | Message::Proofs { records } => {
-                records.len()
-            }
+            Message::Deliver { records, .. }
+            | Message::Records { records, .. }
+            | Message::Proofs { records } => records.len(),
             Message::Fork { .. } => 2,
             _ => 0,
         }

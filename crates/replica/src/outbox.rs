@@ -315,7 +315,8 @@ impl Outbox {
     }
 
     fn wake(&mut self, now_ms: u64) {
-        while let Some(&(until_ms, number)) = self.paused.first().filter(|(until_ms, _)| *until_ms <= now_ms) {
+        while let Some(&(until_ms, number)) = self.paused.first().filter(|(until_ms, _)| *until_ms <= now_ms)
+        {
             self.paused.remove(&(until_ms, number));
             if let Some(item) = self.items.get_mut(&number) {
                 item.state = State::Waiting;

@@ -16,9 +16,11 @@ macro_rules! api {
 
 mod evidence;
 mod explain;
+mod federation;
 
 pub use evidence::*;
 pub use explain::*;
+pub use federation::*;
 
 api! {
 /// Where a client or mirror is, and how that is known.

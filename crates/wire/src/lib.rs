@@ -38,6 +38,7 @@ pub mod ingress;
 pub mod list;
 pub mod name;
 pub mod paths;
+pub mod peer;
 pub mod prefix;
 pub mod registry;
 #[cfg(feature = "quic")]

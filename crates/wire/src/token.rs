@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 const PREFIX: &str = "nmt1";
 const CLIENT_PREFIX: &str = "nmc1";
+const PEER_PREFIX: &str = "nmp1";
 
 /// An invitation.
 #[derive(Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -83,6 +84,32 @@ impl ClientToken {
     }
 }
 
+/// The one-time invitation of a broker: what `nearmost peer invite` prints and `nearmost peer join` takes.
+/// Its fields are a node's; its prefix and the hash of its secret are not, so that neither does for the
+/// other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerToken(pub JoinToken);
+
+impl PeerToken {
+    /// What the broker keeps of the secret.
+    pub fn secret_hash(secret: &[u8]) -> [u8; 32] {
+        Sha256::new().chain_update(b"nearmost peer join v1").chain_update(secret).finalize().into()
+    }
+
+    /// The token's text.
+    pub fn encode(&self) -> String {
+        armor::encode(PEER_PREFIX, &self.0)
+    }
+
+    /// The token of a text; white space around it is ignored.
+    ///
+    /// # Errors
+    /// [`ArmorError`] says what is wrong with it.
+    pub fn decode(text: &str) -> Result<PeerToken, ArmorError> {
+        armor::decode(PEER_PREFIX, text).map(PeerToken)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,7 +117,11 @@ mod tests {
     #[test]
     fn tokens_come_back() {
         let token = JoinToken { broker: [7; 32], secret: [8; 16], addresses: vec!["b.example:7841".into()] };
-        assert_eq!(JoinToken::decode(&token.encode()), Ok(token));
+        assert_eq!(JoinToken::decode(&token.encode()), Ok(token.clone()));
+        let peer = PeerToken(token);
+        assert_eq!(PeerToken::decode(&peer.encode()), Ok(peer.clone()));
+        assert!(JoinToken::decode(&peer.encode()).is_err(), "a broker's is not a node's");
+        assert_ne!(PeerToken::secret_hash(&[1; 16]), JoinToken::secret_hash(&[1; 16]));
         let brokers = vec![([1; 32], "b.example:7840".into()), ([2; 32], "[2001:db8::1]:7840".into())];
         let token = ClientToken { domain: "play.example".into(), owner: Some([3; 32]), brokers };
         assert_eq!(ClientToken::decode(&token.encode()), Ok(token));

@@ -106,9 +106,8 @@ impl Federation {
         set: &StatementSet<A>,
         now: Now,
     ) {
-        let proven = |signed: &SignedRecord| {
-            signed.record().is_tombstone() && set.judge(signed, now.unix_ms).is_ok()
-        };
+        let proven =
+            |signed: &SignedRecord| signed.record().is_tombstone() && set.judge(signed, now.unix_ms).is_ok();
         let kept: Vec<SignedRecord> = records.into_iter().flatten().filter(proven).collect();
         if !kept.is_empty() {
             self.store(key, Occasion::Proof, kept);
@@ -142,12 +141,7 @@ impl Federation {
     }
 
     /// Hands records to the store, or answers at once where there is none to store.
-    fn store(
-        &mut self,
-        key: PublicKey,
-        occasion: Occasion,
-        records: Vec<SignedRecord>,
-    ) {
+    fn store(&mut self, key: PublicKey, occasion: Occasion, records: Vec<SignedRecord>) {
         let Some(peer) = self.peers.get_mut(&key) else { return };
         peer.talk.storing += records.len();
         let slots: Vec<Slot> = records.iter().map(|r| slot_of_record(r.record())).collect();
@@ -217,13 +211,7 @@ impl Federation {
         }
     }
 
-    fn on_answers(
-        &mut self,
-        key: PublicKey,
-        batch: u64,
-        answers: &[Answer],
-        now: Now,
-    ) -> Result<(), Breach> {
+    fn on_answers(&mut self, key: PublicKey, batch: u64, answers: &[Answer], now: Now) -> Result<(), Breach> {
         let (backoff, random) = (&self.config.backoff, &mut self.random);
         let Some(peer) = self.peers.get_mut(&key) else { return Ok(()) };
         let taken = peer.outbox.answered(batch, answers, now, backoff, random)?;

@@ -22,6 +22,9 @@ pub struct PeerBody {
     /// Domains that it may create and run: `a.example`, `*.a.example` for that and all below it, or `*`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub domains: Vec<String>,
+    /// Where it was reached when the entry was made, `host:port`: until it says itself where.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<String>,
     /// Id of whoever made the entry; stays when others change it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub made_by: Option<String>,

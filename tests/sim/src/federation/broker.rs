@@ -61,8 +61,7 @@ impl<A: Authority> Broker<A> {
     pub fn start(&mut self, authority: A, peers: &[PublicKey], config: &FederationConfig, time: Time) {
         let now = self.now(time);
         self.life += 1;
-        let set =
-            StatementSet::new(authority, self.disk.statements.values().cloned(), [], DEFAULT_MAX_AHEAD);
+        let set = StatementSet::new(authority, self.disk.statements.values().cloned(), [], DEFAULT_MAX_AHEAD);
         let seconds = u32::try_from(now.unix_ms / 1000).unwrap_or(u32::MAX);
         let epoch = seconds.max(self.disk.epoch + 1);
         self.disk.epoch = epoch;

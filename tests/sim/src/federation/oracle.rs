@@ -81,7 +81,8 @@ impl Oracle {
             for tree in [Tree::Rights, Tree::Rest] {
                 if root(i, tree) != root(0, tree) {
                     let only = |a: usize, b: usize| {
-                        let lacks = |s: &&SignedRecord| running[b].set.get(slot_of_record(s.record())) != Some(*s);
+                        let lacks =
+                            |s: &&SignedRecord| running[b].set.get(slot_of_record(s.record())) != Some(*s);
                         running[a].set.statements().filter(lacks).cloned().collect::<Vec<_>>()
                     };
                     panic!(

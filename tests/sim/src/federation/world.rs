@@ -259,10 +259,7 @@ impl<A: Authority> World<A> {
                     line.under_way[side] += 1;
                 }
                 let delay = self.paths[&(broker, peer)].delay_ms;
-                self.at(
-                    self.time + delay,
-                    Happening::Arrives { line: id, from: broker, to: peer, message },
-                );
+                self.at(self.time + delay, Happening::Arrives { line: id, from: broker, to: peer, message });
             }
         }
         sent
@@ -281,7 +278,9 @@ impl<A: Authority> World<A> {
             Happening::Written { broker, life, ticket, records } if self.brokers[broker].life == life => {
                 self.written(broker, ticket, &records);
             }
-            Happening::Dialled { from, to, life } if self.brokers[from].life == life => self.dialled(from, to),
+            Happening::Dialled { from, to, life } if self.brokers[from].life == life => {
+                self.dialled(from, to)
+            }
             Happening::Noticed { line } => self.noticed(line),
             Happening::Arrives { line, from, to, message } => self.arrives(line, from, to, message),
             _ => {}
@@ -340,7 +339,9 @@ impl<A: Authority> World<A> {
     }
 
     fn noticed(&mut self, id: u64) {
-        let Some(key) = self.lines.iter().find(|(_, line)| line.id == id).map(|(key, _)| *key) else { return };
+        let Some(key) = self.lines.iter().find(|(_, line)| line.id == id).map(|(key, _)| *key) else {
+            return;
+        };
         self.lines.remove(&key);
         for (a, b) in [key, (key.1, key.0)] {
             let (now, other) = (self.brokers[a].now(self.time), self.brokers[b].id());
@@ -353,7 +354,9 @@ impl<A: Authority> World<A> {
 
     fn arrives(&mut self, id: u64, from: usize, to: usize, message: Message) {
         let key = (from.min(to), from.max(to));
-        let Some(line) = self.lines.get_mut(&key).filter(|line| line.id == id && !line.broken) else { return };
+        let Some(line) = self.lines.get_mut(&key).filter(|line| line.id == id && !line.broken) else {
+            return;
+        };
         let side = usize::from(line.ends[1] == from);
         line.under_way[side] -= 1;
         let (now, sender) = (self.brokers[to].now(self.time), self.brokers[from].id());
