@@ -60,6 +60,18 @@ pub enum AdminError {
         "{0} is not enrolled here; the first change of a person is made on the broker's machine, over its admin socket"
     )]
     UnknownPerson(Id),
+    /// An author who may not state this.
+    #[error("record {index}, {key}: {author} may not state it: {why}")]
+    Unauthorised {
+        /// Position in the request.
+        index: usize,
+        /// What it is about.
+        key: nearmost_replica::RecordKey,
+        /// Its author.
+        author: Id,
+        /// Why not.
+        why: &'static str,
+    },
     /// A writer's clock is too far ahead.
     #[error("{0}")]
     Clock(#[from] nearmost_replica::HlcError),
@@ -84,6 +96,7 @@ impl AdminError {
             AdminError::Record { .. } | AdminError::Base64(_) => "bad_record",
             AdminError::Nothing | AdminError::Request(_) => "bad_request",
             AdminError::UnknownPerson(_) => "unknown_person",
+            AdminError::Unauthorised { .. } => "unauthorised",
             AdminError::Clock(_) => "clock_ahead",
             AdminError::Invalid(_) => "invalid",
             AdminError::Store(StoreError::VersionMismatch { .. }) => "version_conflict",
@@ -101,7 +114,7 @@ impl AdminError {
             | AdminError::Base64(_)
             | AdminError::Nothing
             | AdminError::Request(_) => 400,
-            AdminError::UnknownPerson(_) => 403,
+            AdminError::UnknownPerson(_) | AdminError::Unauthorised { .. } => 403,
             AdminError::Clock(_) | AdminError::Invalid(_) => 422,
             AdminError::Store(StoreError::VersionMismatch { .. } | StoreError::AuthorForked { .. }) => 409,
             AdminError::Store(StoreError::DiskFull { .. }) => 507,

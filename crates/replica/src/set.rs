@@ -132,6 +132,12 @@ impl<A: Authority> StatementSet<A> {
         self.by_slot.values().map(|held| &held.signed)
     }
 
+    /// Statements that are not admitted.
+    pub fn hidden(&self) -> impl Iterator<Item = (RecordKey, PublicKey)> + '_ {
+        let hidden = self.by_slot.values().filter(|held| !held.admitted);
+        hidden.map(|held| (held.signed.record().key(), held.signed.record().author))
+    }
+
     /// Up to `most` admitted statements of a part of a tree, from the slot `from` on.
     pub fn range(&self, tree: Tree, part: Prefix, from: Slot, most: usize) -> Vec<Slot> {
         self.tree(tree).range(part, from, most).into_iter().map(|item| item.0).collect()
