@@ -167,6 +167,34 @@ fn an_agent_that_goes_over_to_another_broker_is_heard_there() {
     assert!(federation.keeps(2), "{:?}", federation.brokers[2].log);
 }
 
+#[test]
+fn after_a_restart_an_agent_that_others_hear_is_not_missed() {
+    let mut federation = three(4);
+    let now = at(federation.now);
+    let kept = federation.brokers[1].fleet.persisted(now);
+    let mut again = Fleet::new(usual(), 9);
+    again.set_broker(key(1));
+    again.set_registry(Arc::new(federation.registry.clone()), now);
+    again.resume(kept, now);
+    again.on_peers_connected(vec![key(0), key(2)], now);
+    federation.brokers[1].fleet = again;
+    federation.run(20_000);
+    assert!((0..3).all(|m| federation.shown(1, m) == State::Up), "{:?}", federation.brokers[1].log);
+    let missed = |t: &Transition| t.to.reason == Reason::MissedBeacons;
+    assert!(!federation.brokers[1].log.iter().any(|(_, t)| missed(t)), "{:?}", federation.brokers[1].log);
+}
+
+#[test]
+fn a_broker_that_slept_waits_to_be_told_again() {
+    let mut federation = three(4);
+    // Nothing is looked at for longer than facts live.
+    federation.now += 20_000;
+    federation.run(10_000);
+    let doubted = |t: &Transition| t.to.reason == Reason::MissedBeacons;
+    let log = &federation.brokers[1].log;
+    assert!(!log.iter().any(|(_, t)| doubted(t)), "{log:?}");
+}
+
 fn only_probed(mirrors: u32, interval: Duration) -> Registry {
     let mut registry = registry(mirrors);
     registry.nodes.clear();

@@ -292,6 +292,7 @@ impl Fleet {
             self.mirrors.slots.get_mut(slot).filter(|_| inputs.contains(&Input::AgentStarted))
         {
             mirror.said = None;
+            mirror.sides.iter_mut().for_each(|side| side.abroad.heard_here());
         }
         for family in Family::ALL {
             self.drive(slot, family, inputs, mirror::Burst::AsWanted, now);

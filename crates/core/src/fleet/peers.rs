@@ -36,6 +36,8 @@ const JUST_BEFORE: Duration = Duration::from_secs(3);
 const PROVOKED_AGAIN: Duration = Duration::from_secs(10);
 /// Least time between two looks that others ask for.
 const ASKED_AGAIN: Duration = Duration::from_millis(300);
+/// Within this time others have told all again.
+const TOLD_AGAIN: Duration = Duration::from_secs(6);
 /// An agent that left this broker is heard by others only if they heard it so much later.
 const AFTERWARDS: Duration = Duration::from_secs(2);
 
@@ -161,8 +163,8 @@ impl Abroad {
     }
 
     /// What the agent's words amount to by now, if that is something else than before. `since`: only what
-    /// was heard later counts.
-    fn turn(&mut self, since: Option<MonoTime>, now: MonoTime) -> Option<Relayed> {
+    /// was heard later counts. `waiting`: this broker may have slept through what was told.
+    fn turn(&mut self, since: Option<MonoTime>, waiting: bool, now: MonoTime) -> Option<Relayed> {
         let words = || self.held.iter().filter_map(|h| h.word(since, now));
         let well = words().filter(|w| *w == Word::Healthy).count();
         let bad = words().filter(|w| w.is_bad()).count();
@@ -171,9 +173,15 @@ impl Abroad {
             _ if well > 0 => Relayed::Well,
             _ if self.relayed == Relayed::Nothing => Relayed::Nothing,
             _ if words().next().is_some() => Relayed::Doubted,
+            _ if waiting => return None,
             _ => Relayed::Gone,
         };
         (std::mem::replace(&mut self.relayed, relayed) != relayed).then_some(relayed)
+    }
+
+    /// The agent has a session here: it speaks for itself.
+    pub fn heard_here(&mut self) {
+        self.relayed = Relayed::Nothing;
     }
 
     /// When something that matters stops counting.
@@ -278,6 +286,7 @@ impl Fleet {
         let Some(provoked) = side.abroad.receive(broker, fact.view, now) else { return false };
         let news = side.inquiry.hear_peers(&side.abroad, now.mono);
         let look = provoked && side.machine.phase().eligible();
+        self.expect_elsewhere(slot, &fact.view, now.mono);
         self.take_load(slot, &fact.view);
         let inputs = self.relay(slot, family, now);
         if look || news || !inputs.is_empty() {
@@ -288,15 +297,16 @@ impl Fleet {
 
     /// What a mirror is to be told in place of its agent, where that has no session here.
     pub(super) fn relay(&mut self, slot: u32, family: Family, now: Now) -> ArrayVec<Input, 3> {
+        let waiting = now.mono.since(self.attention.since) < TOLD_AGAIN;
         let Some(mirror) = self.mirrors.slots.get(slot) else { return ArrayVec::new() };
         let absent = self.absent_since(mirror);
         let Some(mirror) = self.mirrors.slots.get_mut(slot) else { return ArrayVec::new() };
         let side = &mut mirror.sides[family.index()];
         let Some(since) = absent.filter(|_| side.machine.mode() == Mode::Agent) else {
-            side.abroad.relayed = Relayed::Nothing;
+            side.abroad.heard_here();
             return ArrayVec::new();
         };
-        let Some(relayed) = side.abroad.turn(since, now.mono) else { return ArrayVec::new() };
+        let Some(relayed) = side.abroad.turn(since, waiting, now.mono) else { return ArrayVec::new() };
         // Where nobody can be asked, silence is judged as that of an agent that was heard here; not while
         // a broker tells something of it.
         if relayed == Relayed::Gone && mirror.spec.is_none() {
@@ -314,6 +324,17 @@ impl Fleet {
                 Some(node.hearing.last().map(|last| last + AFTERWARDS))
             }
             Stage::Present | Stage::Silent { long: false } => None,
+        }
+    }
+
+    /// After a restart an agent is expected here; one that another broker hears need not come.
+    fn expect_elsewhere(&mut self, slot: u32, view: &PeerView, now: MonoTime) {
+        let healthy = view.agent.is_some_and(|agent| agent.word == Word::Healthy);
+        let Some(id) = self.mirrors.slots.get(slot).and_then(|m| m.node).filter(|_| healthy) else { return };
+        let Some((_, node)) = self.nodes.find(&id) else { return };
+        let expected = node.hearing.stage == Stage::Present && node.hearing.last().is_some_and(|at| at > now);
+        if expected && node.sessions.is_empty() {
+            node.hearing.stage = Stage::Never;
         }
     }
 
