@@ -1,7 +1,6 @@
 //! What the driver saw: sessions, beacons, reports, results of probes, addresses.
 
 use super::Fleet;
-use super::facts::Word;
 use super::links::Neighbourhood;
 use super::mirror::{Burst, MirrorState};
 use super::node::{DrainFlag, Fresh, Stage};
@@ -158,7 +157,6 @@ impl Fleet {
             self.report_mirror(mirror, report, service, now);
         }
         for mirror in unlisted {
-            self.say(mirror, Input::ReportNotReady);
             self.drive_mirror(mirror, &[drain(report), Input::ReportNotReady], now);
         }
         unknown
@@ -186,14 +184,7 @@ impl Fleet {
             (true, false) => Input::ReportNotReady,
             (true, true) => Input::ReportHealthy,
         };
-        self.say(slot, said);
         self.drive_mirror(slot, &[drain(report), said], now);
-    }
-
-    fn say(&mut self, slot: u32, said: Input) {
-        if let Some(mirror) = self.mirrors.slots.get_mut(slot) {
-            mirror.said = Some(Word::of_report(said));
-        }
     }
 
     /// The result of a probe that was ordered.

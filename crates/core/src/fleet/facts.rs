@@ -6,7 +6,7 @@
 
 use super::Fleet;
 use super::mirror::{MirrorState, Side};
-use super::node::{DrainFlag, Stage};
+use super::node::Stage;
 use crate::health::Family;
 use crate::health::machine::{Input, Mode};
 use crate::live::Load;
@@ -88,13 +88,15 @@ impl Word {
         !matches!(self, Word::Healthy | Word::Silent)
     }
 
-    /// What a report of a service amounts to.
-    pub(super) fn of_report(input: Input) -> Word {
+    /// The word that an input of an agent amounts to, if it is one.
+    pub(super) fn of(input: Input) -> Option<Word> {
         match input {
-            Input::ReportHealthy => Word::Healthy,
-            Input::ReportFailing => Word::Failing,
-            Input::ReportStopped => Word::Stopped,
-            _ => Word::NotReady,
+            Input::ReportHealthy => Some(Word::Healthy),
+            Input::ReportFailing => Some(Word::Failing),
+            Input::ReportStopped => Some(Word::Stopped),
+            Input::ReportNotReady => Some(Word::NotReady),
+            Input::AgentDraining => Some(Word::Draining),
+            _ => None,
         }
     }
 }
@@ -203,7 +205,6 @@ impl Fleet {
         let word = match node.hearing.stage {
             Stage::Never => return None,
             Stage::Present if node.sessions.is_empty() => return None,
-            Stage::Present if node.drain == DrainFlag::Set => Word::Draining,
             Stage::Present => mirror.said?,
             Stage::Silent { .. } => Word::Silent,
             Stage::Left => Word::Left,

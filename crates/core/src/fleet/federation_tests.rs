@@ -321,3 +321,81 @@ fn another_broker_that_is_heard_ends_the_doubt() {
         assert_eq!(lab.fleet.doubts_itself(), !heard);
     }
 }
+
+#[test]
+fn a_drained_agent_that_one_broker_hears_is_unattended_elsewhere_until_it_is_well() {
+    let mut federation = three(6);
+    let mut draining = super::tests::report(&["m0"]);
+    draining.draining = true;
+    let now = at(federation.now);
+    federation.brokers[0].fleet.on_report(super::lab::id(0), &draining, now);
+    federation.run(5_000);
+    assert_eq!(federation.shown(0, 0), State::Draining);
+    assert!((1..3).all(|b| federation.shown(b, 0) == State::Unattended));
+    let now = at(federation.now);
+    federation.brokers[0].fleet.on_report(super::lab::id(0), &super::tests::report(&["m0"]), now);
+    federation.run(5_000);
+    assert!((0..3).all(|b| federation.shown(b, 0) == State::Up), "{:?}", federation.brokers[1].log);
+}
+
+#[test]
+fn an_agents_word_and_this_brokers_own_failure_take_a_mirror_out() {
+    let mut federation = Federation::new(2, &[&[0], &[0]], &usual(), 3);
+    federation.run(3_000);
+    federation.brokers[0].lie = Some(all_down);
+    federation.brokers[1].blind = vec![0];
+    federation.run(8_000);
+    assert_eq!(federation.shown(1, 0), State::Down);
+    assert!(federation.shown(1, 1).eligible());
+}
+
+#[test]
+fn loads_of_agents_elsewhere_are_known() {
+    let mut federation = three(1);
+    let mut loaded = super::tests::report(&["m2"]);
+    loaded.services[0].connections = 77;
+    let now = at(federation.now);
+    federation.brokers[0].fleet.on_report(super::lab::id(2), &loaded, now);
+    federation.run(6_000);
+    let load = |b: usize| federation.brokers[b].fleet.live().mirror(MirrorIndex(2)).load.connections;
+    assert_eq!([load(0), load(1), load(2)], [77; 3]);
+}
+
+#[test]
+fn ten_thousand_mirrors_are_told_and_heard_quickly() {
+    let n = 10_000;
+    let mut registry = only_probed(1, Duration::from_secs(10));
+    let one = registry.mirrors.remove(0);
+    let numbered = |i: u32| crate::registry::Mirror {
+        name: format!("m{i}").into(),
+        address: crate::registry::MirrorAddress::Declared { v4: Some((0x0a00_0000 + i).into()), v6: None },
+        ..one.clone()
+    };
+    registry.mirrors = (0..n).map(numbered).collect();
+    registry.domains[0].mirrors = 0..n;
+    registry.index();
+    let registry = Arc::new(registry);
+    let mut fleets = [1, 2].map(|seed| Fleet::new(usual(), seed));
+    for (b, fleet) in fleets.iter_mut().enumerate() {
+        fleet.set_broker(key(b));
+        fleet.on_peers_connected(vec![key(0), key(1)], at(0));
+        fleet.set_registry(registry.clone(), at(0));
+        for order in super::tests::orders_of(fleet) {
+            fleet.on_probe_result(order.token, super::tests::PASSED, at(1));
+        }
+        fleet.on_deadline(at(2));
+    }
+    let [one, other] = &mut fleets;
+    let mut probed = 0;
+    for ms in (10..12_500).step_by(50) {
+        one.on_deadline(at(ms));
+        for order in super::tests::orders_of(one) {
+            probed += 1;
+            one.on_probe_result(order.token, super::tests::PASSED, at(ms));
+        }
+    }
+    let facts: Vec<PeerFact> = one.own_facts(at(12_500)).collect();
+    assert_eq!(facts.len(), n as usize, "{probed} probes");
+    assert_eq!(other.on_peer_facts(key(0), &facts, at(12_500)), 0);
+    assert_eq!(one.changed_facts(at(12_500)).len(), n as usize, "each once");
+}

@@ -247,6 +247,26 @@ mod tests {
     }
 
     #[test]
+    fn a_broker_that_is_heard_while_in_doubt_ends_it_after_a_while() {
+        let mut links = Links::default();
+        links.peer(at(0));
+        assert_eq!(links.trust(&[net(1)], false, at(500)), Trust::Itself, "heard just now");
+        assert_eq!(links.trust(&[net(1)], false, at(2_000)), Trust::Nothing { ask: false });
+        assert!(links.doubting(), "what was heard before the doubt ends none");
+        links.peer(at(2_500));
+        assert!(!links.doubting());
+        assert_eq!(links.trust(&[net(1)], false, at(3_000)), Trust::Nothing { ask: false }, "settling");
+        assert_eq!(links.trust(&[net(1)], false, at(4_100)), Trust::Itself);
+        // While it goes on speaking nothing is in doubt; when it stops, all is.
+        links.peer(at(6_000));
+        assert_eq!(links.trust(&[net(1)], false, at(9_900)), Trust::Itself);
+        assert_eq!(links.trust(&[net(1)], false, at(10_100)), Trust::Nothing { ask: false });
+        // One of long ago is nothing to compare with, once others were heard.
+        links.heard(net(1), at(400_000));
+        assert_eq!(links.trust(&[net(1)], false, at(500_000)), Trust::Itself);
+    }
+
+    #[test]
     fn references_decide_where_nothing_is_heard() {
         let mut links = Links::default();
         assert_eq!(links.trust(&[net(1)], true, at(0)), Trust::Nothing { ask: true });

@@ -269,6 +269,21 @@ impl Side {
 }
 
 impl MirrorState {
+    /// Notes what its agent says here, for other brokers. A drain that a beacon tells of lasts until a report.
+    pub fn agent_said(&mut self, inputs: &[Input]) {
+        for input in inputs {
+            match input {
+                Input::AgentStarted => {
+                    self.said = None;
+                    self.sides.iter_mut().for_each(|side| side.abroad.heard_here());
+                }
+                Input::ReportHealthy if self.said == Some(Word::Draining) => {}
+                Input::AgentUndrained => self.said = None,
+                other => self.said = Word::of(*other).or(self.said),
+            }
+        }
+    }
+
     /// Takes the result of an attempt; whether it concludes the broker's asking.
     pub fn result(&mut self, token: ProbeToken, answer: ProbeAnswer, now: MonoTime) -> bool {
         let side = &mut self.sides[token.family.index()];

@@ -288,11 +288,8 @@ impl Fleet {
     }
 
     fn drive_mirror(&mut self, slot: u32, inputs: &[Input], now: Now) {
-        if let Some(mirror) =
-            self.mirrors.slots.get_mut(slot).filter(|_| inputs.contains(&Input::AgentStarted))
-        {
-            mirror.said = None;
-            mirror.sides.iter_mut().for_each(|side| side.abroad.heard_here());
+        if let Some(mirror) = self.mirrors.slots.get_mut(slot) {
+            mirror.agent_said(inputs);
         }
         for family in Family::ALL {
             self.drive(slot, family, inputs, mirror::Burst::AsWanted, now);

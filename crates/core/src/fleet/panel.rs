@@ -257,6 +257,28 @@ mod tests {
         assert_eq!(panel.settle(UNTIL), Some(Settled::Alone(1)));
     }
 
+    #[test]
+    fn brokers_that_were_asked_are_waited_for_and_each_has_one_voice() {
+        let broker = |n: u8| BrokerId([n; 32]);
+        let mut panel = panel("", Some(Broker::Silent));
+        panel.await_peers(2, MonoTime(2000));
+        assert_eq!(panel.settle(UNTIL), None);
+        assert_eq!(panel.settle(MonoTime(2000)), Some(Settled::Alone(0)));
+        for _ in 0..9 {
+            panel.hear_peer(broker(1), false);
+        }
+        assert_eq!((panel.votes(), panel.size()), ((0, 1), 1));
+        assert_eq!(panel.settle(MonoTime(2000)), Some(Settled::Alone(1)));
+        assert!(panel.hear_peer(broker(2), false) && !panel.hear_peer(broker(2), false));
+        assert_eq!(panel.settle(UNTIL), Some(Settled::Unreached(Outside::BrokerAndWitnesses)));
+        assert!(panel.hear_peer(broker(2), true), "its latest word stands");
+        assert_eq!(panel.settle(UNTIL), Some(Settled::Reached(Outside::Witnesses)));
+        for n in 0..40 {
+            panel.hear_peer(broker(n), false);
+        }
+        assert_eq!(panel.votes(), (0, PEERS), "no more than there is room for");
+    }
+
     proptest! {
         /// No single witness, whatever it says, takes a mirror out faster than the broker alone would.
         #[test]
@@ -265,6 +287,20 @@ mod tests {
             voices[n] = said;
             let voices: String = voices.iter().collect();
             let settled = panel(&voices, Some(Broker::Silent)).settle(UNTIL);
+            prop_assert!(!matches!(settled, Some(Settled::Unreached(_))), "{settled:?}");
+        }
+
+        /// Nor does a single broker, whatever it says how often, and whoever else reaches it.
+        #[test]
+        fn one_lying_broker_corroborates_nothing(said in prop::collection::vec(any::<bool>(), 0..20), others in 0u8..4) {
+            let mut panel = panel("?", Some(Broker::Silent));
+            for reached in said {
+                panel.hear_peer(BrokerId([9; 32]), reached);
+            }
+            for n in 0..others {
+                panel.hear_peer(BrokerId([n; 32]), true);
+            }
+            let settled = panel.settle(UNTIL);
             prop_assert!(!matches!(settled, Some(Settled::Unreached(_))), "{settled:?}");
         }
     }
