@@ -48,6 +48,7 @@ use addresses::ports;
 use nearmost_config::BrokerConfig;
 use nearmost_core::fleet::Fleet;
 use nearmost_core::geo::table::PlaceTable;
+use nearmost_core::id::BrokerId;
 use nearmost_core::registry::Registry;
 use nearmost_dns::Responder;
 use nearmost_probe::{Prober, ProberError, ProberOptions};
@@ -256,8 +257,10 @@ impl Broker {
             witnesses: Witnesses::new(table.clone(), witness_metrics.clone()),
             references: References::new(&config.mirrors.caution.references),
         };
+        let mut fleet = Fleet::new(settings::fleet(&config), rand::random());
+        fleet.set_broker(BrokerId(keys.broker.id().key));
         let parts = DriverParts {
-            fleet: Fleet::new(settings::fleet(&config), rand::random()),
+            fleet,
             verdicts: verdicts::load(&store).await?,
             clock,
             registry: registry.clone(),
