@@ -1,14 +1,16 @@
 //! What people, agents and the API ask of the registrar, and how it refuses.
 
-use crate::registrar::Command;
+use crate::registrar::{Command, Received};
 use crate::store::{HistoryFilter, StoreError, StoreHandle, TokenError};
 use data_encoding::BASE64;
-use nearmost_replica::{LogEntry, RecordError, SignedRecord};
+use nearmost_replica::{LogEntry, PublicKey, RecordError, SignedRecord};
 use nearmost_wire::agent::{Refusal, ServiceDecl};
 use nearmost_wire::api::{
-    CommitRequest, CommitResponse, HistoryView, InviteRequest, InviteResponse, RegistryResponse,
+    CommitRequest, CommitResponse, HistoryView, InviteRequest, InviteResponse, PeerInviteRequest,
+    PeerInviteResponse, PeerJoinRequest, PeerJoinResponse, RegistryResponse,
 };
 use nearmost_wire::identity::{Id, Role};
+use nearmost_wire::peer::Join;
 use nearmost_wire::prefix;
 use nearmost_wire::registry::{PlaceBody, Problem};
 use std::fmt;
@@ -238,6 +240,47 @@ impl AdminHandle {
     ) -> Result<Vec<String>, Refused> {
         let stopping = Refused::new(Refusal::Leaving, "the broker is stopping");
         self.ask(|reply| Command::Declare { key, services, place, reply }).await.ok_or(stopping)?
+    }
+}
+
+/// What those ask who talk with peers.
+impl AdminHandle {
+    /// Stores what a peer delivered; it was checked.
+    pub(crate) async fn receive(
+        &self,
+        peer: PublicKey,
+        records: Vec<SignedRecord>,
+    ) -> Result<Received, StoreError> {
+        self.ask(|reply| Command::Receive { peer, records, reply }).await.ok_or(StoreError::Stopped)?
+    }
+
+    /// Keeps two records of one author with one number; whether they show what was not known.
+    pub(crate) async fn forked(&self, a: SignedRecord, b: SignedRecord) -> Result<bool, StoreError> {
+        self.ask(|reply| Command::Forked { a, b, reply }).await.ok_or(StoreError::Stopped)?
+    }
+
+    /// Makes the holder of a token a member.
+    pub(crate) async fn admit_peer(&self, key: PublicKey, join: Join) -> Result<(), AdminError> {
+        self.ask(|reply| Command::AdmitPeer { key, join, reply }).await.ok_or(AdminError::Stopping)?
+    }
+
+    /// This broker's token was used, or is good for nothing.
+    pub(crate) async fn joined(&self, peer: PublicKey) -> Result<(), StoreError> {
+        self.ask(|reply| Command::Joined { peer, reply }).await.ok_or(StoreError::Stopped)?
+    }
+
+    /// Makes a one-time token for a broker.
+    pub async fn invite_peer(
+        &self,
+        actor: Actor,
+        request: PeerInviteRequest,
+    ) -> Result<PeerInviteResponse, AdminError> {
+        self.ask(|reply| Command::InvitePeer { actor, request, reply }).await.ok_or(AdminError::Stopping)?
+    }
+
+    /// Asks the broker that made a token to be let in.
+    pub async fn join_peer(&self, request: PeerJoinRequest) -> Result<PeerJoinResponse, AdminError> {
+        self.ask(|reply| Command::JoinPeer { request, reply }).await.ok_or(AdminError::Stopping)?
     }
 }
 

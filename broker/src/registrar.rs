@@ -19,10 +19,10 @@
 //! | [`budget`], [`index`] | bounds on what agents declare; finding what they declared |
 //! | [`out`] | what everybody else is told |
 
-use crate::admin::{Actor, AdminError, AdminHandle, Joined, Refused, author_id};
+use crate::admin::{Actor, AdminError, AdminHandle, Joined, Refused};
 use crate::clock::{mono_now, unix_now};
 use crate::declare::{self, View};
-use crate::store::{Committed, Outcome, StoreError, StoreHandle, TokenEntry, WriteBatch};
+use crate::store::{RESTORED, StoreError, StoreHandle, TokenEntry};
 use data_encoding::BASE64;
 use nearmost_core::registry::Registry;
 use nearmost_replica::{HlcClock, PublicKey, SignedRecord, SigningKey, StatementSet};
@@ -209,9 +209,11 @@ impl Registrar {
         };
         registrar.load_joins().await?;
         registrar.publish_members();
-        if registrar.store.get_meta(RESTORED.into()).await?.is_some() {
-            tracing::warn!("this store was restored from a backup: peers are compared with before anything else");
-            registrar.store.remove_meta(RESTORED.into()).await?;
+        if registrar.store.get_meta(RESTORED).await?.is_some() {
+            tracing::warn!(
+                "this store was restored from a backup: peers are compared with before anything else"
+            );
+            registrar.store.remove_meta(RESTORED).await?;
         }
         Ok((registrar, registry))
     }
@@ -321,7 +323,12 @@ impl Registrar {
             hlc_counter: hlc.counter,
             author_epoch: position.epoch,
             author_next_seq: position.next_seq,
-            records: self.held.records.values().map(|r| RecordView { record: BASE64.encode(r.bytes()) }).collect(),
+            records: self
+                .held
+                .records
+                .values()
+                .map(|r| RecordView { record: BASE64.encode(r.bytes()) })
+                .collect(),
         })
     }
 
@@ -407,6 +414,14 @@ impl Registrar {
 
 /// The receiving side of [`AdminHandle`].
 pub struct RegistrarInbox(mpsc::Receiver<Command>);
+
+fn refused(e: AdminError) -> Refused {
+    match e {
+        AdminError::Store(e) => e.into(),
+        AdminError::Invalid(_) => Refused::new(Refusal::BadName, e.to_string()),
+        other => Refused::new(Refusal::Storage, other.to_string()),
+    }
+}
 
 async fn until(due: Option<std::time::Instant>) {
     match due {

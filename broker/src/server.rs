@@ -22,7 +22,7 @@ use crate::clock::{Clock, unix_now};
 use crate::dns::{DnsError, DnsMetrics, DnsServer};
 use crate::driver::{self, Asking, Complaint, Driver, DriverHandle, DriverInput, DriverParts};
 use crate::events::EventLog;
-use crate::followers::{collect, correct, follow_corrections, follow_places, follow_readiness};
+use crate::followers::{correct, follow_corrections, follow_places, follow_readiness};
 use crate::geoip::{GeoError, GeoMetrics, GeoService};
 use crate::hostnames::{self, HostnameParts};
 use crate::keys::{self, DataDirError, Keys};
@@ -233,6 +233,8 @@ impl Broker {
         let registrar_settings = RegistrarSettings {
             advertise: settings::advertise(&config, &agents.local_addrs()),
             defaults: settings::probe_defaults(&config),
+            endpoints: Default::default(),
+            known: Vec::new(),
         };
         let (registrar, registry) = Registrar::open(store.clone(), &keys.broker, registrar_settings).await?;
         // Databases that are still being read would keep the start waiting; the corrections follow then.
@@ -431,7 +433,6 @@ impl Broker {
         let stop_back = CancellationToken::new();
         back.spawn("verdicts", tasks.verdicts);
         let (store_thread, store) = tasks.store;
-        back.spawn("collector", until(stop_back.clone(), collect(store.clone())));
         back.spawn("store", until(stop_back.clone(), async move { store.stopped().await }));
         back.spawn("learner", learning::run(tasks.learner, stop_back.clone()));
         let (driver, inputs, complained) = tasks.driver;

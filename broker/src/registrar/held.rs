@@ -71,7 +71,8 @@ impl Held {
         if changes.all {
             let plain = |(key, _): &(&RecordKey, &SignedRecord)| !key.kind.is_application();
             let visible = set.all_visible(now_unix_ms).filter(plain);
-            let visible: BTreeMap<_, _> = visible.map(|(key, signed)| (key.clone(), signed.clone())).collect();
+            let visible: BTreeMap<_, _> =
+                visible.map(|(key, signed)| (key.clone(), signed.clone())).collect();
             drop(set);
             let changed = visible != self.records;
             self.records = visible;
@@ -124,14 +125,7 @@ impl Held {
 /// Whether the registry is made of records of this kind, or was.
 fn entry_of_kind(signed: &SignedRecord) -> bool {
     use nearmost_replica::Kind;
-    let kinds = [
-        Kind::DOMAIN,
-        Kind::NODE,
-        Kind::MIRROR,
-        Kind::FORCE,
-        Kind::PERSON,
-        Kind::OVERRIDE,
-        Kind::DRAIN,
-    ];
+    let kinds =
+        [Kind::DOMAIN, Kind::NODE, Kind::MIRROR, Kind::FORCE, Kind::PERSON, Kind::OVERRIDE, Kind::DRAIN];
     kinds.contains(&signed.record().kind)
 }

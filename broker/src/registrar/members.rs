@@ -5,7 +5,7 @@ use super::{MAX_INVITE_S, Registrar};
 use crate::admin::{Actor, AdminError};
 use crate::clock::unix_now;
 use crate::store::{StoreError, TokenEntry, TokenError};
-use nearmost_replica::{Body, Kind, PublicKey, RecordKey};
+use nearmost_replica::{Authority, Body, Kind, PublicKey, RecordKey};
 use nearmost_wire::api::{PeerInviteRequest, PeerInviteResponse, PeerJoinRequest, PeerJoinResponse};
 use nearmost_wire::identity::{Id, Role};
 use nearmost_wire::peer::Join;
@@ -37,7 +37,9 @@ impl Registrar {
             return Err(bad(format!("ttl_s = {ttl_s}: expected 1 to {MAX_INVITE_S}")));
         }
         if self.out.members.borrow().iter().any(|m| m.name == name) {
-            return Err(bad(format!("there is a member named {name} already; names tell members' nodes apart")));
+            return Err(bad(format!(
+                "there is a member named {name} already; names tell members' nodes apart"
+            )));
         }
         if self.settings.endpoints.peers.is_empty() {
             return Err(bad("peers.advertise is empty and the peers' port listens on every address: say in the configuration under which host:port other brokers reach this one".into()));
@@ -56,7 +58,10 @@ impl Registrar {
     }
 
     /// Asks to be let in: the inviting broker is a member here at once, and is dialled with the secret.
-    pub(super) async fn join_peer(&mut self, request: PeerJoinRequest) -> Result<PeerJoinResponse, AdminError> {
+    pub(super) async fn join_peer(
+        &mut self,
+        request: PeerJoinRequest,
+    ) -> Result<PeerJoinResponse, AdminError> {
         let token = PeerToken::decode(&request.token).map_err(|e| AdminError::Request(e.to_string()))?.0;
         let peer = PublicKey(token.broker);
         if peer == self.author.key.public() {
@@ -89,14 +94,15 @@ impl Registrar {
     }
 
     async fn keep_joins(&mut self, joins: BTreeMap<PublicKey, [u8; 16]>) -> Result<(), StoreError> {
-        let bytes = joins.iter().flat_map(|(key, secret)| key.0.iter().chain(secret).copied()).collect();
-        self.store.put_meta(JOINS.into(), bytes).await?;
+        let bytes: Vec<u8> =
+            joins.iter().flat_map(|(key, secret)| key.0.iter().chain(secret).copied()).collect();
+        self.store.put_meta(JOINS, bytes).await?;
         self.out.joins.send_replace(Arc::new(joins));
         Ok(())
     }
 
     pub(super) async fn load_joins(&mut self) -> Result<(), StoreError> {
-        let bytes = self.store.get_meta(JOINS.into()).await?.unwrap_or_default();
+        let bytes = self.store.get_meta(JOINS).await?.unwrap_or_default();
         let (entries, _) = bytes.as_chunks::<48>();
         let entry = |entry: &[u8; 48]| {
             let (mut key, mut secret) = ([0; 32], [0; 16]);
@@ -191,8 +197,11 @@ impl Registrar {
                 addresses: if said.is_empty() { body.addresses.clone() } else { said },
             }
         };
-        let members: Vec<MemberInfo> =
-            set.authority().members().into_iter().filter(|m| m.key != own).map(info).collect();
+        let (rights, now) = (set.authority(), unix_now().0);
+        let members = rights.members().into_iter().filter(|m| m.key != own);
+        // Who is banned is no peer while that lasts.
+        let members = members.filter(|m| rights.banned(&m.key, "", now).is_none());
+        let members: Vec<MemberInfo> = members.map(info).collect();
         drop(set);
         self.out.members.send_if_modified(|known| {
             let changed = **known != members;

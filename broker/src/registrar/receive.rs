@@ -103,7 +103,10 @@ impl Registrar {
         if record.author == self.author.key.public() && record.author_epoch >= self.author.epoch {
             self.author.epoch = record.author_epoch.saturating_add(1);
             self.author.next_seq = 0;
-            tracing::warn!(epoch = self.author.epoch, "peers know writes of this broker that it does not: its disk was set back; a new epoch begins");
+            tracing::warn!(
+                epoch = self.author.epoch,
+                "peers know writes of this broker that it does not: its disk was set back; a new epoch begins"
+            );
         }
     }
 
@@ -170,7 +173,11 @@ impl Registrar {
                     collected.removed.iter().map(|r| (r.record().key(), r.record().author)).collect();
                 let changes = self.held.set.lock().remove(keys.iter().map(|(key, author)| (key, *author)));
                 self.unshown.note(changes);
-                tracing::debug!(statements = keys.len(), tokens = collected.tokens, "what is past its life is forgotten");
+                tracing::debug!(
+                    statements = keys.len(),
+                    tokens = collected.tokens,
+                    "what is past its life is forgotten"
+                );
             }
             Err(error) => tracing::warn!(%error, "old tombstones and tokens stay"),
         }

@@ -17,8 +17,12 @@ impl World {
     async fn new() -> World {
         let dir = tempfile::tempdir().unwrap();
         let (handle, store) = StoreThread::spawn(Box::new(RedbStore::open(dir.path()).unwrap())).unwrap();
-        let settings =
-            RegistrarSettings { advertise: vec!["b.example:1".into()], defaults: BuildDefaults::default() };
+        let settings = RegistrarSettings {
+            advertise: vec!["b.example:1".into()],
+            defaults: BuildDefaults::default(),
+            endpoints: EndpointBody::default(),
+            known: Vec::new(),
+        };
         let key = KeyPair::from_seed(Role::Broker, &[1; 32]);
         let (registrar, _) = Registrar::open(handle, &key, settings).await.unwrap();
         let mut world = World { registrar, seq: 0, store, _dir: dir };

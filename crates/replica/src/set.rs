@@ -104,6 +104,11 @@ impl<A: Authority> StatementSet<A> {
         &self.authority
     }
 
+    /// Authors that are proven to have forked.
+    pub fn forked(&self) -> impl Iterator<Item = PublicKey> + '_ {
+        self.forked.keys().copied()
+    }
+
     /// How many statements, hidden ones too.
     pub fn len(&self) -> usize {
         self.by_slot.len()

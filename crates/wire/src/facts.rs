@@ -125,6 +125,15 @@ pub struct FactAsk {
     pub family: FactFamily,
 }
 
+/// What a broker sends on the stream of facts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum FactMessage {
+    /// Some of what it saw.
+    Facts(FactSet),
+    /// Look at a mirror.
+    Ask(FactAsk),
+}
+
 /// Why a fact is refused.
 #[derive(Debug, thiserror::Error, PartialEq)]
 pub enum FactError {
