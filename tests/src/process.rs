@@ -60,6 +60,7 @@ pub fn broker_config(dir: &Path, extra: &str) -> String {
          [dns]\nlisten = [\"127.0.0.1:0\"]\nworkers = 1\n\
          [http]\nlisten = [\"127.0.0.1:0\"]\n\
          [clients]\nlisten = [\"127.0.0.1:0\"]\n\
+         [peers]\nlisten = [\"127.0.0.1:0\"]\n\
          [agents]\nlisten = [\"127.0.0.1:0\"]\nbeacon_listen = [\"127.0.0.1:0\"]\n{extra}\n",
         dir.join("data")
     )

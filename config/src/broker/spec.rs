@@ -36,6 +36,7 @@ pub(crate) struct BrokerSpec {
     pub(super) resolver: Option<ResolverSpec>,
     pub(super) spread: Option<SpreadSpec>,
     pub(super) learning: Option<LearningSpec>,
+    pub(super) peers: Option<super::peers::PeersSpec>,
 }
 
 /// `[dns]`.
