@@ -136,7 +136,7 @@ pub(crate) enum Command {
 }
 
 /// How the registrar works.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct RegistrarSettings {
     /// `host:port` of the agents' port, as tokens carry it.
     pub advertise: Vec<String>,

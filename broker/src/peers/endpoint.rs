@@ -62,6 +62,11 @@ impl PeerServer {
         Ok(PeerServer { endpoints, settings, key: key.clone() })
     }
 
+    /// Says where this broker is reached, which is known once its port is.
+    pub fn advertise(&mut self, addresses: Vec<String>) {
+        self.settings.advertise = addresses;
+    }
+
     /// Where it listens.
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
         self.endpoints.iter().filter_map(|e| e.local_addr().ok()).collect()
