@@ -6,7 +6,7 @@ use crate::state::{Saying, say};
 use crate::table::Table;
 use crate::time::{When, parse_duration};
 use anyhow::{Context as _, bail};
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use nearmost_client::api::AppRecordView;
 use nearmost_client::clock::now_unix_ms;
 use nearmost_client::federation::RecordNotice;
@@ -91,13 +91,13 @@ impl KindArgs {
 
 /// Which record, and what it says.
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("content").required(true).args(["file", "text"])))]
 pub struct PutArgs {
     /// The domain
     domain: String,
     /// Which one
     id: String,
     /// The file with its body; - reads standard input
-    #[arg(required_unless_present = "text", conflicts_with = "text")]
     file: Option<PathBuf>,
     /// Its body
     #[arg(long, allow_hyphen_values = true)]

@@ -8,6 +8,9 @@ use nearmost_client::api::{PeerQueueView, PeerView, PeersResponse};
 use nearmost_client::clock::now_unix_ms;
 use std::cmp::Reverse;
 
+/// Longest state in the table, in characters.
+const STATE_CHARS: usize = 48;
+
 /// Prints all peers, worst first.
 pub async fn list(context: &Context) -> anyhow::Result<()> {
     let peers = context.client.peers().await?;
@@ -45,7 +48,7 @@ fn table(all: &PeersResponse, now: u64) -> Table {
     for peer in peers {
         table.row(vec![
             name(peer),
-            state(peer, now),
+            short_state(peer, now),
             queue(&peer.queue),
             behind(peer),
             compared(peer, now),
@@ -83,6 +86,15 @@ fn badness(peer: &PeerView, now: u64) -> (u8, Reverse<u64>) {
     }
 }
 
+/// The state with an error of a length that leaves room for the other columns; `peer show` has all of it.
+fn short_state(peer: &PeerView, now: u64) -> String {
+    let whole = state(peer, now);
+    match whole.char_indices().nth(STATE_CHARS) {
+        Some((end, _)) => format!("{}…", whole[..end].trim_end()),
+        None => whole,
+    }
+}
+
 /// `up 3h`, `down 2d: connection refused`, `down, never reached`
 pub fn state(peer: &PeerView, now: u64) -> String {
     let since = match (peer.state.as_str(), peer.up_since_unix_ms, peer.last_contact_unix_ms) {
@@ -107,7 +119,7 @@ pub fn queue(queue: &PeerQueueView) -> String {
 
 /// Why it may lack more than what waits for it.
 pub fn behind(peer: &PeerView) -> String {
-    let dropped = || format!("{} waited too long and were dropped", peer.queue.expired);
+    let dropped = || format!("expired: {} dropped", peer.queue.expired);
     let why = peer.behind.as_deref().map(|why| match why {
         "new" => "never compared yet".into(),
         "expired" => dropped(),
@@ -238,7 +250,13 @@ mod tests {
             refusals: vec![refused],
             ..peer("sulks")
         };
-        let dialled = PeerView { state: "dialling".into(), last_contact_unix_ms: 0, ..down("fresh") };
+        let dialled = PeerView {
+            state: "dialling".into(),
+            last_contact_unix_ms: 0,
+            last_compared_unix_ms: 0,
+            behind: Some("new".into()),
+            ..down("fresh")
+        };
         let busy = PeerView { queue: queue_of(1, Some(2000)), ..peer("busy") };
         let mut all = response(vec![peer("calm"), busy, sulks, behind, dialled, down("gone")]);
         all.splits =
@@ -247,13 +265,13 @@ mod tests {
         let shown = crate::output::shown(&render(&all, NOW));
         assert_eq!(
             shown,
-            "NAME    STATE                                        QUEUE           BEHIND                                                        LAST COMPARED  RTT      NOTE\n\
-             gone    down 2d: connection refused                  12, oldest 1d   -                                                             3m ago         -        next try in 40s, 7 attempts\n\
-             fresh   dialling, never reached: connection refused  12, oldest 1d   -                                                             3m ago         -        next try in 40s, 7 attempts\n\
-             behind  up 3h                                        5, oldest 1h    30 waited too long and were dropped; comparing, 120 received  3m ago         12.3 ms\n\
-             busy    up 3h                                        1, oldest 2s    -                                                             3m ago         12.3 ms\n\
-             sulks   up 3h                                        -               -                                                             3m ago         12.3 ms  1 refused for good, 2 expired\n\
-             calm    up 3h                                        -               -                                                             3m ago         12.3 ms\n\
+            "NAME    STATE                                        QUEUE          BEHIND                                        LAST COMPARED  RTT      NOTE\n\
+             gone    down 2d: connection refused                  12, oldest 1d  -                                             3m ago         -        next try in 40s, 7 attempts\n\
+             fresh   dialling, never reached: connection refused  12, oldest 1d  never compared yet                            never          -        next try in 40s, 7 attempts\n\
+             behind  up 3h                                        5, oldest 1h   expired: 30 dropped; comparing, 120 received  3m ago         12.3 ms\n\
+             busy    up 3h                                        1, oldest 2s   -                                             3m ago         12.3 ms\n\
+             sulks   up 3h                                        -              -                                             3m ago         12.3 ms  1 refused for good, 2 expired\n\
+             calm    up 3h                                        -              -                                             3m ago         12.3 ms\n\
              split: gone and this broker do not see each other, for 2h\n\
              alarm: domain a.test is claimed twice\\u{1b}\n"
         );
@@ -266,7 +284,7 @@ mod tests {
             PeerView { behind: Some("of_a_newer_broker".into()), last_compared_unix_ms: 0, ..peer("odd") };
         let shown = render(&response(vec![odd]), NOW);
         assert!(shown.contains("of a newer broker") && shown.contains("never"), "{shown}");
-        let new = PeerView { behind: Some("new".into()), ..peer("new") };
-        assert_eq!(behind(&new), "never compared yet");
+        let wordy = PeerView { last_error: Some("é".repeat(500)), ..down("wordy") };
+        assert_eq!(short_state(&wordy, NOW), format!("down 2d: {}…", "é".repeat(39)));
     }
 }

@@ -280,3 +280,7 @@ impl AppRecord {
         Ok(AppRecord { kind: kind.to_string(), until_unix_ms, body: bytes.is_some().then(|| body.to_vec()) })
     }
 }
+
+#[cfg(test)]
+#[path = "app_tests.rs"]
+mod tests;

@@ -163,3 +163,7 @@ pub fn bans(held: &Held) -> Vec<(String, u64, String)> {
     });
     shown.filter(|(_, until, _)| *until > held.now_unix_ms).collect()
 }
+
+#[cfg(test)]
+#[path = "members_tests.rs"]
+mod tests;

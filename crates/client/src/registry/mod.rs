@@ -35,6 +35,8 @@ pub mod statements;
 pub mod undo;
 pub mod view;
 mod warn;
+#[cfg(test)]
+mod world;
 
 pub use entry::{Content, EntryKey};
 pub use file::RegistryFile;

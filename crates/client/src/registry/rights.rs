@@ -268,3 +268,7 @@ fn grant_view(granted: &Granted, held: &Held, holder: &impl Fn(&PublicKey) -> Ho
         state,
     }
 }
+
+#[cfg(test)]
+#[path = "rights_tests.rs"]
+mod tests;

@@ -6,7 +6,7 @@ use crate::moment;
 use nearmost_replica::Kind;
 use nearmost_replica::merge::{Rule, expiry_unix_ms};
 use nearmost_wire::registry::{
-    BanBody, DomainBody, DrainBody, FailbackBody, ForceBody, ForceBodyTo, SharingBody, WindowBody,
+    BanBody, DomainBody, DrainBody, FailbackBody, ForceBody, ForceBodyTo, PeerBody, SharingBody, WindowBody,
 };
 use serde_json::{Map, Value, json};
 
@@ -69,7 +69,12 @@ pub(super) fn statement(kind: Kind, bytes: &[u8]) -> Value {
             fields.insert("bytes".into(), length.into());
         }
         kind => {
-            if let Ok(Value::Object(all)) = serde_json::from_slice(bytes) {
+            let read = match kind {
+                // What its JSON leaves out by default is told all the same.
+                Kind::PEER => serde_json::from_slice::<PeerBody>(bytes).and_then(serde_json::to_value),
+                _ => serde_json::from_slice(bytes),
+            };
+            if let Ok(Value::Object(all)) = read {
                 fields = all;
             }
             fields.remove("made_by");
