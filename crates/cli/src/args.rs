@@ -2,6 +2,8 @@
 
 use crate::connect::ConnectArgs;
 use crate::edit::{domain::DomainCommand, mirror::MirrorCommand, node::NodeCommand, place::OverrideCommand};
+use crate::peer::PeerCommand;
+use crate::record::RecordCommand;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use nearmost_client::identity::Id;
 use std::net::IpAddr;
@@ -103,6 +105,20 @@ pub enum Command {
     /// Mirrors, written DOMAIN/NAME
     #[command(subcommand)]
     Mirror(MirrorCommand),
+    /// Other brokers: letting them in, what they may do, and who is behind
+    #[command(subcommand)]
+    Peer(PeerCommand),
+    /// Records of applications: short bodies that every broker holds
+    #[command(subcommand)]
+    Record(RecordCommand),
+    /// Write a copy of everything that the broker holds to a file on its machine
+    Backup {
+        /// The file
+        file: PathBuf,
+        /// Replace one that is there
+        #[arg(long)]
+        overwrite: bool,
+    },
     /// Make the registry say what a file says
     Apply {
         /// The registry file; - reads standard input

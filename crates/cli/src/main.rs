@@ -6,6 +6,7 @@
 
 mod args;
 mod ask;
+mod backup;
 mod broker;
 mod change;
 mod connect;
@@ -15,8 +16,11 @@ mod history;
 mod measure;
 mod orders;
 mod output;
+mod peer;
 mod preview;
 mod reason;
+mod record;
+mod state;
 mod status;
 mod table;
 mod time;
@@ -81,6 +85,9 @@ async fn run(args: Args) -> anyhow::Result<()> {
         Command::Domain(command) => edit::domain::run(&context, command).await,
         Command::Node(command) => edit::node::run(&context, command).await,
         Command::Mirror(command) => edit::mirror::run(&context, command).await,
+        Command::Peer(command) => peer::run(&context, command).await,
+        Command::Record(command) => record::run(&context, command).await,
+        Command::Backup { file, overwrite } => backup::backup(&context, &file, overwrite).await,
         Command::Apply { file, dry_run, prune } => change::apply(&context, &file, dry_run, prune).await,
         Command::Export { file } => change::export(&context, file.as_deref()).await,
         Command::History { key, limit } => history::history(&context, key.as_deref(), limit).await,

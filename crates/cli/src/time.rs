@@ -66,6 +66,14 @@ impl When {
         }
     }
 
+    /// The same, or the beginning of a day: `2027-01-01`
+    pub fn parse_day(text: &str) -> Result<When, String> {
+        if let Ok(midnight) = moment::parse(&format!("{text}T00:00Z")) {
+            return Ok(When::At(midnight));
+        }
+        When::parse(text)
+    }
+
     /// Milliseconds since the Unix epoch.
     pub fn unix_ms(self, now_unix_ms: u64) -> u64 {
         match self {
@@ -96,6 +104,9 @@ mod tests {
     fn moments_are_absolute_or_from_now_on() {
         assert_eq!(When::parse("1970-01-01T00:01Z"), Ok(When::At(60_000)));
         assert_eq!(When::parse("+1h30m").map(|w| w.unix_ms(5)), Ok(5_400_005));
+        assert_eq!(When::parse_day("1970-01-02"), Ok(When::At(86_400_000)));
+        assert_eq!(When::parse_day("1970-01-01T00:01Z"), Ok(When::At(60_000)));
+        assert!(When::parse_day("1970-02-30").unwrap_err().contains("\"1970-02-30\""));
         for (text, says) in [
             ("2h", "is no moment in UTC; write it as in 2026-12-01T02:00Z, or +2h"),
             ("-2h", "\"-2h\" is no moment"),

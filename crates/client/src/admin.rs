@@ -9,7 +9,8 @@ use nearmost_wire::api::{
 use nearmost_wire::identity::Id;
 
 impl Client {
-    /// All records, and what `author`'s next ones must say.
+    /// The visible record of every key. For `author` the broker tells numbers as well, which nobody needs
+    /// any more: see [`crate::registry::sign`].
     ///
     /// # Errors
     /// [`ClientError`].
@@ -17,6 +18,15 @@ impl Client {
         let author = author.map(ToString::to_string);
         let query: Vec<_> = author.iter().map(|a| ("author", a.as_str())).collect();
         self.transport.json(Ask::get("/v1/registry", &query)).await
+    }
+
+    /// Every statement the broker holds, hidden ones too: what rights follow from. The answer is that of
+    /// [`Client::registry`], with several records of one key where several authors stated something.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn statements(&self) -> Result<RegistryResponse, ClientError> {
+        self.transport.json(Ask::get("/v1/registry", &[("all", "true")])).await
     }
 
     /// Writes signed records, all or none.

@@ -27,6 +27,7 @@
 //! | [`moment`] | moments as people read and write them |
 //! | [`text`] | others' text on a terminal |
 //! | `admin` | the API's administration, typed |
+//! | `federation` | peers and applications' records, typed |
 //! | `person` | a person's key |
 //! | `registry` | files, plans, signatures, undo |
 //! | `session` | a session with a domain's mirrors; with the feature `quic` |
@@ -41,6 +42,9 @@ mod dial;
 pub mod endpoint;
 mod error;
 pub mod events;
+#[cfg(feature = "admin")]
+pub mod federation;
+mod follow;
 mod http;
 pub mod measure;
 pub mod moment;

@@ -3,6 +3,7 @@
 use super::drain::{DrainArgs, drain, undrain};
 use super::failover::FailoverFields;
 use super::force::{freeze, unfreeze};
+use super::rights::{self, RightsCommand};
 use super::sharing::SharingFields;
 use super::trust::{DelegateArgs, TokenArgs, delegate, token};
 use super::{clearable, current, mirrors_of, must_not_exist};
@@ -73,6 +74,9 @@ pub enum DomainCommand {
     Delegate(DelegateArgs),
     /// Print what clients begin with: a text that names the domain, its owner, and this broker
     Token(TokenArgs),
+    /// Whose it is, and who may do what in it
+    #[command(flatten)]
+    Rights(RightsCommand),
 }
 
 /// Fields of a domain.
@@ -201,6 +205,7 @@ pub async fn run(context: &Context, command: DomainCommand) -> anyhow::Result<()
         DomainCommand::Unfreeze { name } => unfreeze(context, &name).await,
         DomainCommand::Delegate(args) => delegate(context, &args),
         DomainCommand::Token(args) => token(context, &args).await,
+        DomainCommand::Rights(command) => rights::run(context, command).await,
     }
 }
 

@@ -8,6 +8,7 @@ pub mod mirror;
 pub mod node;
 pub mod place;
 mod probe;
+mod rights;
 mod sharing;
 mod trust;
 

@@ -315,24 +315,32 @@ impl Change {
 
     /// Fields of a new entry that are not as by default: `port: 8443`.
     fn added(&self) -> Vec<String> {
-        let after = flat(self.after.as_ref().map(Content::to_value));
-        let defaults = flat(Some(Content::defaults(self.key.kind)));
-        let given = after.iter().filter(|(k, v)| defaults.get(*k) != Some(v));
-        given.map(|(k, v)| format!("{k}: {v}")).collect()
+        added(self.after.as_ref().map(Content::to_value), Content::defaults(self.key.kind))
     }
 
     /// Fields that differ: `port: 443 → 8443`.
     pub fn differences(&self) -> Vec<String> {
-        let before = flat(self.before.as_ref().map(Content::to_value));
-        let after = flat(self.after.as_ref().map(Content::to_value));
-        let mut keys: Vec<&String> = before.keys().chain(after.keys()).collect();
-        keys.sort();
-        keys.dedup();
-        let show =
-            |side: &BTreeMap<String, String>, key: &String| side.get(key).cloned().unwrap_or("none".into());
-        let differing = keys.into_iter().filter(|k| before.get(*k) != after.get(*k));
-        differing.map(|k| format!("{k}: {} → {}", show(&before, k), show(&after, k))).collect()
+        differences(self.before.as_ref().map(Content::to_value), self.after.as_ref().map(Content::to_value))
     }
+}
+
+/// Fields of a new thing that are not as by default: `port: 8443`.
+pub(super) fn added(after: Option<Value>, defaults: Value) -> Vec<String> {
+    let (after, defaults) = (flat(after), flat(Some(defaults)));
+    let given = after.iter().filter(|(k, v)| defaults.get(*k) != Some(v));
+    given.map(|(k, v)| format!("{k}: {v}")).collect()
+}
+
+/// Fields that differ: `port: 443 → 8443`.
+pub(super) fn differences(before: Option<Value>, after: Option<Value>) -> Vec<String> {
+    let (before, after) = (flat(before), flat(after));
+    let mut keys: Vec<&String> = before.keys().chain(after.keys()).collect();
+    keys.sort();
+    keys.dedup();
+    let show =
+        |side: &BTreeMap<String, String>, key: &String| side.get(key).cloned().unwrap_or("none".into());
+    let differing = keys.into_iter().filter(|k| before.get(*k) != after.get(*k));
+    differing.map(|k| format!("{k}: {} → {}", show(&before, k), show(&after, k))).collect()
 }
 
 impl fmt::Display for Plan {

@@ -1,9 +1,12 @@
 //! Entries as diffs show them: what a record leaves out by its default is named, moments are readable, and
 //! one thing that changed is one difference.
 
+use super::app::{AppKind, EXPIRY_BYTES};
 use crate::moment;
+use nearmost_replica::Kind;
+use nearmost_replica::merge::{Rule, expiry_unix_ms};
 use nearmost_wire::registry::{
-    DomainBody, DrainBody, FailbackBody, ForceBody, ForceBodyTo, SharingBody, WindowBody,
+    BanBody, DomainBody, DrainBody, FailbackBody, ForceBody, ForceBodyTo, PeerBody, SharingBody, WindowBody,
 };
 use serde_json::{Map, Value, json};
 
@@ -45,4 +48,64 @@ fn insert(fields: &mut Map<String, Value>, name: String, value: Value) {
         again += 1;
     }
     fields.insert(free, value);
+}
+
+/// The body of a statement about members, rights or an application's record.
+pub(super) fn statement(kind: Kind, bytes: &[u8]) -> Value {
+    let mut fields = Map::new();
+    match kind {
+        Kind::BAN => {
+            fields.insert("until".into(), until(expiry_unix_ms(bytes)).into());
+            let reason = BanBody::decode(bytes).map(|ban| ban.reason).unwrap_or_default();
+            fields.extend((!reason.is_empty()).then(|| ("reason".into(), reason.into())));
+        }
+        kind if kind.is_application() => {
+            let restrictive = Rule::of(kind) == Rule::LatestExpiryWins;
+            let mut length = bytes.len();
+            if restrictive {
+                fields.insert("until".into(), until(expiry_unix_ms(bytes)).into());
+                length = length.saturating_sub(EXPIRY_BYTES);
+            }
+            fields.insert("bytes".into(), length.into());
+        }
+        kind => {
+            let read = match kind {
+                // What its JSON leaves out by default is told all the same.
+                Kind::PEER => serde_json::from_slice::<PeerBody>(bytes).and_then(serde_json::to_value),
+                _ => serde_json::from_slice(bytes),
+            };
+            if let Ok(Value::Object(all)) = read {
+                fields = all;
+            }
+            fields.remove("made_by");
+            if kind == Kind::GRANT {
+                grant(&mut fields);
+            }
+            let invited = fields.remove("invited_unix_ms").and_then(|at| at.as_u64());
+            fields.extend(invited.map(|at| ("invited".into(), moment::show(at).into())));
+        }
+    }
+    fields.into()
+}
+
+/// A grant: kinds as people write them, and dates only where they bound it.
+fn grant(fields: &mut Map<String, Value>) {
+    for (field, name) in [("from_unix_ms", "from"), ("until_unix_ms", "until")] {
+        let at = fields.remove(field).and_then(|at| at.as_u64()).filter(|at| *at != 0);
+        fields.extend(at.map(|at| (name.into(), moment::show(at).into())));
+    }
+    let named = |kind: &Value| {
+        let kind = kind.as_u64().and_then(|number| u16::try_from(number).ok()).map(Kind);
+        kind.and_then(AppKind::of).map(|kind| kind.to_string())
+    };
+    if let Some(Value::Array(kinds)) = fields.get_mut("kinds") {
+        for kind in kinds.iter_mut() {
+            *kind = named(kind).map_or_else(|| kind.take(), Value::from);
+        }
+    }
+}
+
+/// An end, which may never come.
+fn until(unix_ms: u64) -> String {
+    if unix_ms == u64::MAX { "for ever".into() } else { moment::show(unix_ms) }
 }

@@ -76,7 +76,7 @@ pub fn plan(history: &[HistoryView], batch: u64, view: &RegistryView, me: &Id) -
     // Of the oldest change in a full answer a part may be missing.
     let oldest = history.iter().map(|h| h.batch).min();
     let cut = history.len() >= HISTORY_LIMIT as usize && oldest == Some(batch);
-    if steps.is_empty() || cut {
+    if cut || !history.iter().any(|h| h.batch == batch) {
         return Err(UndoError::NoBatch(batch));
     }
     // The key that signs the undoing must stay known.

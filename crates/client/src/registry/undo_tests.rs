@@ -1,7 +1,7 @@
 //! Tests of [`super`].
 
 use super::*;
-use crate::registry::sign::{sign, to_view};
+use crate::registry::sign::{Stamp, sign, to_view};
 use nearmost_wire::api::{RecordView, RegistryResponse};
 use nearmost_wire::identity::{KeyPair, Role};
 use nearmost_wire::registry::{DomainBody, OverrideBody, PersonBody};
@@ -36,7 +36,8 @@ impl Store {
 
     fn write(&mut self, plan: &Plan, by: &KeyPair, enrol: Option<&str>) -> u64 {
         self.batch += 1;
-        for signed in sign(plan, &self.view(), by, enrol, 0).unwrap() {
+        let stamp = Stamp { now_unix_ms: 0, first_seq: self.seq };
+        for signed in sign(plan, &self.view(), by, enrol, stamp).unwrap() {
             self.seq += 1;
             let key = EntryKey::of_record(signed.record().key()).unwrap();
             let record = to_view(&signed).record;

@@ -58,10 +58,6 @@ pub struct RegistryView {
     pub version: u64,
     /// Newest moment the broker has seen.
     pub hlc: Hlc,
-    /// The asking author's epoch.
-    pub author_epoch: u32,
-    /// The asking author's next sequence number.
-    pub author_next_seq: u64,
     /// Live entries.
     pub entries: BTreeMap<EntryKey, Current>,
     /// Newest record of every key, tombstones included.
@@ -87,8 +83,6 @@ impl RegistryView {
             broker: Id::parse(&response.broker, Role::Broker)?,
             version: response.version,
             hlc: Hlc { millis: response.hlc_millis, counter: response.hlc_counter },
-            author_epoch: response.author_epoch,
-            author_next_seq: response.author_next_seq,
             entries: BTreeMap::new(),
             records: BTreeMap::new(),
         };

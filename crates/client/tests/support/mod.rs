@@ -16,14 +16,19 @@ use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use data_encoding::BASE64;
 use nearmost_client::api::*;
 use nearmost_client::identity::{Id, KeyPair, Role};
+use nearmost_client::registry::sign::{Signer, Stamp, to_view};
 use nearmost_client::registry::view::decode_record;
-use nearmost_client::registry::{EntryKey, RegistryView};
-use std::collections::BTreeMap;
+use nearmost_client::registry::{EntryKey, Held, RegistryView};
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+
+#[path = "federation.rs"]
+mod federation;
 
 /// What it holds.
 #[derive(Default)]
@@ -31,7 +36,15 @@ pub struct Store {
     pub records: BTreeMap<EntryKey, String>,
     pub history: Vec<HistoryView>,
     pub version: u64,
-    pub sequences: BTreeMap<String, u64>,
+    /// Every statement, by kind, scope, id and author.
+    pub statements: BTreeMap<(u16, String, String, [u8; 32]), String>,
+    /// Numbers used: author, epoch, sequence number.
+    pub numbers: BTreeSet<([u8; 32], u32, u64)>,
+    /// The federation, where there is one.
+    pub peers: Option<PeersResponse>,
+    pub peer_invites: Vec<PeerInviteRequest>,
+    pub joins: Vec<String>,
+    pub backups: Vec<BackupRequest>,
     /// How many commits to refuse as if somebody else had been faster.
     pub conflicts: u32,
     /// Commits seen.
@@ -95,6 +108,12 @@ impl FakeBroker {
             .route("/v1/registry", get(registry).post(commit))
             .route("/v1/history", get(history))
             .route("/v1/invites", post(invite))
+            .route("/v1/peers", get(federation::peers))
+            .route("/v1/peers/invites", post(federation::invite))
+            .route("/v1/peers/join", post(federation::join))
+            .route("/v1/records", get(federation::records))
+            .route("/v1/records/watch", get(federation::watch))
+            .route("/v1/backup", post(federation::backup))
             .route("/v1/resolve/{domain}", get(resolve))
             .route("/v1/rtt", post(rtt))
             .route("/v1/explain", get(explain))
@@ -115,11 +134,51 @@ impl FakeBroker {
     }
 
     pub fn view(&self) -> RegistryView {
-        RegistryView::decode(&self.registry_of(&self.store.lock().unwrap(), None)).unwrap()
+        RegistryView::decode(&self.registry_of(&self.store.lock().unwrap(), false)).unwrap()
     }
 
-    fn registry_of(&self, store: &Store, author: Option<&str>) -> RegistryResponse {
-        let records: Vec<String> = store.records.values().cloned().collect();
+    /// Every statement, and what follows.
+    pub fn held(&self) -> Held {
+        let now = nearmost_client::clock::now_unix_ms();
+        Held::decode(&self.registry_of(&self.store.lock().unwrap(), true), now).unwrap()
+    }
+
+    /// Makes a broker a member, on this one's word.
+    pub fn admit_peer(&self, peer: &KeyPair, body: &str) {
+        let mut signer = Signer::new(Default::default(), Stamp { now_unix_ms: 1, first_seq: 1 });
+        let template = EntryKey::node("x").unwrap().record_key();
+        let about = |kind: u16| {
+            let mut about = template.clone();
+            about.kind.0 = kind;
+            about.id = peer.id().to_string();
+            about
+        };
+        let live = nearmost_client::registry::statements::live(body.as_bytes().to_vec());
+        let signed = signer.sign(&self.key, about(7), live).unwrap();
+        self.state(&mut self.store.lock().unwrap(), &to_view(&signed).record);
+    }
+
+    fn state(&self, store: &mut Store, record: &str) {
+        let signed = decode_record(record, 0).unwrap();
+        let said = signed.record();
+        let slot = (said.kind.0, said.scope.clone(), said.id.clone(), said.author.0);
+        store.statements.insert(slot, record.to_owned());
+    }
+
+    /// This broker's word that a person is one of its own.
+    fn vouch(&self, store: &mut Store, record: &str) {
+        let signed = decode_record(record, 0).unwrap();
+        let said = signed.record();
+        let mut signer = Signer::new(said.hlc, Stamp { now_unix_ms: 1, first_seq: 1 });
+        let vouched = signer.sign(&self.key, said.key(), said.body.clone()).unwrap();
+        self.state(store, &to_view(&vouched).record);
+    }
+
+    fn registry_of(&self, store: &Store, all: bool) -> RegistryResponse {
+        let records: Vec<String> = match all {
+            true => store.statements.values().cloned().collect(),
+            false => store.records.values().cloned().collect(),
+        };
         let newest =
             records.iter().map(|r| decode_record(r, 0).unwrap().record().hlc).max().unwrap_or_default();
         RegistryResponse {
@@ -128,7 +187,7 @@ impl FakeBroker {
             hlc_millis: newest.millis,
             hlc_counter: newest.counter,
             author_epoch: 1,
-            author_next_seq: author.and_then(|a| store.sequences.get(a)).copied().unwrap_or(1),
+            author_next_seq: 1,
             records: records.into_iter().map(|record| RecordView { record }).collect(),
         }
     }
@@ -141,8 +200,8 @@ fn values(query: &Option<String>, key: &str) -> Vec<String> {
 }
 
 async fn registry(State(broker): State<FakeBroker>, RawQuery(query): RawQuery) -> Json<RegistryResponse> {
-    let author = values(&query, "author").pop();
-    Json(broker.registry_of(&broker.store.lock().unwrap(), author.as_deref()))
+    let all = values(&query, "all") == ["true"];
+    Json(broker.registry_of(&broker.store.lock().unwrap(), all))
 }
 
 async fn commit(
@@ -167,10 +226,11 @@ async fn commit(
         let signed = decode_record(&view.record, index).unwrap();
         signed.verify().unwrap();
         let record = signed.record();
-        let key = EntryKey::of_record(record.key()).unwrap();
+        let key = EntryKey::of_record(record.key());
         let author = Id { role: Role::Person, key: record.author.0 }.to_string();
-        if store.enrols {
-            enrolled.extend(key.person_id().map(|i| i.to_string()));
+        if let Some(person) = key.as_ref().and_then(EntryKey::person_id).filter(|_| store.enrols) {
+            enrolled.push(person.to_string());
+            broker.vouch(store, &view.record);
         }
         if !enrolled.contains(&author) {
             return Err(refuse(
@@ -179,14 +239,14 @@ async fn commit(
                 format!("{author} is not enrolled here"),
             ));
         }
-        let next = store.sequences.entry(author.clone()).or_insert(1);
-        assert_eq!(record.author_seq, *next, "sequence numbers continue");
-        *next += 1;
-        let previous = store.records.get(&key).cloned();
+        let number = (record.author.0, record.author_epoch, record.author_seq);
+        assert!(store.numbers.insert(number), "no number is used twice");
+        broker.state(store, &view.record);
+        let previous = key.as_ref().and_then(|key| store.records.get(key)).cloned();
         if let Some(previous) = &previous {
             assert!(record.hlc > decode_record(previous, 0).unwrap().record().hlc, "the newer record wins");
         }
-        store.records.insert(key.clone(), view.record.clone());
+        store.records.extend(key.map(|key| (key, view.record.clone())));
         written.push((author, view.record.clone(), previous));
     }
     store.version += 1;
@@ -206,8 +266,8 @@ async fn history(State(broker): State<FakeBroker>, RawQuery(query): RawQuery) ->
     let key = values(&query, "key").pop();
     let store = broker.store.lock().unwrap();
     let name = |h: &&HistoryView| {
-        let of = EntryKey::of_record(decode_record(&h.record, 0).unwrap().record().key()).unwrap().name();
-        key.as_ref().is_none_or(|k| *k == of)
+        let of = EntryKey::of_record(decode_record(&h.record, 0).unwrap().record().key());
+        key.as_ref().is_none_or(|k| of.is_some_and(|of| of.name() == *k))
     };
     Json(store.history.iter().filter(name).take(limit).cloned().collect())
 }
