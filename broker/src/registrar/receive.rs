@@ -91,8 +91,13 @@ impl Registrar {
         let applied = records.iter().zip(&committed.outcomes);
         let applied: Vec<_> = applied.filter(|(_, o)| **o == Outcome::Applied).map(|(r, _)| r).collect();
         self.logged(applied.len());
-        let changes = self.held.set.lock().apply(applied);
+        let buried: Vec<_> = committed.buried.iter().map(|r| (r.record().key(), r.record().author)).collect();
+        let mut set = self.held.set.lock();
+        let changes = set.apply(applied);
+        let gone = set.remove(buried.iter().map(|(key, author)| (key, *author)));
+        drop(set);
         self.unshown.note(changes);
+        self.unshown.note(gone);
         Ok(received)
     }
 

@@ -114,8 +114,8 @@ impl<'txn> Open<'txn> {
         if let Some(grave) = grave.filter(|grave| is_buried(signed, grave)) {
             return Ok(Some((Outcome::Gone, Some(grave))));
         }
-        // A tombstone past its life is wanted only for what it buries.
-        if is_collectable(record, now_unix_ms) && !self.of_key(signed)?.iter().any(|s| is_buried(s, signed)) {
+        // A tombstone past its life is no statement any more, but buries what it stands above.
+        if is_collectable(record, now_unix_ms) {
             return Ok(Some((Outcome::Gone, None)));
         }
         // It was here, and neither it nor what its author said instead is any longer.
@@ -130,7 +130,7 @@ impl<'txn> Open<'txn> {
         let version = tables::counter(&self.counters, tables::VERSION)?;
         let mut position = first;
         let mut outcomes = Vec::with_capacity(batch.records.len());
-        let mut graves = Vec::new();
+        let (mut graves, mut buried) = (Vec::new(), Vec::new());
         for (index, signed) in batch.records.iter().enumerate() {
             let barred = match batch.from_peer {
                 Some(_) => self.barred(signed, batch.received_unix_ms)?,
@@ -138,6 +138,9 @@ impl<'txn> Open<'txn> {
             };
             let outcome = match barred {
                 Some((outcome, grave)) => {
+                    if grave.is_none() && is_collectable(signed.record(), batch.received_unix_ms) {
+                        buried.extend(self.bury(signed)?);
+                    }
                     graves.extend(grave.map(|grave| (index, grave)));
                     outcome
                 }
@@ -151,7 +154,10 @@ impl<'txn> Open<'txn> {
             local::spend_token(&mut self.tokens, hash, batch.received_unix_ms)?;
         }
         if position == first {
-            return Ok(Committed { version, batch: number, outcomes, graves });
+            // What lives has changed all the same, though there is nothing to log.
+            let version = version + u64::from(!buried.is_empty());
+            self.counters.insert(tables::VERSION, version)?;
+            return Ok(Committed { version, batch: number, outcomes, graves, buried });
         }
         let (number, version) = (number + 1, version + 1);
         let about =
@@ -163,7 +169,20 @@ impl<'txn> Open<'txn> {
         self.counters.insert(tables::LAST_POSITION, position)?;
         self.counters.insert(tables::LAST_BATCH, number)?;
         self.counters.insert(tables::VERSION, version)?;
-        Ok(Committed { version, batch: number, outcomes, graves })
+        Ok(Committed { version, batch: number, outcomes, graves, buried })
+    }
+
+    /// Removes what a tombstone past its life stands above, and keeps it to show.
+    fn bury(&mut self, grave: &SignedRecord) -> Result<Vec<SignedRecord>, Abort> {
+        let mut buried = self.of_key(grave)?;
+        buried.retain(|signed| is_buried(signed, grave));
+        for signed in &buried {
+            self.statements.remove(tables::place(signed.record()))?;
+        }
+        if !buried.is_empty() {
+            self.graves.insert(tables::key_place(grave.record()), grave.bytes())?;
+        }
+        Ok(buried)
     }
 
     /// Merges one record with its author's statement; if it is that now, it is logged at `position`.

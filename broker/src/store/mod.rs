@@ -110,6 +110,8 @@ pub struct Committed {
     /// For records that are [`Outcome::Gone`], by their index, the collected tombstone that shows it, if one
     /// is kept.
     pub graves: Vec<(usize, SignedRecord)>,
+    /// Statements that are no longer held: tombstones past their life showed that they were removed.
+    pub buried: Vec<SignedRecord>,
 }
 
 impl Committed {

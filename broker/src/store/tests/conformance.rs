@@ -20,7 +20,7 @@ pub(super) fn conforms(new: &dyn Fn() -> Box<dyn Store>) {
         a_forgotten_key_stays_forgotten,
         a_grave_is_forgotten_in_the_end,
         a_tombstone_goes_with_what_it_stands_above,
-        an_old_tombstone_is_taken_for_what_it_buries,
+        an_old_tombstone_buries_what_it_stands_above,
         a_hidden_tombstone_decides_nothing,
         final_removal_takes_later_statements_with_it,
         the_log_is_in_order_and_knows_what_is_local,
@@ -189,14 +189,20 @@ fn a_tombstone_goes_with_what_it_stands_above(store: &dyn Store) {
     assert_eq!(records(store), [b]);
 }
 
-fn an_old_tombstone_is_taken_for_what_it_buries(store: &dyn Store) {
-    let [mut ada, mut bob, _] = authors();
+fn an_old_tombstone_buries_what_it_stands_above(store: &dyn Store) {
+    let [mut ada, mut bob, mut eve] = authors();
     let b = bob.write("lon", 5, Some(b"b"));
     commit(store, batch([b.clone()])).unwrap();
     let removal = ada.write("lon", 10, None);
-    assert_eq!(outcomes(store, relayed([removal.clone()], 11 + LIFE)), [Applied]);
-    assert_eq!(collect(store, 11 + LIFE).len(), 2);
-    assert_eq!(outcomes(store, relayed([b, removal], 11 + LIFE)), [Gone, Gone]);
+    // Its author has said something since, as others know that did not see the removal.
+    let later = ada.write("lon", 20, Some(b"a"));
+    let e = eve.write("lon", 9, Some(b"e"));
+    assert_eq!(outcomes(store, relayed([later.clone(), e.clone()], 11 + LIFE)), [Applied, Applied]);
+    let told = commit(store, relayed([removal.clone()], 11 + LIFE)).unwrap();
+    assert_eq!(told.outcomes, [Gone]);
+    assert_eq!(told.buried.len(), 2);
+    assert_eq!(records(store), [later]);
+    assert_eq!(outcomes(store, relayed([b, removal, e], 11 + LIFE)), [Gone, Gone, Gone]);
 }
 
 fn a_hidden_tombstone_decides_nothing(store: &dyn Store) {

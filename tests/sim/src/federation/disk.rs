@@ -43,6 +43,9 @@ pub struct Disk {
 /// What became of a record, and why it is gone.
 pub type Outcome = (Answer, Option<SignedRecord>);
 
+/// Statements that went.
+pub type Removed = Vec<SignedRecord>;
+
 impl Disk {
     /// An empty disk.
     pub fn new(log_epoch: u64) -> Disk {
@@ -55,7 +58,13 @@ impl Disk {
     }
 
     /// Writes a record, as the store's transaction does.
-    pub fn commit(&mut self, signed: &SignedRecord, at_unix_ms: u64, local: bool) -> Outcome {
+    pub fn commit(
+        &mut self,
+        signed: &SignedRecord,
+        at_unix_ms: u64,
+        local: bool,
+        removed: &mut Removed,
+    ) -> Outcome {
         let record = signed.record();
         let number = (record.author, record.author_epoch, record.author_seq);
         if self.numbers.get(&number).is_some_and(|hash| *hash != signed.hash()) {
@@ -64,6 +73,9 @@ impl Disk {
         let slot = slot_of_record(record);
         let standing = self.statements.get(&slot);
         if !local && let Some(gone) = self.gone(signed, standing, at_unix_ms) {
+            if gone.1.is_none() && merge::is_collectable(record, at_unix_ms) {
+                removed.extend(self.bury(&BTreeMap::from([(record.key(), signed.clone())])));
+            }
             return gone;
         }
         let outcome = merge(standing, signed);
@@ -85,19 +97,14 @@ impl Disk {
         if let Some(grave) = self.graves.get(&key).filter(|grave| merge::is_buried(signed, grave)) {
             return Some((Answer::Gone, Some(grave.clone())));
         }
-        // One that is past its life is wanted only for what it buries.
-        let buries = || self.of_key(&key).any(|standing| merge::is_buried(standing, signed));
-        if merge::is_collectable(signed.record(), now) && !buries() {
+        // One that is past its life is no statement any more, but buries what it stands above.
+        if merge::is_collectable(signed.record(), now) {
             return Some((Answer::Gone, None));
         }
         let record = signed.record();
         let number = (record.author, record.author_epoch, record.author_seq);
         let seen = self.numbers.contains_key(&number);
         (seen && standing.is_none()).then_some((Answer::Gone, None))
-    }
-
-    fn of_key<'a>(&'a self, key: &'a RecordKey) -> impl Iterator<Item = &'a SignedRecord> {
-        self.statements.values().filter(move |s| s.record().key() == *key)
     }
 
     /// Forgets tombstones past their life, with what they stand above.
@@ -109,6 +116,14 @@ impl Disk {
                 *known = signed.clone();
             }
         }
+        let removed = self.bury(&buried);
+        let life = u64::try_from(merge::TOMBSTONE_LIFE.as_millis()).unwrap_or(u64::MAX);
+        self.graves.retain(|_, grave| grave.record().hlc.millis + life + GRAVE_MS > now);
+        removed
+    }
+
+    /// Removes what tombstones stand above, and keeps them to show.
+    fn bury(&mut self, buried: &BTreeMap<RecordKey, SignedRecord>) -> Removed {
         let mut removed = Vec::new();
         self.statements.retain(|_, signed| {
             let grave = buried.get(&signed.record().key());
@@ -118,14 +133,12 @@ impl Disk {
             }
             !gone
         });
-        for (key, grave) in buried {
+        for (key, grave) in buried.clone() {
             match self.graves.get(&key) {
                 Some(known) if !merge::order(&grave, known).is_gt() => {}
                 _ => drop(self.graves.insert(key, grave)),
             }
         }
-        let life = u64::try_from(merge::TOMBSTONE_LIFE.as_millis()).unwrap_or(u64::MAX);
-        self.graves.retain(|_, grave| grave.record().hlc.millis + life + GRAVE_MS > now);
         removed
     }
 
