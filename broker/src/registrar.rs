@@ -9,7 +9,7 @@
 //! A change is merged in memory first and the registry built from the result: what would add a
 //! problem is refused before anything is written. What the store accepted becomes the registry.
 
-use crate::admin::{Actor, AdminError, AdminHandle, Joined, Refused, author_id};
+use crate::admin::{Actor, AdminError, AdminHandle, AppFilter, Joined, Refused, author_id};
 use crate::clock::{mono_now, unix_now};
 use crate::declare::{self, View};
 use crate::store::{Committed, Outcome, StoreError, StoreHandle, TokenEntry, WriteBatch};
@@ -19,7 +19,10 @@ use nearmost_replica::{
     Body, HlcClock, Kind, MergeOutcome, PublicKey, Record, RecordKey, SignedRecord, SigningKey, merge,
 };
 use nearmost_wire::agent::{Refusal, ServiceDecl};
-use nearmost_wire::api::{CommitResponse, InviteRequest, InviteResponse, RecordView, RegistryResponse};
+use nearmost_wire::api::{
+    AppRecordsResponse, CommitResponse, InviteRequest, InviteResponse, PeerInviteRequest, PeerInviteResponse,
+    PeerJoinRequest, PeerJoinResponse, RecordView, RegistryResponse,
+};
 use nearmost_wire::identity::{Id, KeyPair, Role};
 use nearmost_wire::name;
 use nearmost_wire::registry::{BODY_VERSION, BuildDefaults, Built, PlaceBody, Problem, build, entry_of};
@@ -49,6 +52,7 @@ pub(crate) type Reply<T> = oneshot::Sender<T>;
 pub(crate) enum Command {
     Registry {
         author: Option<Id>,
+        all: bool,
         reply: Reply<Result<RegistryResponse, AdminError>>,
     },
     Commit {
@@ -74,6 +78,19 @@ pub(crate) enum Command {
         services: Vec<ServiceDecl>,
         place: Option<PlaceBody>,
         reply: Reply<Result<Vec<String>, Refused>>,
+    },
+    InvitePeer {
+        actor: Actor,
+        request: PeerInviteRequest,
+        reply: Reply<Result<PeerInviteResponse, AdminError>>,
+    },
+    JoinPeer {
+        request: PeerJoinRequest,
+        reply: Reply<Result<PeerJoinResponse, AdminError>>,
+    },
+    AppRecords {
+        filter: AppFilter,
+        reply: Reply<Result<AppRecordsResponse, AdminError>>,
     },
 }
 
@@ -149,7 +166,8 @@ impl Registrar {
     /// The channel into a registrar.
     pub fn handle(&self) -> (AdminHandle, RegistrarInbox) {
         let (commands, inbox) = mpsc::channel(QUEUE);
-        (AdminHandle { commands, store: self.store.clone() }, RegistrarInbox(inbox))
+        let registry = self.registry.subscribe();
+        (AdminHandle { commands, store: self.store.clone(), registry }, RegistrarInbox(inbox))
     }
 
     /// Serves until every handle is dropped or `cancel` is.
@@ -170,8 +188,8 @@ impl Registrar {
     /// nobody. One who gives up during it does not miss the answer.
     async fn serve(&mut self, command: Command) {
         match command {
-            Command::Registry { author, reply } if !reply.is_closed() => {
-                drop(reply.send(self.view(author).await));
+            Command::Registry { author, all, reply } if !reply.is_closed() => {
+                drop(reply.send(self.view(author, all).await));
             }
             Command::Commit { actor, records, note, expect_version, reply } if !reply.is_closed() => {
                 drop(reply.send(self.commit(&actor, records, note, expect_version).await));
@@ -185,11 +203,19 @@ impl Registrar {
             Command::Declare { key, services, place, reply } if !reply.is_closed() => {
                 drop(reply.send(self.declare(key, &services, place).await));
             }
+            Command::InvitePeer { actor: _, request: _, reply } => drop(reply.send(Err(not_yet()))),
+            Command::JoinPeer { request: _, reply } => drop(reply.send(Err(not_yet()))),
+            Command::AppRecords { filter: _, reply } => drop(reply.send(Err(not_yet()))),
             abandoned => drop(abandoned),
         }
     }
 
-    async fn view(&self, author: Option<Id>) -> Result<RegistryResponse, AdminError> {
+    async fn view(&self, author: Option<Id>, all: bool) -> Result<RegistryResponse, AdminError> {
+        let view = |r: &SignedRecord| RecordView { record: BASE64.encode(r.bytes()) };
+        let records = match all {
+            true => self.store.read_all().await?.records.iter().map(view).collect(),
+            false => self.records.values().map(view).collect(),
+        };
         let position = match author {
             Some(id) => self.store.author_position(PublicKey(id.key)).await?,
             None => Default::default(),
@@ -202,7 +228,7 @@ impl Registrar {
             hlc_counter: hlc.counter,
             author_epoch: position.epoch,
             author_next_seq: position.next_seq,
-            records: self.records.values().map(|r| RecordView { record: BASE64.encode(r.bytes()) }).collect(),
+            records,
         })
     }
 
@@ -421,6 +447,10 @@ pub struct RegistrarInbox(mpsc::Receiver<Command>);
 
 fn build_from(version: u64, records: &BTreeMap<RecordKey, SignedRecord>, defaults: &BuildDefaults) -> Built {
     build(version, records.values().filter_map(|r| entry_of(r.record())), defaults)
+}
+
+fn not_yet() -> AdminError {
+    AdminError::Request("not yet".into())
 }
 
 fn refused(e: AdminError) -> Refused {

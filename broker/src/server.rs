@@ -337,6 +337,7 @@ impl Broker {
             snapshot: reader,
             events,
             admin,
+            peers: None,
             fleet: FleetAccess { sessions: agent_parts.table.clone(), driver: driver_handle.clone() },
             reports,
             registry: metrics.clone(),
