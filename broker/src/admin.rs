@@ -1,10 +1,9 @@
 //! What people, agents and the API ask of the registrar, and how it refuses.
 
-use crate::registrar::Command;
+use crate::registrar::{Command, Received};
 use crate::store::{HistoryFilter, StoreError, StoreHandle, TokenError};
 use data_encoding::BASE64;
-use nearmost_core::registry::Registry;
-use nearmost_replica::{Kind, LogEntry, RecordError, SignedRecord};
+use nearmost_replica::{Kind, LogEntry, PublicKey, RecordError, SignedRecord};
 use nearmost_wire::agent::{Refusal, ServiceDecl};
 use nearmost_wire::api::{
     AppRecordsResponse, BackupRequest, BackupResponse, CommitRequest, CommitResponse, HistoryView,
@@ -12,11 +11,11 @@ use nearmost_wire::api::{
     RegistryResponse,
 };
 use nearmost_wire::identity::{Id, Role};
+use nearmost_wire::peer::Join;
 use nearmost_wire::prefix;
 use nearmost_wire::registry::{PlaceBody, Problem};
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// Who asks.
@@ -65,6 +64,18 @@ pub enum AdminError {
         "{0} is not enrolled here; the first change of a person is made on the broker's machine, over its admin socket"
     )]
     UnknownPerson(Id),
+    /// An author who may not state this.
+    #[error("record {index}, {key}: {author} may not state it: {why}")]
+    Unauthorised {
+        /// Position in the request.
+        index: usize,
+        /// What it is about.
+        key: nearmost_replica::RecordKey,
+        /// Its author.
+        author: Id,
+        /// Why not.
+        why: &'static str,
+    },
     /// A writer's clock is too far ahead.
     #[error("{0}")]
     Clock(#[from] nearmost_replica::HlcError),
@@ -89,6 +100,7 @@ impl AdminError {
             AdminError::Record { .. } | AdminError::Base64(_) => "bad_record",
             AdminError::Nothing | AdminError::Request(_) => "bad_request",
             AdminError::UnknownPerson(_) => "unknown_person",
+            AdminError::Unauthorised { .. } => "unauthorised",
             AdminError::Clock(_) => "clock_ahead",
             AdminError::Invalid(_) => "invalid",
             AdminError::Store(StoreError::VersionMismatch { .. }) => "version_conflict",
@@ -107,7 +119,7 @@ impl AdminError {
             | AdminError::Base64(_)
             | AdminError::Nothing
             | AdminError::Request(_) => 400,
-            AdminError::UnknownPerson(_) => 403,
+            AdminError::UnknownPerson(_) | AdminError::Unauthorised { .. } => 403,
             AdminError::Clock(_) | AdminError::Invalid(_) => 422,
             AdminError::Store(
                 StoreError::VersionMismatch { .. }
@@ -174,8 +186,8 @@ pub struct AppFilter {
 pub struct AdminHandle {
     pub(crate) commands: mpsc::Sender<Command>,
     pub(crate) store: StoreHandle,
-    /// The registry at each of its versions.
-    pub(crate) registry: watch::Receiver<Arc<Registry>>,
+    /// Counts changes of anything that is replicated.
+    pub(crate) changes: watch::Receiver<u64>,
 }
 
 impl AdminHandle {
@@ -195,8 +207,8 @@ impl AdminHandle {
     }
 
     /// Changes whenever something that is replicated does.
-    pub fn changes(&self) -> watch::Receiver<Arc<Registry>> {
-        self.registry.clone()
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.clone()
     }
 
     /// Applications' records as they stand, in the order of kind and id.
@@ -320,6 +332,33 @@ impl AdminHandle {
     ) -> Result<Vec<String>, Refused> {
         let stopping = Refused::new(Refusal::Leaving, "the broker is stopping");
         self.ask(|reply| Command::Declare { key, services, place, reply }).await.ok_or(stopping)?
+    }
+}
+
+/// What those ask who talk with peers.
+impl AdminHandle {
+    /// Stores what a peer delivered; it was checked.
+    pub(crate) async fn receive(
+        &self,
+        peer: PublicKey,
+        records: Vec<SignedRecord>,
+    ) -> Result<Received, StoreError> {
+        self.ask(|reply| Command::Receive { peer, records, reply }).await.ok_or(StoreError::Stopped)?
+    }
+
+    /// Keeps two records of one author with one number; whether they show what was not known.
+    pub(crate) async fn forked(&self, a: SignedRecord, b: SignedRecord) -> Result<bool, StoreError> {
+        self.ask(|reply| Command::Forked { a, b, reply }).await.ok_or(StoreError::Stopped)?
+    }
+
+    /// Makes the holder of a token a member.
+    pub(crate) async fn admit_peer(&self, key: PublicKey, join: Join) -> Result<(), AdminError> {
+        self.ask(|reply| Command::AdmitPeer { key, join, reply }).await.ok_or(AdminError::Stopping)?
+    }
+
+    /// This broker's token was used, or is good for nothing.
+    pub(crate) async fn joined(&self, peer: PublicKey) -> Result<(), StoreError> {
+        self.ask(|reply| Command::Joined { peer, reply }).await.ok_or(StoreError::Stopped)?
     }
 }
 

@@ -102,6 +102,7 @@ pub fn fleet(config: &BrokerConfig) -> FleetConfig {
         missed_for_suspect: health.missed_for_suspect,
         reprobe_interval: health.reprobe_interval,
         unattended_reprobe: health.unattended_reprobe,
+        probe_vantages: usize::from(health.probe_vantages),
         resume_grace: health.resume_grace,
         warm_for: health.warm_up,
         burst_timeout: health.burst_timeout,

@@ -39,6 +39,8 @@ pub struct Addresses {
     pub beacons: Vec<SocketAddr>,
     /// Clients over QUIC.
     pub clients: Vec<SocketAddr>,
+    /// Other brokers.
+    pub peers: Vec<SocketAddr>,
     /// Admin socket.
     pub admin: PathBuf,
 }

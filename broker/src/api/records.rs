@@ -23,7 +23,6 @@ use axum::extract::State;
 use axum::response::Response;
 use axum::response::sse::Event;
 use http::Uri;
-use nearmost_core::registry::Registry;
 use nearmost_replica::Kind;
 use nearmost_wire::api::{AppRecordView, AppRecordsResponse, ErrorBody};
 use nearmost_wire::name;
@@ -143,7 +142,7 @@ struct Current {
 }
 
 impl Follower {
-    async fn run(mut self, first: AppRecordsResponse, mut changes: watch::Receiver<Arc<Registry>>) {
+    async fn run(mut self, first: AppRecordsResponse, mut changes: watch::Receiver<u64>) {
         // Nobody is left to be told of the end.
         let _: Result<(), Ended> = async {
             let version = first.version;

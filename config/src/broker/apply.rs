@@ -165,6 +165,7 @@ impl HealthSpec {
         set(&mut health.missed_for_suspect, self.missed_for_suspect);
         set(&mut health.reprobe_interval, self.reprobe_interval_ms);
         set(&mut health.unattended_reprobe, self.unattended_reprobe_ms);
+        set(&mut health.probe_vantages, self.probe_vantages);
         set(&mut health.resume_grace, self.resume_grace_ms);
         set(&mut health.warm_up, self.warm_up_ms);
         set(&mut health.burst_timeout, self.burst_timeout_ms);

@@ -232,6 +232,8 @@ pub struct HealthConfig {
     pub reprobe_interval: Duration,
     /// The same while its agent is silent.
     pub unattended_reprobe: Duration,
+    /// How many brokers of a federation probe each mirror as a matter of routine; at least 1.
+    pub probe_vantages: u8,
     /// After a restart, last verdicts stand this long unconfirmed.
     pub resume_grace: Duration,
     /// How long a mirror is `warming` before it is `up`; may be zero.
@@ -486,6 +488,7 @@ impl Default for HealthConfig {
             missed_for_suspect: 2,
             reprobe_interval: Duration::from_secs(10),
             unattended_reprobe: Duration::from_secs(1),
+            probe_vantages: 3,
             resume_grace: Duration::from_secs(5),
             warm_up: Duration::ZERO,
             burst_timeout: Duration::from_millis(600),

@@ -29,8 +29,6 @@ pub struct PeersConfig {
     pub name: String,
     /// Connections at once, those not authorised yet included.
     pub max_connections: usize,
-    /// How many brokers probe each mirror routinely.
-    pub probe_vantages: u32,
     /// What waits for peers that cannot be reached.
     pub queue: PeerQueueConfig,
     /// How often, and how fast.
@@ -88,7 +86,6 @@ impl Default for PeersConfig {
             advertise: Vec::new(),
             name: String::new(),
             max_connections: 256,
-            probe_vantages: 3,
             queue: PeerQueueConfig::default(),
             pace: PeerPaceConfig::default(),
             dns: Vec::new(),
@@ -131,7 +128,6 @@ pub(crate) struct PeersSpec {
     retry_first_ms: Option<Millis>,
     retry_most_ms: Option<Millis>,
     serve_bytes_per_s: Option<Number<u64, 65_536, 1_099_511_627_776>>,
-    probe_vantages: Option<Number<u32, 1, 1000>>,
     dns: Option<Vec<Text<DomainName>>>,
     peer: Option<Vec<PeerSpec>>,
 }
@@ -155,7 +151,6 @@ impl PeersSpec {
         set(&mut peers.advertise, self.advertise);
         set(&mut peers.name, self.name);
         set(&mut peers.max_connections, self.max_connections);
-        set(&mut peers.probe_vantages, self.probe_vantages);
         set(&mut peers.queue.life, self.queue_life_s);
         set(&mut peers.queue.items, self.queue_items);
         set(&mut peers.pace.compare_every, self.compare_every_ms);
@@ -263,10 +258,6 @@ mod tests {
             (
                 "[peers]\nretry_most_ms = 10".to_owned(),
                 "peers.retry_most_ms: retry_first_ms (1000) is above retry_most_ms (10)",
-            ),
-            (
-                "[peers]\nprobe_vantages = 0".to_owned(),
-                "peers.probe_vantages: found 0, expected a whole number from 1 to 1000",
             ),
             ("[[peers.peer]]\nname = \"bob\"".to_owned(), "peers.peer[0].id: missing"),
             (

@@ -104,6 +104,11 @@ impl<A: Authority> StatementSet<A> {
         &self.authority
     }
 
+    /// Authors that are proven to have forked.
+    pub fn forked(&self) -> impl Iterator<Item = PublicKey> + '_ {
+        self.forked.keys().copied()
+    }
+
     /// How many statements, hidden ones too.
     pub fn len(&self) -> usize {
         self.by_slot.len()
@@ -130,6 +135,12 @@ impl<A: Authority> StatementSet<A> {
     /// Every statement, in no order.
     pub fn statements(&self) -> impl Iterator<Item = &SignedRecord> {
         self.by_slot.values().map(|held| &held.signed)
+    }
+
+    /// Statements that are not admitted.
+    pub fn hidden(&self) -> impl Iterator<Item = (RecordKey, PublicKey)> + '_ {
+        let hidden = self.by_slot.values().filter(|held| !held.admitted);
+        hidden.map(|held| (held.signed.record().key(), held.signed.record().author))
     }
 
     /// Up to `most` admitted statements of a part of a tree, from the slot `from` on.

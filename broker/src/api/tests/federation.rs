@@ -4,13 +4,16 @@ use super::*;
 use crate::admin::AppFilter;
 use crate::peers::Question;
 use crate::registrar::Command;
+use data_encoding::BASE64;
 use http_body_util::BodyExt;
-use nearmost_core::registry::Registry;
-use nearmost_replica::Kind;
+use nearmost_replica::merge::Rule;
+use nearmost_replica::{Body as RecordBody, Hlc, Kind, Record, SignedRecord, SigningKey};
 use nearmost_wire::api::{
     AppRecordView, AppRecordsResponse, BackupResponse, PeerInviteRequest, PeerInviteResponse,
     PeerJoinResponse, PeersResponse, RegistryResponse,
 };
+use nearmost_wire::identity::{KeyPair, Role};
+use nearmost_wire::registry::BODY_VERSION;
 use sha2::{Digest, Sha256};
 use std::sync::Mutex;
 use tokio::sync::mpsc;
@@ -23,14 +26,13 @@ struct Script {
     records: Arc<Mutex<Vec<AppRecordView>>>,
     asked: Arc<Mutex<Vec<AppFilter>>>,
     invited: Arc<Mutex<Vec<PeerInviteRequest>>>,
-    version: watch::Sender<Arc<Registry>>,
+    version: watch::Sender<u64>,
 }
 
 impl Script {
     fn set(&self, records: Vec<AppRecordView>) {
         *self.records.lock().unwrap() = records;
-        let version = self.version.borrow().version + 1;
-        self.version.send_replace(Arc::new(Registry { version, ..Registry::default() }));
+        self.version.send_modify(|version| *version += 1);
     }
 
     fn records(&self, filter: AppFilter) -> AppRecordsResponse {
@@ -41,7 +43,7 @@ impl Script {
         };
         let records = all.into_iter().filter(wanted).collect();
         self.asked.lock().unwrap().push(filter);
-        AppRecordsResponse { version: self.version.borrow().version, records }
+        AppRecordsResponse { version: *self.version.borrow(), records }
     }
 
     async fn run(self, mut commands: mpsc::Receiver<Command>) {
@@ -67,7 +69,7 @@ impl Script {
 async fn scripted() -> (Api, Script) {
     let token = ApiToken { name: "ops".into(), sha256: Sha256::digest(TOKEN).into() };
     let mut api = Api::with(ApiSettings { tokens: vec![token], ..settings() }, |_| ()).await;
-    let (version, _) = watch::channel(Arc::new(Registry::default()));
+    let (version, _) = watch::channel(0);
     let script = Script {
         records: Arc::default(),
         asked: Arc::default(),
@@ -77,7 +79,7 @@ async fn scripted() -> (Api, Script) {
     let (commands, inbox) = mpsc::channel(8);
     tokio::spawn(script.clone().run(inbox));
     api.api.state.admin.commands = commands;
-    api.api.state.admin.registry = version.subscribe();
+    api.api.state.admin.changes = version.subscribe();
     let (peers, mut questions) = PeersHandle::channel();
     tokio::spawn(async move {
         while let Some(Question::Peers(reply)) = questions.recv().await {
@@ -291,12 +293,74 @@ async fn a_copy_is_made_by_people_only_and_where_they_say() {
     assert_eq!(refused.refusal(), (401, "credentials_missing".into()));
 }
 
-#[tokio::test]
-async fn every_statement_is_told_to_those_who_ask_for_all() {
-    let api = Api::new().await;
-    for path in ["/v1/registry?all=true", "/v1/registry?all=false"] {
-        let read: RegistryResponse = api.get(local(), path).await.json();
-        assert!(read.records.is_empty());
+/// What a person states, over the admin socket.
+struct Author {
+    key: SigningKey,
+    seq: u64,
+}
+
+impl Author {
+    async fn state(&mut self, api: &Api, kind: Kind, scope: &str, id: &str, body: RecordBody) {
+        let record = Record {
+            kind,
+            scope: scope.into(),
+            id: id.into(),
+            body,
+            hlc: Hlc { millis: crate::clock::unix_now().0, counter: self.seq as u16 },
+            author: self.key.public(),
+            author_epoch: 0,
+            author_seq: self.seq,
+            grants: Vec::new(),
+        };
+        self.seq += 1;
+        let record = BASE64.encode(SignedRecord::sign(record, &self.key).unwrap().bytes());
+        let body = serde_json::json!({ "records": [{ "record": record }], "note": "" }).to_string();
+        let answer = api.send(admin(), post("/v1/registry"), body).await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
     }
+}
+
+fn live(bytes: &[u8]) -> RecordBody {
+    RecordBody::Live { version: BODY_VERSION, bytes: bytes.to_vec() }
+}
+
+#[tokio::test]
+async fn what_people_state_is_read_and_watched() {
+    let api = Api::new().await;
+    let person = KeyPair::from_seed(Role::Person, &[7; 32]);
+    let mut author = Author { key: SigningKey::from_seed(&[7; 32]), seq: 0 };
+    author.state(&api, Kind::PERSON, "", &person.id().to_string(), live(b"{}")).await;
+    author.state(&api, Kind::DOMAIN, testing::DOMAIN, "", live(b"{}")).await;
+    let kind = Kind::application(Rule::RemovalWins, 1).unwrap();
+    author.state(&api, kind, testing::DOMAIN, "a", live(b"one")).await;
+
+    let path = format!("/v1/records?domain={}", testing::DOMAIN);
+    let read: AppRecordsResponse = api.get(local(), &path).await.json();
+    let [record] = &read.records[..] else { panic!("{read:?}") };
+    assert_eq!((record.kind, &*record.id, record.body.as_deref()), (kind.0, "a", Some("b25l")));
+    assert_eq!((&*record.domain, &*record.author), (testing::DOMAIN, &*person.id().to_string()));
+    let other: AppRecordsResponse = api.get(local(), &format!("{path}&kind=4098")).await.json();
+    assert!(other.records.is_empty());
+
+    let mut body = open(&api).await.into_body();
+    assert_eq!(next_record(&mut body).await, *record);
+    assert!(next(&mut body).await.unwrap().contains("event: current\n"));
+    author.state(&api, kind, testing::DOMAIN, "b", live(b"two")).await;
+    assert_eq!(next_record(&mut body).await.id, "b");
+    author.state(&api, kind, testing::DOMAIN, "a", RecordBody::Tombstone).await;
+    let removed = next_record(&mut body).await;
+    assert_eq!((&*removed.id, &removed.body), ("a", &None));
+    assert!(removed.hlc_millis >= record.hlc_millis);
+    let read: AppRecordsResponse = api.get(local(), &format!("{path}&id=a")).await.json();
+    assert_eq!(read.records, [removed]);
+
+    // All statements are told, in whichever number they stand for one thing.
+    let some: RegistryResponse = api.get(local(), "/v1/registry").await.json();
+    let all: RegistryResponse = api.get(local(), "/v1/registry?all=true").await.json();
+    assert_eq!(some.version, all.version);
+    assert!(some.records.iter().all(|r| all.records.contains(r)));
+    assert!(all.records.len() >= 4, "{all:?}");
+    let none: RegistryResponse = api.get(local(), "/v1/registry?all=false").await.json();
+    assert_eq!(none, some);
     assert_eq!(api.get(local(), "/v1/registry?all=yes").await.refusal(), (400, "bad_request".into()));
 }
