@@ -11,14 +11,14 @@
 //!
 //! | file | does |
 //! |---|---|
-//! | [`held`] | every statement, the visible ones, and the registry made of these |
-//! | [`write`] | changes made here: who may, what makes sense, signing the broker's own |
-//! | [`receive`] | what peers deliver |
-//! | [`members`] | inviting brokers, joining, and telling who is a member |
-//! | [`join`] | nodes that join |
-//! | [`apps`] | records of applications, told |
-//! | [`budget`], [`index`] | bounds on what agents declare; finding what they declared |
-//! | [`out`] | what everybody else is told |
+//! | `held` | every statement, the visible ones, and the registry made of these |
+//! | `write` | changes made here: who may, what makes sense, signing the broker's own |
+//! | `receive` | what peers deliver |
+//! | `members` | inviting brokers, joining, and telling who is a member |
+//! | `join` | nodes that join |
+//! | `apps` | records of applications, told |
+//! | `budget`, `index` | bounds on what agents declare; finding what they declared |
+//! | `out` | what everybody else is told |
 
 use crate::admin::{Actor, AdminError, AdminHandle, AppFilter, Joined, Refused};
 use crate::clock::{mono_now, unix_now};
