@@ -4,25 +4,37 @@ use super::Registrar;
 use crate::admin::AppFilter;
 use crate::clock::unix_now;
 use data_encoding::BASE64;
-use nearmost_replica::{Body, Record};
+use nearmost_replica::{Body, Record, RecordKey, SignedRecord};
 use nearmost_wire::api::{AppRecordView, AppRecordsResponse};
 use nearmost_wire::identity::{Id, Role};
 
 impl Registrar {
     /// Those asked for, in the order of kind and id.
     pub(super) fn app_records(&self, filter: &AppFilter) -> AppRecordsResponse {
-        let set = self.held.set.lock();
-        let visible = set.all_visible(unix_now().0).map(|(_, signed)| signed.record());
+        let (set, now) = (self.held.set.lock(), unix_now().0);
         let role = |record: &Record| match set.authority().is_member(&record.author) {
             true => Role::Broker,
             false => Role::Person,
         };
-        let records = visible.filter(|r| filter.wants(r)).map(|r| view(r, role(r))).collect();
+        let wanted = |signed: &SignedRecord| {
+            let record = signed.record();
+            filter.wants(record).then(|| view(record, role(record)))
+        };
+        let records = match filter.key() {
+            // Asked for each record that a reader has to be told is gone.
+            Some(key) => set.visible(&key, now).and_then(wanted).into_iter().collect(),
+            None => set.all_visible(now).filter_map(|(_, signed)| wanted(signed)).collect(),
+        };
         AppRecordsResponse { version: self.held.version, records }
     }
 }
 
 impl AppFilter {
+    /// The one record that it can be.
+    fn key(&self) -> Option<RecordKey> {
+        Some(RecordKey { kind: self.kind?, scope: self.domain.clone(), id: self.id.clone()? })
+    }
+
     fn wants(&self, record: &Record) -> bool {
         record.kind.is_application()
             && record.scope == self.domain
