@@ -11,15 +11,16 @@
 //!
 //! | file | does |
 //! |---|---|
-//! | [`held`] | every statement, the visible ones, and the registry made of these |
-//! | [`write`] | changes made here: who may, what makes sense, signing the broker's own |
-//! | [`receive`] | what peers deliver |
-//! | [`members`] | inviting brokers, joining, and telling who is a member |
-//! | [`join`] | nodes that join |
-//! | [`budget`], [`index`] | bounds on what agents declare; finding what they declared |
-//! | [`out`] | what everybody else is told |
+//! | `held` | every statement, the visible ones, and the registry made of these |
+//! | `write` | changes made here: who may, what makes sense, signing the broker's own |
+//! | `receive` | what peers deliver |
+//! | `members` | inviting brokers, joining, and telling who is a member |
+//! | `join` | nodes that join |
+//! | `apps` | records of applications, told |
+//! | `budget`, `index` | bounds on what agents declare; finding what they declared |
+//! | `out` | what everybody else is told |
 
-use crate::admin::{Actor, AdminError, AdminHandle, Joined, Refused};
+use crate::admin::{Actor, AdminError, AdminHandle, AppFilter, Joined, Refused};
 use crate::clock::{mono_now, unix_now};
 use crate::declare::{self, View};
 use crate::store::{RESTORED, StoreError, StoreHandle, TokenEntry};
@@ -28,8 +29,8 @@ use nearmost_core::registry::Registry;
 use nearmost_replica::{HlcClock, PublicKey, SignedRecord, SigningKey, StatementSet};
 use nearmost_wire::agent::{Refusal, ServiceDecl};
 use nearmost_wire::api::{
-    CommitResponse, InviteRequest, InviteResponse, PeerInviteRequest, PeerInviteResponse, PeerJoinRequest,
-    PeerJoinResponse, RecordView, RegistryResponse,
+    AppRecordsResponse, CommitResponse, InviteRequest, InviteResponse, PeerInviteRequest, PeerInviteResponse,
+    PeerJoinRequest, PeerJoinResponse, RecordView, RegistryResponse,
 };
 use nearmost_wire::authority::Rights;
 use nearmost_wire::identity::{Id, KeyPair, Role};
@@ -42,6 +43,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
+mod apps;
 mod budget;
 mod held;
 pub(crate) mod index;
@@ -75,6 +77,7 @@ pub(crate) type Reply<T> = oneshot::Sender<T>;
 pub(crate) enum Command {
     Registry {
         author: Option<Id>,
+        all: bool,
         reply: Reply<Result<RegistryResponse, AdminError>>,
     },
     Commit {
@@ -121,6 +124,10 @@ pub(crate) enum Command {
     JoinPeer {
         request: PeerJoinRequest,
         reply: Reply<Result<PeerJoinResponse, AdminError>>,
+    },
+    AppRecords {
+        filter: AppFilter,
+        reply: Reply<Result<AppRecordsResponse, AdminError>>,
     },
     /// The holder of a token is to be made a member.
     AdmitPeer {
@@ -247,7 +254,8 @@ impl Registrar {
     /// The channel into a registrar.
     pub fn handle(&self) -> (AdminHandle, RegistrarInbox) {
         let (commands, inbox) = mpsc::channel(QUEUE);
-        (AdminHandle { commands, store: self.store.clone() }, RegistrarInbox(inbox))
+        let changes = self.out.changes.subscribe();
+        (AdminHandle { commands, store: self.store.clone(), changes }, RegistrarInbox(inbox))
     }
 
     /// Serves until every handle is dropped or `cancel` is.
@@ -281,8 +289,8 @@ impl Registrar {
     /// nobody. One who gives up during it does not miss the answer.
     async fn serve(&mut self, command: Command) {
         match command {
-            Command::Registry { author, reply } if !reply.is_closed() => {
-                drop(reply.send(self.view(author).await));
+            Command::Registry { author, all, reply } if !reply.is_closed() => {
+                drop(reply.send(self.view(author, all).await));
             }
             Command::Commit { actor, records, note, expect_version, reply } if !reply.is_closed() => {
                 drop(reply.send(self.commit(&actor, records, note, expect_version).await));
@@ -306,11 +314,19 @@ impl Registrar {
             Command::Forked { a, b, reply } => drop(reply.send(self.forked(&a, &b).await)),
             Command::AdmitPeer { key, join, reply } => drop(reply.send(self.admit_peer(key, join).await)),
             Command::Joined { peer, reply } => drop(reply.send(self.joined(peer).await)),
+            Command::AppRecords { filter, reply } if !reply.is_closed() => {
+                drop(reply.send(Ok(self.app_records(&filter))));
+            }
             abandoned => drop(abandoned),
         }
     }
 
-    async fn view(&self, author: Option<Id>) -> Result<RegistryResponse, AdminError> {
+    async fn view(&self, author: Option<Id>, all: bool) -> Result<RegistryResponse, AdminError> {
+        let view = |r: &SignedRecord| RecordView { record: BASE64.encode(r.bytes()) };
+        let records = match all {
+            true => self.store.read_all().await?.records.iter().map(view).collect(),
+            false => self.held.records.values().map(view).collect(),
+        };
         let position = match author {
             Some(id) => self.store.author_position(PublicKey(id.key)).await?,
             None => Default::default(),
@@ -323,12 +339,7 @@ impl Registrar {
             hlc_counter: hlc.counter,
             author_epoch: position.epoch,
             author_next_seq: position.next_seq,
-            records: self
-                .held
-                .records
-                .values()
-                .map(|r| RecordView { record: BASE64.encode(r.bytes()) })
-                .collect(),
+            records,
         })
     }
 

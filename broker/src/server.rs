@@ -359,6 +359,7 @@ impl Broker {
             snapshot: reader,
             events,
             admin,
+            peers: peers.is_some().then_some(peers_handle),
             fleet: FleetAccess { sessions: agent_parts.table.clone(), driver: driver_handle.clone() },
             reports,
             registry: metrics.clone(),

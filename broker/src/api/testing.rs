@@ -341,6 +341,7 @@ impl Fixture {
             snapshot: self.reader(),
             events: Arc::new(EventLog::default()),
             admin: admin(&key, dir.path()).await,
+            peers: None,
             fleet: FleetAccess { sessions: Arc::new(SessionTable::default()), driver: driver::channel().0 },
             reports: Arc::new(Reports::new(limit, learn, report_metrics).unwrap()),
             metrics: ApiMetrics::register(&registry).unwrap(),

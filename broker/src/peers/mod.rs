@@ -26,5 +26,6 @@ mod view;
 
 pub use endpoint::{PeerServer, PeerSettings};
 pub use handle::PeersHandle;
+#[cfg(test)]
 pub(crate) use handle::Question;
 pub use task::PeerParts;

@@ -60,7 +60,7 @@ pub struct Followed {
     pub members: watch::Receiver<Arc<Vec<MemberInfo>>>,
     /// The log's last position.
     pub head: watch::Receiver<u64>,
-    /// See [`Out::joins`].
+    /// Secrets of tokens with which this broker asks to be let in, by the key of the broker that made them.
     pub joins: watch::Receiver<Arc<BTreeMap<PublicKey, [u8; 16]>>>,
     /// Counts changes of anything.
     pub changes: watch::Receiver<u64>,
