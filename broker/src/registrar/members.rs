@@ -150,7 +150,7 @@ impl Registrar {
             let key = peer_key(&id.to_string());
             let set = self.held.set.lock();
             let slot = nearmost_replica::set::slot_of(key.kind, &key.scope, &key.id, &own);
-            let standing = set.get(slot).map(|signed| body_of::<PeerBody>(&signed.record().body));
+            let standing = set.admitted(slot).map(|signed| body_of::<PeerBody>(&signed.record().body));
             drop(set);
             // What a person removed by hand stays removed until the configuration says something new.
             if standing.is_none_or(|standing| standing.is_some_and(|standing| standing != body)) {

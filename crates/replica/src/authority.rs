@@ -48,6 +48,12 @@ pub trait Authority {
     /// Whether this statement is taken.
     fn admits(&self, record: &Record) -> Judgement;
 
+    /// Whether an admitted statement is one that others admit too. One that counts here alone, as what a broker
+    /// says at home beyond its rights elsewhere, is neither offered nor compared.
+    fn is_shared(&self, _: &Record) -> bool {
+        true
+    }
+
     /// Until when statements of this author about this scope are refused, in milliseconds since the Unix
     /// epoch; `None` when they are not at `now_unix_ms`.
     fn banned(&self, author: &PublicKey, scope: &str, now_unix_ms: u64) -> Option<u64>;

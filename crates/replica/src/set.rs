@@ -8,10 +8,11 @@
 //! ```text
 //!  key ──▶ statement of author a   admitted, in force  ──▶ visible, if greatest
 //!      ├─▶ statement of author b   admitted, its grant not in force: offered to peers, hidden
-//!      └─▶ statement of author c   not admitted: kept, neither offered nor shown
+//!      ├─▶ statement of author c   not admitted: kept, neither offered nor shown
+//!      └─▶ statement of author d   admitted here and nowhere else: shown, and not offered
 //! ```
 //!
-//! Two digest trees cover what is admitted: one of the kinds that decide about others, which stores bring in
+//! Two digest trees cover what is offered: one of the kinds that decide about others, which stores bring in
 //! line first, and one of the rest.
 
 use crate::authority::{Authority, Judgement};
@@ -52,6 +53,7 @@ fn version_of(signed: &SignedRecord) -> Version {
 struct Held {
     signed: SignedRecord,
     admitted: bool,
+    shared: bool,
 }
 
 /// What followed from applying statements.
@@ -127,8 +129,13 @@ impl<A: Authority> StatementSet<A> {
         }
     }
 
-    /// An admitted statement.
+    /// A statement that others admit too.
     pub fn get(&self, slot: Slot) -> Option<&SignedRecord> {
+        self.by_slot.get(&slot).filter(|held| held.shared).map(|held| &held.signed)
+    }
+
+    /// A statement that counts here.
+    pub fn admitted(&self, slot: Slot) -> Option<&SignedRecord> {
         self.by_slot.get(&slot).filter(|held| held.admitted).map(|held| &held.signed)
     }
 
@@ -143,7 +150,7 @@ impl<A: Authority> StatementSet<A> {
         hidden.map(|held| (held.signed.record().key(), held.signed.record().author))
     }
 
-    /// Up to `most` admitted statements of a part of a tree, from the slot `from` on.
+    /// Up to `most` statements of a part of a tree, from the slot `from` on.
     pub fn range(&self, tree: Tree, part: Prefix, from: Slot, most: usize) -> Vec<Slot> {
         self.tree(tree).range(part, from, most).into_iter().map(|item| item.0).collect()
     }
@@ -254,7 +261,7 @@ impl<A: Authority> StatementSet<A> {
     }
 
     fn greatest(&self, slots: &[Slot], now_unix_ms: u64) -> Option<&SignedRecord> {
-        let held = slots.iter().filter_map(|slot| self.get(*slot));
+        let held = slots.iter().filter_map(|slot| self.admitted(*slot));
         let counting = held.filter(|s| self.authority.in_force(s.record(), now_unix_ms));
         counting.max_by(|a, b| merge::order(a, b))
     }
@@ -270,7 +277,7 @@ impl<A: Authority> StatementSet<A> {
         if standing.is_none() {
             self.by_key.entry(record.key()).or_default().push(slot);
         }
-        self.by_slot.insert(slot, Held { signed, admitted: false });
+        self.by_slot.insert(slot, Held { signed, admitted: false, shared: false });
         true
     }
 
@@ -283,10 +290,11 @@ impl<A: Authority> StatementSet<A> {
         let Some(held) = self.by_slot.get_mut(&slot) else { return };
         let record = held.signed.record();
         held.admitted = self.authority.admits(record).is_admitted();
-        let (admitted, version) = (held.admitted, version_of(&held.signed));
+        held.shared = held.admitted && self.authority.is_shared(record);
+        let (shared, version) = (held.shared, version_of(&held.signed));
         let decides = self.authority.decides(record.kind);
         let tree = self.tree_of(decides);
-        match admitted {
+        match shared {
             true => tree.insert(slot, version),
             false => tree.remove(slot),
         }

@@ -1,6 +1,7 @@
 //! Who the members are and which persons they vouch for.
 
 use super::patterns::Patterns;
+use super::removals;
 use super::statements::{Statements, keep_greatest};
 use crate::name;
 use crate::registry::{PeerBody, PersonBody, read};
@@ -91,8 +92,7 @@ pub(super) struct Federation {
 impl Federation {
     /// What the statements say, seen from `root`.
     pub(super) fn of(root: PublicKey, statements: &Statements<'_>) -> Federation {
-        let mut walk = Walk::from(root);
-        while walk.step(statements) {}
+        let walk = removals::walk(root, statements);
         let removed = walk.removed.into_iter().map(|key| (key, Removal::Member)).collect();
         let mut federation =
             Federation { members: walk.members, voices: walk.voices, removed, ..Federation::default() };
@@ -202,8 +202,10 @@ fn person(key: PublicKey, mut vouched: Vec<(&Member, &SignedRecord)>, statements
 }
 
 /// The way through the members, from the root outwards.
-struct Walk {
+pub(super) struct Walk {
     root: PublicKey,
+    /// Who was removed by words that outweigh nearer ones.
+    outweighed: HashSet<PublicKey>,
     members: HashMap<PublicKey, Member>,
     voices: HashSet<PublicKey>,
     removed: HashSet<PublicKey>,
@@ -217,10 +219,28 @@ struct Walk {
 }
 
 impl Walk {
+    /// The whole way, past those that are removed whatever is said of them.
+    pub(super) fn of(root: PublicKey, outweighed: HashSet<PublicKey>, statements: &Statements<'_>) -> Walk {
+        let mut walk = Walk { outweighed, ..Walk::from(root) };
+        while walk.step(statements) {}
+        walk
+    }
+
+    /// Who decides about members.
+    pub(super) fn voices(&self) -> &HashSet<PublicKey> {
+        &self.voices
+    }
+
+    /// Whether a broker is a member.
+    pub(super) fn has(&self, broker: &PublicKey) -> bool {
+        self.members.contains_key(broker)
+    }
+
     fn from(root: PublicKey) -> Walk {
         let own = Member::new(root, PeerBody::default(), root, 0);
         Walk {
             root,
+            outweighed: HashSet::new(),
             members: HashMap::from([(root, own)]),
             voices: HashSet::new(),
             removed: HashSet::new(),
@@ -266,7 +286,7 @@ impl Walk {
 
     fn settle(&mut self, target: PublicKey, signed: &SignedRecord) {
         let record = signed.record();
-        if record.is_tombstone() {
+        if record.is_tombstone() || self.outweighed.contains(&target) {
             self.removed.insert(target);
         } else if let Some(body) = read::<PeerBody>(record) {
             if body.admin {

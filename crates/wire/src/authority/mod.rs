@@ -22,6 +22,11 @@
 //! speaks for its home about members unless an admin as near as the home, or nearer, removed it; for all
 //! else any admin's removal ends its rights.
 //!
+//! A removal outweighs whatever was said before it, however near: who vouched for somebody long ago did not
+//! know why it would be removed. Removals are gone through by their clocks; each counts if those who are
+//! members without the removed, the ones removed by earlier ones left out, have said nothing later in its
+//! favour. So of two admins that remove each other the earlier prevails, but nobody is removed at home.
+//!
 //! # The whole federation (empty scope)
 //!
 //! | kind | by |
@@ -60,6 +65,7 @@ mod grants;
 mod judge;
 mod members;
 mod patterns;
+mod removals;
 mod statements;
 
 #[cfg(test)]
@@ -76,6 +82,9 @@ use nearmost_replica::{Authority, Judgement, Kind, PublicKey, Record, SignedReco
 use statements::{Forks, Statements};
 use std::collections::HashMap;
 
+/// Admins from whose side is looked at most.
+const MAX_ASKED: usize = 8;
+
 /// What the statements that a broker holds say about whose count.
 #[derive(Clone, Debug)]
 pub struct Rights {
@@ -86,6 +95,8 @@ pub struct Rights {
     bans: Bans,
     /// Rolls seen before, by their hash, with the new key where it agreed: signatures are verified once.
     rolls: HashMap<[u8; 32], Option<PublicKey>>,
+    /// The same seen from the nearest other admin, where the root is no admin in its eyes.
+    abroad: Option<Box<Rights>>,
 }
 
 impl Rights {
@@ -100,6 +111,7 @@ impl Rights {
             federation,
             bans: Bans::default(),
             rolls: HashMap::new(),
+            abroad: None,
         }
     }
 
@@ -161,18 +173,48 @@ impl Rights {
     }
 }
 
-impl Authority for Rights {
-    fn decides(&self, kind: Kind) -> bool {
-        statements::DECIDING.contains(&kind)
-    }
-
-    fn learn(&mut self, deciding: &[SignedRecord], forked: &[(PublicKey, (u32, u64))]) {
+impl Rights {
+    fn form(&mut self, deciding: &[SignedRecord], forked: &[(PublicKey, (u32, u64))]) {
         self.forks = Forks::new(forked);
         let statements = Statements::new(deciding, &self.forks);
         self.rolls = domains::agreed(&statements, std::mem::take(&mut self.rolls));
         self.federation = Federation::of(self.root, &statements);
         self.domains = Domains::of(&self.federation, &statements, &self.rolls);
         self.bans = Bans::of(self.root, &self.federation, &self.domains, &statements);
+    }
+
+    /// What others admit, where the root is an admin at home only: as one of those sees it whom the root
+    /// itself calls an admin. `None` where one of them calls the root an admin too, and where there is none.
+    fn seen_abroad(&self, deciding: &[SignedRecord], forked: &[(PublicKey, (u32, u64))]) -> Option<Rights> {
+        let nearest = self.federation.members().into_iter().filter(|m| m.depth == 1 && m.body.admin);
+        let mut seen: Option<Rights> = None;
+        for other in nearest.take(MAX_ASKED) {
+            let mut abroad = Rights::new(other.key);
+            abroad.form(deciding, forked);
+            if abroad.is_admin(&self.root) {
+                return None;
+            }
+            // One that knows the root says more than one that has never heard of it.
+            if seen.as_ref().is_none_or(|seen| !seen.is_member(&self.root)) {
+                seen = Some(abroad);
+            }
+        }
+        seen
+    }
+}
+
+impl Authority for Rights {
+    fn decides(&self, kind: Kind) -> bool {
+        statements::DECIDING.contains(&kind)
+    }
+
+    fn learn(&mut self, deciding: &[SignedRecord], forked: &[(PublicKey, (u32, u64))]) {
+        self.form(deciding, forked);
+        self.abroad = self.seen_abroad(deciding, forked).map(Box::new);
+    }
+
+    fn is_shared(&self, record: &Record) -> bool {
+        self.abroad.as_ref().is_none_or(|abroad| abroad.admits(record).is_admitted())
     }
 
     fn admits(&self, record: &Record) -> Judgement {

@@ -50,10 +50,10 @@ fn members_are_found_through_admins_and_only_through_them() {
 
 #[test]
 fn who_is_nearer_to_the_root_outweighs_whoever_is_farther() {
-    // 1 says that 3 is a member; 2, whom 1 made an admin, says later that it is none.
-    let held = [admin(1, 1, 2), member(1, 1, 3, &["a.example"]), no_peer(2, 9, 3)];
-    assert_eq!(member_numbers(&rights(1, &held)), [1, 2, 3]);
-    // And the other way round: what the root removed nobody brings back.
+    // What 1 says of the rights of 3 counts more than what 2, whom 1 made an admin, says later.
+    let held = [admin(1, 1, 2), member(1, 1, 3, &["a.example"]), admin(2, 9, 3)];
+    assert!(!rights(1, &held).is_admin(&key(3)));
+    // What the root removed nobody brings back.
     let held = [admin(1, 1, 2), no_peer(1, 1, 3), admin(2, 9, 3)];
     let told = rights(1, &held);
     assert_eq!(member_numbers(&told), [1, 2]);
@@ -70,7 +70,38 @@ fn of_what_is_said_equally_near_the_later_stands() {
     assert_eq!(with(&[member(2, 5, 4, &[]), no_peer(3, 6, 4)]), [1, 2, 3]);
     assert_eq!(with(&[member(2, 7, 4, &[]), no_peer(3, 6, 4)]), [1, 2, 3, 4]);
     assert_eq!(with(&[member(2, 6, 4, &[]), no_peer(3, 6, 4)]), [1, 2, 3], "at a tie removal wins");
-    assert_eq!(with(&[no_peer(2, 9, 3), no_peer(3, 9, 2)]), [1, 2, 3], "equals do not remove each other");
+}
+
+#[test]
+fn a_removal_outweighs_what_was_said_before_it_however_near() {
+    let all = [admin(1, 1, 2), admin(1, 1, 3), admin(3, 2, 4), admin(4, 3, 5)];
+    let with = |extra: &[SignedRecord]| member_numbers(&rights(1, &[&all[..], extra].concat()));
+    assert_eq!(with(&[no_peer(2, 9, 3)]), [1, 2], "and those whom it brought");
+    assert_eq!(with(&[no_peer(5, 9, 2)]), [1, 3, 4, 5], "also by one far away");
+    assert_eq!(with(&[no_peer(2, 9, 1)]), [1, 2, 3, 4, 5], "nobody is removed at home");
+    let again = [admin(1, 1, 2), admin(1, 12, 3), no_peer(2, 9, 3)];
+    assert_eq!(member_numbers(&rights(1, &again)), [1, 2, 3], "who is let in again stays");
+    assert_eq!(with(&[no_peer(2, 9, 3), admin(4, 12, 3)]), [1, 2], "but not by those whom it brought");
+    assert_eq!(with(&[no_peer(2, 8, 3), no_peer(3, 9, 2)]), [1, 2], "of two the earlier prevails");
+    assert_eq!(with(&[no_peer(2, 9, 3), no_peer(3, 8, 2)]), [1, 3, 4, 5]);
+}
+
+#[test]
+fn what_counts_at_home_alone_is_not_shared() {
+    // 2 is no admin where 1 is asked, and has let 1 in as one.
+    let held = [admin(2, 1, 1), member(1, 1, 2, &["b.example"])];
+    let of = |broker| rights(broker, &held);
+    let shared = |rights: &Rights, kind, scope, id: &str| {
+        let record = unsigned(2, 5, (kind, scope, id), Body::Tombstone);
+        rights.admits(&record).is_admitted() && rights.is_shared(&record)
+    };
+    assert!(!shared(&of(2), Kind::PEER, "", &broker(1)));
+    assert!(!shared(&of(2), Kind::DOMAIN, "a.example", ""), "a domain that it may not create elsewhere");
+    assert!(shared(&of(2), Kind::DOMAIN, "b.example", ""));
+    assert!(shared(&of(2), Kind::ENDPOINT, "", &broker(2)));
+    let admins = [admin(2, 1, 1), admin(1, 1, 2)];
+    assert!(shared(&rights(2, &admins), Kind::PEER, "", &broker(1)));
+    assert!(shared(&rights(2, &[]), Kind::DOMAIN, "a.example", ""), "alone there is nobody to hide from");
 }
 
 #[test]
