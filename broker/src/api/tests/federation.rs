@@ -352,7 +352,7 @@ async fn what_people_state_is_read_and_watched() {
     assert_eq!((&*removed.id, &removed.body), ("a", &None));
     assert!(removed.hlc_millis >= record.hlc_millis);
     let read: AppRecordsResponse = api.get(local(), &format!("{path}&id=a")).await.json();
-    assert_eq!(read.records, [removed.clone()]);
+    assert_eq!(read.records, std::slice::from_ref(&removed));
     let read: AppRecordsResponse = api.get(local(), &format!("{path}&id=a&kind={}", kind.0)).await.json();
     assert_eq!(read.records, [removed]);
 
