@@ -235,6 +235,13 @@ impl Registrar {
         }
     }
 
+    /// Says where this broker is reached, if whoever is a member now has not been told.
+    async fn say_where(&mut self) {
+        if let Err(error) = self.state_endpoint().await {
+            tracing::error!(%error, "the broker could not state where it is reached");
+        }
+    }
+
     /// All statements, to look things up in.
     pub fn set(&self) -> SharedSet {
         self.held.set.clone()
@@ -263,6 +270,9 @@ impl Registrar {
         self.begin().await;
         let mut collecting = tokio::time::interval(COLLECT_EVERY);
         loop {
+            if self.out.members_changed() {
+                self.say_where().await;
+            }
             let due = self.unshown.due();
             let changes_ms = self.next_change_ms();
             tokio::select! {

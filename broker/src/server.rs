@@ -42,8 +42,8 @@ use crate::store::{RedbStore, StoreError, StoreHandle, StoreThread};
 use crate::supervise::Crew;
 use crate::telemetry::{
     AgentMetrics, ApiMetrics, ClientMetrics, FleetMetrics, LearningMetrics, ListMetrics, MapMetrics,
-    PathMetrics, ProbeMetrics, QueueMetrics, ReportMetrics, ResolverMetrics, SteeringMetrics, StoreMetrics,
-    WitnessMetrics,
+    PathMetrics, PeerMetrics, ProbeMetrics, QueueMetrics, ReportMetrics, ResolverMetrics, SteeringMetrics,
+    StoreMetrics, WitnessMetrics,
 };
 use crate::verdicts::{self, StoredVerdicts};
 use addresses::ports;
@@ -259,6 +259,7 @@ impl Broker {
             store: store.clone(),
             driver: driver_handle.clone(),
             questions,
+            metrics: PeerMetrics::register(&metrics)?,
         };
         let events = Arc::new(EventLog::starting_at(unix_now().0 * 1000));
         let intake_time = fleet_metrics.intake.clone();

@@ -161,6 +161,7 @@ async fn greet(
     arrivals: &Arrivals,
 ) -> Result<(PublicKey, Established), String> {
     let refuse = |refusal: Refusal, why: String| {
+        arrivals.parts.metrics.connections_refused.with_label_values(&[refusal.label()]).inc();
         connection.close(refusal.code().into(), why.as_bytes());
         Err(format!("{}: {why}", refusal.label()))
     };
@@ -177,10 +178,10 @@ async fn greet(
         let why = format!("protocol {}: this broker speaks {}", protocol.major, PROTOCOL.major);
         return refuse(Refusal::Protocol, why);
     };
-    if let Some(join) = hello.join {
-        if let Err(error) = arrivals.parts.admit(key, join).await {
-            return refuse(Refusal::BadToken, error.to_string());
-        }
+    if let Some(join) = hello.join
+        && let Err(error) = arrivals.parts.admit(key, join).await
+    {
+        return refuse(Refusal::BadToken, error.to_string());
     }
     if !arrivals.parts.is_member(&key) {
         return refuse(Refusal::UnknownPeer, format!("{key} is no member of the federation here"));

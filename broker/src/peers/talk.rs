@@ -8,6 +8,7 @@ use super::task::{Event, LineId};
 use crate::admin::{AdminError, AdminHandle};
 use crate::driver::DriverHandle;
 use crate::registrar::Followed;
+use crate::telemetry::PeerMetrics;
 use nearmost_replica::message::{Checked, Message};
 use nearmost_replica::{PublicKey, SignedRecord};
 use nearmost_wire::facts::{FactMessage, chunks};
@@ -41,6 +42,7 @@ pub(super) struct Established {
 pub(super) struct Doorman {
     pub admin: AdminHandle,
     pub followed: Followed,
+    pub metrics: PeerMetrics,
 }
 
 impl Doorman {

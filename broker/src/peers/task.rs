@@ -12,8 +12,10 @@ use crate::driver::DriverHandle;
 use crate::quic::gate::Permit;
 use crate::registrar::{Followed, Received, SharedSet};
 use crate::store::{Logged, StoreError, StoreHandle};
-use nearmost_replica::federation::{Event as Told, LogHead, Output, Ticket};
-use nearmost_replica::message::{Answer, Checked, Message};
+use crate::telemetry::{PeerMetrics, PeerSample};
+use nearmost_replica::federation::{Event as Told, LogHead, Output, PeerStatus, Ticket};
+use nearmost_replica::message::{Answer, Checked, Follow, Message};
+use nearmost_replica::peer::Link;
 use nearmost_replica::peer::PeerState;
 use nearmost_replica::set::slot_of_record;
 use nearmost_replica::{Federation, Now, PublicKey, SignedRecord};
@@ -49,6 +51,8 @@ pub struct PeerParts {
     pub driver: DriverHandle,
     /// What people ask.
     pub questions: mpsc::Receiver<Question>,
+    /// Counters.
+    pub metrics: PeerMetrics,
 }
 
 /// What happened beside the task.
@@ -128,8 +132,12 @@ impl PeerTask {
         let own = PublicKey(key.id().key);
         let log = LogHead { epoch: parts.store.log_epoch().await?, position: parts.store.log_head().await? };
         let now = Now { mono_ms: 0, unix_ms: unix_now().0 };
-        let federation =
+        let mut federation =
             Federation::new(own, settings.federation.clone(), log, now.unix_ms, rand::random(), now);
+        // Brokers that were not there then are told too.
+        for (_, a, b) in parts.store.load_evidence().await? {
+            federation.on_forked(a, b);
+        }
         let read = |(key, bytes): (PublicKey, Vec<u8>)| Some((key, serde_json::from_slice(&bytes).ok()?));
         let states = parts.store.load_peers().await?.into_iter().filter_map(read).collect();
         let (sender, receiver) = mpsc::channel(EVENTS);
@@ -151,8 +159,9 @@ impl PeerTask {
 
     /// What those need who accept connections.
     pub fn arrivals(&self) -> Arrivals {
-        let PeerParts { admin, followed, .. } = &self.parts;
-        Arrivals { parts: Doorman { admin: admin.clone(), followed: followed.clone() } }
+        let PeerParts { admin, followed, metrics, .. } = &self.parts;
+        let (admin, followed, metrics) = (admin.clone(), followed.clone(), metrics.clone());
+        Arrivals { parts: Doorman { admin, followed, metrics } }
     }
 
     fn now(&self) -> Now {
@@ -338,8 +347,10 @@ impl PeerTask {
         self.parts.driver.peer_heard();
         let now = self.now();
         let label = message.label();
+        count(&self.parts.metrics, &message);
         let set = self.parts.set.lock();
         if let Err(breach) = self.federation.on_message(peer, message, &set, now) {
+            self.parts.metrics.breaches.with_label_values(&[label]).inc();
             tracing::warn!(%peer, message = label, %breach, "a peer breaks the rules; hanging up");
             known.connection.close(Refusal::BadMessage.code().into(), breach.to_string().as_bytes());
         }
@@ -352,6 +363,9 @@ impl PeerTask {
                 self.federation.on_logged(*self.parts.followed.head.borrow());
                 for (a, b) in received.forks {
                     self.federation.on_forked(a, b);
+                }
+                for stored in &received.results {
+                    self.parts.metrics.received.with_label_values(&[stored.answer.label()]).inc();
                 }
                 self.federation.on_stored(ticket, received.results, now);
             }
@@ -417,7 +431,21 @@ impl PeerTask {
 
     fn look(&mut self) {
         let now = self.now();
-        self.splits.look(&self.federation.status(now), now.unix_ms);
+        let status = self.federation.status(now);
+        self.splits.look(&status, now.unix_ms);
+        let members = self.parts.followed.members.borrow();
+        let sample = |status: &PeerStatus| PeerSample {
+            name: members.iter().find(|m| m.key == status.key).map(|m| m.name.clone()).unwrap_or_default(),
+            state: match status.link {
+                Link::Up { .. } => "up",
+                Link::Dialling => "dialling",
+                Link::Down { .. } => "down",
+            },
+            queued: status.standing.queued as u64,
+            oldest: status.standing.oldest_ms.map(Duration::from_millis),
+            rtt: self.lines.get(&status.key).map(|line| line.connection.rtt()),
+        };
+        self.parts.metrics.set(status.iter().map(sample).collect());
     }
 
     /// Does what follows: orders of the machine, and messages where lines have room.
@@ -476,7 +504,7 @@ impl PeerTask {
                     }
                 });
             }
-            Output::Event(peer, told) => tell(peer, &told),
+            Output::Event(peer, told) => tell(peer, &told, &self.parts.metrics),
             // Taken out before.
             Output::Save(..) => {}
         }
@@ -501,17 +529,37 @@ impl PeerTask {
     }
 }
 
-fn tell(peer: PublicKey, told: &Told) {
+/// Counts what the answers in a message say, and what it delivers.
+fn count(metrics: &PeerMetrics, message: &Message<Checked>) {
+    match message {
+        Message::Answers { answers, .. } => {
+            for answer in answers {
+                metrics.delivered.with_label_values(&[answer.label()]).inc();
+                match answer.follow() {
+                    Follow::Retry => metrics.retries.inc(),
+                    Follow::Refused => metrics.refused.with_label_values(&[answer.label()]).inc(),
+                    Follow::Settled => {}
+                }
+            }
+        }
+        Message::Records { records, .. } => metrics.compared_records.inc_by(records.len() as u64),
+        _ => {}
+    }
+}
+
+fn tell(peer: PublicKey, told: &Told, metrics: &PeerMetrics) {
     match told {
         Told::Up => {}
         Told::Down(why) => tracing::info!(%peer, %why, "the connection with a peer has ended"),
         Told::FellBehind(why, dropped) => {
+            metrics.expired.inc_by(*dropped as u64);
             tracing::warn!(%peer, why = why.label(), dropped, "a peer has fallen behind; it will be compared with");
         }
         Told::Refused(item) => {
             tracing::warn!(%peer, answer = item.answer.label(), why = why_of(&item.answer), "a peer refused a record for good");
         }
         Told::Compared(tree, found) => {
+            metrics.comparisons.inc();
             tracing::debug!(%peer, ?tree, received = found.received, applied = found.applied, offered = found.offered, "compared with a peer");
         }
     }

@@ -34,17 +34,28 @@ pub(super) struct Out {
     pub joins: watch::Sender<Arc<BTreeMap<PublicKey, [u8; 16]>>>,
     /// Counts changes of anything, applications' records too.
     pub changes: watch::Sender<u64>,
+    /// Sees changes of the members for the registrar itself.
+    told: watch::Receiver<Arc<Vec<MemberInfo>>>,
 }
 
 impl Out {
     pub fn new(registry: Registry, head: u64) -> Out {
+        let (members, told) = watch::channel(Arc::default());
         Out {
+            told,
             registry: watch::Sender::new(Arc::new(registry)),
-            members: watch::Sender::new(Arc::default()),
+            members,
             head: watch::Sender::new(head),
             joins: watch::Sender::new(Arc::default()),
             changes: watch::Sender::new(0),
         }
+    }
+
+    /// Whether there are other members since it was last asked.
+    pub fn members_changed(&mut self) -> bool {
+        let changed = self.told.has_changed().unwrap_or(false);
+        self.told.mark_unchanged();
+        changed
     }
 
     /// Something has changed.

@@ -59,7 +59,7 @@ pub struct PeerPaceConfig {
     pub retry_first: Duration,
     /// Longest wait between two attempts.
     pub retry_most: Duration,
-    /// Bytes a second that peers are served in comparisons, all together.
+    /// Bytes a second that each peer is served in comparisons.
     pub serve_bytes_per_s: u64,
 }
 
