@@ -5,7 +5,7 @@ use super::held::Held;
 use super::statements::{By, StateError, StatementPlan, about, about_id, noun};
 use nearmost_replica::{Kind, PublicKey, Record, SignedRecord};
 use nearmost_wire::authority::Granted;
-use nearmost_wire::identity::{Id, KeyPair};
+use nearmost_wire::identity::{Id, KeyPair, Role};
 use nearmost_wire::registry::{ClaimBody, GrantBody, GrantRole, RollBody};
 use serde::Serialize;
 
@@ -55,6 +55,9 @@ pub fn grant(
 ) -> Result<StatementPlan, StateError> {
     let domain = nearmost_wire::name::domain(domain)?;
     body.check()?;
+    if to.role == Role::Node {
+        return Err(StateError::Refused(format!("{to} is a node's; grants are to persons and brokers")));
+    }
     let (own, grantee) = (PublicKey(me.key), PublicKey(to.key));
     let rights = held.rights();
     if rights.owner(&domain) == Some(grantee) {

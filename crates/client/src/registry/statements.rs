@@ -145,10 +145,7 @@ impl StatementPlan {
             Some(before) if *before == body => Step::Unchanged,
             Some(_) => Step::Change,
         };
-        let differences = match before {
-            None => added(Some(value(about.kind, &body)), Value::Null),
-            Some(before) => differences(Some(value(about.kind, before)), Some(value(about.kind, &body))),
-        };
+        let differences = steps(about.kind, step, before, &body);
         self.statements.push(Statement { about, what, step, differences, body, by: By::Author });
     }
 
@@ -254,6 +251,29 @@ impl fmt::Display for StatementPlan {
     /// The diff, a line each, without what stays as it is.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.writes().try_for_each(|said| writeln!(f, "{said}"))
+    }
+}
+
+/// What a written record of no entry did, as a diff has it.
+pub(super) fn told(signed: &SignedRecord, previous: Option<&SignedRecord>) -> String {
+    let (said, before) = (signed.record(), previous.map(|p| &p.record().body));
+    let before = before.filter(|body| bytes(body).is_some());
+    let step = match (before, &said.body) {
+        (None, Body::Live { .. }) => Step::Add,
+        (Some(before), body) if before == body => Step::Unchanged,
+        (Some(_), Body::Live { .. }) => Step::Change,
+        (_, Body::Tombstone) => Step::Remove,
+    };
+    let about = said.key();
+    let (what, differences) = (noun(&about), steps(about.kind, step, before, &said.body));
+    Statement { about, what, step, differences, body: said.body.clone(), by: By::Author }.to_string()
+}
+
+fn steps(kind: Kind, step: Step, before: Option<&Body>, after: &Body) -> Vec<String> {
+    match (step, before) {
+        (Step::Add, _) => added(Some(value(kind, after)), Value::Null),
+        (Step::Change, Some(before)) => differences(Some(value(kind, before)), Some(value(kind, after))),
+        _ => Vec::new(),
     }
 }
 
