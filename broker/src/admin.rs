@@ -1,18 +1,22 @@
 //! What people, agents and the API ask of the registrar, and how it refuses.
 
-use crate::registrar::Command;
+use crate::registrar::{Command, Received};
 use crate::store::{HistoryFilter, StoreError, StoreHandle, TokenError};
 use data_encoding::BASE64;
-use nearmost_replica::{LogEntry, RecordError, SignedRecord};
+use nearmost_replica::{Kind, LogEntry, PublicKey, RecordError, SignedRecord};
 use nearmost_wire::agent::{Refusal, ServiceDecl};
 use nearmost_wire::api::{
-    CommitRequest, CommitResponse, HistoryView, InviteRequest, InviteResponse, RegistryResponse,
+    AppRecordsResponse, BackupRequest, BackupResponse, CommitRequest, CommitResponse, HistoryView,
+    InviteRequest, InviteResponse, PeerInviteRequest, PeerInviteResponse, PeerJoinRequest, PeerJoinResponse,
+    RegistryResponse,
 };
 use nearmost_wire::identity::{Id, Role};
+use nearmost_wire::peer::Join;
 use nearmost_wire::prefix;
 use nearmost_wire::registry::{PlaceBody, Problem};
 use std::fmt;
-use tokio::sync::{mpsc, oneshot};
+use std::path::PathBuf;
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// Who asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +64,18 @@ pub enum AdminError {
         "{0} is not enrolled here; the first change of a person is made on the broker's machine, over its admin socket"
     )]
     UnknownPerson(Id),
+    /// An author who may not state this.
+    #[error("record {index}, {key}: {author} may not state it: {why}")]
+    Unauthorised {
+        /// Position in the request.
+        index: usize,
+        /// What it is about.
+        key: nearmost_replica::RecordKey,
+        /// Its author.
+        author: Id,
+        /// Why not.
+        why: &'static str,
+    },
     /// A writer's clock is too far ahead.
     #[error("{0}")]
     Clock(#[from] nearmost_replica::HlcError),
@@ -84,10 +100,12 @@ impl AdminError {
             AdminError::Record { .. } | AdminError::Base64(_) => "bad_record",
             AdminError::Nothing | AdminError::Request(_) => "bad_request",
             AdminError::UnknownPerson(_) => "unknown_person",
+            AdminError::Unauthorised { .. } => "unauthorised",
             AdminError::Clock(_) => "clock_ahead",
             AdminError::Invalid(_) => "invalid",
             AdminError::Store(StoreError::VersionMismatch { .. }) => "version_conflict",
             AdminError::Store(StoreError::AuthorForked { .. }) => "author_forked",
+            AdminError::Store(StoreError::AlreadyThere { .. }) => "already_there",
             AdminError::Store(StoreError::DiskFull { .. }) => "disk_full",
             AdminError::Store(_) => "storage",
             AdminError::Stopping => "stopping",
@@ -101,9 +119,13 @@ impl AdminError {
             | AdminError::Base64(_)
             | AdminError::Nothing
             | AdminError::Request(_) => 400,
-            AdminError::UnknownPerson(_) => 403,
+            AdminError::UnknownPerson(_) | AdminError::Unauthorised { .. } => 403,
             AdminError::Clock(_) | AdminError::Invalid(_) => 422,
-            AdminError::Store(StoreError::VersionMismatch { .. } | StoreError::AuthorForked { .. }) => 409,
+            AdminError::Store(
+                StoreError::VersionMismatch { .. }
+                | StoreError::AuthorForked { .. }
+                | StoreError::AlreadyThere { .. },
+            ) => 409,
             AdminError::Store(StoreError::DiskFull { .. }) => 507,
             AdminError::Store(_) => 500,
             AdminError::Stopping => 503,
@@ -148,11 +170,24 @@ impl From<StoreError> for Refused {
     }
 }
 
+/// Which of applications' records are asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AppFilter {
+    /// Of this domain, in its canonical form.
+    pub domain: String,
+    /// Only of this kind.
+    pub kind: Option<Kind>,
+    /// Only with this id; then a record that was removed is told as well, without its body.
+    pub id: Option<String>,
+}
+
 /// For everything that asks the registrar.
 #[derive(Clone)]
 pub struct AdminHandle {
     pub(crate) commands: mpsc::Sender<Command>,
     pub(crate) store: StoreHandle,
+    /// Counts changes of anything that is replicated.
+    pub(crate) changes: watch::Receiver<u64>,
 }
 
 impl AdminHandle {
@@ -162,9 +197,26 @@ impl AdminHandle {
         rx.await.ok()
     }
 
-    /// What a change is planned against.
-    pub async fn registry(&self, author: Option<Id>) -> Result<RegistryResponse, AdminError> {
-        self.ask(|reply| Command::Registry { author, reply }).await.ok_or(AdminError::Stopping)?
+    /// What a change is planned against; with `all` every statement that is held, not only those that
+    /// stand.
+    ///
+    /// # Errors
+    /// [`AdminError::Store`], [`AdminError::Stopping`].
+    pub async fn registry(&self, author: Option<Id>, all: bool) -> Result<RegistryResponse, AdminError> {
+        self.ask(|reply| Command::Registry { author, all, reply }).await.ok_or(AdminError::Stopping)?
+    }
+
+    /// Changes whenever something that is replicated does.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.clone()
+    }
+
+    /// Applications' records as they stand, in the order of kind and id.
+    ///
+    /// # Errors
+    /// [`AdminError::Stopping`].
+    pub async fn app_records(&self, filter: AppFilter) -> Result<AppRecordsResponse, AdminError> {
+        self.ask(|reply| Command::AppRecords { filter, reply }).await.ok_or(AdminError::Stopping)?
     }
 
     /// Writes signed records, all or none.
@@ -204,6 +256,61 @@ impl AdminHandle {
         self.ask(|reply| Command::Invite { actor, request, reply }).await.ok_or(AdminError::Stopping)?
     }
 
+    /// Makes a one-time token with which a broker joins.
+    ///
+    /// # Errors
+    /// [`AdminError::Request`] says what makes no sense.
+    pub async fn invite_peer(
+        &self,
+        actor: Actor,
+        request: PeerInviteRequest,
+    ) -> Result<PeerInviteResponse, AdminError> {
+        self.ask(|reply| Command::InvitePeer { actor, request, reply }).await.ok_or(AdminError::Stopping)?
+    }
+
+    /// Asks the broker that made a token to let this one in.
+    ///
+    /// # Errors
+    /// [`AdminError::Request`] where the token is none, or this broker's own.
+    pub async fn join_peer(
+        &self,
+        actor: Actor,
+        request: PeerJoinRequest,
+    ) -> Result<PeerJoinResponse, AdminError> {
+        let joined = self.ask(|reply| Command::JoinPeer { request, reply }).await;
+        let joined = joined.ok_or(AdminError::Stopping)??;
+        tracing::info!(%actor, peer = joined.peer, "asking to be let into a federation");
+        Ok(joined)
+    }
+
+    /// Copies everything that is held to a file.
+    ///
+    /// # Errors
+    /// [`AdminError::Request`] where the path is not absolute or its folder is not there;
+    /// [`AdminError::Store`] where a file is there, or cannot be written.
+    pub async fn backup(&self, actor: Actor, request: BackupRequest) -> Result<BackupResponse, AdminError> {
+        let BackupRequest { path: text, overwrite } = request;
+        let path = PathBuf::from(&text);
+        if !path.is_absolute() || text.contains('\0') {
+            return Err(AdminError::Request(format!("path = {text:?}: expected an absolute path to a file")));
+        }
+        // A path without a parent is the root, which is a folder itself.
+        let folder = path.parent().unwrap_or(&path).to_owned();
+        match tokio::fs::metadata(&folder).await {
+            Ok(there) if there.is_dir() => {}
+            _ => {
+                let message = format!("path = {text:?}: {} is no folder that can be seen", folder.display());
+                return Err(AdminError::Request(message));
+            }
+        }
+        if tokio::fs::metadata(&path).await.is_ok_and(|there| there.is_dir()) {
+            return Err(AdminError::Request(format!("path = {text:?}: expected a file, this is a folder")));
+        }
+        let statements = self.store.backup(path, overwrite).await?;
+        tracing::info!(%actor, path = text, statements, "everything was copied");
+        Ok(BackupResponse { statements })
+    }
+
     /// Redeems a token for the holder of a node's key.
     pub async fn join(
         &self,
@@ -225,6 +332,33 @@ impl AdminHandle {
     ) -> Result<Vec<String>, Refused> {
         let stopping = Refused::new(Refusal::Leaving, "the broker is stopping");
         self.ask(|reply| Command::Declare { key, services, place, reply }).await.ok_or(stopping)?
+    }
+}
+
+/// What those ask who talk with peers.
+impl AdminHandle {
+    /// Stores what a peer delivered; it was checked.
+    pub(crate) async fn receive(
+        &self,
+        peer: PublicKey,
+        records: Vec<SignedRecord>,
+    ) -> Result<Received, StoreError> {
+        self.ask(|reply| Command::Receive { peer, records, reply }).await.ok_or(StoreError::Stopped)?
+    }
+
+    /// Keeps two records of one author with one number; whether they show what was not known.
+    pub(crate) async fn forked(&self, a: SignedRecord, b: SignedRecord) -> Result<bool, StoreError> {
+        self.ask(|reply| Command::Forked { a, b, reply }).await.ok_or(StoreError::Stopped)?
+    }
+
+    /// Makes the holder of a token a member.
+    pub(crate) async fn admit_peer(&self, key: PublicKey, join: Join) -> Result<(), AdminError> {
+        self.ask(|reply| Command::AdmitPeer { key, join, reply }).await.ok_or(AdminError::Stopping)?
+    }
+
+    /// This broker's token was used, or is good for nothing.
+    pub(crate) async fn joined(&self, peer: PublicKey) -> Result<(), StoreError> {
+        self.ask(|reply| Command::Joined { peer, reply }).await.ok_or(StoreError::Stopped)?
     }
 }
 

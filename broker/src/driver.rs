@@ -6,11 +6,13 @@
 //! models, cells, offers) is made elsewhere and comes in as an input.
 
 mod input;
+mod telling;
 mod world;
 
 pub use input::{AllEvidence, BeaconSeen, Complaint, Complaints, DriverHandle, DriverInput};
 pub use input::{channel, complaints};
 
+use self::telling::Telling;
 use self::world::{Parts, World};
 use crate::agents::witnessing::Witnesses;
 use crate::clock::Clock;
@@ -19,7 +21,7 @@ use crate::probing::Probes;
 use crate::publish::Publisher;
 use crate::references::References;
 use crate::telemetry::FleetMetrics;
-use nearmost_core::fleet::{Fleet, Output, PersistedVerdict, Transition, Witnessed};
+use nearmost_core::fleet::{Fleet, Output, PeerAsk, PersistedVerdict, Transition, Witnessed};
 use nearmost_core::geo::table::PlaceTable;
 use nearmost_core::health::Family;
 use nearmost_core::registry::{MirrorAddress, MirrorIndex, Registry};
@@ -97,6 +99,7 @@ pub struct Driver {
     /// What the newest snapshot was made from.
     shown: Shown,
     due: Due,
+    telling: Telling,
 }
 
 /// Versions of the parts of a snapshot.
@@ -124,6 +127,7 @@ impl Driver {
             waiting: Vec::new(),
             shown: Shown::default(),
             due: Due::default(),
+            telling: Telling::default(),
         };
         driver.outputs(now);
         driver.publish(now);
@@ -169,6 +173,7 @@ impl Driver {
             self.outputs(now);
             self.parts.metrics.self_doubt.set(i64::from(self.parts.fleet.doubts_itself()));
             self.own_deadlines(now);
+            self.tell_peers(now);
         }
         self.parts.sink.save(self.parts.fleet.persisted(self.parts.clock.now()));
     }
@@ -178,7 +183,8 @@ impl Driver {
         let next_window = now.mono + until_next_window(now.unix);
         // Publishing, if it is due already, places them.
         let world = self.world.next_deadline().filter(|_| self.due.publish.is_none());
-        [self.parts.fleet.next_deadline(), self.due.publish, self.due.persist, world]
+        let telling = self.telling.deadline(self.parts.fleet.facts_changed());
+        [self.parts.fleet.next_deadline(), self.due.publish, self.due.persist, world, telling]
             .into_iter()
             .flatten()
             .fold(next_window, MonoTime::min)
@@ -237,6 +243,17 @@ impl Driver {
             DriverInput::ProbeResult { token, answer } => fleet.on_probe_result(token, answer, now),
             DriverInput::Witnessed { token, witness, said } => fleet.on_witness(token, witness, said, now),
             DriverInput::References { answered } => fleet.on_references(answered, now),
+            DriverInput::PeerFacts { broker, facts } => {
+                let left_out = fleet.on_peer_facts(broker, &facts, now);
+                self.parts.metrics.peer_facts(facts.len(), left_out);
+                return self.changed_if_live(now);
+            }
+            DriverInput::PeersConnected(brokers) => {
+                self.telling.connected(brokers.iter().map(|broker| broker.0).collect(), now.mono);
+                return fleet.on_peers_connected(brokers, now);
+            }
+            DriverInput::PeerHeard => return fleet.on_peer_contact(now),
+            DriverInput::AskedToProbe(ask) => return self.asked_to_probe(&ask, now),
             DriverInput::BeaconPeriod(period) => fleet.set_beacon_period(period, now),
             DriverInput::Evidence(reply) => {
                 // Whoever asked may have left.
@@ -255,6 +272,22 @@ impl Driver {
             }
         }
         self.changed(now);
+    }
+
+    /// Another broker asks for a look; what it asks of that is not known here says nothing.
+    fn asked_to_probe(&mut self, ask: &PeerAsk, now: Now) {
+        let registry = self.world.given();
+        let domain = registry.find_domain(&ask.domain);
+        if let Some(mirror) = domain.and_then(|d| registry.find_mirror(d, &ask.mirror)) {
+            self.parts.fleet.on_asked_to_probe(mirror, ask.family, now);
+        }
+    }
+
+    /// Publishes soon if what queries read has changed.
+    fn changed_if_live(&mut self, now: Now) {
+        if self.parts.fleet.live_version() != self.shown.live {
+            self.changed(now);
+        }
     }
 
     /// A client does not reach a mirror. Where the fleet does nothing about it, nothing has changed, and
@@ -288,6 +321,10 @@ impl Driver {
                         let declined = Witnessed::Declined;
                         self.parts.fleet.on_witness(order.token, order.witness, declined, now);
                     }
+                }
+                Output::AskPeers(ask) => {
+                    // Nobody may be listening.
+                    let _ = self.handle.to_peers().asks.send(ask);
                 }
                 Output::References => self.parts.asking.references.ask(self.handle.clone()),
                 Output::Transition(t) => self.transition(&t, now),

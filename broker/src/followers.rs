@@ -1,15 +1,12 @@
 //! Small tasks that pass on what changed from one part of the broker to another.
 
 use crate::api::Readiness;
-use crate::clock::unix_now;
 use crate::driver::{DriverHandle, DriverInput};
 use crate::geoip::GeoService;
-use crate::store::StoreHandle;
 use ipnet::IpNet;
 use nearmost_core::geo::Place;
 use nearmost_core::geo::table::PlaceTable;
 use nearmost_core::registry::Registry;
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -64,19 +61,4 @@ pub async fn follow_readiness(geo: GeoService, ready: watch::Sender<Readiness>) 
     let complete = status.wait_for(|s| s.complete).await.is_ok();
     ready.send_modify(|r| r.places_complete |= complete);
     std::future::pending().await
-}
-
-/// Removes tombstones and tokens whose time is over, at start and then once a day.
-pub async fn collect(store: StoreHandle) {
-    let mut day = tokio::time::interval(Duration::from_secs(24 * 3600));
-    loop {
-        day.tick().await;
-        match store.collect(unix_now().0, HashSet::new()).await {
-            Ok(collected) => {
-                let (statements, tokens) = (collected.removed.len(), collected.tokens);
-                tracing::debug!(statements, tokens, "old tombstones and tokens removed");
-            }
-            Err(error) => tracing::warn!(%error, "old tombstones and tokens stay"),
-        }
-    }
 }

@@ -3,43 +3,71 @@
 //! ```text
 //! people ── Commit ──┐                      ┌─> store (record + log entry, one transaction)
 //! agents ── Join ────┼─> registrar ─────────┤
-//!           Declare ─┘   merge, build,      └─> watch: Arc<Registry> ─> driver, agents, beacons
-//!                        refuse nonsense
+//!           Declare ─┤   merge, build,      └─> watch: Arc<Registry> ─> driver, agents, beacons
+//! peers ─── Receive ─┘   refuse nonsense            members, log head ─> peers
 //! ```
-//! A change is merged in memory first and the registry built from the result: what would add a
+//! A change of ours is merged in memory first and the registry built from the result: what would add a
 //! problem is refused before anything is written. What the store accepted becomes the registry.
+//!
+//! | file | does |
+//! |---|---|
+//! | `held` | every statement, the visible ones, and the registry made of these |
+//! | `write` | changes made here: who may, what makes sense, signing the broker's own |
+//! | `receive` | what peers deliver |
+//! | `members` | inviting brokers, joining, and telling who is a member |
+//! | `join` | nodes that join |
+//! | `apps` | records of applications, told |
+//! | `budget`, `index` | bounds on what agents declare; finding what they declared |
+//! | `out` | what everybody else is told |
 
-use crate::admin::{Actor, AdminError, AdminHandle, Joined, Refused, author_id};
+use crate::admin::{Actor, AdminError, AdminHandle, AppFilter, Joined, Refused};
 use crate::clock::{mono_now, unix_now};
 use crate::declare::{self, View};
-use crate::store::{Committed, Outcome, StoreError, StoreHandle, TokenEntry, WriteBatch};
+use crate::store::{RESTORED, StoreError, StoreHandle, TokenEntry};
 use data_encoding::BASE64;
 use nearmost_core::registry::Registry;
-use nearmost_replica::{
-    Body, HlcClock, Kind, MergeOutcome, PublicKey, Record, RecordKey, SignedRecord, SigningKey, merge,
-};
+use nearmost_replica::{HlcClock, PublicKey, SignedRecord, SigningKey, StatementSet};
 use nearmost_wire::agent::{Refusal, ServiceDecl};
-use nearmost_wire::api::{CommitResponse, InviteRequest, InviteResponse, RecordView, RegistryResponse};
+use nearmost_wire::api::{
+    AppRecordsResponse, CommitResponse, InviteRequest, InviteResponse, PeerInviteRequest, PeerInviteResponse,
+    PeerJoinRequest, PeerJoinResponse, RecordView, RegistryResponse,
+};
+use nearmost_wire::authority::Rights;
 use nearmost_wire::identity::{Id, KeyPair, Role};
 use nearmost_wire::name;
-use nearmost_wire::registry::{BODY_VERSION, BuildDefaults, Built, PlaceBody, Problem, build, entry_of};
+use nearmost_wire::peer::Join;
+use nearmost_wire::registry::{BuildDefaults, EndpointBody, PeerBody, PlaceBody, Problem};
 use nearmost_wire::token::JoinToken;
 use ring::rand::{SecureRandom, SystemRandom};
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
+mod apps;
 mod budget;
+mod held;
 pub(crate) mod index;
 mod join;
+mod members;
+mod out;
+mod receive;
 #[cfg(test)]
 mod tests;
+mod write;
+
+pub use held::SharedSet;
+pub use out::{Followed, MemberInfo};
+pub use receive::Received;
 
 use budget::Budgets;
-use index::DeclaredIndex;
+use held::Held;
+use out::Out;
+use receive::Unshown;
 
 /// Requests waiting for the registrar.
 const QUEUE: usize = 1024;
+/// Between two looks for what is past its life.
+const COLLECT_EVERY: Duration = Duration::from_secs(3600);
 /// Longest life of an invitation, in seconds: 30 days.
 const MAX_INVITE_S: u64 = 30 * 24 * 3600;
 
@@ -49,6 +77,7 @@ pub(crate) type Reply<T> = oneshot::Sender<T>;
 pub(crate) enum Command {
     Registry {
         author: Option<Id>,
+        all: bool,
         reply: Reply<Result<RegistryResponse, AdminError>>,
     },
     Commit {
@@ -75,15 +104,55 @@ pub(crate) enum Command {
         place: Option<PlaceBody>,
         reply: Reply<Result<Vec<String>, Refused>>,
     },
+    /// A peer delivered these; they were checked.
+    Receive {
+        peer: PublicKey,
+        records: Vec<SignedRecord>,
+        reply: Reply<Result<Received, StoreError>>,
+    },
+    /// Two records of one author with one number.
+    Forked {
+        a: SignedRecord,
+        b: SignedRecord,
+        reply: Reply<Result<bool, StoreError>>,
+    },
+    InvitePeer {
+        actor: Actor,
+        request: PeerInviteRequest,
+        reply: Reply<Result<PeerInviteResponse, AdminError>>,
+    },
+    JoinPeer {
+        request: PeerJoinRequest,
+        reply: Reply<Result<PeerJoinResponse, AdminError>>,
+    },
+    AppRecords {
+        filter: AppFilter,
+        reply: Reply<Result<AppRecordsResponse, AdminError>>,
+    },
+    /// The holder of a token is to be made a member.
+    AdmitPeer {
+        key: PublicKey,
+        join: Join,
+        reply: Reply<Result<(), AdminError>>,
+    },
+    /// This broker's own token was used.
+    Joined {
+        peer: PublicKey,
+        reply: Reply<Result<(), StoreError>>,
+    },
 }
 
 /// How the registrar works.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct RegistrarSettings {
     /// `host:port` of the agents' port, as tokens carry it.
     pub advertise: Vec<String>,
     /// Of probes.
     pub defaults: BuildDefaults,
+    /// Where this broker is reached, as other brokers are told.
+    pub endpoints: EndpointBody,
+    /// Members that the configuration names.
+    pub known: Vec<(Id, PeerBody)>,
 }
 
 /// What the broker signs with, and how far it got.
@@ -96,17 +165,14 @@ struct Author {
 
 /// The registry's records and the one task's state.
 pub struct Registrar {
-    records: BTreeMap<RecordKey, SignedRecord>,
-    /// Of those mirrors that agents declared.
-    declared: DeclaredIndex,
+    held: Held,
     budgets: Budgets,
-    version: u64,
     clock: HlcClock,
     author: Author,
-    built: Built,
     store: StoreHandle,
-    registry: watch::Sender<Arc<Registry>>,
+    out: Out,
     settings: RegistrarSettings,
+    unshown: Unshown,
 }
 
 impl Registrar {
@@ -118,60 +184,113 @@ impl Registrar {
     ) -> Result<(Registrar, watch::Receiver<Arc<Registry>>), StoreError> {
         let contents = store.read_all().await?;
         let signing = SigningKey::from_seed(&key.seed());
-        let position = store.author_position(signing.public()).await?;
-        let mut records = BTreeMap::new();
-        for record in contents.records {
-            let key = record.record().key();
-            if merge(records.get(&key), &record) == MergeOutcome::Applied {
-                records.insert(key, record);
-            }
-        }
-        let built = build_from(contents.version, &records, &settings.defaults);
-        for problem in &built.problems {
+        let own = signing.public();
+        let position = store.author_position(own).await?;
+        let head = store.log_head().await?;
+        let evidence = store.load_evidence().await?;
+        let forked = evidence.iter().map(|(author, a, _)| {
+            let record = a.record();
+            (*author, (record.author_epoch, record.author_seq))
+        });
+        let now = unix_now().0;
+        let max_ahead = nearmost_replica::hlc::DEFAULT_MAX_AHEAD;
+        let set = StatementSet::new(Rights::new(own), contents.records, forked, max_ahead);
+        let held = Held::new(set, contents.version, own, settings.defaults, now);
+        for problem in &held.built.problems {
             tracing::warn!(%problem, "registry entry left out");
         }
-        let (registry, receiver) = watch::channel(Arc::new(built.registry.clone()));
-        let registrar = Registrar {
-            declared: DeclaredIndex::new(signing.public(), &records),
-            records,
+        // Each start has numbers of its own: whatever became of the disk, none is used twice.
+        let seconds = u32::try_from(now / 1000).unwrap_or(u32::MAX);
+        let epoch = seconds.max(position.epoch.saturating_add(1));
+        let out = Out::new(held.built.registry.clone(), head);
+        let registry = out.registry.subscribe();
+        let mut registrar = Registrar {
+            held,
             budgets: Budgets::default(),
-            version: contents.version,
-            clock: HlcClock::new(contents.max_hlc, nearmost_replica::hlc::DEFAULT_MAX_AHEAD),
-            author: Author { id: key.id(), key: signing, epoch: position.epoch, next_seq: position.next_seq },
-            built,
+            clock: HlcClock::new(contents.max_hlc, max_ahead),
+            author: Author { id: key.id(), key: signing, epoch, next_seq: 0 },
             store,
-            registry,
+            out,
             settings,
+            unshown: Unshown::default(),
         };
-        Ok((registrar, receiver))
+        registrar.load_joins().await?;
+        registrar.publish_members();
+        if registrar.store.get_meta(RESTORED).await?.is_some() {
+            tracing::warn!(
+                "this store was restored from a backup: peers are compared with before anything else"
+            );
+            registrar.store.remove_meta(RESTORED).await?;
+        }
+        Ok((registrar, registry))
+    }
+
+    /// What is stated once the registrar serves: what the configuration says of peers, and who vouches for
+    /// people who were here before there were peers.
+    async fn begin(&mut self) {
+        for stated in [self.vouch_for_old().await, self.state_known().await, self.state_endpoint().await] {
+            if let Err(error) = stated {
+                tracing::error!(%error, "the broker could not state what concerns itself");
+            }
+        }
+    }
+
+    /// All statements, to look things up in.
+    pub fn set(&self) -> SharedSet {
+        self.held.set.clone()
+    }
+
+    /// What those who talk with peers follow.
+    pub fn followed(&self) -> Followed {
+        let Out { members, head, joins, changes, .. } = &self.out;
+        Followed {
+            members: members.subscribe(),
+            head: head.subscribe(),
+            joins: joins.subscribe(),
+            changes: changes.subscribe(),
+        }
     }
 
     /// The channel into a registrar.
     pub fn handle(&self) -> (AdminHandle, RegistrarInbox) {
         let (commands, inbox) = mpsc::channel(QUEUE);
-        (AdminHandle { commands, store: self.store.clone() }, RegistrarInbox(inbox))
+        let changes = self.out.changes.subscribe();
+        (AdminHandle { commands, store: self.store.clone(), changes }, RegistrarInbox(inbox))
     }
 
     /// Serves until every handle is dropped or `cancel` is.
     pub async fn run(mut self, mut inbox: RegistrarInbox, cancel: tokio_util::sync::CancellationToken) {
+        self.begin().await;
+        let mut collecting = tokio::time::interval(COLLECT_EVERY);
         loop {
-            let command = tokio::select! {
+            let due = self.unshown.due();
+            let changes_ms = self.next_change_ms();
+            tokio::select! {
+                biased;
                 () = cancel.cancelled() => return,
-                command = inbox.0.recv() => command,
-            };
-            match command {
-                Some(command) => self.serve(command).await,
-                None => return,
+                () = until(due) => self.show(),
+                () = after(changes_ms) => self.time_passed(),
+                _ = collecting.tick() => self.collect().await,
+                command = inbox.0.recv() => match command {
+                    Some(command) => self.serve(command).await,
+                    None => return,
+                },
             }
         }
+    }
+
+    /// In how many milliseconds the passing of time may change who may state what.
+    fn next_change_ms(&self) -> Option<u64> {
+        let now = unix_now().0;
+        self.held.set.lock().next_change(now).map(|at| at.saturating_sub(now))
     }
 
     /// Serves one command, unless whoever asked has given up meanwhile: under load that is work for
     /// nobody. One who gives up during it does not miss the answer.
     async fn serve(&mut self, command: Command) {
         match command {
-            Command::Registry { author, reply } if !reply.is_closed() => {
-                drop(reply.send(self.view(author).await));
+            Command::Registry { author, all, reply } if !reply.is_closed() => {
+                drop(reply.send(self.view(author, all).await));
             }
             Command::Commit { actor, records, note, expect_version, reply } if !reply.is_closed() => {
                 drop(reply.send(self.commit(&actor, records, note, expect_version).await));
@@ -185,11 +304,29 @@ impl Registrar {
             Command::Declare { key, services, place, reply } if !reply.is_closed() => {
                 drop(reply.send(self.declare(key, &services, place).await));
             }
+            Command::InvitePeer { actor, request, reply } if !reply.is_closed() => {
+                drop(reply.send(self.invite_peer(&actor, request).await));
+            }
+            Command::JoinPeer { request, reply } if !reply.is_closed() => {
+                drop(reply.send(self.join_peer(request).await));
+            }
+            Command::Receive { peer, records, reply } => drop(reply.send(self.receive(peer, records).await)),
+            Command::Forked { a, b, reply } => drop(reply.send(self.forked(&a, &b).await)),
+            Command::AdmitPeer { key, join, reply } => drop(reply.send(self.admit_peer(key, join).await)),
+            Command::Joined { peer, reply } => drop(reply.send(self.joined(peer).await)),
+            Command::AppRecords { filter, reply } if !reply.is_closed() => {
+                drop(reply.send(Ok(self.app_records(&filter))));
+            }
             abandoned => drop(abandoned),
         }
     }
 
-    async fn view(&self, author: Option<Id>) -> Result<RegistryResponse, AdminError> {
+    async fn view(&self, author: Option<Id>, all: bool) -> Result<RegistryResponse, AdminError> {
+        let view = |r: &SignedRecord| RecordView { record: BASE64.encode(r.bytes()) };
+        let records = match all {
+            true => self.store.read_all().await?.records.iter().map(view).collect(),
+            false => self.held.records.values().map(view).collect(),
+        };
         let position = match author {
             Some(id) => self.store.author_position(PublicKey(id.key)).await?,
             None => Default::default(),
@@ -197,143 +334,13 @@ impl Registrar {
         let hlc = self.clock.last();
         Ok(RegistryResponse {
             broker: self.author.id.to_string(),
-            version: self.version,
+            version: self.held.version,
             hlc_millis: hlc.millis,
             hlc_counter: hlc.counter,
             author_epoch: position.epoch,
             author_next_seq: position.next_seq,
-            records: self.records.values().map(|r| RecordView { record: BASE64.encode(r.bytes()) }).collect(),
-        })
-    }
-
-    async fn commit(
-        &mut self,
-        actor: &Actor,
-        records: Vec<SignedRecord>,
-        note: String,
-        expect_version: Option<u64>,
-    ) -> Result<CommitResponse, AdminError> {
-        self.authorise(actor, &records)?;
-        let now = unix_now().0;
-        let ahead = records.iter().map(|r| r.record().hlc).max();
-        if let Some(hlc) = ahead {
-            self.clock.clone().observe(hlc, now)?;
-        }
-        let batch = WriteBatch {
-            actor: actor.to_string(),
-            note,
-            received_unix_ms: now,
-            expect_version,
-            redeem: None,
-            from_peer: None,
             records,
-        };
-        let committed = self.write(batch).await?;
-        let applied = committed.outcomes.iter().filter(|o| **o == Outcome::Applied).count() as u64;
-        Ok(CommitResponse {
-            version: committed.version,
-            batch: committed.batch,
-            applied,
-            unchanged: committed.outcomes.len() as u64 - applied,
         })
-    }
-
-    /// Every author is an enrolled person, or enrols with this very batch over the admin socket.
-    fn authorise(&self, actor: &Actor, records: &[SignedRecord]) -> Result<(), AdminError> {
-        let enrolling: BTreeSet<&str> = match actor {
-            Actor::Socket { .. } => {
-                let persons = records
-                    .iter()
-                    .map(|r| r.record())
-                    .filter(|r| r.kind == Kind::PERSON && !r.is_tombstone());
-                persons.map(|r| r.id.as_str()).collect()
-            }
-            _ => BTreeSet::new(),
-        };
-        for record in records {
-            let author = author_id(&record.record().author, &self.author.id);
-            let enrolled = self.built.persons.contains_key(&author.key);
-            if author.role != Role::Person || !(enrolled || enrolling.contains(author.to_string().as_str())) {
-                return Err(AdminError::UnknownPerson(author));
-            }
-        }
-        Ok(())
-    }
-
-    /// Merges, builds, refuses what makes no sense, stores, and publishes.
-    async fn write(&mut self, batch: WriteBatch) -> Result<Committed, AdminError> {
-        let mut merged = self.records.clone();
-        for record in &batch.records {
-            let key = record.record().key();
-            if merge(merged.get(&key), record) == MergeOutcome::Applied {
-                merged.insert(key, record.clone());
-            }
-        }
-        let mut built = build_from(self.version + 1, &merged, &self.settings.defaults);
-        let known: BTreeSet<&Problem> = self.built.problems.iter().collect();
-        let new: Vec<Problem> = built.problems.iter().filter(|p| !known.contains(p)).cloned().collect();
-        if !new.is_empty() {
-            return Err(AdminError::Invalid(new));
-        }
-        let keys: Vec<RecordKey> = batch.records.iter().map(|r| r.record().key()).collect();
-        let highest = batch.records.iter().map(|r| r.record().hlc).max();
-        let now = batch.received_unix_ms;
-        let committed = self.store.write(batch).await?;
-        if let Some(hlc) = highest {
-            // Checked before by those who take records from others; our own are never ahead.
-            let _ = self.clock.observe(hlc, now);
-        }
-        if committed.changed() {
-            built.registry.version = committed.version;
-            self.version = committed.version;
-            self.records = merged;
-            for key in &keys {
-                self.declared.update(&self.records, key);
-            }
-            self.registry.send_replace(Arc::new(built.registry.clone()));
-            self.built = built;
-        }
-        Ok(committed)
-    }
-
-    /// Signs with the broker's key and writes. `None` bodies remove.
-    async fn write_own(
-        &mut self,
-        changes: Vec<(RecordKey, Option<Vec<u8>>)>,
-        note: String,
-        redeem: Option<[u8; 32]>,
-    ) -> Result<(), AdminError> {
-        let now = unix_now().0;
-        let mut seq = self.author.next_seq;
-        let mut records = Vec::with_capacity(changes.len());
-        for (index, (key, body)) in changes.into_iter().enumerate() {
-            let record = Record {
-                kind: key.kind,
-                scope: key.scope,
-                id: key.id,
-                body: body.map_or(Body::Tombstone, |bytes| Body::Live { version: BODY_VERSION, bytes }),
-                hlc: self.clock.tick(now),
-                author: self.author.key.public(),
-                author_epoch: self.author.epoch,
-                author_seq: seq,
-                grants: Vec::new(),
-            };
-            seq += 1;
-            let signed = SignedRecord::sign(record, &self.author.key);
-            records.push(signed.map_err(|source| AdminError::Record { index, source })?);
-        }
-        let batch = WriteBatch {
-            records,
-            actor: self.author.id.to_string(),
-            note,
-            received_unix_ms: now,
-            expect_version: None,
-            redeem,
-            from_peer: None,
-        };
-        self.write(batch).await?;
-        self.author.next_seq = seq;
-        Ok(())
     }
 
     async fn invite(&mut self, actor: &Actor, request: InviteRequest) -> Result<InviteResponse, AdminError> {
@@ -344,7 +351,7 @@ impl Registrar {
         let mut domains = Vec::new();
         for text in &request.domains {
             let domain = name::domain(text).map_err(|e| bad(e.to_string()))?;
-            if self.built.registry.find_domain(&domain).is_none() {
+            if self.held.built.registry.find_domain(&domain).is_none() {
                 return Err(bad(format!("unknown domain {domain:?}; add it first")));
             }
             domains.push(domain);
@@ -378,7 +385,7 @@ impl Registrar {
         place: Option<PlaceBody>,
     ) -> Result<Vec<String>, Refused> {
         let id = Id { role: Role::Node, key };
-        let registry = &self.built.registry;
+        let registry = &self.held.built.registry;
         let Some(&index) = registry.node_by_id.get(&id.node_id()) else {
             return Err(Refused::new(Refusal::UnknownKey, format!("{id} is not a node of this registry")));
         };
@@ -387,8 +394,8 @@ impl Registrar {
             return Err(Refused::new(Refusal::Revoked, format!("node {} was revoked", node.name)));
         }
         let view = View {
-            records: &self.records,
-            declared: &self.declared,
+            records: &self.held.records,
+            declared: &self.held.declared,
             broker: self.author.key.public(),
             registry,
         };
@@ -397,7 +404,7 @@ impl Registrar {
             return Ok(plan.warnings);
         }
         let changed = plan.changes.iter().map(|(key, _)| key);
-        let cost = match self.budgets.check(key, changed, self.declared.of(&node.name), mono_now()) {
+        let cost = match self.budgets.check(key, changed, self.held.declared.of(&node.name), mono_now()) {
             Ok(cost) => cost,
             Err(warning) => {
                 plan.warnings.push(warning);
@@ -419,14 +426,25 @@ impl Registrar {
 /// The receiving side of [`AdminHandle`].
 pub struct RegistrarInbox(mpsc::Receiver<Command>);
 
-fn build_from(version: u64, records: &BTreeMap<RecordKey, SignedRecord>, defaults: &BuildDefaults) -> Built {
-    build(version, records.values().filter_map(|r| entry_of(r.record())), defaults)
-}
-
 fn refused(e: AdminError) -> Refused {
     match e {
         AdminError::Store(e) => e.into(),
         AdminError::Invalid(_) => Refused::new(Refusal::BadName, e.to_string()),
         other => Refused::new(Refusal::Storage, other.to_string()),
+    }
+}
+
+async fn until(due: Option<std::time::Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn after(ms: Option<u64>) {
+    match ms {
+        // A day at a time: a timer that sleeps for years is not needed.
+        Some(ms) => tokio::time::sleep(Duration::from_millis(ms.min(86_400_000))).await,
+        None => std::future::pending().await,
     }
 }

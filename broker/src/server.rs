@@ -5,6 +5,7 @@
 //! cancelled, agents are told, queries in hand are finished, verdicts and the store are written.
 
 mod addresses;
+mod peers;
 
 pub use addresses::Addresses;
 
@@ -22,12 +23,13 @@ use crate::clock::{Clock, unix_now};
 use crate::dns::{DnsError, DnsMetrics, DnsServer};
 use crate::driver::{self, Asking, Complaint, Driver, DriverHandle, DriverInput, DriverParts};
 use crate::events::EventLog;
-use crate::followers::{collect, correct, follow_corrections, follow_places, follow_readiness};
+use crate::followers::{correct, follow_corrections, follow_places, follow_readiness};
 use crate::geoip::{GeoError, GeoMetrics, GeoService};
 use crate::hostnames::{self, HostnameParts};
 use crate::keys::{self, DataDirError, Keys};
 use crate::learning::{self, LearnerParts};
 use crate::mapping::{self, MappingParts};
+use crate::peers::{PeerParts, PeerServer, PeersHandle};
 use crate::probing::Probes;
 use crate::publish::Publisher;
 use crate::quic::EndpointError;
@@ -48,6 +50,7 @@ use addresses::ports;
 use nearmost_config::BrokerConfig;
 use nearmost_core::fleet::Fleet;
 use nearmost_core::geo::table::PlaceTable;
+use nearmost_core::id::BrokerId;
 use nearmost_core::registry::Registry;
 use nearmost_dns::Responder;
 use nearmost_probe::{Prober, ProberError, ProberOptions};
@@ -91,6 +94,9 @@ pub enum BrokerError {
     /// A person's id in the configuration.
     #[error("configuration: http.persons: {0}")]
     Person(#[from] IdError),
+    /// A peer's id in the configuration.
+    #[error("configuration: peers.peer: {0}")]
+    Peer(IdError),
     /// TLS of probes.
     #[error(transparent)]
     Probe(#[from] ProberError),
@@ -115,6 +121,7 @@ struct Sockets {
     agents: AgentServer,
     beacons: BeaconServer,
     clients: ClientServer,
+    peers: Option<PeerServer>,
 }
 
 /// Tasks' states, made and not yet run.
@@ -129,6 +136,7 @@ struct Tasks {
     verdicts: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,
     agents: AgentParts,
     clients: ClientParts,
+    peers: PeerParts,
     lists: ListTask,
     pairs: PairParts,
     intake: Intake,
@@ -229,9 +237,12 @@ impl Broker {
         let beacons = BeaconServer::bind(&config.agents.beacon_listen)?;
         let clients = ClientServer::bind(settings::clients(&config), &keys.broker)?;
 
+        let peers = peers::bind(&config, &keys.broker)?;
         let registrar_settings = RegistrarSettings {
             advertise: settings::advertise(&config, &agents.local_addrs()),
             defaults: settings::probe_defaults(&config),
+            endpoints: peers::endpoints(&config, peers.as_ref(), &agents.local_addrs(), &clients),
+            known: peers::known(&config)?,
         };
         let (registrar, registry) = Registrar::open(store.clone(), &keys.broker, registrar_settings).await?;
         // Databases that are still being read would keep the start waiting; the corrections follow then.
@@ -240,6 +251,15 @@ impl Broker {
             let _ = correct(&geo, &registry.borrow().overrides.clone()).await;
         }
         let (admin, inbox) = registrar.handle();
+        let (peers_handle, questions) = PeersHandle::channel();
+        let peer_parts = PeerParts {
+            admin: admin.clone(),
+            set: registrar.set(),
+            followed: registrar.followed(),
+            store: store.clone(),
+            driver: driver_handle.clone(),
+            questions,
+        };
         let events = Arc::new(EventLog::starting_at(unix_now().0 * 1000));
         let intake_time = fleet_metrics.intake.clone();
         let (sink, verdict_writer) = StoredVerdicts::new(store.clone());
@@ -256,8 +276,10 @@ impl Broker {
             witnesses: Witnesses::new(table.clone(), witness_metrics.clone()),
             references: References::new(&config.mirrors.caution.references),
         };
+        let mut fleet = Fleet::new(settings::fleet(&config), rand::random());
+        fleet.set_broker(BrokerId(keys.broker.id().key));
         let parts = DriverParts {
-            fleet: Fleet::new(settings::fleet(&config), rand::random()),
+            fleet,
             verdicts: verdicts::load(&store).await?,
             clock,
             registry: registry.clone(),
@@ -337,6 +359,7 @@ impl Broker {
             snapshot: reader,
             events,
             admin,
+            peers: peers.is_some().then_some(peers_handle),
             fleet: FleetAccess { sessions: agent_parts.table.clone(), driver: driver_handle.clone() },
             reports,
             registry: metrics.clone(),
@@ -353,6 +376,7 @@ impl Broker {
             agents: agents.local_addrs(),
             beacons: beacons.local_addrs(),
             clients: clients.local_addrs(),
+            peers: peers.as_ref().map(PeerServer::local_addrs).unwrap_or_default(),
             admin: config.admin.socket.clone(),
         };
         let tasks = Tasks {
@@ -366,6 +390,7 @@ impl Broker {
             verdicts: Box::pin(verdict_writer),
             agents: agent_parts,
             clients: client_parts,
+            peers: peer_parts,
             lists,
             pairs,
             intake,
@@ -373,7 +398,7 @@ impl Broker {
             followed: Followed { places, resolver_metrics: ResolverMetrics::register(&metrics)? },
             store: (store_thread, store),
         };
-        let sockets = Sockets { dns, api, agents, beacons, clients };
+        let sockets = Sockets { dns, api, agents, beacons, clients, peers };
         Ok(Broker { config, addresses, sockets, tasks, geo, ready, early })
     }
 
@@ -413,6 +438,9 @@ impl Broker {
         front.spawn("api", sockets.api.run(cancel.clone()));
         front.spawn("beacons", beacons);
         front.spawn("agents", sockets.agents.run(tasks.agents, cancel.clone()));
+        if let Some(peers) = sockets.peers {
+            front.spawn("peers", peers.run(tasks.peers, cancel.clone()));
+        }
         front.spawn("lists", until(cancel.clone(), tasks.lists.run()));
         front.spawn("clients", sockets.clients.run(tasks.clients, cancel.clone()));
         front.spawn("pairs", until(cancel.clone(), pairing::run(tasks.pairs)));
@@ -428,7 +456,6 @@ impl Broker {
         let stop_back = CancellationToken::new();
         back.spawn("verdicts", tasks.verdicts);
         let (store_thread, store) = tasks.store;
-        back.spawn("collector", until(stop_back.clone(), collect(store.clone())));
         back.spawn("store", until(stop_back.clone(), async move { store.stopped().await }));
         back.spawn("learner", learning::run(tasks.learner, stop_back.clone()));
         let (driver, inputs, complained) = tasks.driver;

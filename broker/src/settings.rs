@@ -14,6 +14,7 @@ use nearmost_core::rtt::pairs::PairConfig;
 use nearmost_core::rtt::{Coarseness, LearnerConfig};
 use nearmost_core::spread::{DemandConfig, Marks, SpreadConfig};
 use nearmost_dns::{DnsConfig, SoaTimers};
+use nearmost_wire::name;
 use nearmost_wire::registry::BuildDefaults;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -101,6 +102,7 @@ pub fn fleet(config: &BrokerConfig) -> FleetConfig {
         missed_for_suspect: health.missed_for_suspect,
         reprobe_interval: health.reprobe_interval,
         unattended_reprobe: health.unattended_reprobe,
+        probe_vantages: usize::from(health.probe_vantages),
         resume_grace: health.resume_grace,
         warm_for: health.warm_up,
         burst_timeout: health.burst_timeout,
@@ -147,7 +149,7 @@ pub fn spread(config: &BrokerConfig) -> SpreadConfig {
 
 /// Of learning round trips.
 pub fn learner(config: &BrokerConfig) -> LearnerSettings {
-    let networks = &config.learning.networks;
+    let networks = &config.geo.learning.networks;
     LearnerSettings {
         enabled: networks.enabled,
         config: LearnerConfig {
@@ -163,7 +165,7 @@ pub fn learner(config: &BrokerConfig) -> LearnerSettings {
 
 /// Of measuring between nodes; `None` when nothing is to be measured.
 pub fn pairs(config: &BrokerConfig) -> Option<PairConfig> {
-    let learning = &config.learning;
+    let learning = &config.geo.learning;
     Some(PairConfig {
         interval: learning.pair_interval,
         node_gap: Duration::from_secs(60).checked_div(learning.pair_rate_per_node)?,
@@ -192,11 +194,33 @@ pub fn probe_defaults(config: &BrokerConfig) -> BuildDefaults {
     }
 }
 
-/// What tokens carry: as configured, else the concrete addresses that the agents' port listens on.
+/// What agents' tokens carry: as configured, else the concrete addresses that the agents' port listens on.
 pub fn advertise(config: &BrokerConfig, bound: &[SocketAddr]) -> Vec<String> {
+    reached_at(&config.agents.advertise, bound)
+}
+
+/// Where other brokers reach this one: as configured, else the concrete addresses that the peers' port
+/// listens on.
+pub fn advertise_to_peers(config: &BrokerConfig, bound: &[SocketAddr]) -> Vec<String> {
+    reached_at(&config.peers.advertise, bound)
+}
+
+/// This broker's name for people: as configured, else the first label of the machine's host name, else
+/// `broker`.
+pub fn peer_name(config: &BrokerConfig) -> String {
+    let given = Some(config.peers.name.clone()).filter(|name| !name.is_empty());
+    given.unwrap_or_else(|| name_of_host(&rustix::system::uname().nodename().to_string_lossy()))
+}
+
+fn name_of_host(host: &str) -> String {
+    let label = host.split('.').next().unwrap_or_default();
+    name::short(label).unwrap_or_else(|_| "broker".into())
+}
+
+fn reached_at(configured: &[String], bound: &[SocketAddr]) -> Vec<String> {
     // The configuration derives its default from the listening addresses; a port of 0 is only known now.
-    if config.agents.advertise.iter().any(|a| !a.ends_with(":0")) {
-        return config.agents.advertise.clone();
+    if configured.iter().any(|a| !a.ends_with(":0")) {
+        return configured.to_vec();
     }
     bound.iter().filter(|a| !a.ip().is_unspecified()).map(SocketAddr::to_string).collect()
 }
@@ -211,8 +235,7 @@ fn http_listeners(http: &HttpConfig) -> HttpConfig {
 /// (whose table is made anew, while the memory for cells stays) and who may use the API.
 pub fn needing_restart(running: &BrokerConfig, new: &BrokerConfig) -> Vec<&'static str> {
     // Every section by name, so that a new one is not forgotten.
-    let BrokerConfig { data_dir, log, dns, http, admin, agents, clients, geo: _, mirrors, learning } =
-        running;
+    let BrokerConfig { data_dir, log, dns, http, admin, agents, clients, peers, geo, mirrors } = running;
     let same = [
         ("data_dir", *data_dir == new.data_dir),
         ("log", *log == new.log),
@@ -226,7 +249,8 @@ pub fn needing_restart(running: &BrokerConfig, new: &BrokerConfig) -> Vec<&'stat
         ("probe", mirrors.probe == new.mirrors.probe),
         ("resolver", mirrors.resolver == new.mirrors.resolver),
         ("spread", mirrors.spread == new.mirrors.spread),
-        ("learning", *learning == new.learning),
+        ("learning", geo.learning == new.geo.learning),
+        ("peers", *peers == new.peers),
     ];
     same.into_iter().filter(|(_, same)| !same).map(|(section, _)| section).collect()
 }
@@ -240,8 +264,28 @@ mod tests {
         let mut config = BrokerConfig::default();
         let pairs = pairs(&config).unwrap();
         assert_eq!((pairs.node_gap, pairs.gap), (Duration::from_secs(6), Duration::from_millis(20)));
-        config.learning.pair_rate_per_node = 0;
+        config.geo.learning.pair_rate_per_node = 0;
         assert_eq!(super::pairs(&config), None);
+    }
+
+    #[test]
+    fn a_broker_is_named_after_its_machine_unless_it_is_given_a_name() {
+        let mut config = BrokerConfig::default();
+        assert!(name::short(&peer_name(&config)).is_ok());
+        config.peers.name = "alice".into();
+        assert_eq!(peer_name(&config), "alice");
+        for (host, name) in [("Lon-1.example.com", "lon-1"), ("", "broker"), ("(none)", "broker")] {
+            assert_eq!(name_of_host(host), name);
+        }
+    }
+
+    #[test]
+    fn peers_are_told_what_is_configured_or_else_bound() {
+        let mut config = BrokerConfig::default();
+        let bound = ["192.0.2.1:4000", "[::]:4000"].map(|a| a.parse().unwrap());
+        assert_eq!(advertise_to_peers(&config, &bound), ["192.0.2.1:4000"]);
+        config.peers.advertise = vec!["b.example:7843".into()];
+        assert_eq!(advertise_to_peers(&config, &bound), ["b.example:7843"]);
     }
 
     #[test]
@@ -259,6 +303,9 @@ mod tests {
         new.mirrors.health.reprobe_interval += Duration::from_secs(1);
         new.dns.ecs = !new.dns.ecs;
         assert_eq!(needing_restart(&running, &new), ["dns", "health"]);
+        new.peers.name = "bob".into();
+        new.geo.learning.pair_rate += 1;
+        assert_eq!(needing_restart(&running, &new), ["dns", "health", "learning", "peers"]);
         assert_eq!(geo(&new).watch, new.geo.watch);
     }
 }

@@ -41,8 +41,8 @@ pub use agent::{
 };
 pub use broker::{
     AdminConfig, AgentsConfig, BrokerConfig, DnsConfig, DnsTcpConfig, GeoConfig, GeoOverride, HealthConfig,
-    HttpConfig, HttpToken, LearningConfig, NetworksConfig, Person, ProbeConfig, ResolverConfig, SoaConfig,
-    TlsFiles,
+    HttpConfig, HttpToken, KnownPeer, LearningConfig, NetworksConfig, PeerPaceConfig, PeerQueueConfig,
+    PeersConfig, Person, ProbeConfig, ResolverConfig, SoaConfig, TlsFiles,
 };
 pub use error::{ConfigError, Origin};
 pub use load::{file_to_read, parse_setting, process_env};

@@ -39,6 +39,8 @@ pub struct Addresses {
     pub beacons: Vec<SocketAddr>,
     /// Clients over QUIC.
     pub clients: Vec<SocketAddr>,
+    /// Other brokers.
+    pub peers: Vec<SocketAddr>,
     /// Admin socket.
     pub admin: PathBuf,
 }
@@ -60,6 +62,7 @@ pub fn broker_config(dir: &Path, extra: &str) -> String {
          [dns]\nlisten = [\"127.0.0.1:0\"]\nworkers = 1\n\
          [http]\nlisten = [\"127.0.0.1:0\"]\n\
          [clients]\nlisten = [\"127.0.0.1:0\"]\n\
+         [peers]\nlisten = [\"127.0.0.1:0\"]\n\
          [agents]\nlisten = [\"127.0.0.1:0\"]\nbeacon_listen = [\"127.0.0.1:0\"]\n{extra}\n",
         dir.join("data")
     )

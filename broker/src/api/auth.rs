@@ -92,7 +92,9 @@ pub(super) fn serves(route: &str, method: &Method) -> bool {
     match route {
         _ if cors::is_preflight(route, method) => true,
         "/v1/registry" => reads || *method == Method::POST,
-        "/v1/invites" | "/v1/rtt" => *method == Method::POST,
+        "/v1/invites" | "/v1/rtt" | "/v1/backup" | "/v1/peers/invites" | "/v1/peers/join" => {
+            *method == Method::POST
+        }
         go if go.starts_with("/go/") => true,
         _ => reads,
     }
@@ -296,6 +298,13 @@ mod tests {
             ("GET", Some("/v1/registry"), [Open, Credentials, Hidden, Open]),
             ("POST", Some("/v1/registry"), [Credentials, Credentials, Hidden, Open]),
             ("POST", Some("/v1/invites"), [Credentials, Credentials, Hidden, Open]),
+            ("GET", Some("/v1/peers"), [Open, Credentials, Hidden, Open]),
+            ("GET", Some("/v1/records"), [Open, Credentials, Hidden, Open]),
+            ("GET", Some("/v1/records/watch"), [Open, Credentials, Hidden, Open]),
+            ("POST", Some("/v1/peers/invites"), [Credentials, Credentials, Hidden, Open]),
+            ("POST", Some("/v1/peers/join"), [Credentials, Credentials, Hidden, Open]),
+            ("POST", Some("/v1/backup"), [Credentials, Credentials, Hidden, Open]),
+            ("GET", Some("/v1/backup"), [Open, Open, Hidden, Open]),
             ("GET", None, [Open, Open, Hidden, Open]),
             ("POST", None, [Open, Open, Hidden, Open]),
             ("DELETE", Some("/v1/fleet"), [Open, Open, Hidden, Open]),

@@ -1,5 +1,5 @@
 //! The registry as people administer it: what a change is planned against, the change, what was
-//! changed, and invitations of nodes. The registrar decides; this is its door.
+//! changed, copies of all of it, and invitations of nodes. The registrar decides; this is its door.
 
 use super::Shared;
 use super::auth::Caller;
@@ -12,8 +12,8 @@ use axum::extract::rejection::BytesRejection;
 use axum::{Extension, Json};
 use http::{HeaderMap, StatusCode, Uri};
 use nearmost_wire::api::{
-    CommitRequest, CommitResponse, ErrorBody, HistoryView, InviteRequest, InviteResponse, RecordView,
-    RegistryResponse,
+    BackupRequest, BackupResponse, CommitRequest, CommitResponse, ErrorBody, HistoryView, InviteRequest,
+    InviteResponse, RecordView, RegistryResponse,
 };
 use nearmost_wire::identity::Id;
 use serde::Deserialize;
@@ -27,15 +27,20 @@ const HISTORY: usize = 100;
     get,
     path = "/v1/registry",
     tag = "administration",
-    params(("author" = Option<String>, Query, description = "Whose epoch and next sequence number to tell: `np1…`")),
+    params(
+        ("author" = Option<String>, Query, description = "Whose epoch and next sequence number to tell: `np1…`"),
+        ("all" = Option<bool>, Query, description = "Every statement held, also those above which another stands"),
+    ),
     responses((status = 200, body = RegistryResponse), (status = 400, description = "Not an id", body = ErrorBody))
 )]
 pub(super) async fn registry(
     State(shared): State<Arc<Shared>>,
     uri: Uri,
 ) -> Result<Json<RegistryResponse>, Problem> {
-    let author = Params::read(&uri, &["author"])?.parsed::<Id>("author", "an id such as np1…")?;
-    Ok(Json(shared.api.admin.registry(author).await?))
+    let query = Params::read(&uri, &["author", "all"])?;
+    let author = query.parsed::<Id>("author", "an id such as np1…")?;
+    let all = query.parsed("all", "true or false")?.unwrap_or(false);
+    Ok(Json(shared.api.admin.registry(author, all).await?))
 }
 
 /// A [`CommitRequest`] as it is taken: a key that is not known is a slip, where in an answer it would be
@@ -133,8 +138,46 @@ pub(super) async fn invite(
     Ok(Json(shared.api.admin.invite(actor(caller)?, request).await?))
 }
 
+/// A [`BackupRequest`] as it is taken.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Backup {
+    path: String,
+    #[serde(default)]
+    overwrite: bool,
+}
+
+/// Copies everything that the broker holds to a file on its machine.
+#[utoipa::path(
+    post,
+    path = "/v1/backup",
+    tag = "administration",
+    request_body = BackupRequest,
+    responses(
+        (status = 200, body = BackupResponse),
+        (status = 400, description = "Not an absolute path to a file in a folder", body = ErrorBody),
+        (status = 403, description = "Tokens may not", body = ErrorBody),
+        (status = 409, description = "A file is there", body = ErrorBody),
+    )
+)]
+pub(super) async fn backup(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<BackupResponse>, Problem> {
+    let Backup { path, overwrite } = params::json(&headers, &body?)?;
+    let actor = actor(caller)?;
+    if matches!(actor, Actor::Token(_)) {
+        // It writes wherever the broker may write, which is more than programs with a token are trusted with.
+        let message = "copies are made by a person, or over the admin socket; not with a token";
+        return Err(Problem::new(StatusCode::FORBIDDEN, "person_needed", message));
+    }
+    Ok(Json(shared.api.admin.backup(actor, BackupRequest { path, overwrite }).await?))
+}
+
 /// Who changes something; the gate admits nobody unknown, so the error is never seen.
-fn actor(caller: Caller) -> Result<Actor, Problem> {
+pub(super) fn actor(caller: Caller) -> Result<Actor, Problem> {
     caller.actor.ok_or_else(|| {
         Problem::new(
             StatusCode::UNAUTHORIZED,

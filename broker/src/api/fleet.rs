@@ -3,10 +3,10 @@
 use crate::agents::SessionTable;
 use crate::driver::{AllEvidence, DriverHandle, DriverInput};
 use nearmost_core::fleet::{Evidence, Witnessed};
-use nearmost_core::id::NodeId;
+use nearmost_core::id::{BrokerId, NodeId};
 use nearmost_core::registry::Registry;
 use nearmost_core::time::UnixMillis;
-use nearmost_wire::api::{EvidenceView, SaidView, WitnessView};
+use nearmost_wire::api::{EvidenceView, PeerSaidView, SaidView, WitnessView};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -50,10 +50,16 @@ pub(super) fn view(evidence: &Evidence, registry: &Registry, now: UnixMillis) ->
         .into(),
         ms_ago: ago(*at),
     };
+    let peer = |(broker, reached, at): &(BrokerId, bool, UnixMillis)| PeerSaidView {
+        broker: broker.to_string(),
+        reached: *reached,
+        ms_ago: ago(*at),
+    };
     EvidenceView {
         agent_heard_ms_ago: evidence.agent_heard.map(ago),
         broker: evidence.broker.map(|(reached, at)| SaidView { reached, ms_ago: ago(at) }),
         witnesses: evidence.witnesses.iter().map(witness).collect(),
+        peers: evidence.peers.iter().map(peer).collect(),
         complaints: evidence.complaints,
         penalty: (evidence.penalty * 100.0).round() / 100.0,
     }

@@ -14,6 +14,7 @@
 //! | `users`, `redirect`, `target` | what users ask for |
 //! | `reports` | what they measured |
 //! | `ops`, `stream`, `drain`, `changes` | what operators and administrators ask for |
+//! | `federation`, `records` | other brokers, and what applications have them carry |
 //! | `view`, `explain` | the snapshot as JSON |
 //! | `reasons`, `verdicts` | … and in sentences |
 //! | `params`, `error`, `openapi` | questions read, refusals, the API's own description |
@@ -28,6 +29,7 @@ mod cors;
 mod drain;
 mod error;
 mod explain;
+mod federation;
 mod fleet;
 mod gate;
 mod listen;
@@ -35,6 +37,7 @@ mod openapi;
 mod ops;
 mod params;
 mod reasons;
+mod records;
 mod redirect;
 mod reports;
 mod server;
@@ -61,6 +64,7 @@ pub use tls::TlsError;
 use crate::admin::AdminHandle;
 use crate::clock::unix_now;
 use crate::events::EventLog;
+use crate::peers::PeersHandle;
 use crate::publish::SnapshotReader;
 use crate::reports::Reports;
 use crate::telemetry::ApiMetrics;
@@ -88,6 +92,8 @@ pub struct ApiState {
     pub events: Arc<EventLog>,
     /// Changes go here.
     pub admin: AdminHandle,
+    /// Who talks with other brokers; `None` where that is turned off.
+    pub peers: Option<PeersHandle>,
     /// Who is connected, and what verdicts rest on.
     pub fleet: FleetAccess,
     /// What clients measured goes here.
@@ -137,6 +143,7 @@ struct Shared {
         (name = "users", description = "Open to everyone"),
         (name = "health", description = "For the machines that watch the broker"),
         (name = "operators", description = "Reading; beyond this machine with credentials"),
+        (name = "federation", description = "Other brokers, and the records of applications"),
         (name = "administration", description = "The registry; changes need credentials or the admin socket"),
     )
 )]
@@ -162,6 +169,12 @@ fn router_with(state: ApiState, settings: settings::ActiveSettings, closing: Can
         .routes(routes!(changes::registry, changes::commit))
         .routes(routes!(changes::history))
         .routes(routes!(changes::invite))
+        .routes(routes!(changes::backup))
+        .routes(routes!(federation::peers))
+        .routes(routes!(federation::invite))
+        .routes(routes!(federation::join))
+        .routes(routes!(records::records))
+        .routes(routes!(records::watch))
         .routes(routes!(ops::metrics))
         .routes(routes!(ops::healthz))
         .routes(routes!(ops::readyz))

@@ -48,28 +48,23 @@ pub(super) async fn events(
     State(shared): State<Arc<Shared>>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let permit = shared.streams.clone().try_acquire_owned().map_err(|_| {
-        let most = shared.settings.load().settings.max_event_streams;
-        Problem::unavailable(
-            "too_many_readers",
-            format!("{most} readers of events already; no more are served"),
-            5,
-        )
-    })?;
     let since = last_event_id(&headers)?;
-    let metrics = shared.api.metrics.clone();
-    metrics.event_streams.inc();
-    let stream = EventStream {
+    let reader = Reader::admit(&shared)?;
+    Ok(response(EventStream {
         log: Feed::new(shared.api.events.subscribe(since)),
         closing: Box::pin(shared.closing.clone().cancelled_owned()),
-        reader: Reader { metrics, _permit: permit },
-    };
-    let mut response = Sse::new(stream).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response();
+        reader,
+    }))
+}
+
+/// A stream of events as a body.
+pub(super) fn response(events: impl Stream<Item = Result<Event, Infallible>> + Send + 'static) -> Response {
+    let mut response = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response();
     // Proxies that buffer would hold events back.
     response
         .headers_mut()
         .insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
-    Ok(response)
+    response
 }
 
 fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
@@ -82,9 +77,26 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
 }
 
 /// Counts a reader for as long as it reads.
-struct Reader {
+pub(super) struct Reader {
     metrics: ApiMetrics,
     _permit: OwnedSemaphorePermit,
+}
+
+impl Reader {
+    /// Takes one of the readers' places.
+    ///
+    /// # Errors
+    /// 503 when none is left.
+    pub(super) fn admit(shared: &Shared) -> Result<Reader, Problem> {
+        let permit = shared.streams.clone().try_acquire_owned().map_err(|_| {
+            let most = shared.settings.load().settings.max_event_streams;
+            let message = format!("{most} readers of events already; no more are served");
+            Problem::unavailable("too_many_readers", message, 5)
+        })?;
+        let metrics = shared.api.metrics.clone();
+        metrics.event_streams.inc();
+        Ok(Reader { metrics, _permit: permit })
+    }
 }
 
 impl Drop for Reader {
@@ -157,7 +169,8 @@ fn lagged(missed: Option<u64>) -> Event {
     data(Event::default().event("lagged"), &Lagged { missed })
 }
 
-fn data(event: Event, value: &impl Serialize) -> Event {
+/// An event with this value as JSON.
+pub(super) fn data(event: Event, value: &impl Serialize) -> Event {
     // Plain structures of strings and numbers always have a JSON form.
     event.data(serde_json::to_string(value).unwrap_or_default())
 }

@@ -27,7 +27,6 @@ use nearmost_core::rtt::{Learner, LearnerConfig, Memory, Model, Observation, Sou
 use nearmost_core::snapshot::Snapshot;
 use nearmost_core::time::UnixMillis;
 use nearmost_wire::identity::{KeyPair, Role};
-use nearmost_wire::registry::BuildDefaults;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::Arc;
@@ -342,6 +341,7 @@ impl Fixture {
             snapshot: self.reader(),
             events: Arc::new(EventLog::default()),
             admin: admin(&key, dir.path()).await,
+            peers: None,
             fleet: FleetAccess { sessions: Arc::new(SessionTable::default()), driver: driver::channel().0 },
             reports: Arc::new(Reports::new(limit, learn, report_metrics).unwrap()),
             metrics: ApiMetrics::register(&registry).unwrap(),
@@ -365,7 +365,7 @@ pub(crate) struct TestApi {
 async fn admin(key: &KeyPair, dir: &Path) -> AdminHandle {
     let (store, _) = StoreThread::spawn(Box::new(RedbStore::open(dir).unwrap())).unwrap();
     let settings =
-        RegistrarSettings { advertise: vec!["127.0.0.1:7841".into()], defaults: BuildDefaults::default() };
+        RegistrarSettings { advertise: vec!["127.0.0.1:7841".into()], ..RegistrarSettings::default() };
     let (registrar, _) = Registrar::open(store, key, settings).await.unwrap();
     let (handle, inbox) = registrar.handle();
     // Ends with the last handle.

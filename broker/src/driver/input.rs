@@ -1,9 +1,10 @@
 //! What reaches the driver, and the channel it comes through.
 
-use nearmost_core::fleet::{Evidence, NodeReport, ProbeAnswer, ProbeToken, Witnessed};
+use super::telling::ToPeers;
+use nearmost_core::fleet::{Evidence, NodeReport, PeerAsk, PeerFact, ProbeAnswer, ProbeToken, Witnessed};
 use nearmost_core::geo::table::PlaceTable;
 use nearmost_core::health::Family;
-use nearmost_core::id::NodeId;
+use nearmost_core::id::{BrokerId, NodeId};
 use nearmost_core::live::Offer;
 use nearmost_core::map::{CellTable, Map, MirrorSet};
 use nearmost_core::rtt::Model;
@@ -11,7 +12,7 @@ use prometheus::IntCounter;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot};
 
 /// Inputs waiting for the driver; senders wait beyond that, beacons are dropped and counted.
 const QUEUE: usize = 16 * 1024;
@@ -106,6 +107,19 @@ pub enum DriverInput {
         /// How many answered.
         answered: u32,
     },
+    /// Another broker tells what it saw of mirrors.
+    PeerFacts {
+        /// Which.
+        broker: BrokerId,
+        /// What.
+        facts: Vec<PeerFact>,
+    },
+    /// These brokers are connected now, and no others.
+    PeersConnected(Vec<BrokerId>),
+    /// Anything came from another broker.
+    PeerHeard,
+    /// Another broker asks for a look at a mirror.
+    AskedToProbe(PeerAsk),
     /// Agents are asked for beacons this often.
     BeaconPeriod(Duration),
     /// What is known of all mirrors, by who measured it, is asked for.
@@ -166,22 +180,68 @@ pub struct BeaconSeen {
 
 /// For everything that feeds the driver.
 #[derive(Clone)]
-pub struct DriverHandle(mpsc::Sender<DriverInput>);
+pub struct DriverHandle {
+    queue: mpsc::Sender<DriverInput>,
+    to_peers: ToPeers,
+}
 
 impl DriverHandle {
     /// The queue, for metrics.
     pub(crate) fn queue(&self) -> &mpsc::Sender<DriverInput> {
-        &self.0
+        &self.queue
+    }
+
+    /// What other brokers are told and asked.
+    pub(super) fn to_peers(&self) -> &ToPeers {
+        &self.to_peers
     }
 
     /// Hands over an input, waiting for room; a driver that is gone needs none.
     pub async fn send(&self, input: DriverInput) {
-        let _ = self.0.send(input).await;
+        let _ = self.queue.send(input).await;
     }
 
     /// Hands over an input unless the queue is full; says whether it was taken.
     pub fn try_send(&self, input: DriverInput) -> bool {
-        self.0.try_send(input).is_ok()
+        self.queue.try_send(input).is_ok()
+    }
+}
+
+/// For the connections to other brokers, which are known by their keys.
+impl DriverHandle {
+    /// A broker tells what it saw of mirrors; waits for room, so that one that tells too much slows itself
+    /// down. Names must be in their canonical form.
+    pub async fn peer_facts(&self, broker: [u8; 32], facts: Vec<PeerFact>) {
+        self.send(DriverInput::PeerFacts { broker: BrokerId(broker), facts }).await;
+    }
+
+    /// These brokers are connected now, and no others: to be told at every change. What those told that
+    /// no longer are stands until its life is over.
+    pub async fn peers_connected(&self, brokers: Vec<[u8; 32]>) {
+        self.send(DriverInput::PeersConnected(brokers.into_iter().map(BrokerId).collect())).await;
+    }
+
+    /// Anything came from a broker: this one's line works. Facts say so by themselves. One that finds no
+    /// room is left out, as the next says the same.
+    pub fn peer_heard(&self) {
+        self.try_send(DriverInput::PeerHeard);
+    }
+
+    /// A broker asks for a look at a mirror; what comes of it is told to all, as a fact. Whether there was
+    /// room: one that finds none may ask again.
+    pub fn asked_to_probe(&self, ask: PeerAsk) -> bool {
+        self.try_send(DriverInput::AskedToProbe(ask))
+    }
+
+    /// What this broker saw itself, for all that are connected: what changed within a fifth of a second, and
+    /// all every five seconds and when one has connected. Whoever lags behind misses the oldest, and goes on.
+    pub fn own_facts(&self) -> broadcast::Receiver<Arc<Vec<PeerFact>>> {
+        self.to_peers.facts.subscribe()
+    }
+
+    /// Mirrors that all connected brokers are to be asked to probe.
+    pub fn peer_asks(&self) -> broadcast::Receiver<PeerAsk> {
+        self.to_peers.asks.subscribe()
     }
 }
 
@@ -211,5 +271,5 @@ pub fn complaints(dropped: IntCounter) -> (Complaints, mpsc::Receiver<Complaint>
 /// The channel into a driver.
 pub fn channel() -> (DriverHandle, mpsc::Receiver<DriverInput>) {
     let (tx, rx) = mpsc::channel(QUEUE);
-    (DriverHandle(tx), rx)
+    (DriverHandle { queue: tx, to_peers: ToPeers::default() }, rx)
 }

@@ -1,8 +1,9 @@
 use super::*;
 use crate::telemetry::{ProbeMetrics, WitnessMetrics};
-use nearmost_core::fleet::FleetConfig;
+use nearmost_core::fleet::{AgentWord, FleetConfig, PeerFact, PeerView, Word};
 use nearmost_core::geo::table::PlaceTableBuilder;
 use nearmost_core::geo::{CountryCode, Place};
+use nearmost_core::id::BrokerId;
 use nearmost_core::registry::HealthMode;
 use nearmost_probe::{Prober, ProberOptions};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -150,4 +151,33 @@ async fn a_table_that_comes_twice_is_one_map() {
     bench.input(DriverInput::Places(table));
     assert_eq!(bench.reader.load().map.version, version);
     assert!(version > 1);
+}
+
+#[tokio::test]
+async fn brokers_that_connect_are_told_and_what_they_tell_is_counted() {
+    let mut bench = bench();
+    let handle = bench.driver.handle.clone();
+    let (mut facts, mut asks) = (handle.own_facts(), handle.peer_asks());
+    let now = bench.driver.parts.clock.now();
+    bench.driver.tell_peers(now);
+    assert!(facts.try_recv().is_err(), "nobody is connected");
+    bench.input(DriverInput::PeersConnected(vec![BrokerId([7; 32])]));
+    assert!(bench.driver.next_wake() <= bench.driver.parts.clock.now().mono);
+    let word = AgentWord { word: Word::Healthy, age: Duration::ZERO };
+    let fact = |mirror: &str| PeerFact {
+        domain: "play.nearmost.test".into(),
+        mirror: mirror.into(),
+        family: Family::V4,
+        view: PeerView { agent: Some(word), ..PeerView::default() },
+    };
+    let known = bench.driver.world.given().mirrors.iter().find(|m| m.node.is_some()).unwrap().name.clone();
+    let told = vec![fact(&known), fact("gone")];
+    bench.input(DriverInput::PeerFacts { broker: BrokerId([7; 32]), facts: told });
+    let counted = |result| bench.driver.parts.metrics.peer_facts.with_label_values(&[result]).get();
+    assert_eq!((counted("taken"), counted("left_out")), (1, 1));
+    // What is not known here is asked of nobody and changes nothing.
+    let ask = PeerAsk { domain: "play.nearmost.test".into(), mirror: "gone".into(), family: Family::V4 };
+    bench.input(DriverInput::AskedToProbe(ask));
+    bench.input(DriverInput::PeerHeard);
+    assert!(asks.try_recv().is_err());
 }

@@ -86,13 +86,13 @@ impl Registrar {
     }
 
     fn node_of(&self, id: &Id) -> Option<&Node> {
-        let registry = &self.built.registry;
+        let registry = &self.held.built.registry;
         registry.node_by_id.get(&id.node_id()).map(|i| &registry.nodes[i.0 as usize])
     }
 
     /// The live record of a node; one that this build cannot read is not to be written over.
     fn node_body(&self, key: &RecordKey) -> Result<Option<NodeBody>, Refused> {
-        match self.records.get(key).map(|r| &r.record().body) {
+        match self.held.records.get(key).map(|r| &r.record().body) {
             None | Some(Body::Tombstone) => Ok(None),
             Some(Body::Live { bytes, .. }) => {
                 let unreadable = |_| {

@@ -1,6 +1,7 @@
 use super::*;
 use crate::store::{RedbStore, StoreThread};
-use nearmost_wire::registry::{DomainBody, MirrorBody, NodeBody, ProbeBody};
+use nearmost_replica::{Body, Kind, Record};
+use nearmost_wire::registry::{BODY_VERSION, DomainBody, MirrorBody, NodeBody, ProbeBody};
 use tempfile::TempDir;
 
 /// A registrar with two domains, as a person made them.
@@ -18,7 +19,7 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let (handle, store) = StoreThread::spawn(Box::new(RedbStore::open(dir.path()).unwrap())).unwrap();
         let settings =
-            RegistrarSettings { advertise: vec!["b.example:1".into()], defaults: BuildDefaults::default() };
+            RegistrarSettings { advertise: vec!["b.example:1".into()], ..RegistrarSettings::default() };
         let key = KeyPair::from_seed(Role::Broker, &[1; 32]);
         let (registrar, _) = Registrar::open(handle, &key, settings).await.unwrap();
         let mut world = World { registrar, seq: 0, store, _dir: dir };
@@ -115,7 +116,7 @@ async fn a_name_that_the_agent_asks_for_must_be_free() {
     let secret = world.invite("a.example", None).await;
     assert_eq!(world.join(9, secret, Some("foo")).await, Err(Refusal::BadName));
     assert_eq!(world.join(9, secret, Some("FOO")).await, Err(Refusal::BadName), "in any spelling");
-    assert!(world.registrar.built.registry.node_by_id.is_empty(), "nothing was taken over");
+    assert!(world.registrar.held.built.registry.node_by_id.is_empty(), "nothing was taken over");
     let joined = world.join(9, secret, Some("bar")).await.unwrap();
     assert_eq!(joined, Joined { name: "bar".into(), domains: domains(&["a.example"]) });
 
@@ -145,9 +146,9 @@ async fn a_lost_answer_is_given_again_to_the_same_key_only() {
     let mut world = World::new().await;
     let secret = world.invite("a.example", Some("one")).await;
     let joined = world.join(1, secret, None).await.unwrap();
-    let version = world.registrar.version;
+    let version = world.registrar.held.version;
     assert_eq!(world.join(1, secret, None).await, Ok(joined));
-    assert_eq!(world.registrar.version, version, "nothing is written again");
+    assert_eq!(world.registrar.held.version, version, "nothing is written again");
     assert_eq!(world.join(2, secret, None).await, Err(Refusal::UsedToken));
     // Another node's used token brings a node nothing, though it is known itself.
     tokio::time::sleep(std::time::Duration::from_millis(2)).await;
@@ -176,9 +177,9 @@ async fn renaming_mirrors_at_each_session_ends_in_a_warning() {
     }
     let (at, warning) = warned.expect("it is warned");
     assert!(at >= 20 && warning.contains("too often"), "{at}: {warning}");
-    let version = world.registrar.version;
+    let version = world.registrar.held.version;
     assert_eq!(world.declare(1, &["again"]).await.len(), 1);
-    assert_eq!(world.registrar.version, version, "nothing is written");
+    assert_eq!(world.registrar.held.version, version, "nothing is written");
     let standing = format!("m{}", at - 1);
     assert!(world.declare(1, &[&standing]).await.is_empty(), "what stands may be declared at any rate");
     world.end().await;
@@ -191,7 +192,7 @@ async fn what_nobody_waits_for_is_not_done() {
     let (reply, answer) = oneshot::channel();
     drop(answer);
     world.registrar.serve(Command::Join { key: node_key(1), secret, name: None, reply }).await;
-    assert!(world.registrar.built.registry.nodes.is_empty());
+    assert!(world.registrar.held.built.registry.nodes.is_empty());
     assert!(world.join(2, secret, None).await.is_ok(), "the token was not spent");
     world.end().await;
 }
@@ -203,7 +204,7 @@ async fn corrected_places_and_policies_are_built_or_refused() {
     world.person(Kind::OVERRIDE, "", "192.0.2.0/24", put(r#"{"country":"GB"}"#)).await;
     world.person(Kind::OVERRIDE, "", "10.0.0.0/8", put(r#"{"asn":64496}"#)).await;
     world.person(Kind::DOMAIN, "a.example", "", put(r#"{"strategy":"weighted"}"#)).await;
-    let registry = world.registrar.built.registry.clone();
+    let registry = world.registrar.held.built.registry.clone();
     let prefixes: Vec<String> = registry.overrides.iter().map(|(p, _)| p.to_string()).collect();
     assert_eq!(prefixes, ["10.0.0.0/8", "192.0.2.0/24"]);
     assert_eq!(registry.domains[0].policy.strategy, nearmost_core::registry::Strategy::Weighted);
@@ -221,7 +222,7 @@ async fn corrected_places_and_policies_are_built_or_refused() {
         let refused = world.try_person(kind, scope, id, put(body)).await.unwrap_err().to_string();
         assert!(refused.starts_with("the change was refused: ") && refused.contains(says), "{refused}");
     }
-    assert_eq!(world.registrar.version, registry.version, "nothing was written");
+    assert_eq!(world.registrar.held.version, registry.version, "nothing was written");
     world.end().await;
 }
 
@@ -236,6 +237,6 @@ async fn a_persons_mirror_is_not_counted_as_declared() {
     world.person(Kind::MIRROR, "a.example", "m", serde_json::to_vec(&body).unwrap()).await;
     let warnings = world.declare(1, &["m"]).await;
     assert!(warnings[0].contains("differs in addresses"), "{warnings:?}");
-    assert_eq!(world.registrar.declared.of("one").count(), 0);
+    assert_eq!(world.registrar.held.declared.of("one").count(), 0);
     world.end().await;
 }

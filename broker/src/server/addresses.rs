@@ -29,6 +29,8 @@ pub struct Addresses {
     pub beacons: Vec<SocketAddr>,
     /// Clients' sessions.
     pub clients: Vec<SocketAddr>,
+    /// Other brokers.
+    pub peers: Vec<SocketAddr>,
     /// Admin socket.
     pub admin: PathBuf,
 }

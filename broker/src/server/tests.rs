@@ -10,7 +10,8 @@ fn config(dir: &std::path::Path) -> BrokerConfig {
     config.http.redirect_listen = Vec::new();
     config.agents.listen = local.clone();
     config.agents.beacon_listen = local.clone();
-    config.clients.listen = local;
+    config.clients.listen = local.clone();
+    config.peers.listen = local;
     config.geo.embedded = false;
     config
 }

@@ -87,7 +87,7 @@ fn copy_all(from: &ReadTransaction, file: File) -> Result<u64, Failed> {
     let to = db.begin_write().map_err(writing)?;
     copy(from, &to, tables::COUNTERS)?;
     let statements = copy(from, &to, tables::STATEMENTS)?;
-    copy(from, &to, tables::FLOORS)?;
+    copy(from, &to, tables::GRAVES)?;
     copy(from, &to, tables::LOG)?;
     copy(from, &to, tables::BATCHES)?;
     copy(from, &to, tables::RELAYED)?;

@@ -2,14 +2,14 @@
 
 use super::tables::{self, Abort};
 use super::{Collected, StatementKey};
-use nearmost_replica::merge::{is_collectable, order};
-use nearmost_replica::{Hlc, SignedRecord, TOMBSTONE_LIFE};
+use nearmost_replica::merge::{is_buried, is_collectable, order};
+use nearmost_replica::{SignedRecord, TOMBSTONE_LIFE};
 use redb::{Database, ReadableTable, WriteTransaction};
 use std::collections::HashSet;
 
-/// How long it is remembered of a key that it was forgotten, counted from the clock of what was
-/// forgotten, in milliseconds: 60 days more than a tombstone lives.
-pub(super) const FLOOR_LIFE_MS: u64 = 90 * 24 * 3600 * 1000;
+/// How long a tombstone is kept after it was collected, counted from its own clock, in milliseconds: 90 days
+/// more than it lives. It is no statement any more, but whoever offers what it buried is shown it.
+pub(super) const GRAVE_LIFE_MS: u64 = 120 * 24 * 3600 * 1000;
 
 /// Forgets what is past its life; writes nothing when there is nothing to forget.
 pub(super) fn collect(
@@ -19,21 +19,21 @@ pub(super) fn collect(
 ) -> Result<Collected, Abort> {
     let txn = db.begin_write()?;
     let mut collected = Collected::default();
-    let mut floors = Vec::new();
+    let mut graves = Vec::new();
     {
         // One key's statements at a time are held.
         let mut of_key: Vec<SignedRecord> = Vec::new();
         for row in txn.open_table(tables::STATEMENTS)?.iter()? {
             let signed = tables::stored(row?.1.value())?;
             if of_key.first().is_some_and(|first| !first.record().same_key(signed.record())) {
-                floors.extend(judge_key(&mut of_key, now_unix_ms, hidden, &mut collected));
+                graves.extend(judge_key(&mut of_key, now_unix_ms, hidden, &mut collected));
             }
             of_key.push(signed);
         }
-        floors.extend(judge_key(&mut of_key, now_unix_ms, hidden, &mut collected));
+        graves.extend(judge_key(&mut of_key, now_unix_ms, hidden, &mut collected));
     }
     remove(&txn, &collected.removed)?;
-    let forgotten = renew_floors(&txn, &floors, now_unix_ms)?;
+    let forgotten = dig(&txn, &graves, now_unix_ms)?;
     let life_ms = u64::try_from(TOMBSTONE_LIFE.as_millis()).unwrap_or(u64::MAX);
     txn.open_table(tables::TOKENS)?.retain(|_, (expires_unix_ms, ..)| {
         let past = expires_unix_ms.saturating_add(life_ms) <= now_unix_ms;
@@ -48,34 +48,27 @@ pub(super) fn collect(
     Ok(collected)
 }
 
-/// Which of a key's statements go, and the floor that is left where all do. Leaves `of_key` empty.
+/// Which of a key's statements go, and the tombstone that buries them. Leaves `of_key` empty.
 fn judge_key(
     of_key: &mut Vec<SignedRecord>,
     now_unix_ms: u64,
     hidden: &HashSet<StatementKey>,
     collected: &mut Collected,
-) -> Option<(SignedRecord, Hlc)> {
+) -> Option<SignedRecord> {
     let past = |signed: &SignedRecord| is_collectable(signed.record(), now_unix_ms);
     if !of_key.iter().any(past) {
         of_key.clear();
         return None;
     }
     collected.tombstones += of_key.iter().filter(|signed| past(signed)).count() as u64;
+    // What nobody may take for true buries nothing.
     let is_hidden =
         |s: &SignedRecord| !hidden.is_empty() && hidden.contains(&(s.record().key(), s.record().author));
-    let greatest = of_key.iter().filter(|signed| !is_hidden(signed)).max_by(|a, b| order(a, b)).cloned();
-    match greatest.filter(past) {
-        // Statements that nobody may take for true go too, as what they say is over for all the same.
-        Some(greatest) => {
-            let highest = of_key.iter().map(|signed| signed.record().hlc).max().unwrap_or_default();
-            collected.removed.append(of_key);
-            Some((greatest, highest))
-        }
-        None => {
-            collected.removed.extend(of_key.drain(..).filter(past));
-            None
-        }
-    }
+    let buries = |s: &&SignedRecord| past(s) && !is_hidden(s);
+    let grave = of_key.iter().filter(buries).max_by(|a, b| order(a, b)).cloned();
+    let goes = |s: &SignedRecord| past(s) || grave.as_ref().is_some_and(|grave| is_buried(s, grave));
+    collected.removed.extend(of_key.drain(..).filter(goes));
+    grave
 }
 
 /// Removes statements.
@@ -87,26 +80,30 @@ fn remove(txn: &WriteTransaction, removed: &[SignedRecord]) -> Result<(), Abort>
     Ok(())
 }
 
-/// Raises the floors of keys, and forgets those that were kept long enough; whether there were any.
-fn renew_floors(
-    txn: &WriteTransaction,
-    new: &[(SignedRecord, Hlc)],
-    now_unix_ms: u64,
-) -> Result<bool, Abort> {
-    let mut floors = txn.open_table(tables::FLOORS)?;
-    for (signed, hlc) in new {
+/// Keeps tombstones for those who offer what they buried, and forgets those that were kept long enough;
+/// whether there were any.
+fn dig(txn: &WriteTransaction, new: &[SignedRecord], now_unix_ms: u64) -> Result<bool, Abort> {
+    let mut graves = txn.open_table(tables::GRAVES)?;
+    for signed in new {
         let place = tables::key_place(signed.record());
-        let known = floors.get(place)?.map(|known| known.value());
-        let floor = known.unwrap_or_default().max((hlc.millis, hlc.counter));
-        floors.insert(place, floor)?;
+        let known = graves.get(place)?.map(|known| tables::stored(known.value())).transpose()?;
+        if known.is_none_or(|known| order(signed, &known).is_gt()) {
+            graves.insert(place, signed.bytes())?;
+        }
     }
-    let mut forgotten = false;
-    floors.retain(|_, (millis, _)| {
-        let past = millis.saturating_add(FLOOR_LIFE_MS) <= now_unix_ms;
-        forgotten |= past;
-        !past
+    let (mut forgotten, mut damaged) = (false, None);
+    graves.retain(|_, bytes| match tables::stored(bytes) {
+        Ok(signed) => {
+            let past = signed.record().hlc.millis.saturating_add(GRAVE_LIFE_MS) <= now_unix_ms;
+            forgotten |= past;
+            !past
+        }
+        Err(abort) => {
+            damaged = Some(abort);
+            true
+        }
     })?;
-    Ok(forgotten)
+    damaged.map_or(Ok(forgotten), Err)
 }
 
 /// Removes statements as if they had never come, with the numbers that were used for them.

@@ -5,7 +5,7 @@
 
 use super::tables::{self, Abort};
 use super::{Committed, Outcome, StoreError, WriteBatch, local};
-use nearmost_replica::merge::{is_collectable, order};
+use nearmost_replica::merge::{is_buried, is_collectable, order};
 use nearmost_replica::{Hlc, PublicKey, SignedRecord, merge};
 use redb::{Database, ReadableTable, Table, WriteTransaction};
 use std::collections::HashMap;
@@ -14,7 +14,7 @@ use std::collections::HashMap;
 struct Open<'txn> {
     counters: Table<'txn, &'static str, u64>,
     statements: Table<'txn, tables::StatementPlace, &'static [u8]>,
-    floors: Table<'txn, tables::KeyPlace, (u64, u16)>,
+    graves: Table<'txn, tables::KeyPlace, &'static [u8]>,
     log: Table<'txn, u64, tables::LogRow>,
     batches: Table<'txn, u64, tables::BatchRow>,
     relayed: Table<'txn, u64, &'static [u8; 32]>,
@@ -53,7 +53,7 @@ impl<'txn> Open<'txn> {
         Ok(Open {
             counters: txn.open_table(tables::COUNTERS)?,
             statements: txn.open_table(tables::STATEMENTS)?,
-            floors: txn.open_table(tables::FLOORS)?,
+            graves: txn.open_table(tables::GRAVES)?,
             log: txn.open_table(tables::LOG)?,
             batches: txn.open_table(tables::BATCHES)?,
             relayed: txn.open_table(tables::RELAYED)?,
@@ -98,23 +98,29 @@ impl<'txn> Open<'txn> {
         Ok(self.numbers.get((&author.0, epoch, seq))?.map(|row| *row.value().0))
     }
 
-    /// Why a record of a peer does not come in, if it does not.
-    fn barred(&self, signed: &SignedRecord, now_unix_ms: u64) -> Result<Option<Outcome>, Abort> {
+    /// Why a record of a peer does not come in, if it does not, and the tombstone that shows it.
+    fn barred(
+        &self,
+        signed: &SignedRecord,
+        now_unix_ms: u64,
+    ) -> Result<Option<(Outcome, Option<SignedRecord>)>, Abort> {
         let known = self.known_hash(signed)?;
         if known.is_some_and(|hash| hash != signed.hash()) {
-            return Ok(Some(Outcome::Forked));
+            return Ok(Some((Outcome::Forked, None)));
         }
         let record = signed.record();
-        if is_collectable(record, now_unix_ms) {
-            return Ok(Some(Outcome::Gone));
+        let grave = self.graves.get(tables::key_place(record))?;
+        let grave = grave.map(|grave| tables::stored(grave.value())).transpose()?;
+        if let Some(grave) = grave.filter(|grave| is_buried(signed, grave)) {
+            return Ok(Some((Outcome::Gone, Some(grave))));
         }
-        let floor = self.floors.get(tables::key_place(record))?.map(|floor| floor.value());
-        if floor.is_some_and(|(millis, counter)| Hlc { millis, counter } >= record.hlc) {
-            return Ok(Some(Outcome::Gone));
+        // A tombstone past its life is no statement any more, but buries what it stands above.
+        if is_collectable(record, now_unix_ms) {
+            return Ok(Some((Outcome::Gone, None)));
         }
         // It was here, and neither it nor what its author said instead is any longer.
         let forgotten = known.is_some() && self.statements.get(tables::place(record))?.is_none();
-        Ok(forgotten.then_some(Outcome::Gone))
+        Ok(forgotten.then_some((Outcome::Gone, None)))
     }
 
     /// Writes what was checked.
@@ -124,13 +130,20 @@ impl<'txn> Open<'txn> {
         let version = tables::counter(&self.counters, tables::VERSION)?;
         let mut position = first;
         let mut outcomes = Vec::with_capacity(batch.records.len());
-        for signed in &batch.records {
+        let (mut graves, mut buried) = (Vec::new(), Vec::new());
+        for (index, signed) in batch.records.iter().enumerate() {
             let barred = match batch.from_peer {
                 Some(_) => self.barred(signed, batch.received_unix_ms)?,
                 None => None,
             };
             let outcome = match barred {
-                Some(outcome) => outcome,
+                Some((outcome, grave)) => {
+                    if grave.is_none() && is_collectable(signed.record(), batch.received_unix_ms) {
+                        buried.extend(self.bury(signed)?);
+                    }
+                    graves.extend(grave.map(|grave| (index, grave)));
+                    outcome
+                }
                 None => self.merge_one(signed, number + 1, position + 1)?,
             };
             position += u64::from(outcome == Outcome::Applied);
@@ -141,7 +154,10 @@ impl<'txn> Open<'txn> {
             local::spend_token(&mut self.tokens, hash, batch.received_unix_ms)?;
         }
         if position == first {
-            return Ok(Committed { version, batch: number, outcomes });
+            // What lives has changed all the same, though there is nothing to log.
+            let version = version + u64::from(!buried.is_empty());
+            self.counters.insert(tables::VERSION, version)?;
+            return Ok(Committed { version, batch: number, outcomes, graves, buried });
         }
         let (number, version) = (number + 1, version + 1);
         let about =
@@ -153,7 +169,20 @@ impl<'txn> Open<'txn> {
         self.counters.insert(tables::LAST_POSITION, position)?;
         self.counters.insert(tables::LAST_BATCH, number)?;
         self.counters.insert(tables::VERSION, version)?;
-        Ok(Committed { version, batch: number, outcomes })
+        Ok(Committed { version, batch: number, outcomes, graves, buried })
+    }
+
+    /// Removes what a tombstone past its life stands above, and keeps it to show.
+    fn bury(&mut self, grave: &SignedRecord) -> Result<Vec<SignedRecord>, Abort> {
+        let mut buried = self.of_key(grave)?;
+        buried.retain(|signed| is_buried(signed, grave));
+        for signed in &buried {
+            self.statements.remove(tables::place(signed.record()))?;
+        }
+        if !buried.is_empty() {
+            self.graves.insert(tables::key_place(grave.record()), grave.bytes())?;
+        }
+        Ok(buried)
     }
 
     /// Merges one record with its author's statement; if it is that now, it is logged at `position`.
@@ -173,15 +202,14 @@ impl<'txn> Open<'txn> {
 
     /// The greatest statement of all authors about what `signed` is about.
     fn greatest(&self, signed: &SignedRecord) -> Result<Option<SignedRecord>, Abort> {
+        Ok(self.of_key(signed)?.into_iter().max_by(order))
+    }
+
+    /// The statements of all authors about what `signed` is about.
+    fn of_key(&self, signed: &SignedRecord) -> Result<Vec<SignedRecord>, Abort> {
         let (kind, scope, id) = tables::key_place(signed.record());
-        let mut greatest: Option<SignedRecord> = None;
-        for row in self.statements.range((kind, scope, id, &[0; 32])..=(kind, scope, id, &[0xff; 32]))? {
-            let statement = tables::stored(row?.1.value())?;
-            if greatest.as_ref().is_none_or(|known| order(&statement, known).is_gt()) {
-                greatest = Some(statement);
-            }
-        }
-        Ok(greatest)
+        let rows = self.statements.range((kind, scope, id, &[0; 32])..=(kind, scope, id, &[0xff; 32]))?;
+        rows.map(|row| tables::stored(row?.1.value())).collect()
     }
 
     /// Remembers that the author used its number for this record, and where that is in the log.

@@ -107,6 +107,11 @@ pub struct Committed {
     pub batch: u64,
     /// What became of each record, in the batch's order.
     pub outcomes: Vec<Outcome>,
+    /// For records that are [`Outcome::Gone`], by their index, the collected tombstone that shows it, if one
+    /// is kept.
+    pub graves: Vec<(usize, SignedRecord)>,
+    /// Statements that are no longer held: tombstones past their life showed that they were removed.
+    pub buried: Vec<SignedRecord>,
 }
 
 impl Committed {
@@ -227,9 +232,9 @@ pub trait Store: Send + Sync {
     fn remove_meta(&self, name: &str) -> Result<(), StoreError>;
 
     /// Forgets tombstones past [`nearmost_replica::TOMBSTONE_LIFE`], and tokens that expired as long
-    /// ago. Where such a tombstone is the greatest of its key, all statements of the key go with it, and
-    /// none that is as old comes in again from a peer. The `hidden` statements, which nobody may take for
-    /// true, do not decide for others: a hidden tombstone goes alone. The version stays, as nothing that
+    /// ago. With such a tombstone goes what it stands above, and none of that comes in again from a peer. The
+    /// `hidden` statements, which nobody may take for true, do not decide for others: a hidden tombstone goes
+    /// alone. The version stays, as nothing that
     /// lives changed.
     fn collect(&self, now_unix_ms: u64, hidden: &HashSet<StatementKey>) -> Result<Collected, StoreError>;
 

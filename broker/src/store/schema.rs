@@ -27,7 +27,7 @@ pub(super) fn make_tables(db: &Database) -> Result<(), Abort> {
 /// Makes those tables that are not there.
 fn open_all(txn: &WriteTransaction) -> Result<(), Abort> {
     txn.open_table(tables::STATEMENTS)?;
-    txn.open_table(tables::FLOORS)?;
+    txn.open_table(tables::GRAVES)?;
     txn.open_table(tables::LOG)?;
     txn.open_table(tables::BATCHES)?;
     txn.open_table(tables::RELAYED)?;

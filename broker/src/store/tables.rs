@@ -22,8 +22,8 @@ pub(super) const LOG_EPOCH: &str = "log-epoch";
 /// (kind, scope, id, author) → exact bytes of the author's statement.
 pub(super) const STATEMENTS: TableDefinition<StatementPlace, &[u8]> = TableDefinition::new("statements");
 pub(super) type StatementPlace = (u16, &'static str, &'static str, &'static [u8; 32]);
-/// (kind, scope, id) → clock (milliseconds, counter) up to which everything was forgotten.
-pub(super) const FLOORS: TableDefinition<KeyPlace, (u64, u16)> = TableDefinition::new("floors");
+/// (kind, scope, id) → exact bytes of the collected tombstone that buried all below it.
+pub(super) const GRAVES: TableDefinition<KeyPlace, &[u8]> = TableDefinition::new("graves");
 pub(super) type KeyPlace = (u16, &'static str, &'static str);
 /// Position → (batch, applied bytes, bytes that stood before).
 pub(super) const LOG: TableDefinition<u64, LogRow> = TableDefinition::new("log");
@@ -98,7 +98,7 @@ pub(super) fn max_hlc(counters: &impl ReadableTable<&'static str, u64>) -> Resul
     Ok(Hlc { millis, counter })
 }
 
-/// The place of a record's key in [`FLOORS`].
+/// The place of a record's key in [`GRAVES`].
 pub(super) fn key_place(record: &Record) -> (u16, &str, &str) {
     (record.kind.0, &record.scope, &record.id)
 }

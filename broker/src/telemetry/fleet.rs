@@ -27,6 +27,9 @@ pub struct FleetMetrics {
     /// `nearmost_client_failures_total{result}`: clients' reports of failure, by whether one had a mirror
     /// probed (`probed`), told nothing new (`known`), or came when too many waited (`dropped`).
     pub client_failures: IntCounterVec,
+    /// `nearmost_peer_facts_total{result}`: what other brokers told of mirrors: `taken`, or `left_out` where
+    /// the mirror is not registered here or too many brokers tell.
+    pub peer_facts: IntCounterVec,
     /// `nearmost_self_doubt`: 1 while the broker takes itself to be cut off.
     pub self_doubt: IntGauge,
     /// What beacons cost.
@@ -65,6 +68,12 @@ impl FleetMetrics {
                 "Clients' reports that they do not reach a mirror, by what became of one.",
                 &["result"],
             )?,
+            peer_facts: counters(
+                registry,
+                "nearmost_peer_facts_total",
+                "What other brokers told of mirrors, by what became of it.",
+                &["result"],
+            )?,
             self_doubt: gauge(
                 registry,
                 "nearmost_self_doubt",
@@ -82,6 +91,14 @@ impl FleetMetrics {
     /// Counts a client's report of failure; whether it had the mirror probed.
     pub fn client_failure(&self, asks: bool) {
         self.client_failures.with_label_values(&[if asks { "probed" } else { "known" }]).inc();
+    }
+
+    /// Counts what another broker told, and how much of it was left out.
+    pub fn peer_facts(&self, told: usize, left_out: usize) {
+        let taken = told.saturating_sub(left_out);
+        for (result, count) in [("taken", taken), ("left_out", left_out)] {
+            self.peer_facts.with_label_values(&[result]).inc_by(count as u64);
+        }
     }
 
     /// Counts clients' reports of failure that the driver had no room for.

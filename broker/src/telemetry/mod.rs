@@ -2,8 +2,9 @@
 //!
 //! One structure a subsystem, each registered once with the registry that `GET /metrics` encodes.
 //! Names begin with `nearmost_`, durations are in seconds, counters end in `_total`. Every label
-//! takes its values from a fixed list or from the registry of mirrors, so series are bounded; what
-//! belongs to a mirror is read from the snapshot at each scrape and vanishes with the mirror.
+//! takes its values from a fixed list, from the registry of mirrors, or from the names of a bounded number
+//! of peers, so series are bounded; what belongs to a mirror is read from the snapshot at each scrape and
+//! vanishes with the mirror.
 
 mod agents;
 mod api;
@@ -14,6 +15,7 @@ mod learning;
 pub mod logging;
 mod map;
 mod paths;
+mod peers;
 mod probes;
 mod queues;
 mod reports;
@@ -30,6 +32,7 @@ pub use intake::IntakeMetrics;
 pub use learning::LearningMetrics;
 pub use map::MapMetrics;
 pub use paths::PathMetrics;
+pub use peers::{PeerMetrics, PeerSample};
 pub use probes::ProbeMetrics;
 pub use queues::QueueMetrics;
 pub use reports::ReportMetrics;
@@ -110,6 +113,14 @@ mod tests {
         reports.taken.with_label_values(&["http"]).inc();
         reports.refused.with_label_values(&["rtt_range"]).inc();
         reports.nonces_dropped.with_label_values(&["busy"]).inc();
+        let peers = PeerMetrics::register(&registry).unwrap();
+        for counters in
+            [&peers.delivered, &peers.received, &peers.refused, &peers.breaches, &peers.connections_refused]
+        {
+            counters.with_label_values(&["malformed"]).inc();
+        }
+        let some = Some(Duration::from_millis(5));
+        peers.set(vec![PeerSample { name: "bob".into(), state: "up", queued: 1, oldest: some, rtt: some }]);
         let (queue, _) = tokio::sync::mpsc::channel::<()>(1);
         QueueMetrics::new().unwrap().with("driver", &queue).register(&registry).unwrap();
         registry
@@ -136,6 +147,7 @@ mod tests {
             "nearmost_store_batches_total 0",
             "nearmost_store_errors_total 0",
             "nearmost_probes_skipped_total 1",
+            "nearmost_peer_delivered_total{answer=\"malformed\"} 1",
             "nearmost_resolver_lookups_total{result=\"found\"} 1",
         ] {
             assert!(text.contains(name), "{name} is missing in\n{text}");

@@ -50,9 +50,13 @@ pub(super) fn config(spec: BrokerSpec) -> Result<BrokerConfig, Fault> {
         set(&mut config.mirrors.spread.slow_start, spread.slow_start_ms);
     }
     if let Some(learning) = spec.learning {
-        learning.apply(&mut config.learning);
+        learning.apply(&mut config.geo.learning);
     }
-    advertise_listen(&mut config.agents);
+    if let Some(peers) = spec.peers {
+        peers.apply(&mut config.peers)?;
+    }
+    advertise_listen(&config.agents.listen, &mut config.agents.advertise);
+    config.peers.complete()?;
     beacon_port(&config.agents)?;
     if config.dns.listen.is_empty() {
         return Err(Fault::rule("dns.listen", "must hold at least one address, such as 0.0.0.0:53"));
@@ -161,6 +165,7 @@ impl HealthSpec {
         set(&mut health.missed_for_suspect, self.missed_for_suspect);
         set(&mut health.reprobe_interval, self.reprobe_interval_ms);
         set(&mut health.unattended_reprobe, self.unattended_reprobe_ms);
+        set(&mut health.probe_vantages, self.probe_vantages);
         set(&mut health.resume_grace, self.resume_grace_ms);
         set(&mut health.warm_up, self.warm_up_ms);
         set(&mut health.burst_timeout, self.burst_timeout_ms);
@@ -209,11 +214,11 @@ impl LearningSpec {
     }
 }
 
-/// Tokens carry what the operator says, else those listen addresses that can be connected to.
-fn advertise_listen(agents: &mut AgentsConfig) {
-    if agents.advertise.is_empty() {
+/// Others are told what the operator says, else those listen addresses that can be connected to.
+pub(super) fn advertise_listen(listen: &[SocketAddr], advertise: &mut Vec<String>) {
+    if advertise.is_empty() {
         let concrete = |a: &&SocketAddr| !a.ip().is_unspecified() && a.port() != 0;
-        agents.advertise = agents.listen.iter().filter(concrete).map(SocketAddr::to_string).collect();
+        *advertise = listen.iter().filter(concrete).map(SocketAddr::to_string).collect();
     }
 }
 
@@ -259,13 +264,14 @@ fn http_beyond_loopback(http: &HttpConfig) -> Result<(), Fault> {
 /// Two listeners cannot share an address of one protocol. Port 0 is a new port each time.
 fn listen_twice(config: &BrokerConfig) -> Result<(), Fault> {
     let udp = [
-        ("dns.listen", &config.dns.listen),
+        ("dns.listen", &config.dns.listen[..]),
         ("agents.listen", &config.agents.listen),
         ("agents.beacon_listen", &config.agents.beacon_listen),
         ("clients.listen", &config.clients.listen),
+        ("peers.listen", config.peers.listening()),
     ];
     let tcp = [
-        ("dns.listen", &config.dns.listen),
+        ("dns.listen", &config.dns.listen[..]),
         ("http.listen", &config.http.listen),
         ("http.redirect_listen", &config.http.redirect_listen),
     ];
@@ -288,7 +294,7 @@ fn listen_twice(config: &BrokerConfig) -> Result<(), Fault> {
 }
 
 /// No two entries of a list share what tells them apart.
-fn unique<'a>(list: &str, key: &str, values: impl Iterator<Item = &'a str>) -> Result<(), Fault> {
+pub(super) fn unique<'a>(list: &str, key: &str, values: impl Iterator<Item = &'a str>) -> Result<(), Fault> {
     let mut seen = HashSet::new();
     for (i, value) in values.enumerate() {
         if !seen.insert(value) {

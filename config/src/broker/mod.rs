@@ -4,11 +4,13 @@
 
 mod apply;
 mod caution;
+mod peers;
 pub(crate) mod spec;
 #[cfg(test)]
 mod tests;
 
 pub use caution::CautionConfig;
+pub use peers::{KnownPeer, PeerPaceConfig, PeerQueueConfig, PeersConfig};
 
 use crate::error::ConfigError;
 use crate::load::Layers;
@@ -37,12 +39,12 @@ pub struct BrokerConfig {
     pub agents: AgentsConfig,
     /// Listening to clients of users.
     pub clients: ClientsConfig,
-    /// Where addresses are.
+    /// The other brokers of a federation.
+    pub peers: PeersConfig,
+    /// Where addresses are, and how far from each other.
     pub geo: GeoConfig,
     /// Keeping an eye on mirrors.
     pub mirrors: MirrorsConfig,
-    /// Learning round trips.
-    pub learning: LearningConfig,
 }
 
 /// Answering over DNS.
@@ -193,7 +195,7 @@ pub struct ClientsConfig {
     pub report_burst: u32,
 }
 
-/// Where addresses are.
+/// Where addresses are, and how far from each other.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GeoConfig {
     /// Database files, the first that knows an address wins.
@@ -206,6 +208,8 @@ pub struct GeoConfig {
     pub cell_memory: usize,
     /// The operator's corrections; they win, the longest prefix first.
     pub overrides: Vec<GeoOverride>,
+    /// Learning round trips.
+    pub learning: LearningConfig,
 }
 
 /// What an operator knows better than any database.
@@ -228,6 +232,8 @@ pub struct HealthConfig {
     pub reprobe_interval: Duration,
     /// The same while its agent is silent.
     pub unattended_reprobe: Duration,
+    /// How many brokers of a federation probe each mirror as a matter of routine; at least 1.
+    pub probe_vantages: u8,
     /// After a restart, last verdicts stand this long unconfirmed.
     pub resume_grace: Duration,
     /// How long a mirror is `warming` before it is `up`; may be zero.
@@ -369,9 +375,9 @@ impl Default for BrokerConfig {
             http: HttpConfig::default(),
             agents: AgentsConfig::default(),
             clients: ClientsConfig::default(),
+            peers: PeersConfig::default(),
             geo: GeoConfig::default(),
             mirrors: MirrorsConfig::default(),
-            learning: LearningConfig::default(),
         }
     }
 }
@@ -470,6 +476,7 @@ impl Default for GeoConfig {
             watch: true,
             cell_memory: 256 << 20,
             overrides: Vec::new(),
+            learning: LearningConfig::default(),
         }
     }
 }
@@ -481,6 +488,7 @@ impl Default for HealthConfig {
             missed_for_suspect: 2,
             reprobe_interval: Duration::from_secs(10),
             unattended_reprobe: Duration::from_secs(1),
+            probe_vantages: 3,
             resume_grace: Duration::from_secs(5),
             warm_up: Duration::ZERO,
             burst_timeout: Duration::from_millis(600),

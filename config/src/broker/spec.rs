@@ -36,6 +36,7 @@ pub(crate) struct BrokerSpec {
     pub(super) resolver: Option<ResolverSpec>,
     pub(super) spread: Option<SpreadSpec>,
     pub(super) learning: Option<LearningSpec>,
+    pub(super) peers: Option<super::peers::PeersSpec>,
 }
 
 /// `[dns]`.
@@ -169,6 +170,7 @@ pub(crate) struct HealthSpec {
     pub(super) missed_for_suspect: Option<Number<u32, 1, 1000>>,
     pub(super) reprobe_interval_ms: Option<Millis>,
     pub(super) unattended_reprobe_ms: Option<Millis>,
+    pub(super) probe_vantages: Option<Number<u8, 1, 255>>,
     pub(super) resume_grace_ms: Option<Millis<0>>,
     pub(super) warm_up_ms: Option<Millis<0>>,
     pub(super) burst_timeout_ms: Option<Millis>,

@@ -7,12 +7,12 @@ use proptest::prelude::*;
 /// Names and values, as in an environment.
 type Given<'a> = &'a [(&'a str, &'a str)];
 
-fn read(text: &str, env: Given<'_>, flags: Given<'_>) -> Result<BrokerConfig, ConfigError> {
+pub(super) fn read(text: &str, env: Given<'_>, flags: Given<'_>) -> Result<BrokerConfig, ConfigError> {
     let layers = Layers::of_text(Path::new("broker.toml"), text, pairs(env), &pairs(flags))?;
     BrokerConfig::from_layers(&layers)
 }
 
-fn refused(text: &str, env: Given<'_>, flags: Given<'_>) -> String {
+pub(super) fn refused(text: &str, env: Given<'_>, flags: Given<'_>) -> String {
     match read(text, env, flags) {
         Ok(config) => panic!("{text:?} with {env:?} and {flags:?} was taken: {config:?}"),
         Err(error) => error.to_string(),
@@ -39,6 +39,7 @@ fn settings_that_are_off_are_right_when_turned_on() {
     assert_eq!(config.http.tokens[0].sha256[..2], [0x9f, 0x86]);
     assert_eq!(config.http.persons[0].name, "ada");
     assert_eq!(config.admin.socket, Path::new("/run/nearmost/admin.sock"));
+    assert_eq!(config.peers.known[0].domains, ["bob.example.org", "*.bob.example.org"]);
     let place = config.geo.overrides[0].place;
     assert_eq!(place.position, Position::from_degrees(51.51, -0.13));
     assert_eq!((place.country, place.asn), (CountryCode::new("GB"), Some(64496)));

@@ -3,11 +3,14 @@
 //!
 //! [`Plain`] takes the checked value out; [`set`] puts it over a default.
 
+mod naming;
 mod text;
 
+pub(crate) use naming::*;
 pub(crate) use text::*;
 
 use serde::de::{self, Deserialize, Deserializer, Expected, SeqAccess, Unexpected, Visitor};
+use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -110,12 +113,12 @@ impl<const MIN: u64> Plain for Millis<MIN> {
     }
 }
 
-/// A time in seconds, up to what a DNS record can say (RFC 2181 section 8).
+/// A time in seconds, up to what a DNS record can say (RFC 2181 section 8) unless `MAX` is less.
 #[derive(Clone, Copy, serde::Deserialize)]
 #[serde(transparent)]
-pub(crate) struct Seconds(Number<u64, 1, 2_147_483_647>);
+pub(crate) struct Seconds<const MAX: u64 = 2_147_483_647>(Number<u64, 1, MAX>);
 
-impl Plain for Seconds {
+impl<const MAX: u64> Plain for Seconds<MAX> {
     type Value = Duration;
     fn plain(self) -> Duration {
         Duration::from_secs(self.0.0)
@@ -230,7 +233,15 @@ pub(crate) trait TextKind {
     const EXPECTED: &'static str;
 
     /// The meaning of a text; else what was expected, more to the point if possible.
-    fn parse(text: &str) -> Result<Self::Value, std::borrow::Cow<'static, str>>;
+    fn parse(text: &str) -> Parsed<Self::Value>;
+}
+
+/// A text's meaning, or what was expected instead of it.
+type Parsed<T> = Result<T, Cow<'static, str>>;
+
+/// `Some` as it is, `None` as the kind's usual expectation.
+fn or_expected<K: TextKind>(value: Option<K::Value>) -> Parsed<K::Value> {
+    value.ok_or(Cow::Borrowed(K::EXPECTED))
 }
 
 /// Text of a kind.

@@ -1,19 +1,12 @@
 //! The kinds of text that keys hold.
 
-use super::TextKind;
+use super::{Parsed, TextKind, or_expected};
 use ipnet::IpNet;
 use nearmost_core::check::{RecordType, ResponseCode, payload};
 use nearmost_core::geo::CountryCode;
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-
-type Parsed<T> = Result<T, Cow<'static, str>>;
-
-/// `Some` as it is, `None` as the kind's usual expectation.
-fn or_expected<K: TextKind>(value: Option<K::Value>) -> Parsed<K::Value> {
-    value.ok_or(Cow::Borrowed(K::EXPECTED))
-}
 
 /// An address and a port to listen on or send to.
 pub(crate) struct Listen;

@@ -41,7 +41,15 @@ impl Broker {
         let mut command = Command::new(Path::new(&bin).join("nearmost-broker"));
         command.arg("run").env("NEARMOST_LOG", "warn");
         command.arg("--set").arg(format!("data_dir={:?}", dir.join("broker").display().to_string()));
-        for key in ["dns.listen", "http.listen", "agents.listen", "agents.beacon_listen", "clients.listen"] {
+        let keys = [
+            "dns.listen",
+            "http.listen",
+            "agents.listen",
+            "agents.beacon_listen",
+            "clients.listen",
+            "peers.listen",
+        ];
+        for key in keys {
             command.arg("--set").arg(format!("{key}=[\"127.0.0.1:0\"]"));
         }
         for setting in settings {

@@ -127,7 +127,7 @@ async fn start_broker(dir: &Path, dns: SocketAddr, http: SocketAddr) -> Result<(
     args.extend(setting(format!("data_dir={}", toml_text(&dir.join("broker")))));
     args.extend(setting(format!("dns.listen=[\"{dns}\"]")));
     args.extend(setting(format!("http.listen=[\"{http}\"]")));
-    for key in ["agents.listen", "agents.beacon_listen", "clients.listen"] {
+    for key in ["agents.listen", "agents.beacon_listen", "clients.listen", "peers.listen"] {
         args.extend(setting(format!("{key}=[\"127.0.0.1:0\"]")));
     }
     let log = dir.join("broker.log");

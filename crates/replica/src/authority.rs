@@ -55,7 +55,7 @@ pub trait Authority {
     /// Whether what entitles the author of an admitted statement holds at `now_unix_ms`.
     fn in_force(&self, record: &Record, now_unix_ms: u64) -> bool;
 
-    /// When [`Authority::in_force`] may next answer otherwise for any statement, in milliseconds since the
+    /// When [`Authority::in_force`] or [`Authority::banned`] may next answer otherwise for any statement, in milliseconds since the
     /// Unix epoch; always after `now_unix_ms`.
     fn next_change(&self, now_unix_ms: u64) -> Option<u64>;
 }

@@ -111,10 +111,21 @@ fn sort_key(signed: &SignedRecord) -> (bool, Hlc, u64, PublicKey, [u8; 32]) {
 }
 
 /// Whether a record is a tombstone that has lived its [`TOMBSTONE_LIFE`] and may be forgotten.
-/// Its age is counted from its own clock, so that all brokers forget it at the same time.
+/// Its age is counted from its own clock, so that all brokers forget it at the same time. Those about rights
+/// are kept.
 pub fn is_collectable(record: &Record, now_unix_ms: u64) -> bool {
     let life_ms = u64::try_from(TOMBSTONE_LIFE.as_millis()).unwrap_or(u64::MAX);
-    record.is_tombstone() && record.hlc.millis.saturating_add(life_ms) <= now_unix_ms
+    record.is_tombstone()
+        && !record.kind.is_of_rights()
+        && record.hlc.millis.saturating_add(life_ms) <= now_unix_ms
+}
+
+/// Whether what a collected tombstone stood above, or the tombstone itself, does not come in again. What was
+/// written after the tombstone was past its life does, whatever the kind's rule.
+pub fn is_buried(record: &SignedRecord, grave: &SignedRecord) -> bool {
+    let life_ms = u64::try_from(TOMBSTONE_LIFE.as_millis()).unwrap_or(u64::MAX);
+    let forgotten_ms = grave.record().hlc.millis.saturating_add(life_ms);
+    order(record, grave).is_le() && record.record().hlc.millis < forgotten_ms
 }
 
 #[cfg(test)]

@@ -67,6 +67,12 @@ impl Kind {
         self.0 & Self::APPLICATION != 0
     }
 
+    /// Whether its statements give or take rights. Their tombstones are kept for ever: who was removed stays so,
+    /// also where somebody nearer removed whom somebody farther still vouches for.
+    pub fn is_of_rights(self) -> bool {
+        matches!(self, Kind::PEER | Kind::PERSON | Kind::GRANT | Kind::CLAIM | Kind::ROLL)
+    }
+
     /// The name of a known kind.
     pub fn name(self) -> Option<&'static str> {
         Some(match self {

@@ -104,6 +104,11 @@ impl<A: Authority> StatementSet<A> {
         &self.authority
     }
 
+    /// Authors that are proven to have forked.
+    pub fn forked(&self) -> impl Iterator<Item = PublicKey> + '_ {
+        self.forked.keys().copied()
+    }
+
     /// How many statements, hidden ones too.
     pub fn len(&self) -> usize {
         self.by_slot.len()
@@ -132,6 +137,12 @@ impl<A: Authority> StatementSet<A> {
         self.by_slot.values().map(|held| &held.signed)
     }
 
+    /// Statements that are not admitted.
+    pub fn hidden(&self) -> impl Iterator<Item = (RecordKey, PublicKey)> + '_ {
+        let hidden = self.by_slot.values().filter(|held| !held.admitted);
+        hidden.map(|held| (held.signed.record().key(), held.signed.record().author))
+    }
+
     /// Up to `most` admitted statements of a part of a tree, from the slot `from` on.
     pub fn range(&self, tree: Tree, part: Prefix, from: Slot, most: usize) -> Vec<Slot> {
         self.tree(tree).range(part, from, most).into_iter().map(|item| item.0).collect()
@@ -142,6 +153,21 @@ impl<A: Authority> StatementSet<A> {
     /// # Errors
     /// The answer for whoever sent it.
     pub fn judge(&self, signed: &SignedRecord, now_unix_ms: u64) -> Result<(), Answer> {
+        self.judge_right(signed, now_unix_ms)?;
+        let held = self.by_slot.get(&slot_of_record(signed.record()));
+        match merge(held.map(|held| &held.signed), signed) {
+            MergeOutcome::Applied => Ok(()),
+            MergeOutcome::Duplicate => Err(Answer::Duplicate),
+            MergeOutcome::Superseded => Err(Answer::Superseded),
+        }
+    }
+
+    /// Whether a statement from elsewhere counts, whatever its author has said since; its signature was
+    /// checked.
+    ///
+    /// # Errors
+    /// The answer for whoever sent it.
+    pub fn judge_right(&self, signed: &SignedRecord, now_unix_ms: u64) -> Result<(), Answer> {
         let record = signed.record();
         let max_ahead_ms = u64::try_from(self.max_ahead.as_millis()).unwrap_or(u64::MAX);
         let ahead_ms = record.hlc.millis.saturating_sub(now_unix_ms);
@@ -152,15 +178,9 @@ impl<A: Authority> StatementSet<A> {
             return Err(Answer::Banned { until_unix_ms: until });
         }
         match self.authority.admits(record) {
-            Judgement::Admitted => {}
-            Judgement::MissingGrant => return Err(Answer::MissingGrant),
-            Judgement::Unauthorised(why) => return Err(Answer::Unauthorised { why: why.to_owned() }),
-        }
-        let held = self.by_slot.get(&slot_of_record(record));
-        match merge(held.map(|held| &held.signed), signed) {
-            MergeOutcome::Applied => Ok(()),
-            MergeOutcome::Duplicate => Err(Answer::Duplicate),
-            MergeOutcome::Superseded => Err(Answer::Superseded),
+            Judgement::Admitted => Ok(()),
+            Judgement::MissingGrant => Err(Answer::MissingGrant),
+            Judgement::Unauthorised(why) => Err(Answer::Unauthorised { why: why.to_owned() }),
         }
     }
 

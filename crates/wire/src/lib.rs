@@ -16,6 +16,7 @@
 //! | [`ingress`] | messages, streams and datagrams between a client and a mirror |
 //! | [`paths`] | the parts of those messages that are about round trips |
 //! | [`witness`] | the parts of those messages that are about probing other nodes' mirrors |
+//! | [`facts`] | what brokers tell each other of mirrors' health |
 //! | [`beacon`] | the 52-byte datagram that says an agent is alive |
 //! | [`token`] | the one-time invitation of a node; what a client begins with |
 //! | [`armor`] | how those are written as text |
@@ -31,6 +32,7 @@ pub mod auth;
 pub mod authority;
 pub mod beacon;
 pub mod client;
+pub mod facts;
 pub mod frame;
 pub mod grant;
 pub mod identity;

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 /// A program that tests run, and the Debian package that brings it.
-const NEEDED: [(&str, &str); 9] = [
+const NEEDED: [(&str, &str); 10] = [
     ("dig", "dnsutils"),
     ("unshare", "util-linux"),
     ("ip", "iproute2"),
@@ -18,6 +18,7 @@ const NEEDED: [(&str, &str); 9] = [
     ("promtool", "prometheus"),
     ("unbound", "unbound"),
     ("pdns_recursor", "pdns-recursor"),
+    ("faketime", "faketime"),
 ];
 
 /// Of those packages the ones that bring a service of their name. Tests start the programs themselves;

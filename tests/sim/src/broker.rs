@@ -213,6 +213,7 @@ impl Nearmost {
                 Output::Probe(order) => self.carry_out(&order, ground),
                 Output::Witness(order) => self.ask_witness(&order, ground),
                 Output::References => self.ask_references(REFERENCE_US, ground),
+                Output::AskPeers(_) => {}
                 Output::Transition(t) => self.note(t, ground),
             }
         }

@@ -153,6 +153,7 @@ fn config(dir: &Path, extra: &str) -> String {
          [dns]\nlisten = [\"127.0.0.1:0\", \"10.{BROKER}.0.2:53\"]\nworkers = 1\n\
          [http]\nlisten = [\"127.0.0.1:0\"]\n\
          [clients]\nlisten = [\"10.{BROKER}.0.2:0\"]\n\
+         [peers]\nlisten = [\"10.{BROKER}.0.2:0\"]\n\
          [agents]\nlisten = [\"10.{BROKER}.0.2:0\"]\nbeacon_listen = [\"10.{BROKER}.0.2:0\"]\n\
          [learning]\nenabled = false\n\
          [spread]\nslow_start_ms = 0\n{extra}\n",

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 
 /// How long a tombstone lives, and how long it is remembered that it was forgotten, in milliseconds.
 const LIFE: u64 = 30 * 24 * 3600 * 1000;
-const FLOOR_LIFE: u64 = 3 * LIFE;
+const GRAVE_LIFE: u64 = 4 * LIFE;
 
 /// Runs every check on a new, empty store each.
 pub(super) fn conforms(new: &dyn Fn() -> Box<dyn Store>) {
@@ -18,8 +18,9 @@ pub(super) fn conforms(new: &dyn Fn() -> Box<dyn Store>) {
         a_fork_of_a_peer_hinders_nothing_else,
         a_peer_brings_no_tombstone_past_its_life,
         a_forgotten_key_stays_forgotten,
-        a_floor_is_forgotten_in_the_end,
-        a_tombstone_below_what_lives_goes_alone,
+        a_grave_is_forgotten_in_the_end,
+        a_tombstone_goes_with_what_it_stands_above,
+        an_old_tombstone_buries_what_it_stands_above,
         a_hidden_tombstone_decides_nothing,
         final_removal_takes_later_statements_with_it,
         the_log_is_in_order_and_knows_what_is_local,
@@ -158,31 +159,50 @@ fn a_forgotten_key_stays_forgotten(store: &dyn Store) {
     assert_eq!(outcomes(store, batch([b])), [Applied]);
 }
 
-fn a_floor_is_forgotten_in_the_end(store: &dyn Store) {
+fn a_grave_is_forgotten_in_the_end(store: &dyn Store) {
     let [mut ada, mut bob, mut eve] = authors();
     let b = bob.write("lon", 6, Some(b"b"));
     commit(store, batch([b.clone(), ada.write("lon", 10, None)])).unwrap();
     assert_eq!(collect(store, 10 + LIFE).len(), 2);
     let unseen = eve.write("lon", 9, Some(b"e"));
-    collect(store, 9 + FLOOR_LIFE);
-    assert_eq!(outcomes(store, relayed([unseen.clone()], 9 + FLOOR_LIFE)), [Gone]);
-    collect(store, 10 + FLOOR_LIFE);
+    collect(store, 9 + GRAVE_LIFE);
+    assert_eq!(outcomes(store, relayed([unseen.clone()], 9 + GRAVE_LIFE)), [Gone]);
+    collect(store, 10 + GRAVE_LIFE);
     // Numbers are known for ever.
-    assert_eq!(outcomes(store, relayed([unseen, b], 10 + FLOOR_LIFE)), [Applied, Gone]);
+    assert_eq!(outcomes(store, relayed([unseen, b], 10 + GRAVE_LIFE)), [Applied, Gone]);
 }
 
-fn a_tombstone_below_what_lives_goes_alone(store: &dyn Store) {
+fn a_tombstone_goes_with_what_it_stands_above(store: &dyn Store) {
     let [mut ada, mut bob, mut eve] = authors();
     let a = ada.write("lon", 5, Some(b"a"));
     let removal = ada.write("lon", 10, None);
     let b = bob.write("lon", 20, Some(b"b"));
-    commit(store, batch([a.clone(), removal.clone(), b.clone()])).unwrap();
-    assert_eq!(collect(store, 10 + LIFE), std::slice::from_ref(&removal));
-    let told = outcomes(store, relayed([removal, a, b.clone()], 10 + LIFE));
-    assert_eq!(told, [Gone, Gone, Duplicate]);
+    let below = eve.write("lon", 8, Some(b"e"));
+    commit(store, batch([a.clone(), removal.clone(), b.clone(), below.clone()])).unwrap();
+    assert_eq!(collect(store, 10 + LIFE).len(), 2);
+    let told = commit(store, relayed([removal.clone(), a, b.clone(), below], 10 + LIFE)).unwrap();
+    assert_eq!(told.outcomes, [Gone, Gone, Duplicate, Gone]);
+    let shown: Vec<usize> = told.graves.iter().map(|grave| grave.0).collect();
+    assert!(shown == [0, 1, 3] && told.graves.iter().all(|grave| grave.1 == removal), "why they are gone");
     let e = eve.write("lon", 9, Some(b"e"));
-    assert_eq!(outcomes(store, relayed([e.clone()], 10 + LIFE)), [Applied], "there is no floor");
-    assert_eq!(records(store), [b, e]);
+    assert_eq!(outcomes(store, relayed([e], 10 + LIFE)), [Gone], "it is below the grave");
+    assert_eq!(records(store), [b]);
+}
+
+fn an_old_tombstone_buries_what_it_stands_above(store: &dyn Store) {
+    let [mut ada, mut bob, mut eve] = authors();
+    let b = bob.write("lon", 5, Some(b"b"));
+    commit(store, batch([b.clone()])).unwrap();
+    let removal = ada.write("lon", 10, None);
+    // Its author has said something since, as others know that did not see the removal.
+    let later = ada.write("lon", 20, Some(b"a"));
+    let e = eve.write("lon", 9, Some(b"e"));
+    assert_eq!(outcomes(store, relayed([later.clone(), e.clone()], 11 + LIFE)), [Applied, Applied]);
+    let told = commit(store, relayed([removal.clone()], 11 + LIFE)).unwrap();
+    assert_eq!(told.outcomes, [Gone]);
+    assert_eq!(told.buried.len(), 2);
+    assert_eq!(records(store), [later]);
+    assert_eq!(outcomes(store, relayed([b, removal, e], 11 + LIFE)), [Gone, Gone, Gone]);
 }
 
 fn a_hidden_tombstone_decides_nothing(store: &dyn Store) {
@@ -192,7 +212,7 @@ fn a_hidden_tombstone_decides_nothing(store: &dyn Store) {
     let hidden = HashSet::from([(removal.record().key(), ada.key.public())]);
     assert_eq!(store.collect(30 + LIFE, &hidden).unwrap().removed, [removal]);
     let e = eve.write("lon", 10, Some(b"e"));
-    assert_eq!(outcomes(store, relayed([e.clone()], 30 + LIFE)), [Applied], "there is no floor");
+    assert_eq!(outcomes(store, relayed([e.clone()], 30 + LIFE)), [Applied], "there is no grave");
     assert_eq!(records(store), [b, e]);
 }
 
@@ -205,7 +225,7 @@ fn final_removal_takes_later_statements_with_it(store: &dyn Store) {
     assert_eq!(collect(store, 10 + LIFE), [removal, later.clone()]);
     let between = eve.sign_as(kind, 1, "x", 15, Some(b"e"));
     let told = outcomes(store, relayed([later, between], 10 + LIFE));
-    assert_eq!(told, [Gone, Gone], "the floor is the highest clock of what was forgotten");
+    assert_eq!(told, [Gone, Gone], "what was written before the tombstone is past its life");
 }
 
 fn the_log_is_in_order_and_knows_what_is_local(store: &dyn Store) {

@@ -53,13 +53,28 @@ fn the_version_grows_once_a_batch_that_changes_something() {
     let old = ada.write("lon", 5, Some(b"a"));
     let new = ada.write("lon", 6, Some(b"b"));
     let first = commit(&store, batch([new.clone()])).unwrap();
-    assert_eq!(first, Committed { version: 1, batch: 1, outcomes: vec![Applied] });
+    assert_eq!(
+        first,
+        Committed { version: 1, batch: 1, outcomes: vec![Applied], graves: vec![], buried: vec![] }
+    );
     assert!(first.changed());
     let again = commit(&store, batch([new.clone(), old])).unwrap();
-    assert_eq!(again, Committed { version: 1, batch: 1, outcomes: vec![Duplicate, Superseded] });
+    assert_eq!(
+        again,
+        Committed {
+            version: 1,
+            batch: 1,
+            outcomes: vec![Duplicate, Superseded],
+            graves: vec![],
+            buried: vec![]
+        }
+    );
     assert!(!again.changed());
     let both = commit(&store, batch([ada.write("lon", 7, None), ada.write("nyc", 7, Some(b"c"))])).unwrap();
-    assert_eq!(both, Committed { version: 2, batch: 2, outcomes: vec![Applied, Applied] });
+    assert_eq!(
+        both,
+        Committed { version: 2, batch: 2, outcomes: vec![Applied, Applied], graves: vec![], buried: vec![] }
+    );
     assert_eq!(store.contents().unwrap().records.len(), 2, "one statement of an author a key");
 }
 

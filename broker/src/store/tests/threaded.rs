@@ -8,16 +8,20 @@ fn spawn(dir: &std::path::Path) -> (StoreHandle, StoreThread) {
 }
 
 /// Keeps the store thread busy until the sender is used or dropped.
-fn block(handle: &StoreHandle) -> (mpsc::Sender<()>, tokio::task::JoinHandle<()>) {
+async fn block(handle: &StoreHandle) -> (mpsc::Sender<()>, tokio::task::JoinHandle<()>) {
     let (open, gate) = mpsc::channel();
+    let (held, holds) = tokio::sync::oneshot::channel();
     let handle = handle.clone();
     let blocked = tokio::spawn(async move {
         let waited = handle.call(move |_| {
+            let _ = held.send(());
             let _ = gate.recv();
             Ok(())
         });
         waited.await.unwrap();
     });
+    // What is queued from here on waits: else the thread could be done with it before it is held.
+    holds.await.unwrap();
     (open, blocked)
 }
 
@@ -25,7 +29,7 @@ fn block(handle: &StoreHandle) -> (mpsc::Sender<()>, tokio::task::JoinHandle<()>
 async fn queued_writers_share_a_transaction_and_each_gets_its_own_answer() {
     let dir = tempfile::tempdir().unwrap();
     let (handle, thread) = spawn(dir.path());
-    let (open, blocked) = block(&handle);
+    let (open, blocked) = block(&handle).await;
 
     const WRITERS: u8 = 100;
     let writers: Vec<_> = (0..WRITERS)
@@ -68,7 +72,7 @@ async fn queued_writers_share_a_transaction_and_each_gets_its_own_answer() {
 async fn calls_keep_their_order_between_writes() {
     let dir = tempfile::tempdir().unwrap();
     let (handle, thread) = spawn(dir.path());
-    let (open, blocked) = block(&handle);
+    let (open, blocked) = block(&handle).await;
     let mut ada = Author::new(1);
     let (a, b) = (batch([ada.write("a", 5, Some(b"a"))]), batch([ada.write("b", 5, Some(b"b"))]));
     let queued = async {
@@ -90,7 +94,7 @@ async fn calls_keep_their_order_between_writes() {
 async fn stopping_finishes_what_is_queued_and_frees_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let (handle, thread) = spawn(dir.path());
-    let (open, blocked) = block(&handle);
+    let (open, blocked) = block(&handle).await;
     let mut ada = Author::new(1);
     let record = ada.write("lon", 5, Some(b"a"));
     let writer = tokio::spawn({

@@ -16,11 +16,11 @@ use super::Fleet;
 use super::inquiry::Found;
 use super::links::{Neighbourhood, Trust};
 use super::mirror::{Burst, Manner, Side};
-use super::panel::{Broker, Panel, Settled};
+use super::panel::{Broker, Panel, QUORUM, Settled};
 use super::probing::Target;
 use super::timers::Timer;
 use super::timing;
-use super::types::{Output, ProbeToken, WitnessOrder, Witnessed};
+use super::types::{Output, PeerAsk, ProbeToken, WitnessOrder, Witnessed};
 use super::witnesses::{Choice, Chosen, Subject};
 use crate::check::CheckSpec;
 use crate::health::machine::{Input, Outside};
@@ -46,6 +46,8 @@ const UNKNOWN: Duration = Duration::from_millis(200);
 const LONGEST_WAIT: Duration = Duration::from_millis(2_500);
 /// How long order and answer may be on their way together.
 const WITNESS_TRIP: Duration = Duration::from_millis(500);
+/// How long other brokers are waited for: a brisk burst of theirs, and their way.
+const PEERS_WAIT: Duration = Duration::from_millis(1_200);
 /// Rounds that are enough where one witness agrees with the broker.
 const ROUNDS_WITH_ONE: u32 = 2;
 /// Rounds that take out what its agent says is well.
@@ -82,6 +84,7 @@ impl Fleet {
             self.show(slot, family, from, to);
         }
         self.keep_pace(slot, family, now);
+        self.tell(slot, family, now);
         if from.state.eligible() && !to.state.eligible() {
             let index = self.mirrors.slots.get(slot).map(|m| m.index);
             if let Some(domain) = index.map(|i| self.registry.mirror(i).domain) {
@@ -92,7 +95,7 @@ impl Fleet {
 
     /// Asks what is to be asked, and looks whether anything has come of it.
     fn ask(&mut self, slot: u32, family: Family, wanted: bool, now: Now) -> Option<Found> {
-        let manner = self.manner(slot, family);
+        let manner = self.manner(slot, family, now.mono);
         let mirror = self.mirrors.slots.get_mut(slot)?;
         let side = &mut mirror.sides[family.index()];
         side.keep_time(&self.prober.config, now);
@@ -120,10 +123,10 @@ impl Fleet {
     }
 
     /// How thoroughly a mirror is to be asked about, as it is doing and as the network is.
-    fn manner(&self, slot: u32, family: Family) -> Manner {
+    fn manner(&self, slot: u32, family: Family, now: MonoTime) -> Manner {
         let least = self.config.burst.len();
         let Some(mirror) = self.mirrors.slots.get(slot) else {
-            return Manner { attempts: least, patient: true };
+            return Manner { attempts: least, patient: true, excused: false };
         };
         let node =
             mirror.node.and_then(|id| self.nodes.by_id.get(&id)).and_then(|n| self.nodes.slots.get(*n));
@@ -131,16 +134,17 @@ impl Fleet {
         Manner {
             attempts: node.map_or(least, |n| n.loss.attempts(least)),
             patient: rough || !mirror.sides[family.index()].machine.urgent(),
+            excused: self.excused(mirror, family, now),
         }
     }
 
     /// Asks witnesses, if there are any.
     fn convene(&mut self, slot: u32, family: Family, now: Now) {
-        let patient = self.manner(slot, family).patient;
+        let patient = self.manner(slot, family, now.mono).patient;
         let Some(mirror) = self.mirrors.slots.get(slot) else { return };
         let side = &mirror.sides[family.index()];
         let (Some(addr), Some(spec)) = (side.addr, &mirror.spec) else { return };
-        if !self.config.caution.witnesses {
+        if !self.config.caution.witnesses && side.abroad.is_empty() && self.peers.connected.is_empty() {
             return;
         }
         let random = self.prober.random();
@@ -157,7 +161,10 @@ impl Fleet {
             position: self.registry.mirror(mirror.index).place.position,
             usual: side.probing.took.usual().unwrap_or(UNKNOWN),
         };
-        let chosen = choice.choose(&subject, random, now.mono);
+        let chosen = match self.config.caution.witnesses {
+            true => choice.choose(&subject, random, now.mono),
+            false => ArrayVec::new(),
+        };
         let attempts: &[Duration] = if patient { &PATIENT } else { &BRISK };
         let wait = |witness: &Chosen| {
             let wait = if patient { timing::patient(witness.look) } else { timing::bounded(witness.look) };
@@ -178,14 +185,30 @@ impl Fleet {
         self.outputs.extend(chosen.iter().map(order));
         let longest = chosen.iter().map(|w| wait(w) + w.trip).max().unwrap_or_default();
         let last = attempts.last().copied().unwrap_or_default();
-        let panel = Panel::convene(
+        let mut panel = Panel::convene(
             token.serial,
             chosen.iter().map(|w| w.id),
             now.mono + last + longest + WITNESS_TRIP,
             patient,
         );
+        self.ask_peers(slot, family, &mut panel, now.mono);
         if let Some(mirror) = self.mirrors.slots.get_mut(slot) {
             mirror.sides[family.index()].inquiry.convene(panel, now.mono);
+        }
+    }
+
+    /// Hears what other brokers told, and asks them where too few can say.
+    fn ask_peers(&mut self, slot: u32, family: Family, panel: &mut Panel, now: MonoTime) {
+        let Some(mirror) = self.mirrors.slots.get(slot) else { return };
+        panel.begin(now);
+        for (broker, reached) in mirror.sides[family.index()].abroad.voices(now, now) {
+            panel.hear_peer(broker, reached);
+        }
+        let connected = self.peers.connected.len();
+        if connected > 0 && panel.size() < QUORUM {
+            panel.await_peers(connected, now + PEERS_WAIT);
+            let (domain, mirror) = mirror.key.clone();
+            self.outputs.push_back(Output::AskPeers(PeerAsk { domain, mirror, family }));
         }
     }
 

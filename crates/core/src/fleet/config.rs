@@ -27,6 +27,8 @@ pub struct FleetConfig {
     pub resume_grace: Duration,
     /// How long a newly proven mirror warms up; zero for not at all.
     pub warm_for: Duration,
+    /// How many brokers of a federation probe each mirror as a matter of routine; at least 1.
+    pub probe_vantages: usize,
     /// How reluctantly mirrors are taken out, and how calmly they come back.
     pub caution: Caution,
 }
@@ -82,6 +84,7 @@ impl Default for FleetConfig {
             unattended_reprobe: ms(1_000),
             resume_grace: ms(5_000),
             warm_for: Duration::ZERO,
+            probe_vantages: 3,
             caution: Caution::default(),
         }
     }

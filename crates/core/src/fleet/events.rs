@@ -227,6 +227,7 @@ impl Fleet {
         // What the old address is being asked says nothing of the new one.
         side.probing.stop();
         side.inquiry.stop();
+        side.inquiry.last = None;
         let input = if addr.is_some() { Input::AddressKnown } else { Input::AddressLost };
         self.show_address(slot, family, addr);
         self.drive(slot, family, &[input], Burst::AsWanted, now);

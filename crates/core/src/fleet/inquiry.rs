@@ -1,11 +1,12 @@
 //! What is being found out about one mirror in one family, and what was found last.
 
 use super::panel::{Broker, Panel, Settled};
+use super::peers::Abroad;
 use super::probing::Concluded;
 use super::types::Witnessed;
 use crate::health::machine::Outside;
 use crate::id::NodeId;
-use crate::time::{MonoTime, Now, UnixMillis};
+use crate::time::{MonoTime, Now};
 use arrayvec::ArrayVec;
 use std::time::Duration;
 
@@ -35,7 +36,7 @@ pub(super) struct Inquiry {
     /// When witnesses were asked last.
     convened: Option<MonoTime>,
     /// The last conclusion of the broker's own probes.
-    pub last: Option<(bool, UnixMillis)>,
+    pub last: Option<(bool, Now)>,
     /// What witnesses last said.
     pub said: ArrayVec<(NodeId, Witnessed, Now), { super::panel::WITNESSES_LOSSY }>,
 }
@@ -67,7 +68,7 @@ impl Inquiry {
     pub fn broker(&mut self, concluded: Concluded, now: Now) -> Option<Found> {
         match concluded {
             Concluded::Passed => {
-                self.last = Some((true, now.unix));
+                self.last = Some((true, now));
                 self.panel = None;
                 self.dissent = 0;
                 self.reset();
@@ -75,7 +76,7 @@ impl Inquiry {
             }
             Concluded::Missed(how) => Some(Found::Missed(how)),
             Concluded::Failed(how) => {
-                self.last = Some((false, now.unix));
+                self.last = Some((false, now));
                 self.failed(how);
                 None
             }
@@ -134,6 +135,17 @@ impl Inquiry {
         awaited
     }
 
+    /// Takes what other brokers found meanwhile, if anything is being found out; whether that is news.
+    pub fn hear_peers(&mut self, abroad: &Abroad, now: MonoTime) -> bool {
+        let Some((panel, began)) = self.panel.as_mut().and_then(|p| p.began().map(|at| (p, at))) else {
+            return false;
+        };
+        // Each is heard.
+        abroad
+            .voices(began, now)
+            .fold(false, |news, (broker, reached)| panel.hear_peer(broker, reached) || news)
+    }
+
     /// Another round failed; whether these are enough. While they are not, the next begins after `gap`.
     pub fn failed_round(&mut self, enough: u32, gap: Duration, now: MonoTime) -> bool {
         self.rounds = self.rounds.saturating_add(1);
@@ -177,6 +189,7 @@ impl Inquiry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::UnixMillis;
 
     #[test]
     fn what_a_witness_said_a_moment_ago_stands_while_it_declines() {

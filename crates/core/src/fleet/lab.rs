@@ -158,6 +158,7 @@ impl Lab {
                     }
                 }
                 Output::References => self.fleet.on_references(self.ways.references, now),
+                Output::AskPeers(_) => {}
                 Output::Transition(t) => self.log.push((self.now, t)),
             }
         }

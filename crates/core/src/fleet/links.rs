@@ -2,7 +2,7 @@
 //!
 //! A broker whose own line is cut sees everyone silent. What it alone concludes of a mirror counts
 //! only while something else proves its line: a beacon or an answered probe from another network
-//! within the last [`RECENT`], or an answer of one of its reference addresses. References are asked
+//! within the last [`RECENT`], word of another broker, or an answer of one of its reference addresses. References are asked
 //! only when nothing else proves it, and mirrors that were well are probed then every [`PULSE`], since where
 //! no agents send beacons nothing may be heard for longer than [`RECENT`]. When its line was dead for a while, whoever was not heard meanwhile
 //! gets [`SETTLE`] from then on. A broker that has nothing to compare with (one network, no
@@ -48,6 +48,8 @@ pub(super) struct Links {
     asked: Option<MonoTime>,
     /// Whether any reference answered, and when that was known.
     answered: Option<(bool, MonoTime)>,
+    /// When another broker was heard, unless that is long ago while others were.
+    peer: Option<MonoTime>,
     /// Whether it last concluded to be cut off.
     doubting: bool,
     /// When anything last proved the line, and until when nothing counts since it was dead before.
@@ -80,6 +82,7 @@ impl Links {
         if self.alive.replace(now).is_some_and(|last| now.since(last) > RECENT) {
             self.settled = now + SETTLE;
         }
+        self.peer = self.peer.filter(|at| now.since(*at) < FORGOTTEN);
         for other in &mut self.heard {
             *other = other.filter(|(_, at)| now.since(*at) < FORGOTTEN);
         }
@@ -105,6 +108,16 @@ impl Links {
         self.doubting &= answered == 0;
     }
 
+    /// Something came from another broker: it counts like a reference that answered, but proves nothing of
+    /// the time since. So it must come while the broker doubts itself, or go on coming.
+    pub fn peer(&mut self, now: MonoTime) {
+        let goes_on = self.answered.is_some_and(|(yes, at)| yes && now.since(at) <= REFERENCES_COUNT);
+        if self.doubting || goes_on {
+            self.references(1, now);
+        }
+        self.peer = Some(now);
+    }
+
     /// Whether it concluded to be cut off and has heard nothing since.
     pub fn doubting(&self) -> bool {
         self.doubting
@@ -114,9 +127,10 @@ impl Links {
     /// its agent; `references` says whether there are any.
     pub fn trust(&mut self, about: &[Neighbourhood], references: bool, now: MonoTime) -> Trust {
         let others = self.heard.iter().flatten().filter(|(n, _)| !about.contains(n));
-        let Some(latest) = others.map(|(_, at)| *at).max().map(Some).or(references.then_some(None)) else {
+        let latest = others.map(|(_, at)| *at).chain(self.peer).max();
+        if latest.is_none() && !references {
             return Trust::Itself;
-        };
+        }
         let trust = self.compared(latest, references, now);
         if trust != Trust::Itself {
             if self.watched.is_none() {
@@ -230,6 +244,26 @@ mod tests {
         assert_eq!(links.trust(&[net(1)], false, at(2_000_000)), Trust::Nothing { ask: false });
         links.heard(net(1), at(2_000_100));
         assert_eq!(links.trust(&[net(1)], false, at(2_000_200)), Trust::Itself);
+    }
+
+    #[test]
+    fn a_broker_that_is_heard_while_in_doubt_ends_it_after_a_while() {
+        let mut links = Links::default();
+        links.peer(at(0));
+        assert_eq!(links.trust(&[net(1)], false, at(500)), Trust::Itself, "heard just now");
+        assert_eq!(links.trust(&[net(1)], false, at(2_000)), Trust::Nothing { ask: false });
+        assert!(links.doubting(), "what was heard before the doubt ends none");
+        links.peer(at(2_500));
+        assert!(!links.doubting());
+        assert_eq!(links.trust(&[net(1)], false, at(3_000)), Trust::Nothing { ask: false }, "settling");
+        assert_eq!(links.trust(&[net(1)], false, at(4_100)), Trust::Itself);
+        // While it goes on speaking nothing is in doubt; when it stops, all is.
+        links.peer(at(6_000));
+        assert_eq!(links.trust(&[net(1)], false, at(9_900)), Trust::Itself);
+        assert_eq!(links.trust(&[net(1)], false, at(10_100)), Trust::Nothing { ask: false });
+        // One of long ago is nothing to compare with, once others were heard.
+        links.heard(net(1), at(400_000));
+        assert_eq!(links.trust(&[net(1)], false, at(500_000)), Trust::Itself);
     }
 
     #[test]

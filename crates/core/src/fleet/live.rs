@@ -50,8 +50,13 @@ impl Fleet {
         let heard = node.and_then(|n| n.hearing.last()).map(|at| now.mono.since(at));
         Some(Evidence {
             agent_heard: heard.map(|ago| UnixMillis(now.unix.0.saturating_sub(ago.as_millis() as u64))),
-            broker: side.inquiry.last,
+            broker: side.inquiry.last.map(|(reached, at)| (reached, at.unix)),
             witnesses: side.inquiry.said.iter().map(|(w, said, at)| (*w, *said, at.unix)).collect(),
+            peers: side
+                .abroad
+                .looks(now.mono)
+                .map(|(broker, look)| (broker, look.reached, look.unix))
+                .collect(),
             complaints: side.complaints.count(),
             penalty: side.machine.penalty(now.mono),
         })

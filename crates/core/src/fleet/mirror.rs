@@ -2,7 +2,9 @@
 
 use super::complaints::Complaints;
 use super::config::FleetConfig;
+use super::facts::Word;
 use super::inquiry::Inquiry;
+use super::peers::Abroad;
 use super::probing::{Ask, Concluded, Prober, Probing};
 use super::slots::Slots;
 use super::standing::Standing;
@@ -21,6 +23,8 @@ use std::time::Duration;
 
 /// How often orders with a date are compared with the wall clock.
 const WALL_CLOCK_LOOK: Duration = Duration::from_secs(30);
+/// Within this time what others looked at is looked at here, once they do not any more.
+const TAKE_OVER: Duration = Duration::from_secs(1);
 
 /// Domain's and mirror's name: what a mirror keeps when the registry changes.
 pub(super) type Key = (Arc<str>, Arc<str>);
@@ -63,6 +67,8 @@ pub(super) enum Burst {
     AsWanted,
     /// Probe at once.
     Now,
+    /// The same, with the time limits of suspicion.
+    Briskly,
     /// What is being asked is asked again from the beginning.
     Again,
 }
@@ -74,6 +80,8 @@ pub(super) struct Manner {
     pub attempts: usize,
     /// Nothing is urgent, or the network is rough: attempts are spread out and given more time.
     pub patient: bool,
+    /// Routine looks are others' duty.
+    pub excused: bool,
 }
 
 /// One mirror.
@@ -85,6 +93,8 @@ pub(super) struct MirrorState {
     pub address: MirrorAddress,
     pub port: u16,
     pub spec: Option<CheckSpec>,
+    /// What its agent last reported here.
+    pub said: Option<Word>,
     pub standing: Standing,
     /// By [`Family::index`].
     pub sides: [Side; 2],
@@ -96,6 +106,8 @@ pub(super) struct Side {
     pub probing: Probing,
     pub inquiry: Inquiry,
     pub complaints: Complaints,
+    /// What passes between this broker and others.
+    pub abroad: Abroad,
     pub addr: Option<IpAddr>,
     warm_until: Option<MonoTime>,
     /// For which cadence the next probe was planned.
@@ -114,6 +126,7 @@ impl Side {
             probing: Probing::default(),
             inquiry: Inquiry::default(),
             complaints: Complaints::default(),
+            abroad: Abroad::default(),
             addr: None,
             warm_until: None,
             planned: Cadence::Idle,
@@ -125,7 +138,8 @@ impl Side {
 
     /// Takes inputs; whether a burst of probes must start.
     pub fn take(&mut self, inputs: &[Input], burst: Burst, now: Now) -> bool {
-        let mut wanted = burst == Burst::Now;
+        let mut wanted = matches!(burst, Burst::Now | Burst::Briskly);
+        self.abroad.brisk = burst == Burst::Briskly;
         for input in inputs {
             match (input, self.machine.phase()) {
                 // What was asked because of its silence: nobody is interested any more.
@@ -199,6 +213,7 @@ impl Side {
             true => usize::from(spec.fall.saturating_sub(1)).max(1),
             false => burst.attempts,
         };
+        let brisk = std::mem::take(&mut self.abroad.brisk);
         let again = self.inquiry.again.is_some_and(|at| at <= now);
         if again {
             self.inquiry.again = None;
@@ -209,6 +224,7 @@ impl Side {
             let ask = match again || self.machine.urgent() {
                 true if burst.patient => Ask::Patiently(attempts),
                 true => Ask::Urgently(attempts),
+                false if brisk => Ask::Briskly(burst.attempts),
                 false if regular => Ask::Burst(attempts),
                 false => self.probing.look(attempts),
             };
@@ -226,7 +242,17 @@ impl Side {
             self.probing.next = Some(sooner.unwrap_or(at));
             self.planned = cadence;
         }
+        if self.abroad.excuse.given && !burst.excused {
+            // Nobody else looks any more. Not all at once, where that holds for many.
+            self.abroad.excuse.given = false;
+            let soon = now + prober.part_of(TAKE_OVER);
+            self.probing.next = self.probing.next.map(|next| next.min(soon));
+        }
         if self.probing.next.is_some_and(|next| next <= now) {
+            if burst.excused && self.abroad.excuse.skip() {
+                self.probing.next = Some(now + prober.jittered(interval));
+                return;
+            }
             self.probing.start(if regular { Ask::Once } else { self.probing.look(attempts) }, now);
         }
     }
@@ -243,6 +269,21 @@ impl Side {
 }
 
 impl MirrorState {
+    /// Notes what its agent says here, for other brokers. A drain that a beacon tells of lasts until a report.
+    pub fn agent_said(&mut self, inputs: &[Input]) {
+        for input in inputs {
+            match input {
+                Input::AgentStarted => {
+                    self.said = None;
+                    self.sides.iter_mut().for_each(|side| side.abroad.heard_here());
+                }
+                Input::ReportHealthy if self.said == Some(Word::Draining) => {}
+                Input::AgentUndrained => self.said = None,
+                other => self.said = Word::of(*other).or(self.said),
+            }
+        }
+    }
+
     /// Takes the result of an attempt; whether it concludes the broker's asking.
     pub fn result(&mut self, token: ProbeToken, answer: ProbeAnswer, now: MonoTime) -> bool {
         let side = &mut self.sides[token.family.index()];
@@ -264,6 +305,6 @@ impl MirrorState {
         let waiting =
             [side.warm_until, side.machine.hold_deadline().filter(|at| *at > now.mono), orders, calm];
         let paused = side.complaints.deadline(now.mono);
-        asking.into_iter().chain(waiting).chain([paused]).flatten().min()
+        asking.into_iter().chain(waiting).chain([paused, side.abroad.deadline(now.mono)]).flatten().min()
     }
 }

@@ -14,6 +14,9 @@
 //! | `probing` | asking one address: bursts, attempts, their own time limits |
 //! | `panel`, `inquiry` | what broker and witnesses found of an address, and what follows |
 //! | `witnesses` | which agents are asked |
+//! | `facts` | what this broker tells others |
+//! | `peers` | what others tell, and what follows |
+//! | `duty` | which brokers probe a mirror as a matter of routine |
 //! | `links` | whether the broker itself is connected |
 //! | `caps` | how much may be out on the broker's word alone |
 //! | `complaints` | clients that report failure |
@@ -41,7 +44,13 @@ mod burst_tests;
 mod caps;
 mod complaints;
 mod config;
+mod duty;
 mod events;
+mod facts;
+#[cfg(test)]
+mod federation_lab;
+#[cfg(test)]
+mod federation_tests;
 mod inquiry;
 #[cfg(test)]
 mod lab;
@@ -52,6 +61,7 @@ mod node;
 #[cfg(test)]
 mod outside_tests;
 mod panel;
+mod peers;
 mod probing;
 #[cfg(test)]
 mod session_tests;
@@ -67,9 +77,10 @@ mod types;
 mod witnesses;
 
 pub use config::{Caution, FleetConfig};
+pub use facts::{AgentWord, LIFE as FACT_LIFE, OutsideLook, PeerFact, PeerView, Word};
 pub use types::{
-    BeaconOutcome, Evidence, NodeReport, Output, PersistedVerdict, ProbeAnswer, ProbeOrder, ProbeToken,
-    ServiceReport, Transition, WitnessOrder, Witnessed,
+    BeaconOutcome, Evidence, NodeReport, Output, PeerAsk, PersistedVerdict, ProbeAnswer, ProbeOrder,
+    ProbeToken, ServiceReport, Transition, WitnessOrder, Witnessed,
 };
 
 use crate::geo::table::PlaceTable;
@@ -78,6 +89,7 @@ use crate::health::machine::Input;
 use crate::live::Live;
 use crate::registry::Registry;
 use crate::time::{MonoTime, Now};
+use duty::Peers;
 use links::Links;
 use mirror::MirrorTable;
 use node::NodeTable;
@@ -96,6 +108,7 @@ pub struct Fleet {
     prober: Prober,
     places: Arc<PlaceTable>,
     links: Links,
+    peers: Peers,
     timers: Timers,
     attention: Attention,
     live: Live,
@@ -119,6 +132,7 @@ impl Fleet {
             registry: Arc::default(),
             places: Arc::default(),
             links: Links::default(),
+            peers: Peers::default(),
             nodes: NodeTable::default(),
             mirrors: MirrorTable::default(),
             timers: Timers::default(),
@@ -250,7 +264,8 @@ impl Fleet {
         if self.look_again(slot, family, now.mono) {
             return self.long_silence(slot, family, now);
         }
-        self.drive(slot, family, &[], mirror::Burst::AsWanted, now);
+        let relayed = self.relay(slot, family, now);
+        self.drive(slot, family, &relayed, mirror::Burst::AsWanted, now);
     }
 
     fn arm_node(&mut self, slot: u32, now: Now) {
@@ -273,6 +288,9 @@ impl Fleet {
     }
 
     fn drive_mirror(&mut self, slot: u32, inputs: &[Input], now: Now) {
+        if let Some(mirror) = self.mirrors.slots.get_mut(slot) {
+            mirror.agent_said(inputs);
+        }
         for family in Family::ALL {
             self.drive(slot, family, inputs, mirror::Burst::AsWanted, now);
         }

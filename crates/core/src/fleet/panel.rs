@@ -7,13 +7,14 @@
 //!                  └─ too few could say ───────────▶ the broker alone: it asks again, more slowly
 //! ```
 //!
+//! Witnesses are agents that were asked, and other brokers by what they tell of their own looks.
 //! Whoever says nothing in time, or declines, has no voice: a witness that is cut off itself must not
 //! count as one that found the mirror dead. Where nothing is urgent, or the network is rough, one witness
 //! that reaches it outweighs all that do not, for as many rounds as [`super::inquiry`] says.
 
 use super::types::Witnessed;
 use crate::health::machine::Outside;
-use crate::id::NodeId;
+use crate::id::{BrokerId, NodeId};
 use crate::time::MonoTime;
 use arrayvec::ArrayVec;
 
@@ -21,15 +22,23 @@ use arrayvec::ArrayVec;
 pub(super) const WITNESSES: usize = 3;
 /// … and where packets get lost: of four answers two are hardly ever late, of three more often.
 pub(super) const WITNESSES_LOSSY: usize = 4;
+/// Other brokers that are heard about one suspicion.
+pub(super) const PEERS: usize = 16;
 /// So many witnesses beside the broker make a conclusion that needs no more asking.
-const QUORUM: usize = 2;
+pub(super) const QUORUM: usize = 2;
 
 /// One inquiry among witnesses.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Panel {
     voices: ArrayVec<(NodeId, Option<Witnessed>), WITNESSES_LOSSY>,
+    /// What other brokers found; each has one voice, however often it speaks.
+    peers: ArrayVec<(BrokerId, bool), PEERS>,
+    /// How many of them are awaited.
+    peers_asked: usize,
     /// Which asking their answers belong to.
     serial: u64,
+    /// When others were first asked; never, where only the broker was.
+    began: Option<MonoTime>,
     /// Whoever has not answered by then has no voice.
     until: MonoTime,
     broker: Option<Broker>,
@@ -66,7 +75,36 @@ impl Panel {
         unanimous: bool,
     ) -> Panel {
         let voices = witnesses.take(WITNESSES_LOSSY).map(|w| (w, None)).collect();
-        Panel { voices, serial, until, broker: None, unanimous }
+        Panel { voices, serial, until, unanimous, ..Panel::default() }
+    }
+
+    /// So many other brokers are asked as well, and may answer until then.
+    pub fn await_peers(&mut self, asked: usize, until: MonoTime) {
+        self.peers_asked = asked.min(PEERS);
+        self.until = self.until.max(until);
+    }
+
+    /// What another broker found; whether that is news. Its latest word stands.
+    pub fn hear_peer(&mut self, broker: BrokerId, reached: bool) -> bool {
+        match self.peers.iter_mut().find(|(b, _)| *b == broker) {
+            Some((_, before)) => std::mem::replace(before, reached) != reached,
+            None => self.peers.try_push((broker, reached)).is_ok(),
+        }
+    }
+
+    /// Other brokers are heard about what happened from then on.
+    pub fn begin(&mut self, now: MonoTime) {
+        self.began = Some(now);
+    }
+
+    /// When that was.
+    pub fn began(&self) -> Option<MonoTime> {
+        self.began
+    }
+
+    /// How many voices there are, or will be.
+    pub fn size(&self) -> usize {
+        self.voices.len() + self.peers.len()
     }
 
     /// The broker's own probing has failed.
@@ -86,12 +124,14 @@ impl Panel {
         }
     }
 
-    /// How many witnesses reach it, and how many do not.
+    /// How many others reach it, and how many do not.
     pub fn votes(&self) -> (usize, usize) {
         let count = |f: fn(&Witnessed) -> bool| {
             self.voices.iter().filter_map(|v| v.1.as_ref()).filter(|w| f(w)).count()
         };
-        (count(|w| matches!(w, Witnessed::Passed(_))), count(|w| *w == Witnessed::Failed))
+        let peers = |reached| self.peers.iter().filter(|p| p.1 == reached).count();
+        let passed = count(|w| matches!(w, Witnessed::Passed(_))) + peers(true);
+        (passed, count(|w| *w == Witnessed::Failed) + peers(false))
     }
 
     /// When to look again, while anything is awaited.
@@ -103,7 +143,8 @@ impl Panel {
     pub fn settle(&self, now: MonoTime) -> Option<Settled> {
         let broker = self.broker?;
         let (passed, failed) = self.votes();
-        let waiting = now < self.until && self.voices.iter().any(|v| v.1.is_none());
+        let silent = self.voices.iter().any(|v| v.1.is_none()) || self.peers.len() < self.peers_asked;
+        let waiting = now < self.until && silent;
         match (failed, passed) {
             (QUORUM.., 1..) if self.unanimous => Some(Settled::Reached(Outside::Witnesses)),
             (QUORUM.., 0) if self.unanimous && waiting => None,
@@ -216,6 +257,28 @@ mod tests {
         assert_eq!(panel.settle(UNTIL), Some(Settled::Alone(1)));
     }
 
+    #[test]
+    fn brokers_that_were_asked_are_waited_for_and_each_has_one_voice() {
+        let broker = |n: u8| BrokerId([n; 32]);
+        let mut panel = panel("", Some(Broker::Silent));
+        panel.await_peers(2, MonoTime(2000));
+        assert_eq!(panel.settle(UNTIL), None);
+        assert_eq!(panel.settle(MonoTime(2000)), Some(Settled::Alone(0)));
+        for _ in 0..9 {
+            panel.hear_peer(broker(1), false);
+        }
+        assert_eq!((panel.votes(), panel.size()), ((0, 1), 1));
+        assert_eq!(panel.settle(MonoTime(2000)), Some(Settled::Alone(1)));
+        assert!(panel.hear_peer(broker(2), false) && !panel.hear_peer(broker(2), false));
+        assert_eq!(panel.settle(UNTIL), Some(Settled::Unreached(Outside::BrokerAndWitnesses)));
+        assert!(panel.hear_peer(broker(2), true), "its latest word stands");
+        assert_eq!(panel.settle(UNTIL), Some(Settled::Reached(Outside::Witnesses)));
+        for n in 0..40 {
+            panel.hear_peer(broker(n), false);
+        }
+        assert_eq!(panel.votes(), (0, PEERS), "no more than there is room for");
+    }
+
     proptest! {
         /// No single witness, whatever it says, takes a mirror out faster than the broker alone would.
         #[test]
@@ -224,6 +287,20 @@ mod tests {
             voices[n] = said;
             let voices: String = voices.iter().collect();
             let settled = panel(&voices, Some(Broker::Silent)).settle(UNTIL);
+            prop_assert!(!matches!(settled, Some(Settled::Unreached(_))), "{settled:?}");
+        }
+
+        /// Nor does a single broker, whatever it says how often, and whoever else reaches it.
+        #[test]
+        fn one_lying_broker_corroborates_nothing(said in prop::collection::vec(any::<bool>(), 0..20), others in 0u8..4) {
+            let mut panel = panel("?", Some(Broker::Silent));
+            for reached in said {
+                panel.hear_peer(BrokerId([9; 32]), reached);
+            }
+            for n in 0..others {
+                panel.hear_peer(BrokerId([n; 32]), true);
+            }
+            let settled = panel.settle(UNTIL);
             prop_assert!(!matches!(settled, Some(Settled::Unreached(_))), "{settled:?}");
         }
     }

@@ -127,7 +127,9 @@ pub(super) enum Ask {
     Look(usize),
     /// A burst of so many attempts.
     Burst(usize),
-    /// The same, with the time limits of suspicion.
+    /// The same, with the time limits of suspicion, …
+    Briskly(usize),
+    /// … and witnesses that are asked at the same time.
     Urgently(usize),
     /// The same, with attempts that go on after the burst and more time for each.
     Patiently(usize),
@@ -161,7 +163,7 @@ impl Running {
     fn new(ask: Ask, now: MonoTime) -> Running {
         let attempts = match ask {
             Ask::Once | Ask::Look(_) => 1,
-            Ask::Burst(n) | Ask::Urgently(n) => n.clamp(1, MAX_ATTEMPTS),
+            Ask::Burst(n) | Ask::Briskly(n) | Ask::Urgently(n) => n.clamp(1, MAX_ATTEMPTS),
             Ask::Patiently(n) => (n + STRAGGLERS).clamp(1, MAX_ATTEMPTS),
         };
         Running {
@@ -204,7 +206,8 @@ impl Probing {
         let rank = |ask: Ask| match ask {
             Ask::Once | Ask::Look(_) => 0,
             Ask::Burst(_) => 1,
-            Ask::Urgently(_) | Ask::Patiently(_) => 2,
+            Ask::Briskly(_) => 2,
+            Ask::Urgently(_) | Ask::Patiently(_) => 3,
         };
         if self.running.as_ref().is_some_and(|r| rank(r.ask) >= rank(ask)) {
             return;
@@ -281,7 +284,7 @@ impl Probing {
             self.failed_all(now);
         }
         let running = self.running.as_mut()?;
-        let urgent = matches!(running.ask, Ask::Urgently(_) | Ask::Patiently(_));
+        let urgent = matches!(running.ask, Ask::Briskly(_) | Ask::Urgently(_) | Ask::Patiently(_));
         let mut due = 0;
         while running.sent < running.attempts
             && running.began + prober.offset(running.ask, running.sent) <= now
@@ -314,7 +317,9 @@ impl Probing {
     fn timeout(&self, spec: &CheckSpec, config: &FleetConfig) -> Duration {
         let usual = self.took.usual();
         match self.running.as_ref().map(|running| running.ask) {
-            Some(Ask::Urgently(_)) => usual.map_or(config.burst_timeout, timing::brisk).min(spec.timeout),
+            Some(Ask::Briskly(_) | Ask::Urgently(_)) => {
+                usual.map_or(config.burst_timeout, timing::brisk).min(spec.timeout)
+            }
             Some(Ask::Look(_)) => usual.map_or(spec.timeout, timing::patient).min(spec.timeout),
             Some(Ask::Patiently(_)) => usual.map_or(config.burst_timeout, timing::patient).min(spec.timeout),
             _ => spec.timeout,

@@ -251,6 +251,7 @@ fn newcomer(key: &Key, mirror: &Mirror, config: &FleetConfig, now: Now) -> Mirro
         address: mirror.address.clone(),
         port: mirror.port,
         spec: askable(mirror).cloned(),
+        said: None,
         standing: Standing::default(),
         sides: [side(), side()],
     }

@@ -3,7 +3,7 @@
 use crate::check::CheckSpec;
 use crate::health::damping::Flaps;
 use crate::health::{Family, State, Verdict};
-use crate::id::NodeId;
+use crate::id::{BrokerId, NodeId};
 use crate::live::Load;
 use crate::registry::MirrorIndex;
 use crate::time::UnixMillis;
@@ -146,10 +146,23 @@ pub struct Evidence {
     pub broker: Option<(bool, UnixMillis)>,
     /// What witnesses said when they were last asked, and when that was.
     pub witnesses: Vec<(NodeId, Witnessed, UnixMillis)>,
+    /// Whether other brokers reach it, and when they looked; what they tell themselves.
+    pub peers: Vec<(BrokerId, bool, UnixMillis)>,
     /// Networks whose clients reported failure lately.
     pub complaints: u32,
     /// The flap penalty.
     pub penalty: f64,
+}
+
+/// A mirror that other brokers are asked to probe at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerAsk {
+    /// Domain's name.
+    pub domain: Arc<str>,
+    /// Mirror's name.
+    pub mirror: Arc<str>,
+    /// In which family.
+    pub family: Family,
 }
 
 /// A verdict that changed.
@@ -174,6 +187,8 @@ pub enum Output {
     Probe(ProbeOrder),
     /// Ask an agent to probe, and tell [`super::Fleet::on_witness`].
     Witness(WitnessOrder),
+    /// Ask the connected brokers to probe; they answer with facts, for [`super::Fleet::on_peer_facts`].
+    AskPeers(PeerAsk),
     /// Probe the reference addresses, and tell [`super::Fleet::on_references`].
     References,
     /// Tell people and store.

@@ -106,8 +106,9 @@ impl Federation {
         set: &StatementSet<A>,
         now: Now,
     ) {
-        let proven =
-            |signed: &SignedRecord| signed.record().is_tombstone() && set.judge(signed, now.unix_ms).is_ok();
+        let proven = |signed: &SignedRecord| {
+            signed.record().is_tombstone() && set.judge_right(signed, now.unix_ms).is_ok()
+        };
         let kept: Vec<SignedRecord> = records.into_iter().flatten().filter(proven).collect();
         if !kept.is_empty() {
             self.store(key, Occasion::Proof, kept);

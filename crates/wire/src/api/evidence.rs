@@ -14,6 +14,9 @@ pub struct EvidenceView {
     /// What agents in other networks said that were asked to probe it.
     #[serde(default)]
     pub witnesses: Vec<WitnessView>,
+    /// What other brokers told of their own probes.
+    #[serde(default)]
+    pub peers: Vec<PeerSaidView>,
     /// Networks whose clients lately reported that they do not reach it.
     #[serde(default)]
     pub complaints: u32,
@@ -26,6 +29,18 @@ pub struct EvidenceView {
 api! {
 /// What a probe found.
 pub struct SaidView {
+    /// Whether the service answered as it should.
+    pub reached: bool,
+    /// How long ago, in milliseconds.
+    pub ms_ago: u64,
+}
+}
+
+api! {
+/// What another broker's probe found, as that broker tells.
+pub struct PeerSaidView {
+    /// The broker's id.
+    pub broker: String,
     /// Whether the service answered as it should.
     pub reached: bool,
     /// How long ago, in milliseconds.

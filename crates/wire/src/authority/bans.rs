@@ -60,6 +60,12 @@ impl Bans {
         *known = until.max(*known);
     }
 
+    /// When the next ban ends.
+    pub(super) fn next_end(&self, now_unix_ms: u64) -> Option<u64> {
+        let ends = self.until.values().flat_map(HashMap::values).copied();
+        ends.filter(|at| *at > now_unix_ms && *at != u64::MAX).min()
+    }
+
     /// Until when a key's statements in a scope are refused.
     pub(super) fn until(&self, key: &PublicKey, scope: &str, now_unix_ms: u64) -> Option<u64> {
         let of_key = self.until.get(key)?;

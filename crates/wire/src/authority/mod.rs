@@ -201,6 +201,7 @@ impl Authority for Rights {
     }
 
     fn next_change(&self, now_unix_ms: u64) -> Option<u64> {
-        self.domains.next_change(now_unix_ms)
+        let changes = [self.domains.next_change(now_unix_ms), self.bans.next_end(now_unix_ms)];
+        changes.into_iter().flatten().min()
     }
 }

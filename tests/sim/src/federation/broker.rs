@@ -107,7 +107,7 @@ impl<A: Authority> Broker<A> {
             grants: Vec::new(),
         };
         let signed = SignedRecord::sign(record, signer).ok()?;
-        let (answer, _) = self.disk.commit(&signed, now.unix_ms, true);
+        let (answer, _) = self.disk.commit(&signed, now.unix_ms, true, &mut Vec::new());
         if answer != Answer::Applied {
             return None;
         }
@@ -122,8 +122,9 @@ impl<A: Authority> Broker<A> {
         let Some(running) = self.running.as_mut() else { return Default::default() };
         let mut results = Vec::with_capacity(records.len());
         let mut applied = Vec::new();
+        let mut removed = Vec::new();
         for signed in records {
-            let (answer, proof) = self.disk.commit(signed, now.unix_ms, false);
+            let (answer, proof) = self.disk.commit(signed, now.unix_ms, false, &mut removed);
             if answer == Answer::Applied {
                 applied.push(signed);
             }
@@ -132,6 +133,8 @@ impl<A: Authority> Broker<A> {
             results.push(Stored { answer, proof });
         }
         let changes = running.set.apply(applied);
+        let keys: Vec<_> = removed.iter().map(|s| (s.record().key(), s.record().author)).collect();
+        running.set.remove(keys.iter().map(|(key, author)| (key, *author)));
         running.machine.on_logged(self.disk.head());
         (results, changes)
     }

@@ -43,6 +43,9 @@ pub struct Disk {
 /// What became of a record, and why it is gone.
 pub type Outcome = (Answer, Option<SignedRecord>);
 
+/// Statements that went.
+pub type Removed = Vec<SignedRecord>;
+
 impl Disk {
     /// An empty disk.
     pub fn new(log_epoch: u64) -> Disk {
@@ -55,7 +58,13 @@ impl Disk {
     }
 
     /// Writes a record, as the store's transaction does.
-    pub fn commit(&mut self, signed: &SignedRecord, at_unix_ms: u64, local: bool) -> Outcome {
+    pub fn commit(
+        &mut self,
+        signed: &SignedRecord,
+        at_unix_ms: u64,
+        local: bool,
+        removed: &mut Removed,
+    ) -> Outcome {
         let record = signed.record();
         let number = (record.author, record.author_epoch, record.author_seq);
         if self.numbers.get(&number).is_some_and(|hash| *hash != signed.hash()) {
@@ -64,6 +73,9 @@ impl Disk {
         let slot = slot_of_record(record);
         let standing = self.statements.get(&slot);
         if !local && let Some(gone) = self.gone(signed, standing, at_unix_ms) {
+            if gone.1.is_none() && merge::is_collectable(record, at_unix_ms) {
+                removed.extend(self.bury(&BTreeMap::from([(record.key(), signed.clone())])));
+            }
             return gone;
         }
         let outcome = merge(standing, signed);
@@ -82,10 +94,11 @@ impl Disk {
 
     fn gone(&self, signed: &SignedRecord, standing: Option<&SignedRecord>, now: u64) -> Option<Outcome> {
         let key = signed.record().key();
-        if let Some(grave) = self.graves.get(&key).filter(|grave| !merge::order(signed, grave).is_gt()) {
+        if let Some(grave) = self.graves.get(&key).filter(|grave| merge::is_buried(signed, grave)) {
             return Some((Answer::Gone, Some(grave.clone())));
         }
-        if merge::is_collectable(signed.record(), now) && !self.is_needed(&key) {
+        // One that is past its life is no statement any more, but buries what it stands above.
+        if merge::is_collectable(signed.record(), now) {
             return Some((Answer::Gone, None));
         }
         let record = signed.record();
@@ -94,40 +107,38 @@ impl Disk {
         (seen && standing.is_none()).then_some((Answer::Gone, None))
     }
 
-    /// Whether an old tombstone stands above or below anything that lives.
-    fn is_needed(&self, key: &RecordKey) -> bool {
-        self.of_key(key).any(|s| !s.record().is_tombstone())
-    }
-
-    fn of_key<'a>(&'a self, key: &'a RecordKey) -> impl Iterator<Item = &'a SignedRecord> {
-        self.statements.values().filter(move |s| s.record().key() == *key)
-    }
-
     /// Forgets tombstones past their life, with what they stand above.
     pub fn collect(&mut self, now: u64) -> Vec<SignedRecord> {
-        let mut greatest: BTreeMap<RecordKey, SignedRecord> = BTreeMap::new();
-        for signed in self.statements.values() {
-            let known = greatest.entry(signed.record().key()).or_insert_with(|| signed.clone());
+        let mut buried: BTreeMap<RecordKey, SignedRecord> = BTreeMap::new();
+        for signed in self.statements.values().filter(|s| merge::is_collectable(s.record(), now)) {
+            let known = buried.entry(signed.record().key()).or_insert_with(|| signed.clone());
             if merge::order(signed, known).is_gt() {
                 *known = signed.clone();
             }
         }
+        let removed = self.bury(&buried);
+        let life = u64::try_from(merge::TOMBSTONE_LIFE.as_millis()).unwrap_or(u64::MAX);
+        self.graves.retain(|_, grave| grave.record().hlc.millis + life + GRAVE_MS > now);
+        removed
+    }
+
+    /// Removes what tombstones stand above, and keeps them to show.
+    fn bury(&mut self, buried: &BTreeMap<RecordKey, SignedRecord>) -> Removed {
         let mut removed = Vec::new();
-        // A tombstone that stands below what lives stays: what its author said before must not come back.
         self.statements.retain(|_, signed| {
-            let gone = merge::is_collectable(greatest[&signed.record().key()].record(), now);
+            let grave = buried.get(&signed.record().key());
+            let gone = grave.is_some_and(|grave| merge::is_buried(signed, grave));
             if gone {
                 removed.push(signed.clone());
             }
             !gone
         });
-        for (key, top) in greatest {
-            if merge::is_collectable(top.record(), now) {
-                self.graves.insert(key, top);
+        for (key, grave) in buried.clone() {
+            match self.graves.get(&key) {
+                Some(known) if !merge::order(&grave, known).is_gt() => {}
+                _ => drop(self.graves.insert(key, grave)),
             }
         }
-        let life = u64::try_from(merge::TOMBSTONE_LIFE.as_millis()).unwrap_or(u64::MAX);
-        self.graves.retain(|_, grave| grave.record().hlc.millis + life + GRAVE_MS > now);
         removed
     }
 

@@ -85,6 +85,13 @@ impl Oracle {
                             |s: &&SignedRecord| running[b].set.get(slot_of_record(s.record())) != Some(*s);
                         running[a].set.statements().filter(lacks).cloned().collect::<Vec<_>>()
                     };
+                    for signed in only(0, i).iter().chain(&only(i, 0)) {
+                        let key = signed.record().key();
+                        for b in [0, i] {
+                            let grave = brokers[b].disk.graves.get(&key);
+                            eprintln!("{key}: the grave at {b} is {grave:?}");
+                        }
+                    }
                     panic!(
                         "brokers 0 and {i} differ in {tree:?}: {:#?} against {:#?}",
                         only(0, i),

@@ -1,0 +1,222 @@
+//! Brokers that federate, as real processes: they join by a token, converge, survive kills, upgrades one at a
+//! time, four days of absence, and being restored from a backup.
+
+use nearmost_tests::eventually;
+use nearmost_tests::process::{Broker, binary, broker_config, directory};
+use nearmost_wire::api::PeersResponse;
+use std::path::Path;
+
+/// What a broker says of its peers.
+async fn peers(broker: &Broker) -> PeersResponse {
+    serde_json::from_str(&broker.ok(&["peer", "list", "--json"]).await).expect("peers as JSON")
+}
+
+/// Waits until brokers hold the same, and shows it byte for byte.
+async fn equal(brokers: &[&Broker]) -> String {
+    let digests = || async {
+        let mut all = Vec::new();
+        for broker in brokers {
+            let said = peers(broker).await;
+            all.push((said.rights_digest, said.digest));
+        }
+        all
+    };
+    eventually("brokers hold the same", digests, |all| all.iter().all(|d| *d == all[0])).await;
+    let first = brokers[0].ok(&["export"]).await;
+    for broker in &brokers[1..] {
+        assert_eq!(broker.ok(&["export"]).await, first);
+    }
+    first
+}
+
+/// `who` lets `newcomer` in, as an admin.
+async fn join(who: &Broker, name: &str, newcomer: &Broker) {
+    let token = who.ok(&["peer", "invite", name, "--admin"]).await;
+    newcomer.ok(&["peer", "join", token.trim()]).await;
+    let id = newcomer.at.broker.clone();
+    let connected = || async { peers(who).await.peers.iter().any(|p| p.id == id && p.state == "up") };
+    eventually(&format!("{name} is connected"), connected, |up| *up).await;
+}
+
+#[tokio::test]
+async fn brokers_join_by_token_and_hold_the_same_whoever_is_killed() {
+    let dirs = [directory(), directory(), directory()];
+    let a = Broker::start(dirs[0].path()).await;
+    let b = Broker::start(dirs[1].path()).await;
+    a.ok(&["domain", "add", "a.example"]).await;
+    b.ok(&["domain", "add", "b.example"]).await;
+    join(&a, "bob", &b).await;
+    let both = equal(&[&a, &b]).await;
+    assert!(both.contains("a.example") && both.contains("b.example"), "{both}");
+
+    // A third is let in by the second, and the first hears of it.
+    let c = Broker::start(dirs[2].path()).await;
+    join(&b, "carol", &c).await;
+    c.ok(&["domain", "add", "c.example"]).await;
+    let all = equal(&[&a, &b, &c]).await;
+    assert!(all.contains("c.example"), "{all}");
+
+    // One is killed, both sides write, it returns.
+    b.kill().await;
+    a.ok(&["domain", "set", "a.example", "--ttl", "7"]).await;
+    a.ok(&["record", "put", "a.example", "users/ada", "--text", "hello"]).await;
+    c.ok(&["domain", "remove", "b.example"]).await;
+    let b = Broker::restart(dirs[1].path()).await;
+    let after = equal(&[&a, &b, &c]).await;
+    assert!(!after.contains("b.example") && after.contains("ttl_s = 7"), "{after}");
+    assert_eq!(b.ok(&["record", "get", "a.example", "users/ada", "--raw"]).await, "hello");
+
+    // A removed member hears no more.
+    a.ok(&["peer", "remove", "carol"]).await;
+    let gone = || async { peers(&b).await.peers.iter().all(|p| p.name != "carol") };
+    eventually("carol is no member at the others", gone, |gone| *gone).await;
+    a.ok(&["domain", "add", "later.example"]).await;
+    equal(&[&a, &b]).await;
+    assert!(!c.ok(&["export"]).await.contains("later.example"));
+}
+
+#[tokio::test]
+async fn a_token_is_good_once_and_a_stranger_is_not_let_in() {
+    let dirs = [directory(), directory(), directory()];
+    let a = Broker::start(dirs[0].path()).await;
+    let token = a.ok(&["peer", "invite", "bob"]).await;
+    let b = Broker::start(dirs[1].path()).await;
+    b.ok(&["peer", "join", token.trim()]).await;
+    let connected = || async { peers(&a).await.peers.iter().any(|p| p.state == "up") };
+    eventually("bob is connected", connected, |up| *up).await;
+    let c = Broker::start(dirs[2].path()).await;
+    c.ok(&["peer", "join", token.trim()]).await;
+    let refused = || async { peers(&c).await.peers[0].last_error.clone().unwrap_or_default() };
+    eventually("carol is refused", refused, |why| why.contains("bad_token")).await;
+    assert_eq!(peers(&a).await.peers.len(), 1, "nobody else came in");
+    let said = c.fails(&["peer", "join", "nonsense"]).await;
+    assert!(said.contains("token"), "{said}");
+}
+
+#[tokio::test]
+async fn a_restored_broker_and_one_whose_disk_was_set_back_come_back_whole() {
+    let dirs = [directory(), directory()];
+    let a = Broker::start(dirs[0].path()).await;
+    let b = Broker::start(dirs[1].path()).await;
+    join(&a, "bob", &b).await;
+    b.ok(&["domain", "add", "one.example"]).await;
+    equal(&[&a, &b]).await;
+    let copy = dirs[1].path().join("copy.redb");
+    b.ok(&["backup", copy.to_str().expect("UTF-8")]).await;
+    b.ok(&["domain", "add", "two.example"]).await;
+    equal(&[&a, &b]).await;
+    b.stop().await;
+    let restore = tokio::process::Command::new(binary("nearmost-broker"))
+        .args(["restore", "--config"])
+        .arg(dirs[1].path().join("broker.toml"))
+        .arg(&copy)
+        .arg("--force")
+        .output()
+        .await
+        .expect("run nearmost-broker");
+    assert!(restore.status.success(), "{}", String::from_utf8_lossy(&restore.stderr));
+    a.ok(&["domain", "add", "three.example"]).await;
+    let b = Broker::restart(dirs[1].path()).await;
+    b.ok(&["domain", "add", "four.example"]).await;
+    let all = equal(&[&a, &b]).await;
+    for domain in ["one.example", "two.example", "three.example", "four.example"] {
+        assert!(all.contains(domain), "{domain} is missing:\n{all}");
+    }
+    assert!(peers(&a).await.alarms.is_empty(), "nobody forked");
+}
+
+/// Starts a broker whose wall clock is days ahead.
+async fn start_later(dir: &Path, days: u32) -> Broker {
+    let line = [
+        "faketime".to_owned(),
+        "-f".into(),
+        format!("+{days}d"),
+        binary("nearmost-broker").display().to_string(),
+        "run".into(),
+        "--config".into(),
+        dir.join("broker.toml").display().to_string(),
+    ];
+    let mut with_clock = vec!["env".to_owned(), "FAKETIME_DONT_FAKE_MONOTONIC=1".into()];
+    with_clock.extend(line);
+    Broker::start_by(dir, &with_clock).await
+}
+
+/// The queue's 72 hours pass while one is off: the others drop what waited, say so, and the one that returns
+/// is compared with before anything else.
+#[tokio::test]
+async fn a_broker_that_was_off_for_four_days_ends_equal() {
+    let dirs = [directory(), directory(), directory()];
+    let a = Broker::start(dirs[0].path()).await;
+    let b = Broker::start(dirs[1].path()).await;
+    let c = Broker::start(dirs[2].path()).await;
+    join(&a, "bob", &b).await;
+    join(&a, "carol", &c).await;
+    a.ok(&["domain", "add", "before.example"]).await;
+    equal(&[&a, &b, &c]).await;
+    c.stop().await;
+    for i in 0..20 {
+        a.ok(&["domain", "add", &format!("while-away-{i}.example")]).await;
+    }
+    a.ok(&["domain", "remove", "before.example"]).await;
+    a.stop().await;
+    b.stop().await;
+
+    let (a, b) = (start_later(dirs[0].path(), 4).await, start_later(dirs[1].path(), 4).await);
+    let carol = c_id(&dirs[2]);
+    let behind = || async {
+        let said = peers(&a).await;
+        said.peers.iter().find(|p| p.id == carol).and_then(|p| p.behind.clone())
+    };
+    eventually("what waited for carol has expired", behind, |b| b.as_deref() == Some("expired")).await;
+    let told = a.ok(&["peer", "list"]).await;
+    assert!(told.contains("carol") && told.contains("expired"), "{told}");
+    let c = start_later(dirs[2].path(), 4).await;
+    let all = equal(&[&a, &b, &c]).await;
+    assert!(all.contains("while-away-19.example") && !all.contains("before.example"), "{all}");
+}
+
+/// The id of the broker of a directory, which need not run.
+fn c_id(dir: &tempfile::TempDir) -> String {
+    let init = std::process::Command::new(binary("nearmost-broker"))
+        .args(["init", "--config"])
+        .arg(dir.path().join("broker.toml"))
+        .output()
+        .expect("run nearmost-broker");
+    let out = String::from_utf8_lossy(&init.stdout);
+    let id = out.split_whitespace().find(|word| word.starts_with("nb1")).expect("an id");
+    id.trim_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned()
+}
+
+#[tokio::test]
+async fn peers_of_the_configuration_need_no_token() {
+    let dirs = [directory(), directory()];
+    let port = |dir: &Path| {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
+        let config = broker_config(dir, "");
+        let at = socket.local_addr().expect("bound");
+        std::fs::write(
+            dir.join("broker.toml"),
+            config.replace("[peers]\nlisten = [\"127.0.0.1:0\"]", &format!("[peers]\nlisten = [\"{at}\"]")),
+        )
+        .expect("write");
+        at
+    };
+    let at: Vec<_> = dirs.iter().map(|dir| port(dir.path())).collect();
+    let ids: Vec<_> = dirs.iter().map(c_id).collect();
+    let mut brokers = Vec::new();
+    for (own, other) in [(0, 1), (1, 0)] {
+        let path = dirs[own].path().join("broker.toml");
+        let config = std::fs::read_to_string(&path).expect("read");
+        let name = ["alice", "bob"][other];
+        let (id, at) = (&ids[other], at[other]);
+        let more = format!(
+            "{config}\n[[peers.peer]]\nid = \"{id}\"\nname = \"{name}\"\naddresses = [\"{at}\"]\nadmin = true\n"
+        );
+        std::fs::write(&path, more).expect("write");
+        brokers.push(Broker::restart(dirs[own].path()).await);
+    }
+    brokers[0].ok(&["domain", "add", "a.example"]).await;
+    brokers[1].ok(&["domain", "add", "b.example"]).await;
+    let all = equal(&[&brokers[0], &brokers[1]]).await;
+    assert!(all.contains("a.example") && all.contains("b.example"), "{all}");
+}
