@@ -112,7 +112,11 @@ pub fn revoke(held: &Held, domain: &str, from: &Id, keep: bool) -> Result<Statem
         .filter(|r| r.kind == Kind::GRANT && !r.is_tombstone())
         .find(|r| r.id.parse::<Id>().is_ok_and(|id| id.key == from.key))
         .map_or_else(|| about_id(Kind::GRANT, &domain, from), Record::key);
-    plan.remove(held, about, what)?;
+    // One whose time is over, or whose giver's is, is visible no longer and can be revoked all the same.
+    match held.rights().grants(&domain).iter().any(|granted| granted.to == grantee) {
+        true => plan.end(about, what),
+        false => plan.remove(held, about, what)?,
+    }
     let stated = stated_by(held, &domain, &grantee);
     match keep {
         true => stated.iter().for_each(|signed| plan.keep(signed, By::Author)),

@@ -138,7 +138,12 @@ pub struct StatementPlan {
 impl StatementPlan {
     /// Lets a thing say this; nothing is stated where it says so already.
     pub(super) fn put(&mut self, held: &Held, about: RecordKey, what: String, bytes: Vec<u8>) {
-        let before = held.live(&about).map(|signed| &signed.record().body);
+        let before = held.live(&about).map(|signed| signed.record().body.clone());
+        self.put_over(before.as_ref(), about, what, bytes);
+    }
+
+    /// The same for a thing that says `before`, whatever is visible of it.
+    pub(super) fn put_over(&mut self, before: Option<&Body>, about: RecordKey, what: String, bytes: Vec<u8>) {
         let body = live(bytes);
         let step = match before {
             None => Step::Add,
@@ -154,12 +159,19 @@ impl StatementPlan {
     /// # Errors
     /// [`StateError::NotThere`].
     pub(super) fn remove(&mut self, held: &Held, about: RecordKey, what: String) -> Result<(), StateError> {
-        if held.live(&about).is_none() {
-            return Err(StateError::NotThere(what));
+        match held.live(&about) {
+            None => Err(StateError::NotThere(what)),
+            Some(_) => {
+                self.end(about, what);
+                Ok(())
+            }
         }
+    }
+
+    /// Lets a thing be gone that is there, whatever is visible of it.
+    pub(super) fn end(&mut self, about: RecordKey, what: String) {
         let (step, body) = (Step::Remove, Body::Tombstone);
         self.statements.push(Statement { about, what, step, differences: Vec::new(), body, by: By::Author });
-        Ok(())
     }
 
     /// Has another key state what somebody stated, in the same bytes.
