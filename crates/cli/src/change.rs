@@ -3,7 +3,7 @@
 use crate::broker::Context;
 use crate::output::{emit, emit_json};
 use anyhow::{Context as _, bail};
-use nearmost_client::identity::{Id, KeyPair};
+use nearmost_client::identity::KeyPair;
 use nearmost_client::registry::commit::{Author, Outcome, change};
 use nearmost_client::registry::file::export as to_file;
 use nearmost_client::registry::{Action, Change, Kept, Plan, PlanError, RegistryFile, RegistryView};
@@ -76,8 +76,8 @@ fn as_json(change: &Change) -> Value {
 }
 
 /// The registry as it is, for showing.
-pub async fn view(context: &Context, author: Option<&Id>) -> anyhow::Result<RegistryView> {
-    Ok(context.client.view::<Infallible>(author).await?)
+pub async fn view(context: &Context) -> anyhow::Result<RegistryView> {
+    Ok(context.client.view::<Infallible>().await?)
 }
 
 /// Makes the registry say what a file says.
@@ -90,7 +90,7 @@ pub async fn apply(context: &Context, path: &Path, dry_run: bool, prune: bool) -
         let note = format!("apply {name}");
         return make(context, &note, |view| Plan::of_file(&file, view, &me, prune)).await;
     }
-    let view: RegistryView = client.view::<PlanError>(Some(&me)).await?;
+    let view: RegistryView = client.view::<PlanError>().await?;
     let plan = Plan::of_file(&file, &view, &me, prune)?;
     tell_warnings(&plan);
     if context.json {
@@ -133,7 +133,7 @@ fn read(path: &Path) -> anyhow::Result<(String, String)> {
 
 /// Writes the registry as a file.
 pub async fn export(context: &Context, path: Option<&Path>) -> anyhow::Result<()> {
-    let view = view(context, None).await?;
+    let view = view(context).await?;
     let readable = view.entries.iter().filter_map(|(key, current)| Some((key, current.content.as_ref()?)));
     let text = to_file(readable);
     let unreadable: Vec<String> =

@@ -26,6 +26,7 @@ pub async fn history(context: &Context, key: Option<&str>, limit: u32) -> anyhow
             printable(&batch.actor)
         ));
         batch.changes.iter().for_each(|c| text.push_str(&format!("  {c}\n")));
+        batch.statements.iter().for_each(|said| text.push_str(&format!("  {said}\n")));
     }
     emit(if text.is_empty() { "no changes\n" } else { &text })
 }

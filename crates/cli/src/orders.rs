@@ -35,7 +35,7 @@ impl Order {
 /// Prints drains, maintenance windows and forced verdicts: all, or those of a domain, a mirror or a node.
 pub async fn orders(context: &Context, name: Option<&str>) -> anyhow::Result<()> {
     let name = name.map(|n| n.trim_end_matches('.').to_ascii_lowercase());
-    let orders = of_view(&view(context, None).await?, name.as_deref());
+    let orders = of_view(&view(context).await?, name.as_deref());
     let now = now_unix_ms();
     if context.json {
         return emit_json(&orders.iter().map(|order| as_json(order, now)).collect());

@@ -91,7 +91,10 @@ impl KindArgs {
 
 /// Which record, and what it says.
 #[derive(Debug, Args)]
-#[command(group(ArgGroup::new("content").required(true).args(["file", "text"])))]
+#[command(
+    group(ArgGroup::new("content").required(true).args(["file", "text"])),
+    override_usage = "nearmost record put [OPTIONS] <DOMAIN> <ID> <FILE|--text <TEXT>>"
+)]
 pub struct PutArgs {
     /// The domain
     domain: String,

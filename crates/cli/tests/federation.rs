@@ -162,7 +162,8 @@ async fn members_are_changed_banned_and_removed() {
     assert!(lab.fails("peer remove bob").await.contains("no peer \"bob\""));
     assert!(lab.ok("export").await.contains("version = 1"), "these are no part of files");
     let history = lab.ok("history").await;
-    assert!(history.contains("remove peer bob"), "{history}");
+    assert!(history.contains("  remove peer bob\n  - peer nb1"), "{history}");
+    assert!(history.contains("reason: loud\\u{1b}, until: 2"), "{history}");
     assert!(lab.fails("undo 1").await.contains("change 1 holds nothing that can be undone"));
 }
 

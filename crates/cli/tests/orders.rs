@@ -25,6 +25,7 @@ async fn what_is_wrong_is_told_first() {
         witnesses: ["failed", "passed", "failed"]
             .map(|said| WitnessView { node: "w".into(), said: said.into(), ms_ago: 9 })
             .into(),
+        peers: Vec::new(),
         complaints: 2,
         penalty: 1.25,
     };

@@ -6,18 +6,15 @@ use crate::http::Ask;
 use nearmost_wire::api::{
     CommitRequest, CommitResponse, DrainPreview, HistoryView, InviteRequest, InviteResponse, RegistryResponse,
 };
-use nearmost_wire::identity::Id;
 
 impl Client {
-    /// The visible record of every key. For `author` the broker tells numbers as well, which nobody needs
-    /// any more: see [`crate::registry::sign`].
+    /// The visible record of every key. The numbers that the answer has for an author are not asked for: see
+    /// [`crate::registry::sign`].
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn registry(&self, author: Option<&Id>) -> Result<RegistryResponse, ClientError> {
-        let author = author.map(ToString::to_string);
-        let query: Vec<_> = author.iter().map(|a| ("author", a.as_str())).collect();
-        self.transport.json(Ask::get("/v1/registry", &query)).await
+    pub async fn registry(&self) -> Result<RegistryResponse, ClientError> {
+        self.transport.json(Ask::get("/v1/registry", &[])).await
     }
 
     /// Every statement the broker holds, hidden ones too: what rights follow from. The answer is that of

@@ -79,7 +79,7 @@ pub async fn drain<E: std::error::Error + Send + Sync + 'static>(
     let now = now_unix_ms();
     let window = args.window.window(now)?;
     if args.dry_run {
-        let all = targets(&view(context, None).await?, &key)?;
+        let all = targets(&view(context).await?, &key)?;
         let names = |kind| all.iter().filter(|k| k.kind == kind).map(EntryKey::name).collect::<Vec<_>>();
         return preview::drain(context, &names(EntryKind::Mirror), &names(EntryKind::Node)).await;
     }

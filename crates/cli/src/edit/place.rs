@@ -110,7 +110,7 @@ pub async fn run(context: &Context, command: OverrideCommand) -> anyhow::Result<
 }
 
 async fn list(context: &Context) -> anyhow::Result<()> {
-    let view = view(context, None).await?;
+    let view = view(context).await?;
     let mut all: Vec<(&str, PlaceBody)> =
         view.overrides().map(|(key, body)| (key.id.as_str(), body.place())).collect();
     // As text, 10.0.0.0/8 would come before 9.0.0.0/8.

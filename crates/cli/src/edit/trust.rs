@@ -57,7 +57,7 @@ pub struct TokenArgs {
 /// Prints a token, or records.
 pub async fn token(context: &Context, args: &TokenArgs) -> anyhow::Result<()> {
     let key = EntryKey::domain(&args.name)?;
-    let view = context.client.view::<PlanError>(None).await?;
+    let view = context.client.view::<PlanError>().await?;
     let Content::Domain(body) = current(&view, &key)? else { bail!("{key} is no domain") };
     let owner = body.owner.as_deref().map(|text| Id::parse(text, Role::Person)).transpose()?;
     let mut brokers = here(context, &args.at).await?;

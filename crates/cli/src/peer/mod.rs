@@ -13,6 +13,7 @@ use nearmost_client::Client;
 use nearmost_client::api::{PeerInviteRequest, PeerJoinRequest};
 use nearmost_client::moment;
 use nearmost_client::name;
+use nearmost_client::registry::PeerBody;
 use nearmost_client::registry::members::{self, MemberFields};
 use nearmost_client::token::PeerToken;
 use std::time::Duration;
@@ -176,6 +177,8 @@ async fn invite(context: &Context, args: &InviteArgs) -> anyhow::Result<()> {
         domains: args.domain.iter().map(|pattern| canonical(pattern)).collect(),
         ttl_s: args.ttl.as_secs(),
     };
+    let (name, domains) = (request.name.clone(), request.domains.clone());
+    PeerBody { name, admin: request.admin, domains, ..PeerBody::default() }.check()?;
     let answer = ordering(context)?.peer_invite(&request).await?;
     if context.json {
         return emit_json(&serde_json::to_value(&answer)?);

@@ -8,6 +8,7 @@ use anyhow::bail;
 use nearmost_client::api::{PeerView, PeersResponse};
 use nearmost_client::clock::now_unix_ms;
 use nearmost_client::moment;
+use nearmost_client::registry::{StateError, members};
 
 /// Prints everything known of a peer.
 pub async fn show(context: &Context, name: &str) -> anyhow::Result<()> {
@@ -16,7 +17,13 @@ pub async fn show(context: &Context, name: &str) -> anyhow::Result<()> {
     if context.json {
         return emit_json(&serde_json::to_value(peer)?);
     }
-    emit(&render(&all, peer, now_unix_ms()))
+    let held = context.client.held::<StateError>().await?;
+    let mut text = render(&all, peer, now_unix_ms());
+    for (id, until, reason) in members::bans(&held).iter().filter(|(id, ..)| *id == peer.id) {
+        let until = if *until == u64::MAX { "for ever".into() } else { moment::show(*until) };
+        text.push_str(&format!("banned        {id} until {until}{}\n", because(reason)));
+    }
+    emit(&text)
 }
 
 fn find<'a>(all: &'a PeersResponse, name: &str) -> anyhow::Result<&'a PeerView> {
@@ -80,6 +87,10 @@ fn render(all: &PeersResponse, peer: &PeerView, now: u64) -> String {
         out.push_str(&table.render());
     }
     out
+}
+
+fn because(reason: &str) -> String {
+    if reason.is_empty() { String::new() } else { format!(": {}", reason.replace('\n', " ")) }
 }
 
 fn rights(peer: &PeerView) -> String {

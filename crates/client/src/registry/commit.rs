@@ -66,15 +66,12 @@ pub struct Outcome {
 }
 
 impl Client {
-    /// The registry as it is now, with the sequence numbers of `author`.
+    /// The registry as it is now.
     ///
     /// # Errors
     /// [`ClientError`], [`ViewError`].
-    pub async fn view<E: std::error::Error + 'static>(
-        &self,
-        author: Option<&Id>,
-    ) -> Result<RegistryView, ChangeError<E>> {
-        Ok(RegistryView::decode(&self.registry(author).await?)?)
+    pub async fn view<E: std::error::Error + 'static>(&self) -> Result<RegistryView, ChangeError<E>> {
+        Ok(RegistryView::decode(&self.registry().await?)?)
     }
 
     /// Every statement as it is now.
@@ -99,7 +96,7 @@ pub async fn change<E: std::error::Error + 'static>(
 ) -> Result<Outcome, ChangeError<E>> {
     let mut attempts = Attempts::default();
     while attempts.next().await? {
-        let view = client.view(None).await?;
+        let view = client.view().await?;
         let plan = make(&view).map_err(ChangeError::Plan)?;
         if plan.is_empty() {
             return Ok(Outcome { plan, response: None, enrolled: false });

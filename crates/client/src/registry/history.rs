@@ -2,6 +2,7 @@
 
 use super::entry::{Content, EntryKey};
 use super::plan::Change;
+use super::statements;
 use super::view::{ViewError, decode_record};
 use nearmost_replica::{Body, SignedRecord};
 use nearmost_wire::api::HistoryView;
@@ -33,8 +34,10 @@ pub struct Batch {
     pub actor: String,
     /// Its note.
     pub note: String,
-    /// What it did.
+    /// What it did to entries.
     pub changes: Vec<Change>,
+    /// What else it did, each as a diff has it.
+    pub statements: Vec<String>,
 }
 
 /// The changes of a history, newest first.
@@ -49,9 +52,13 @@ pub fn batches(history: &[HistoryView]) -> Result<Vec<Batch>, ViewError> {
             let after = side(&s.key, &s.record);
             Change::new(s.key, before, after)
         });
+        let statement = if change.is_none() { Some(told(view, index)?) } else { None };
         // What was written together stands together.
         match out.iter_mut().rev().find(|b| b.number == view.batch) {
-            Some(batch) => batch.changes.extend(change),
+            Some(batch) => {
+                batch.changes.extend(change);
+                batch.statements.extend(statement);
+            }
             None => out.push(Batch {
                 number: view.batch,
                 version: view.version,
@@ -59,14 +66,23 @@ pub fn batches(history: &[HistoryView]) -> Result<Vec<Batch>, ViewError> {
                 actor: view.actor.clone(),
                 note: view.note.clone(),
                 changes: change.into_iter().collect(),
+                statements: statement.into_iter().collect(),
             }),
         }
     }
     out.sort_by_key(|b| std::cmp::Reverse(b.number));
     for batch in &mut out {
         batch.changes.sort_by(|a, b| a.key.cmp(&b.key));
+        // The history has the newest first.
+        batch.statements.reverse();
     }
     Ok(out)
+}
+
+fn told(view: &HistoryView, index: usize) -> Result<String, ViewError> {
+    let record = decode_record(&view.record, index)?;
+    let previous = view.previous.as_deref().map(|p| decode_record(p, index)).transpose()?;
+    Ok(statements::told(&record, previous.as_ref()))
 }
 
 fn side(key: &EntryKey, signed: &SignedRecord) -> (bool, Option<Content>) {

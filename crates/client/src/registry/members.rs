@@ -1,7 +1,7 @@
 //! Members of the federation and bans, as people change them.
 
 use super::held::Held;
-use super::statements::{StateError, StatementPlan, about_id};
+use super::statements::{StateError, StatementPlan, about_id, live};
 use crate::text::printable;
 use nearmost_replica::{Kind, PublicKey, SignedRecord};
 use nearmost_wire::authority::Member;
@@ -70,12 +70,15 @@ pub fn set(held: &Held, text: &str, fields: &MemberFields) -> Result<StatementPl
         return Ok(plan);
     }
     let what = what(held, member);
-    let bytes =
-        serde_json::to_vec(&body).map_err(|source| StateError::Body { what: what.clone(), source })?;
+    let json = |body: &PeerBody| {
+        serde_json::to_vec(body).map_err(|source| StateError::Body { what: what.clone(), source })
+    };
+    let (before, bytes) = (live(json(&member.body)?), json(&body)?);
     if member.body.admin && !body.admin {
         plan.warnings.extend(followers(held, member, "are no members any more either"));
     }
-    plan.put(held, about_id(Kind::PEER, "", &id_of(&member.key)), what, bytes);
+    // What stands is what is said nearest to this broker, and not always what is visible.
+    plan.put_over(Some(&before), about_id(Kind::PEER, "", &id_of(&member.key)), what, bytes);
     Ok(plan)
 }
 
@@ -91,7 +94,7 @@ pub fn remove(held: &Held, text: &str) -> Result<StatementPlan, StateError> {
     let member = find(held, text)?;
     let mut plan = StatementPlan::default();
     plan.warnings.extend(followers(held, member, "go with it"));
-    plan.remove(held, about_id(Kind::PEER, "", &id_of(&member.key)), what(held, member))?;
+    plan.end(about_id(Kind::PEER, "", &id_of(&member.key)), what(held, member));
     Ok(plan)
 }
 

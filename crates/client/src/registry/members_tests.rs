@@ -88,3 +88,20 @@ fn bans_are_stated_changed_and_lifted() {
     let own = world.broker.id().to_string();
     assert!(ban(&world.held(), &own, NOW, "").unwrap_err().to_string().contains("does not ban itself"));
 }
+
+#[test]
+fn what_is_said_nearer_stands_and_is_what_changes() {
+    let mut world = World::new();
+    let ada = world.ada.clone();
+    world.peer(&ada, &broker(201), &body("bob", true));
+    world.peer(&ada, &broker(202), &body("carol", false));
+    // Later and farther away: visible, and of no account.
+    world.peer(&broker(201), &broker(202), &body("carol", true));
+    let fields = MemberFields { admin: Some(true), ..MemberFields::default() };
+    let plan = set(&world.held(), "carol", &fields).unwrap();
+    assert!(plan.to_string().contains("admin: false → true"), "{plan}");
+    world.state(&broker(201), about_id(Kind::PEER, "", &broker(202).id()), nearmost_replica::Body::Tombstone);
+    let plan = remove(&world.held(), "carol").unwrap();
+    world.carry_out(&plan, &ada, None);
+    assert!(find(&world.held(), "carol").is_err());
+}

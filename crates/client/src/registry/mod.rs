@@ -43,9 +43,9 @@ pub use file::RegistryFile;
 pub use held::Held;
 pub use nearmost_wire::registry::{
     AllDownBody, DomainBody, DrainBody, EntryKind, FailbackBody, FailoverBody, ForceBody, ForceBodyTo,
-    GrantBody, GrantRole, HealthBody, MAX_WINDOWS, MirrorBody, NodeBody, OverrideBody, PersonBody, PlaceBody,
-    ProbeBody, ProbeKind, RecordBody, RuleBody, RuleEffectBody, SharingBody, StepBody, StrategyBody,
-    WindowBody,
+    GrantBody, GrantRole, HealthBody, MAX_WINDOWS, MirrorBody, NodeBody, OverrideBody, PeerBody, PersonBody,
+    PlaceBody, ProbeBody, ProbeKind, RecordBody, RuleBody, RuleEffectBody, SharingBody, StepBody,
+    StrategyBody, WindowBody,
 };
 pub use plan::{Action, Change, Edit, Kept, Plan, PlanError};
 pub use statements::{StateError, StatementPlan, Step};

@@ -445,6 +445,14 @@ fn signed_records_continue_the_clock_count_up_and_verify() {
 }
 
 #[test]
+fn numbers_are_drawn_anew_for_each_commit_and_cannot_run_out() {
+    let (a, b) = (Stamp::now().unwrap(), Stamp::now().unwrap());
+    assert_ne!(a.first_seq, b.first_seq);
+    assert!(a.first_seq >> 63 == 0 && b.first_seq >> 63 == 0);
+    assert_eq!(Stamp { now_unix_ms: u64::MAX, first_seq: 0 }.epoch(), u32::MAX);
+}
+
+#[test]
 fn an_entry_too_big_for_a_record_is_named() {
     let key = EntryKey::domain("a.example").unwrap();
     let record = nearmost_wire::registry::RecordBody {

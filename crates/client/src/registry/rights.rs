@@ -5,7 +5,7 @@ use super::held::Held;
 use super::statements::{By, StateError, StatementPlan, about, about_id, noun};
 use nearmost_replica::{Kind, PublicKey, Record, SignedRecord};
 use nearmost_wire::authority::Granted;
-use nearmost_wire::identity::{Id, KeyPair};
+use nearmost_wire::identity::{Id, KeyPair, Role};
 use nearmost_wire::registry::{ClaimBody, GrantBody, GrantRole, RollBody};
 use serde::Serialize;
 
@@ -55,6 +55,9 @@ pub fn grant(
 ) -> Result<StatementPlan, StateError> {
     let domain = nearmost_wire::name::domain(domain)?;
     body.check()?;
+    if to.role == Role::Node {
+        return Err(StateError::Refused(format!("{to} is a node's; grants are to persons and brokers")));
+    }
     let (own, grantee) = (PublicKey(me.key), PublicKey(to.key));
     let rights = held.rights();
     if rights.owner(&domain) == Some(grantee) {
@@ -109,7 +112,11 @@ pub fn revoke(held: &Held, domain: &str, from: &Id, keep: bool) -> Result<Statem
         .filter(|r| r.kind == Kind::GRANT && !r.is_tombstone())
         .find(|r| r.id.parse::<Id>().is_ok_and(|id| id.key == from.key))
         .map_or_else(|| about_id(Kind::GRANT, &domain, from), Record::key);
-    plan.remove(held, about, what)?;
+    // One whose time is over, or whose giver's is, is visible no longer and can be revoked all the same.
+    match held.rights().grants(&domain).iter().any(|granted| granted.to == grantee) {
+        true => plan.end(about, what),
+        false => plan.remove(held, about, what)?,
+    }
     let stated = stated_by(held, &domain, &grantee);
     match keep {
         true => stated.iter().for_each(|signed| plan.keep(signed, By::Author)),

@@ -125,6 +125,22 @@ fn a_revocation_is_total_unless_what_was_stated_is_kept() {
 }
 
 #[test]
+fn a_grant_that_is_over_is_revoked_all_the_same() {
+    let (mut world, eve, bob) = (owned(), person(5), person(6));
+    let over = GrantBody { from_unix_ms: 1, until_unix_ms: NOW - 1, ..role(GrantRole::Admin) };
+    let ada = world.ada.clone();
+    let plan = grant(&world.held(), &ada.id(), DOMAIN, &eve.id(), &over).unwrap();
+    world.carry_out(&plan, &ada, None);
+    let plan = grant(&world.held(), &eve.id(), DOMAIN, &bob.id(), &role(GrantRole::Operator)).unwrap();
+    world.carry_out(&plan, &eve, None);
+    let shown = of_domain(&world.held(), DOMAIN).unwrap().grants;
+    assert!(shown.len() == 2 && shown.iter().all(|grant| grant.state == "over"), "{shown:?}");
+    let plan = revoke(&world.held(), DOMAIN, &bob.id(), false).unwrap();
+    world.carry_out(&plan, &ada, None);
+    assert_eq!(of_domain(&world.held(), DOMAIN).unwrap().grants.len(), 1);
+}
+
+#[test]
 fn what_was_removed_stays_removed_where_it_is_kept() {
     let (mut world, eve) = (owned(), person(5));
     let ada = world.ada.clone();

@@ -138,17 +138,19 @@ pub struct StatementPlan {
 impl StatementPlan {
     /// Lets a thing say this; nothing is stated where it says so already.
     pub(super) fn put(&mut self, held: &Held, about: RecordKey, what: String, bytes: Vec<u8>) {
-        let before = held.live(&about).map(|signed| &signed.record().body);
+        let before = held.live(&about).map(|signed| signed.record().body.clone());
+        self.put_over(before.as_ref(), about, what, bytes);
+    }
+
+    /// The same for a thing that says `before`, whatever is visible of it.
+    pub(super) fn put_over(&mut self, before: Option<&Body>, about: RecordKey, what: String, bytes: Vec<u8>) {
         let body = live(bytes);
         let step = match before {
             None => Step::Add,
             Some(before) if *before == body => Step::Unchanged,
             Some(_) => Step::Change,
         };
-        let differences = match before {
-            None => added(Some(value(about.kind, &body)), Value::Null),
-            Some(before) => differences(Some(value(about.kind, before)), Some(value(about.kind, &body))),
-        };
+        let differences = steps(about.kind, step, before, &body);
         self.statements.push(Statement { about, what, step, differences, body, by: By::Author });
     }
 
@@ -157,12 +159,19 @@ impl StatementPlan {
     /// # Errors
     /// [`StateError::NotThere`].
     pub(super) fn remove(&mut self, held: &Held, about: RecordKey, what: String) -> Result<(), StateError> {
-        if held.live(&about).is_none() {
-            return Err(StateError::NotThere(what));
+        match held.live(&about) {
+            None => Err(StateError::NotThere(what)),
+            Some(_) => {
+                self.end(about, what);
+                Ok(())
+            }
         }
+    }
+
+    /// Lets a thing be gone that is there, whatever is visible of it.
+    pub(super) fn end(&mut self, about: RecordKey, what: String) {
         let (step, body) = (Step::Remove, Body::Tombstone);
         self.statements.push(Statement { about, what, step, differences: Vec::new(), body, by: By::Author });
-        Ok(())
     }
 
     /// Has another key state what somebody stated, in the same bytes.
@@ -254,6 +263,29 @@ impl fmt::Display for StatementPlan {
     /// The diff, a line each, without what stays as it is.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.writes().try_for_each(|said| writeln!(f, "{said}"))
+    }
+}
+
+/// What a written record of no entry did, as a diff has it.
+pub(super) fn told(signed: &SignedRecord, previous: Option<&SignedRecord>) -> String {
+    let (said, before) = (signed.record(), previous.map(|p| &p.record().body));
+    let before = before.filter(|body| bytes(body).is_some());
+    let step = match (before, &said.body) {
+        (None, Body::Live { .. }) => Step::Add,
+        (Some(before), body) if before == body => Step::Unchanged,
+        (Some(_), Body::Live { .. }) => Step::Change,
+        (_, Body::Tombstone) => Step::Remove,
+    };
+    let about = said.key();
+    let (what, differences) = (noun(&about), steps(about.kind, step, before, &said.body));
+    Statement { about, what, step, differences, body: said.body.clone(), by: By::Author }.to_string()
+}
+
+fn steps(kind: Kind, step: Step, before: Option<&Body>, after: &Body) -> Vec<String> {
+    match (step, before) {
+        (Step::Add, _) => added(Some(value(kind, after)), Value::Null),
+        (Step::Change, Some(before)) => differences(Some(value(kind, before)), Some(value(kind, after))),
+        _ => Vec::new(),
     }
 }
 
