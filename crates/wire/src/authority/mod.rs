@@ -184,7 +184,7 @@ impl Rights {
     }
 
     /// What others admit, where the root is an admin at home only: as one of those sees it whom the root
-    /// itself calls an admin. `None` where one of them calls the root an admin too, and where there is none.
+    /// itself calls an admin. `None` where one of them calls the root an admin too, and where none knows it.
     fn seen_abroad(&self, deciding: &[SignedRecord], forked: &[(PublicKey, (u32, u64))]) -> Option<Rights> {
         let nearest = self.federation.members().into_iter().filter(|m| m.depth == 1 && m.body.admin);
         let mut seen: Option<Rights> = None;
@@ -194,8 +194,8 @@ impl Rights {
             if abroad.is_admin(&self.root) {
                 return None;
             }
-            // One that knows the root says more than one that has never heard of it.
-            if seen.as_ref().is_none_or(|seen| !seen.is_member(&self.root)) {
+            // One that has not heard of the root yet, as far as is known here, is told all: how else would it?
+            if seen.is_none() && abroad.is_member(&self.root) {
                 seen = Some(abroad);
             }
         }
