@@ -284,15 +284,35 @@ impl Outbox {
     }
 
     fn pause(&mut self, number: u64, now_ms: u64, backoff: &Backoff, random: &mut Random) {
-        let Some(item) = self.items.get_mut(&number) else { return };
-        if self.by_slot.get(&item.slot) != Some(&number) {
-            // A later write to the slot is queued already.
+        if !self.is_wanted(number) {
             return self.remove(number);
         }
+        let Some(item) = self.items.get_mut(&number) else { return };
         item.attempts = item.attempts.saturating_add(1);
         let until_ms = now_ms + backoff.pause_ms(item.attempts, random.next());
         item.state = State::Paused { until_ms };
         self.paused.insert((until_ms, number));
+    }
+
+    /// Whether an item that was under way is to be sent again. It is not where a later one of its slot is
+    /// queued, but a repair is not later than a write of our own: only that keeps the position back that the
+    /// peer is said to have.
+    fn is_wanted(&mut self, number: u64) -> bool {
+        let Some(slot) = self.items.get(&number).map(|item| item.slot) else { return false };
+        match self.by_slot.get(&slot).copied() {
+            Some(other) if other != number && (other < REPAIRS || number >= REPAIRS) => false,
+            Some(repair) if repair != number => {
+                if self.items.get(&repair).is_some_and(|item| item.state != State::InFlight) {
+                    self.remove(repair);
+                }
+                self.by_slot.insert(slot, number);
+                true
+            }
+            _ => {
+                self.by_slot.insert(slot, number);
+                true
+            }
+        }
     }
 
     fn note_refusal(&mut self, number: u64, answer: &Answer, at_unix_ms: u64) {
@@ -336,12 +356,11 @@ impl Outbox {
         // Batches keep their numbers apart, so that no late answer is taken for another's.
         self.flight.next = flight.next;
         for number in flight.batches.into_values().flat_map(|sent| sent.items) {
-            let Some(item) = self.items.get_mut(&number) else { continue };
-            if self.by_slot.get(&item.slot) == Some(&number) {
+            if !self.is_wanted(number) {
+                self.remove(number);
+            } else if let Some(item) = self.items.get_mut(&number) {
                 item.state = State::Waiting;
                 self.waiting.insert(number);
-            } else {
-                self.remove(number);
             }
         }
     }
@@ -357,13 +376,12 @@ impl Outbox {
         gone.len()
     }
 
-    /// Drops everything; how much.
+    /// Drops everything; how much. Batches under way are still waited for: the peer will answer them.
     pub fn clear(&mut self) -> usize {
         let dropped = self.items.len();
-        let (head, next_repair, next) = (self.head, self.next_repair, self.flight.next);
-        let refused = std::mem::take(&mut self.refused);
-        *self = Outbox { next_repair, refused, refusals: self.refusals, ..Outbox::new(head, self.most) };
-        self.flight.next = next;
+        let (head, next_repair, refusals) = (self.head, self.next_repair, self.refusals);
+        let (refused, flight) = (std::mem::take(&mut self.refused), std::mem::take(&mut self.flight));
+        *self = Outbox { next_repair, refused, refusals, flight, ..Outbox::new(head, self.most) };
         dropped
     }
 }
