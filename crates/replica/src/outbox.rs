@@ -55,6 +55,13 @@ struct Item {
     state: State,
 }
 
+#[derive(Clone, Copy, Debug)]
+struct Numbers {
+    /// The highest position of our log that was queued, or was there before.
+    head: u64,
+    next_repair: u64,
+}
+
 #[derive(Debug, Default)]
 struct Flight {
     batches: BTreeMap<u64, Sent>,
@@ -75,10 +82,11 @@ pub struct Outbox {
     by_slot: HashMap<Slot, u64>,
     waiting: BTreeSet<u64>,
     paused: BTreeSet<(u64, u64)>,
+    /// Since when each waits, and its number. Numbers alone do not tell: a later write has the age of the one
+    /// whose place it took.
+    by_age: BTreeSet<(u64, u64)>,
     flight: Flight,
-    /// The highest position of our log that was queued, or was there before.
-    head: u64,
-    next_repair: u64,
+    numbers: Numbers,
     most: usize,
     refused: VecDeque<RefusedItem>,
     /// Items refused for good, ever.
@@ -104,9 +112,9 @@ impl Outbox {
             by_slot: HashMap::new(),
             waiting: BTreeSet::new(),
             paused: BTreeSet::new(),
+            by_age: BTreeSet::new(),
             flight: Flight::default(),
-            head,
-            next_repair: REPAIRS,
+            numbers: Numbers { head, next_repair: REPAIRS },
             most,
             refused: VecDeque::new(),
             refusals: 0,
@@ -125,9 +133,7 @@ impl Outbox {
 
     /// Since when the oldest item waits, in milliseconds since the Unix epoch.
     pub fn oldest_unix_ms(&self) -> Option<u64> {
-        let repairs = self.items.range(REPAIRS..).next();
-        let first = self.items.iter().next();
-        [first, repairs].into_iter().flatten().map(|(_, item)| item.queued_unix_ms).min()
+        self.by_age.first().map(|(since, _)| *since)
     }
 
     /// Bytes that wait for answers.
@@ -144,7 +150,7 @@ impl Outbox {
     pub fn acked(&self) -> u64 {
         match self.items.keys().next() {
             Some(first) if *first < REPAIRS => first - 1,
-            _ => self.head,
+            _ => self.numbers.head,
         }
     }
 
@@ -156,10 +162,10 @@ impl Outbox {
     /// Queues a write of our own. Returns whether there was room.
     #[must_use]
     pub fn push_local(&mut self, position: u64, slot: Slot, queued_unix_ms: u64) -> bool {
-        if position <= self.head {
+        if position <= self.numbers.head {
             return true;
         }
-        self.head = position;
+        self.numbers.head = position;
         self.push(position, slot, queued_unix_ms)
     }
 
@@ -170,8 +176,8 @@ impl Outbox {
         if queued.is_some_and(|item| item.state != State::InFlight) {
             return true;
         }
-        self.next_repair += 1;
-        self.push(self.next_repair, slot, queued_unix_ms)
+        self.numbers.next_repair += 1;
+        self.push(self.numbers.next_repair, slot, queued_unix_ms)
     }
 
     fn push(&mut self, number: u64, slot: Slot, queued_unix_ms: u64) -> bool {
@@ -189,6 +195,7 @@ impl Outbox {
         }
         self.items.insert(number, Item { slot, queued_unix_ms: since, attempts: 0, state: State::Waiting });
         self.by_slot.insert(slot, number);
+        self.by_age.insert((since, number));
         self.waiting.insert(number);
         true
     }
@@ -198,6 +205,7 @@ impl Outbox {
         if self.by_slot.get(&item.slot) == Some(&number) {
             self.by_slot.remove(&item.slot);
         }
+        self.by_age.remove(&(item.queued_unix_ms, number));
         self.waiting.remove(&number);
         if let State::Paused { until_ms } = item.state {
             self.paused.remove(&(until_ms, number));
@@ -367,11 +375,8 @@ impl Outbox {
 
     /// Drops what was queued before `before_unix_ms`; how many.
     pub fn expire(&mut self, before_unix_ms: u64) -> usize {
-        let old = |range: std::collections::btree_map::Range<'_, u64, Item>| -> Vec<u64> {
-            range.take_while(|(_, item)| item.queued_unix_ms < before_unix_ms).map(|(n, _)| *n).collect()
-        };
-        let mut gone = old(self.items.range(..REPAIRS));
-        gone.extend(old(self.items.range(REPAIRS..)));
+        let gone: Vec<u64> =
+            self.by_age.iter().take_while(|(since, _)| *since < before_unix_ms).map(|(_, n)| *n).collect();
         gone.iter().for_each(|number| self.remove(*number));
         gone.len()
     }
@@ -379,9 +384,9 @@ impl Outbox {
     /// Drops everything; how much. Batches under way are still waited for: the peer will answer them.
     pub fn clear(&mut self) -> usize {
         let dropped = self.items.len();
-        let (head, next_repair, refusals) = (self.head, self.next_repair, self.refusals);
+        let (numbers, refusals) = (self.numbers, self.refusals);
         let (refused, flight) = (std::mem::take(&mut self.refused), std::mem::take(&mut self.flight));
-        *self = Outbox { next_repair, refused, refusals, flight, ..Outbox::new(head, self.most) };
+        *self = Outbox { numbers, refused, refusals, flight, ..Outbox::new(numbers.head, self.most) };
         dropped
     }
 }

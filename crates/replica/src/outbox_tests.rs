@@ -49,16 +49,27 @@ fn answer(outbox: &mut Outbox, batch: u64, answers: &[Answer], now_ms: u64) -> R
 }
 
 #[test]
-fn a_later_write_takes_the_place_of_one_that_waits() {
+fn a_later_write_takes_the_place_of_one_that_waits_and_keeps_its_age() {
     let mut outbox = Outbox::new(10, 8);
     assert!(outbox.push_local(11, slot(0), 100) && outbox.push_local(12, slot(1), 200));
     assert!(outbox.push_local(13, slot(0), 300));
-    assert_eq!((outbox.len(), outbox.acked()), (2, 11));
+    assert_eq!((outbox.len(), outbox.acked(), outbox.oldest_unix_ms()), (2, 11, Some(100)));
     let (batch, records) = outbox.next_batch(0, find).unwrap();
     assert_eq!(records.iter().map(index).collect::<Vec<_>>(), [1, 0]);
     assert!(outbox.next_batch(0, find).is_none());
     let taken = answer(&mut outbox, batch, &[Answer::Applied, Answer::Duplicate], 0).unwrap();
     assert_eq!((taken.settled, outbox.acked(), outbox.in_flight_bytes()), (2, 13, 0));
+}
+
+#[test]
+fn what_expires_is_what_has_waited_longest_whatever_was_written_last() {
+    let mut outbox = Outbox::new(0, 8);
+    assert!(outbox.push_local(1, slot(0), 100) && outbox.push_local(2, slot(1), 200));
+    assert!(outbox.push_local(3, slot(0), 300) && outbox.push_repair(slot(2), 150));
+    assert_eq!(outbox.expire(150), 1);
+    assert_eq!((outbox.len(), outbox.oldest_unix_ms(), outbox.acked()), (2, Some(150), 1));
+    assert_eq!(outbox.expire(201), 2);
+    assert_eq!((outbox.len(), outbox.oldest_unix_ms(), outbox.acked()), (0, None, 3));
 }
 
 #[test]
@@ -255,6 +266,8 @@ impl Model {
         assert_eq!(outbox.items.len(), outbox.waiting.len() + outbox.paused.len() + in_flight);
         let bytes: usize = outbox.flight.batches.values().map(|sent| sent.bytes).sum();
         assert_eq!(bytes, outbox.flight.bytes);
+        let ages = outbox.items.iter().map(|(number, item)| (item.queued_unix_ms, *number)).collect();
+        assert_eq!(outbox.by_age, ages);
         assert!(outbox.by_slot.values().all(|number| outbox.items.contains_key(number)));
     }
 }
