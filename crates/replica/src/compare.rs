@@ -22,6 +22,9 @@ pub const MAX_OPEN_PARTS: usize = 256;
 pub const MAX_OPEN_REQUESTS: usize = 4;
 /// Slots to fetch, above which nothing more is asked about.
 const MANY_TO_FETCH: usize = 16 * MAX_FETCHED;
+/// Parts to take, above which nothing more is asked about: a peer that tells of parts without end is not
+/// remembered without end.
+const MANY_TO_TAKE: usize = 4096;
 
 /// A comparison that we began.
 #[derive(Debug)]
@@ -159,7 +162,8 @@ impl Comparison {
         if !self.told {
             return None;
         }
-        if !self.ask.is_empty() && room >= MAX_ASKED.min(self.ask.len()) && self.fetch.len() < MANY_TO_FETCH {
+        let enough = self.fetch.len() >= MANY_TO_FETCH || self.take.len() >= MANY_TO_TAKE;
+        if !self.ask.is_empty() && room >= MAX_ASKED.min(self.ask.len()) && !enough {
             let parts = self.ask.split_off(self.ask.len() - MAX_ASKED.min(self.ask.len()));
             self.open.extend(&parts);
             return Some(Message::Ask { tree, parts });
@@ -180,3 +184,7 @@ impl Comparison {
         None
     }
 }
+
+#[cfg(test)]
+#[path = "compare_tests.rs"]
+mod tests;

@@ -283,3 +283,6 @@ impl Federation {
         self.outputs.push_back(Output::Event(peer, event));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -55,6 +55,13 @@ struct Item {
     state: State,
 }
 
+#[derive(Clone, Copy, Debug)]
+struct Numbers {
+    /// The highest position of our log that was queued, or was there before.
+    head: u64,
+    next_repair: u64,
+}
+
 #[derive(Debug, Default)]
 struct Flight {
     batches: BTreeMap<u64, Sent>,
@@ -75,10 +82,11 @@ pub struct Outbox {
     by_slot: HashMap<Slot, u64>,
     waiting: BTreeSet<u64>,
     paused: BTreeSet<(u64, u64)>,
+    /// Since when each waits, and its number. Numbers alone do not tell: a later write has the age of the one
+    /// whose place it took.
+    by_age: BTreeSet<(u64, u64)>,
     flight: Flight,
-    /// The highest position of our log that was queued, or was there before.
-    head: u64,
-    next_repair: u64,
+    numbers: Numbers,
     most: usize,
     refused: VecDeque<RefusedItem>,
     /// Items refused for good, ever.
@@ -104,9 +112,9 @@ impl Outbox {
             by_slot: HashMap::new(),
             waiting: BTreeSet::new(),
             paused: BTreeSet::new(),
+            by_age: BTreeSet::new(),
             flight: Flight::default(),
-            head,
-            next_repair: REPAIRS,
+            numbers: Numbers { head, next_repair: REPAIRS },
             most,
             refused: VecDeque::new(),
             refusals: 0,
@@ -125,9 +133,7 @@ impl Outbox {
 
     /// Since when the oldest item waits, in milliseconds since the Unix epoch.
     pub fn oldest_unix_ms(&self) -> Option<u64> {
-        let repairs = self.items.range(REPAIRS..).next();
-        let first = self.items.iter().next();
-        [first, repairs].into_iter().flatten().map(|(_, item)| item.queued_unix_ms).min()
+        self.by_age.first().map(|(since, _)| *since)
     }
 
     /// Bytes that wait for answers.
@@ -144,7 +150,7 @@ impl Outbox {
     pub fn acked(&self) -> u64 {
         match self.items.keys().next() {
             Some(first) if *first < REPAIRS => first - 1,
-            _ => self.head,
+            _ => self.numbers.head,
         }
     }
 
@@ -156,10 +162,10 @@ impl Outbox {
     /// Queues a write of our own. Returns whether there was room.
     #[must_use]
     pub fn push_local(&mut self, position: u64, slot: Slot, queued_unix_ms: u64) -> bool {
-        if position <= self.head {
+        if position <= self.numbers.head {
             return true;
         }
-        self.head = position;
+        self.numbers.head = position;
         self.push(position, slot, queued_unix_ms)
     }
 
@@ -170,8 +176,8 @@ impl Outbox {
         if queued.is_some_and(|item| item.state != State::InFlight) {
             return true;
         }
-        self.next_repair += 1;
-        self.push(self.next_repair, slot, queued_unix_ms)
+        self.numbers.next_repair += 1;
+        self.push(self.numbers.next_repair, slot, queued_unix_ms)
     }
 
     fn push(&mut self, number: u64, slot: Slot, queued_unix_ms: u64) -> bool {
@@ -189,6 +195,7 @@ impl Outbox {
         }
         self.items.insert(number, Item { slot, queued_unix_ms: since, attempts: 0, state: State::Waiting });
         self.by_slot.insert(slot, number);
+        self.by_age.insert((since, number));
         self.waiting.insert(number);
         true
     }
@@ -198,6 +205,7 @@ impl Outbox {
         if self.by_slot.get(&item.slot) == Some(&number) {
             self.by_slot.remove(&item.slot);
         }
+        self.by_age.remove(&(item.queued_unix_ms, number));
         self.waiting.remove(&number);
         if let State::Paused { until_ms } = item.state {
             self.paused.remove(&(until_ms, number));
@@ -284,15 +292,35 @@ impl Outbox {
     }
 
     fn pause(&mut self, number: u64, now_ms: u64, backoff: &Backoff, random: &mut Random) {
-        let Some(item) = self.items.get_mut(&number) else { return };
-        if self.by_slot.get(&item.slot) != Some(&number) {
-            // A later write to the slot is queued already.
+        if !self.is_wanted(number) {
             return self.remove(number);
         }
+        let Some(item) = self.items.get_mut(&number) else { return };
         item.attempts = item.attempts.saturating_add(1);
         let until_ms = now_ms + backoff.pause_ms(item.attempts, random.next());
         item.state = State::Paused { until_ms };
         self.paused.insert((until_ms, number));
+    }
+
+    /// Whether an item that was under way is to be sent again. It is not where a later one of its slot is
+    /// queued, but a repair is not later than a write of our own: only that keeps the position back that the
+    /// peer is said to have.
+    fn is_wanted(&mut self, number: u64) -> bool {
+        let Some(slot) = self.items.get(&number).map(|item| item.slot) else { return false };
+        match self.by_slot.get(&slot).copied() {
+            Some(other) if other != number && (other < REPAIRS || number >= REPAIRS) => false,
+            Some(repair) if repair != number => {
+                if self.items.get(&repair).is_some_and(|item| item.state != State::InFlight) {
+                    self.remove(repair);
+                }
+                self.by_slot.insert(slot, number);
+                true
+            }
+            _ => {
+                self.by_slot.insert(slot, number);
+                true
+            }
+        }
     }
 
     fn note_refusal(&mut self, number: u64, answer: &Answer, at_unix_ms: u64) {
@@ -336,34 +364,29 @@ impl Outbox {
         // Batches keep their numbers apart, so that no late answer is taken for another's.
         self.flight.next = flight.next;
         for number in flight.batches.into_values().flat_map(|sent| sent.items) {
-            let Some(item) = self.items.get_mut(&number) else { continue };
-            if self.by_slot.get(&item.slot) == Some(&number) {
+            if !self.is_wanted(number) {
+                self.remove(number);
+            } else if let Some(item) = self.items.get_mut(&number) {
                 item.state = State::Waiting;
                 self.waiting.insert(number);
-            } else {
-                self.remove(number);
             }
         }
     }
 
     /// Drops what was queued before `before_unix_ms`; how many.
     pub fn expire(&mut self, before_unix_ms: u64) -> usize {
-        let old = |range: std::collections::btree_map::Range<'_, u64, Item>| -> Vec<u64> {
-            range.take_while(|(_, item)| item.queued_unix_ms < before_unix_ms).map(|(n, _)| *n).collect()
-        };
-        let mut gone = old(self.items.range(..REPAIRS));
-        gone.extend(old(self.items.range(REPAIRS..)));
+        let gone: Vec<u64> =
+            self.by_age.iter().take_while(|(since, _)| *since < before_unix_ms).map(|(_, n)| *n).collect();
         gone.iter().for_each(|number| self.remove(*number));
         gone.len()
     }
 
-    /// Drops everything; how much.
+    /// Drops everything; how much. Batches under way are still waited for: the peer will answer them.
     pub fn clear(&mut self) -> usize {
         let dropped = self.items.len();
-        let (head, next_repair, next) = (self.head, self.next_repair, self.flight.next);
-        let refused = std::mem::take(&mut self.refused);
-        *self = Outbox { next_repair, refused, refusals: self.refusals, ..Outbox::new(head, self.most) };
-        self.flight.next = next;
+        let (numbers, refusals) = (self.numbers, self.refusals);
+        let (refused, flight) = (std::mem::take(&mut self.refused), std::mem::take(&mut self.flight));
+        *self = Outbox { numbers, refused, refusals, flight, ..Outbox::new(numbers.head, self.most) };
         dropped
     }
 }

@@ -135,7 +135,7 @@ impl Serving {
             self.loads.pop_front();
         }
         let bytes: u64 = records.iter().map(|r| r.len() as u64).sum();
-        self.paid_until_ms = self.paid_until_ms.max(now_ms) + bytes * 1000 / bytes_per_s.max(1);
+        self.paid_until_ms = self.paid_until_ms.max(now_ms) + (bytes * 1000).div_ceil(bytes_per_s.max(1));
         Some(Message::Records { tree, records, done })
     }
 }
@@ -143,3 +143,7 @@ impl Serving {
 fn bytes_of(records: &[&SignedRecord]) -> Vec<Vec<u8>> {
     records.iter().map(|r| r.bytes().to_vec()).collect()
 }
+
+#[cfg(test)]
+#[path = "serve_tests.rs"]
+mod tests;

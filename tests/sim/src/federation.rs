@@ -8,9 +8,13 @@
 //! | [`world`] | the loop: lines, stores that take their time, faults |
 //! | [`oracle`] | what everybody acknowledged, and so what must stand in the end |
 //! | [`plan`] | what is written and what goes wrong, drawn from a seed |
+//! | [`rights`] | who may state what there, given and taken while things go wrong |
+//! | [`evil`] | a member that keeps to no rule |
 
 pub mod broker;
 pub mod disk;
+pub mod evil;
 pub mod oracle;
 pub mod plan;
+pub mod rights;
 pub mod world;

@@ -24,3 +24,10 @@ fn brokers_that_were_away_for_31_days_bring_back_nothing_deleted() {
         run(Theme::Away31Days, seed);
     });
 }
+
+#[test]
+fn rights_that_come_and_go_in_a_storm_end_alike() {
+    let mut refused = 0;
+    for_seeds(300, |seed| refused += run(Theme::Rights, seed).refused);
+    assert!(refused > 0 || is_replay(), "nothing was ever refused");
+}

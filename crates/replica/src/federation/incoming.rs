@@ -315,8 +315,10 @@ impl Federation {
             let record = signed.record();
             (record.author, record.author_epoch, record.author_seq)
         };
-        let known = self.forks.get(&a.record().author).is_some_and(|known| number(&known.0) <= number(&a));
-        if number(&a) == number(&b) && a != b && !known && self.forks.len() < MAX_FORKS {
+        let (author, known) = (a.record().author, self.is_fork_known(&a));
+        // An earlier fork of an author takes the place of what is known of it.
+        let room = self.forks.len() < MAX_FORKS || self.forks.contains_key(&author);
+        if number(&a) == number(&b) && a != b && !known && room {
             self.outputs.push_back(Output::Forked { a, b });
         }
     }

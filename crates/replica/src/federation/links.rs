@@ -147,15 +147,24 @@ impl Federation {
         }
     }
 
-    /// An author has forked: everybody is told.
+    /// An author has forked: everybody is told, unless a fork of it at the same number or an earlier one is
+    /// known. All must end up with the earliest, as what counts of the author follows from it.
     pub fn on_forked(&mut self, a: SignedRecord, b: SignedRecord) {
-        let author = a.record().author;
-        let message = fork_message(&(a.clone(), b.clone()));
-        if self.forks.insert(author, (a, b)).is_none() {
-            for peer in self.peers.values_mut().filter(|peer| peer.is_up()) {
-                peer.talk.control.push_back(message.clone());
-            }
+        if self.is_fork_known(&a) {
+            return;
         }
+        let message = fork_message(&(a.clone(), b.clone()));
+        self.forks.insert(a.record().author, (a, b));
+        for peer in self.peers.values_mut().filter(|peer| peer.is_up()) {
+            peer.talk.control.push_back(message.clone());
+        }
+    }
+
+    /// Whether it is known that the author of this record forked at its number or earlier.
+    pub(super) fn is_fork_known(&self, signed: &SignedRecord) -> bool {
+        let number = |signed: &SignedRecord| (signed.record().author_epoch, signed.record().author_seq);
+        let known = self.forks.get(&signed.record().author);
+        known.is_some_and(|known| number(&known.0) <= number(signed))
     }
 
     /// Drops what waited for too long.

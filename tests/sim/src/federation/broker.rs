@@ -61,7 +61,10 @@ impl<A: Authority> Broker<A> {
     pub fn start(&mut self, authority: A, peers: &[PublicKey], config: &FederationConfig, time: Time) {
         let now = self.now(time);
         self.life += 1;
-        let set = StatementSet::new(authority, self.disk.statements.values().cloned(), [], DEFAULT_MAX_AHEAD);
+        let number = |a: &SignedRecord| (a.record().author_epoch, a.record().author_seq);
+        let forked: Vec<_> = self.disk.forks.iter().map(|(author, (a, _))| (*author, number(a))).collect();
+        let held = self.disk.statements.values().cloned();
+        let set = StatementSet::new(authority, held, forked, DEFAULT_MAX_AHEAD);
         let seconds = u32::try_from(now.unix_ms / 1000).unwrap_or(u32::MAX);
         let epoch = seconds.max(self.disk.epoch + 1);
         self.disk.epoch = epoch;
@@ -73,11 +76,14 @@ impl<A: Authority> Broker<A> {
             let acked = state.as_ref().map_or(log.position, |state| state.acked);
             machine.add_peer(*peer, state, self.disk.backlog(acked), now);
         }
+        for (a, b) in self.disk.forks.values() {
+            machine.on_forked(a.clone(), b.clone());
+        }
         let clock = HlcClock::new(set.max_hlc(), DEFAULT_MAX_AHEAD);
         self.running = Some(Running { set, machine, clock, epoch, next_seq: 0 });
     }
 
-    /// Writes with the broker's own key, or with a person's and its number.
+    /// Writes with the broker's own key, or with a person's and its number; not where its author may not.
     pub fn write(
         &mut self,
         key: RecordKey,
@@ -107,6 +113,7 @@ impl<A: Authority> Broker<A> {
             grants: Vec::new(),
         };
         let signed = SignedRecord::sign(record, signer).ok()?;
+        running.set.judge_right(&signed, now.unix_ms).ok()?;
         let (answer, _) = self.disk.commit(&signed, now.unix_ms, true, &mut Vec::new());
         if answer != Answer::Applied {
             return None;
@@ -137,6 +144,17 @@ impl<A: Authority> Broker<A> {
         running.set.remove(keys.iter().map(|(key, author)| (key, *author)));
         running.machine.on_logged(self.disk.head());
         (results, changes)
+    }
+
+    /// Two records show that their author forked.
+    pub fn forked(&mut self, a: &SignedRecord, b: &SignedRecord) {
+        if !self.disk.keep_fork(a, b) {
+            return;
+        }
+        if let Some(running) = &mut self.running {
+            running.set.fork(a.record().author, (a.record().author_epoch, a.record().author_seq));
+            running.machine.on_forked(a.clone(), b.clone());
+        }
     }
 
     /// Forgets what is past its life.

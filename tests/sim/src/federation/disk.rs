@@ -38,6 +38,8 @@ pub struct Disk {
     pub peers: BTreeMap<PublicKey, PeerState>,
     /// The highest epoch of this broker's own key.
     pub epoch: u32,
+    /// Of each author that forked the two records of the earliest fork that is known.
+    pub forks: BTreeMap<PublicKey, (SignedRecord, SignedRecord)>,
 }
 
 /// What became of a record, and why it is gone.
@@ -90,6 +92,25 @@ impl Disk {
             self.log.push(Logged { signed: signed.clone(), at_unix_ms, local });
         }
         (answer, None)
+    }
+
+    /// The record with another's number, and that one: proof that their author forked.
+    pub fn evidence(&self, signed: &SignedRecord) -> Option<(SignedRecord, SignedRecord)> {
+        let number = |s: &SignedRecord| (s.record().author, s.record().author_epoch, s.record().author_seq);
+        let logged = self.log.iter().map(|logged| &logged.signed);
+        let other = logged.rev().find(|other| number(other) == number(signed) && *other != signed)?;
+        Some((other.clone(), signed.clone()))
+    }
+
+    /// Keeps the proof of a fork; whether it is an earlier one than is known.
+    pub fn keep_fork(&mut self, a: &SignedRecord, b: &SignedRecord) -> bool {
+        let number = |s: &SignedRecord| (s.record().author_epoch, s.record().author_seq);
+        let author = a.record().author;
+        let earlier = self.forks.get(&author).is_none_or(|known| number(a) < number(&known.0));
+        if earlier {
+            self.forks.insert(author, (a.clone(), b.clone()));
+        }
+        earlier
     }
 
     fn gone(&self, signed: &SignedRecord, standing: Option<&SignedRecord>, now: u64) -> Option<Outcome> {

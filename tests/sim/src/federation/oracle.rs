@@ -100,7 +100,13 @@ impl Oracle {
                 }
             }
         }
-        let expected = self.expected();
+        // What its author may not say any more is not to be seen, whoever acknowledged it.
+        let counts = |signed: &SignedRecord| {
+            let set = &running[0].set;
+            set.authority().admits(signed.record()).is_admitted()
+                && set.authority().in_force(signed.record(), now_unix_ms)
+        };
+        let expected = self.expected(counts);
         for (i, broker) in running.iter().enumerate() {
             let held: BTreeMap<RecordKey, SignedRecord> =
                 broker.set.all_visible(now_unix_ms).map(|(k, s)| (k.clone(), s.clone())).collect();
@@ -124,9 +130,9 @@ impl Oracle {
         }
     }
 
-    fn expected(&self) -> BTreeMap<RecordKey, SignedRecord> {
+    fn expected(&self, counts: impl Fn(&SignedRecord) -> bool) -> BTreeMap<RecordKey, SignedRecord> {
         let mut expected: BTreeMap<RecordKey, SignedRecord> = BTreeMap::new();
-        for signed in self.greatest.values() {
+        for signed in self.greatest.values().filter(|s| counts(s)) {
             match expected.get(&signed.record().key()) {
                 Some(known) if !merge::order(signed, known).is_gt() => {}
                 _ => drop(expected.insert(signed.record().key(), signed.clone())),

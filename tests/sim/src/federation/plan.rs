@@ -4,10 +4,10 @@ use super::broker::{Broker, EPOCH_MS, Time};
 use super::oracle::Oracle;
 use super::world::World;
 use crate::rng::Rng;
-use nearmost_replica::authority::Open;
+use nearmost_replica::authority::{Authority, Open};
 use nearmost_replica::backoff::Backoff;
 use nearmost_replica::federation::FederationConfig;
-use nearmost_replica::{Body, Kind, RecordKey, SigningKey};
+use nearmost_replica::{Body, Kind, PublicKey, RecordKey, SignedRecord, SigningKey};
 use std::time::Duration;
 
 const MINUTE: Time = 60_000;
@@ -24,16 +24,18 @@ pub enum Theme {
     Away73Hours,
     /// The same for 31 days.
     Away31Days,
+    /// A storm among brokers and people whose rights are given and taken.
+    Rights,
 }
 
 /// The periods that suit how long a run is.
-fn config(theme: Theme) -> FederationConfig {
+pub(super) fn config(theme: Theme) -> FederationConfig {
     let (compare, look) = match theme {
-        Theme::Storm => (MINUTE, 10_000),
+        Theme::Storm | Theme::Rights => (MINUTE, 10_000),
         Theme::Away73Hours => (HOUR, 10 * MINUTE),
         Theme::Away31Days => (6 * HOUR, HOUR),
     };
-    let most = if theme == Theme::Storm { MINUTE } else { HOUR };
+    let most = if matches!(theme, Theme::Storm | Theme::Rights) { MINUTE } else { HOUR };
     FederationConfig {
         backoff: Backoff { first: Duration::from_secs(1), most: Duration::from_millis(most) },
         compare_every: Duration::from_millis(compare),
@@ -48,25 +50,40 @@ fn config(theme: Theme) -> FederationConfig {
 /// Runs a theme with a seed; panics where something does not hold.
 pub fn run(theme: Theme, seed: u64) -> super::world::Counts {
     let rng = Rng::new(seed);
-    let mut plan = Plan::new(theme, rng);
+    if theme == Theme::Rights {
+        return super::rights::run(rng);
+    }
+    let mut plan = Plan::new(theme, rng, |_| Box::new(|_| Open), write);
     plan.go();
     plan.world.counts
 }
 
-struct Plan {
+/// Makes the authorities of brokers with these keys.
+type Authorities<A> = fn(Vec<PublicKey>) -> Box<dyn Fn(usize) -> A>;
+
+/// What happens in one run.
+pub(super) struct Plan<A> {
     theme: Theme,
-    world: World<Open>,
-    rng: Rng,
-    persons: Vec<SigningKey>,
+    pub(super) world: World<A>,
+    pub(super) rng: Rng,
+    pub(super) persons: Vec<SigningKey>,
     backups: Vec<Option<super::disk::Disk>>,
     next_number: u64,
+    write: fn(&mut Plan<A>, usize),
+    /// What people do for a broker whose disk was lost.
+    pub(super) rejoin: fn(&mut Plan<A>, usize),
 }
 
-impl Plan {
-    fn new(theme: Theme, rng: Rng) -> Plan {
+impl<A: Authority> Plan<A> {
+    pub(super) fn new(
+        theme: Theme,
+        rng: Rng,
+        authorities: Authorities<A>,
+        write: fn(&mut Plan<A>, usize),
+    ) -> Plan<A> {
         let mut draw = rng.fork(1);
         let n = draw.between(3, if theme == Theme::Storm { 16 } else { 6 }) as usize;
-        let brokers = (0..n)
+        let brokers: Vec<_> = (0..n)
             .map(|i| {
                 let mut seed = [0; 32];
                 seed[..8].copy_from_slice(&draw.bits().to_be_bytes());
@@ -75,9 +92,19 @@ impl Plan {
                 Broker::new(SigningKey::from_seed(&seed), skew, draw.bits())
             })
             .collect();
-        let world = World::new(brokers, config(theme), rng.fork(2), Box::new(|_| Open));
+        let authorities = authorities(brokers.iter().map(Broker::id).collect());
+        let world = World::new(brokers, config(theme), rng.fork(2), authorities);
         let persons = (0..3).map(|i| SigningKey::from_seed(&[200 + i; 32])).collect();
-        Plan { theme, world, rng: rng.fork(3), persons, backups: vec![None; n], next_number: 0 }
+        Plan {
+            theme,
+            world,
+            rng: rng.fork(3),
+            persons,
+            backups: vec![None; n],
+            next_number: 0,
+            write,
+            rejoin: |_, _| {},
+        }
     }
 
     fn go(&mut self) {
@@ -85,14 +112,14 @@ impl Plan {
         (0..n).for_each(|i| self.world.start(i));
         self.world.run_until(10_000);
         match self.theme {
-            Theme::Storm => self.storm(),
+            Theme::Storm | Theme::Rights => self.storm(),
             Theme::Away73Hours => self.away(73 * HOUR, 20),
             Theme::Away31Days => self.away(31 * DAY, 40),
         }
         self.heal();
     }
 
-    fn storm(&mut self) {
+    pub(super) fn storm(&mut self) {
         let steps = self.rng.between(20, 80);
         self.world.crash_at_write = if self.rng.chance(0.3) { 0.02 } else { 0.0 };
         for _ in 0..steps {
@@ -137,32 +164,25 @@ impl Plan {
     fn write_some(&mut self) {
         for _ in 0..self.rng.between(1, 4) {
             let broker = self.rng.below(self.world.brokers.len() as u64) as usize;
-            self.write(broker);
+            (self.write)(self, broker);
         }
     }
 
-    fn write(&mut self, broker: usize) {
-        let restrictive = Kind(0x9001);
-        let kinds = [Kind::DOMAIN, Kind::MIRROR, Kind::DRAIN, Kind::BAN, Kind(0x1001), restrictive, Kind(77)];
-        let kind = kinds[self.rng.below(kinds.len() as u64) as usize];
-        let id = format!("k{}", self.rng.below(6));
-        let key = RecordKey { kind, scope: "play.example".into(), id };
-        let until = EPOCH_MS + self.world.time + self.rng.below(HOUR);
-        let body = match self.rng.chance(0.35) {
-            true => Body::Tombstone,
-            false => {
-                let bytes = [&until.to_be_bytes()[..], &self.rng.bits().to_be_bytes()].concat();
-                Body::Live { version: 1, bytes }
-            }
-        };
+    /// A broker writes, with its own key or a person's.
+    pub(super) fn state(
+        &mut self,
+        broker: usize,
+        key: RecordKey,
+        body: Body,
+        person: Option<usize>,
+    ) -> Option<SignedRecord> {
         self.next_number += 1;
-        let person = self.persons[self.rng.below(3) as usize].clone();
-        let person = self.rng.chance(0.4).then_some((&person, self.next_number));
-        let written = self.world.brokers[broker].write(key, body, person, self.world.time);
-        if let Some(signed) = written {
-            self.world.oracle.acknowledged(&signed);
-            self.world.pump(broker);
-        }
+        let person = person.map(|p| (self.persons[p].clone(), self.next_number));
+        let person = person.as_ref().map(|(key, number)| (key, *number));
+        let signed = self.world.brokers[broker].write(key, body, person, self.world.time)?;
+        self.world.oracle.acknowledged(&signed);
+        self.world.pump(broker);
+        Some(signed)
     }
 
     fn pair(&mut self) -> (usize, usize) {
@@ -240,6 +260,7 @@ impl Plan {
         let now = EPOCH_MS + self.world.time;
         self.world.oracle.disk_lost(&self.world.brokers, now);
         self.world.start(broker);
+        (self.rejoin)(self, broker);
     }
 
     fn collect(&mut self) {
@@ -247,12 +268,12 @@ impl Plan {
         self.world.brokers.iter_mut().for_each(|b| b.collect(time));
     }
 
-    fn heal(&mut self) {
+    pub(super) fn heal(&mut self) {
         self.mend_all();
         let n = self.world.brokers.len();
         (0..n).for_each(|i| self.world.start(i));
         let (step, most) = match self.theme {
-            Theme::Storm => (MINUTE, 120 * MINUTE),
+            Theme::Storm | Theme::Rights => (MINUTE, 120 * MINUTE),
             Theme::Away73Hours => (HOUR, 2 * DAY),
             Theme::Away31Days => (6 * HOUR, 8 * DAY),
         };
@@ -268,4 +289,23 @@ impl Plan {
         let time = self.world.time;
         self.world.oracle.check_converged(&self.world.brokers, EPOCH_MS + time);
     }
+}
+
+fn write(plan: &mut Plan<Open>, broker: usize) {
+    let restrictive = Kind(0x9001);
+    let kinds = [Kind::DOMAIN, Kind::MIRROR, Kind::DRAIN, Kind::BAN, Kind(0x1001), restrictive, Kind(77)];
+    let kind = kinds[plan.rng.below(kinds.len() as u64) as usize];
+    let id = format!("k{}", plan.rng.below(6));
+    let key = RecordKey { kind, scope: "play.example".into(), id };
+    let until = EPOCH_MS + plan.world.time + plan.rng.below(HOUR);
+    let body = match plan.rng.chance(0.35) {
+        true => Body::Tombstone,
+        false => {
+            let bytes = [&until.to_be_bytes()[..], &plan.rng.bits().to_be_bytes()].concat();
+            Body::Live { version: 1, bytes }
+        }
+    };
+    let person = plan.rng.below(3) as usize;
+    let person = plan.rng.chance(0.4).then_some(person);
+    plan.state(broker, key, body, person);
 }

@@ -8,7 +8,7 @@ use super::oracle::Oracle;
 use crate::rng::Rng;
 use nearmost_replica::authority::Authority;
 use nearmost_replica::federation::{Event, FederationConfig, Output, Ticket};
-use nearmost_replica::message::Message;
+use nearmost_replica::message::{Answer, Message};
 use nearmost_replica::set::slot_of_record;
 use nearmost_replica::{PublicKey, SignedRecord};
 use std::cmp::Reverse;
@@ -45,9 +45,30 @@ pub struct Path {
     pub cut: bool,
 }
 
+/// A broker that speaks the protocol by hand: of whom it heard, and what, `None` once connected; and so what
+/// it says to whom.
+pub type Puppet = Box<dyn FnMut(Time, usize, Option<Message>) -> Vec<(usize, Message)>>;
+
+/// What may go on here.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Allowed {
+    /// Peers refuse statements for good: rights are taken away while statements are under way.
+    pub refusals: bool,
+    /// Authors fork.
+    pub forks: bool,
+}
+
 /// What the world counts.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counts {
+    /// Statements that were refused for good.
+    pub refused: u64,
+    /// Times that an honest broker hung up on one that is not.
+    pub hung_up: u64,
+    /// Forks that brokers learnt of.
+    pub forks: u64,
+    /// The most records handed to one store and not written yet.
+    pub most_storing: usize,
     /// Messages that arrived.
     pub messages: u64,
     /// Bytes of records that arrived.
@@ -74,6 +95,12 @@ pub struct World<A> {
     pub crash_at_write: f64,
     /// Brokers that crashed at a write since they were last looked at.
     pub crashed: Vec<usize>,
+    /// What may go on.
+    pub allowed: Allowed,
+    /// Brokers that are not honest, by index; they never run.
+    pub puppets: BTreeMap<usize, Puppet>,
+    /// By broker: records handed to the store and not written yet.
+    storing: Vec<usize>,
     authority: Box<dyn Fn(usize) -> A>,
     config: FederationConfig,
     lines: BTreeMap<(usize, usize), Line>,
@@ -95,6 +122,7 @@ impl<A: Authority> World<A> {
         authority: Box<dyn Fn(usize) -> A>,
     ) -> Self {
         let index = brokers.iter().enumerate().map(|(i, b)| (b.id(), i)).collect();
+        let brokers_n = brokers.len();
         let mut world = World {
             due: vec![Time::MAX; brokers.len()],
             brokers,
@@ -104,6 +132,9 @@ impl<A: Authority> World<A> {
             counts: Counts::default(),
             crash_at_write: 0.0,
             crashed: Vec::new(),
+            allowed: Allowed::default(),
+            puppets: BTreeMap::new(),
+            storing: vec![0; brokers_n],
             authority,
             config,
             lines: BTreeMap::new(),
@@ -130,9 +161,10 @@ impl<A: Authority> World<A> {
 
     /// Starts a broker's process.
     pub fn start(&mut self, broker: usize) {
-        if self.brokers[broker].running.is_some() {
+        if self.brokers[broker].running.is_some() || self.puppets.contains_key(&broker) {
             return;
         }
+        self.storing[broker] = 0;
         let peers: Vec<PublicKey> = self.brokers.iter().map(Broker::id).collect();
         let peers: Vec<PublicKey> = peers.into_iter().filter(|p| *p != self.brokers[broker].id()).collect();
         let authority = (self.authority)(broker);
@@ -231,14 +263,40 @@ impl<A: Authority> World<A> {
             }
             Output::Store { ticket, records, .. } => {
                 let took = self.rng.between(1, 20);
+                self.storing[broker] += records.len();
+                self.counts.most_storing = self.counts.most_storing.max(self.storing[broker]);
                 self.at(self.time + took, Happening::Written { broker, life, ticket, records });
             }
             Output::Save(peer, state) => drop(self.brokers[broker].disk.peers.insert(peer, state)),
             Output::Event(_, Event::FellBehind(..)) => self.counts.fell_behind += 1,
+            Output::Forked { a, b } if self.allowed.forks => self.forked(broker, &a, &b),
             Output::Forked { .. } => panic!("an honest broker has forked"),
-            Output::Event(_, Event::Refused(item)) => panic!("refused: {item:?}"),
+            Output::Event(peer, Event::Refused(item)) => {
+                let by_puppet = self.puppets.contains_key(&self.index[&peer]);
+                assert!(self.allowed.refusals || by_puppet, "refused: {item:?}");
+                self.counts.refused += 1;
+            }
             Output::Event(..) => {}
         }
+    }
+
+    fn forked(&mut self, broker: usize, a: &SignedRecord, b: &SignedRecord) {
+        self.counts.forks += 1;
+        self.brokers[broker].forked(a, b);
+    }
+
+    /// Has a puppet say something, if it is connected.
+    pub fn say(&mut self, puppet: usize, to: usize, message: Message) {
+        let Some(line) = self.lines.get(&(puppet.min(to), puppet.max(to))) else { return };
+        let (line, delay) = (line.id, self.paths[&(puppet, to)].delay_ms);
+        self.at(self.time + delay, Happening::Arrives { line, from: puppet, to, message });
+    }
+
+    /// Tells a puppet what it heard.
+    fn tell(&mut self, puppet: usize, from: usize, heard: Option<Message>) {
+        let time = self.time;
+        let said = self.puppets.get_mut(&puppet).map(|puppet| puppet(time, from, heard)).unwrap_or_default();
+        said.into_iter().for_each(|(to, message)| self.say(puppet, to, message));
     }
 
     /// Puts on the lines what there is room for.
@@ -298,7 +356,15 @@ impl<A: Authority> World<A> {
             return self.kill(broker);
         }
         let now = self.brokers[broker].now(self.time);
+        self.storing[broker] = self.storing[broker].saturating_sub(records.len());
         let (results, _) = self.brokers[broker].store(records, self.time);
+        for (signed, _) in records.iter().zip(&results).filter(|(_, stored)| stored.answer == Answer::Forked)
+        {
+            assert!(self.allowed.forks, "an honest broker has forked: {signed:?}");
+            if let Some((a, b)) = self.brokers[broker].disk.evidence(signed) {
+                self.forked(broker, &a, &b);
+            }
+        }
         for signed in records {
             self.oracle.check_monotone(broker, &self.brokers[broker], slot_of_record(signed.record()));
         }
@@ -320,7 +386,8 @@ impl<A: Authority> World<A> {
             return;
         }
         let through = !self.paths[&(from, to)].cut && !self.paths[&(to, from)].cut;
-        if !through || self.brokers[to].running.is_none() || self.lines.contains_key(&key) {
+        let there = self.brokers[to].running.is_some() || self.puppets.contains_key(&to);
+        if !through || !there || self.lines.contains_key(&key) {
             if let Some(running) = &mut self.brokers[from].running {
                 running.machine.on_dial_failed(peer, "not reached", now);
             }
@@ -335,6 +402,7 @@ impl<A: Authority> World<A> {
                 running.machine.on_up(other, now);
             }
             self.pump(a);
+            self.tell(a, b, None);
         }
     }
 
@@ -358,22 +426,41 @@ impl<A: Authority> World<A> {
             return;
         };
         let side = usize::from(line.ends[1] == from);
-        line.under_way[side] -= 1;
-        let (now, sender) = (self.brokers[to].now(self.time), self.brokers[from].id());
-        self.counts.messages += 1;
-        if let Some(running) = &mut self.brokers[to].running {
-            // Signatures are checked where somebody forges them; here that would be most of the time.
-            let bytes = &mut self.counts.record_bytes;
-            let checked = message.map(|raw| {
-                *bytes += raw.len() as u64;
-                SignedRecord::decode(&raw)
-            });
-            let label = checked.label();
-            if let Err(breach) = running.machine.on_message(sender, checked, &running.set, now) {
-                panic!("broker {to} was told by {from}, in {label}: {breach}");
+        if self.puppets.contains_key(&from) {
+            // What is not read waits with its sender.
+            let sender = self.brokers[from].id();
+            let reads = self.brokers[to].running.as_ref().is_some_and(|r| r.machine.wants_input(&sender));
+            if !reads {
+                return self.at(self.time + 5, Happening::Arrives { line: id, from, to, message });
             }
+        } else {
+            line.under_way[side] -= 1;
+        }
+        self.counts.messages += 1;
+        if self.puppets.contains_key(&to) {
+            self.tell(to, from, Some(message));
+        } else {
+            self.hears(id, from, to, message);
         }
         self.pump(to);
         self.pump(from);
+    }
+
+    fn hears(&mut self, line: u64, from: usize, to: usize, message: Message) {
+        let (now, sender) = (self.brokers[to].now(self.time), self.brokers[from].id());
+        let forged = self.puppets.contains_key(&from);
+        let Some(running) = &mut self.brokers[to].running else { return };
+        let label = message.label();
+        let bytes = &mut self.counts.record_bytes;
+        // Signatures are checked where somebody forges them; else that would be most of the time.
+        let checked = message.map(|raw| {
+            *bytes += raw.len() as u64;
+            if forged { SignedRecord::decode_verified(&raw) } else { SignedRecord::decode(&raw) }
+        });
+        if let Err(breach) = running.machine.on_message(sender, checked, &running.set, now) {
+            assert!(forged, "broker {to} was told by {from}, in {label}: {breach}");
+            self.counts.hung_up += 1;
+            self.break_line(line, 1);
+        }
     }
 }
