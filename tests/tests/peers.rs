@@ -4,6 +4,7 @@
 use nearmost_tests::eventually;
 use nearmost_tests::process::{Broker, binary, broker_config, directory};
 use nearmost_wire::api::PeersResponse;
+use std::net::SocketAddr;
 use std::path::Path;
 
 /// What a broker says of its peers.
@@ -130,6 +131,17 @@ async fn a_restored_broker_and_one_whose_disk_was_set_back_come_back_whole() {
     assert!(peers(&a).await.alarms.is_empty(), "nobody forked");
 }
 
+/// Writes a configuration whose peers' port stays the same however often the broker starts.
+fn with_fixed_port(dir: &Path) -> SocketAddr {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let at = socket.local_addr().expect("bound");
+    let any = "[peers]\nlisten = [\"127.0.0.1:0\"]";
+    let config = broker_config(dir, "").replace(any, &format!("[peers]\nlisten = [\"{at}\"]"));
+    assert!(config.contains(&at.to_string()), "the configuration has another form");
+    std::fs::write(dir.join("broker.toml"), config).expect("write broker.toml");
+    at
+}
+
 /// Starts a broker whose wall clock is days ahead.
 async fn start_later(dir: &Path, days: u32) -> Broker {
     let line = [
@@ -151,9 +163,12 @@ async fn start_later(dir: &Path, days: u32) -> Broker {
 #[tokio::test]
 async fn a_broker_that_was_off_for_four_days_ends_equal() {
     let dirs = [directory(), directory(), directory()];
-    let a = Broker::start(dirs[0].path()).await;
-    let b = Broker::start(dirs[1].path()).await;
-    let c = Broker::start(dirs[2].path()).await;
+    for dir in &dirs {
+        with_fixed_port(dir.path());
+    }
+    let a = Broker::restart(dirs[0].path()).await;
+    let b = Broker::restart(dirs[1].path()).await;
+    let c = Broker::restart(dirs[2].path()).await;
     join(&a, "bob", &b).await;
     join(&a, "carol", &c).await;
     a.ok(&["domain", "add", "before.example"]).await;
@@ -195,18 +210,7 @@ fn c_id(dir: &tempfile::TempDir) -> String {
 #[tokio::test]
 async fn peers_of_the_configuration_need_no_token() {
     let dirs = [directory(), directory()];
-    let port = |dir: &Path| {
-        let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
-        let config = broker_config(dir, "");
-        let at = socket.local_addr().expect("bound");
-        std::fs::write(
-            dir.join("broker.toml"),
-            config.replace("[peers]\nlisten = [\"127.0.0.1:0\"]", &format!("[peers]\nlisten = [\"{at}\"]")),
-        )
-        .expect("write");
-        at
-    };
-    let at: Vec<_> = dirs.iter().map(|dir| port(dir.path())).collect();
+    let at: Vec<_> = dirs.iter().map(|dir| with_fixed_port(dir.path())).collect();
     let ids: Vec<_> = dirs.iter().map(c_id).collect();
     let mut brokers = Vec::new();
     for (own, other) in [(0, 1), (1, 0)] {

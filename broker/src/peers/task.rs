@@ -114,6 +114,8 @@ pub(super) struct PeerTask {
     next_line: LineId,
     events: (mpsc::Sender<Event>, mpsc::Receiver<Event>),
     work: JoinSet<Done>,
+    /// Connections, and attempts at them.
+    talks: JoinSet<()>,
     tail: Tail,
     states: BTreeMap<PublicKey, PeerState>,
     began: Instant,
@@ -149,6 +151,7 @@ impl PeerTask {
             next_line: 0,
             events: (sender.clone(), receiver),
             work: JoinSet::new(),
+            talks: JoinSet::new(),
             tail: Tail { seen: log.position, reading: false },
             states,
             began,
@@ -180,6 +183,7 @@ impl PeerTask {
                 () = cancel.cancelled() => break,
                 Some(event) = self.events.1.recv() => self.on_event(event).await,
                 Some(done) = self.work.join_next() => self.on_done(done.unwrap_or(Done::Nothing)),
+                Some(_) = self.talks.join_next() => {}
                 changed = self.parts.followed.members.changed() => match changed {
                     Ok(()) => self.follow_members().await,
                     Err(_) => break,
@@ -199,8 +203,13 @@ impl PeerTask {
         self.finish().await;
     }
 
-    /// Keeps where every peer is.
+    /// Tells every peer that the broker leaves, and keeps where they are.
     async fn finish(mut self) {
+        for line in self.lines.values() {
+            line.connection.close(Refusal::Leaving.code().into(), b"the broker is stopping");
+        }
+        self.talks.shutdown().await;
+        self.lines.clear();
         let now = self.now();
         self.federation.save_changed(now);
         self.pump();
@@ -334,10 +343,7 @@ impl PeerTask {
             _permit: permit,
         };
         self.lines.insert(peer, line);
-        self.work.spawn(async move {
-            talk::talk(established, outgoing, ends).await;
-            Done::Nothing
-        });
+        self.talks.spawn(talk::talk(established, outgoing, ends));
         self.federation.on_up(peer, now);
         self.tell_driver().await;
     }
@@ -517,14 +523,13 @@ impl PeerTask {
         drop(members);
         let secret = self.parts.followed.joins.borrow().get(&peer).copied();
         let (dialler, events) = (self.dialler.clone(), self.events.0.clone());
-        self.work.spawn(async move {
+        self.talks.spawn(async move {
             let event = match dialler.dial(peer, &addresses, secret).await {
                 Ok(established) => Event::Connected { peer, established, dialled: true, permit: None },
                 Err(error) => Event::DialFailed { peer, error },
             };
             // It fails when the broker stops.
             let _ = events.send(event).await;
-            Done::Nothing
         });
     }
 }
