@@ -3,16 +3,14 @@
 use super::*;
 use crate::key::SigningKey;
 use crate::record::{Body, Kind, Record};
-use crate::set::slot_of_record;
 use crate::time::Now;
 use proptest::prelude::*;
-use std::sync::LazyLock;
 
 const SLOTS: usize = 6;
 const MOST: usize = 5;
 
-/// One statement for each slot of the tests.
-static RECORDS: LazyLock<Vec<SignedRecord>> = LazyLock::new(|| {
+/// Gives the statement in each slot of the tests.
+fn finder() -> impl Fn(Slot) -> Option<SignedRecord> {
     let key = SigningKey::from_seed(&[7; 32]);
     let record = |n: usize| Record {
         kind: Kind::MIRROR,
@@ -25,19 +23,17 @@ static RECORDS: LazyLock<Vec<SignedRecord>> = LazyLock::new(|| {
         author_seq: n as u64,
         grants: vec![],
     };
-    (0..SLOTS).map(|n| SignedRecord::sign(record(n), &key).unwrap()).collect()
-});
+    let records: Vec<_> = (0..SLOTS).map(|n| SignedRecord::sign(record(n), &key).unwrap()).collect();
+    move |slot| records.get(usize::from(slot.0[0])).cloned()
+}
 
 fn slot(n: usize) -> Slot {
-    slot_of_record(RECORDS[n].record())
+    Slot([n as u8; 16])
 }
 
-fn find(slot: Slot) -> Option<SignedRecord> {
-    RECORDS.iter().find(|r| slot_of_record(r.record()) == slot).cloned()
-}
-
+/// The slot of a statement of [`finder`].
 fn index(signed: &SignedRecord) -> usize {
-    RECORDS.iter().position(|r| r == signed).unwrap()
+    signed.record().author_seq as usize
 }
 
 fn at(mono_ms: u64) -> Now {
@@ -50,13 +46,14 @@ fn answer(outbox: &mut Outbox, batch: u64, answers: &[Answer], now_ms: u64) -> R
 
 #[test]
 fn a_later_write_takes_the_place_of_one_that_waits_and_keeps_its_age() {
+    let find = finder();
     let mut outbox = Outbox::new(10, 8);
     assert!(outbox.push_local(11, slot(0), 100) && outbox.push_local(12, slot(1), 200));
     assert!(outbox.push_local(13, slot(0), 300));
     assert_eq!((outbox.len(), outbox.acked(), outbox.oldest_unix_ms()), (2, 11, Some(100)));
-    let (batch, records) = outbox.next_batch(0, find).unwrap();
+    let (batch, records) = outbox.next_batch(0, &find).unwrap();
     assert_eq!(records.iter().map(index).collect::<Vec<_>>(), [1, 0]);
-    assert!(outbox.next_batch(0, find).is_none());
+    assert!(outbox.next_batch(0, &find).is_none());
     let taken = answer(&mut outbox, batch, &[Answer::Applied, Answer::Duplicate], 0).unwrap();
     assert_eq!((taken.settled, outbox.acked(), outbox.in_flight_bytes()), (2, 13, 0));
 }
@@ -82,9 +79,10 @@ fn what_is_not_there_any_more_needs_no_sending() {
 
 #[test]
 fn answers_to_nothing_and_of_another_number_are_breaches_and_change_nothing() {
+    let find = finder();
     let mut outbox = Outbox::new(0, 8);
     assert!(outbox.push_local(1, slot(0), 0));
-    let (batch, _) = outbox.next_batch(0, find).unwrap();
+    let (batch, _) = outbox.next_batch(0, &find).unwrap();
     for (batch, answers) in [(batch + 1, 1), (batch, 0), (batch, 2)] {
         let answers = vec![Answer::Applied; answers];
         assert!(matches!(answer(&mut outbox, batch, &answers, 0), Err(Breach::Unasked(_))));
@@ -96,9 +94,10 @@ fn answers_to_nothing_and_of_another_number_are_breaches_and_change_nothing() {
 
 #[test]
 fn answers_to_what_was_dropped_meanwhile_are_no_breach() {
+    let find = finder();
     let mut outbox = Outbox::new(0, 8);
     assert!(outbox.push_local(1, slot(0), 0));
-    let (batch, _) = outbox.next_batch(0, find).unwrap();
+    let (batch, _) = outbox.next_batch(0, &find).unwrap();
     assert_eq!(outbox.clear(), 1);
     assert!(outbox.push_local(2, slot(0), 0));
     answer(&mut outbox, batch, &[Answer::MissingGrant], 0).unwrap();
@@ -107,10 +106,11 @@ fn answers_to_what_was_dropped_meanwhile_are_no_breach() {
 
 #[test]
 fn a_repair_does_not_stand_for_a_write_of_our_own() {
+    let find = finder();
     for retried in [false, true] {
         let mut outbox = Outbox::new(0, 8);
         assert!(outbox.push_local(1, slot(0), 0));
-        let (batch, _) = outbox.next_batch(0, find).unwrap();
+        let (batch, _) = outbox.next_batch(0, &find).unwrap();
         assert!(outbox.push_repair(slot(0), 0));
         match retried {
             true => drop(answer(&mut outbox, batch, &[Answer::Overloaded], 0).unwrap()),
@@ -123,10 +123,11 @@ fn a_repair_does_not_stand_for_a_write_of_our_own() {
 
 #[test]
 fn refusals_are_counted_the_latest_are_told_and_long_reasons_cut() {
+    let find = finder();
     let mut outbox = Outbox::new(0, 1000);
     for position in 1..=40 {
         assert!(outbox.push_local(position, slot(0), 0));
-        let (batch, _) = outbox.next_batch(0, find).unwrap();
+        let (batch, _) = outbox.next_batch(0, &find).unwrap();
         answer(&mut outbox, batch, &[Answer::Unauthorised { why: "ü".repeat(150) }], position).unwrap();
     }
     let (latest, all) = outbox.refused();
@@ -138,12 +139,13 @@ fn refusals_are_counted_the_latest_are_told_and_long_reasons_cut() {
 
 #[test]
 fn the_window_bounds_what_is_under_way() {
+    let find = finder();
     let mut outbox = Outbox::new(0, 1 << 20);
     let mut position = 0;
     loop {
         position += 1;
         assert!(outbox.push_local(position, slot((position % SLOTS as u64) as usize), 0));
-        if outbox.next_batch(0, find).is_none() {
+        if outbox.next_batch(0, &find).is_none() {
             break;
         }
     }
@@ -190,7 +192,7 @@ struct Model {
 }
 
 impl Model {
-    fn step(&mut self, outbox: &mut Outbox, op: Op) {
+    fn step(&mut self, outbox: &mut Outbox, op: Op, find: &impl Fn(Slot) -> Option<SignedRecord>) {
         match op {
             Op::Local(n) => {
                 self.position += 1;
@@ -202,8 +204,8 @@ impl Model {
                 }
             }
             Op::Repair(n) => drop(outbox.push_repair(slot(n), self.now_ms)),
-            Op::Send => self.send(outbox, None),
-            Op::Gone(n) => self.send(outbox, Some(n)),
+            Op::Send => self.send(outbox, None, find),
+            Op::Gone(n) => self.send(outbox, Some(n), find),
             Op::Answer(which, said) => self.answer(outbox, which, &said),
             Op::LinkLost => {
                 outbox.link_lost();
@@ -222,7 +224,12 @@ impl Model {
         }
     }
 
-    fn send(&mut self, outbox: &mut Outbox, gone: Option<usize>) {
+    fn send(
+        &mut self,
+        outbox: &mut Outbox,
+        gone: Option<usize>,
+        find: &impl Fn(Slot) -> Option<SignedRecord>,
+    ) {
         let there = |s: Slot| find(s).filter(|r| Some(index(r)) != gone);
         outbox.wake(self.now_ms);
         let queued =
@@ -275,16 +282,17 @@ impl Model {
 proptest! {
     #[test]
     fn the_position_never_passes_what_the_peer_lacks_and_all_is_delivered_in_the_end(ops in ops()) {
+        let find = finder();
         let (mut outbox, mut model) = (Outbox::new(0, MOST), Model::default());
         for op in ops {
-            model.step(&mut outbox, op);
+            model.step(&mut outbox, op, &find);
             model.check(&outbox);
         }
-        model.step(&mut outbox, Op::LinkLost);
+        model.step(&mut outbox, Op::LinkLost, &find);
         for _ in 0..4 * SLOTS {
-            model.step(&mut outbox, Op::Wake);
-            model.step(&mut outbox, Op::Send);
-            model.step(&mut outbox, Op::Answer(0, vec![2]));
+            model.step(&mut outbox, Op::Wake, &find);
+            model.step(&mut outbox, Op::Send, &find);
+            model.step(&mut outbox, Op::Answer(0, vec![2]), &find);
             model.check(&outbox);
         }
         prop_assert!(outbox.is_empty());

@@ -7,6 +7,7 @@ use nearmost_replica::message::{Answer, Message};
 use nearmost_replica::set::Tree;
 use nearmost_replica::{Body, Kind, PublicKey, SignedRecord};
 use nearmost_sim::federation::evil::{HONEST, Manner, OWN, SHARED, Scene, Signer, some};
+use nearmost_sim::federation::oracle::Oracle;
 use nearmost_sim::federation::plan::{DAY, Theme};
 
 const MINUTE: u64 = 60_000;
@@ -132,7 +133,7 @@ fn what_is_dated_back_after_its_grant_was_revoked_is_refused() {
         to_all(&mut scene, std::slice::from_ref(&before));
         let then = scene.unix_ms();
         scene.pass(MINUTE);
-        scene.grant(false);
+        scene.grant(0, false);
         scene.pass(MINUTE);
         scene.answers();
         let late = [scene.says(SHARED, "late", 2, then), scene.says(SHARED, "mine", 3, then + 1)];
@@ -142,6 +143,29 @@ fn what_is_dated_back_after_its_grant_was_revoked_is_refused() {
         assert!(answers.iter().all(|a| matches!(a, Answer::Unauthorised { .. })), "{answers:?}");
         scene.finish(MINUTE);
         assert!((0..HONEST).all(|n| !scene.shows(n, &before)));
+    });
+}
+
+#[test]
+fn a_ban_ends_when_it_should_and_not_before() {
+    each(|mut scene| {
+        let end = scene.unix_ms() + 10 * MINUTE;
+        scene.ban(end);
+        scene.pass(MINUTE);
+        let answers_at = |scene: &mut Scene, at: u64, seq| {
+            scene.pass(at - scene.unix_ms());
+            let said = scene.says(SHARED, "mine", seq, at);
+            scene.deliver(1, [bytes(&said)]);
+            scene.pass(1_000);
+            (scene.answers(), said)
+        };
+        let (now, banned) = (scene.unix_ms(), [Answer::Banned { until_unix_ms: end }]);
+        assert_eq!(answers_at(&mut scene, now, 1).0, banned);
+        assert_eq!(answers_at(&mut scene, end - 1_000, 2).0, banned);
+        let (answers, said) = answers_at(&mut scene, end, 3);
+        assert_eq!(answers, [Answer::Applied]);
+        scene.finish(MINUTE);
+        assert!((0..HONEST).all(|n| scene.shows(n, &said)));
     });
 }
 
@@ -272,4 +296,55 @@ fn who_states_two_things_under_one_number_counts_no_longer_from_there_on() {
             assert!(!late.iter().chain(&early).any(|s| scene.shows(n, s)));
         }
     });
+}
+
+#[test]
+#[ignore = "a store keeps one statement of an author about a thing, also where that one counts no longer"]
+fn what_was_stated_before_a_fork_counts_everywhere_though_some_hold_what_came_after() {
+    each(|mut scene| {
+        scene.world.allowed.forks = true;
+        let now = scene.unix_ms();
+        let below = scene.says(SHARED, "x", 1, now);
+        to_all(&mut scene, std::slice::from_ref(&below));
+        for n in 1..HONEST {
+            scene.world.cut(0, n, true);
+            scene.world.cut(n, 0, true);
+        }
+        let (over, other) = (scene.says(SHARED, "x", 9, now + 1), scene.says(SHARED, "y", 9, now + 1));
+        scene.deliver(0, [bytes(&over)]);
+        scene.deliver(1, [bytes(&other)]);
+        scene.pass(MINUTE);
+        for n in 1..HONEST {
+            scene.world.cut(0, n, false);
+            scene.world.cut(n, 0, false);
+        }
+        scene.finish(MINUTE);
+        assert!((0..HONEST).all(|n| scene.shows(n, &below)));
+    });
+}
+
+#[test]
+#[ignore = "a grave goes on to bury at those that have it when its author's right ended, and convinces nobody else"]
+fn a_removal_whose_author_lost_its_right_after_the_collection_divides_nobody() {
+    let mut scene = Scene::new(8, Theme::Away31Days, Signer::Operator);
+    let own = scene.mirror(0, SHARED, "x", some());
+    scene.pass(MINUTE);
+    for n in 0..3 {
+        scene.world.cut(3, n, true);
+        scene.world.cut(n, 3, true);
+    }
+    let gone = scene.removes(SHARED, "x", 1, scene.unix_ms());
+    (0..3).for_each(|n| scene.deliver(n, [bytes(&gone)]));
+    scene.pass(31 * DAY);
+    let time = scene.world.time;
+    scene.world.brokers.iter_mut().for_each(|b| b.collect(time));
+    assert!(!scene.shows(0, &own) && scene.shows(3, &own));
+    scene.grant(3, false);
+    scene.pass(DAY / 4);
+    for n in 0..3 {
+        scene.world.cut(3, n, false);
+        scene.world.cut(n, 3, false);
+    }
+    scene.pass(2 * DAY);
+    assert!(Oracle::is_equal(&scene.world.brokers));
 }

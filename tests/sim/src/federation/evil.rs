@@ -13,7 +13,7 @@ use nearmost_replica::message::{Answer, Message};
 use nearmost_replica::{Authority, Body, Hlc, Kind, Record, RecordKey, SignedRecord, SigningKey};
 use nearmost_wire::authority::Rights;
 use nearmost_wire::identity::Role;
-use nearmost_wire::registry::{ClaimBody, GrantBody, GrantRole, PeerBody, PersonBody};
+use nearmost_wire::registry::{BanBody, ClaimBody, GrantBody, GrantRole, PeerBody, PersonBody};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
@@ -93,16 +93,23 @@ impl Scene {
         for domain in [OWN, SHARED] {
             self.state(0, about(Kind::CLAIM, domain, String::new()), live(&ClaimBody {}), true);
         }
-        self.grant(true);
+        self.grant(0, true);
         self.pass(60_000);
     }
 
-    /// The owner gives the attacker its grant, or takes it back.
-    pub fn grant(&mut self, given: bool) {
+    /// The owner gives the attacker its grant, or takes it back, at a broker.
+    pub fn grant(&mut self, broker: usize, given: bool) {
         let body = GrantBody { role: GrantRole::Operator, kinds: vec![], from_unix_ms: 0, until_unix_ms: 0 };
         let body = if given { live(&body) } else { Body::Tombstone };
         let to = id(Role::Person, self.signer.public());
-        self.state(0, about(Kind::GRANT, SHARED, to), body, true);
+        self.state(broker, about(Kind::GRANT, SHARED, to), body, true);
+    }
+
+    /// The owner refuses the attacker in the shared domain until then.
+    pub fn ban(&mut self, until_unix_ms: u64) {
+        let bytes = BanBody { until_unix_ms, reason: "noise".into() }.encode();
+        let of = id(Role::Person, self.signer.public());
+        self.state(2, about(Kind::BAN, SHARED, of), Body::Live { version: 1, bytes }, true);
     }
 
     /// An honest broker states something, with its own key or the owner's.
@@ -152,7 +159,14 @@ impl Scene {
         self.signs(Kind::MIRROR, scope, name, seq, at_unix_ms, 8)
     }
 
-    /// The same of any kind and size.
+    /// The attacker's word that a mirror is gone.
+    pub fn removes(&self, scope: &str, name: &str, seq: u64, at_unix_ms: u64) -> SignedRecord {
+        let record = self.says(scope, name, seq, at_unix_ms).record().clone();
+        let gone = SignedRecord::sign(Record { body: Body::Tombstone, ..record }, &self.signer);
+        gone.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// A statement of the attacker's of any kind and size.
     pub fn signs(
         &self,
         kind: Kind,

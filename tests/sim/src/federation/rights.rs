@@ -123,7 +123,7 @@ fn grantee(plan: &mut Plan<Rights>, broker: usize) -> String {
 
 fn grant(plan: &mut Plan<Rights>, broker: usize, domain: &str) {
     let to = grantee(plan, broker);
-    let role = [GrantRole::Operator, GrantRole::Writer, GrantRole::Auditor][plan.rng.below(3) as usize];
+    let role = GrantRole::ALL[plan.rng.below(4) as usize];
     let kinds = if role == GrantRole::Writer { vec![APPLICATION.0] } else { vec![] };
     let now = EPOCH_MS + plan.world.time;
     let (from, long) = (plan.rng.below(600_000), plan.rng.below(900_000));
