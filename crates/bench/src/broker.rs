@@ -8,8 +8,12 @@ use nearmost_wire::identity::{Id, KeyPair, Role};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
+
+/// A broker that is told to stop has this long.
+const STOPS_WITHIN: Duration = Duration::from_secs(20);
 
 /// A running broker.
 pub struct Broker {
@@ -37,10 +41,9 @@ pub struct Addresses {
 impl Broker {
     /// Starts one on loopback.
     pub async fn start(dir: &Path, settings: &[String]) -> Result<Broker> {
-        let bin = std::env::var_os("NEARMOST_BIN_DIR").context("run this through `cargo xtask bench`")?;
-        let mut command = Command::new(Path::new(&bin).join("nearmost-broker"));
+        let mut command = program()?;
         command.arg("run").env("NEARMOST_LOG", "warn");
-        command.arg("--set").arg(format!("data_dir={:?}", dir.join("broker").display().to_string()));
+        command.arg("--set").arg(data_dir(dir));
         let keys = [
             "dns.listen",
             "http.listen",
@@ -49,7 +52,9 @@ impl Broker {
             "clients.listen",
             "peers.listen",
         ];
-        for key in keys {
+        // A setting that is given stands for itself.
+        let given = |key: &str| settings.iter().any(|s| s.split_once('=').is_some_and(|(k, _)| k == key));
+        for key in keys.into_iter().filter(|key| !given(key)) {
             command.arg("--set").arg(format!("{key}=[\"127.0.0.1:0\"]"));
         }
         for setting in settings {
@@ -61,6 +66,21 @@ impl Broker {
             bail!("the broker did not start")
         };
         Ok(Broker { child, at: serde_json::from_str(&line)?, key: KeyPair::generate(Role::Person)? })
+    }
+
+    /// Whose changes are applied.
+    pub fn key(&self) -> &KeyPair {
+        &self.key
+    }
+
+    /// Stops it as a service manager does, and kills it when it does not stop in time.
+    pub async fn stop(&mut self) -> Result<()> {
+        let pid = i32::try_from(self.pid()?).ok().and_then(rustix::process::Pid::from_raw);
+        rustix::process::kill_process(pid.context("its process id")?, rustix::process::Signal::TERM)?;
+        if tokio::time::timeout(STOPS_WITHIN, self.child.wait()).await.is_err() {
+            self.child.kill().await?;
+        }
+        Ok(())
     }
 
     /// Its process id.
@@ -86,5 +106,33 @@ impl Broker {
         let me = self.key.id();
         change::<PlanError>(&self.client()?, &author, |view| Plan::of_file(&file, view, &me, false)).await?;
         Ok(())
+    }
+}
+
+/// The binary: where it is said to be, or beside this one.
+fn program() -> Result<Command> {
+    let bin = match std::env::var_os("NEARMOST_BIN_DIR") {
+        Some(bin) => PathBuf::from(bin),
+        None => std::env::current_exe()?.parent().context("no folder of this program")?.to_owned(),
+    };
+    let path = bin.join("nearmost-broker");
+    anyhow::ensure!(path.is_file(), "{} is not there: run this through `cargo xtask bench`", path.display());
+    Ok(Command::new(path))
+}
+
+fn data_dir(dir: &Path) -> String {
+    format!("data_dir={:?}", dir.join("broker").display().to_string())
+}
+
+/// Makes the key of a broker that is started in `dir` later; its id.
+pub async fn init(dir: &Path) -> Result<String> {
+    std::fs::create_dir_all(dir)?;
+    let mut command = program()?;
+    command.arg("init").arg("--set").arg(data_dir(dir)).stdin(Stdio::null()).kill_on_drop(true);
+    let done = command.output().await?;
+    let text = String::from_utf8_lossy(&done.stdout);
+    match text.split_whitespace().next() {
+        Some(id) if done.status.success() => Ok(id.to_owned()),
+        _ => bail!("no id: {}", String::from_utf8_lossy(&done.stderr).trim()),
     }
 }

@@ -9,6 +9,7 @@ mod checks;
 mod decisions;
 mod detection;
 mod dns;
+mod federation;
 mod map;
 mod meter;
 mod proc;
@@ -38,6 +39,8 @@ enum Bench {
     Decisions(decisions::DecisionsArgs),
     /// How fast dead hosts are found, and how often serving ones are taken out, in simulation.
     Detection(detection::DetectionArgs),
+    /// How soon brokers of a federation hold the same, and what their peers cost them.
+    Federation(federation::FederationArgs),
     /// Time and memory of the map, and what a query costs as mirrors and domains grow in number.
     Map(map::MapArgs),
 }
@@ -51,6 +54,7 @@ fn main() -> anyhow::Result<()> {
         Bench::Checks(args) => runtime.block_on(checks::run(args)),
         Bench::Decisions(args) => decisions::run(&args),
         Bench::Detection(args) => detection::run(&args),
+        Bench::Federation(args) => runtime.block_on(federation::run(args)),
         Bench::Map(args) => map::run(&args),
     }
 }

@@ -26,6 +26,12 @@ pub fn peak(pid: u32) -> Result<u64> {
     status(pid, "VmHWM:")
 }
 
+/// Makes the most that a process had what it has now.
+pub fn forget_peak(pid: u32) -> Result<()> {
+    // See proc(5).
+    std::fs::write(format!("/proc/{pid}/clear_refs"), "5").context("clear_refs")
+}
+
 fn status(pid: u32, field: &'static str) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).context("the process is gone")?;
     let line = status.lines().find_map(|l| l.strip_prefix(field)).context(field)?;

@@ -26,6 +26,7 @@ mod quic;
 
 #[cfg(feature = "quic")]
 pub use crate::quic::QuicError;
+#[cfg(feature = "quic")]
 pub use quic::over_quic;
 
 pub use nearmost_wire::client::{Declined, Taken};
