@@ -1,7 +1,7 @@
 //! What one peer has not acknowledged.
 //!
 //! Items are numbered: those of our own writes by their position in our log, those that a comparison found
-//! missing from [`REPAIRS`] on. A later write to a slot takes the place of one that waits, so the queue is
+//! missing from `1 << 63` on. A later write to a slot takes the place of one that waits, so the queue is
 //! never longer than there are statements.
 //!
 //! ```text
