@@ -292,7 +292,8 @@ impl Name {
     }
 }
 
-fn resolver(settings: &HostnameSettings) -> Result<TokioResolver, HostnameError> {
+/// A resolver as the settings say.
+pub(crate) fn resolver(settings: &HostnameSettings) -> Result<TokioResolver, HostnameError> {
     let fail = |e: hickory_resolver::net::NetError| HostnameError(e.to_string());
     let builder = if settings.servers.is_empty() {
         Resolver::builder_tokio().map_err(fail)?

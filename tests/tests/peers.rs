@@ -1,8 +1,9 @@
 //! Brokers that federate, as real processes: they join by a token, converge, survive kills, upgrades one at a
 //! time, four days of absence, and being restored from a backup.
 
-use nearmost_tests::eventually;
-use nearmost_tests::process::{Broker, binary, broker_config, directory};
+use nearmost_tests::process::{Agent, Broker, binary, broker_config, directory};
+use nearmost_tests::service::Service;
+use nearmost_tests::{dns, eventually};
 use nearmost_wire::api::PeersResponse;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -228,4 +229,61 @@ async fn peers_of_the_configuration_need_no_token() {
     brokers[1].ok(&["domain", "add", "b.example"]).await;
     let all = equal(&[&brokers[0], &brokers[1]]).await;
     assert!(all.contains("a.example") && all.contains("b.example"), "{all}");
+}
+
+/// DNS tells where a peer is; its key is in the configuration.
+#[tokio::test]
+async fn dns_tells_where_a_peer_is() {
+    let dirs = [directory(), directory()];
+    let at = with_fixed_port(dirs[0].path());
+    with_fixed_port(dirs[1].path());
+    let ids: Vec<_> = dirs.iter().map(c_id).collect();
+    let known = |dir: &Path, more: &str| {
+        let path = dir.join("broker.toml");
+        let config = std::fs::read_to_string(&path).expect("read");
+        std::fs::write(&path, format!("{config}\n{more}")).expect("write");
+    };
+    let peer =
+        |id: &str, name: &str| format!("[[peers.peer]]\nid = \"{id}\"\nname = \"{name}\"\nadmin = true\n");
+    known(dirs[0].path(), &peer(&ids[1], "bob"));
+    let a = Broker::restart(dirs[0].path()).await;
+    let zone = format!(
+        "version = 1\n[[domain]]\nname = \"fed.example\"\n[[domain.records]]\nname = \"_nearmost-peers\"\n\
+         type = \"TXT\"\nvalue = \"\\\"id={} endpoint={at}\\\"\"\n",
+        ids[0]
+    );
+    a.apply(&zone, &[]).await;
+    let path = dirs[1].path().join("broker.toml");
+    let config = std::fs::read_to_string(&path).expect("read");
+    let config = config.replace("[peers]\n", "[peers]\ndns = [\"fed.example\"]\n");
+    let resolver = format!("[resolver]\nservers = [\"{}\"]\n", a.at.dns[0]);
+    std::fs::write(&path, format!("{config}\n{resolver}\n{}", peer(&ids[0], "alice"))).expect("write");
+    let b = Broker::restart(dirs[1].path()).await;
+    b.ok(&["domain", "add", "b.example"]).await;
+    let all = equal(&[&a, &b]).await;
+    assert!(all.contains("fed.example") && all.contains("b.example"), "{all}");
+}
+
+/// An agent has a session with one broker; the other serves its mirror too, on what the first tells and on
+/// its own look from outside, and takes it out when it dies.
+#[tokio::test]
+async fn a_mirror_is_served_by_brokers_that_its_agent_does_not_know() {
+    let dirs = [directory(), directory()];
+    let a = Broker::start(dirs[0].path()).await;
+    let b = Broker::start(dirs[1].path()).await;
+    join(&a, "bob", &b).await;
+    a.ok(&["domain", "add", "play.example"]).await;
+    let service = Service::start("127.0.29.1:0", "lon").await;
+    let agent = Agent::start(&a, &dirs[0].path().join("lon"), "lon", "play.example", service.addr).await;
+    a.until("lon", "up").await;
+    let answers = || dns::ask(b.at.dns[0], "play.example", "212.58.224.0/19");
+    eventually("bob answers with the mirror", answers, |found| *found == [service.addr.ip()]).await;
+    agent.kill().await;
+    drop(service);
+    let eligible = || async {
+        let fleet = b.fleet().await;
+        let mirror = fleet.mirrors.iter().find(|m| m.mirror == "lon");
+        mirror.is_some_and(|m| m.verdicts.iter().any(|v| v.eligible))
+    };
+    eventually("bob takes it out", eligible, |eligible| !eligible).await;
 }

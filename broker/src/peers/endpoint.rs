@@ -2,6 +2,7 @@
 
 use super::talk::{self, Established};
 use super::task::{Event, PeerParts, PeerTask};
+use crate::hostnames::HostnameSettings;
 use crate::quic::endpoint::{self, EndpointError};
 use crate::quic::gate::{Entry, Gate, Permit};
 use nearmost_replica::PublicKey;
@@ -38,6 +39,10 @@ pub struct PeerSettings {
     pub max_connections: usize,
     /// Where this broker is reached, as a broker is told that lets it in.
     pub advertise: Vec<String>,
+    /// Names at which DNS tells where peers are.
+    pub dns: Vec<String>,
+    /// How names are looked up.
+    pub lookup: HostnameSettings,
     /// Of the machine.
     pub federation: FederationConfig,
 }

@@ -13,11 +13,13 @@
 //! |---|---|
 //! | [`endpoint`] | binds, accepts, says hello to whoever connects |
 //! | [`dial`] | finds addresses and connects |
+//! | [`dns`] | addresses that DNS tells |
 //! | [`talk`] | one connection: reading and checking, writing, facts |
 //! | [`task`] | the machine's driver |
 //! | [`view`] | what people are told |
 
 mod dial;
+mod dns;
 mod endpoint;
 mod handle;
 mod talk;

@@ -2,6 +2,7 @@
 //! and the registrar, and dials.
 
 use super::dial::{DialError, Dialler};
+use super::dns;
 use super::endpoint::{Arrivals, PeerSettings};
 use super::handle::Question;
 use super::talk::{self, Doorman, Ends, Established, WRITE_QUEUE};
@@ -120,6 +121,7 @@ pub(super) struct PeerTask {
     states: BTreeMap<PublicKey, PeerState>,
     began: Instant,
     splits: Splits,
+    dns: watch::Receiver<dns::Told>,
 }
 
 impl PeerTask {
@@ -143,6 +145,9 @@ impl PeerTask {
         let read = |(key, bytes): (PublicKey, Vec<u8>)| Some((key, serde_json::from_slice(&bytes).ok()?));
         let states = parts.store.load_peers().await?.into_iter().filter_map(read).collect();
         let (sender, receiver) = mpsc::channel(EVENTS);
+        let (told, by_dns) = watch::channel(dns::Told::default());
+        let mut talks = JoinSet::new();
+        talks.spawn(dns::follow(settings.dns, settings.lookup, told));
         let task = PeerTask {
             federation,
             parts,
@@ -151,11 +156,12 @@ impl PeerTask {
             next_line: 0,
             events: (sender.clone(), receiver),
             work: JoinSet::new(),
-            talks: JoinSet::new(),
+            talks,
             tail: Tail { seen: log.position, reading: false },
             states,
             began,
             splits: Splits::default(),
+            dns: by_dns,
         };
         Ok((task, sender))
     }
@@ -188,6 +194,7 @@ impl PeerTask {
                     Ok(()) => self.follow_members().await,
                     Err(_) => break,
                 },
+                Ok(()) = self.dns.changed() => self.on_dns(),
                 changed = self.parts.followed.head.changed() => match changed {
                     Ok(()) => self.read_tail(),
                     Err(_) => break,
@@ -246,6 +253,12 @@ impl PeerTask {
             self.federation.add_peer(member.key, state, backlog, now);
         }
         self.tell_driver().await;
+    }
+
+    /// DNS has told where peers are: those that are not connected are tried.
+    fn on_dns(&mut self) {
+        let (now, told) = (self.now(), self.dns.borrow_and_update().clone());
+        told.keys().for_each(|peer| self.federation.on_knock(*peer, now));
     }
 
     /// Own writes that a peer has not acknowledged.
@@ -518,9 +531,10 @@ impl PeerTask {
 
     fn dial(&mut self, peer: PublicKey) {
         let members = self.parts.followed.members.borrow();
-        let addresses =
+        let mut addresses =
             members.iter().find(|m| m.key == peer).map(|m| m.addresses.clone()).unwrap_or_default();
         drop(members);
+        addresses.extend(self.dns.borrow().get(&peer).into_iter().flatten().cloned());
         let secret = self.parts.followed.joins.borrow().get(&peer).copied();
         let (dialler, events) = (self.dialler.clone(), self.events.0.clone());
         self.talks.spawn(async move {

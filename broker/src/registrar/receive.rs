@@ -5,7 +5,8 @@
 
 use super::Registrar;
 use crate::clock::{mono_now, unix_now};
-use crate::store::{Outcome, StoreError, WriteBatch};
+use crate::store::{Committed, Outcome, StoreError, WriteBatch};
+use nearmost_replica::authority::Authority;
 use nearmost_replica::federation::Stored;
 use nearmost_replica::message::Answer;
 use nearmost_replica::set::Changes;
@@ -64,16 +65,8 @@ impl Registrar {
         records: Vec<SignedRecord>,
     ) -> Result<Received, StoreError> {
         let now = unix_now().0;
-        let batch = WriteBatch {
-            records: records.clone(),
-            actor: Id { role: Role::Broker, key: peer.0 }.to_string(),
-            note: String::new(),
-            received_unix_ms: now,
-            expect_version: None,
-            redeem: None,
-            from_peer: Some(peer),
-        };
-        let committed = self.store.write(batch).await?;
+        self.displace(&records).await?;
+        let committed = self.write_received(peer, &records, now).await?;
         self.held.version = committed.version;
         let mut received = Received::default();
         let mut graves = committed.graves.into_iter().peekable();
@@ -99,6 +92,60 @@ impl Registrar {
         self.unshown.note(changes);
         self.unshown.note(gone);
         Ok(received)
+    }
+
+    /// Writes it; again without the graves of those who may not bury any more, if any are in its way.
+    async fn write_received(
+        &mut self,
+        peer: PublicKey,
+        records: &[SignedRecord],
+        now: u64,
+    ) -> Result<Committed, StoreError> {
+        let batch = WriteBatch {
+            records: records.to_vec(),
+            actor: Id { role: Role::Broker, key: peer.0 }.to_string(),
+            note: String::new(),
+            received_unix_ms: now,
+            expect_version: None,
+            redeem: None,
+            from_peer: Some(peer),
+        };
+        let committed = self.store.write(batch.clone()).await?;
+        let powerless: Vec<SignedRecord> = {
+            let set = self.held.set.lock();
+            let powerless = committed
+                .graves
+                .iter()
+                .filter(|grave| !set.authority().admits(grave.1.record()).is_admitted());
+            powerless.map(|grave| records[grave.0].clone()).collect()
+        };
+        if powerless.is_empty() {
+            return Ok(committed);
+        }
+        self.store.exhume(powerless).await?;
+        let mut again = self.store.write(batch).await?;
+        // What the first attempt applied is a duplicate to the second.
+        for (second, first) in again.outcomes.iter_mut().zip(&committed.outcomes) {
+            if *first == Outcome::Applied {
+                *second = Outcome::Applied;
+            }
+        }
+        again.buried.extend(committed.buried);
+        Ok(again)
+    }
+
+    /// Drops statements that count no longer and stand in the way of what does.
+    async fn displace(&mut self, records: &[SignedRecord]) -> Result<(), StoreError> {
+        let displaced: Vec<_> = {
+            let set = self.held.set.lock();
+            records.iter().filter_map(|signed| set.displaced(signed)).collect()
+        };
+        if !displaced.is_empty() {
+            self.store.drop_statements(displaced.clone()).await?;
+            let changes = self.held.set.lock().remove(displaced.iter().map(|(key, author)| (key, *author)));
+            self.unshown.note(changes);
+        }
+        Ok(())
     }
 
     /// Our own statement from elsewhere, which this disk did not know: it was set back, and its numbers are

@@ -29,6 +29,8 @@ pub(super) fn bind(config: &BrokerConfig, key: &KeyPair) -> Result<Option<PeerSe
         listen: config.peers.listen.clone(),
         max_connections: config.peers.max_connections,
         advertise: config.peers.advertise.clone(),
+        dns: config.peers.dns.clone(),
+        lookup: settings::hostnames(config),
         federation,
     };
     let mut server = PeerServer::bind(settings, key)?;

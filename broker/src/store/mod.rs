@@ -243,6 +243,10 @@ pub trait Store: Send + Sync {
     /// was removed.
     fn drop_statements(&self, statements: &[StatementKey]) -> Result<u64, StoreError>;
 
+    /// Forgets the graves of what these records are about, and that the records were seen before, so that
+    /// they come in when they are written again.
+    fn exhume(&self, records: &[SignedRecord]) -> Result<(), StoreError>;
+
     /// Which life of the log its positions belong to: random, and another after a restore.
     fn log_epoch(&self) -> Result<u64, StoreError>;
 

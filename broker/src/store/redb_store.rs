@@ -202,6 +202,10 @@ impl Store for RedbStore {
         self.with_db(|db| collect::drop_statements(db, statements))
     }
 
+    fn exhume(&self, records: &[SignedRecord]) -> Result<(), StoreError> {
+        self.with_db(|db| collect::exhume(db, records))
+    }
+
     fn log_epoch(&self) -> Result<u64, StoreError> {
         self.with_db(read::log_epoch)
     }

@@ -266,6 +266,11 @@ impl StoreHandle {
         self.call(move |store| store.drop_statements(&statements)).await
     }
 
+    /// See [`Store::exhume`].
+    pub async fn exhume(&self, records: Vec<SignedRecord>) -> Result<(), StoreError> {
+        self.call(move |store| store.exhume(&records)).await
+    }
+
     /// Which life of the log its positions belong to.
     pub async fn log_epoch(&self) -> Result<u64, StoreError> {
         self.call(|store| store.log_epoch()).await

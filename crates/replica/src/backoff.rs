@@ -40,7 +40,7 @@ impl Random {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -49,7 +49,7 @@ impl Random {
 
     /// A number below `bound`, which must not be zero.
     pub fn below(&mut self, bound: usize) -> usize {
-        ((u128::from(self.next()) * bound as u128) >> 64) as usize
+        ((u128::from(self.bits()) * bound as u128) >> 64) as usize
     }
 }
 
@@ -70,7 +70,7 @@ mod tests {
     #[test]
     fn pauses_are_spread_over_the_whole_bound() {
         let mut random = Random::new(7);
-        let pauses: Vec<u64> = (0..1000).map(|_| Backoff::default().pause_ms(4, random.next())).collect();
+        let pauses: Vec<u64> = (0..1000).map(|_| Backoff::default().pause_ms(4, random.bits())).collect();
         let low = pauses.iter().filter(|p| **p < 4000).count();
         assert!((400..600).contains(&low), "{low}");
         assert!(pauses.iter().all(|p| *p <= 8000));

@@ -39,6 +39,8 @@ pub struct Comparison {
     requests: usize,
     /// Records received and not stored yet.
     storing: usize,
+    /// Steps that the other took since it was last asked whether it does.
+    steps: u64,
     /// What it has found so far.
     pub found: Found,
 }
@@ -71,6 +73,7 @@ impl Comparison {
             fetch: VecDeque::new(),
             requests: 0,
             storing: 0,
+            steps: 0,
             found: Found { began_ms: now_ms, ..Found::default() },
         }
     }
@@ -116,6 +119,7 @@ impl Comparison {
             return Err(Breach::Unasked("what is in a part"));
         }
         self.told = true;
+        self.steps += 1;
         let found = differences(ours, part, view).ok_or(Breach::View)?;
         self.ask.extend(found.ask);
         self.take.extend(found.take);
@@ -133,6 +137,7 @@ impl Comparison {
             return Err(Breach::Unasked("records"));
         }
         self.requests -= usize::from(done);
+        self.steps += 1;
         self.storing += records;
         self.found.received += records as u64;
         Ok(())
@@ -140,9 +145,15 @@ impl Comparison {
 
     /// So many of the records were stored or refused.
     pub fn stored(&mut self, records: usize, applied: usize, missing_grants: usize) {
+        self.steps += 1;
         self.storing = self.storing.saturating_sub(records);
         self.found.applied += applied as u64;
         self.found.missing_grants += missing_grants as u64;
+    }
+
+    /// Whether the other, or the store, has taken a step since this was last asked.
+    pub fn has_moved(&mut self) -> bool {
+        std::mem::take(&mut self.steps) > 0
     }
 
     /// Whether nothing is open.

@@ -51,12 +51,6 @@ pub enum Message<R = Vec<u8>> {
         /// One for each record, in their order.
         answers: Vec<Answer>,
     },
-    /// Tombstones long collected here, which show why something of yours is [`Answer::Gone`]; at most
-    /// [`MAX_BATCH`], [`MAX_BATCH_BYTES`].
-    Proofs {
-        /// They.
-        records: Vec<R>,
-    },
     /// Begins a comparison: this is the hash of all of mine.
     Compare {
         /// Of which tree.
@@ -118,17 +112,23 @@ pub enum Message<R = Vec<u8>> {
         /// Grows with each start of the sender.
         boot: u64,
     },
-    /// Peers that the sender is connected with, at most [`MAX_SEEN`].
-    Seen {
-        /// Which.
-        peers: Vec<PublicKey>,
-    },
     /// One author, one number, two records.
     Fork {
         /// One of them.
         a: R,
         /// The other.
         b: R,
+    },
+    /// Peers that the sender is connected with, at most [`MAX_SEEN`].
+    Seen {
+        /// Which.
+        peers: Vec<PublicKey>,
+    },
+    /// Tombstones long collected here, which show why something of yours is [`Answer::Gone`]; at most
+    /// [`MAX_BATCH`], [`MAX_BATCH_BYTES`].
+    Proofs {
+        /// They.
+        records: Vec<R>,
     },
 }
 

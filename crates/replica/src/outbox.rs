@@ -297,7 +297,7 @@ impl Outbox {
         }
         let Some(item) = self.items.get_mut(&number) else { return };
         item.attempts = item.attempts.saturating_add(1);
-        let until_ms = now_ms + backoff.pause_ms(item.attempts, random.next());
+        let until_ms = now_ms + backoff.pause_ms(item.attempts, random.bits());
         item.state = State::Paused { until_ms };
         self.paused.insert((until_ms, number));
     }

@@ -139,6 +139,14 @@ impl<A: Authority> StatementSet<A> {
         self.by_slot.get(&slot).filter(|held| held.admitted).map(|held| &held.signed)
     }
 
+    /// A statement that is held, counts no longer, and stands where this one would: it is to be dropped first.
+    pub fn displaced(&self, signed: &SignedRecord) -> Option<(RecordKey, PublicKey)> {
+        let record = signed.record();
+        let held = self.by_slot.get(&slot_of_record(record)).filter(|held| !held.admitted)?;
+        let stands = merge(Some(&held.signed), signed) == MergeOutcome::Superseded;
+        stands.then(|| (record.key(), record.author))
+    }
+
     /// Every statement, in no order.
     pub fn statements(&self) -> impl Iterator<Item = &SignedRecord> {
         self.by_slot.values().map(|held| &held.signed)
@@ -161,8 +169,8 @@ impl<A: Authority> StatementSet<A> {
     /// The answer for whoever sent it.
     pub fn judge(&self, signed: &SignedRecord, now_unix_ms: u64) -> Result<(), Answer> {
         self.judge_right(signed, now_unix_ms)?;
-        let held = self.by_slot.get(&slot_of_record(signed.record()));
-        match merge(held.map(|held| &held.signed), signed) {
+        // What is held and does not count is no reason to refuse what does.
+        match merge(self.admitted(slot_of_record(signed.record())), signed) {
             MergeOutcome::Applied => Ok(()),
             MergeOutcome::Duplicate => Err(Answer::Duplicate),
             MergeOutcome::Superseded => Err(Answer::Superseded),

@@ -12,7 +12,19 @@ pub fn is_replay() -> bool {
 
 /// Runs a scenario with as many seeds, twenty times as many in the long form, or with the one that
 /// `SEED` names. Prints the seed of one that fails.
-pub fn for_seeds(count: u64, mut scenario: impl FnMut(u64)) {
+pub fn for_seeds(count: u64, scenario: impl FnMut(u64)) {
+    let count = if is_long() { count * 20 } else { count };
+    for_seeds_in(0..count, scenario);
+}
+
+/// One of `parts` shares of as many seeds as [`for_seeds`] would take, so that tests beside each other use
+/// several cores.
+pub fn for_share(part: u64, parts: u64, count: u64, scenario: impl FnMut(u64)) {
+    let count = if is_long() { count * 20 } else { count };
+    for_seeds_in(count * part / parts..count * (part + 1) / parts, scenario);
+}
+
+fn for_seeds_in(seeds: std::ops::Range<u64>, mut scenario: impl FnMut(u64)) {
     struct Name(u64);
     impl Drop for Name {
         fn drop(&mut self) {
@@ -22,8 +34,7 @@ pub fn for_seeds(count: u64, mut scenario: impl FnMut(u64)) {
         }
     }
     let only = std::env::var("SEED").ok().and_then(|s| s.parse().ok());
-    let count = if is_long() { count * 20 } else { count };
-    for seed in only.map_or(0..count, |seed: u64| seed..seed + 1) {
+    for seed in only.map_or(seeds, |seed: u64| seed..seed + 1) {
         let _name = Name(seed);
         scenario(seed);
     }

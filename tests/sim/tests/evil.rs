@@ -299,7 +299,6 @@ fn who_states_two_things_under_one_number_counts_no_longer_from_there_on() {
 }
 
 #[test]
-#[ignore = "a store keeps one statement of an author about a thing, also where that one counts no longer"]
 fn what_was_stated_before_a_fork_counts_everywhere_though_some_hold_what_came_after() {
     each(|mut scene| {
         scene.world.allowed.forks = true;
@@ -324,7 +323,6 @@ fn what_was_stated_before_a_fork_counts_everywhere_though_some_hold_what_came_af
 }
 
 #[test]
-#[ignore = "a grave goes on to bury at those that have it when its author's right ended, and convinces nobody else"]
 fn a_removal_whose_author_lost_its_right_after_the_collection_divides_nobody() {
     let mut scene = Scene::new(8, Theme::Away31Days, Signer::Operator);
     let own = scene.mirror(0, SHARED, "x", some());

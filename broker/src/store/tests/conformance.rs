@@ -21,6 +21,7 @@ pub(super) fn conforms(new: &dyn Fn() -> Box<dyn Store>) {
         a_grave_is_forgotten_in_the_end,
         a_tombstone_goes_with_what_it_stands_above,
         an_old_tombstone_buries_what_it_stands_above,
+        what_is_exhumed_comes_in_again,
         a_hidden_tombstone_decides_nothing,
         final_removal_takes_later_statements_with_it,
         the_log_is_in_order_and_knows_what_is_local,
@@ -203,6 +204,16 @@ fn an_old_tombstone_buries_what_it_stands_above(store: &dyn Store) {
     assert_eq!(told.buried.len(), 2);
     assert_eq!(records(store), [later]);
     assert_eq!(outcomes(store, relayed([b, removal, e], 11 + LIFE)), [Gone, Gone, Gone]);
+}
+
+fn what_is_exhumed_comes_in_again(store: &dyn Store) {
+    let [mut ada, mut bob, _] = authors();
+    let b = bob.write("lon", 5, Some(b"b"));
+    commit(store, batch([b.clone(), ada.write("lon", 10, None)])).unwrap();
+    assert_eq!(collect(store, 10 + LIFE).len(), 2);
+    assert_eq!(outcomes(store, relayed([b.clone()], 10 + LIFE)), [Gone]);
+    store.exhume(std::slice::from_ref(&b)).unwrap();
+    assert_eq!(outcomes(store, relayed([b], 10 + LIFE)), [Applied]);
 }
 
 fn a_hidden_tombstone_decides_nothing(store: &dyn Store) {

@@ -10,11 +10,14 @@ use crate::message::{Answer, Breach, Checked, Message};
 use crate::set::{StatementSet, Tree, slot_of_record};
 use crate::signed::SignedRecord;
 use crate::time::Now;
+use std::collections::BTreeSet;
 
 /// Comparisons in a row for one occasion: each brings what the grants of the one before allow.
 const MAX_ROUNDS: u32 = 8;
 /// An announcement has a peer compared with, unless that was done so shortly before.
 const COMPARED_LATELY_MS: u64 = 30_000;
+/// Messages with proofs that wait for a line: they are large, and told again when their victims are offered.
+const MAX_PROOFS: usize = 8;
 /// Forks that are kept and told of.
 const MAX_FORKS: usize = 1024;
 
@@ -49,14 +52,14 @@ impl Federation {
             Message::Same { tree } => self.comparison(key, tree).map_or(Ok(()), Comparison::same)?,
             Message::Finished { tree } => self.on_finished(key, tree, now),
             Message::Announce { .. } => self.on_announced(key, now),
-            Message::Fork { a, b } => self.on_told_fork(a, b),
+            Message::Fork { a, b } => self.on_told_fork(a, b, set, now),
             asked => {
                 let Some(peer) = self.peers.get_mut(&key) else { return Ok(()) };
                 match asked {
                     Message::Ask { tree, parts } => peer.talk.serving.ask(tree, parts)?,
                     Message::Take { tree, part } => peer.talk.serving.take(tree, part)?,
                     Message::Fetch { tree, slots } => peer.talk.serving.fetch(tree, slots)?,
-                    Message::Seen { peers } => peer.sees = peers.into_iter().collect(),
+                    Message::Seen { peers } => self.on_seen(key, peers.into_iter().collect(), now),
                     _ => {}
                 }
             }
@@ -192,7 +195,8 @@ impl Federation {
         let mut proofs: Vec<_> = proofs.into_iter().flatten().map(|proof| proof.bytes().to_vec()).collect();
         // Those that do not fit are told when their victims are offered again.
         proofs.truncate(crate::message::fitting(proofs.iter().map(Vec::len)));
-        if !proofs.is_empty() {
+        let waiting = peer.talk.control.iter().filter(|m| matches!(m, Message::Proofs { .. })).count();
+        if !proofs.is_empty() && waiting < MAX_PROOFS {
             peer.talk.control.push_back(Message::Proofs { records: proofs });
         }
     }
@@ -208,6 +212,19 @@ impl Federation {
             for slot in applied {
                 // Where there is no room, comparisons bring it.
                 let _ = peer.outbox.push_repair(*slot, now.unix_ms);
+            }
+        }
+    }
+
+    /// Whom a peer is connected with. What it delivered to us just before it lost another did perhaps not get
+    /// there, and was not passed on: the other is compared with.
+    fn on_seen(&mut self, key: PublicKey, sees: BTreeSet<PublicKey>, now: Now) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        let before = std::mem::replace(&mut peer.sees, sees);
+        let lost: Vec<PublicKey> = before.difference(&peer.sees).copied().collect();
+        for lost in lost {
+            if let Some(other) = self.peers.get_mut(&lost).filter(|other| other.is_up()) {
+                other.talk.comparison.get_or_insert_with(|| Comparison::new(Tree::Rights, now.mono_ms));
             }
         }
     }
@@ -309,8 +326,12 @@ impl Federation {
         }
     }
 
-    fn on_told_fork(&mut self, a: Checked, b: Checked) {
+    fn on_told_fork<A: Authority>(&mut self, a: Checked, b: Checked, set: &StatementSet<A>, now: Now) {
         let (Ok(a), Ok(b)) = (a, b) else { return };
+        // A key that says nothing here may say what it likes: else keys made for it would fill the table.
+        if matches!(set.judge_right(&a, now.unix_ms), Err(Answer::MissingGrant | Answer::TooNew { .. })) {
+            return;
+        }
         let number = |signed: &SignedRecord| {
             let record = signed.record();
             (record.author, record.author_epoch, record.author_seq)

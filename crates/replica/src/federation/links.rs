@@ -114,7 +114,7 @@ impl Federation {
         peer.sees.clear();
         peer.state.last_contact_unix_ms = now.unix_ms;
         peer.dialling.last_error = Some(why.to_owned());
-        peer.link = Link::Down { dial_ms: now.mono_ms + self.config.backoff.pause_ms(1, self.random.next()) };
+        peer.link = Link::Down { dial_ms: now.mono_ms + self.config.backoff.pause_ms(1, self.random.bits()) };
         self.claims.retain(|_, claim| claim.peer != key);
         self.see();
         self.event(key, Event::Down(why.to_owned()));
@@ -125,7 +125,7 @@ impl Federation {
         let Some(peer) = self.peers.get_mut(&key).filter(|peer| !peer.is_up()) else { return };
         peer.dialling.attempts = peer.dialling.attempts.saturating_add(1);
         peer.dialling.last_error = Some(why.to_owned());
-        let pause = self.config.backoff.pause_ms(peer.dialling.attempts, self.random.next());
+        let pause = self.config.backoff.pause_ms(peer.dialling.attempts, self.random.bits());
         peer.link = Link::Down { dial_ms: now.mono_ms + pause };
     }
 
@@ -200,8 +200,18 @@ impl Federation {
         }
     }
 
+    /// Gives up comparisons in which nothing has happened since this was last done.
+    fn give_up_stalled(&mut self) {
+        for peer in self.peers.values_mut() {
+            if peer.talk.comparison.as_mut().is_some_and(|c| !c.is_fresh() && !c.has_moved()) {
+                peer.talk.comparison = None;
+            }
+        }
+    }
+
     /// Begins a comparison with a peer picked at random.
     pub(super) fn compare_with_somebody(&mut self, now: Now) {
+        self.give_up_stalled();
         let idle = |peer: &&mut Peer| peer.is_up() && peer.talk.comparison.is_none();
         let mut idle: Vec<&mut Peer> = self.peers.values_mut().filter(idle).collect();
         if idle.is_empty() {

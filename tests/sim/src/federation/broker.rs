@@ -131,7 +131,17 @@ impl<A: Authority> Broker<A> {
         let mut applied = Vec::new();
         let mut removed = Vec::new();
         for signed in records {
-            let (answer, proof) = self.disk.commit(signed, now.unix_ms, false, &mut removed);
+            if let Some((key, author)) = running.set.displaced(signed) {
+                self.disk.drop_statement(&key, author);
+                running.set.remove([(&key, author)]);
+            }
+            let (mut answer, mut proof) = self.disk.commit(signed, now.unix_ms, false, &mut removed);
+            let powerless =
+                |grave: &SignedRecord| !running.set.authority().admits(grave.record()).is_admitted();
+            if proof.as_ref().is_some_and(powerless) {
+                self.disk.exhume(signed);
+                (answer, proof) = self.disk.commit(signed, now.unix_ms, false, &mut removed);
+            }
             if answer == Answer::Applied {
                 applied.push(signed);
             }

@@ -113,6 +113,22 @@ impl Disk {
         earlier
     }
 
+    /// Drops a statement as if it had never come.
+    pub fn drop_statement(&mut self, key: &RecordKey, author: PublicKey) {
+        let slot = nearmost_replica::set::slot_of(key.kind, &key.scope, &key.id, &author);
+        if let Some(signed) = self.statements.remove(&slot) {
+            let record = signed.record();
+            self.numbers.remove(&(record.author, record.author_epoch, record.author_seq));
+        }
+    }
+
+    /// Forgets why a record is gone.
+    pub fn exhume(&mut self, signed: &SignedRecord) {
+        let record = signed.record();
+        self.graves.remove(&record.key());
+        self.numbers.remove(&(record.author, record.author_epoch, record.author_seq));
+    }
+
     fn gone(&self, signed: &SignedRecord, standing: Option<&SignedRecord>, now: u64) -> Option<Outcome> {
         let key = signed.record().key();
         if let Some(grave) = self.graves.get(&key).filter(|grave| merge::is_buried(signed, grave)) {
