@@ -36,7 +36,7 @@ fn part(nibble: u8) -> Prefix {
 }
 
 fn inner(hash: impl Fn(usize) -> [u8; 16]) -> View {
-    View::Inner(std::array::from_fn(hash))
+    View::Inner(Box::new(std::array::from_fn(hash)))
 }
 
 /// Parts 1 and following differ, part 0 is equal.

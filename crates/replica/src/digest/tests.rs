@@ -74,7 +74,7 @@ fn what_cannot_be_is_refused() {
     assert!(differences(&ours, part, &View::Leaf(vec![(a, EMPTY), (b, EMPTY)])).is_some());
     let deepest = (0..32).try_fold(Prefix::ROOT, |p, _| p.child(7)).unwrap();
     assert_eq!(deepest.child(0), None);
-    assert_eq!(differences(&ours, deepest, &View::Inner([EMPTY; 16])), None);
+    assert_eq!(differences(&ours, deepest, &View::Inner(Box::new([EMPTY; 16]))), None);
     assert!(deepest.is_valid() && !Prefix { bits: [1; 16], nibbles: 3 }.is_valid());
     assert!(!Prefix { bits: EMPTY, nibbles: 33 }.is_valid());
 }

@@ -33,8 +33,8 @@ enum Part {
 /// What a store tells of one part.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum View {
-    /// The hashes of its parts.
-    Inner([Hash; 16]),
+    /// The hashes of its parts. Boxed: most messages are not this one.
+    Inner(Box<[Hash; 16]>),
     /// All it holds, sorted by slot.
     Leaf(Vec<(Slot, Version)>),
 }
@@ -104,7 +104,7 @@ impl DigestTree {
             Found::Within(items) => View::Leaf(items),
             Found::Node(node) => match &node.part {
                 Part::Leaf(items) => View::Leaf(items.clone()),
-                Part::Inner { parts, .. } => View::Inner(std::array::from_fn(|i| parts[i].hash())),
+                Part::Inner { parts, .. } => View::Inner(Box::new(std::array::from_fn(|i| parts[i].hash()))),
             },
         }
     }
@@ -122,7 +122,7 @@ impl DigestTree {
         let mut out = Vec::new();
         match self.find(prefix) {
             Found::Within(items) => out.extend(items.into_iter().filter(|i| i.0 >= from).take(most)),
-            Found::Node(node) => node.collect(prefix.len(), from, most, &mut out),
+            Found::Node(node) => node.collect(from, most, &mut out),
         }
         out
     }
@@ -245,7 +245,7 @@ impl Node {
                 && *count <= LEAF
             {
                 let mut items = Vec::with_capacity(LEAF);
-                self.collect(depth, Slot(EMPTY), LEAF, &mut items);
+                self.collect(Slot(EMPTY), LEAF, &mut items);
                 self.part = Part::Leaf(items);
             }
         }
@@ -253,7 +253,7 @@ impl Node {
     }
 
     /// Statements from `from` on, until `out` has `most`.
-    fn collect(&self, depth: usize, from: Slot, most: usize, out: &mut Vec<(Slot, Version)>) {
+    fn collect(&self, from: Slot, most: usize, out: &mut Vec<(Slot, Version)>) {
         match &self.part {
             Part::Leaf(items) => {
                 let start = items.partition_point(|item| item.0 < from);
@@ -268,7 +268,7 @@ impl Node {
                         return;
                     }
                     if part.last().is_some_and(|last| last >= from) {
-                        part.collect(depth + 1, from, most, out);
+                        part.collect(from, most, out);
                     }
                 }
             }

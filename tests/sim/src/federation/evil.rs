@@ -288,7 +288,7 @@ fn retry(message: &Message) -> Vec<Message> {
 
 fn never_end(message: &Message, rng: &mut Rng) -> Vec<Message> {
     let mut hash = || -> [u8; 16] { (u128::from(rng.bits()) << 64 | 1).to_be_bytes() };
-    let mut view = || View::Inner(std::array::from_fn(|_| hash()));
+    let mut view = || View::Inner(Box::new(std::array::from_fn(|_| hash())));
     match message {
         Message::Compare { tree, .. } => {
             vec![Message::Told { tree: *tree, part: nearmost_replica::digest::Prefix::ROOT, view: view() }]
