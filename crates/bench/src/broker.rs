@@ -39,10 +39,14 @@ pub struct Addresses {
 }
 
 impl Broker {
-    /// Starts one on loopback.
+    /// Starts one on loopback, with the configuration that is in `dir` if there is one.
     pub async fn start(dir: &Path, settings: &[String]) -> Result<Broker> {
         let mut command = program()?;
         command.arg("run").env("NEARMOST_LOG", "warn");
+        let file = config(dir);
+        if file.is_file() {
+            command.arg("--config").arg(file);
+        }
         command.arg("--set").arg(data_dir(dir));
         let keys = [
             "dns.listen",
@@ -118,6 +122,11 @@ fn program() -> Result<Command> {
     let path = bin.join("nearmost-broker");
     anyhow::ensure!(path.is_file(), "{} is not there: run this through `cargo xtask bench`", path.display());
     Ok(Command::new(path))
+}
+
+/// Where the configuration of a broker is that is started in `dir`.
+pub fn config(dir: &Path) -> PathBuf {
+    dir.join("broker.toml")
 }
 
 fn data_dir(dir: &Path) -> String {

@@ -50,17 +50,16 @@ impl Member {
 
     /// Starts it; it knows the others.
     pub async fn start<'m>(&self, others: impl IntoIterator<Item = &'m Member>) -> Result<Broker> {
-        let mut peers = String::from("peers.peer=[");
+        let mut peers = String::new();
         for other in others {
-            write!(
+            writeln!(
                 peers,
-                "{{ id = {:?}, name = {:?}, addresses = [\"{}\"], admin = true }}, ",
+                "[[peers.peer]]\nid = {:?}\nname = {:?}\naddresses = [\"{}\"]\nadmin = true",
                 other.id, other.name, other.reached
             )?;
         }
-        peers.push(']');
+        std::fs::write(broker::config(&self.dir), peers).context("a broker's configuration")?;
         let mut settings = vec![
-            peers,
             format!("peers.listen=[\"{}\"]", self.listen),
             format!("peers.advertise=[\"{}\"]", self.reached),
             format!("peers.name={:?}", self.name),
