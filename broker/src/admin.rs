@@ -1,6 +1,6 @@
 //! What people, agents and the API ask of the registrar, and how it refuses.
 
-use crate::registrar::{Command, Received};
+use crate::registrar::{Command, Delivery, Received};
 use crate::store::{HistoryFilter, StoreError, StoreHandle, TokenError};
 use data_encoding::BASE64;
 use nearmost_replica::{Kind, LogEntry, PublicKey, RecordError, SignedRecord};
@@ -76,6 +76,14 @@ pub enum AdminError {
         /// Why not.
         why: &'static str,
     },
+    /// An author whose statements are refused for a while.
+    #[error("{author} is banned until {until_unix_ms} (Unix milliseconds)")]
+    Banned {
+        /// Who.
+        author: Id,
+        /// Until when, in milliseconds since the Unix epoch.
+        until_unix_ms: u64,
+    },
     /// A writer's clock is too far ahead.
     #[error("{0}")]
     Clock(#[from] nearmost_replica::HlcError),
@@ -101,6 +109,7 @@ impl AdminError {
             AdminError::Nothing | AdminError::Request(_) => "bad_request",
             AdminError::UnknownPerson(_) => "unknown_person",
             AdminError::Unauthorised { .. } => "unauthorised",
+            AdminError::Banned { .. } => "banned",
             AdminError::Clock(_) => "clock_ahead",
             AdminError::Invalid(_) => "invalid",
             AdminError::Store(StoreError::VersionMismatch { .. }) => "version_conflict",
@@ -119,7 +128,7 @@ impl AdminError {
             | AdminError::Base64(_)
             | AdminError::Nothing
             | AdminError::Request(_) => 400,
-            AdminError::UnknownPerson(_) | AdminError::Unauthorised { .. } => 403,
+            AdminError::UnknownPerson(_) | AdminError::Unauthorised { .. } | AdminError::Banned { .. } => 403,
             AdminError::Clock(_) | AdminError::Invalid(_) => 422,
             AdminError::Store(
                 StoreError::VersionMismatch { .. }
@@ -343,7 +352,9 @@ impl AdminHandle {
         peer: PublicKey,
         records: Vec<SignedRecord>,
     ) -> Result<Received, StoreError> {
-        self.ask(|reply| Command::Receive { peer, records, reply }).await.ok_or(StoreError::Stopped)?
+        self.ask(|reply| Command::Receive(Delivery { peer, records, reply }))
+            .await
+            .ok_or(StoreError::Stopped)?
     }
 
     /// Keeps two records of one author with one number; whether they show what was not known.

@@ -57,6 +57,7 @@ mod write;
 
 pub use held::SharedSet;
 pub use out::{Followed, MemberInfo};
+pub(crate) use receive::Delivery;
 pub use receive::Received;
 
 use budget::Budgets;
@@ -66,6 +67,8 @@ use receive::Unshown;
 
 /// Requests waiting for the registrar.
 const QUEUE: usize = 1024;
+/// Deliveries of peers that are written together.
+const MAX_DELIVERIES: usize = 32;
 /// Between two looks for what is past its life.
 const COLLECT_EVERY: Duration = Duration::from_secs(3600);
 /// Longest life of an invitation, in seconds: 30 days.
@@ -105,11 +108,7 @@ pub(crate) enum Command {
         reply: Reply<Result<Vec<String>, Refused>>,
     },
     /// A peer delivered these; they were checked.
-    Receive {
-        peer: PublicKey,
-        records: Vec<SignedRecord>,
-        reply: Reply<Result<Received, StoreError>>,
-    },
+    Receive(Delivery),
     /// Two records of one author with one number.
     Forked {
         a: SignedRecord,
@@ -218,7 +217,7 @@ impl Registrar {
         registrar.publish_members();
         if registrar.store.get_meta(RESTORED).await?.is_some() {
             tracing::warn!(
-                "this store was restored from a backup: peers are compared with before anything else"
+                "this store was restored from a backup: peers are compared with before they are told anything"
             );
             registrar.store.remove_meta(RESTORED).await?;
         }
@@ -282,11 +281,33 @@ impl Registrar {
                 () = after(changes_ms) => self.time_passed(),
                 _ = collecting.tick() => self.collect().await,
                 command = inbox.0.recv() => match command {
+                    Some(Command::Receive(first)) => {
+                        let next = self.receive_with(first, &mut inbox).await;
+                        if let Some(command) = next {
+                            self.serve(command).await;
+                        }
+                    }
                     Some(command) => self.serve(command).await,
                     None => return,
                 },
             }
         }
+    }
+
+    /// Takes the deliveries that wait behind one with it, as making them durable costs the same for one as for
+    /// many. Returns the command that came after them, if there was one.
+    async fn receive_with(&mut self, first: Delivery, inbox: &mut RegistrarInbox) -> Option<Command> {
+        let mut deliveries = vec![first];
+        let mut next = None;
+        while deliveries.len() < MAX_DELIVERIES && next.is_none() {
+            match inbox.0.try_recv() {
+                Ok(Command::Receive(delivery)) => deliveries.push(delivery),
+                Ok(other) => next = Some(other),
+                Err(_) => break,
+            }
+        }
+        self.receive_all(deliveries).await;
+        next
     }
 
     /// In how many milliseconds the passing of time may change who may state what.
@@ -320,7 +341,7 @@ impl Registrar {
             Command::JoinPeer { request, reply } if !reply.is_closed() => {
                 drop(reply.send(self.join_peer(request).await));
             }
-            Command::Receive { peer, records, reply } => drop(reply.send(self.receive(peer, records).await)),
+            Command::Receive(delivery) => self.receive_all(vec![delivery]).await,
             Command::Forked { a, b, reply } => drop(reply.send(self.forked(&a, &b).await)),
             Command::AdmitPeer { key, join, reply } => drop(reply.send(self.admit_peer(key, join).await)),
             Command::Joined { peer, reply } => drop(reply.send(self.joined(peer).await)),

@@ -1,5 +1,5 @@
-//! Brokers that federate, as real processes: they join by a token, converge, survive kills, upgrades one at a
-//! time, four days of absence, and being restored from a backup.
+//! Brokers that federate, as real processes: they join by a token, converge, survive kills, four days of
+//! absence, and being restored from a backup.
 
 use nearmost_tests::process::{Agent, Broker, binary, broker_config, directory};
 use nearmost_tests::service::Service;

@@ -18,6 +18,7 @@ use super::error::Problem;
 use super::params::Params;
 use super::stream::{Reader, data, response};
 use crate::admin::{AdminError, AdminHandle, AppFilter};
+use crate::clock::mono_now;
 use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
@@ -148,12 +149,14 @@ impl Follower {
             let version = first.version;
             self.tell(first).await?;
             self.send(data(Event::default().event("current"), &Current { version })).await?;
+            let mut paced = mono_now();
             loop {
                 tokio::select! {
                     () = self.events.closed() => return Err(Ended),
                     changed = changes.changed() => changed.map_err(|_| Ended)?,
                 }
-                tokio::time::sleep(PACE).await;
+                tokio::time::sleep_until(paced.into()).await;
+                paced = mono_now() + PACE;
                 changes.mark_unchanged();
                 let now = self.ask(self.filter.clone()).await?;
                 self.tell(now).await?;

@@ -22,7 +22,9 @@ use tokio_util::task::TaskTracker;
 const MAX_INCOMING: usize = 256;
 const INCOMING_BUFFER: u64 = 16 * 1024;
 /// Bytes that a peer may have under way on its stream: 150 ms of 400 Mbit/s.
-const STREAM_WINDOW: u32 = 8 << 20;
+pub(super) const STREAM_WINDOW: u32 = 8 << 20;
+/// Bytes that whoever has not said hello may have under way.
+const STRANGERS_WINDOW: u32 = 64 * 1024;
 /// A connection with nothing to say says so this often …
 const KEEP_ALIVE: Duration = Duration::from_secs(3);
 /// … and is lost when nothing was heard for this long.
@@ -61,7 +63,9 @@ impl PeerServer {
     /// [`EndpointError`] names the address.
     pub fn bind(settings: PeerSettings, key: &KeyPair) -> Result<PeerServer, EndpointError> {
         let mut config = quinn::ServerConfig::with_crypto(Arc::new(tls::server_config(key, ALPN_PEER)?));
-        config.transport_config(Arc::new(transport()));
+        let mut strangers = transport();
+        strangers.receive_window(STRANGERS_WINDOW.into());
+        config.transport_config(Arc::new(strangers));
         config.max_incoming(MAX_INCOMING).incoming_buffer_size(INCOMING_BUFFER);
         let endpoints = endpoint::bind("peers.listen", &settings.listen, key, &config)?;
         Ok(PeerServer { endpoints, settings, key: key.clone() })
@@ -193,5 +197,6 @@ async fn greet(
     }
     let own = Hello { protocol: PROTOCOL, software: talk::SOFTWARE.into(), join: None };
     frame::write(&mut send, &own).await.map_err(|e| e.to_string())?;
+    connection.set_receive_window((2 * STREAM_WINDOW).into());
     Ok((key, Established { connection, send, receive, protocol, software: hello.software }))
 }

@@ -6,7 +6,9 @@
 
 use super::task::{Event, LineId};
 use crate::admin::{AdminError, AdminHandle};
+use crate::clock::mono_now;
 use crate::driver::DriverHandle;
+use crate::quic::rate::Bucket;
 use crate::registrar::Followed;
 use crate::telemetry::PeerMetrics;
 use nearmost_replica::message::{Checked, Message};
@@ -15,10 +17,14 @@ use nearmost_wire::facts::{FactMessage, chunks};
 use nearmost_wire::frame::{self, FrameError};
 use nearmost_wire::peer::{Join, Protocol};
 use std::collections::VecDeque;
+use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+/// Looks that one peer may ask for at once, and the time in which it earns one more.
+const ASKS: u32 = 200;
+const ASK_EVERY: Duration = Duration::from_millis(50);
 /// Name and version of this program.
 pub(super) const SOFTWARE: &str = concat!("nearmost ", env!("CARGO_PKG_VERSION"));
 /// Messages that wait for the line.
@@ -202,6 +208,7 @@ async fn hear_facts(connection: &quinn::Connection, ends: &Ends) -> String {
         Ok(stream) => stream,
         Err(error) => return error.to_string(),
     };
+    let mut asks = Bucket::new(ASKS, ASK_EVERY, mono_now());
     loop {
         match frame::read::<FactMessage>(&mut stream).await {
             Ok(FactMessage::Facts(set)) => {
@@ -211,6 +218,8 @@ async fn hear_facts(connection: &quinn::Connection, ends: &Ends) -> String {
                 }
                 ends.driver.peer_facts(ends.peer.0, facts).await;
             }
+            // More than anybody has reason for; what matters is asked again.
+            Ok(FactMessage::Ask(_)) if !asks.take(1, mono_now()) => {}
             Ok(FactMessage::Ask(ask)) => match ask.try_into() {
                 // One that finds no room is asked again.
                 Ok(ask) => drop(ends.driver.asked_to_probe(ask)),

@@ -121,6 +121,8 @@ pub(super) struct PeerTask {
     states: BTreeMap<PublicKey, PeerState>,
     began: Instant,
     splits: Splits,
+    /// Most items in one peer's queue.
+    most: usize,
     dns: watch::Receiver<dns::Told>,
 }
 
@@ -161,6 +163,7 @@ impl PeerTask {
             states,
             began,
             splits: Splits::default(),
+            most: settings.federation.queue_items,
             dns: by_dns,
         };
         Ok((task, sender))
@@ -181,7 +184,7 @@ impl PeerTask {
     /// Serves until cancelled.
     pub async fn run(mut self, cancel: CancellationToken) {
         let mut look = tokio::time::interval(LOOK_EVERY);
-        self.follow_members().await;
+        self.follow_members(false).await;
         loop {
             self.pump();
             let due = self.began + Duration::from_millis(self.federation.next_deadline_ms());
@@ -191,7 +194,7 @@ impl PeerTask {
                 Some(done) = self.work.join_next() => self.on_done(done.unwrap_or(Done::Nothing)),
                 Some(_) = self.talks.join_next() => {}
                 changed = self.parts.followed.members.changed() => match changed {
-                    Ok(()) => self.follow_members().await,
+                    Ok(()) => self.follow_members(true).await,
                     Err(_) => break,
                 },
                 Ok(()) = self.dns.changed() => self.on_dns(),
@@ -227,8 +230,8 @@ impl PeerTask {
         }
     }
 
-    /// Peers are the other members.
-    async fn follow_members(&mut self) {
+    /// Peers are the other members. Where something new is said of them, all that are down are tried.
+    async fn follow_members(&mut self, news: bool) {
         let members = self.parts.followed.members.borrow_and_update().clone();
         let now = self.now();
         let gone: Vec<PublicKey> =
@@ -241,8 +244,10 @@ impl PeerTask {
         }
         for member in members.iter() {
             if self.federation.is_peer(&member.key) {
-                // It may be reached elsewhere now.
-                self.federation.on_knock(member.key, now);
+                if news {
+                    // It may be reached elsewhere now.
+                    self.federation.on_knock(member.key, now);
+                }
                 continue;
             }
             let state = self.states.get(&member.key).cloned();
@@ -263,7 +268,8 @@ impl PeerTask {
 
     /// Own writes that a peer has not acknowledged.
     async fn backlog(&self, acked: u64) -> Vec<(u64, nearmost_replica::digest::Slot, u64)> {
-        match self.parts.store.log_after(acked, usize::MAX, true).await {
+        // One more than a queue holds is enough to know that it is too many.
+        match self.parts.store.log_after(acked, self.most + 1, true).await {
             Ok(entries) => entries.iter().map(|(p, at, s)| (*p, slot_of_record(s.record()), *at)).collect(),
             Err(error) => {
                 tracing::warn!(%error, "what a peer was not told cannot be read; comparing will find it");
@@ -282,7 +288,7 @@ impl PeerTask {
         match event {
             Event::Connected { peer, established, dialled, permit } => {
                 // Whoever was let in just now is a member that may not have been told of yet.
-                self.follow_members().await;
+                self.follow_members(false).await;
                 self.on_connected(peer, established, dialled, permit).await;
             }
             Event::DialFailed { peer, error } => {
@@ -325,9 +331,11 @@ impl PeerTask {
             let _ = self.parts.admin.joined(peer).await;
         }
         if let Some(known) = self.lines.get(&peer) {
-            // Of two the one stays that the smaller key dialled: both sides see it so.
+            // Of two the one stays that the smaller key dialled: both sides see it so. Of two that one of them
+            // dialled the later: it would not have if it knew of the earlier.
             let smaller_dials = PublicKey(self.dialler.key.id().key) < peer;
-            if known.connection.close_reason().is_none() && known.dialled == smaller_dials {
+            let other_way = known.dialled != dialled;
+            if known.connection.close_reason().is_none() && other_way && known.dialled == smaller_dials {
                 twice(&established.connection);
                 return;
             }
@@ -418,11 +426,13 @@ impl PeerTask {
         self.tail.reading = false;
         match entries {
             Ok(entries) => {
-                for (position, _, signed) in &entries {
+                // What is beyond the head is in the log, but perhaps not in the set yet.
+                let shown = entries.iter().filter(|entry| entry.0 <= head);
+                for (position, _, signed) in shown {
                     self.federation.on_local(*position, slot_of_record(signed.record()), now);
                 }
                 let last = entries.last().map_or(0, |entry| entry.0);
-                self.tail.seen = if entries.len() < TAIL { head.max(last) } else { last };
+                self.tail.seen = if entries.len() < TAIL { head } else { last.min(head) };
             }
             Err(error) => tracing::warn!(%error, "own writes cannot be read; comparing will find them"),
         }

@@ -36,10 +36,8 @@ impl Registrar {
         if ttl_s == 0 || ttl_s > MAX_INVITE_S {
             return Err(bad(format!("ttl_s = {ttl_s}: expected 1 to {MAX_INVITE_S}")));
         }
-        if self.out.members.borrow().iter().any(|m| m.name == name) {
-            return Err(bad(format!(
-                "there is a member named {name} already; names tell members' nodes apart"
-            )));
+        if let Some(taken) = self.taken_name(&name) {
+            return Err(bad(format!("the name {name} does not tell its nodes from those of {taken}")));
         }
         if self.settings.endpoints.peers.is_empty() {
             return Err(bad("peers.advertise is empty and the peers' port listens on every address: say in the configuration under which host:port other brokers reach this one".into()));
@@ -55,6 +53,16 @@ impl Registrar {
         let addresses = self.settings.endpoints.peers.clone();
         let token = PeerToken(JoinToken { broker: self.author.id.key, secret, addresses });
         Ok(PeerInviteResponse { token: token.encode(), expires_unix_ms })
+    }
+
+    /// The member or node whose name a new member's would cover, or be covered by.
+    fn taken_name(&self, name: &str) -> Option<String> {
+        let covers = |a: &str, b: &str| b.strip_prefix(a).is_some_and(|r| r.is_empty() || r.starts_with('-'));
+        let members = self.out.members.borrow();
+        let mut taken =
+            members.iter().map(|m| m.name.as_str()).filter(|m| covers(m, name) || covers(name, m));
+        let nodes = self.held.built.registry.nodes.iter().map(|n| &*n.name);
+        taken.next().or_else(|| nodes.into_iter().find(|node| covers(name, node))).map(str::to_owned)
     }
 
     /// Asks to be let in: the inviting broker is a member here at once, and is dialled with the secret.
@@ -124,6 +132,12 @@ impl Registrar {
             Err(StoreError::Token(TokenError::Used { .. })) if self.is_member(&key) => return Ok(()),
             Err(e) => return Err(e.into()),
         };
+        if let Some(taken) = self.taken_name(&entry.node) {
+            let name = entry.node;
+            return Err(AdminError::Request(format!(
+                "{name} does not tell its nodes from those of {taken} now"
+            )));
+        }
         let addresses = join.addresses.into_iter().take(MAX_ADDRESSES).filter(|a| a.len() <= 255).collect();
         let body = PeerBody {
             name: entry.node,
@@ -152,7 +166,7 @@ impl Registrar {
             let slot = nearmost_replica::set::slot_of(key.kind, &key.scope, &key.id, &own);
             let standing = set.admitted(slot).map(|signed| body_of::<PeerBody>(&signed.record().body));
             drop(set);
-            // What a person removed by hand stays removed until the configuration says something new.
+            // What a person removed by hand stays removed, whatever the configuration says.
             if standing.is_none_or(|standing| standing.is_some_and(|standing| standing != body)) {
                 changes.push((key, Some(json(&body)?)));
             }

@@ -3,7 +3,7 @@
 //! A delivery is never refused for what the registry makes of it: in what order things come is nobody's
 //! fault. The registry is made anew once for many deliveries, as that costs the same for one as for all.
 
-use super::Registrar;
+use super::{Registrar, Reply};
 use crate::clock::{mono_now, unix_now};
 use crate::store::{Committed, Outcome, StoreError, WriteBatch};
 use nearmost_replica::authority::Authority;
@@ -26,6 +26,25 @@ pub struct Received {
     pub results: Vec<Stored>,
     /// Authors that are proven to have stated two things under one number.
     pub forks: Vec<(SignedRecord, SignedRecord)>,
+}
+
+/// What a peer delivered, and who waits for what becomes of it.
+pub(crate) struct Delivery {
+    pub peer: PublicKey,
+    pub records: Vec<SignedRecord>,
+    pub reply: Reply<Result<Received, StoreError>>,
+}
+
+fn batch_of(peer: PublicKey, records: &[SignedRecord], now: u64) -> WriteBatch {
+    WriteBatch {
+        records: records.to_vec(),
+        actor: Id { role: Role::Broker, key: peer.0 }.to_string(),
+        note: String::new(),
+        received_unix_ms: now,
+        expect_version: None,
+        redeem: None,
+        from_peer: Some(peer),
+    }
 }
 
 /// Changes that the registry does not show yet.
@@ -58,72 +77,133 @@ impl Unshown {
 }
 
 impl Registrar {
-    /// Stores what a peer delivered. Checked before: signatures, bounds, and that it is admitted.
-    pub(super) async fn receive(
-        &mut self,
-        peer: PublicKey,
-        records: Vec<SignedRecord>,
-    ) -> Result<Received, StoreError> {
+    /// Stores what peers delivered, all in one transaction, and answers each. Checked before: signatures,
+    /// bounds, and that it is admitted.
+    pub(super) async fn receive_all(&mut self, deliveries: Vec<Delivery>) {
         let now = unix_now().0;
-        self.displace(&records).await?;
-        let committed = self.write_received(peer, &records, now).await?;
-        self.held.version = committed.version;
-        let mut received = Received::default();
-        let mut graves = committed.graves.into_iter().peekable();
-        for (index, (signed, outcome)) in records.iter().zip(&committed.outcomes).enumerate() {
-            // Judged before: what is too far ahead was not taken.
-            let _ = self.clock.observe(signed.record().hlc, now);
-            let proof = graves.next_if(|grave| grave.0 == index).map(|grave| grave.1);
-            received.results.push(Stored { answer: answer(*outcome), proof });
-            match outcome {
-                Outcome::Applied => self.note_own(signed),
-                Outcome::Forked => received.forks.extend(self.evidence(signed).await?),
-                _ => {}
-            }
+        let written = self.write_all(deliveries, now).await;
+        let (mut held, mut buried, mut applied) = (Vec::new(), Vec::new(), 0);
+        for (delivery, committed) in &written {
+            let Ok(committed) = committed else { continue };
+            self.take_in(&delivery.records, committed, now, &mut held);
+            buried.extend(committed.buried.iter().map(|r| (r.record().key(), r.record().author)));
+            applied += committed.outcomes.iter().filter(|o| **o == Outcome::Applied).count();
         }
-        let applied = records.iter().zip(&committed.outcomes);
-        let applied: Vec<_> = applied.filter(|(_, o)| **o == Outcome::Applied).map(|(r, _)| r).collect();
-        self.logged(applied.len());
-        let buried: Vec<_> = committed.buried.iter().map(|r| (r.record().key(), r.record().author)).collect();
-        let mut set = self.held.set.lock();
-        let changes = set.apply(applied);
-        let gone = set.remove(buried.iter().map(|(key, author)| (key, *author)));
-        drop(set);
+        let (changes, gone) = {
+            let mut set = self.held.set.lock();
+            let changes = set.apply(&held);
+            (changes, set.remove(buried.iter().map(|(key, author)| (key, *author))))
+        };
         self.unshown.note(changes);
         self.unshown.note(gone);
-        Ok(received)
+        // Only now, as whoever is told looks into the set.
+        self.logged(applied);
+        for (delivery, committed) in written {
+            self.answer(delivery, committed).await;
+        }
     }
 
-    /// Writes it; again without the graves of those who may not bury any more, if any are in its way.
-    async fn write_received(
+    /// Writes deliveries side by side, so that the store makes them durable together.
+    async fn write_all(
         &mut self,
-        peer: PublicKey,
+        deliveries: Vec<Delivery>,
+        now: u64,
+    ) -> Vec<(Delivery, Result<Committed, StoreError>)> {
+        let mut written = Vec::with_capacity(deliveries.len());
+        let mut writes = Vec::with_capacity(deliveries.len());
+        for delivery in &deliveries {
+            if let Err(error) = self.displace(&delivery.records).await {
+                tracing::warn!(%error, "what counts no longer could not be dropped");
+            }
+            let store = self.store.clone();
+            let batch = batch_of(delivery.peer, &delivery.records, now);
+            writes.push(tokio::spawn(async move { store.write(batch).await }));
+        }
+        for (delivery, write) in deliveries.into_iter().zip(writes) {
+            let committed = write.await.unwrap_or(Err(StoreError::Stopped));
+            let committed = match committed {
+                Ok(committed) => self.without_powerless_graves(&delivery, committed, now).await,
+                failed => failed,
+            };
+            written.push((delivery, committed));
+        }
+        written
+    }
+
+    /// Takes note of what was written: the clock, our own numbers, and what belongs into the set: also what the
+    /// store had and the set perhaps not, after an error.
+    fn take_in(
+        &mut self,
         records: &[SignedRecord],
+        committed: &Committed,
+        now: u64,
+        held: &mut Vec<SignedRecord>,
+    ) {
+        self.held.version = committed.version.max(self.held.version);
+        for (signed, outcome) in records.iter().zip(&committed.outcomes) {
+            // Judged before: what is too far ahead was not taken.
+            let _ = self.clock.observe(signed.record().hlc, now);
+            if *outcome == Outcome::Applied {
+                self.note_own(signed);
+            }
+            if matches!(outcome, Outcome::Applied | Outcome::Duplicate) {
+                held.push(signed.clone());
+            }
+        }
+    }
+
+    /// Answers whoever handed a delivery in.
+    async fn answer(&mut self, delivery: Delivery, committed: Result<Committed, StoreError>) {
+        let committed = match committed {
+            Ok(committed) => committed,
+            Err(error) => {
+                // Who asked may have gone.
+                let _ = delivery.reply.send(Err(error));
+                return;
+            }
+        };
+        let mut received = Received::default();
+        let mut graves = committed.graves.into_iter().peekable();
+        for (index, (signed, outcome)) in delivery.records.iter().zip(&committed.outcomes).enumerate() {
+            let proof = graves.next_if(|grave| grave.0 == index).map(|grave| grave.1);
+            received.results.push(Stored { answer: answer(*outcome), proof });
+            if *outcome == Outcome::Forked {
+                match self.evidence(signed).await {
+                    Ok(fork) => received.forks.extend(fork),
+                    Err(error) => tracing::warn!(%error, "a fork was seen, and the proof not kept"),
+                }
+            }
+        }
+        let _ = delivery.reply.send(Ok(received));
+    }
+
+    /// Writes a delivery again without the graves of those who may not bury any more, if any were in its way.
+    async fn without_powerless_graves(
+        &mut self,
+        delivery: &Delivery,
+        committed: Committed,
         now: u64,
     ) -> Result<Committed, StoreError> {
-        let batch = WriteBatch {
-            records: records.to_vec(),
-            actor: Id { role: Role::Broker, key: peer.0 }.to_string(),
-            note: String::new(),
-            received_unix_ms: now,
-            expect_version: None,
-            redeem: None,
-            from_peer: Some(peer),
-        };
-        let committed = self.store.write(batch.clone()).await?;
         let powerless: Vec<SignedRecord> = {
             let set = self.held.set.lock();
-            let powerless = committed
-                .graves
-                .iter()
-                .filter(|grave| !set.authority().admits(grave.1.record()).is_admitted());
-            powerless.map(|grave| records[grave.0].clone()).collect()
+            let admits = |grave: &SignedRecord| set.authority().admits(grave.record()).is_admitted();
+            let powerless = committed.graves.iter().filter(|grave| !admits(&grave.1));
+            powerless.map(|grave| delivery.records[grave.0].clone()).collect()
         };
         if powerless.is_empty() {
             return Ok(committed);
         }
-        self.store.exhume(powerless).await?;
-        let mut again = self.store.write(batch).await?;
+        let again = async {
+            self.store.exhume(powerless).await?;
+            self.store.write(batch_of(delivery.peer, &delivery.records, now)).await
+        };
+        let mut again = match again.await {
+            Ok(again) => again,
+            Err(error) => {
+                tracing::warn!(%error, "a grave of somebody who has lost the right could not be opened");
+                return Ok(committed);
+            }
+        };
         // What the first attempt applied is a duplicate to the second.
         for (second, first) in again.outcomes.iter_mut().zip(&committed.outcomes) {
             if *first == Outcome::Applied {

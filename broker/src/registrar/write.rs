@@ -58,7 +58,7 @@ impl Registrar {
             _ => BTreeSet::new(),
         };
         let set = self.held.set.lock();
-        let rights = set.authority();
+        let (rights, now) = (set.authority(), unix_now().0);
         for (index, signed) in records.iter().enumerate() {
             let record = signed.record();
             let author = author_id(&record.author, &self.author.id);
@@ -69,6 +69,9 @@ impl Registrar {
             let owns = owner == Some(record.author);
             if author.role != Role::Person || !(known || enrols || owns) {
                 return Err(AdminError::UnknownPerson(author));
+            }
+            if let Some(until) = rights.banned(&record.author, &record.scope, now) {
+                return Err(AdminError::Banned { author, until_unix_ms: until });
             }
             if enrols && !known && owner.is_none_or(|owner| owner == record.author) {
                 continue;
@@ -216,7 +219,12 @@ impl Registrar {
         let (records, next_seq) = self.sign_own(changes, now)?;
         for (index, signed) in records.iter().enumerate() {
             let record = signed.record();
-            if let Judgement::Unauthorised(why) = self.held.set.lock().authority().admits(record) {
+            let judged = self.held.set.lock().authority().admits(record);
+            if let Judgement::Unauthorised(_) | Judgement::MissingGrant = judged {
+                let why = match judged {
+                    Judgement::Unauthorised(why) => why,
+                    _ => "nothing entitles this broker",
+                };
                 let author = self.author.id;
                 return Err(AdminError::Unauthorised { index, key: record.key(), author, why });
             }

@@ -71,6 +71,8 @@ pub struct StatementSet<A> {
     by_slot: HashMap<Slot, Held>,
     by_key: BTreeMap<RecordKey, Vec<Slot>>,
     forked: BTreeMap<PublicKey, (u32, u64)>,
+    /// How many statements each author has here.
+    authors: HashMap<PublicKey, usize>,
     rights: DigestTree,
     rest: DigestTree,
     max_ahead: Duration,
@@ -90,6 +92,7 @@ impl<A: Authority> StatementSet<A> {
             by_slot: HashMap::new(),
             by_key: BTreeMap::new(),
             forked: forked.into_iter().collect(),
+            authors: HashMap::new(),
             rights: DigestTree::default(),
             rest: DigestTree::default(),
             max_ahead,
@@ -109,6 +112,11 @@ impl<A: Authority> StatementSet<A> {
     /// Authors that are proven to have forked.
     pub fn forked(&self) -> impl Iterator<Item = PublicKey> + '_ {
         self.forked.keys().copied()
+    }
+
+    /// Whether an author has a statement here.
+    pub fn has_author(&self, author: &PublicKey) -> bool {
+        self.authors.contains_key(author)
     }
 
     /// How many statements, hidden ones too.
@@ -222,6 +230,12 @@ impl<A: Authority> StatementSet<A> {
             if self.by_slot.remove(&slot).is_none() {
                 continue;
             }
+            if let Some(count) = self.authors.get_mut(&author) {
+                *count -= 1;
+                if *count == 0 {
+                    self.authors.remove(&author);
+                }
+            }
             if let Some(slots) = self.by_key.get_mut(key) {
                 slots.retain(|s| *s != slot);
                 if slots.is_empty() {
@@ -283,6 +297,7 @@ impl<A: Authority> StatementSet<A> {
             return false;
         }
         if standing.is_none() {
+            *self.authors.entry(record.author).or_default() += 1;
             self.by_key.entry(record.key()).or_default().push(slot);
         }
         self.by_slot.insert(slot, Held { signed, admitted: false, shared: false });

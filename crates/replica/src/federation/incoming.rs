@@ -18,6 +18,8 @@ const MAX_ROUNDS: u32 = 8;
 const COMPARED_LATELY_MS: u64 = 30_000;
 /// Messages with proofs that wait for a line: they are large, and told again when their victims are offered.
 const MAX_PROOFS: usize = 8;
+/// Forks that are told of at once; more are told again.
+const MAX_TELLING: usize = 16;
 /// Forks that are kept and told of.
 const MAX_FORKS: usize = 1024;
 
@@ -52,7 +54,7 @@ impl Federation {
             Message::Same { tree } => self.comparison(key, tree).map_or(Ok(()), Comparison::same)?,
             Message::Finished { tree } => self.on_finished(key, tree, now),
             Message::Announce { .. } => self.on_announced(key, now),
-            Message::Fork { a, b } => self.on_told_fork(a, b, set, now),
+            Message::Fork { a, b } => self.on_told_fork(a, b, set),
             asked => {
                 let Some(peer) = self.peers.get_mut(&key) else { return Ok(()) };
                 match asked {
@@ -326,10 +328,11 @@ impl Federation {
         }
     }
 
-    fn on_told_fork<A: Authority>(&mut self, a: Checked, b: Checked, set: &StatementSet<A>, now: Now) {
+    fn on_told_fork<A: Authority>(&mut self, a: Checked, b: Checked, set: &StatementSet<A>) {
         let (Ok(a), Ok(b)) = (a, b) else { return };
         // A key that says nothing here may say what it likes: else keys made for it would fill the table.
-        if matches!(set.judge_right(&a, now.unix_ms), Err(Answer::MissingGrant | Answer::TooNew { .. })) {
+        let telling = self.outputs.iter().filter(|output| matches!(output, Output::Forked { .. })).count();
+        if !set.has_author(&a.record().author) || telling >= MAX_TELLING {
             return;
         }
         let number = |signed: &SignedRecord| {

@@ -71,6 +71,7 @@ impl Federation {
             let Some(peer) = self.peers.get_mut(&key) else { continue };
             if !peer.outbox.push_local(position, slot, now.unix_ms) {
                 self.drop_queue(key, Behind::Overflowed);
+                self.compare_if_behind(key, now);
             }
         }
     }
@@ -203,7 +204,9 @@ impl Federation {
     /// Gives up comparisons in which nothing has happened since this was last done.
     fn give_up_stalled(&mut self) {
         for peer in self.peers.values_mut() {
-            if peer.talk.comparison.as_mut().is_some_and(|c| !c.is_fresh() && !c.has_moved()) {
+            // While the store stands still the other cannot move.
+            let waits = peer.talk.storing == 0;
+            if waits && peer.talk.comparison.as_mut().is_some_and(|c| !c.is_fresh() && !c.has_moved()) {
                 peer.talk.comparison = None;
             }
         }

@@ -12,6 +12,8 @@ use crate::time::Now;
 pub(super) const MAX_STORING: usize = 16 * 1024;
 /// The same for requests of a comparison, which ask for more to come.
 const MANY_STORING: usize = MAX_STORING / 2;
+/// The same in tickets, each of which costs something of its own.
+const MAX_TICKETS: usize = 64;
 /// Messages that wait for the line, above which the peer is not read from.
 const MAX_CONTROL: usize = 1024;
 
@@ -53,7 +55,9 @@ impl Federation {
     /// Whether to go on reading from a peer.
     pub fn wants_input(&self, key: &PublicKey) -> bool {
         let talk = self.peers.get(key).map(|peer| &peer.talk);
-        talk.is_none_or(|talk| talk.storing < MAX_STORING && talk.control.len() < MAX_CONTROL)
+        let tickets = self.claims.values().filter(|claim| claim.peer == *key).count();
+        tickets < MAX_TICKETS
+            && talk.is_none_or(|talk| talk.storing < MAX_STORING && talk.control.len() < MAX_CONTROL)
     }
 }
 
