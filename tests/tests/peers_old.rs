@@ -48,16 +48,8 @@ async fn a_recorded_peer_of_an_older_minor_version_is_understood() {
         Some((connection, send, receive, hello))
     };
     // The member is stated a moment after the start.
-    let talk = tokio::sync::Mutex::new(None);
-    let let_in = || async {
-        let mut talk = talk.lock().await;
-        if talk.is_none() {
-            *talk = connecting().await;
-        }
-        talk.is_some()
-    };
-    eventually("the old one is let in", let_in, |in_| *in_).await;
-    let (_connection, mut send, mut receive, hello) = talk.into_inner().expect("let in");
+    let talk = eventually("the old one is let in", connecting, Option::is_some).await;
+    let (_connection, mut send, mut receive, hello) = talk.expect("let in");
     assert_eq!((hello.protocol.major, hello.protocol.minor), (1, 1));
     send.write_all(&bytes(DELIVER)).await.expect("deliver");
 
