@@ -194,7 +194,7 @@ impl Registrar {
             return Ok(committed);
         }
         let again = async {
-            self.store.exhume(powerless).await?;
+            self.store.exhume(powerless, true).await?;
             self.store.write(batch_of(delivery.peer, &delivery.records, now)).await
         };
         let mut again = match again.await {
@@ -216,12 +216,15 @@ impl Registrar {
 
     /// Drops statements that count no longer and stand in the way of what does.
     async fn displace(&mut self, records: &[SignedRecord]) -> Result<(), StoreError> {
-        let displaced: Vec<_> = {
+        let (displaced, displacing): (Vec<_>, Vec<_>) = {
             let set = self.held.set.lock();
-            records.iter().filter_map(|signed| set.displaced(signed)).collect()
+            let pair = |signed: &SignedRecord| Some((set.displaced(signed)?, signed.clone()));
+            records.iter().filter_map(pair).unzip()
         };
         if !displaced.is_empty() {
             self.store.drop_statements(displaced.clone()).await?;
+            // What displaces it may have been here before, and gone in its favour.
+            self.store.exhume(displacing, false).await?;
             let changes = self.held.set.lock().remove(displaced.iter().map(|(key, author)| (key, *author)));
             self.unshown.note(changes);
         }

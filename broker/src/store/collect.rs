@@ -134,15 +134,17 @@ pub(super) fn drop_statements(db: &Database, dropped: &[StatementKey]) -> Result
     Ok(version)
 }
 
-/// Forgets the graves of what these records are about, and that the records were ever seen: who removed them
+/// Forgets that these records were ever seen, and if asked the graves of what they are about: who removed them
 /// may not do so any more.
-pub(super) fn exhume(db: &Database, records: &[SignedRecord]) -> Result<(), Abort> {
+pub(super) fn exhume(db: &Database, records: &[SignedRecord], with_graves: bool) -> Result<(), Abort> {
     let txn = db.begin_write()?;
     {
         let mut graves = txn.open_table(tables::GRAVES)?;
         let mut numbers = txn.open_table(tables::NUMBERS)?;
         for signed in records {
-            graves.remove(tables::key_place(signed.record()))?;
+            if with_graves {
+                graves.remove(tables::key_place(signed.record()))?;
+            }
             let (author, epoch, seq) = tables::author_number(signed);
             numbers.remove((&author.0, epoch, seq))?;
         }

@@ -243,9 +243,9 @@ pub trait Store: Send + Sync {
     /// was removed.
     fn drop_statements(&self, statements: &[StatementKey]) -> Result<u64, StoreError>;
 
-    /// Forgets the graves of what these records are about, and that the records were seen before, so that
+    /// Forgets that these records were seen before, and if asked the graves of what they are about, so that
     /// they come in when they are written again.
-    fn exhume(&self, records: &[SignedRecord]) -> Result<(), StoreError>;
+    fn exhume(&self, records: &[SignedRecord], with_graves: bool) -> Result<(), StoreError>;
 
     /// Which life of the log its positions belong to: random, and another after a restore.
     fn log_epoch(&self) -> Result<u64, StoreError>;

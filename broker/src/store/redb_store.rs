@@ -202,8 +202,8 @@ impl Store for RedbStore {
         self.with_db(|db| collect::drop_statements(db, statements))
     }
 
-    fn exhume(&self, records: &[SignedRecord]) -> Result<(), StoreError> {
-        self.with_db(|db| collect::exhume(db, records))
+    fn exhume(&self, records: &[SignedRecord], with_graves: bool) -> Result<(), StoreError> {
+        self.with_db(|db| collect::exhume(db, records, with_graves))
     }
 
     fn log_epoch(&self) -> Result<u64, StoreError> {

@@ -267,8 +267,8 @@ impl StoreHandle {
     }
 
     /// See [`Store::exhume`].
-    pub async fn exhume(&self, records: Vec<SignedRecord>) -> Result<(), StoreError> {
-        self.call(move |store| store.exhume(&records)).await
+    pub async fn exhume(&self, records: Vec<SignedRecord>, with_graves: bool) -> Result<(), StoreError> {
+        self.call(move |store| store.exhume(&records, with_graves)).await
     }
 
     /// Which life of the log its positions belong to.

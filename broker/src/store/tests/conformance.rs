@@ -212,7 +212,9 @@ fn what_is_exhumed_comes_in_again(store: &dyn Store) {
     commit(store, batch([b.clone(), ada.write("lon", 10, None)])).unwrap();
     assert_eq!(collect(store, 10 + LIFE).len(), 2);
     assert_eq!(outcomes(store, relayed([b.clone()], 10 + LIFE)), [Gone]);
-    store.exhume(std::slice::from_ref(&b)).unwrap();
+    store.exhume(std::slice::from_ref(&b), false).unwrap();
+    assert_eq!(outcomes(store, relayed([b.clone()], 10 + LIFE)), [Gone], "its grave is there");
+    store.exhume(std::slice::from_ref(&b), true).unwrap();
     assert_eq!(outcomes(store, relayed([b], 10 + LIFE)), [Applied]);
 }
 

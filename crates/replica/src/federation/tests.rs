@@ -213,9 +213,14 @@ fn forks_are_told_on_and_earlier_ones_again() {
         said.filter(|m| m.label() == "fork").count()
     };
     let fork = |seq| (signed(3, seq, "a"), signed(3, seq, "b"));
+    // Nobody listens to forks of those who have stated nothing here.
+    let (a, b) = fork(7);
+    machine.on_message(one, Message::Fork { a: Ok(a), b: Ok(b) }, &set(), at(0)).unwrap();
+    assert!(outputs(&mut machine).iter().all(|o| !matches!(o, Output::Forked { .. })));
+    let known = StatementSet::new(Open, [signed(3, 1, "c"), signed(4, 9, "c")], [], Duration::from_secs(300));
     for (seq, new) in [(7, true), (7, false), (9, false), (4, true), (7, false)] {
         let (a, b) = fork(seq);
-        machine.on_message(one, Message::Fork { a: Ok(a.clone()), b: Ok(b.clone()) }, &set(), at(0)).unwrap();
+        machine.on_message(one, Message::Fork { a: Ok(a.clone()), b: Ok(b.clone()) }, &known, at(0)).unwrap();
         let found = outputs(&mut machine).into_iter().filter(|o| matches!(o, Output::Forked { .. })).count();
         assert_eq!(found, usize::from(new), "at {seq}");
         machine.on_forked(a, b);
@@ -227,7 +232,7 @@ fn forks_are_told_on_and_earlier_ones_again() {
         (signed(4, 1, "a"), signed(4, 2, "b")),
         (signed(4, 1, "a"), signed(5, 1, "b")),
     ] {
-        machine.on_message(one, Message::Fork { a: Ok(a), b: Ok(b) }, &set(), at(0)).unwrap();
+        machine.on_message(one, Message::Fork { a: Ok(a), b: Ok(b) }, &known, at(0)).unwrap();
         assert!(outputs(&mut machine).iter().all(|o| !matches!(o, Output::Forked { .. })));
     }
 }

@@ -133,13 +133,14 @@ impl<A: Authority> Broker<A> {
         for signed in records {
             if let Some((key, author)) = running.set.displaced(signed) {
                 self.disk.drop_statement(&key, author);
+                self.disk.exhume(signed, false);
                 running.set.remove([(&key, author)]);
             }
             let (mut answer, mut proof) = self.disk.commit(signed, now.unix_ms, false, &mut removed);
             let powerless =
                 |grave: &SignedRecord| !running.set.authority().admits(grave.record()).is_admitted();
             if proof.as_ref().is_some_and(powerless) {
-                self.disk.exhume(signed);
+                self.disk.exhume(signed, true);
                 (answer, proof) = self.disk.commit(signed, now.unix_ms, false, &mut removed);
             }
             if answer == Answer::Applied {

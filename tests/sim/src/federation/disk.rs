@@ -122,10 +122,12 @@ impl Disk {
         }
     }
 
-    /// Forgets why a record is gone.
-    pub fn exhume(&mut self, signed: &SignedRecord) {
+    /// Forgets that a record was seen before, and the grave of what it is about.
+    pub fn exhume(&mut self, signed: &SignedRecord, grave: bool) {
         let record = signed.record();
-        self.graves.remove(&record.key());
+        if grave {
+            self.graves.remove(&record.key());
+        }
         self.numbers.remove(&(record.author, record.author_epoch, record.author_seq));
     }
 
