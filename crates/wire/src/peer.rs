@@ -140,6 +140,7 @@ impl Refusal {
 mod tests {
     use super::*;
     use crate::frame;
+    use proptest::prelude::*;
 
     #[test]
     fn the_lower_minor_is_spoken_and_other_majors_are_not_understood() {
@@ -166,5 +167,15 @@ mod tests {
         assert!(bytes.len() < MAX_HELLO);
         assert_eq!(frame::decode::<Hello>(&bytes[4..]).unwrap(), hello);
         assert!(!format!("{hello:?}").contains("secret"));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes: Vec<u8>) {
+            let _ = frame::decode::<Hello>(&bytes);
+            if let Ok(message) = frame::decode::<Message>(&bytes) {
+                let _ = message.check_bounds();
+            }
+        }
     }
 }
