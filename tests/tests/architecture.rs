@@ -35,6 +35,7 @@ const ARROWS: [(&str, &[&str]); 16] = [
             "nearmost-config",
             "nearmost-core",
             "nearmost-dns",
+            "nearmost-replica",
             "nearmost-sim",
             "nearmost-wire",
         ],
@@ -51,7 +52,7 @@ const ARROWS: [(&str, &[&str]); 16] = [
             "nearmost-lab",
         ],
     ),
-    ("tests/sim", &["nearmost-core"]),
+    ("tests/sim", &["nearmost-core", "nearmost-replica", "nearmost-wire"]),
     ("tests/lab", &["nearmost-core"]),
 ];
 
