@@ -51,10 +51,13 @@ impl Oracle {
         self.shown.retain(|(b, _), _| *b != broker);
     }
 
-    /// Within one life of its disk a broker never goes back to an earlier statement.
+    /// Within one life of its disk a broker never goes back to an earlier statement, unless the later one counts
+    /// no longer.
     pub fn check_monotone<A: Authority>(&mut self, index: usize, broker: &Broker<A>, slot: Slot) {
-        let Some(signed) = broker.running.as_ref().and_then(|r| r.set.get(slot)) else { return };
-        if let Some(before) = self.shown.get(&(index, slot)) {
+        let Some(set) = broker.running.as_ref().map(|r| &r.set) else { return };
+        let Some(signed) = set.get(slot) else { return };
+        let before = self.shown.get(&(index, slot));
+        if let Some(before) = before.filter(|before| set.authority().admits(before.record()).is_admitted()) {
             assert!(
                 !merge::order(signed, before).is_lt(),
                 "broker {index} went back from {before:?} to {signed:?}"
