@@ -1,5 +1,5 @@
-//! A broker of an older minor version, as it was recorded: it is understood, and told nothing that it does
-//! not know.
+//! A broker of an older minor version, its bytes spelled out as that version says them: it is understood, and told
+//! nothing that it does not know.
 
 use data_encoding::HEXLOWER_PERMISSIVE as HEX;
 use nearmost_tests::eventually;
