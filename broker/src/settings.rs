@@ -23,18 +23,18 @@ use std::time::Duration;
 pub fn responder(config: &BrokerConfig) -> DnsConfig {
     let dns = &config.dns;
     DnsConfig {
-        zones: dns.zones.clone(),
-        nameservers: dns.nameservers.clone(),
-        nameserver_addresses: crate::dns::nameserver_addresses(&dns.nameserver_addresses, &dns.listen),
-        hostmaster: Some(dns.hostmaster.clone()).filter(|h| !h.is_empty()),
+        zones: dns.zone.zones.clone(),
+        nameservers: dns.zone.nameservers.clone(),
+        nameserver_addresses: crate::dns::nameserver_addresses(&dns.zone.nameserver_addresses, &dns.listen),
+        hostmaster: Some(dns.zone.hostmaster.clone()).filter(|h| !h.is_empty()),
         soa: SoaTimers {
-            refresh: dns.soa.refresh,
-            retry: dns.soa.retry,
-            expire: dns.soa.expire,
+            refresh: dns.zone.soa.refresh,
+            retry: dns.zone.soa.retry,
+            expire: dns.zone.soa.expire,
             ..SoaTimers::default()
         },
-        max_udp_payload: dns.max_udp_payload,
-        ecs: dns.ecs,
+        max_udp_payload: dns.edns.max_udp_payload,
+        ecs: dns.edns.ecs,
         ..DnsConfig::default()
     }
 }
@@ -301,7 +301,7 @@ mod tests {
         assert_eq!(needing_restart(&running, &new), ["http"]);
         new.http.max_connections -= 1;
         new.mirrors.health.reprobe_interval += Duration::from_secs(1);
-        new.dns.ecs = !new.dns.ecs;
+        new.dns.edns.ecs = !new.dns.edns.ecs;
         assert_eq!(needing_restart(&running, &new), ["dns", "health"]);
         new.peers.name = "bob".into();
         new.geo.learning.pair_rate += 1;

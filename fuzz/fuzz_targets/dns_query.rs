@@ -109,7 +109,7 @@ fuzz_target!(|message: &[u8]| {
     });
     let mut out = Vec::new();
     for (transport, limit) in [(Transport::Udp, 1232), (Transport::Tcp, 65_535)] {
-        let client = Client { source: IpAddr::V4(Ipv4Addr::LOCALHOST), transport };
+        let client = Client { source: IpAddr::V4(Ipv4Addr::LOCALHOST), transport, now: UnixMillis(0) };
         let outcome = responder.answer(snapshot, message, &client, &mut out);
         if let Some(error) = outcome.error {
             assert!(error.at <= message.len());

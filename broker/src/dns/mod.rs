@@ -223,7 +223,7 @@ impl Handler {
     /// Answers one message into `out`; false when it gets no reply.
     fn answer(&self, message: &[u8], source: IpAddr, transport: Transport, out: &mut Vec<u8>) -> bool {
         let begun = crate::clock::mono_now();
-        let client = Client { source, transport };
+        let client = Client { source, transport, now: crate::clock::unix_now() };
         let outcome = {
             let snapshot = self.snapshots.load();
             let outcome = self.responder.answer(&snapshot, message, &client, out);

@@ -70,12 +70,12 @@ impl DnsSpec {
     fn apply(self, dns: &mut DnsConfig) {
         set(&mut dns.listen, self.listen);
         set(&mut dns.workers, self.workers);
-        set(&mut dns.zones, self.zones);
-        set(&mut dns.nameservers, self.nameservers);
-        set(&mut dns.nameserver_addresses, self.nameserver_addresses);
-        set(&mut dns.hostmaster, self.hostmaster);
-        set(&mut dns.ecs, self.ecs);
-        set(&mut dns.max_udp_payload, self.max_udp_payload);
+        set(&mut dns.zone.zones, self.zones);
+        set(&mut dns.zone.nameservers, self.nameservers);
+        set(&mut dns.zone.nameserver_addresses, self.nameserver_addresses);
+        set(&mut dns.zone.hostmaster, self.hostmaster);
+        set(&mut dns.edns.ecs, self.ecs);
+        set(&mut dns.edns.max_udp_payload, self.max_udp_payload);
         if let Some(tcp) = self.tcp {
             set(&mut dns.tcp.max_connections, tcp.max_connections);
             set(&mut dns.tcp.max_per_source, tcp.max_per_source);
@@ -83,9 +83,9 @@ impl DnsSpec {
             set(&mut dns.tcp.max_queries, tcp.max_queries);
         }
         if let Some(soa) = self.soa {
-            set(&mut dns.soa.refresh, soa.refresh_s);
-            set(&mut dns.soa.retry, soa.retry_s);
-            set(&mut dns.soa.expire, soa.expire_s);
+            set(&mut dns.zone.soa.refresh, soa.refresh_s);
+            set(&mut dns.zone.soa.retry, soa.retry_s);
+            set(&mut dns.zone.soa.expire, soa.expire_s);
         }
     }
 }

@@ -54,6 +54,17 @@ pub struct DnsConfig {
     pub listen: Vec<SocketAddr>,
     /// Threads that answer; 0 for one a core.
     pub workers: usize,
+    /// What the zones say of themselves.
+    pub zone: DnsZoneConfig,
+    /// What is said and heard in EDNS.
+    pub edns: DnsEdnsConfig,
+    /// Limits of DNS over TCP.
+    pub tcp: DnsTcpConfig,
+}
+
+/// What the zones say of themselves.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DnsZoneConfig {
     /// Zones that hold several domains; every domain outside them is a zone of its own.
     pub zones: Vec<String>,
     /// Host names of the name servers, for NS records and the SOA.
@@ -62,14 +73,17 @@ pub struct DnsConfig {
     pub nameserver_addresses: Vec<IpAddr>,
     /// Mailbox for the SOA, as `user@host`; empty for `hostmaster@<zone>`.
     pub hostmaster: String,
+    /// Timers of the SOA record.
+    pub soa: SoaConfig,
+}
+
+/// What is said and heard in EDNS (RFC 6891).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DnsEdnsConfig {
     /// Look at EDNS client subnets (RFC 7871).
     pub ecs: bool,
     /// Largest UDP answer sent, in bytes, whatever the client offers.
     pub max_udp_payload: u16,
-    /// Limits of DNS over TCP.
-    pub tcp: DnsTcpConfig,
-    /// Timers of the SOA record.
-    pub soa: SoaConfig,
 }
 
 /// Limits of DNS over TCP.
@@ -387,16 +401,17 @@ impl Default for DnsConfig {
         DnsConfig {
             listen: vec![(Ipv4Addr::UNSPECIFIED, 53).into(), any_v6(53)],
             workers: 0,
-            zones: Vec::new(),
-            nameservers: Vec::new(),
-            nameserver_addresses: Vec::new(),
-            hostmaster: String::new(),
-            ecs: true,
-            // What passes every path of today unfragmented (DNS flag day 2020).
-            max_udp_payload: 1232,
+            zone: DnsZoneConfig::default(),
+            edns: DnsEdnsConfig::default(),
             tcp: DnsTcpConfig::default(),
-            soa: SoaConfig::default(),
         }
+    }
+}
+
+impl Default for DnsEdnsConfig {
+    fn default() -> Self {
+        // What passes every path of today unfragmented (DNS flag day 2020).
+        DnsEdnsConfig { ecs: true, max_udp_payload: 1232 }
     }
 }
 

@@ -55,8 +55,8 @@ fn later_layers_win() {
     ];
     let config = read(file, &env, &[("dns.max_udp_payload", "512")]).unwrap();
     assert_eq!(config.dns.workers, 2);
-    assert_eq!(config.dns.max_udp_payload, 512);
-    assert!(!config.dns.ecs);
+    assert_eq!(config.dns.edns.max_udp_payload, 512);
+    assert!(!config.dns.edns.ecs);
     assert_eq!(config.dns.tcp.max_queries, 5);
     assert_eq!(config.dns.tcp.max_per_source, 20);
     assert_eq!(config.http, HttpConfig::default());
@@ -77,7 +77,7 @@ fn lists_and_tables_come_from_environment_and_flags() {
     assert_eq!(config.dns.listen, ["[::1]:0".parse().unwrap(), "127.0.0.1:0".parse().unwrap()]);
     assert_eq!(config.geo.overrides[0].place.position, Position::from_degrees(-33.87, 151.0));
     assert_eq!(config.geo.overrides[1].place.asn, Some(64500));
-    assert_eq!(config.dns.zones, ["example.com"]);
+    assert_eq!(config.dns.zone.zones, ["example.com"]);
 }
 
 #[test]

@@ -108,7 +108,7 @@ impl Responder {
     /// The size of a reply that this client takes, OPT record included.
     fn limit(&self, query: &Query<'_>, client: &Client) -> u16 {
         match (client.transport, query.edns) {
-            (Transport::Tcp, _) => u16::MAX,
+            (Transport::Tcp | Transport::Tls | Transport::Quic, _) => u16::MAX,
             (Transport::Udp, None) => MIN_UDP_PAYLOAD,
             (Transport::Udp, Some(edns)) => edns.payload.clamp(MIN_UDP_PAYLOAD, self.config.max_udp_payload),
         }

@@ -5,6 +5,7 @@ use crate::onetime::Nonce;
 use arrayvec::ArrayVec;
 use nearmost_core::ranking::{Basis, MAX_ANSWERS};
 use nearmost_core::registry::{DomainIndex, MirrorIndex};
+use nearmost_core::time::UnixMillis;
 use std::net::IpAddr;
 
 /// How a query came.
@@ -15,17 +16,28 @@ pub enum Transport {
     Udp,
     /// A stream with two-byte lengths (RFC 7766); answers up to 65 535 bytes.
     Tcp,
+    /// The same inside TLS (RFC 7858).
+    Tls,
+    /// One QUIC stream a query (RFC 9250).
+    Quic,
 }
 
 impl Transport {
     /// All, in the order of their discriminants.
-    pub const ALL: [Transport; 2] = [Transport::Udp, Transport::Tcp];
+    pub const ALL: [Transport; 4] = [Transport::Udp, Transport::Tcp, Transport::Tls, Transport::Quic];
+
+    /// Whether nobody on the way can read it.
+    pub fn encrypted(self) -> bool {
+        matches!(self, Transport::Tls | Transport::Quic)
+    }
 
     /// Label for metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Transport::Udp => "udp",
             Transport::Tcp => "tcp",
+            Transport::Tls => "tls",
+            Transport::Quic => "quic",
         }
     }
 }
@@ -37,6 +49,8 @@ pub struct Client {
     pub source: IpAddr,
     /// How it came.
     pub transport: Transport,
+    /// When it came: cookies and signatures have lifetimes.
+    pub now: UnixMillis,
 }
 
 /// The response codes that are given (RFC 1035 §4.1.1, RFC 6891 §9).

@@ -19,6 +19,7 @@ use nearmost_core::registry::{
     AllDown, DomainIndex, Rule, RuleEffect, StaticData, StaticRecord, Strategy, Who,
 };
 use nearmost_core::snapshot::Snapshot;
+use nearmost_core::time::UnixMillis;
 use nearmost_dns::{Client, DnsConfig, Outcome, Rcode, Responder, Transport};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -33,7 +34,7 @@ fn quiet(what: &str, snapshot: &Snapshot, name: &str, types: &[u16], expected: i
             let (subnet, source) = (random.client(), random.client());
             let subnet = (at % 3 > 0).then_some(subnet);
             let transport = if at % 50 == 0 { Transport::Tcp } else { Transport::Udp };
-            (query(name, types[at % types.len()], subnet), Client { source, transport })
+            (query(name, types[at % types.len()], subnet), Client { source, transport, now: UnixMillis(0) })
         })
         .collect();
     let mut out = Vec::new();
@@ -203,7 +204,7 @@ fn mirrors_by_name_aliases_and_fixed_addresses() {
 #[test]
 fn what_is_no_query() {
     let (snapshot, responder) = (World::new(6).snapshot(true), Responder::new(DnsConfig::default()).unwrap());
-    let client = Client { source: IpAddr::from([192, 0, 2, 1]), transport: Transport::Udp };
+    let client = Client { source: IpAddr::from([192, 0, 2, 1]), transport: Transport::Udp, now: UnixMillis(0) };
     let whole = query(NAME, A, Some(IpAddr::from([198, 51, 100, 0])));
     let mut out = Vec::with_capacity(512);
     for length in 0..whole.len() {
