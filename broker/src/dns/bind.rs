@@ -72,7 +72,7 @@ fn udp(address: SocketAddr, workers: usize) -> io::Result<Vec<UdpSocket>> {
             // The system may cap it; a smaller buffer only means losing sooner in a burst.
             let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
             socket.bind(&address.into())?;
-            UdpSocket::new(socket.into())
+            UdpSocket::new(socket)
         })
         .collect()
 }

@@ -1,51 +1,15 @@
-//! What DNS counts. Every label has a small fixed set of values, and every child is looked up once,
-//! here: counting a query is one addition.
+//! What DNS counts. Every label has a small fixed set of values. What every message counts is on the
+//! sheets; here is what happens to connections and sockets.
 
+use super::sheet::Sheets;
 use super::tcp::Refusal;
-use nearmost_dns::{ErrorKind, Outcome, Rcode, Transport};
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
-use std::time::Duration;
-
-/// Types that have a label of their own, by number.
-const QTYPES: [(u16, &str); 16] = [
-    (1, "a"),
-    (28, "aaaa"),
-    (65, "https"),
-    (64, "svcb"),
-    (33, "srv"),
-    (16, "txt"),
-    (2, "ns"),
-    (6, "soa"),
-    (5, "cname"),
-    (15, "mx"),
-    (257, "caa"),
-    (12, "ptr"),
-    (43, "ds"),
-    (48, "dnskey"),
-    (255, "any"),
-    // The question was not readable.
-    (0, "none"),
-];
-/// The label of every other type.
-const OTHER: &str = "other";
-/// Labels of types, `other` included.
-const QTYPE_LABELS: usize = QTYPES.len() + 1;
-const TRANSPORTS: usize = Transport::ALL.len();
-const RCODES: usize = Rcode::ALL.len();
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
 /// DNS as Prometheus sees it.
 #[derive(Debug)]
 pub struct DnsMetrics {
-    /// `nearmost_dns_queries_total{transport,qtype,rcode}`: messages answered.
-    queries: [[[IntCounter; RCODES]; QTYPE_LABELS]; TRANSPORTS],
-    /// `nearmost_dns_malformed_total{kind}`: messages that were not accepted as queries.
-    malformed: [IntCounter; ErrorKind::ALL.len()],
-    /// `nearmost_dns_dropped_total`: messages left without a reply, as being none or responses.
-    pub dropped: IntCounter,
-    /// `nearmost_dns_truncated_total`: replies with TC set.
-    pub truncated: IntCounter,
-    /// `nearmost_dns_response_seconds`: from a message read to its reply ready to be sent.
-    pub response_seconds: Histogram,
+    /// What is counted of every message.
+    pub sheets: Sheets,
     /// `nearmost_dns_tcp_connections`: open connections.
     pub tcp_connections: IntGauge,
     /// `nearmost_dns_tcp_refused_total{limit}`: connections closed at once for a limit, `total` or
@@ -67,37 +31,13 @@ impl DnsMetrics {
         let family = |name: &str, help: &str, labels: &[&str]| {
             registered(registry, IntCounterVec::new(Opts::new(name, help), labels)?)
         };
-        let queries =
-            family("nearmost_dns_queries_total", "DNS messages answered.", &["transport", "qtype", "rcode"])?;
-        let malformed =
-            family("nearmost_dns_malformed_total", "DNS messages not accepted as queries.", &["kind"])?;
         let refused = family(
             "nearmost_dns_tcp_refused_total",
             "DNS connections closed at once because a limit was reached.",
             &["limit"],
         )?;
-        let buckets = prometheus::exponential_buckets(1e-6, 2.0, 16)?;
-        let seconds = HistogramOpts::new(
-            "nearmost_dns_response_seconds",
-            "From a DNS message read to its reply ready to be sent.",
-        );
         Ok(DnsMetrics {
-            queries: std::array::from_fn(|t| {
-                std::array::from_fn(|q| {
-                    std::array::from_fn(|r| {
-                        let qtype = QTYPES.get(q).map_or(OTHER, |(_, label)| label);
-                        queries.with_label_values(&[
-                            Transport::ALL[t].as_str(),
-                            qtype,
-                            Rcode::ALL[r].as_str(),
-                        ])
-                    })
-                })
-            }),
-            malformed: ErrorKind::ALL.map(|k| malformed.with_label_values(&[k.as_str()])),
-            dropped: counter("nearmost_dns_dropped_total", "DNS messages left without a reply.")?,
-            truncated: counter("nearmost_dns_truncated_total", "DNS replies with the TC bit set.")?,
-            response_seconds: registered(registry, Histogram::with_opts(seconds.buckets(buckets))?)?,
+            sheets: registered(registry, Sheets::new()?)?,
             tcp_connections: registered(
                 registry,
                 IntGauge::new("nearmost_dns_tcp_connections", "Open DNS connections.")?,
@@ -112,23 +52,6 @@ impl DnsMetrics {
                 "Reads, sends and accepts of DNS sockets that failed.",
             )?,
         })
-    }
-
-    /// Counts one message.
-    pub(super) fn record(&self, transport: Transport, outcome: &Outcome, took: Duration) {
-        if let Some(error) = outcome.error {
-            self.malformed[error.kind as usize].inc();
-        }
-        if outcome.dropped() {
-            self.dropped.inc();
-            return;
-        }
-        if outcome.truncated {
-            self.truncated.inc();
-        }
-        let qtype = QTYPES.iter().position(|(t, _)| *t == outcome.qtype).unwrap_or(QTYPES.len());
-        self.queries[transport as usize][qtype][outcome.rcode as usize].inc();
-        self.response_seconds.observe(took.as_secs_f64());
     }
 
     /// The counter of a refusal.

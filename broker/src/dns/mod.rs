@@ -1,10 +1,10 @@
 //! DNS on sockets: the thin, dull shell around [`nearmost_dns::Responder`].
 //!
 //! ```text
-//!             ┌ worker 0 ┐ one SO_REUSEPORT socket each; the kernel spreads clients over them
-//!  UDP :53 ──►│ worker 1 │──┐
-//!             └ …        ┘  ├─► Handler: load snapshot ► Responder::answer ► count ► bytes
-//!  TCP :53 ──► accept ► one task a connection, bounded in all and for each source
+//!             ┌ thread 0 ┐ one SO_REUSEPORT socket each; the kernel spreads clients over them
+//!  UDP :53 ──►│ thread 1 │──► hot path, else ─┐
+//!             └ …        ┘                    ├─► Responder::answer ► count ► bytes
+//!  TCP :53 ──► accept ► one task a connection ┘   bounded in all and for each source
 //! ```
 //!
 //! A reply leaves from the address that was asked, also where a wildcard address (`0.0.0.0`, `::`) is
@@ -12,22 +12,25 @@
 
 mod bind;
 pub mod metrics;
+mod sheet;
 mod tcp;
 #[cfg(test)]
 mod tests;
 mod udp;
 
 pub use metrics::DnsMetrics;
+use sheet::Sheet;
+pub use sheet::Sheets;
 
 use crate::reports::SeenNonces;
 use crate::steering::{DemandHandle, Sampler};
 use arc_swap::ArcSwap;
 use nearmost_core::snapshot::Snapshot;
-use nearmost_dns::{Client, Responder, Transport};
+use nearmost_dns::{Client, Outcome, Responder, Transport};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -168,7 +171,7 @@ impl DnsServer {
         Ok(DnsServer {
             sockets: sockets.collect::<Result<_, _>>()?,
             limits: settings.tcp,
-            handler: Handler { responder, snapshots, metrics, nonces, demand: Sampler::new(demand) },
+            handler: Handler::new(responder, snapshots, metrics, nonces, Sampler::new(demand)),
         })
     }
 
@@ -183,11 +186,16 @@ impl DnsServer {
     /// [`DnsError::Task`] when a part of it died; the rest is stopped then.
     pub async fn run(self, cancel: CancellationToken) -> Result<(), DnsError> {
         let stop = cancel.child_token();
+        // Threads end also when nobody waits for this any more.
+        let _stopped = stop.clone().drop_guard();
         let gate = Arc::new(tcp::Gate::new(self.limits));
         let mut tasks = JoinSet::new();
         for sockets in self.sockets {
             for socket in sockets.udp {
-                tasks.spawn(udp::serve(socket, self.handler.clone(), stop.clone()));
+                tasks.spawn(socket.wake_on(stop.clone()));
+                let worker = udp::Worker::new(socket, self.handler.clone());
+                let stop = stop.clone();
+                tasks.spawn_blocking(move || worker.serve(&stop));
             }
             let acceptor = tcp::Acceptor {
                 listener: sockets.tcp,
@@ -215,11 +223,24 @@ struct Handler {
     responder: Arc<Responder>,
     snapshots: SnapshotReader,
     metrics: Arc<DnsMetrics>,
+    /// Where streams count.
+    sheet: Arc<Sheet>,
     nonces: Arc<SeenNonces>,
     demand: Sampler,
 }
 
 impl Handler {
+    fn new(
+        responder: Arc<Responder>,
+        snapshots: SnapshotReader,
+        metrics: Arc<DnsMetrics>,
+        nonces: Arc<SeenNonces>,
+        demand: Sampler,
+    ) -> Handler {
+        let sheet = metrics.sheets.shared();
+        Handler { responder, snapshots, metrics, sheet, nonces, demand }
+    }
+
     /// Answers one message into `out`; false when it gets no reply.
     fn answer(&self, message: &[u8], source: IpAddr, transport: Transport, out: &mut Vec<u8>) -> bool {
         let begun = crate::clock::mono_now();
@@ -227,19 +248,29 @@ impl Handler {
         let outcome = {
             let snapshot = self.snapshots.load();
             let outcome = self.responder.answer(&snapshot, message, &client, out);
-            if let (Some(chosen), Some(domain)) = (&outcome.chosen, outcome.domain) {
-                let name = || snapshot.registry.domains.get(domain.0 as usize).map(|d| d.name.clone());
-                self.demand.asked(chosen.client, name);
-            }
+            self.follow(&snapshot, &outcome, &client, begun);
             outcome
         };
+        self.sheet.record(transport, &outcome, out.len());
+        if outcome.dropped() {
+            return false;
+        }
+        self.sheet.took(transport, crate::clock::mono_now().saturating_duration_since(begun), 1);
+        true
+    }
+
+    /// What follows from an answer, besides its being sent.
+    fn follow(&self, snapshot: &Snapshot, outcome: &Outcome, client: &Client, begun: Instant) {
+        if let (Some(chosen), Some(domain)) = (&outcome.chosen, outcome.domain) {
+            let name = || snapshot.registry.domains.get(domain.0 as usize).map(|d| d.name.clone());
+            self.demand.asked(chosen.client, name);
+        }
         if let Some(nonce) = &outcome.nonce {
-            self.nonces.note(nonce, source, begun);
+            self.nonces.note(nonce, client.source, begun);
         }
         if let Some(error) = outcome.error {
-            tracing::debug!(%source, transport = transport.as_str(), %error, "malformed DNS message");
+            let (source, transport) = (client.source, client.transport.as_str());
+            tracing::debug!(%source, transport, %error, "malformed DNS message");
         }
-        self.metrics.record(transport, &outcome, crate::clock::mono_now().saturating_duration_since(begun));
-        !outcome.dropped()
     }
 }

@@ -1,5 +1,6 @@
 //! The one answer function, for every transport: `(snapshot, message, client) → bytes`.
 
+use crate::choosing;
 use crate::config::{ConfigError, DnsConfig, MIN_UDP_PAYLOAD, Prepared};
 use crate::name::{LookupName, WireName};
 use crate::outcome::{Client, Outcome, Rcode, Transport};
@@ -9,7 +10,6 @@ use crate::resolve::Resolver;
 use crate::zone;
 use hickory_proto::rr::RecordType;
 use nearmost_core::snapshot::Snapshot;
-use std::net::IpAddr;
 
 /// Class IN (RFC 1035 §3.2.4).
 const CLASS_IN: u16 = 1;
@@ -97,7 +97,7 @@ impl Responder {
     }
 
     /// The OPT record of a reply; its client subnet is echoed only where it is used.
-    fn opt(&self, edns: &Edns) -> Opt {
+    pub(crate) fn opt(&self, edns: &Edns) -> Opt {
         Opt {
             payload: self.config.max_udp_payload,
             dnssec_ok: edns.dnssec_ok,
@@ -106,8 +106,8 @@ impl Responder {
     }
 
     /// The size of a reply that this client takes, OPT record included.
-    fn limit(&self, query: &Query<'_>, client: &Client) -> u16 {
-        match (client.transport, query.edns) {
+    pub(crate) fn limit(&self, edns: Option<Edns>, client: &Client) -> u16 {
+        match (client.transport, edns) {
             (Transport::Tcp | Transport::Tls | Transport::Quic, _) => u16::MAX,
             (Transport::Udp, None) => MIN_UDP_PAYLOAD,
             (Transport::Udp, Some(edns)) => edns.payload.clamp(MIN_UDP_PAYLOAD, self.config.max_udp_payload),
@@ -128,7 +128,7 @@ impl Responder {
         };
         let opt = query.edns.map(|e| self.opt(&e));
         let ecs = opt.and_then(|o| o.ecs);
-        let limit = self.limit(query, client) - opt.map_or(0, |o| o.len() as u16);
+        let limit = self.limit(query.edns, client) - opt.map_or(0, |o| o.len() as u16);
         let Some(question) = WireName::from_wire(query.name_bytes()) else {
             return self.decline(query, Rcode::ServFail, out);
         };
@@ -139,7 +139,7 @@ impl Responder {
             qtype,
             client: ecs
                 .filter(|e| e.source > 0)
-                .map_or_else(|| users_of(snapshot, client.source), |e| e.address),
+                .map_or_else(|| choosing::users_of(snapshot, client.source), |e| e.address),
             reply,
             part: None,
             authoritative: true,
@@ -177,11 +177,6 @@ impl Responder {
         }
         outcome
     }
-}
-
-/// Where the users of a resolver are that says nothing of them: where they were found, else where it is.
-fn users_of(snapshot: &Snapshot, source: IpAddr) -> IpAddr {
-    snapshot.map.model.users_behind(source).unwrap_or(source)
 }
 
 /// The outcome of a query before anything is known of its answer.

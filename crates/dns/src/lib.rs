@@ -12,9 +12,11 @@
 //! parsing is ours, because malformed options must be seen to be refused.
 
 mod answer;
+mod choosing;
 pub mod config;
 pub mod ecs;
 pub mod error;
+mod hot;
 pub mod name;
 mod onetime;
 pub mod outcome;
@@ -32,5 +34,6 @@ mod zone;
 pub use answer::Responder;
 pub use config::{ConfigError, DnsConfig, SoaTimers};
 pub use error::{ErrorKind, QueryError};
+pub use hot::HotPath;
 pub use onetime::Nonce;
 pub use outcome::{ChosenFor, Client, Outcome, Rcode, Transport};

@@ -18,7 +18,7 @@ use crate::name::QueryName;
 /// Bytes of a header.
 pub const HEADER_LEN: usize = 12;
 /// The type of OPT records (RFC 6891 §6.1.1).
-const TYPE_OPT: u16 = 41;
+pub(crate) const TYPE_OPT: u16 = 41;
 
 /// A query that was well formed.
 #[derive(Clone, Debug)]
@@ -171,7 +171,7 @@ fn additional(
 }
 
 /// Walks the options of an OPT record whose data stands at `at`.
-fn options(data: &[u8], at: usize) -> Result<Option<Ecs>, QueryError> {
+pub(crate) fn options(data: &[u8], at: usize) -> Result<Option<Ecs>, QueryError> {
     let mut ecs = None;
     let mut rest = data;
     while !rest.is_empty() {

@@ -1,6 +1,7 @@
 //! From a name in one of our zones to the records of the reply.
 
 use crate::answer::Responder;
+use crate::choosing;
 use crate::name::{self, LookupName, WireName};
 use crate::outcome::{ChosenFor, Outcome, Rcode};
 use crate::records;
@@ -11,7 +12,7 @@ use hickory_proto::rr::rdata::{HINFO, HTTPS};
 use hickory_proto::rr::{Name, RData, RecordType};
 use ipnet::IpNet;
 use nearmost_core::health::Family;
-use nearmost_core::ranking::{self, Basis, Choice};
+use nearmost_core::ranking::{Basis, Choice};
 use nearmost_core::registry::{Domain, DomainIndex, Mirror, StaticData};
 use nearmost_core::snapshot::Snapshot;
 use std::net::IpAddr;
@@ -179,13 +180,8 @@ impl<'a> Resolver<'a, '_> {
 
     /// The mirrors for this client in one family; `None` for a domain that the map does not know yet.
     pub(crate) fn choose(&mut self, domain: DomainIndex, family: Family) -> Option<Choice> {
-        let snapshot = self.snapshot;
-        let view = snapshot.map.view(domain, self.client)?;
-        let choice = ranking::choose(&snapshot.registry, &snapshot.live, domain, &view, family);
-        // The only mirror of a family is everyone's answer, unless rules keep it from somebody.
-        let alternatives =
-            view.set().has_rules() || snapshot.live.addressed(&snapshot.registry, domain, family) > 1;
-        if alternatives && !choice.for_everyone {
+        let (choice, depends) = choosing::choose(self.snapshot, domain, self.client, family)?;
+        if depends {
             self.depends_on(&choice);
         }
         if self.outcome.chosen.is_none_or(|c| c.basis == Basis::Empty) {
@@ -214,15 +210,8 @@ impl<'a> Resolver<'a, '_> {
         self.each(Section::Answer, owner, ttl, choice.addrs)
     }
 
-    /// How long an answer of these choices may be kept: by the one that may change soonest.
-    pub(crate) fn ttl(&self, domain: DomainIndex, choices: &[(Family, &Choice)]) -> u32 {
-        let snapshot = self.snapshot;
-
-        let pace = choices
-            .iter()
-            .map(|(family, choice)| snapshot.live.pace(choice.mirrors.iter().map(|m| m.mirror), *family))
-            .min();
-        records::seconds(snapshot.registry.domain(domain).policy.ttl_at(pace.unwrap_or_default()))
+    fn ttl(&self, domain: DomainIndex, choices: &[(Family, &Choice)]) -> u32 {
+        choosing::ttl(self.snapshot, domain, choices)
     }
 
     /// The mirrors of both families as services, and the choices they come from.

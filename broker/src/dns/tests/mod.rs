@@ -137,6 +137,15 @@ impl Running {
         };
         family.get_metric().iter().filter(with).map(|m| m.get_counter().get_value()).sum()
     }
+
+    /// How many answers of a transport were timed.
+    fn timed(&self, transport: &str) -> u64 {
+        let families = self.registry.gather();
+        let family =
+            families.iter().find(|f| f.name() == "nearmost_dns_response_seconds").expect("registered");
+        let of = |m: &&prometheus::proto::Metric| m.get_label().iter().any(|p| p.value() == transport);
+        family.get_metric().iter().filter(of).map(|m| m.get_histogram().get_sample_count()).sum()
+    }
 }
 
 fn query(id: u16, name: &str, qtype: RecordType) -> Vec<u8> {

@@ -2,6 +2,7 @@
 
 mod client_subnet;
 mod errors;
+mod hot;
 mod kinds;
 mod onetime;
 mod properties;

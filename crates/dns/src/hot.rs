@@ -1,0 +1,297 @@
+//! The hot path: the common query answered straight from its bytes.
+//!
+//! ```text
+//! bytes ─► one question of class IN, A or AAAA, plain EDNS ─► name known? ─► choice ─► bytes
+//!            │ anything else                                    │ looked up by the general path's rules once,
+//!            ▼                                                  ▼ then kept until the registry changes
+//!          Responder::answer, the general path, which is the rule: both give equal bytes (tests/hot.rs)
+//! ```
+//!
+//! What it knows of names is a table of one slot a name, of a thread's own. A slot holds a domain that
+//! answers addresses by choice and by nothing else: no static record of the type, no alias, no delegation.
+//! Only registered domains get into the table, so a flood of made-up names finds nothing to wash out.
+
+use crate::answer::Responder;
+use crate::choosing;
+use crate::name::{LookupName, MAX_WIRE};
+use crate::outcome::{ChosenFor, Client, Outcome, Rcode};
+use crate::query::{self, Edns, HEADER_LEN, TYPE_OPT};
+use crate::records;
+use crate::reply::Header;
+use crate::zone::{self, NodeKind};
+use nearmost_core::health::Family;
+use nearmost_core::ranking::Choice;
+use nearmost_core::registry::DomainIndex;
+use nearmost_core::snapshot::Snapshot;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Longest name that is common, in bytes on the wire.
+const ROOM: usize = 64;
+/// Most slots: 8 MiB. More domains than half of that share slots, and the less asked for of two is found
+/// again each time.
+const MOST_SLOTS: usize = 1 << 16;
+/// Fewest slots.
+const LEAST_SLOTS: usize = 1 << 8;
+const TYPE_A: u16 = 1;
+const TYPE_AAAA: u16 = 28;
+
+/// A domain that answers addresses by choice.
+#[derive(Clone, Copy)]
+struct Slot {
+    /// Lower-cased wire bytes, zero beyond their end; all zero for an empty slot.
+    name: [u8; ROOM],
+    /// Of the registry that it was found in.
+    version: u64,
+    domain: DomainIndex,
+    /// By [`Family::index`]: whether addresses of the family are answered by choice alone.
+    chosen: [bool; 2],
+}
+
+/// One thread's hot path. It answers from the snapshots of one writer, whose registries differ in their
+/// versions.
+pub struct HotPath {
+    responder: Arc<Responder>,
+    /// A power of two of them.
+    slots: Box<[Slot]>,
+}
+
+impl std::fmt::Debug for HotPath {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "HotPath({} slots)", self.slots.len())
+    }
+}
+
+/// A query that may be common.
+struct Common<'m> {
+    id: [u8; 2],
+    rd: bool,
+    question: &'m [u8],
+    /// Lower-cased, zero beyond its end.
+    name: [u8; ROOM],
+    qtype: u16,
+    edns: Option<Edns>,
+}
+
+impl HotPath {
+    /// With room for so many domains.
+    pub fn new(responder: Arc<Responder>, domains: usize) -> HotPath {
+        HotPath { responder, slots: empty(domains) }
+    }
+
+    /// The general path.
+    pub fn responder(&self) -> &Arc<Responder> {
+        &self.responder
+    }
+
+    /// Answers one message as [`Responder::answer`] does, byte for byte.
+    pub fn answer(
+        &mut self,
+        snapshot: &Snapshot,
+        message: &[u8],
+        client: &Client,
+        out: &mut Vec<u8>,
+    ) -> Outcome {
+        match self.common(snapshot, message, client, out) {
+            Some(outcome) => outcome,
+            None => self.responder.answer(snapshot, message, client, out),
+        }
+    }
+
+    /// Answers the common query; `None`, with anything in `out`, for every other message.
+    pub fn common(
+        &mut self,
+        snapshot: &Snapshot,
+        message: &[u8],
+        client: &Client,
+        out: &mut Vec<u8>,
+    ) -> Option<Outcome> {
+        let query = Common::read(message)?;
+        let family = if query.qtype == TYPE_A { Family::V4 } else { Family::V6 };
+        let domain = self.domain(snapshot, &query.name, family)?;
+        let opt = query.edns.map(|e| self.responder.opt(&e));
+        let used = opt.and_then(|o| o.ecs).filter(|e| e.source > 0);
+        let address = used.map_or_else(|| choosing::users_of(snapshot, client.source), |ecs| ecs.address);
+        let (choice, depends) = choosing::choose(snapshot, domain, address, family)?;
+        let scope = used.filter(|_| depends).map_or(0, |ecs| ecs.scope(choice.part.cell));
+        let ttl = choosing::ttl(snapshot, domain, &[(family, &choice)]);
+        let room = usize::from(self.responder.limit(query.edns, client)) - opt.map_or(0, |o| o.len());
+        write(&query, &choice, ttl, room, opt.is_some(), out)?;
+        if let Some(opt) = opt {
+            opt.encode(Rcode::NoError, scope, out);
+        }
+        let mut outcome = Outcome {
+            qtype: query.qtype,
+            ecs: query.edns.is_some_and(|e| e.ecs.is_some()),
+            scope: opt.and_then(|o| o.ecs).map(|_| scope),
+            domain: Some(domain),
+            chosen: Some(ChosenFor { basis: choice.basis, client: address }),
+            ..Outcome::default()
+        };
+        outcome.mirrors.extend(choice.mirrors.iter().map(|m| m.mirror));
+        Some(outcome)
+    }
+
+    /// The domain of a name, if addresses of the family are chosen there.
+    fn domain(&mut self, snapshot: &Snapshot, name: &[u8; ROOM], family: Family) -> Option<DomainIndex> {
+        let version = snapshot.registry.version;
+        let at = hash(name) as usize & (self.slots.len() - 1);
+        let slot = &self.slots[at];
+        if slot.version != version || slot.name != *name {
+            let found = self.look_up(snapshot, name)?;
+            self.make_room(snapshot.registry.domains.len());
+            let at = hash(name) as usize & (self.slots.len() - 1);
+            self.slots[at] = found;
+            return found.chosen[family.index()].then_some(found.domain);
+        }
+        slot.chosen[family.index()].then_some(slot.domain)
+    }
+
+    /// Finds out what stands at a name, by the rules of the general path.
+    fn look_up(&self, snapshot: &Snapshot, name: &[u8; ROOM]) -> Option<Slot> {
+        let registry = &snapshot.registry;
+        let text = LookupName::from_wire(name);
+        let zone = zone::find(registry, &self.responder.prepared, &text, 0)?;
+        let node = zone::node(registry, &self.responder.prepared, &zone, &text);
+        let NodeKind::Domain(domain) = node.kind else { return None };
+        if node.cut(registry, &zone).is_some() || node.alias().is_some() {
+            return None;
+        }
+        let chosen = [TYPE_A, TYPE_AAAA]
+            .map(|t| node.statics().all(|r| u16::from(records::record_type(&r.data)) != t));
+        let mut slot = Slot { name: *name, version: registry.version, domain, chosen: [false; 2] };
+        (slot.chosen[Family::V4.index()], slot.chosen[Family::V6.index()]) = (chosen[0], chosen[1]);
+        Some(slot)
+    }
+
+    /// Grows the table with the registry.
+    fn make_room(&mut self, domains: usize) {
+        if self.slots.len() < MOST_SLOTS && self.slots.len() < 2 * domains {
+            self.slots = empty(domains);
+        }
+    }
+}
+
+fn empty(domains: usize) -> Box<[Slot]> {
+    let slots = domains.saturating_mul(2).next_power_of_two().clamp(LEAST_SLOTS, MOST_SLOTS);
+    let none = Slot { name: [0; ROOM], version: 0, domain: DomainIndex(0), chosen: [false; 2] };
+    vec![none; slots].into_boxed_slice()
+}
+
+/// Spreads names over slots. Nobody but who registers domains can make two share one.
+fn hash(name: &[u8; ROOM]) -> u64 {
+    let mut hash = 0_u64;
+    for word in name.as_chunks::<8>().0 {
+        hash = (hash.rotate_left(5) ^ u64::from_le_bytes(*word)).wrapping_mul(0x517c_c1b7_2722_0a95);
+    }
+    hash ^ hash >> 32
+}
+
+impl<'m> Common<'m> {
+    /// Reads a message that the general path's parser would accept, too; `None` for many that it would.
+    fn read(message: &'m [u8]) -> Option<Common<'m>> {
+        let &[i0, i1, f0, _, 0, 1, 0, 0, 0, 0, 0, more] = message.first_chunk::<HEADER_LEN>()? else {
+            return None;
+        };
+        // QR and opcode; what else is there is of no importance in a query.
+        if f0 & 0xf8 != 0 || more > 1 {
+            return None;
+        }
+        let end = name_end(message)?;
+        let [t0, t1, c0, c1] = *message.get(end..)?.first_chunk::<4>()?;
+        let qtype = u16::from_be_bytes([t0, t1]);
+        if !matches!(qtype, TYPE_A | TYPE_AAAA) || [c0, c1] != [0, 1] {
+            return None;
+        }
+        let mut name = [0; ROOM];
+        name[..end - HEADER_LEN].copy_from_slice(&message[HEADER_LEN..end]);
+        // Length bytes are below 64, so they are no upper-case letters.
+        name.make_ascii_lowercase();
+        let rest = &message[end + 4..];
+        let edns = match more {
+            0 if rest.is_empty() => None,
+            1 => Some(opt(rest, end + 4)?),
+            _ => return None,
+        };
+        Some(Common {
+            id: [i0, i1],
+            rd: f0 & 1 != 0,
+            question: &message[HEADER_LEN..end + 4],
+            name,
+            qtype,
+            edns,
+        })
+    }
+}
+
+/// The offset after the question's name, if that is common.
+fn name_end(message: &[u8]) -> Option<usize> {
+    let mut at = HEADER_LEN;
+    loop {
+        match *message.get(at)? {
+            0 => break,
+            length @ 1..64 => at += 1 + usize::from(length),
+            _ => return None,
+        }
+        if at >= HEADER_LEN + ROOM {
+            return None;
+        }
+    }
+    Some(at + 1)
+}
+
+/// An OPT record that is all that follows.
+fn opt(record: &[u8], at: usize) -> Option<Edns> {
+    let (fixed, data) = record.split_first_chunk::<11>()?;
+    let [0, t0, t1, p0, p1, _, 0, z0, _, l0, l1] = *fixed else { return None };
+    if u16::from_be_bytes([t0, t1]) != TYPE_OPT || usize::from(u16::from_be_bytes([l0, l1])) != data.len() {
+        return None;
+    }
+    let ecs = query::options(data, at + 11).ok()?;
+    Some(Edns { payload: u16::from_be_bytes([p0, p1]), dnssec_ok: z0 & 0x80 != 0, ecs })
+}
+
+/// Header, question and addresses; `None` when there are none, or not enough room for them.
+fn write(
+    query: &Common<'_>,
+    choice: &Choice,
+    ttl: u32,
+    room: usize,
+    opt: bool,
+    out: &mut Vec<u8>,
+) -> Option<()> {
+    let count = choice.addrs.len();
+    if count == 0 || HEADER_LEN + query.question.len() + 28 * count > room {
+        return None;
+    }
+    let header = Header {
+        id: u16::from_be_bytes(query.id),
+        rd: query.rd,
+        authoritative: true,
+        question: true,
+        // At most `MAX_ANSWERS`.
+        counts: [count as u16, 0, 0],
+        opt,
+        ..Header::default()
+    };
+    out.clear();
+    out.extend_from_slice(&header.bytes());
+    out.extend_from_slice(query.question);
+    for addr in &choice.addrs {
+        // The owner is the question's name, which stands after the header.
+        let [t0, t1, t2, t3] = ttl.to_be_bytes();
+        match addr {
+            IpAddr::V4(a) => {
+                out.extend_from_slice(&[0xc0, HEADER_LEN as u8, 0, 1, 0, 1, t0, t1, t2, t3, 0, 4]);
+                out.extend_from_slice(&a.octets());
+            }
+            IpAddr::V6(a) => {
+                out.extend_from_slice(&[0xc0, HEADER_LEN as u8, 0, 28, 0, 1, t0, t1, t2, t3, 0, 16]);
+                out.extend_from_slice(&a.octets());
+            }
+        }
+    }
+    Some(())
+}
+
+const _: () = assert!(ROOM < MAX_WIRE);
