@@ -11,9 +11,13 @@
 //! who sent it, and reads no clock, socket or file. Record data and encoding are hickory-proto's;
 //! parsing is ours, because malformed options must be seen to be refused.
 
+mod alike;
 mod answer;
+mod chaos;
 pub mod config;
+pub mod cookie;
 pub mod ecs;
+mod edns;
 pub mod error;
 pub mod name;
 mod onetime;
@@ -30,7 +34,8 @@ mod tests;
 mod zone;
 
 pub use answer::Responder;
-pub use config::{ConfigError, DnsConfig, SoaTimers};
+pub use config::{ConfigError, DnsConfig, EdnsConfig, Identity, SoaTimers};
+pub use cookie::{CookieKey, CookieState};
 pub use error::{ErrorKind, QueryError};
 pub use onetime::Nonce;
-pub use outcome::{ChosenFor, Client, Outcome, Rcode, Transport};
+pub use outcome::{Account, ChosenFor, Client, Outcome, Rcode, Transport};
