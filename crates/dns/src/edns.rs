@@ -242,7 +242,7 @@ mod tests {
             prop_assert!(whole <= most);
             prop_assert_eq!(usize::from(u16::from_be_bytes([bytes[9], bytes[10]])), bytes.len() - 11);
             if padded {
-                prop_assert!(whole % BLOCK == 0 || whole == most);
+                prop_assert!(whole.is_multiple_of(BLOCK) || whole == most);
             } else if !errs {
                 prop_assert_eq!(bytes.len(), opt.len());
             }

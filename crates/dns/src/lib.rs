@@ -19,6 +19,7 @@ pub mod cookie;
 pub mod ecs;
 mod edns;
 pub mod error;
+pub mod limiter;
 pub mod name;
 mod onetime;
 pub mod outcome;

@@ -116,7 +116,11 @@ fn padded_queries_get_replies_in_blocks_where_nobody_reads_along() {
         question.qtype = kind.into();
         for transport in Transport::ALL {
             let reply = bench.from(CLIENT, &question, transport);
-            assert_eq!(reply.bytes.len() % 468 == 0, transport.encrypted(), "{kind} over {transport:?}");
+            assert_eq!(
+                reply.bytes.len().is_multiple_of(468),
+                transport.encrypted(),
+                "{kind} over {transport:?}"
+            );
             assert_eq!(option(&reply, 12).is_some(), transport.encrypted());
         }
         question.options.clear();
