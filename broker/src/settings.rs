@@ -13,7 +13,7 @@ use nearmost_core::health::damping::DampingRules;
 use nearmost_core::rtt::pairs::PairConfig;
 use nearmost_core::rtt::{Coarseness, LearnerConfig};
 use nearmost_core::spread::{DemandConfig, Marks, SpreadConfig};
-use nearmost_dns::{DnsConfig, SoaTimers};
+use nearmost_dns::{DnsConfig, EdnsConfig, SoaTimers};
 use nearmost_wire::name;
 use nearmost_wire::registry::BuildDefaults;
 use std::net::SocketAddr;
@@ -33,8 +33,12 @@ pub fn responder(config: &BrokerConfig) -> DnsConfig {
             expire: dns.zone.soa.expire,
             ..SoaTimers::default()
         },
-        max_udp_payload: dns.edns.max_udp_payload,
-        ecs: dns.edns.ecs,
+        edns: EdnsConfig {
+            max_udp_payload: dns.edns.max_udp_payload,
+            ecs: dns.edns.ecs,
+            keepalive: dns.tcp.idle_timeout,
+            ..EdnsConfig::default()
+        },
         ..DnsConfig::default()
     }
 }

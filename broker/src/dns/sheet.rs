@@ -120,7 +120,7 @@ impl Sheet {
         if outcome.truncated {
             self.add(&self.truncated, 1);
         }
-        if outcome.ecs {
+        if outcome.account.ecs {
             self.add(&self.client_subnets, 1);
         }
         let by = &self.transports[transport as usize];
@@ -323,10 +323,11 @@ impl Collector for Sheets {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nearmost_dns::Account;
 
     fn value(families: &[MetricFamily], name: &str) -> f64 {
         let family = families.iter().find(|f| f.name() == name).unwrap();
-        family.get_metric().iter().map(|m| m.get_counter().value()).sum()
+        family.get_metric().iter().map(|m| m.get_counter().get_value()).sum()
     }
 
     #[test]
@@ -340,7 +341,12 @@ mod tests {
                 scope.spawn(move || {
                     let (own, shared) = (sheets.own(), sheets.shared());
                     for _ in 0..n * 1000 {
-                        let outcome = Outcome { qtype: 28, truncated: true, ecs: true, ..Outcome::default() };
+                        let outcome = Outcome {
+                            qtype: 28,
+                            truncated: true,
+                            account: Account { ecs: true, ..Account::default() },
+                            ..Outcome::default()
+                        };
                         own.record(Transport::Udp, &outcome, 40);
                         shared.record(Transport::Tcp, &outcome, 60);
                     }

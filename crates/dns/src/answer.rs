@@ -2,12 +2,15 @@
 
 use crate::choosing;
 use crate::config::{ConfigError, DnsConfig, MIN_UDP_PAYLOAD, Prepared};
+use crate::cookie::{self, CookieState};
+use crate::edns::{Ending, Extended, Opt};
+use crate::error::ErrorKind;
 use crate::name::{LookupName, WireName};
-use crate::outcome::{Client, Outcome, Rcode, Transport};
+use crate::outcome::{Account, Client, Outcome, Rcode, Transport};
 use crate::query::{self, Edns, HEADER_LEN, Query, Rejection};
-use crate::reply::{Header, Opt, Reply, ReplyError};
+use crate::reply::{Header, Reply, ReplyError, Section};
 use crate::resolve::Resolver;
-use crate::zone;
+use crate::{alike, chaos, zone};
 use hickory_proto::rr::RecordType;
 use nearmost_core::snapshot::Snapshot;
 
@@ -19,6 +22,15 @@ const CLASS_IN: u16 = 1;
 pub struct Responder {
     pub(crate) config: DnsConfig,
     pub(crate) prepared: Prepared,
+}
+
+/// A query, and what its reply has whatever the answer is.
+pub(crate) struct Asked<'q> {
+    pub(crate) query: &'q Query<'q>,
+    pub(crate) opt: Option<Opt<'q>>,
+    cookie: CookieState,
+    /// Bytes that the reply may have, OPT record included.
+    most: u16,
 }
 
 impl Responder {
@@ -40,13 +52,32 @@ impl Responder {
     /// empty exactly when the outcome says that it was dropped.
     pub fn answer(&self, snapshot: &Snapshot, query: &[u8], client: &Client, out: &mut Vec<u8>) -> Outcome {
         out.clear();
-        match query::parse(query) {
+        let mut outcome = match query::parse(query) {
             Err(rejection) => self.reject(&rejection, out),
-            Ok(query) => match screen(&query) {
-                Some(rcode) => self.decline(&query, rcode, out),
-                None => self.resolve(snapshot, &query, client, out),
+            Ok(query) => match self.refusal(&query, client) {
+                Some(rejection) => self.reject(&rejection, out),
+                None => self.screen(snapshot, &query, client, out),
             },
-        }
+        };
+        // At most 65 535 bytes.
+        outcome.account.reply_bytes = out.len() as u16;
+        outcome
+    }
+
+    /// What is wrong with a query on this transport, or with these settings.
+    fn refusal<'m>(&self, query: &Query<'m>, client: &Client) -> Option<Rejection<'m>> {
+        let keepalive = query.edns.and_then(|e| e.options.keepalive);
+        let error = match (client.transport, keepalive) {
+            (Transport::Quic, Some(option)) => ErrorKind::KeepaliveQuic.at(option.at),
+            (Transport::Tcp | Transport::Tls, Some(option)) if !option.empty => {
+                ErrorKind::KeepaliveData.at(option.at)
+            }
+            _ if query.question.is_empty() && self.config.edns.cookies.is_none() => {
+                ErrorKind::QuestionCount.at(4)
+            }
+            _ => return None,
+        };
+        Some(query.rejected(error))
     }
 
     /// Answers what is not a query.
@@ -70,38 +101,76 @@ impl Responder {
         out.extend_from_slice(&header.bytes());
         out.extend_from_slice(rejection.question.unwrap_or_default());
         if rejection.opt {
-            let opt = Opt { payload: self.config.max_udp_payload, dnssec_ok: false, ecs: None };
-            opt.encode(rcode, 0, out);
+            let opt = Opt { payload: self.config.edns.max_udp_payload, ..Opt::default() };
+            let error = (rcode == Rcode::FormErr).then(|| Extended::other(rejection.error.kind.what()));
+            // What the sender can take may not have been read.
+            opt.encode(&Ending { rcode, scope: 0, error, most: MIN_UDP_PAYLOAD.into() }, out);
         }
         outcome
     }
 
-    /// Answers a query that there is no answer to.
-    fn decline(&self, query: &Query<'_>, rcode: Rcode, out: &mut Vec<u8>) -> Outcome {
-        out.clear();
-        let opt = query.edns.map(|e| self.opt(&e));
-        let header = Header {
-            id: query.id,
-            rd: query.rd,
-            rcode,
-            question: true,
-            opt: opt.is_some(),
-            ..Header::default()
+    /// Sorts out what is not asked of the zones.
+    fn screen(&self, snapshot: &Snapshot, query: &Query<'_>, client: &Client, out: &mut Vec<u8>) -> Outcome {
+        let (opt, cookie) = match query.edns {
+            None => (None, CookieState::Absent),
+            Some(edns) => {
+                let (opt, cookie) = self.opt(&edns, client);
+                (Some(opt), cookie)
+            }
         };
-        out.extend_from_slice(&header.bytes());
-        out.extend_from_slice(query.question);
-        if let Some(opt) = opt {
-            opt.encode(rcode, 0, out);
+        let asked = Asked { query, opt, cookie, most: self.limit(query.edns, client) };
+        let forgeable = match (client.transport, cookie) {
+            (_, CookieState::Absent | CookieState::Valid) => false,
+            // Such a query asks whether its cookie is good (RFC 7873 §5.4).
+            (_, CookieState::Bad) if query.question.is_empty() => true,
+            (Transport::Udp, _) => self.config.edns.require_cookie,
+            _ => false,
+        };
+        if forgeable {
+            return asked.decline(Rcode::BadCookie, None, out);
         }
-        Outcome { rcode, scope: opt.and_then(|o| o.ecs).map(|_| 0), ..begin(query) }
+        match (query.qclass, query.qtype) {
+            // The cookie is the answer.
+            _ if query.question.is_empty() => asked.decline(Rcode::NoError, None, out),
+            // IXFR and AXFR: the registry is not given away.
+            (CLASS_IN, 251 | 252) => asked.decline(Rcode::Refused, Some(Extended::NO_TRANSFER), out),
+            // Other meta types (RFC 6895 §3.1), ANY aside.
+            (CLASS_IN, 128..=250 | 253 | 254) => {
+                asked.decline(Rcode::NotImp, Some(Extended::NOT_SUPPORTED), out)
+            }
+            (CLASS_IN, _) => self.resolve(snapshot, &asked, client, out),
+            (chaos::CLASS, _) => chaos::answer(&self.config.identity, &asked, out),
+            _ => asked.decline(Rcode::Refused, Some(Extended::NOT_SUPPORTED), out),
+        }
     }
 
-    /// The OPT record of a reply; its client subnet is echoed only where it is used.
-    pub(crate) fn opt(&self, edns: &Edns) -> Opt {
-        Opt {
-            payload: self.config.max_udp_payload,
+    /// The OPT record of a reply, and what the query's cookie says.
+    pub(crate) fn opt(&self, edns: &Edns, client: &Client) -> (Opt<'_>, CookieState) {
+        let (config, options) = (&self.config.edns, &edns.options);
+        let (cookie, state) = self.cookie(edns, client);
+        let stream = matches!(client.transport, Transport::Tcp | Transport::Tls);
+        let tenths = u16::try_from(config.keepalive.as_millis() / 100).unwrap_or(u16::MAX);
+        let opt = Opt {
+            payload: config.max_udp_payload,
             dnssec_ok: edns.dnssec_ok,
-            ecs: edns.ecs.filter(|_| self.config.ecs),
+            // Echoed only where it is used.
+            ecs: options.ecs.filter(|_| config.ecs),
+            cookie,
+            nsid: self.config.identity.id.as_deref().filter(|_| options.nsid).map(str::as_bytes),
+            keepalive: options.keepalive.filter(|_| stream).map(|_| tenths),
+            padded: options.padding && client.transport.encrypted(),
+        };
+        (opt, state)
+    }
+
+    /// The cookie of a reply, and what the query's says.
+    pub(crate) fn cookie(&self, edns: &Edns, client: &Client) -> (Option<[u8; cookie::WHOLE]>, CookieState) {
+        match (&self.config.edns.cookies, &edns.options.cookie) {
+            (Some(key), Some(cookie)) => {
+                let (state, reply) = key.check(cookie, client.source, client.now);
+                (Some(reply), state)
+            }
+            _ => (None, CookieState::Absent),
         }
     }
 
@@ -110,27 +179,27 @@ impl Responder {
         match (client.transport, edns) {
             (Transport::Tcp | Transport::Tls | Transport::Quic, _) => u16::MAX,
             (Transport::Udp, None) => MIN_UDP_PAYLOAD,
-            (Transport::Udp, Some(edns)) => edns.payload.clamp(MIN_UDP_PAYLOAD, self.config.max_udp_payload),
+            (Transport::Udp, Some(edns)) => {
+                edns.payload.clamp(MIN_UDP_PAYLOAD, self.config.edns.max_udp_payload)
+            }
         }
     }
 
     /// Answers a query from the zones.
-    fn resolve(&self, snapshot: &Snapshot, query: &Query<'_>, client: &Client, out: &mut Vec<u8>) -> Outcome {
+    fn resolve(&self, snapshot: &Snapshot, asked: &Asked<'_>, client: &Client, out: &mut Vec<u8>) -> Outcome {
+        let Asked { query, opt, most, .. } = *asked;
         let name = LookupName::from_wire(query.name.wire());
         let qtype = RecordType::from(query.qtype);
         let find = |skip| zone::find(&snapshot.registry, &self.prepared, &name, skip);
-        let skip = match find(0) {
-            None => return self.decline(query, Rcode::Refused, out),
-            // DS of an apex is the parent zone's to tell, where that is ours too (RFC 4035 §3.1.4.1).
-            Some(zone) => {
-                usize::from(qtype == RecordType::DS && zone.apex == name.as_str() && find(1).is_some())
-            }
+        let Some(zone) = find(0) else {
+            return asked.decline(Rcode::Refused, Some(Extended::NOT_AUTHORITATIVE), out);
         };
-        let opt = query.edns.map(|e| self.opt(&e));
+        // DS of an apex is the parent zone's to tell, where that is ours too (RFC 4035 §3.1.4.1).
+        let skip = usize::from(qtype == RecordType::DS && zone.apex == name.as_str() && find(1).is_some());
         let ecs = opt.and_then(|o| o.ecs);
-        let limit = self.limit(query.edns, client) - opt.map_or(0, |o| o.len() as u16);
+        let limit = most - opt.map_or(0, |o| o.len() as u16);
         let Some(question) = WireName::from_wire(query.name_bytes()) else {
-            return self.decline(query, Rcode::ServFail, out);
+            return asked.decline(Rcode::ServFail, Some(Extended::UNANSWERABLE), out);
         };
         let reply = Reply::new(out, query.question, limit);
         let mut resolver = Resolver {
@@ -143,7 +212,7 @@ impl Responder {
             reply,
             part: None,
             authoritative: true,
-            outcome: begin(query),
+            outcome: asked.begin(),
         };
         match resolver.run(&question, &name, skip) {
             Ok(()) => {}
@@ -151,7 +220,9 @@ impl Responder {
                 resolver.reply.clear();
                 resolver.outcome.truncated = true;
             }
-            Err(ReplyError::Unanswerable) => return self.decline(query, Rcode::ServFail, out),
+            Err(ReplyError::Unanswerable) => {
+                return asked.decline(Rcode::ServFail, Some(Extended::UNANSWERABLE), out);
+            }
         }
         let Resolver { reply, part, authoritative, mut outcome, .. } = resolver;
         let header = Header {
@@ -169,29 +240,59 @@ impl Responder {
         if let Some(room) = out.first_chunk_mut::<HEADER_LEN>() {
             *room = header.bytes();
         }
+        let owner = outcome.domain.and_then(|d| snapshot.registry.domains.get(d.0 as usize));
+        let owner = owner.map_or(zone.apex, |d| &d.name);
+        let found = authoritative && (outcome.truncated || header.counts[Section::Answer as usize] > 0);
+        outcome.account.alike = match found && outcome.rcode == Rcode::NoError && outcome.nonce.is_none() {
+            true => alike::named(query.name.wire(), query.qtype),
+            false => alike::made_up(owner),
+        };
         if let Some(opt) = opt {
             let used = ecs.filter(|e| e.source > 0);
             let scope = used.zip(part).map_or(0, |(e, part)| e.scope(part));
             outcome.scope = ecs.map(|_| scope);
-            opt.encode(outcome.rcode, scope, out);
+            let error = Extended::of(&outcome);
+            opt.encode(&Ending { rcode: outcome.rcode, scope, error, most: most.into() }, out);
         }
         outcome
     }
 }
 
-/// The outcome of a query before anything is known of its answer.
-fn begin(query: &Query<'_>) -> Outcome {
-    Outcome { qtype: query.qtype, ecs: query.edns.is_some_and(|e| e.ecs.is_some()), ..Outcome::default() }
-}
+impl Asked<'_> {
+    /// The outcome before anything is known of the answer.
+    pub(crate) fn begin(&self) -> Outcome {
+        let ecs = self.query.edns.is_some_and(|e| e.options.ecs.is_some());
+        let account = Account { ecs, cookie: self.cookie, ..Account::default() };
+        Outcome { qtype: self.query.qtype, account, ..Outcome::default() }
+    }
 
-/// Classes and types that are never answered.
-fn screen(query: &Query<'_>) -> Option<Rcode> {
-    match (query.qclass, query.qtype) {
-        // IXFR and AXFR: the registry is not given away.
-        (CLASS_IN, 251 | 252) => Some(Rcode::Refused),
-        // Other meta types (RFC 6895 §3.1), ANY aside.
-        (CLASS_IN, 128..=250 | 253 | 254) => Some(Rcode::NotImp),
-        (CLASS_IN, _) => None,
-        _ => Some(Rcode::Refused),
+    /// Answers a query that there is no answer to.
+    pub(crate) fn decline(&self, rcode: Rcode, error: Option<Extended>, out: &mut Vec<u8>) -> Outcome {
+        out.clear();
+        let header = Header { rcode, ..self.header() };
+        out.extend_from_slice(&header.bytes());
+        out.extend_from_slice(self.query.question);
+        self.end(Outcome { rcode, ..self.begin() }, error, out)
+    }
+
+    /// The header of a reply without records.
+    pub(crate) fn header(&self) -> Header {
+        Header {
+            id: self.query.id,
+            rd: self.query.rd,
+            question: !self.query.question.is_empty(),
+            opt: self.opt.is_some(),
+            ..Header::default()
+        }
+    }
+
+    /// Appends the OPT record to a reply that is the same for every client.
+    pub(crate) fn end(&self, mut outcome: Outcome, error: Option<Extended>, out: &mut Vec<u8>) -> Outcome {
+        if let Some(opt) = self.opt {
+            outcome.scope = opt.ecs.map(|_| 0);
+            let most = self.most.into();
+            opt.encode(&Ending { rcode: outcome.rcode, scope: 0, error, most }, out);
+        }
+        outcome
     }
 }

@@ -1,5 +1,6 @@
 //! Settings of the answers, checked once when a [`crate::Responder`] is made.
 
+use crate::cookie::CookieKey;
 use crate::name::{self, WireName};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -8,6 +9,8 @@ use std::time::Duration;
 pub const MIN_UDP_PAYLOAD: u16 = 512;
 /// Default limit of a datagram: what crosses nearly every path unfragmented (DNS flag day 2020).
 pub const DEFAULT_UDP_PAYLOAD: u16 = 1232;
+/// Most bytes of a server's name or version: every reply has room for them.
+pub const MAX_IDENTITY: usize = 128;
 
 /// How names are answered, besides what the registry says of each domain.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,10 +28,35 @@ pub struct DnsConfig {
     pub soa: SoaTimers,
     /// TTL of SOA, NS and name servers' addresses, and of the minimal answer to ANY.
     pub infrastructure_ttl: Duration,
+    /// What is said and heard in EDNS.
+    pub edns: EdnsConfig,
+    /// What a server says of itself when it is asked.
+    pub identity: Identity,
+}
+
+/// What is said and heard in EDNS (RFC 6891).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EdnsConfig {
     /// Largest datagram sent, in bytes; at least 512.
     pub max_udp_payload: u16,
     /// Whether client subnets are used and echoed. Malformed ones are refused either way.
     pub ecs: bool,
+    /// How long connections may idle, told to clients over TCP that ask (RFC 7828); to 0.1 s.
+    pub keepalive: Duration,
+    /// What server cookies are made with (RFC 7873); `None` ignores cookies.
+    pub cookies: Option<CookieKey>,
+    /// Whether a query over UDP whose cookie option has no valid server cookie is answered with nothing
+    /// but one (BADCOOKIE). Queries without a cookie option are answered either way.
+    pub require_cookie: bool,
+}
+
+/// What a server says of itself when it is asked; nothing by default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// Which server this is: told by NSID (RFC 5001) and `id.server` (RFC 4892). At most 128 bytes.
+    pub id: Option<String>,
+    /// What `version.bind` and `version.server` are answered with. At most 128 bytes.
+    pub version: Option<String>,
 }
 
 /// Timers of SOA records (RFC 1035 §3.3.13).
@@ -54,8 +82,20 @@ impl Default for DnsConfig {
             hostmaster: None,
             soa: SoaTimers::default(),
             infrastructure_ttl: Duration::from_secs(3600),
+            edns: EdnsConfig::default(),
+            identity: Identity::default(),
+        }
+    }
+}
+
+impl Default for EdnsConfig {
+    fn default() -> Self {
+        EdnsConfig {
             max_udp_payload: DEFAULT_UDP_PAYLOAD,
             ecs: true,
+            keepalive: Duration::from_secs(10),
+            cookies: None,
+            require_cookie: false,
         }
     }
 }
@@ -86,6 +126,9 @@ pub enum ConfigError {
     /// A payload limit that is too small.
     #[error("dns max_udp_payload is {0}; expected at least 512")]
     UdpPayload(u16),
+    /// A name or version of the server that is empty or too long.
+    #[error("dns identity {0:?} is not between 1 and {MAX_IDENTITY} bytes long")]
+    Identity(String),
 }
 
 /// The settings in the form that answers need.
@@ -100,8 +143,12 @@ pub(crate) struct Prepared {
 
 impl Prepared {
     pub(crate) fn new(config: &DnsConfig) -> Result<Prepared, ConfigError> {
-        if config.max_udp_payload < MIN_UDP_PAYLOAD {
-            return Err(ConfigError::UdpPayload(config.max_udp_payload));
+        if config.edns.max_udp_payload < MIN_UDP_PAYLOAD {
+            return Err(ConfigError::UdpPayload(config.edns.max_udp_payload));
+        }
+        let Identity { id, version } = &config.identity;
+        if let Some(text) = id.iter().chain(version).find(|t| !(1..=MAX_IDENTITY).contains(&t.len())) {
+            return Err(ConfigError::Identity(text.clone()));
         }
         let zones = config.zones.iter().map(|z| normal(z).ok_or_else(|| ConfigError::Zone(z.clone())));
         let nameservers = config.nameservers.iter().map(|n| {
@@ -155,7 +202,10 @@ mod tests {
         assert_eq!(with(|c| c.zones = vec!["".into()]), ConfigError::Zone("".into()));
         assert_eq!(with(|c| c.nameservers = vec!["n s".into()]), ConfigError::Nameserver("n s".into()));
         assert_eq!(with(|c| c.hostmaster = Some("@x".into())), ConfigError::Hostmaster("@x".into()));
-        assert_eq!(with(|c| c.max_udp_payload = 511), ConfigError::UdpPayload(511));
+        assert_eq!(with(|c| c.edns.max_udp_payload = 511), ConfigError::UdpPayload(511));
+        assert_eq!(with(|c| c.identity.id = Some("".into())), ConfigError::Identity("".into()));
+        let long = "x".repeat(129);
+        assert_eq!(with(|c| c.identity.version = Some("x".repeat(129))), ConfigError::Identity(long));
     }
 
     #[test]

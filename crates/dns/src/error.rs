@@ -58,13 +58,19 @@ pub enum ErrorKind {
     EcsAddress,
     /// Bits set beyond the source prefix.
     EcsBits,
+    /// A cookie option that is neither 8 nor 16 to 40 bytes long (RFC 7873 §5.2.2).
+    CookieLength,
+    /// A keepalive option with data in a query (RFC 7828 §3.2.1).
+    KeepaliveData,
+    /// A keepalive option over QUIC, a protocol error that ends the connection (RFC 9250 §4.3.3).
+    KeepaliveQuic,
     /// Bytes after the last record.
     TrailingBytes,
 }
 
 impl ErrorKind {
     /// Every kind, in the order of their discriminants.
-    pub const ALL: [ErrorKind; 22] = [
+    pub const ALL: [ErrorKind; 25] = [
         ErrorKind::Short,
         ErrorKind::Response,
         ErrorKind::Opcode,
@@ -86,6 +92,9 @@ impl ErrorKind {
         ErrorKind::EcsScope,
         ErrorKind::EcsAddress,
         ErrorKind::EcsBits,
+        ErrorKind::CookieLength,
+        ErrorKind::KeepaliveData,
+        ErrorKind::KeepaliveQuic,
         ErrorKind::TrailingBytes,
     ];
 
@@ -113,6 +122,9 @@ impl ErrorKind {
             ErrorKind::EcsScope => "ecs_scope",
             ErrorKind::EcsAddress => "ecs_address",
             ErrorKind::EcsBits => "ecs_bits",
+            ErrorKind::CookieLength => "cookie_length",
+            ErrorKind::KeepaliveData => "keepalive_data",
+            ErrorKind::KeepaliveQuic => "keepalive_quic",
             ErrorKind::TrailingBytes => "trailing_bytes",
         }
     }
@@ -141,6 +153,9 @@ impl ErrorKind {
             ErrorKind::EcsScope => "client subnet with a scope in a query",
             ErrorKind::EcsAddress => "client subnet with a wrong number of address bytes",
             ErrorKind::EcsBits => "client subnet with bits set beyond its prefix",
+            ErrorKind::CookieLength => "cookie neither 8 nor 16 to 40 bytes long",
+            ErrorKind::KeepaliveData => "keepalive option with a timeout in a query",
+            ErrorKind::KeepaliveQuic => "keepalive option over QUIC",
             ErrorKind::TrailingBytes => "bytes after the last record",
         }
     }

@@ -12,13 +12,14 @@
 //! Only registered domains get into the table, so a flood of made-up names finds nothing to wash out.
 
 use crate::answer::Responder;
-use crate::choosing;
-use crate::name::{LookupName, MAX_WIRE};
-use crate::outcome::{ChosenFor, Client, Outcome, Rcode};
+use crate::cookie::CookieState;
+use crate::edns::{Ending, Extended};
+use crate::name::{self, LookupName, MAX_WIRE};
+use crate::outcome::{Account, ChosenFor, Client, Outcome, Rcode};
 use crate::query::{self, Edns, HEADER_LEN, TYPE_OPT};
-use crate::records;
 use crate::reply::Header;
 use crate::zone::{self, NodeKind};
+use crate::{alike, choosing, records};
 use nearmost_core::health::Family;
 use nearmost_core::ranking::Choice;
 use nearmost_core::registry::DomainIndex;
@@ -44,8 +45,9 @@ struct Slot {
     /// Of the registry that it was found in.
     version: u64,
     domain: DomainIndex,
-    /// By [`Family::index`]: whether addresses of the family are answered by choice alone.
-    chosen: [bool; 2],
+    /// By [`Family::index`]: what such answers count as, where addresses of the family are answered by
+    /// choice alone.
+    alike: [Option<u64>; 2],
 }
 
 /// One thread's hot path. It answers from the snapshots of one writer, whose registries differ in their
@@ -108,43 +110,68 @@ impl HotPath {
     ) -> Option<Outcome> {
         let query = Common::read(message)?;
         let family = if query.qtype == TYPE_A { Family::V4 } else { Family::V6 };
-        let domain = self.domain(snapshot, &query.name, family)?;
-        let opt = query.edns.map(|e| self.responder.opt(&e));
-        let used = opt.and_then(|o| o.ecs).filter(|e| e.source > 0);
-        let address = used.map_or_else(|| choosing::users_of(snapshot, client.source), |ecs| ecs.address);
-        let (choice, depends) = choosing::choose(snapshot, domain, address, family)?;
-        let scope = used.filter(|_| depends).map_or(0, |ecs| ecs.scope(choice.part.cell));
-        let ttl = choosing::ttl(snapshot, domain, &[(family, &choice)]);
-        let room = usize::from(self.responder.limit(query.edns, client)) - opt.map_or(0, |o| o.len());
-        write(&query, &choice, ttl, room, opt.is_some(), out)?;
-        if let Some(opt) = opt {
-            opt.encode(Rcode::NoError, scope, out);
+        let (domain, alike) = self.domain(snapshot, &query.name, family)?;
+        let responder = &*self.responder;
+        let (opt, cookie) = match &query.edns {
+            None => (None, CookieState::Absent),
+            Some(edns) => {
+                let (opt, cookie) = responder.opt(edns, client);
+                (Some(opt), cookie)
+            }
+        };
+        if responder.config.edns.require_cookie && !matches!(cookie, CookieState::Absent | CookieState::Valid)
+        {
+            return None;
         }
+        let ecs = opt.and_then(|o| o.ecs);
+        let used = ecs.filter(|e| e.source > 0);
+        let address = used.map_or_else(|| choosing::users_of(snapshot, client.source), |e| e.address);
+        let (choice, depends) = choosing::choose(snapshot, domain, address, family)?;
+        let scope = used.filter(|_| depends).map_or(0, |e| e.scope(choice.part.cell));
+        let ttl = choosing::ttl(snapshot, domain, &[(family, &choice)]);
+        let most = usize::from(responder.limit(query.edns, client));
+        write(&query, &choice, ttl, most - opt.map_or(0, |o| o.len()), out)?;
         let mut outcome = Outcome {
             qtype: query.qtype,
-            ecs: query.edns.is_some_and(|e| e.ecs.is_some()),
-            scope: opt.and_then(|o| o.ecs).map(|_| scope),
+            account: Account {
+                ecs: query.edns.is_some_and(|e| e.options.ecs.is_some()),
+                cookie,
+                alike,
+                ..Account::default()
+            },
+            scope: ecs.map(|_| scope),
             domain: Some(domain),
             chosen: Some(ChosenFor { basis: choice.basis, client: address }),
             ..Outcome::default()
         };
         outcome.mirrors.extend(choice.mirrors.iter().map(|m| m.mirror));
+        if let Some(opt) = opt {
+            let error = Extended::of(&outcome);
+            opt.encode(&Ending { rcode: Rcode::NoError, scope, error, most }, out);
+        }
+        // At most what a datagram holds.
+        outcome.account.reply_bytes = out.len() as u16;
         Some(outcome)
     }
 
     /// The domain of a name, if addresses of the family are chosen there.
-    fn domain(&mut self, snapshot: &Snapshot, name: &[u8; ROOM], family: Family) -> Option<DomainIndex> {
+    fn domain(
+        &mut self,
+        snapshot: &Snapshot,
+        name: &[u8; ROOM],
+        family: Family,
+    ) -> Option<(DomainIndex, u64)> {
         let version = snapshot.registry.version;
         let at = hash(name) as usize & (self.slots.len() - 1);
-        let slot = &self.slots[at];
-        if slot.version != version || slot.name != *name {
-            let found = self.look_up(snapshot, name)?;
-            self.make_room(snapshot.registry.domains.len());
-            let at = hash(name) as usize & (self.slots.len() - 1);
-            self.slots[at] = found;
-            return found.chosen[family.index()].then_some(found.domain);
+        let slot = self.slots[at];
+        if slot.version == version && slot.name == *name {
+            return slot.alike[family.index()].map(|alike| (slot.domain, alike));
         }
-        slot.chosen[family.index()].then_some(slot.domain)
+        let found = self.look_up(snapshot, name)?;
+        self.make_room(snapshot.registry.domains.len());
+        let at = hash(name) as usize & (self.slots.len() - 1);
+        self.slots[at] = found;
+        found.alike[family.index()].map(|alike| (found.domain, alike))
     }
 
     /// Finds out what stands at a name, by the rules of the general path.
@@ -157,10 +184,13 @@ impl HotPath {
         if node.cut(registry, &zone).is_some() || node.alias().is_some() {
             return None;
         }
-        let chosen = [TYPE_A, TYPE_AAAA]
-            .map(|t| node.statics().all(|r| u16::from(records::record_type(&r.data)) != t));
-        let mut slot = Slot { name: *name, version: registry.version, domain, chosen: [false; 2] };
-        (slot.chosen[Family::V4.index()], slot.chosen[Family::V6.index()]) = (chosen[0], chosen[1]);
+        let mut slot = Slot { name: *name, version: registry.version, domain, alike: [None; 2] };
+        for (family, qtype) in [(Family::V4, TYPE_A), (Family::V6, TYPE_AAAA)] {
+            if node.statics().all(|r| u16::from(records::record_type(&r.data)) != qtype) {
+                let length = name::labels(name).map(|l| l.len() + 1).sum::<usize>() + 1;
+                slot.alike[family.index()] = Some(alike::named(&name[..length], qtype));
+            }
+        }
         Some(slot)
     }
 
@@ -174,7 +204,7 @@ impl HotPath {
 
 fn empty(domains: usize) -> Box<[Slot]> {
     let slots = domains.saturating_mul(2).next_power_of_two().clamp(LEAST_SLOTS, MOST_SLOTS);
-    let none = Slot { name: [0; ROOM], version: 0, domain: DomainIndex(0), chosen: [false; 2] };
+    let none = Slot { name: [0; ROOM], version: 0, domain: DomainIndex(0), alike: [None; 2] };
     vec![none; slots].into_boxed_slice()
 }
 
@@ -247,19 +277,14 @@ fn opt(record: &[u8], at: usize) -> Option<Edns> {
     if u16::from_be_bytes([t0, t1]) != TYPE_OPT || usize::from(u16::from_be_bytes([l0, l1])) != data.len() {
         return None;
     }
-    let ecs = query::options(data, at + 11).ok()?;
-    Some(Edns { payload: u16::from_be_bytes([p0, p1]), dnssec_ok: z0 & 0x80 != 0, ecs })
+    let options = query::options(data, at + 11).ok()?;
+    // Right or wrong by the transport: rare either way.
+    let plain = options.keepalive.is_none();
+    plain.then(|| Edns { payload: u16::from_be_bytes([p0, p1]), dnssec_ok: z0 & 0x80 != 0, options })
 }
 
 /// Header, question and addresses; `None` when there are none, or not enough room for them.
-fn write(
-    query: &Common<'_>,
-    choice: &Choice,
-    ttl: u32,
-    room: usize,
-    opt: bool,
-    out: &mut Vec<u8>,
-) -> Option<()> {
+fn write(query: &Common<'_>, choice: &Choice, ttl: u32, room: usize, out: &mut Vec<u8>) -> Option<()> {
     let count = choice.addrs.len();
     if count == 0 || HEADER_LEN + query.question.len() + 28 * count > room {
         return None;
@@ -271,7 +296,7 @@ fn write(
         question: true,
         // At most `MAX_ANSWERS`.
         counts: [count as u16, 0, 0],
-        opt,
+        opt: query.edns.is_some(),
         ..Header::default()
     };
     out.clear();

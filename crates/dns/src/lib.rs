@@ -11,12 +11,17 @@
 //! who sent it, and reads no clock, socket or file. Record data and encoding are hickory-proto's;
 //! parsing is ours, because malformed options must be seen to be refused.
 
+mod alike;
 mod answer;
+mod chaos;
 mod choosing;
 pub mod config;
+pub mod cookie;
 pub mod ecs;
+mod edns;
 pub mod error;
 mod hot;
+pub mod limiter;
 pub mod name;
 mod onetime;
 pub mod outcome;
@@ -32,8 +37,9 @@ mod tests;
 mod zone;
 
 pub use answer::Responder;
-pub use config::{ConfigError, DnsConfig, SoaTimers};
+pub use config::{ConfigError, DnsConfig, EdnsConfig, Identity, SoaTimers};
+pub use cookie::{CookieKey, CookieState};
 pub use error::{ErrorKind, QueryError};
 pub use hot::HotPath;
 pub use onetime::Nonce;
-pub use outcome::{ChosenFor, Client, Outcome, Rcode, Transport};
+pub use outcome::{Account, ChosenFor, Client, Outcome, Rcode, Transport};

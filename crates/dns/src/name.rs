@@ -53,6 +53,11 @@ impl QueryName {
         Ok((name, end))
     }
 
+    /// The root.
+    pub(crate) fn root() -> QueryName {
+        QueryName { wire: [0; MAX_WIRE], len: 1 }
+    }
+
     /// The lower-cased wire bytes.
     pub fn wire(&self) -> &[u8] {
         &self.wire[..usize::from(self.len)]

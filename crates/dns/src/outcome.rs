@@ -1,5 +1,6 @@
 //! Who asks, and what came of it: what the shells hand in and what their metrics need.
 
+use crate::cookie::CookieState;
 use crate::error::QueryError;
 use crate::onetime::Nonce;
 use arrayvec::ArrayVec;
@@ -53,7 +54,7 @@ pub struct Client {
     pub now: UnixMillis,
 }
 
-/// The response codes that are given (RFC 1035 §4.1.1, RFC 6891 §9).
+/// The response codes that are given (RFC 1035 §4.1.1, RFC 6891 §9, RFC 7873 §8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[repr(u8)]
 pub enum Rcode {
@@ -72,11 +73,13 @@ pub enum Rcode {
     Refused,
     /// An EDNS version that is not spoken here.
     BadVers,
+    /// A server cookie is needed, and the reply has one (RFC 7873 §5.2).
+    BadCookie,
 }
 
 impl Rcode {
     /// All, in the order of their discriminants.
-    pub const ALL: [Rcode; 7] = [
+    pub const ALL: [Rcode; 8] = [
         Rcode::NoError,
         Rcode::FormErr,
         Rcode::ServFail,
@@ -84,6 +87,7 @@ impl Rcode {
         Rcode::NotImp,
         Rcode::Refused,
         Rcode::BadVers,
+        Rcode::BadCookie,
     ];
 
     /// The twelve-bit code of RFC 6891 §6.1.3.
@@ -96,6 +100,7 @@ impl Rcode {
             Rcode::NotImp => 4,
             Rcode::Refused => 5,
             Rcode::BadVers => 16,
+            Rcode::BadCookie => 23,
         }
     }
 
@@ -109,6 +114,7 @@ impl Rcode {
             Rcode::NotImp => "notimp",
             Rcode::Refused => "refused",
             Rcode::BadVers => "badvers",
+            Rcode::BadCookie => "badcookie",
         }
     }
 }
@@ -122,6 +128,21 @@ pub struct ChosenFor {
     pub client: IpAddr,
 }
 
+/// What counters and limits go by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Account {
+    /// Whether the query carried a client subnet option.
+    pub ecs: bool,
+    /// What the query's cookie says about its source.
+    pub cookie: CookieState,
+    /// Replies of one response code that are alike have the same number, whatever is asked to get more
+    /// of them: those of a name and type; all of a zone for names that are made up. 0 for what no zone
+    /// of ours answers.
+    pub alike: u64,
+    /// Bytes of the reply; 0 when there is none.
+    pub reply_bytes: u16,
+}
+
 /// What came of one query. The reply itself is in the caller's buffer, which is empty when there is none.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outcome {
@@ -129,8 +150,8 @@ pub struct Outcome {
     pub rcode: Rcode,
     /// The type asked for; 0 when the question was not readable.
     pub qtype: u16,
-    /// Whether the query carried a client subnet option.
-    pub ecs: bool,
+    /// What counters and limits go by besides.
+    pub account: Account,
     /// The scope returned, when one was.
     pub scope: Option<u8>,
     /// Whether TC is set in the reply.

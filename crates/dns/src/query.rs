@@ -5,12 +5,16 @@
 //! header    QR=0, opcode QUERY, one question, no answers, no authority
 //! question  an uncompressed name, type, class
 //! additional  any records; at most one OPT: root owner, version 0, options that fill it exactly,
-//!           at most one client subnet, well formed
+//!           at most one client subnet, well formed; the first cookie, well formed
 //! end       nothing after the last record
 //! ```
 //!
+//! A query with a cookie may have no question: it asks for a cookie (RFC 7873 §5.4). Unknown options and
+//! flags are passed over (RFC 6891 §6.1.2, §6.1.4).
+//!
 //! What else comes is a [`Rejection`], which carries enough of the message to answer it.
 
+use crate::cookie::{self, Cookie};
 use crate::ecs::{self, Ecs};
 use crate::error::{ErrorKind, QueryError};
 use crate::name::QueryName;
@@ -19,6 +23,12 @@ use crate::name::QueryName;
 pub const HEADER_LEN: usize = 12;
 /// The type of OPT records (RFC 6891 §6.1.1).
 pub(crate) const TYPE_OPT: u16 = 41;
+/// The option that asks for the server's name (RFC 5001).
+pub(crate) const NSID: u16 = 3;
+/// The option that asks for the timeout of idle connections (RFC 7828).
+pub(crate) const KEEPALIVE: u16 = 11;
+/// The option that makes messages alike in length (RFC 7830).
+pub(crate) const PADDING: u16 = 12;
 
 /// A query that was well formed.
 #[derive(Clone, Debug)]
@@ -28,7 +38,7 @@ pub struct Query<'m> {
     /// Recursion desired: echoed, never honoured.
     pub rd: bool,
     /// The question's bytes exactly as received: name, type and class. Resolvers randomise the case
-    /// of names and compare, so it is echoed byte for byte.
+    /// of names and compare, so it is echoed byte for byte. Empty when only a cookie is asked for.
     pub question: &'m [u8],
     /// The question's name in lower case.
     pub name: QueryName,
@@ -47,8 +57,32 @@ pub struct Edns {
     pub payload: u16,
     /// The DO bit (RFC 3225).
     pub dnssec_ok: bool,
+    /// What its options said.
+    pub options: Options,
+}
+
+/// The options of a query that mean something here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
     /// The client subnet option, if there was one.
     pub ecs: Option<Ecs>,
+    /// The first cookie option.
+    pub cookie: Option<Cookie>,
+    /// Whether the server's name is asked for (RFC 5001).
+    pub nsid: bool,
+    /// The first keepalive option. It means something over TCP only.
+    pub keepalive: Option<Keepalive>,
+    /// Whether the query was padded (RFC 7830).
+    pub padding: bool,
+}
+
+/// A keepalive option (RFC 7828).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keepalive {
+    /// Offset of its data in the message.
+    pub at: usize,
+    /// Whether it has no data, as it must not in a query.
+    pub empty: bool,
 }
 
 /// A message that is not accepted as a query.
@@ -68,7 +102,13 @@ pub struct Rejection<'m> {
     pub opt: bool,
 }
 
-impl Query<'_> {
+impl<'m> Query<'m> {
+    /// The same query, refused for something that is wrong with it on its transport.
+    pub(crate) fn rejected(&self, error: QueryError) -> Rejection<'m> {
+        let question = Some(self.question).filter(|q| !q.is_empty());
+        Rejection { error, id: self.id, opcode: 0, rd: self.rd, question, opt: self.edns.is_some() }
+    }
+
     /// Name bytes of the question as received.
     pub(crate) fn name_bytes(&self) -> &[u8] {
         &self.question[..self.question.len().saturating_sub(4)]
@@ -108,8 +148,11 @@ fn read<'m>(message: &'m [u8], seen: &mut Rejection<'m>) -> Result<Query<'m>, Qu
     if seen.opcode != 0 {
         return Err(ErrorKind::Opcode.at(2));
     }
-    if [q0, q1] != [0, 1] {
-        return Err(ErrorKind::QuestionCount.at(4));
+    let additionals = u16::from_be_bytes([ar0, ar1]);
+    match [q0, q1] {
+        [0, 1] => {}
+        [0, 0] if [an0, an1, ns0, ns1] == [0; 4] => return cookie_only(message, additionals, seen),
+        _ => return Err(ErrorKind::QuestionCount.at(4)),
     }
     let (name, name_end) = QueryName::parse(message, HEADER_LEN)?;
     let (qtype, at) = u16_at(message, name_end)?;
@@ -125,11 +168,27 @@ fn read<'m>(message: &'m [u8], seen: &mut Rejection<'m>) -> Result<Query<'m>, Qu
     if matches!(qtype, 0 | TYPE_OPT) {
         return Err(ErrorKind::QuestionType.at(name_end));
     }
-    let (edns, at) = additional(message, at, u16::from_be_bytes([ar0, ar1]), &mut seen.opt)?;
+    let (edns, at) = additional(message, at, additionals, &mut seen.opt)?;
     if at != message.len() {
         return Err(ErrorKind::TrailingBytes.at(at));
     }
     Ok(Query { id: seen.id, rd: seen.rd, question, name, qtype, qclass, edns })
+}
+
+/// Reads a message without a question: it must have a cookie.
+fn cookie_only<'m>(
+    message: &'m [u8],
+    additionals: u16,
+    seen: &mut Rejection<'m>,
+) -> Result<Query<'m>, QueryError> {
+    let (edns, at) = additional(message, HEADER_LEN, additionals, &mut seen.opt)?;
+    if edns.is_none_or(|e| e.options.cookie.is_none()) {
+        return Err(ErrorKind::QuestionCount.at(4));
+    }
+    if at != message.len() {
+        return Err(ErrorKind::TrailingBytes.at(at));
+    }
+    Ok(Query { id: seen.id, rd: seen.rd, question: &[], name: QueryName::root(), qtype: 0, qclass: 0, edns })
 }
 
 /// Walks the additional section. The end of the message bounds it, whatever the count says.
@@ -164,15 +223,15 @@ fn additional(
         if ttl_high & 0xff != 0 {
             return Err(ErrorKind::EdnsVersion.at(ttl_at + 1));
         }
-        let ecs = options(data, data_at)?;
-        edns = Some(Edns { payload: class, dnssec_ok: ttl_low & 0x8000 != 0, ecs });
+        let options = options(data, data_at)?;
+        edns = Some(Edns { payload: class, dnssec_ok: ttl_low & 0x8000 != 0, options });
     }
     Ok((edns, at))
 }
 
 /// Walks the options of an OPT record whose data stands at `at`.
-pub(crate) fn options(data: &[u8], at: usize) -> Result<Option<Ecs>, QueryError> {
-    let mut ecs = None;
+pub(crate) fn options(data: &[u8], at: usize) -> Result<Options, QueryError> {
+    let mut seen = Options::default();
     let mut rest = data;
     while !rest.is_empty() {
         let here = at + data.len() - rest.len();
@@ -184,14 +243,22 @@ pub(crate) fn options(data: &[u8], at: usize) -> Result<Option<Ecs>, QueryError>
             return Err(ErrorKind::OptionLength.at(here + 2));
         };
         rest = after;
-        if u16::from_be_bytes([c0, c1]) == ecs::OPTION_CODE {
-            if ecs.is_some() {
-                return Err(ErrorKind::EcsTwice.at(here));
+        match u16::from_be_bytes([c0, c1]) {
+            ecs::OPTION_CODE if seen.ecs.is_some() => return Err(ErrorKind::EcsTwice.at(here)),
+            ecs::OPTION_CODE => seen.ecs = Some(Ecs::parse(value, here + 4)?),
+            // Of several only the first counts (RFC 7873 §5).
+            cookie::OPTION_CODE if seen.cookie.is_none() => {
+                seen.cookie = Some(Cookie::parse(value, here + 4)?);
             }
-            ecs = Some(Ecs::parse(value, here + 4)?);
+            NSID => seen.nsid = true,
+            KEEPALIVE if seen.keepalive.is_none() => {
+                seen.keepalive = Some(Keepalive { at: here + 4, empty: value.is_empty() });
+            }
+            PADDING => seen.padding = true,
+            _ => {}
         }
     }
-    Ok(ecs)
+    Ok(seen)
 }
 
 /// The offset after a record's owner name; compression is allowed here, but not followed.

@@ -1,6 +1,7 @@
 //! The parser: a table of everything it refuses, and what it reads of what it accepts.
 
 use super::*;
+use crate::cookie::ServerPart;
 use crate::testing::ask;
 use hickory_proto::op::{Edns as HickoryEdns, Message, Query as HickoryQuery};
 use hickory_proto::rr::{Name, RecordType};
@@ -74,6 +75,8 @@ fn everything_refused_is_named_with_its_place() {
         (appended(set(with_opt(&[]), END + 9, &[0, 4]), &[0, 8, 0, 1]), ErrorKind::OptionLength, END + 13),
         (with_opt(&[(8, &[0, 1, 0, 0]), (8, &[0, 1, 0, 0])]), ErrorKind::EcsTwice, END + 19),
         (with_opt(&[(10, &[1; 8]), (8, &[0, 1, 9, 0, 1, 1])]), ErrorKind::EcsBits, END + 11 + 12 + 4 + 5),
+        (with_opt(&[(10, &[1; 9])]), ErrorKind::CookieLength, END + 15),
+        (with_opt(&[(12, &[]), (10, &[])]), ErrorKind::CookieLength, END + 19),
         (appended(query(), &[0]), ErrorKind::TrailingBytes, END),
         (appended(with_opt(&[]), &opt), ErrorKind::TrailingBytes, END + 11),
     ];
@@ -83,8 +86,9 @@ fn everything_refused_is_named_with_its_place() {
         assert!(rejection.error.to_string().ends_with(&format!("at byte {at}")));
     }
     let missing: Vec<_> = ErrorKind::ALL.iter().filter(|k| !table.iter().any(|(_, t, _)| t == *k)).collect();
-    // These have a table of their own beside the option's decoder.
-    assert!(missing.iter().all(|k| k.as_str().starts_with("ecs_")), "{missing:?}");
+    // These have a table of their own beside the option's decoder, or depend on the transport.
+    let elsewhere = |k: &&ErrorKind| ["ecs_", "keepalive_"].iter().any(|p| k.as_str().starts_with(p));
+    assert!(missing.iter().all(elsewhere), "{missing:?}");
 }
 
 #[test]
@@ -113,7 +117,55 @@ fn records_besides_opt_are_passed_over() {
     wire.extend_from_slice(&[0, 0, 41, 2, 0, 0, 0, 0x80, 0, 0, 0]);
     let wire = set(wire, 10, &[0, 2]);
     let edns = parse(&wire).unwrap().edns.unwrap();
-    assert_eq!(edns, Edns { payload: 512, dnssec_ok: true, ecs: None });
+    assert_eq!(edns, Edns { payload: 512, dnssec_ok: true, options: Options::default() });
+}
+
+/// A message without a question, with these options.
+fn no_question(options: &[(u16, &[u8])]) -> Vec<u8> {
+    let mut wire = set(with_opt(options), 4, &[0, 0]);
+    wire.drain(12..END);
+    wire
+}
+
+#[test]
+fn options_are_read_whatever_stands_between() {
+    let options = [
+        (65_001, &[9; 300][..]),
+        (11, &[]),
+        (10, &[1, 2, 3, 4, 5, 6, 7, 8]),
+        (3, &[]),
+        // Only the first cookie and keepalive count.
+        (10, &[0; 3]),
+        (11, &[0, 1]),
+        (8, &[0, 1, 8, 0, 81]),
+        (12, &[0; 7]),
+    ];
+    let wire = with_opt(&options);
+    let read = parse(&wire).unwrap().edns.unwrap().options;
+    assert_eq!(read.cookie, Some(Cookie { client: [1, 2, 3, 4, 5, 6, 7, 8], server: ServerPart::Absent }));
+    assert_eq!(read.ecs.unwrap().source, 8);
+    assert!(read.nsid && read.padding);
+    let keepalive = read.keepalive.unwrap();
+    assert!(keepalive.empty && wire[keepalive.at - 4..keepalive.at] == [0, 11, 0, 0]);
+    assert_eq!(parse(&with_opt(&[(65_001, &[9])])).unwrap().edns.unwrap().options, Options::default());
+    assert!(!parse(&with_opt(&[(11, &[0, 1])])).unwrap().edns.unwrap().options.keepalive.unwrap().empty);
+}
+
+#[test]
+fn a_question_may_be_missing_beside_a_cookie_only() {
+    let wire = no_question(&[(10, &[1; 8])]);
+    let query = parse(&wire).unwrap();
+    assert_eq!((query.question, query.name.wire(), query.qtype, query.qclass), (&[][..], &[0][..], 0, 0));
+    assert!(query.edns.unwrap().options.cookie.is_some());
+    let refused: [(Vec<u8>, ErrorKind, usize); 4] = [
+        (no_question(&[]), ErrorKind::QuestionCount, 4),
+        (no_question(&[(10, &[1; 7])]), ErrorKind::CookieLength, 12 + 15),
+        (appended(no_question(&[(10, &[1; 8])]), &[0]), ErrorKind::TrailingBytes, 12 + 11 + 12),
+        (set(no_question(&[(10, &[1; 8])]), 6, &[0, 1]), ErrorKind::QuestionCount, 4),
+    ];
+    for (wire, kind, at) in refused {
+        assert_eq!(parse(&wire).unwrap_err().error, kind.at(at), "{wire:?}");
+    }
 }
 
 proptest! {

@@ -5,7 +5,6 @@
 //! addresses, aliases, name servers, SOA, MX and SRV. What is rarer hickory-proto encodes. Names are compressed
 //! (RFC 1035 §4.1.4) as owners and in the data of the types for which that is allowed (RFC 3597 §4).
 
-use crate::ecs::Ecs;
 use crate::name::{WireName, labels};
 use crate::outcome::Rcode;
 use crate::query::HEADER_LEN;
@@ -15,8 +14,6 @@ use hickory_proto::rr::RData;
 use hickory_proto::serialize::binary::{BinEncodable, BinEncoder, NameEncoding};
 use std::net::IpAddr;
 
-/// Bytes of an OPT record without options.
-const OPT_LEN: usize = 11;
 /// Names that later ones can point to; what comes after so many is written in full.
 const TARGETS: usize = 64;
 /// Offsets that a pointer can hold.
@@ -288,35 +285,5 @@ impl Header {
             to.copy_from_slice(&word.to_be_bytes());
         }
         bytes
-    }
-}
-
-/// The OPT record of a reply (RFC 6891 §6.1.2).
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Opt {
-    /// The largest datagram taken here.
-    pub(crate) payload: u16,
-    /// Echoed (RFC 3225 §3).
-    pub(crate) dnssec_ok: bool,
-    /// The client subnet to echo.
-    pub(crate) ecs: Option<Ecs>,
-}
-
-impl Opt {
-    /// Bytes on the wire.
-    pub(crate) fn len(&self) -> usize {
-        OPT_LEN + self.ecs.map_or(0, |e| e.encoded_len())
-    }
-
-    /// Appends the record.
-    pub(crate) fn encode(&self, rcode: Rcode, scope: u8, out: &mut Vec<u8>) {
-        out.extend_from_slice(&[0, 0, 41]);
-        out.extend_from_slice(&self.payload.to_be_bytes());
-        out.extend_from_slice(&[(rcode.code() >> 4) as u8, 0, u8::from(self.dnssec_ok) << 7, 0]);
-        // At most one option of at most 24 bytes.
-        out.extend_from_slice(&((self.len() - OPT_LEN) as u16).to_be_bytes());
-        if let Some(ecs) = self.ecs {
-            ecs.encode(scope, out);
-        }
     }
 }

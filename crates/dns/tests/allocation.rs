@@ -20,7 +20,10 @@ use nearmost_core::registry::{
 };
 use nearmost_core::snapshot::Snapshot;
 use nearmost_core::time::UnixMillis;
-use nearmost_dns::{Client, DnsConfig, Outcome, Rcode, Responder, Transport};
+use nearmost_dns::limiter::{LimitConfig, Limiter, Verdict, slip};
+use nearmost_dns::{
+    Client, CookieKey, CookieState, DnsConfig, EdnsConfig, Identity, Outcome, Rcode, Responder, Transport,
+};
 use std::net::IpAddr;
 use std::sync::Arc;
 use world::{A, AAAA, NAME, Random, World, query};
@@ -225,4 +228,41 @@ fn a_change_of_health_touches_no_map() {
     let after = Snapshot { live: Arc::new(live), ..snapshot.clone() };
     assert!(Arc::ptr_eq(&snapshot.map, &after.map));
     quiet("one of six down", &after, NAME, &[A, AAAA], answered);
+}
+
+#[test]
+fn cookies_names_and_limits() {
+    let snapshot = World::new(6).snapshot(true);
+    let edns = EdnsConfig { cookies: Some(CookieKey::new([1; 16])), ..EdnsConfig::default() };
+    let identity = Identity { id: Some("one".into()), version: Some("two".into()) };
+    let responder = Responder::new(DnsConfig { edns, identity, ..DnsConfig::default() }).unwrap();
+    let client =
+        Client { source: IpAddr::from([192, 0, 2, 1]), transport: Transport::Udp, now: UnixMillis(0) };
+    let limits = LimitConfig { responses_per_second: 10, slip: 2, ..LimitConfig::default() };
+    let mut limiter = Limiter::new(limits, [1, 2]).unwrap();
+    let mut wire = query(NAME, A, None);
+    // The OPT record's length; then options for the server's name, for padding, and a client's cookie.
+    let length = wire.len() - 1;
+    wire[length] = 20;
+    wire.extend([0, 3, 0, 0, 0, 12, 0, 0, 0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8]);
+    let mut out = Vec::with_capacity(512);
+    let mut seen = [0; 3];
+    for at in 0..100 {
+        let (verdict, count) = allocations(|| {
+            let outcome = responder.answer(&snapshot, &wire, &client, &mut out);
+            assert_eq!(outcome.account.cookie, CookieState::ClientOnly);
+            let verdict = limiter.check(at, &client, &outcome, wire.len(), &out);
+            if let Verdict::Slip(_) = verdict {
+                assert!(slip(&mut out, &outcome) > 0);
+            }
+            verdict
+        });
+        assert_eq!(count, 0, "{verdict:?}");
+        seen[match verdict {
+            Verdict::Send => 0,
+            Verdict::Slip(_) => 1,
+            Verdict::Drop(_) => 2,
+        }] += 1;
+    }
+    assert!(seen.iter().all(|n| *n > 0), "{seen:?}");
 }

@@ -70,7 +70,9 @@ fn a_reply_that_cannot_be_sent_takes_no_other_with_it() {
         filled = batch.receive(socket.as_fd()).unwrap();
         if filled < 3 {
             // They did not come together: once more.
-            clients.iter().take(filled).for_each(|c| drop(c.send_to(b"q", to).unwrap()));
+            for client in clients.iter().take(filled) {
+                client.send_to(b"q", to).unwrap();
+            }
         }
     }
     for at in 0..3 {

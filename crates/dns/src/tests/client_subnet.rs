@@ -1,7 +1,7 @@
 //! Client subnets: whose place decides, and which scope comes back.
 
 use crate::testing::{Ask, Bench, Fixture, LONDON, NEW_YORK, Replied, SYDNEY, ask, mirror, place};
-use crate::{DnsConfig, ErrorKind, Transport};
+use crate::{DnsConfig, EdnsConfig, ErrorKind, Transport};
 use hickory_proto::rr::RecordType;
 use nearmost_core::registry::{AllDown, Rule, RuleEffect, Who};
 use proptest::prelude::*;
@@ -19,10 +19,10 @@ fn bench() -> Bench {
 
 /// The bytes of the client subnet option in a reply, from its family on.
 fn echoed(reply: &Replied) -> Option<Vec<u8>> {
-    // The OPT record is last, the option its only one.
+    // The OPT record is last, the option its first.
     let opt = reply.bytes.windows(3).rposition(|w| w == [0, 0, 41])?;
-    let option = reply.bytes[opt + 11..].strip_prefix(&[0, 8])?;
-    Some(option[2..].to_vec())
+    let option = reply.bytes[opt + 11..].strip_prefix(&[0, 8, 0])?;
+    Some(option[1..][..usize::from(option[0])].to_vec())
 }
 
 #[test]
@@ -42,7 +42,7 @@ fn the_subnet_decides_and_its_cell_is_the_scope() {
         let reply = bench().ask(&a().subnet(net));
         assert_eq!(reply.answers(), [mirror], "{net}");
         assert_eq!(echoed(&reply), Some(echo), "{net}");
-        assert!(reply.outcome.ecs);
+        assert!(reply.outcome.account.ecs);
     }
 }
 
@@ -88,12 +88,13 @@ fn source_zero_uses_the_resolvers_address_and_scope_zero() {
 
 #[test]
 fn switched_off_it_is_neither_used_nor_echoed() {
-    let config = DnsConfig { ecs: false, ..DnsConfig::default() };
+    let config =
+        DnsConfig { edns: EdnsConfig { ecs: false, ..EdnsConfig::default() }, ..DnsConfig::default() };
     let bench = Bench::new(&Fixture::three(), config);
     let reply = bench.ask(&a().subnet("3.1.2.0/24"));
     assert_eq!(reply.answers(), ["A 192.0.2.1"]);
     assert_eq!(echoed(&reply), None);
-    assert!(reply.outcome.ecs);
+    assert!(reply.outcome.account.ecs);
     // What is malformed is refused all the same.
     let mut question = a().edns(1232);
     question.options.push((8, vec![0, 1, 24, 0]));

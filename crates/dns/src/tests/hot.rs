@@ -1,7 +1,7 @@
 //! The hot path says what the general path says, byte for byte, whatever it is asked.
 
 use crate::testing::{Ask, Fixture, LONDON, NEW_YORK, SYDNEY, ask, mirror};
-use crate::{Client, DnsConfig, HotPath, Responder, Transport};
+use crate::{Client, CookieKey, DnsConfig, HotPath, Responder, Transport};
 use hickory_proto::rr::RecordType;
 use nearmost_core::registry::{AllDown, StaticData};
 use nearmost_core::snapshot::Snapshot;
@@ -194,7 +194,14 @@ fn both_paths_say_the_same() {
     let seed = std::env::var(SEED).ok().and_then(|s| s.parse().ok()).unwrap_or(1);
     let mut random = Random(seed);
     let snapshots = snapshots();
+    let mut with_cookies = DnsConfig::default();
+    with_cookies.edns.cookies = Some(CookieKey::new([7; 16]));
+    with_cookies.identity.id = Some("here".into());
+    let mut strict = with_cookies.clone();
+    strict.edns.require_cookie = true;
     let configs = [
+        strict,
+        with_cookies,
         DnsConfig::default(),
         DnsConfig {
             zones: vec!["example.org".into()],
