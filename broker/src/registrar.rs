@@ -17,6 +17,7 @@
 //! | `members` | inviting brokers, joining, and telling who is a member |
 //! | `join` | nodes that join |
 //! | `apps` | records of applications, told |
+//! | `serial` | the zones' serial |
 //! | `budget`, `index` | bounds on what agents declare; finding what they declared |
 //! | `out` | what everybody else is told |
 
@@ -51,6 +52,7 @@ mod join;
 mod members;
 mod out;
 mod receive;
+mod serial;
 #[cfg(test)]
 mod tests;
 mod write;

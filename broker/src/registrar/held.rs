@@ -1,6 +1,7 @@
 //! What the registrar holds: every statement, which of them are visible, and the registry made of those.
 
 use super::index::DeclaredIndex;
+use super::serial::serial;
 use nearmost_replica::set::Changes;
 use nearmost_replica::{MergeOutcome, PublicKey, RecordKey, SignedRecord, StatementSet, merge};
 use nearmost_wire::authority::Rights;
@@ -96,6 +97,7 @@ impl Held {
     /// Makes the registry anew from the visible records.
     pub fn rebuild(&mut self) {
         self.built = self.build(self.version, &self.records);
+        self.built.registry.serial = serial(self.records.values().map(SignedRecord::record));
     }
 
     fn build(&self, version: u64, records: &BTreeMap<RecordKey, SignedRecord>) -> Built {

@@ -5,4 +5,6 @@ mod errors;
 mod kinds;
 mod onetime;
 mod properties;
+mod statics;
+mod wildcards;
 mod zones;
