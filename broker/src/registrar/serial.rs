@@ -18,7 +18,7 @@ const UNIT_BITS: u32 = 4;
 /// alike. Changes of one broker within 16 ms may have one serial.
 ///
 /// *Where it does not grow* though the zones differ: a record arrives that was written before the latest one
-/// here, as after a split of the network; a grant ends by time alone; a tombstone is forgotten
+/// here, as after a split of the network; a challenge ends, or a grant, by time alone; a tombstone is forgotten
 /// after 30 days without another change; a whole member is removed. Equality is worth more: zones are never
 /// transferred from a broker, so nobody decides by the serial whether to fetch, and whoever compares brokers
 /// wants to know whether they agree.
@@ -43,6 +43,7 @@ fn counts(kind: Kind) -> bool {
             | Kind::DRAIN
             | Kind::FORCE
             | Kind::OVERRIDE
+            | Kind::CHALLENGE
             | Kind::GRANT
             | Kind::CLAIM
             | Kind::ROLL
