@@ -6,9 +6,9 @@ use data_encoding::BASE64;
 use nearmost_replica::{Kind, LogEntry, PublicKey, RecordError, SignedRecord};
 use nearmost_wire::agent::{Refusal, ServiceDecl};
 use nearmost_wire::api::{
-    AppRecordsResponse, BackupRequest, BackupResponse, CommitRequest, CommitResponse, HistoryView,
-    InviteRequest, InviteResponse, PeerInviteRequest, PeerInviteResponse, PeerJoinRequest, PeerJoinResponse,
-    RegistryResponse,
+    AppRecordsResponse, BackupRequest, BackupResponse, ChallengeRequest, ChallengeResponse,
+    ChallengesRemoved, CommitRequest, CommitResponse, HistoryView, InviteRequest, InviteResponse,
+    PeerInviteRequest, PeerInviteResponse, PeerJoinRequest, PeerJoinResponse, RegistryResponse,
 };
 use nearmost_wire::identity::{Id, Role};
 use nearmost_wire::peer::Join;
@@ -263,6 +263,35 @@ impl AdminHandle {
     /// Makes a one-time token.
     pub async fn invite(&self, actor: Actor, request: InviteRequest) -> Result<InviteResponse, AdminError> {
         self.ask(|reply| Command::Invite { actor, request, reply }).await.ok_or(AdminError::Stopping)?
+    }
+
+    /// Has a text answered where a certificate authority looks for it; `name` is what the certificate is for.
+    ///
+    /// # Errors
+    /// [`AdminError::Request`] says what makes no sense; [`AdminError::Unauthorised`] where whoever asks, or
+    /// this broker, may not.
+    pub async fn set_challenge(
+        &self,
+        actor: Actor,
+        name: String,
+        request: ChallengeRequest,
+    ) -> Result<ChallengeResponse, AdminError> {
+        let asked = self.ask(|reply| Command::SetChallenge { actor, name, request, reply }).await;
+        asked.ok_or(AdminError::Stopping)?
+    }
+
+    /// Removes one such text of a name, or all of them.
+    ///
+    /// # Errors
+    /// As [`AdminHandle::set_challenge`].
+    pub async fn remove_challenges(
+        &self,
+        actor: Actor,
+        name: String,
+        value: Option<String>,
+    ) -> Result<ChallengesRemoved, AdminError> {
+        let asked = self.ask(|reply| Command::RemoveChallenges { actor, name, value, reply }).await;
+        asked.ok_or(AdminError::Stopping)?
     }
 
     /// Makes a one-time token with which a broker joins.

@@ -17,6 +17,8 @@
 //! | `members` | inviting brokers, joining, and telling who is a member |
 //! | `join` | nodes that join |
 //! | `apps` | records of applications, told |
+//! | `challenge` | texts for certificate authorities, set and removed |
+//! | `serial` | the zones' serial |
 //! | `budget`, `index` | bounds on what agents declare; finding what they declared |
 //! | `out` | what everybody else is told |
 
@@ -29,8 +31,9 @@ use nearmost_core::registry::Registry;
 use nearmost_replica::{HlcClock, PublicKey, SignedRecord, SigningKey, StatementSet};
 use nearmost_wire::agent::{Refusal, ServiceDecl};
 use nearmost_wire::api::{
-    AppRecordsResponse, CommitResponse, InviteRequest, InviteResponse, PeerInviteRequest, PeerInviteResponse,
-    PeerJoinRequest, PeerJoinResponse, RecordView, RegistryResponse,
+    AppRecordsResponse, ChallengeRequest, ChallengeResponse, ChallengesRemoved, CommitResponse,
+    InviteRequest, InviteResponse, PeerInviteRequest, PeerInviteResponse, PeerJoinRequest, PeerJoinResponse,
+    RecordView, RegistryResponse,
 };
 use nearmost_wire::authority::Rights;
 use nearmost_wire::identity::{Id, KeyPair, Role};
@@ -45,12 +48,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 mod apps;
 mod budget;
+mod challenge;
 mod held;
 pub(crate) mod index;
 mod join;
 mod members;
 mod out;
 mod receive;
+mod serial;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -106,6 +111,20 @@ pub(crate) enum Command {
         services: Vec<ServiceDecl>,
         place: Option<PlaceBody>,
         reply: Reply<Result<Vec<String>, Refused>>,
+    },
+    /// A challenge is set.
+    SetChallenge {
+        actor: Actor,
+        name: String,
+        request: ChallengeRequest,
+        reply: Reply<Result<ChallengeResponse, AdminError>>,
+    },
+    /// Challenges are removed: one, or all of a name.
+    RemoveChallenges {
+        actor: Actor,
+        name: String,
+        value: Option<String>,
+        reply: Reply<Result<ChallengesRemoved, AdminError>>,
     },
     /// A peer delivered these; they were checked.
     Receive(Delivery),
@@ -310,10 +329,11 @@ impl Registrar {
         next
     }
 
-    /// In how many milliseconds the passing of time may change who may state what.
+    /// In how many milliseconds the passing of time may change who may state what, or what is shown.
     fn next_change_ms(&self) -> Option<u64> {
         let now = unix_now().0;
-        self.held.set.lock().next_change(now).map(|at| at.saturating_sub(now))
+        let rights = self.held.set.lock().next_change(now);
+        rights.into_iter().chain(self.held.next_end).min().map(|at| at.saturating_sub(now))
     }
 
     /// Serves one command, unless whoever asked has given up meanwhile: under load that is work for
@@ -340,6 +360,12 @@ impl Registrar {
             }
             Command::JoinPeer { request, reply } if !reply.is_closed() => {
                 drop(reply.send(self.join_peer(request).await));
+            }
+            Command::SetChallenge { actor, name, request, reply } if !reply.is_closed() => {
+                drop(reply.send(self.set_challenge(&actor, &name, &request).await));
+            }
+            Command::RemoveChallenges { actor, name, value, reply } if !reply.is_closed() => {
+                drop(reply.send(self.remove_challenges(&actor, &name, value.as_deref()).await));
             }
             Command::Receive(delivery) => self.receive_all(vec![delivery]).await,
             Command::Forked { a, b, reply } => drop(reply.send(self.forked(&a, &b).await)),

@@ -60,6 +60,8 @@ fn records() -> Vec<StaticRecord> {
         record("l.a.b", StaticData::Cname("l.a.b".into())),
         record("d.a.b", StaticData::Ns("n.d.a.b".into())),
         record("n.d.a.b", StaticData::A(Ipv4Addr::LOCALHOST)),
+        record("d.a.b", StaticData::Ds { key_tag: 1, algorithm: 13, digest_type: 2, digest: vec![7; 32] }),
+        record("*.w.a.b", StaticData::Cname("x.w.a.b".into())),
         record("a.b", StaticData::Txt(vec!["x".repeat(255); 4])),
         record("a.b", StaticData::Mx { preference: 1, exchange: "m.a.b".into() }),
         record("a.b", StaticData::Caa { critical: false, tag: "issue".into(), value: ";".into() }),

@@ -1,6 +1,7 @@
 //! Brokers that federate, as real processes: they join by a token, converge, survive kills, four days of
 //! absence, and being restored from a backup.
 
+use hickory_proto::rr::{RData, RecordType};
 use nearmost_tests::process::{Agent, Broker, binary, broker_config, directory};
 use nearmost_tests::service::Service;
 use nearmost_tests::{dns, eventually};
@@ -130,6 +131,60 @@ async fn a_restored_broker_and_one_whose_disk_was_set_back_come_back_whole() {
         assert!(all.contains(domain), "{domain} is missing:\n{all}");
     }
     assert!(peers(&a).await.alarms.is_empty(), "nobody forked");
+}
+
+/// The serial that a broker says its zone has.
+async fn serial(broker: &Broker, zone: &str) -> Option<u32> {
+    let reply = dns::exchange(broker.at.dns[0], &dns::query(zone, RecordType::SOA, None)).await?;
+    match dns::data(&reply)[..] {
+        [RData::SOA(soa)] => Some(soa.serial),
+        _ => None,
+    }
+}
+
+/// Waits until brokers have the same serial, which is not `before`.
+async fn equal_serials(brokers: [&Broker; 2], zone: &str, before: Option<u32>) -> Option<u32> {
+    let serials = || async { (serial(brokers[0], zone).await, serial(brokers[1], zone).await) };
+    let alike = |(a, b): &(Option<u32>, Option<u32>)| a.is_some() && a == b && *a != before;
+    eventually("serials are equal", serials, alike).await.0
+}
+
+#[tokio::test]
+async fn zones_are_alike_wherever_they_are_asked_for() {
+    let dirs = [directory(), directory()];
+    let a = Broker::start(dirs[0].path()).await;
+    let b = Broker::start(dirs[1].path()).await;
+    a.ok(&["domain", "add", "a.example", "--record", "*.w TXT 60 any"]).await;
+    // Their own counts of changes differ from here on.
+    a.ok(&["domain", "set", "a.example", "--ttl", "7"]).await;
+    join(&a, "bob", &b).await;
+    let first = equal_serials([&a, &b], "a.example", None).await;
+    b.ok(&["domain", "set", "a.example", "--ttl", "8"]).await;
+    let second = equal_serials([&a, &b], "a.example", first).await;
+
+    // A certificate is fetched at one, and looked for at the other.
+    b.ok(&["domain", "acme", "*.www.a.example", "-first_value"]).await;
+    b.ok(&["domain", "acme", "_acme-challenge.www.a.example.", "second", "--for", "2h"]).await;
+    let texts = |name: &'static str| {
+        let at = a.at.dns[0];
+        move || async move {
+            let reply = dns::exchange(at, &dns::query(name, RecordType::TXT, None)).await;
+            let mut texts: Vec<String> =
+                reply.iter().flat_map(dns::data).map(|data| data.to_string()).collect();
+            texts.sort();
+            texts
+        }
+    };
+    let challenges = texts("_acme-challenge.www.a.example");
+    eventually("both are there", &challenges, |t| *t == ["-first_value", "second"]).await;
+    let third = equal_serials([&a, &b], "a.example", second).await;
+    assert!(third.zip(first).is_some_and(|(third, first)| third.wrapping_sub(first) < 1 << 31));
+    let told = b.ok(&["domain", "acme", "www.a.example", "--remove", "second"]).await;
+    assert!(told.contains("1 removed"), "{told}");
+    eventually("one is gone", &challenges, |t| *t == ["-first_value"]).await;
+    eventually("a wildcard covers", texts("x.y.w.a.example"), |t| *t == ["any"]).await;
+    let said = a.fails(&["domain", "acme", "elsewhere.example", "value"]).await;
+    assert!(said.contains("no domain here"), "{said}");
 }
 
 /// Writes a configuration whose peers' port stays the same however often the broker starts.

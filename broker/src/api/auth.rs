@@ -95,6 +95,7 @@ pub(super) fn serves(route: &str, method: &Method) -> bool {
         "/v1/invites" | "/v1/rtt" | "/v1/backup" | "/v1/peers/invites" | "/v1/peers/join" => {
             *method == Method::POST
         }
+        "/v1/domains/{name}/acme-challenge" => matches!(*method, Method::PUT | Method::DELETE),
         go if go.starts_with("/go/") => true,
         _ => reads,
     }
@@ -305,6 +306,9 @@ mod tests {
             ("POST", Some("/v1/peers/join"), [Credentials, Credentials, Hidden, Open]),
             ("POST", Some("/v1/backup"), [Credentials, Credentials, Hidden, Open]),
             ("GET", Some("/v1/backup"), [Open, Open, Hidden, Open]),
+            ("PUT", Some("/v1/domains/{name}/acme-challenge"), [Credentials, Credentials, Hidden, Open]),
+            ("DELETE", Some("/v1/domains/{name}/acme-challenge"), [Credentials, Credentials, Hidden, Open]),
+            ("GET", Some("/v1/domains/{name}/acme-challenge"), [Open, Open, Hidden, Open]),
             ("GET", None, [Open, Open, Hidden, Open]),
             ("POST", None, [Open, Open, Hidden, Open]),
             ("DELETE", Some("/v1/fleet"), [Open, Open, Hidden, Open]),

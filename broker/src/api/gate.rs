@@ -100,7 +100,7 @@ async fn admit(shared: &Shared, request: Request, route: Option<&str>) -> Result
     };
     parts.extensions.insert(Caller { peer, actor });
     let body = match parts.method {
-        Method::POST if route.is_some_and(|r| r.starts_with("/v1/")) => {
+        Method::POST | Method::PUT | Method::DELETE if route.is_some_and(|r| r.starts_with("/v1/")) => {
             collect(&parts, body, MAX_CHANGE, CHANGE_TIMEOUT).await?.into()
         }
         _ => body,

@@ -13,7 +13,7 @@
 //! | `gate`, `auth`, `client`, `cors` | who asks, for whom, how often, and what they may |
 //! | `users`, `redirect`, `target` | what users ask for |
 //! | `reports` | what they measured |
-//! | `ops`, `stream`, `drain`, `changes` | what operators and administrators ask for |
+//! | `ops`, `stream`, `drain`, `changes`, `challenges` | what operators and administrators ask for |
 //! | `federation`, `records` | other brokers, and what applications have them carry |
 //! | `view`, `explain` | the snapshot as JSON |
 //! | `reasons`, `verdicts` | … and in sentences |
@@ -23,6 +23,7 @@
 //! [`ErrorBody`](nearmost_wire::api::ErrorBody).
 
 mod auth;
+mod challenges;
 mod changes;
 mod client;
 mod cors;
@@ -170,6 +171,7 @@ fn router_with(state: ApiState, settings: settings::ActiveSettings, closing: Can
         .routes(routes!(changes::history))
         .routes(routes!(changes::invite))
         .routes(routes!(changes::backup))
+        .routes(routes!(challenges::set, challenges::remove))
         .routes(routes!(federation::peers))
         .routes(routes!(federation::invite))
         .routes(routes!(federation::join))

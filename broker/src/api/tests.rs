@@ -1,6 +1,7 @@
 //! The router in process, and its listeners over real sockets.
 
 mod access;
+mod challenges;
 mod federation;
 mod listeners;
 mod reading;

@@ -95,6 +95,8 @@ impl World {
     /// Another registry. Mirrors that were in the last one keep what they are offered.
     pub(super) fn set_registry(&mut self, given: Arc<Registry>) {
         self.offers = carried_over(&self.offers, &self.given, &given);
+        // One without mirrors has nothing to be placed, and may differ in names alone.
+        self.registry = given.clone();
         self.given = given;
         self.placed.clear();
         self.parts_changed();

@@ -1,6 +1,7 @@
 //! What the registrar holds: every statement, which of them are visible, and the registry made of those.
 
 use super::index::DeclaredIndex;
+use super::serial::serial;
 use nearmost_replica::set::Changes;
 use nearmost_replica::{MergeOutcome, PublicKey, RecordKey, SignedRecord, StatementSet, merge};
 use nearmost_wire::authority::Rights;
@@ -37,6 +38,8 @@ pub struct Held {
     pub version: u64,
     /// The registry.
     pub built: Built,
+    /// When the first of its challenges ends, Unix milliseconds.
+    pub next_end: Option<u64>,
     author: PublicKey,
     defaults: BuildDefaults,
 }
@@ -56,11 +59,12 @@ impl Held {
             declared: DeclaredIndex::new(author, &BTreeMap::new()),
             version,
             built: Built::default(),
+            next_end: None,
             author,
             defaults,
         };
         held.look_again(&Changes { all: true, ..Changes::default() }, now_unix_ms);
-        held.rebuild();
+        held.rebuild(now_unix_ms);
         held
     }
 
@@ -94,8 +98,16 @@ impl Held {
     }
 
     /// Makes the registry anew from the visible records.
-    pub fn rebuild(&mut self) {
+    pub fn rebuild(&mut self, now_unix_ms: u64) {
         self.built = self.build(self.version, &self.records);
+        let records = || self.records.values().map(SignedRecord::record);
+        self.next_end = self.built.add_challenges(records(), now_unix_ms);
+        self.built.registry.serial = serial(records());
+    }
+
+    /// Whether the registry has a challenge that has ended.
+    pub fn has_ended(&self, now_unix_ms: u64) -> bool {
+        self.next_end.is_some_and(|end| end <= now_unix_ms)
     }
 
     fn build(&self, version: u64, records: &BTreeMap<RecordKey, SignedRecord>) -> Built {

@@ -281,8 +281,9 @@ impl Registrar {
         let began = mono_now();
         self.unshown.due = None;
         let changes = std::mem::take(&mut self.unshown.changes);
-        if self.held.look_again(&changes, unix_now().0) {
-            self.held.rebuild();
+        let now = unix_now().0;
+        if self.held.look_again(&changes, now) | self.held.has_ended(now) {
+            self.held.rebuild(now);
             self.publish();
         }
         if changes.all {
@@ -293,7 +294,7 @@ impl Registrar {
         self.unshown.took = mono_now().saturating_duration_since(began);
     }
 
-    /// The passing of time has changed who may state what.
+    /// The passing of time has changed who may state what, or ended a challenge.
     pub(super) fn time_passed(&mut self) {
         self.unshown.note(Changes { all: true, ..Changes::default() });
         self.show();
@@ -301,6 +302,7 @@ impl Registrar {
 
     /// Forgets tombstones and tokens past their life.
     pub(super) async fn collect(&mut self) {
+        self.bury_challenges().await;
         let hidden = self.held.set.lock().hidden().collect();
         match self.store.collect(unix_now().0, hidden).await {
             Ok(collected) => {

@@ -1,7 +1,9 @@
 use super::*;
 use crate::store::{RedbStore, StoreThread};
 use nearmost_replica::{Body, Kind, Record};
-use nearmost_wire::registry::{BODY_VERSION, DomainBody, MirrorBody, NodeBody, ProbeBody};
+use nearmost_wire::registry::{
+    BODY_VERSION, Challenge, DomainBody, MirrorBody, NodeBody, PeerBody, ProbeBody,
+};
 use tempfile::TempDir;
 
 /// A registrar with two domains, as a person made them.
@@ -16,13 +18,7 @@ const UID: Actor = Actor::Socket { uid: 0 };
 
 impl World {
     async fn new() -> World {
-        let dir = tempfile::tempdir().unwrap();
-        let (handle, store) = StoreThread::spawn(Box::new(RedbStore::open(dir.path()).unwrap())).unwrap();
-        let settings =
-            RegistrarSettings { advertise: vec!["b.example:1".into()], ..RegistrarSettings::default() };
-        let key = KeyPair::from_seed(Role::Broker, &[1; 32]);
-        let (registrar, _) = Registrar::open(handle, &key, settings).await.unwrap();
-        let mut world = World { registrar, seq: 0, store, _dir: dir };
+        let mut world = World::bare(1).await;
         let person = KeyPair::from_seed(Role::Person, &[2; 32]).id().to_string();
         world.person(Kind::PERSON, "", &person, br#"{"name":"p"}"#.to_vec()).await;
         for domain in ["a.example", "b.example"] {
@@ -30,6 +26,46 @@ impl World {
             world.person(Kind::DOMAIN, domain, "", body).await;
         }
         world
+    }
+
+    /// A broker with this key and nothing in its registry.
+    async fn bare(seed: u8) -> World {
+        let dir = tempfile::tempdir().unwrap();
+        let (handle, store) = StoreThread::spawn(Box::new(RedbStore::open(dir.path()).unwrap())).unwrap();
+        let settings =
+            RegistrarSettings { advertise: vec!["b.example:1".into()], ..RegistrarSettings::default() };
+        let key = KeyPair::from_seed(Role::Broker, &[seed; 32]);
+        let (registrar, _) = Registrar::open(handle, &key, settings).await.unwrap();
+        World { registrar, seq: 0, store, _dir: dir }
+    }
+
+    /// Has this broker take another for an admin of its federation.
+    async fn trust(&mut self, other: &World, name: &str) {
+        let id = other.registrar.author.id.to_string();
+        let key = nearmost_replica::RecordKey { kind: Kind::PEER, scope: String::new(), id };
+        let body = PeerBody { name: name.into(), admin: true, ..PeerBody::default() };
+        let change = vec![(key, Some(serde_json::to_vec(&body).unwrap()))];
+        self.registrar.write_own(change, String::new(), None).await.unwrap();
+    }
+
+    /// Hands over everything that another broker holds.
+    async fn hear(&mut self, other: &World) {
+        let records = other.registrar.held.set.lock().statements().cloned().collect();
+        let (reply, _stored) = oneshot::channel();
+        let peer = other.registrar.author.key.public();
+        self.registrar.receive_all(vec![Delivery { peer, records, reply }]).await;
+        self.registrar.show();
+    }
+
+    fn serial(&self) -> u32 {
+        self.registrar.held.built.registry.serial
+    }
+
+    /// Static records of the first domain, each as name and text.
+    fn texts(&self) -> Vec<String> {
+        let registry = &self.registrar.held.built.registry;
+        let domain = registry.domain(registry.find_domain("a.example").unwrap());
+        domain.records.iter().map(|r| format!("{} {:?}", r.name, r.data)).collect()
     }
 
     /// A person's change.
@@ -238,5 +274,106 @@ async fn a_persons_mirror_is_not_counted_as_declared() {
     let warnings = world.declare(1, &["m"]).await;
     assert!(warnings[0].contains("differs in addresses"), "{warnings:?}");
     assert_eq!(world.registrar.held.declared.of("one").count(), 0);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn serials_are_equal_where_the_records_are_and_grow_with_each_change() {
+    let (mut a, mut b) = (World::new().await, World::bare(3).await);
+    a.trust(&b, "bob").await;
+    b.trust(&a, "ann").await;
+    b.hear(&a).await;
+    let first = a.serial();
+    assert_eq!(b.serial(), first);
+    assert_ne!(first, 0);
+    assert_ne!(a.registrar.held.version, b.registrar.held.version, "the count of changes is each one's own");
+
+    // A second later, a change at one of them.
+    let now = unix_now().0;
+    let later = nearmost_replica::Hlc { millis: now + 1000, counter: 0 };
+    a.registrar.clock.observe(later, now).unwrap();
+    a.person(Kind::DOMAIN, "a.example", "", br#"{"answers":3}"#.to_vec()).await;
+    let second = a.serial();
+    assert!((1..1 << 31).contains(&second.wrapping_sub(first)), "{first} {second}");
+    assert_eq!(b.serial(), first, "it has not heard yet");
+    b.hear(&a).await;
+    assert_eq!(b.serial(), second);
+
+    // And one at the other, which has seen the first: its clock is beyond.
+    let later = nearmost_replica::Hlc { millis: now + 2000, counter: 0 };
+    b.registrar.clock.observe(later, now).unwrap();
+    let request = ChallengeRequest { value: "v".into(), ttl_s: 60 };
+    b.registrar.set_challenge(&UID, "www.a.example", &request).await.unwrap();
+    a.hear(&b).await;
+    assert_eq!(a.serial(), b.serial());
+    assert!((1..1 << 31).contains(&a.serial().wrapping_sub(second)));
+    assert_eq!(a.texts(), ["_acme-challenge.www.a.example Txt([\"v\"])"]);
+    assert_eq!(a.texts(), b.texts());
+    a.end().await;
+    b.end().await;
+}
+
+#[tokio::test]
+async fn several_challenges_stand_side_by_side_and_end_by_themselves() {
+    let mut world = World::new().await;
+    let ask = |value: &str, ttl_s| ChallengeRequest { value: value.into(), ttl_s };
+    let registrar = &mut world.registrar;
+    let first = registrar.set_challenge(&UID, "*.a.example", &ask("one", 60)).await.unwrap();
+    assert_eq!((&*first.name, &*first.domain), ("_acme-challenge.a.example", "a.example"));
+    let second = registrar.set_challenge(&UID, "a.example", &ask("two", 600)).await.unwrap();
+    let both = [r#"_acme-challenge.a.example Txt(["one"])"#, r#"_acme-challenge.a.example Txt(["two"])"#];
+    assert_eq!(world.texts(), both);
+    let registrar = &mut world.registrar;
+    assert!(registrar.next_change_ms().is_some_and(|ms| ms <= 60_000));
+    assert!(registrar.held.has_ended(first.expires_unix_ms));
+    registrar.held.rebuild(first.expires_unix_ms);
+    assert_eq!(world.texts(), both[1..]);
+    world.registrar.held.rebuild(second.expires_unix_ms);
+    assert!(world.texts().is_empty() && world.registrar.held.next_end.is_none());
+
+    // What has ended is removed at last, so that it is forgotten.
+    let registrar = &mut world.registrar;
+    registrar.bury_challenges().await;
+    assert_eq!(world.texts(), both, "none has");
+    let key = Challenge {
+        domain: "a.example".into(),
+        below: "_acme-challenge".into(),
+        value: "old".into(),
+        until_unix_ms: 1,
+    }
+    .key();
+    let registrar = &mut world.registrar;
+    let body = br#"{"until_unix_ms":1}"#.to_vec();
+    registrar.write_own(vec![(key.clone(), Some(body))], String::new(), None).await.unwrap();
+    assert!(!registrar.held.records[&key].record().is_tombstone());
+    registrar.bury_challenges().await;
+    assert!(registrar.held.records[&key].record().is_tombstone());
+    assert_eq!(world.texts(), both);
+
+    let removed = world.registrar.remove_challenges(&UID, "a.example", None).await.unwrap();
+    assert_eq!((&*removed.name, removed.removed), ("_acme-challenge.a.example", 2));
+    assert!(world.texts().is_empty());
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_person_sets_challenges_only_where_it_may_state_them() {
+    let mut world = World::new().await;
+    let request = ChallengeRequest { value: "v".into(), ttl_s: 60 };
+    let person = |seed| Actor::Person(KeyPair::from_seed(Role::Person, &[seed; 32]).id());
+    let registrar = &mut world.registrar;
+    registrar.set_challenge(&person(2), "a.example", &request).await.unwrap();
+    for name in ["a.example", "b.example"] {
+        let refused = registrar.set_challenge(&person(9), name, &request).await.unwrap_err();
+        assert_eq!((refused.status(), refused.code()), (403, "unauthorised"), "{refused}");
+    }
+    let refused = registrar.remove_challenges(&person(9), "a.example", None).await.unwrap_err();
+    assert_eq!(refused.status(), 403);
+    assert_eq!(world.texts().len(), 1);
+    // A domain with an owner is the owner's alone: this broker has no say there.
+    world.person(Kind::CLAIM, "b.example", "", b"{}".to_vec()).await;
+    let registrar = &mut world.registrar;
+    let refused = registrar.set_challenge(&UID, "b.example", &request).await.unwrap_err();
+    assert!(refused.status() == 403 && refused.to_string().contains("another owner"), "{refused}");
     world.end().await;
 }

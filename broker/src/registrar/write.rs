@@ -154,7 +154,7 @@ impl Registrar {
             let changes = self.held.set.lock().apply(applied.iter().copied());
             self.logged(applied.len());
             if self.held.look_again(&changes, now) {
-                self.held.rebuild();
+                self.held.rebuild(now);
                 self.publish();
             } else {
                 self.out.touched();

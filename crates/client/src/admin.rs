@@ -2,9 +2,10 @@
 
 use crate::client::Client;
 use crate::error::ClientError;
-use crate::http::Ask;
+use crate::http::{Ask, encode};
 use nearmost_wire::api::{
-    CommitRequest, CommitResponse, DrainPreview, HistoryView, InviteRequest, InviteResponse, RegistryResponse,
+    ChallengeRequest, ChallengeResponse, ChallengesRemoved, CommitRequest, CommitResponse, DrainPreview,
+    HistoryView, InviteRequest, InviteResponse, RegistryResponse,
 };
 
 impl Client {
@@ -53,6 +54,32 @@ impl Client {
         self.post("/v1/invites", request).await
     }
 
+    /// Has a text answered at `_acme-challenge.<name>`, where a certificate authority looks for it. `name` is
+    /// what the certificate is for, with or without that label.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn set_challenge(
+        &self,
+        name: &str,
+        request: &ChallengeRequest,
+    ) -> Result<ChallengeResponse, ClientError> {
+        self.put(&challenges(name), request).await
+    }
+
+    /// Removes such a text, or without `value` all of the name.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn remove_challenges(
+        &self,
+        name: &str,
+        value: Option<&str>,
+    ) -> Result<ChallengesRemoved, ClientError> {
+        let query: Vec<_> = value.map(|value| ("value", value)).into_iter().collect();
+        self.transport.json(Ask::delete(&challenges(name), &query)).await
+    }
+
     /// Where the users of mirrors (`DOMAIN/NAME`) and of nodes' mirrors would go if they were
     /// drained.
     ///
@@ -67,4 +94,8 @@ impl Client {
         let query: Vec<_> = mirrors.chain(nodes.iter().map(|n| ("node", n.as_str()))).collect();
         self.transport.json(Ask::get("/v1/drain-preview", &query)).await
     }
+}
+
+fn challenges(name: &str) -> String {
+    format!("/v1/domains/{}/acme-challenge", encode(name))
 }

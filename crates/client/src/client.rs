@@ -119,11 +119,24 @@ impl Client {
         path: &str,
         body: &impl Serialize,
     ) -> Result<T, ClientError> {
-        let body = serde_json::to_vec(body).map_err(|e| ClientError::Protocol {
-            at: self.transport.at(),
-            what: format!("POST {path}"),
-            detail: e.to_string(),
-        })?;
+        let body = self.body("POST", path, body)?;
         self.transport.json(Ask::post(path, body)).await
+    }
+
+    pub(crate) async fn put<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        let body = self.body("PUT", path, body)?;
+        self.transport.json(Ask::put(path, body)).await
+    }
+
+    fn body(&self, method: &str, path: &str, body: &impl Serialize) -> Result<Vec<u8>, ClientError> {
+        serde_json::to_vec(body).map_err(|e| ClientError::Protocol {
+            at: self.transport.at(),
+            what: format!("{method} {path}"),
+            detail: e.to_string(),
+        })
     }
 }

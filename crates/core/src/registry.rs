@@ -32,8 +32,11 @@ pub const MAX_MIRRORS: usize = 65_535;
 /// Everything registered, at one version.
 #[derive(Clone, Debug, Default)]
 pub struct Registry {
-    /// Grows with every change; SOA serials derive from it.
+    /// Grows with every change that this broker makes or hears of; a count of its own.
     pub version: u64,
+    /// Serial of the zones (RFC 1035 §3.3.13). Equal on all brokers that hold the same records; grows
+    /// with changes in the arithmetic of RFC 1982.
+    pub serial: u32,
     /// Domains, sorted by name.
     pub domains: Vec<Domain>,
     /// Nodes, sorted by name.
@@ -57,6 +60,8 @@ pub struct NameIndex {
     by_suffix: Vec<DomainIndex>,
     /// Of each domain that delegates parts of itself by static NS records: the delegated names.
     cuts: HashMap<DomainIndex, Vec<Arc<str>>>,
+    /// Of each domain that has static records at wildcards: these names, `*` included.
+    wildcards: HashMap<DomainIndex, Vec<Arc<str>>>,
 }
 
 /// A name users resolve, with its policy.
@@ -88,7 +93,8 @@ pub struct Trust {
 /// A record that does not depend on the client.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StaticRecord {
-    /// Full owner name, lower case, no final dot.
+    /// Full owner name, lower case, no final dot. A first label `*` stands for names that do not exist
+    /// (RFC 4592).
     pub name: Arc<str>,
     /// In seconds.
     pub ttl_s: u32,
@@ -114,8 +120,19 @@ pub enum StaticData {
     },
     /// Text; each string at most 255 bytes.
     Txt(Vec<String>),
-    /// A name server of the zone.
+    /// A name server of the zone, or, below the domain's own name, of a part that it delegates.
     Ns(String),
+    /// A key of a delegated part that its parent vouches for (RFC 4034 §5).
+    Ds {
+        /// Of the key.
+        key_tag: u16,
+        /// Of the key.
+        algorithm: u8,
+        /// How `digest` was made.
+        digest_type: u8,
+        /// Of the key.
+        digest: Vec<u8>,
+    },
     /// A certification authority authorisation (RFC 8659).
     Caa {
         /// Issuer critical flag.
@@ -300,20 +317,28 @@ impl Registry {
     pub fn index(&mut self) {
         let mut by_suffix: Vec<DomainIndex> = (0..self.domains.len() as u32).map(DomainIndex).collect();
         by_suffix.sort_by(|a, b| by_labels(&self.domain(*a).name, &self.domain(*b).name));
-        let mut cuts: HashMap<DomainIndex, Vec<Arc<str>>> = HashMap::new();
+        let delegates =
+            |d: &Domain, r: &StaticRecord| matches!(r.data, StaticData::Ns(_)) && r.name != d.name;
+        let cuts = self.names_where(delegates);
+        let wildcards = self.names_where(|_, record| record.name.starts_with("*."));
+        self.names = NameIndex { by_suffix, cuts, wildcards };
+    }
+
+    /// Of each domain the owners of static records of some kind, each once.
+    fn names_where(
+        &self,
+        wanted: impl Fn(&Domain, &StaticRecord) -> bool,
+    ) -> HashMap<DomainIndex, Vec<Arc<str>>> {
+        let mut found: HashMap<DomainIndex, Vec<Arc<str>>> = HashMap::new();
         for (domain, i) in self.domains.iter().zip(0u32..) {
-            let delegated = domain
-                .records
-                .iter()
-                .filter(|r| matches!(r.data, StaticData::Ns(_)) && r.name != domain.name);
-            for record in delegated {
-                let cuts = cuts.entry(DomainIndex(i)).or_default();
-                if !cuts.contains(&record.name) {
-                    cuts.push(record.name.clone());
+            for record in domain.records.iter().filter(|record| wanted(domain, record)) {
+                let names = found.entry(DomainIndex(i)).or_default();
+                if !names.contains(&record.name) {
+                    names.push(record.name.clone());
                 }
             }
         }
-        self.names = NameIndex { by_suffix, cuts };
+        found
     }
 
     /// Whether a domain's name lies strictly below a name (lower case, no final dot).
@@ -330,6 +355,11 @@ impl Registry {
     /// Names within a domain, other than its own, at which static NS records stand.
     pub fn cuts(&self, domain: DomainIndex) -> &[Arc<str>] {
         self.names.cuts.get(&domain).map_or(&[], Vec::as_slice)
+    }
+
+    /// Names of a domain's static records that begin with a label `*`.
+    pub fn wildcards(&self, domain: DomainIndex) -> &[Arc<str>] {
+        self.names.wildcards.get(&domain).map_or(&[], Vec::as_slice)
     }
 
     /// The mirrors of a domain, with their indexes.

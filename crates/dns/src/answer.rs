@@ -206,6 +206,7 @@ impl Responder {
             responder: self,
             snapshot,
             qtype,
+            dnssec_ok: query.edns.is_some_and(|e| e.dnssec_ok),
             client: ecs
                 .filter(|e| e.source > 0)
                 .map_or_else(|| choosing::users_of(snapshot, client.source), |e| e.address),

@@ -16,28 +16,34 @@ pub(crate) fn record_type(data: &StaticData) -> RecordType {
         StaticData::Mx { .. } => RecordType::MX,
         StaticData::Txt(_) => RecordType::TXT,
         StaticData::Ns(_) => RecordType::NS,
+        StaticData::Ds { .. } => RecordType::DS,
         StaticData::Caa { .. } => RecordType::CAA,
         StaticData::Srv { .. } => RecordType::SRV,
     }
 }
 
-/// Adds a static record to a reply.
+/// Adds a static record to a section of a reply.
 ///
 /// # Errors
 /// [`ReplyError::Unanswerable`] when a name in it is no name.
 pub(crate) fn add_static(
     reply: &mut Reply<'_>,
+    section: Section,
     owner: &WireName,
     ttl: u32,
     data: &StaticData,
 ) -> Result<(), ReplyError> {
     let name = |text: &str| WireName::from_text(text).ok_or(ReplyError::Unanswerable);
-    let mut add = |data: Data<'_>| reply.add(Section::Answer, owner, ttl, data);
+    let mut add = |data: Data<'_>| reply.add(section, owner, ttl, data);
     match data {
         StaticData::A(a) => add(Data::Address((*a).into())),
         StaticData::Aaaa(a) => add(Data::Address((*a).into())),
         StaticData::Cname(target) => add(Data::Alias(&name(target)?)),
         StaticData::Ns(server) => add(Data::NameServer(&name(server)?)),
+        StaticData::Ds { key_tag, algorithm, digest_type, digest } => {
+            let numbers = (*key_tag, *algorithm, *digest_type);
+            add(Data::Delegation { numbers, digest })
+        }
         StaticData::Mx { preference, exchange } => {
             add(Data::Exchange { preference: *preference, host: &name(exchange)? })
         }

@@ -38,7 +38,7 @@ pub(crate) enum Section {
     Additional = 2,
 }
 
-/// Record data.
+/// Record data. A delegation is DS (RFC 4034 §5.1): key tag, algorithm and digest type, then the digest.
 #[derive(Debug)]
 pub(crate) enum Data<'d> {
     Address(IpAddr),
@@ -46,6 +46,7 @@ pub(crate) enum Data<'d> {
     NameServer(&'d WireName),
     Exchange { preference: u16, host: &'d WireName },
     Server { priority: u16, weight: u16, port: u16, target: &'d WireName },
+    Delegation { numbers: (u16, u8, u8), digest: &'d [u8] },
     Soa(Soa<'d>),
     Other(RData),
 }
@@ -73,6 +74,7 @@ impl Data<'_> {
             Data::Exchange { .. } => 15,
             Data::Address(IpAddr::V6(_)) => 28,
             Data::Server { .. } => 33,
+            Data::Delegation { .. } => 43,
             Data::Other(data) => data.record_type().into(),
         }
     }
@@ -149,6 +151,11 @@ impl<'o> Reply<'o> {
                     self.out.extend_from_slice(&number.to_be_bytes());
                 }
                 self.whole_name(target.wire());
+            }
+            Data::Delegation { numbers: (key_tag, algorithm, digest_type), digest } => {
+                self.out.extend_from_slice(&key_tag.to_be_bytes());
+                self.out.extend_from_slice(&[algorithm, digest_type]);
+                self.out.extend_from_slice(digest);
             }
             Data::Soa(soa) => {
                 self.name(soa.primary);

@@ -8,16 +8,17 @@ use crate::records;
 use crate::reply::{Data, Reply, ReplyError, Section, Soa};
 use crate::service::{self, Service, Services};
 use crate::zone::{self, DEFAULT_NS, Node, NodeKind, Zone};
+use arrayvec::ArrayVec;
 use hickory_proto::rr::rdata::{HINFO, HTTPS};
 use hickory_proto::rr::{Name, RData, RecordType};
 use ipnet::IpNet;
 use nearmost_core::health::Family;
 use nearmost_core::ranking::{Basis, Choice};
-use nearmost_core::registry::{Domain, DomainIndex, Mirror, StaticData};
+use nearmost_core::registry::{Domain, DomainIndex, Mirror, StaticData, StaticRecord};
 use nearmost_core::snapshot::Snapshot;
 use std::net::IpAddr;
 
-/// Most aliases followed for one answer.
+/// Most aliases followed for one answer; the resolver goes on from there by itself.
 const MAX_ALIASES: usize = 8;
 
 /// One answer in the making.
@@ -25,6 +26,8 @@ pub(crate) struct Resolver<'a, 'o> {
     pub(crate) responder: &'a Responder,
     pub(crate) snapshot: &'a Snapshot,
     pub(crate) qtype: RecordType,
+    /// Whether the query asks for what validation needs (DO, RFC 3225 §3).
+    pub(crate) dnssec_ok: bool,
     /// The address whose place decides.
     pub(crate) client: IpAddr,
     pub(crate) reply: Reply<'o>,
@@ -60,8 +63,16 @@ impl<'a> Resolver<'a, '_> {
             Step::Done => return Ok(()),
             Step::Follow(target) => target,
         };
-        for _ in 0..MAX_ALIASES {
+        let mut followed: ArrayVec<&str, MAX_ALIASES> = ArrayVec::new();
+        while followed.len() < MAX_ALIASES {
             let target = LookupName::from_text(next).ok_or(ReplyError::Unanswerable)?;
+            let known =
+                |name: &str| name.strip_suffix('.').unwrap_or(name).eq_ignore_ascii_case(target.as_str());
+            if target.as_str() == name.as_str() || followed.iter().any(|name| known(name)) {
+                // In circles.
+                return Err(ReplyError::Unanswerable);
+            }
+            followed.push(next);
             let here = match zone::find(registry, config, &target, 0) {
                 Some(here) if here.apex == zone.apex => here,
                 // The resolver goes on from here by itself.
@@ -73,7 +84,7 @@ impl<'a> Resolver<'a, '_> {
                 Step::Follow(target) => target,
             };
         }
-        Err(ReplyError::Unanswerable)
+        Ok(())
     }
 
     fn step(&mut self, zone: &Zone<'_>, owner: &WireName, name: &LookupName) -> Result<Step<'a>, ReplyError> {
@@ -83,7 +94,7 @@ impl<'a> Resolver<'a, '_> {
         if let Some(cut) = node.cut(&self.snapshot.registry, zone)
             && !parent_side(cut)
         {
-            return self.referral(&node, cut).map(|()| Step::Done);
+            return self.referral(zone, &node, cut).map(|()| Step::Done);
         }
         if let Some((target, ttl)) = node.alias()
             && self.qtype != RecordType::CNAME
@@ -159,10 +170,15 @@ impl<'a> Resolver<'a, '_> {
     /// set of records must have (RFC 2181 §5.2).
     fn statics(&mut self, node: &Node<'a, '_>, owner: &WireName) -> Result<bool, ReplyError> {
         let of_type = || node.statics().filter(|r| records::record_type(&r.data) == self.qtype);
+        // NS below an apex would be a delegation, and what is delegated never comes here: these stand at a
+        // domain that is part of a configured zone, and has no servers of its own.
+        if self.qtype == RecordType::NS && !node.apex {
+            return Ok(false);
+        }
         let Some(ttl) = of_type().map(|r| r.ttl_s).min() else { return Ok(false) };
         let qtype = self.qtype;
         for record in node.statics().filter(|r| records::record_type(&r.data) == qtype) {
-            records::add_static(&mut self.reply, owner, ttl, &record.data)?;
+            records::add_static(&mut self.reply, Section::Answer, owner, ttl, &record.data)?;
         }
         Ok(true)
     }
@@ -298,19 +314,20 @@ impl<'a> Resolver<'a, '_> {
     fn soa(&mut self, zone: &Zone<'_>, owner: Option<&Domain>, section: Section) -> Result<(), ReplyError> {
         let config = &self.responder.config;
         let apex = WireName::from_text(zone.apex).ok_or(ReplyError::Unanswerable)?;
-        let in_apex = |label: &str| apex.below(label).ok_or(ReplyError::Unanswerable);
+        // Below the longest names there is no room for a label; absence is told there all the same.
+        let in_apex = |label: &str| apex.below(label).unwrap_or_else(|| apex.clone());
         let (first, second);
         let primary = match self.responder.prepared.nameservers.first() {
             Some((_, name)) => name,
             None => {
-                first = in_apex(DEFAULT_NS)?;
+                first = in_apex(DEFAULT_NS);
                 &first
             }
         };
         let hostmaster = match &self.responder.prepared.hostmaster {
             Some(name) => name,
             None => {
-                second = in_apex("hostmaster")?;
+                second = in_apex("hostmaster");
                 &second
             }
         };
@@ -325,8 +342,7 @@ impl<'a> Resolver<'a, '_> {
         let soa = Soa {
             primary,
             hostmaster,
-            // Serials wrap around (RFC 1982), as this does.
-            serial: self.snapshot.registry.version as u32,
+            serial: self.snapshot.registry.serial,
             refresh: records::seconds(config.soa.refresh),
             retry: records::seconds(config.soa.retry),
             expire: records::seconds(config.soa.expire),
@@ -352,30 +368,44 @@ impl<'a> Resolver<'a, '_> {
             if name::below(text.as_str(), zone.apex).is_none() {
                 continue;
             }
-            let addrs = self.server_addresses(zone, &text);
-            if self.each(Section::Additional, name, ttl, addrs).is_err() {
-                break;
+            for (addr, ttl) in self.server_addresses(zone, &text) {
+                if self.reply.add(Section::Additional, name, ttl, Data::Address(addr)).is_err() {
+                    return Ok(());
+                }
             }
         }
         Ok(())
     }
 
-    /// The addresses of a name server within a zone: what its name is answered with.
-    fn server_addresses(&self, zone: &Zone<'_>, name: &LookupName) -> Vec<IpAddr> {
+    /// The addresses of a name server within a zone and their TTLs: what its name is answered with, or
+    /// would be if it did not lie in a part that is delegated (glue). A server elsewhere has none here.
+    fn server_addresses(&self, zone: &Zone<'_>, name: &LookupName) -> Vec<(IpAddr, u32)> {
         let (snapshot, prepared) = (self.snapshot, &self.responder.prepared);
         let here = zone::find(&snapshot.registry, prepared, name, 0).filter(|z| z.apex == zone.apex);
         let Some(here) = here else { return Vec::new() };
         let node = zone::node(&snapshot.registry, prepared, &here, name);
-        let of = |family: Family| -> Vec<IpAddr> {
-            let fixed: Vec<IpAddr> = node.statics().filter_map(|r| address_of(&r.data)).collect();
-            let fixed = fixed.into_iter().filter(|a| a.is_ipv4() == (family == Family::V4));
-            let fixed: Vec<IpAddr> = fixed.collect();
+        // Wildcards below a cut are as hidden as everything there, and nobody meant them as glue.
+        if node.wildcard.is_some() && node.cut(&snapshot.registry, &here).is_some() {
+            return Vec::new();
+        }
+        let config = &self.responder.config;
+        let of = |family: Family| -> Vec<(IpAddr, u32)> {
+            let of_family = |a: &IpAddr| a.is_ipv4() == (family == Family::V4);
+            let fixed = || node.statics().filter_map(|r| Some((address_of(&r.data)?, r.ttl_s)));
+            let fixed = || fixed().filter(|(a, _)| of_family(a));
+            if let Some(ttl) = fixed().map(|(_, ttl)| ttl).min() {
+                return fixed().map(|(a, _)| (a, ttl)).collect();
+            }
             match node.kind {
-                _ if !fixed.is_empty() => fixed,
-                NodeKind::Mirror(i) => snapshot.live.mirror(i).addr(family).into_iter().collect(),
+                NodeKind::Mirror(i) => {
+                    let ttl = node.owner.map_or(0, |d| records::seconds(d.policy.ttl));
+                    let addr = snapshot.live.mirrors.get(i.0 as usize).and_then(|m| m.addr(family));
+                    addr.into_iter().map(|a| (a, ttl)).collect()
+                }
                 NodeKind::NameServer => {
-                    let all = self.responder.config.nameserver_addresses.iter().copied();
-                    all.filter(|a| a.is_ipv4() == (family == Family::V4)).collect()
+                    let ttl = records::seconds(config.infrastructure_ttl);
+                    let all = config.nameserver_addresses.iter().copied().filter(of_family);
+                    all.map(|a| (a, ttl)).collect()
                 }
                 _ => Vec::new(),
             }
@@ -384,36 +414,52 @@ impl<'a> Resolver<'a, '_> {
     }
 
     /// Points to the servers of a part of the zone that was delegated by static NS records.
-    fn referral(&mut self, node: &Node<'a, '_>, cut: &str) -> Result<(), ReplyError> {
+    fn referral(&mut self, zone: &Zone<'_>, node: &Node<'a, '_>, cut: &str) -> Result<(), ReplyError> {
         // After an alias, AA speaks of the alias (RFC 1035 §4.1.1).
         self.authoritative = self.reply.counts()[Section::Answer as usize] > 0;
         let owner = WireName::from_text(cut).ok_or(ReplyError::Unanswerable)?;
-        let all = || node.owner.into_iter().flat_map(|d| d.records.iter());
+        let at_cut = || {
+            let all = node.owner.into_iter().flat_map(|d| d.records.iter());
+            all.filter(|r| *r.name == *cut)
+        };
+        self.set(&owner, RecordType::NS, at_cut)?;
+        if self.dnssec_ok {
+            // What says whether the part is signed (RFC 4035 §3.1.4).
+            self.set(&owner, RecordType::DS, at_cut)?;
+        }
         let servers = || {
-            all().filter(|r| *r.name == *cut).filter_map(|r| match &r.data {
-                StaticData::Ns(server) => Some((r.ttl_s, server.trim_end_matches('.'))),
+            at_cut().filter_map(|r| match &r.data {
+                StaticData::Ns(server) => LookupName::from_text(server),
                 _ => None,
             })
         };
-        for (ttl, server) in servers() {
-            let name = WireName::from_text(server).ok_or(ReplyError::Unanswerable)?;
-            self.reply.add(Section::Authority, &owner, ttl, Data::NameServer(&name))?;
-        }
         // Servers inside the part cannot be found without their addresses: if one does not fit, the
         // reply is truncated (RFC 9471 §3.1). The others' may be missing, so they come last.
         for inside in [true, false] {
-            let of_kind = servers().filter(|(_, s)| name::below(s, cut).is_some() == inside);
-            for (_, server) in of_kind {
-                let name = WireName::from_text(server).ok_or(ReplyError::Unanswerable)?;
-                for glue in all().filter(|r| r.name.eq_ignore_ascii_case(server)) {
-                    let Some(addr) = address_of(&glue.data) else { continue };
-                    let data = Data::Address(addr);
-                    if self.reply.add(Section::Additional, &name, glue.ttl_s, data).is_err() {
+            for server in servers().filter(|s| name::below(s.as_str(), cut).is_some() == inside) {
+                let name = WireName::from_text(server.as_str()).ok_or(ReplyError::Unanswerable)?;
+                for (addr, ttl) in self.server_addresses(zone, &server) {
+                    if self.reply.add(Section::Additional, &name, ttl, Data::Address(addr)).is_err() {
                         self.outcome.truncated |= inside;
                         return Ok(());
                     }
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Adds the records of one type among some to the authority section, with one TTL (RFC 2181 §5.2).
+    fn set<'r, I: Iterator<Item = &'r StaticRecord>>(
+        &mut self,
+        owner: &WireName,
+        wanted: RecordType,
+        records: impl Fn() -> I,
+    ) -> Result<(), ReplyError> {
+        let of_type = || records().filter(|r| records::record_type(&r.data) == wanted);
+        let Some(ttl) = of_type().map(|r| r.ttl_s).min() else { return Ok(()) };
+        for record in of_type() {
+            records::add_static(&mut self.reply, Section::Authority, owner, ttl, &record.data)?;
         }
         Ok(())
     }

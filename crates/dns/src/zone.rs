@@ -15,7 +15,13 @@
 //! probe.<domain>                  nothing, but the name exists, since one-time names stand below it
 //! a static record's owner         that record, and it wins over all of the above of its type
 //! above any of these              nothing, but the name exists (an empty non-terminal)
+//! a zone below this one           nothing, but the name exists: only DS is asked here
+//! *.<closest encloser>            its static records, for every name below that does not exist
 //! ```
+//!
+//! A wildcard is the last resort (RFC 4592 §3.3.1): it stands for a name only if that name does not
+//! exist and no name between it and the wildcard's parent does. So it never covers what the broker
+//! derives, what is delegated, other domains, or names below these.
 //!
 //! So a mirror or a static record named `probe` is what its own name answers; one-time names below it
 //! stay, unless static NS records at or above it delegate them away, or a domain is registered at it.
@@ -87,12 +93,15 @@ pub(crate) struct Node<'s, 'n> {
     pub(crate) kind: NodeKind,
     /// The domain that owns the name.
     pub(crate) owner: Option<&'s Domain>,
+    /// The wildcard that stands for the name, which does not exist itself; its kind is `Plain` then.
+    /// Answers have the name as their owner, as if it existed.
+    pub(crate) wildcard: Option<&'s str>,
 }
 
 impl<'s> Node<'s, '_> {
-    /// The static records at this name.
+    /// The static records at this name, or at the wildcard that stands for it.
     pub(crate) fn statics(&self) -> impl Iterator<Item = &'s StaticRecord> {
-        let name = self.name;
+        let name = self.wildcard.unwrap_or(self.name);
         self.owner.into_iter().flat_map(|d| d.records.iter()).filter(move |r| &*r.name == name)
     }
 
@@ -124,9 +133,34 @@ pub(crate) fn node<'s, 'n>(
 ) -> Node<'s, 'n> {
     let text = name.as_str();
     let owner = zone.domain.map(|i| registry.domain(i));
-    let mut node = Node { name: text, apex: text == zone.apex, kind: NodeKind::Missing, owner };
+    let mut node =
+        Node { name: text, apex: text == zone.apex, kind: NodeKind::Missing, owner, wildcard: None };
     node.kind = kind(registry, config, zone, &node);
+    if node.kind == NodeKind::Missing
+        && let Some(wildcard) = wildcard_for(registry, config, zone, owner, name)
+    {
+        node.wildcard = Some(wildcard);
+        node.kind = NodeKind::Plain;
+    }
     node
+}
+
+/// The wildcard that stands for a name which does not exist. The parent of the deepest wildcard above
+/// the name exists; it is the closest encloser unless the name one label below it on the way to the name
+/// (the next closer name of RFC 5155 §1.3) exists too, and then there is no wildcard at the encloser.
+fn wildcard_for<'s>(
+    registry: &'s Registry,
+    config: &Prepared,
+    zone: &Zone<'_>,
+    owner: Option<&'s Domain>,
+    name: &LookupName,
+) -> Option<&'s str> {
+    let all = registry.wildcards(zone.domain?).iter().filter_map(|w| Some((&**w, w.strip_prefix("*.")?)));
+    let above = all.filter(|(_, parent)| name::strictly_below(name.as_str(), parent));
+    let (wildcard, parent) = above.max_by_key(|(_, parent)| parent.len())?;
+    let next = name.suffixes().take_while(|s| s.len() > parent.len()).last()?;
+    let next = Node { name: next, apex: false, kind: NodeKind::Missing, owner, wildcard: None };
+    (kind(registry, config, zone, &next) == NodeKind::Missing).then_some(wildcard)
 }
 
 fn kind(registry: &Registry, config: &Prepared, zone: &Zone<'_>, node: &Node<'_, '_>) -> NodeKind {
@@ -182,7 +216,7 @@ fn service(prefix: &str) -> Option<bool> {
     }
 }
 
-/// Whether anything stands below a name.
+/// Whether another zone of ours begins at a name or anything stands below it.
 fn has_descendants(registry: &Registry, config: &Prepared, zone: &Zone<'_>, node: &Node<'_, '_>) -> bool {
     let below = |n: &str| name::strictly_below(n, node.name);
     if node
@@ -192,7 +226,8 @@ fn has_descendants(registry: &Registry, config: &Prepared, zone: &Zone<'_>, node
         return true;
     }
     config.nameservers.iter().any(|(n, _)| below(n) && name::below(n, zone.apex).is_some())
-        || config.zones.iter().any(|z| below(z))
+        || config.zones.iter().any(|z| z == node.name || below(z))
+        || registry.domain_by_name.contains_key(node.name)
         || registry.any_domain_below(node.name)
 }
 

@@ -391,6 +391,43 @@ pub struct InviteResponse {
 }
 
 api! {
+/// A text that a certificate authority is to find: `PUT /v1/domains/{name}/acme-challenge`.
+pub struct ChallengeRequest {
+    /// Letters, digits, `-` and `_`, as `dns-01` gives it.
+    pub value: String,
+    /// Life in seconds, 3600 unless given; then it is gone by itself.
+    #[serde(default = "an_hour")]
+    pub ttl_s: u64,
+}
+}
+
+fn an_hour() -> u64 {
+    3600
+}
+
+api! {
+/// A challenge that is answered.
+pub struct ChallengeResponse {
+    /// The domain that it is in.
+    pub domain: String,
+    /// Where it is found: a name that begins with `_acme-challenge`.
+    pub name: String,
+    /// When it ends, Unix milliseconds.
+    pub expires_unix_ms: u64,
+}
+}
+
+api! {
+/// Challenges that are answered no longer: `DELETE /v1/domains/{name}/acme-challenge`.
+pub struct ChallengesRemoved {
+    /// Where they were.
+    pub name: String,
+    /// How many.
+    pub removed: u64,
+}
+}
+
+api! {
 /// Where the users of drained mirrors would go: `GET /v1/drain-preview`.
 pub struct DrainPreview {
     /// One row a mirror that would lose or gain.

@@ -1,5 +1,9 @@
 //! Names that people choose: domains, hosts, nodes and mirrors.
 
+/// Most characters of a name: with the lengths of its labels and of the root it has 255 bytes (RFC 1035
+/// §2.3.4).
+pub const MAX_CHARS: usize = 253;
+
 /// Why a text is not a domain name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
@@ -44,7 +48,7 @@ pub fn domain(text: &str) -> Result<String, NameError> {
     if name.is_empty() {
         return Err(NameError::Empty);
     }
-    if name.len() > 253 {
+    if name.len() > MAX_CHARS {
         return Err(NameError::TooLong(name));
     }
     for part in name.split('.') {

@@ -1,5 +1,6 @@
 //! `nearmost domain …`
 
+use super::acme::{AcmeArgs, acme};
 use super::drain::{DrainArgs, drain, undrain};
 use super::failover::FailoverFields;
 use super::force::{freeze, unfreeze};
@@ -69,6 +70,9 @@ pub enum DomainCommand {
         /// Its name
         name: String,
     },
+    /// Have a certificate authority find what it asked for, as TXT record at _acme-challenge.NAME; for the
+    /// hooks of certbot, lego and acme.sh
+    Acme(AcmeArgs),
     /// Sign, as its owner, that a broker may say who its mirrors are. Needs no broker: prints what
     /// `nearmost domain set DOMAIN --owner ID --delegation TEXT` takes
     Delegate(DelegateArgs),
@@ -203,6 +207,7 @@ pub async fn run(context: &Context, command: DomainCommand) -> anyhow::Result<()
         DomainCommand::Undrain { name } => undrain(context, &EntryKey::domain(&name)?).await,
         DomainCommand::Freeze { name, duration } => freeze(context, &name, duration).await,
         DomainCommand::Unfreeze { name } => unfreeze(context, &name).await,
+        DomainCommand::Acme(args) => acme(context, &args).await,
         DomainCommand::Delegate(args) => delegate(context, &args),
         DomainCommand::Token(args) => token(context, &args).await,
         DomainCommand::Rights(command) => rights::run(context, command).await,

@@ -54,6 +54,14 @@ impl Ask {
         Ask { method: Method::POST, path_and_query: path.into(), body, header: None }
     }
 
+    pub(crate) fn put(path: &str, body: Vec<u8>) -> Ask {
+        Ask { method: Method::PUT, path_and_query: path.into(), body, header: None }
+    }
+
+    pub(crate) fn delete(path: &str, query: &[(&str, &str)]) -> Ask {
+        Ask { method: Method::DELETE, ..Ask::get(path, query) }
+    }
+
     pub(crate) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Ask {
         self.header = Some((name, value));
         self

@@ -7,4 +7,6 @@ mod hot;
 mod kinds;
 mod onetime;
 mod properties;
+mod statics;
+mod wildcards;
 mod zones;

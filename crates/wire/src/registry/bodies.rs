@@ -84,9 +84,10 @@ pub enum AllDownBody {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RecordBody {
-    /// Owner, relative to the domain; `@` is the domain itself.
+    /// Owner, relative to the domain; `@` is the domain itself. A first label `*` stands for every name
+    /// that does not exist there.
     pub name: String,
-    /// `A`, `AAAA`, `CNAME`, `MX`, `TXT`, `NS`, `CAA` or `SRV`.
+    /// `A`, `AAAA`, `CNAME`, `MX`, `TXT`, `NS`, `DS`, `CAA` or `SRV`.
     #[serde(rename = "type")]
     pub kind: String,
     /// In seconds.

@@ -14,6 +14,7 @@
 //! | override | empty | the prefix, in its canonical text | [`OverrideBody`] | removal wins |
 //! | peer | empty | the broker's id | [`PeerBody`] | removal wins |
 //! | endpoint | empty | the broker's id | [`EndpointBody`] | removal wins |
+//! | challenge | the domain | the owner's labels below it, `/`, the value | [`ChallengeBody`] | removal wins |
 //! | grant | the domain | the grantee's id | [`GrantBody`] | removal wins |
 //! | claim | the domain | empty | [`ClaimBody`] | the earlier write stands |
 //! | roll | the domain | the old key's id | [`RollBody`] | the earlier write stands |
@@ -25,6 +26,7 @@
 
 mod bodies;
 mod build;
+mod challenge;
 mod failover;
 mod federation;
 mod mirror;
@@ -51,6 +53,7 @@ mod sharing_tests;
 
 pub use bodies::*;
 pub use build::{BuildDefaults, Built, Entry, EntryKind, Problem, build, entry_of};
+pub use challenge::{Challenge, ChallengeBody, ChallengeError, MAX_CHALLENGES, owner as challenge_owner};
 pub use failover::{FailbackBody, FailoverBody};
 pub(crate) use federation::read;
 pub use federation::{

@@ -20,6 +20,7 @@ pub(super) fn check_mirror(registry: &Registry, domain: DomainIndex, mirror: &st
         StaticData::Aaaa(_) => Some("AAAA"),
         StaticData::Cname(_) => Some("CNAME"),
         StaticData::Ns(_) => Some("NS"),
+        StaticData::Ds { .. } => Some("DS"),
         _ => None,
     });
     match taken {

@@ -2,21 +2,77 @@
 
 use super::bodies::RecordBody;
 use crate::name;
+use data_encoding::HEXLOWER_PERMISSIVE;
 use nearmost_core::registry::{StaticData, StaticRecord};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::str::FromStr;
+
+/// Longest TTL: the highest bit has another meaning (RFC 2181 §8).
+const MAX_TTL_S: u32 = i32::MAX as u32;
+/// Most bytes of one string of a TXT record (RFC 1035 §3.3).
+const MAX_STRING: usize = 255;
+/// Most bytes of one TXT record: far more than anyone publishes, and it fits a message over TCP.
+const MAX_TEXT: usize = 16 * 1024;
+/// Most bytes of the digest of a DS record; the longest in use has 48.
+const MAX_DIGEST: usize = 64;
 
 /// A static record of a domain; the error names the record.
 pub(super) fn static_record(domain: &str, body: &RecordBody) -> Result<StaticRecord, String> {
-    let owner = match body.name.as_str() {
-        "@" | "" => domain.to_owned(),
-        relative => {
-            check_owner(domain, relative)?;
-            name::domain(&format!("{relative}.{domain}")).map_err(|e| format!("record: {e}"))?
-        }
-    };
-    let data = data(body).map_err(|e| format!("record {} {} {:?}: {e}", body.name, body.kind, body.value))?;
+    let owner = owner(domain, &body.name)?;
+    let named = |e: String| format!("record {} {} {:?}: {e}", body.name, body.kind, body.value);
+    if body.ttl_s > MAX_TTL_S {
+        return Err(named(format!("ttl_s = {}: expected at most {MAX_TTL_S}", body.ttl_s)));
+    }
+    let data = data(body).map_err(named)?;
+    check_place(domain, &owner, &data).map_err(named)?;
     Ok(StaticRecord { name: owner.into(), ttl_s: body.ttl_s, data })
+}
+
+/// The full name of an owner as people write it; its first label may be `*`.
+fn owner(domain: &str, written: &str) -> Result<String, String> {
+    let named = |e: name::NameError| format!("record {written}: {e}");
+    if matches!(written, "@" | "") {
+        return Ok(domain.to_owned());
+    }
+    check_owner(domain, written)?;
+    if !written.contains('*') {
+        return name::domain(&format!("{written}.{domain}")).map_err(named);
+    }
+    let above = match written.strip_prefix('*') {
+        Some("") => domain.to_owned(),
+        Some(rest) => match rest.strip_prefix('.') {
+            Some(rest) if !rest.contains('*') => format!("{rest}.{domain}"),
+            _ => return Err(wildcard_form(written)),
+        },
+        None => return Err(wildcard_form(written)),
+    };
+    let above = name::domain(&above).map_err(named)?;
+    let full = format!("*.{above}");
+    match full.len() > name::MAX_CHARS {
+        true => Err(named(name::NameError::TooLong(full))),
+        false => Ok(full),
+    }
+}
+
+fn wildcard_form(written: &str) -> String {
+    format!("record {written}: \"*\" is the whole first label of a name, or there is none")
+}
+
+/// Records that cannot stand everywhere.
+fn check_place(domain: &str, owner: &str, data: &StaticData) -> Result<(), String> {
+    let kind = match data {
+        StaticData::Ns(_) => "NS",
+        StaticData::Ds { .. } => "DS",
+        _ => return Ok(()),
+    };
+    if owner.starts_with("*.") {
+        // RFC 4592 §4.2 leaves open what it would mean.
+        return Err(format!("{kind} at a wildcard delegates nothing; name the part"));
+    }
+    match (kind, owner == domain) {
+        ("DS", true) => Err("the keys of the domain itself are told by the zone above it".into()),
+        _ => Ok(()),
+    }
 }
 
 /// What holds among the records of a domain.
@@ -31,7 +87,18 @@ pub(super) fn check(domain: &str, records: &[StaticRecord]) -> Result<(), String
     if let Some((_, record)) = twice {
         return Err(format!("record {} is there twice: {:?}", record.name, record.data));
     }
+    check_delegations(records)?;
     check_cnames(domain, records)
+}
+
+/// DS stands where the domain delegates (RFC 4035 §2.4), and nowhere else.
+fn check_delegations(records: &[StaticRecord]) -> Result<(), String> {
+    let of = |wanted: fn(&StaticData) -> bool| records.iter().filter(move |r| wanted(&r.data));
+    let cuts: HashSet<&str> = of(|d| matches!(d, StaticData::Ns(_))).map(|r| &*r.name).collect();
+    match of(|d| matches!(d, StaticData::Ds { .. })).find(|r| !cuts.contains(&*r.name)) {
+        Some(r) => Err(format!("record DS at {}: no NS record delegates that name", r.name)),
+        None => Ok(()),
+    }
 }
 
 /// A CNAME must be alone at its owner (RFC 1034 §3.6.2), never at the domain itself, and lead
@@ -84,27 +151,38 @@ fn check_owner(domain: &str, relative: &str) -> Result<(), String> {
 fn data(body: &RecordBody) -> Result<StaticData, String> {
     let words: Vec<&str> = body.value.split_whitespace().collect();
     let host = |text: &str| name::domain(text).map_err(|e| e.to_string());
+    // The root says that there is no such service (RFC 7505 §3, RFC 2782).
+    let host_or_none = |text: &str| if text == "." { Ok(".".to_owned()) } else { host(text) };
     Ok(match (body.kind.to_ascii_uppercase().as_str(), words.as_slice()) {
         ("A", [addr]) => StaticData::A(parse(addr, "an IPv4 address")?),
         ("AAAA", [addr]) => StaticData::Aaaa(parse(addr, "an IPv6 address")?),
         ("CNAME", [target]) => StaticData::Cname(host(target)?),
         ("NS", [target]) => StaticData::Ns(host(target)?),
         ("MX", [preference, exchange]) => {
-            StaticData::Mx { preference: parse(preference, "a preference")?, exchange: host(exchange)? }
+            let preference = parse(preference, "a preference")?;
+            StaticData::Mx { preference, exchange: host_or_none(exchange)? }
         }
         ("TXT", _) => StaticData::Txt(texts(&body.value)?),
+        ("DS", [key_tag, algorithm, digest_type, digest @ ..]) if !digest.is_empty() => StaticData::Ds {
+            key_tag: parse(key_tag, "a key tag")?,
+            algorithm: parse(algorithm, "an algorithm's number")?,
+            digest_type: parse(digest_type, "a digest type's number")?,
+            // Zone files may break it up (RFC 4034 §5.3).
+            digest: digest_of(digest_type, &digest.concat())?,
+        },
         ("CAA", [flags, tag, _, ..]) => caa(flags, tag, &body.value)?,
         ("SRV", [priority, weight, port, target]) => StaticData::Srv {
             priority: parse(priority, "a priority")?,
             weight: parse(weight, "a weight")?,
             port: parse(port, "a port")?,
-            target: host(target)?,
+            target: host_or_none(target)?,
         },
         ("A" | "AAAA" | "CNAME" | "NS", _) => return Err("expected one word".into()),
         ("MX", _) => return Err("expected a preference and a host name".into()),
+        ("DS", _) => return Err("expected key tag, algorithm, digest type and digest".into()),
         ("CAA", _) => return Err("expected flags, a tag and a value".into()),
         ("SRV", _) => return Err("expected priority, weight, port and target".into()),
-        _ => return Err("unknown type; expected A, AAAA, CNAME, MX, TXT, NS, CAA or SRV".into()),
+        _ => return Err("unknown type; expected A, AAAA, CNAME, MX, TXT, NS, DS, CAA or SRV".into()),
     })
 }
 
@@ -112,30 +190,70 @@ fn parse<T: FromStr>(text: &str, what: &str) -> Result<T, String> {
     text.parse().map_err(|_| format!("{text:?} is not {what}"))
 }
 
-/// One string without quotes, or any number of quoted ones with `\"` and `\\` within.
+/// A digest in hexadecimal, of the length that its type has.
+fn digest_of(digest_type: &str, text: &str) -> Result<Vec<u8>, String> {
+    let digest = HEXLOWER_PERMISSIVE
+        .decode(text.as_bytes())
+        .map_err(|_| format!("digest {text:?} is not hexadecimal, two digits a byte"))?;
+    // SHA-1, SHA-256 and SHA-384 (RFC 4034 §5.1.3, RFC 4509, RFC 6605).
+    let expected = match digest_type {
+        "1" => Some(20),
+        "2" => Some(32),
+        "4" => Some(48),
+        _ => None,
+    };
+    match expected {
+        Some(expected) if digest.len() != expected => {
+            Err(format!("a digest of {} bytes; type {digest_type} has {expected}", digest.len()))
+        }
+        None if digest.len() > MAX_DIGEST => {
+            Err(format!("a digest of {} bytes; at most {MAX_DIGEST}", digest.len()))
+        }
+        _ => Ok(digest),
+    }
+}
+
+/// The strings of a TXT record. What is longer than a string may be is split: whoever reads the record
+/// puts the pieces together again (RFC 7208 §3.3 says so of SPF, RFC 6376 §3.6.2.2 of DKIM).
 fn texts(value: &str) -> Result<Vec<String>, String> {
+    let mut pieces = Vec::new();
+    for string in strings(value)? {
+        let mut rest = string.as_str();
+        while rest.len() > MAX_STRING {
+            // Characters have at most four bytes.
+            let end =
+                (MAX_STRING - 3..=MAX_STRING).rfind(|at| rest.is_char_boundary(*at)).unwrap_or(MAX_STRING);
+            let (piece, after) = rest.split_at(end);
+            pieces.push(piece.to_owned());
+            rest = after;
+        }
+        pieces.push(rest.to_owned());
+    }
+    let bytes: usize = pieces.iter().map(|p| p.len() + 1).sum();
+    match bytes > MAX_TEXT {
+        true => Err(format!("a text of {bytes} bytes; at most {MAX_TEXT}")),
+        false => Ok(pieces),
+    }
+}
+
+/// One string without quotes, or any number of quoted ones with `\"` and `\\` within.
+fn strings(value: &str) -> Result<Vec<String>, String> {
     let value = value.trim();
-    let mut strings = Vec::new();
     if !value.starts_with('"') {
-        strings.push(value.to_owned());
-    } else {
-        let mut rest = value.chars().peekable();
-        while let Some(open) = rest.next() {
-            if open.is_whitespace() {
-                continue;
-            }
-            if open != '"' {
-                return Err(format!("found {open:?} between quoted strings"));
-            }
-            strings.push(quoted(&mut rest)?);
-        }
+        return Ok(vec![value.to_owned()]);
     }
-    match strings.iter().find(|s| s.len() > 255) {
-        Some(long) => {
-            Err(format!("a string of {} bytes; at most 255, split it into quoted strings", long.len()))
+    let mut strings = Vec::new();
+    let mut rest = value.chars().peekable();
+    while let Some(open) = rest.next() {
+        if open.is_whitespace() {
+            continue;
         }
-        None => Ok(strings),
+        if open != '"' {
+            return Err(format!("found {open:?} between quoted strings"));
+        }
+        strings.push(quoted(&mut rest)?);
     }
+    Ok(strings)
 }
 
 fn quoted(rest: &mut impl Iterator<Item = char>) -> Result<String, String> {
@@ -150,16 +268,27 @@ fn quoted(rest: &mut impl Iterator<Item = char>) -> Result<String, String> {
     Err("a quote is not closed".into())
 }
 
+/// The only flag of a CAA record (RFC 8659 §4.1).
+const CRITICAL: u8 = 128;
+
 fn caa(flags: &str, tag: &str, value: &str) -> Result<StaticData, String> {
     let flags: u8 = parse(flags, "a flag byte")?;
-    if tag.is_empty() || !tag.chars().all(|c| c.is_ascii_alphanumeric()) {
+    if flags & !CRITICAL != 0 {
+        return Err(format!("flags {flags}: 0, or {CRITICAL} for critical; the others mean nothing yet"));
+    }
+    if tag.is_empty() || tag.len() > MAX_STRING || !tag.chars().all(|c| c.is_ascii_alphanumeric()) {
         return Err(format!("tag {tag:?}: expected letters and digits"));
     }
     // The value is all that follows the second word, with or without quotes.
     let after = value.trim_start().split_once(char::is_whitespace).map_or("", |(_, r)| r.trim_start());
     let after = after.split_once(char::is_whitespace).map_or("", |(_, r)| r.trim());
-    match texts(after)?.as_slice() {
-        [value] => Ok(StaticData::Caa { critical: flags & 128 != 0, tag: tag.into(), value: value.clone() }),
+    match strings(after)?.as_slice() {
+        [value] if value.len() > MAX_TEXT => {
+            Err(format!("a value of {} bytes; at most {MAX_TEXT}", value.len()))
+        }
+        [value] => {
+            Ok(StaticData::Caa { critical: flags & CRITICAL != 0, tag: tag.into(), value: value.clone() })
+        }
         _ => Err("expected one value".into()),
     }
 }
@@ -204,11 +333,95 @@ mod tests {
             ("SRV", "1 2 99999 a.example", "is not a port"),
             ("NAPTR", "x", "unknown type"),
             ("CAA", "0 issue", "expected flags"),
+            ("CAA", "1 issue x", "flags 1"),
         ] {
             let error = read(kind, value).unwrap_err();
             assert!(error.contains(says) && error.contains(kind), "{kind} {value}: {error}");
         }
-        assert!(read("TXT", &"x".repeat(256)).unwrap_err().contains("256 bytes"));
+    }
+
+    #[test]
+    fn long_texts_are_split_where_characters_end() {
+        let lengths = |value: &str| match read("TXT", value).unwrap() {
+            StaticData::Txt(strings) => strings.iter().map(String::len).collect::<Vec<_>>(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(lengths(&"x".repeat(255)), [255]);
+        assert_eq!(lengths(&"x".repeat(256)), [255, 1]);
+        assert_eq!(lengths(&format!("\"{}\" \"b\"", "x".repeat(600))), [255, 255, 90, 1]);
+        assert_eq!(lengths(&"é".repeat(128)), [254, 2]);
+        assert_eq!(lengths(""), [0]);
+        assert!(read("TXT", &"x".repeat(MAX_TEXT)).unwrap_err().contains("at most 16384"));
+        let long = format!("0 issue \"{}\"", "x".repeat(300));
+        assert!(matches!(read("CAA", &long), Ok(StaticData::Caa { value, .. }) if value.len() == 300));
+    }
+
+    #[test]
+    fn names_may_begin_with_a_wildcard() {
+        let at = |name: &str, kind: &str, value: &str| {
+            let body = RecordBody { name: name.into(), kind: kind.into(), ttl_s: 60, value: value.into() };
+            static_record("example.com", &body).map(|r| r.name.to_string())
+        };
+        assert_eq!(at("*", "A", "192.0.2.1"), Ok("*.example.com".into()));
+        assert_eq!(at("*.Sub.a", "CNAME", "x.example"), Ok("*.sub.a.example.com".into()));
+        for bad in ["a.*", "*a", "a*.b", "*.*", "**", "*.", "*..a", "*.a.*", "x.*.y"] {
+            let error = at(bad, "A", "192.0.2.1").unwrap_err();
+            assert!(error.contains(bad), "{bad}: {error}");
+        }
+        for (kind, value) in [("NS", "ns.example"), ("DS", "1 13 2 00")] {
+            assert!(at("*.b", kind, value).is_err(), "{kind}");
+        }
+        let labels = ["a".repeat(63), "b".repeat(63), "c".repeat(63), "d".repeat(47)].join(".");
+        assert_eq!(format!("*.{labels}.example.com").len(), 253);
+        assert!(at(&format!("*.{labels}"), "A", "192.0.2.1").is_ok());
+        let error = at(&format!("*.{labels}e"), "A", "192.0.2.1").unwrap_err();
+        assert!(error.contains("253"), "{error}");
+    }
+
+    #[test]
+    fn no_service_is_told_by_the_root() {
+        assert_eq!(read("MX", "0 ."), Ok(StaticData::Mx { preference: 0, exchange: ".".into() }));
+        let none = StaticData::Srv { priority: 0, weight: 0, port: 0, target: ".".into() };
+        assert_eq!(read("SRV", "0 0 0 ."), Ok(none));
+        assert!(read("CNAME", ".").is_err() && read("NS", ".").is_err());
+    }
+
+    #[test]
+    fn ttls_have_31_bits() {
+        let with = |ttl_s| {
+            let body = RecordBody { name: "a".into(), kind: "A".into(), ttl_s, value: "192.0.2.1".into() };
+            static_record("example.com", &body).map(|r| r.ttl_s)
+        };
+        assert_eq!((with(0), with(MAX_TTL_S)), (Ok(0), Ok(2_147_483_647)));
+        assert!(with(MAX_TTL_S + 1).unwrap_err().contains("2147483648"));
+    }
+
+    #[test]
+    fn keys_are_vouched_for_only_where_a_part_is_delegated() {
+        let at = |name: &str, kind: &str, value: &str| {
+            let body = RecordBody { name: name.into(), kind: kind.into(), ttl_s: 60, value: value.into() };
+            static_record("example.com", &body)
+        };
+        let sha256 = "ab".repeat(32);
+        let ds = at("sub", "ds", &format!("60485 13 2 {} {}", &sha256[..10], &sha256[10..].to_uppercase()));
+        let expected =
+            StaticData::Ds { key_tag: 60485, algorithm: 13, digest_type: 2, digest: vec![0xab; 32] };
+        assert_eq!(ds.as_ref().map(|r| &r.data), Ok(&expected));
+        let ns = at("sub", "NS", "ns.example").unwrap();
+        assert_eq!(check("example.com", &[ns, ds.clone().unwrap()]), Ok(()));
+        let alone = check("example.com", &[ds.unwrap()]).unwrap_err();
+        assert!(alone.contains("sub.example.com") && alone.contains("delegates"), "{alone}");
+        for (name, value, says) in [
+            ("@", format!("1 13 2 {sha256}"), "zone above"),
+            ("sub", "1 13 2 abcd".to_owned(), "2 bytes; type 2 has 32"),
+            ("sub", format!("1 13 9 {}", "ab".repeat(65)), "at most 64"),
+            ("sub", "1 13 2 xy".to_owned(), "hexadecimal"),
+            ("sub", "65536 13 2 ab".to_owned(), "key tag"),
+            ("sub", "1 13 2".to_owned(), "expected key tag"),
+        ] {
+            let error = at(name, "DS", &value).unwrap_err();
+            assert!(error.contains(says), "{value}: {error}");
+        }
     }
 
     #[test]
