@@ -1,9 +1,15 @@
 //! What DNS counts. Every label has a small fixed set of values, and every child is looked up once,
 //! here: counting a query is one addition.
 
-use super::tcp::Refusal;
+mod connections;
+
+pub(super) use connections::QuicFault;
+pub use connections::{
+    CertificateMetrics, ConnectionMetrics, Connections, EncryptedMetrics, HandshakeMetrics,
+};
+
 use nearmost_dns::{ErrorKind, Outcome, Rcode, Transport};
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry};
 use std::time::Duration;
 
 /// Types that have a label of their own, by number.
@@ -46,13 +52,10 @@ pub struct DnsMetrics {
     pub truncated: IntCounter,
     /// `nearmost_dns_response_seconds`: from a message read to its reply ready to be sent.
     pub response_seconds: Histogram,
-    /// `nearmost_dns_tcp_connections`: open connections.
-    pub tcp_connections: IntGauge,
-    /// `nearmost_dns_tcp_refused_total{limit}`: connections closed at once for a limit, `total` or
-    /// `source`.
-    tcp_refused: [IntCounter; 2],
-    /// `nearmost_dns_tcp_timeouts_total`: connections closed for idling or slowness.
-    pub tcp_timeouts: IntCounter,
+    /// Connections of TCP, TLS and QUIC.
+    pub connections: Connections,
+    /// Handshakes, certificates and the rules of DNS over QUIC.
+    pub encrypted: EncryptedMetrics,
     /// `nearmost_dns_socket_errors_total`: reads, sends and accepts that failed.
     pub socket_errors: IntCounter,
 }
@@ -71,11 +74,6 @@ impl DnsMetrics {
             family("nearmost_dns_queries_total", "DNS messages answered.", &["transport", "qtype", "rcode"])?;
         let malformed =
             family("nearmost_dns_malformed_total", "DNS messages not accepted as queries.", &["kind"])?;
-        let refused = family(
-            "nearmost_dns_tcp_refused_total",
-            "DNS connections closed at once because a limit was reached.",
-            &["limit"],
-        )?;
         let buckets = prometheus::exponential_buckets(1e-6, 2.0, 16)?;
         let seconds = HistogramOpts::new(
             "nearmost_dns_response_seconds",
@@ -98,15 +96,8 @@ impl DnsMetrics {
             dropped: counter("nearmost_dns_dropped_total", "DNS messages left without a reply.")?,
             truncated: counter("nearmost_dns_truncated_total", "DNS replies with the TC bit set.")?,
             response_seconds: registered(registry, Histogram::with_opts(seconds.buckets(buckets))?)?,
-            tcp_connections: registered(
-                registry,
-                IntGauge::new("nearmost_dns_tcp_connections", "Open DNS connections.")?,
-            )?,
-            tcp_refused: ["total", "source"].map(|limit| refused.with_label_values(&[limit])),
-            tcp_timeouts: counter(
-                "nearmost_dns_tcp_timeouts_total",
-                "DNS connections closed for idling or slowness.",
-            )?,
+            connections: Connections::register(registry)?,
+            encrypted: EncryptedMetrics::register(registry)?,
             socket_errors: counter(
                 "nearmost_dns_socket_errors_total",
                 "Reads, sends and accepts of DNS sockets that failed.",
@@ -130,18 +121,10 @@ impl DnsMetrics {
         self.queries[transport as usize][qtype][outcome.rcode as usize].inc();
         self.response_seconds.observe(took.as_secs_f64());
     }
-
-    /// The counter of a refusal.
-    pub(super) fn refused(&self, refusal: Refusal) -> &IntCounter {
-        match refusal {
-            Refusal::Total => &self.tcp_refused[0],
-            Refusal::Source => &self.tcp_refused[1],
-        }
-    }
 }
 
 /// Registers a collector and gives it back.
-fn registered<C: prometheus::core::Collector + Clone + 'static>(
+pub(super) fn registered<C: prometheus::core::Collector + Clone + 'static>(
     registry: &Registry,
     collector: C,
 ) -> Result<C, prometheus::Error> {

@@ -5,18 +5,26 @@
 //!  UDP :53 ──►│ worker 1 │──┐
 //!             └ …        ┘  ├─► Handler: load snapshot ► Responder::answer ► count ► bytes
 //!  TCP :53 ──► accept ► one task a connection, bounded in all and for each source
+//!  TLS, QUIC :853 ► the same after a handshake, where a certificate is configured ([`encrypted`])
 //! ```
 //!
 //! A reply leaves from the address that was asked, also where a wildcard address (`0.0.0.0`, `::`) is
 //! served.
 
 mod bind;
+pub mod certificate;
+mod doq;
+pub mod encrypted;
+mod gate;
 pub mod metrics;
+mod options;
 mod tcp;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod udp;
 
+pub use encrypted::{EncryptedServer, EncryptedSettings};
 pub use metrics::DnsMetrics;
 
 use crate::reports::SeenNonces;
@@ -81,11 +89,14 @@ pub enum DnsError {
     Bind {
         /// The address asked for.
         address: SocketAddr,
-        /// `DNS over UDP` or `DNS over TCP`.
+        /// The transport, such as `DNS over UDP`.
         what: &'static str,
         /// What the system said.
         source: io::Error,
     },
+    /// The certificate of encrypted DNS.
+    #[error("DNS over TLS and QUIC: {0}")]
+    Tls(#[from] crate::tls_files::TlsError),
     /// Nothing to listen on.
     #[error("no address to serve DNS on")]
     NoAddress,
@@ -137,6 +148,7 @@ pub struct DnsServer {
     sockets: Vec<bind::Sockets>,
     limits: TcpLimits,
     handler: Handler,
+    encrypted: Option<EncryptedServer>,
 }
 
 impl DnsServer {
@@ -168,11 +180,30 @@ impl DnsServer {
         Ok(DnsServer {
             sockets: sockets.collect::<Result<_, _>>()?,
             limits: settings.tcp,
-            handler: Handler { responder, snapshots, metrics, nonces, demand: Sampler::new(demand) },
+            handler: Handler {
+                responder,
+                snapshots,
+                metrics,
+                nonces,
+                demand: Sampler::new(demand),
+            },
+            encrypted: None,
         })
     }
 
-    /// The addresses served, in the order of the settings, with the ports that were taken.
+    /// Serves TLS and QUIC as well.
+    #[must_use]
+    pub fn with(mut self, encrypted: EncryptedServer) -> DnsServer {
+        self.encrypted = Some(encrypted);
+        self
+    }
+
+    /// TLS and QUIC, if they are served.
+    pub fn encrypted(&self) -> Option<&EncryptedServer> {
+        self.encrypted.as_ref()
+    }
+
+    /// The addresses of UDP and TCP, in the order of the settings, with the ports that were taken.
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
         self.sockets.iter().map(|s| s.address).collect()
     }
@@ -183,7 +214,7 @@ impl DnsServer {
     /// [`DnsError::Task`] when a part of it died; the rest is stopped then.
     pub async fn run(self, cancel: CancellationToken) -> Result<(), DnsError> {
         let stop = cancel.child_token();
-        let gate = Arc::new(tcp::Gate::new(self.limits));
+        let gate = Arc::new(gate::Gate::new(self.limits.into()));
         let mut tasks = JoinSet::new();
         for sockets in self.sockets {
             for socket in sockets.udp {
@@ -194,8 +225,12 @@ impl DnsServer {
                 gate: Arc::clone(&gate),
                 limits: self.limits,
                 handler: self.handler.clone(),
+                tls: None,
             };
             tasks.spawn(acceptor.serve(stop.clone()));
+        }
+        if let Some(encrypted) = self.encrypted {
+            encrypted.spawn(&self.handler, &stop, &mut tasks);
         }
         let mut result = Ok(());
         while let Some(ended) = tasks.join_next().await {
@@ -224,22 +259,20 @@ impl Handler {
     fn answer(&self, message: &[u8], source: IpAddr, transport: Transport, out: &mut Vec<u8>) -> bool {
         let begun = crate::clock::mono_now();
         let client = Client { source, transport, now: crate::clock::unix_now() };
-        let outcome = {
-            let snapshot = self.snapshots.load();
-            let outcome = self.responder.answer(&snapshot, message, &client, out);
-            if let (Some(chosen), Some(domain)) = (&outcome.chosen, outcome.domain) {
-                let name = || snapshot.registry.domains.get(domain.0 as usize).map(|d| d.name.clone());
-                self.demand.asked(chosen.client, name);
-            }
-            outcome
-        };
+        let snapshot = self.snapshots.load();
+        let outcome = self.responder.answer(&snapshot, message, &client, out);
+        if let (Some(chosen), Some(domain)) = (&outcome.chosen, outcome.domain) {
+            let name = || snapshot.registry.domains.get(domain.0 as usize).map(|d| d.name.clone());
+            self.demand.asked(chosen.client, name);
+        }
         if let Some(nonce) = &outcome.nonce {
             self.nonces.note(nonce, source, begun);
         }
         if let Some(error) = outcome.error {
             tracing::debug!(%source, transport = transport.as_str(), %error, "malformed DNS message");
         }
-        self.metrics.record(transport, &outcome, crate::clock::mono_now().saturating_duration_since(begun));
+        let took = crate::clock::mono_now().saturating_duration_since(begun);
+        self.metrics.record(transport, &outcome, took);
         !outcome.dropped()
     }
 }
