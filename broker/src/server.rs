@@ -21,7 +21,7 @@ use crate::clients::lists::ListTask;
 use crate::clients::{ClientParts, ClientServer};
 use crate::clock::{Clock, unix_now};
 use crate::dns::certificate::Certificate;
-use crate::dns::{DnsError, DnsMetrics, DnsServer, EncryptedServer};
+use crate::dns::{DnsError, DnsMetrics, DnsServer, EncryptedServer, querylog};
 use crate::driver::{self, Asking, Complaint, Driver, DriverHandle, DriverInput, DriverParts};
 use crate::events::EventLog;
 use crate::followers::{correct, follow_corrections, follow_places, follow_readiness};
@@ -83,6 +83,9 @@ pub enum BrokerError {
     /// DNS sockets.
     #[error(transparent)]
     Dns(#[from] DnsError),
+    /// The query log.
+    #[error(transparent)]
+    QueryLog(#[from] querylog::OpenError),
     /// DNS settings.
     #[error("configuration: dns: {0}")]
     DnsConfig(#[from] nearmost_dns::ConfigError),
@@ -139,6 +142,7 @@ struct Tasks {
     clients: ClientParts,
     peers: PeerParts,
     lists: ListTask,
+    log_writers: Option<querylog::Writers>,
     pairs: PairParts,
     intake: Intake,
     pace: PaceParts,
@@ -243,6 +247,11 @@ impl Broker {
             DnsServer::bind(dns, responder, reader.clone(), dns_metrics, reports.nonces(), demand.clone())?;
         if let Some(encrypted) = encrypted {
             dns = dns.with(encrypted);
+        }
+        let (log, log_writers) =
+            querylog::open(&config.dns.log, &settings::peer_name(&config), &metrics)?.unzip();
+        if let Some(log) = log {
+            dns = dns.logging(log);
         }
         let agents = AgentServer::bind(settings::agents(&config), &keys.broker)?;
         let beacons = BeaconServer::bind(&config.agents.beacon_listen)?;
@@ -406,6 +415,7 @@ impl Broker {
             clients: client_parts,
             peers: peer_parts,
             lists,
+            log_writers,
             pairs,
             intake,
             pace,
@@ -470,6 +480,9 @@ impl Broker {
         let mut back = Crew::default();
         let stop_back = CancellationToken::new();
         back.spawn("verdicts", tasks.verdicts);
+        if let Some(writers) = tasks.log_writers {
+            back.spawn("query log", writers.run(stop_back.clone()));
+        }
         let (store_thread, store) = tasks.store;
         back.spawn("store", until(stop_back.clone(), async move { store.stopped().await }));
         back.spawn("learner", learning::run(tasks.learner, stop_back.clone()));

@@ -18,6 +18,7 @@ pub mod encrypted;
 mod gate;
 pub mod metrics;
 mod options;
+pub mod querylog;
 mod tcp;
 #[cfg(test)]
 mod tests;
@@ -32,6 +33,7 @@ use crate::steering::{DemandHandle, Sampler};
 use arc_swap::ArcSwap;
 use nearmost_core::snapshot::Snapshot;
 use nearmost_dns::{Client, Responder, Transport};
+use querylog::{QueryLog, Seen};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -186,6 +188,7 @@ impl DnsServer {
                 metrics,
                 nonces,
                 demand: Sampler::new(demand),
+                log: QueryLog::default(),
             },
             encrypted: None,
         })
@@ -195,6 +198,13 @@ impl DnsServer {
     #[must_use]
     pub fn with(mut self, encrypted: EncryptedServer) -> DnsServer {
         self.encrypted = Some(encrypted);
+        self
+    }
+
+    /// Offers queries to a log.
+    #[must_use]
+    pub fn logging(mut self, log: QueryLog) -> DnsServer {
+        self.handler.log = log;
         self
     }
 
@@ -252,6 +262,7 @@ struct Handler {
     metrics: Arc<DnsMetrics>,
     nonces: Arc<SeenNonces>,
     demand: Sampler,
+    log: QueryLog,
 }
 
 impl Handler {
@@ -273,6 +284,11 @@ impl Handler {
         }
         let took = crate::clock::mono_now().saturating_duration_since(begun);
         self.metrics.record(transport, &outcome, took);
+        if self.log.sampled() {
+            let (outcome, registry) = (&outcome, &snapshot.registry);
+            let (query, reply, at) = (message, &out[..], client.now);
+            self.log.offer(&Seen { query, reply, source, transport, at, took, outcome, registry });
+        }
         !outcome.dropped()
     }
 }
