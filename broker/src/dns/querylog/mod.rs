@@ -14,10 +14,10 @@
 //!
 //! | file | does |
 //! |---|---|
-//! | [`json`] | one object a line |
-//! | [`dnstap`] | dnstap's messages |
-//! | [`frames`] | Frame Streams, which carry them |
-//! | [`privacy`] | leaves out what the operator does not want to have written of who asked |
+//! | `json` | one object a line |
+//! | `dnstap` | dnstap's messages |
+//! | `frames` | Frame Streams, which carry them |
+//! | `privacy` | leaves out what the operator does not want to have written of who asked |
 
 mod dnstap;
 mod frames;
