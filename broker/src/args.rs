@@ -29,7 +29,8 @@ struct Arguments {
 enum Command {
     /// Serve until SIGTERM or Ctrl-C; SIGHUP reloads geo databases, certificates, and who may use the HTTP API.
     Run(Common),
-    /// Read the configuration, say what is wrong with it, and stop. Opens no other file and no port.
+    /// Read the configuration and the certificates it names, say what is wrong with them, and stop. Opens no
+    /// port.
     CheckConfig(Common),
     /// Make the data directory and the broker's key, and print its id.
     Init(Common),
@@ -96,7 +97,7 @@ pub fn program(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 pub fn main(args: impl IntoIterator<Item = OsString>) -> Result<()> {
     match Arguments::parse_from(args).command {
         Command::CheckConfig(common) => {
-            common.load()?;
+            check(&common.load()?)?;
             writeln!(std::io::stdout(), "{}: good", common.file_name())?;
             Ok(())
         }
@@ -130,6 +131,15 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Result<()> {
             runtime.block_on(serve(config, common))
         }
     }
+}
+
+/// What the configuration cannot say of itself: whether the certificates it names can be used.
+fn check(config: &BrokerConfig) -> Result<()> {
+    let used = [("http", config.http.tls.as_ref()), ("dns.tls", config.dns.tls.files.as_ref())];
+    for (section, files) in used.into_iter().filter_map(|(section, files)| Some((section, files?))) {
+        crate::dns::certificate::check(files).with_context(|| section.to_owned())?;
+    }
+    Ok(())
 }
 
 async fn serve(config: BrokerConfig, common: Common) -> Result<()> {

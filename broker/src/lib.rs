@@ -34,4 +34,5 @@ pub mod steering;
 pub mod store;
 mod supervise;
 pub mod telemetry;
+mod tls_files;
 pub mod verdicts;

@@ -20,7 +20,8 @@ use crate::api::{ApiError, ApiServer, ApiSettings, ApiState, FleetAccess, Listen
 use crate::clients::lists::ListTask;
 use crate::clients::{ClientParts, ClientServer};
 use crate::clock::{Clock, unix_now};
-use crate::dns::{DnsError, DnsMetrics, DnsServer};
+use crate::dns::certificate::Certificate;
+use crate::dns::{DnsError, DnsMetrics, DnsServer, EncryptedServer, querylog};
 use crate::driver::{self, Asking, Complaint, Driver, DriverHandle, DriverInput, DriverParts};
 use crate::events::EventLog;
 use crate::followers::{correct, follow_corrections, follow_places, follow_readiness};
@@ -82,6 +83,9 @@ pub enum BrokerError {
     /// DNS sockets.
     #[error(transparent)]
     Dns(#[from] DnsError),
+    /// The query log.
+    #[error(transparent)]
+    QueryLog(#[from] querylog::OpenError),
     /// DNS settings.
     #[error("configuration: dns: {0}")]
     DnsConfig(#[from] nearmost_dns::ConfigError),
@@ -138,6 +142,7 @@ struct Tasks {
     clients: ClientParts,
     peers: PeerParts,
     lists: ListTask,
+    log_writers: Option<querylog::Writers>,
     pairs: PairParts,
     intake: Intake,
     pace: PaceParts,
@@ -169,11 +174,12 @@ pub struct Control {
     running: Arc<BrokerConfig>,
     geo: GeoService,
     api: crate::api::ApiControl,
+    certificate: Option<Arc<Certificate>>,
 }
 
 impl Control {
     /// Takes over what can change while running: geo databases and overrides, who may use the API,
-    /// TLS certificates. Everything else needs a restart, which is said of each section that differs.
+    /// TLS certificates, that of DNS too. Everything else needs a restart, which is said of each section that differs.
     pub async fn reload(&self, config: &BrokerConfig) {
         for section in settings::needing_restart(&self.running, config) {
             tracing::warn!(
@@ -188,6 +194,11 @@ impl Control {
         match self.api.reload(&config.http) {
             Ok(()) => tracing::info!("HTTP settings and TLS certificates reloaded"),
             Err(error) => tracing::error!(%error, "not all of the HTTP settings were reloaded"),
+        }
+        match self.certificate.as_ref().map(|c| c.reload()) {
+            None => {}
+            Some(Ok(())) => tracing::info!("DNS certificate reloaded"),
+            Some(Err(error)) => tracing::error!(%error, "DNS certificate not reloaded; the old one stays"),
         }
     }
 }
@@ -230,9 +241,18 @@ impl Broker {
         let steering_metrics = SteeringMetrics::register(&metrics)?;
         let (demand, demand_inbox) = steering::channel(steering_metrics.dropped.clone());
         let dns_metrics = Arc::new(DnsMetrics::new(&metrics)?);
+        let encrypted = encrypted_dns(&config, &keys, &dns_metrics)?;
         let dns = settings::dns(&config);
-        let dns =
+        let mut dns =
             DnsServer::bind(dns, responder, reader.clone(), dns_metrics, reports.nonces(), demand.clone())?;
+        if let Some(encrypted) = encrypted {
+            dns = dns.with(encrypted);
+        }
+        let (log, log_writers) =
+            querylog::open(&config.dns.log, &settings::peer_name(&config), &metrics)?.unzip();
+        if let Some(log) = log {
+            dns = dns.logging(log);
+        }
         let agents = AgentServer::bind(settings::agents(&config), &keys.broker)?;
         let beacons = BeaconServer::bind(&config.agents.beacon_listen)?;
         let clients = ClientServer::bind(settings::clients(&config), &keys.broker)?;
@@ -372,6 +392,8 @@ impl Broker {
         let addresses = Addresses {
             broker: keys.broker.id().to_string(),
             dns: dns.local_addrs(),
+            dot: dns.encrypted().map(EncryptedServer::dot_addrs).unwrap_or_default(),
+            doq: dns.encrypted().map(EncryptedServer::doq_addrs).unwrap_or_default(),
             http: api.local_addrs(),
             redirect: api.redirect_addrs(),
             agents: agents.local_addrs(),
@@ -393,6 +415,7 @@ impl Broker {
             clients: client_parts,
             peers: peer_parts,
             lists,
+            log_writers,
             pairs,
             intake,
             pace,
@@ -414,6 +437,7 @@ impl Broker {
             running: Arc::new(self.config.clone()),
             geo: self.geo.clone(),
             api: self.sockets.api.control(),
+            certificate: self.sockets.dns.encrypted().map(EncryptedServer::certificate),
         }
     }
 
@@ -456,6 +480,9 @@ impl Broker {
         let mut back = Crew::default();
         let stop_back = CancellationToken::new();
         back.spawn("verdicts", tasks.verdicts);
+        if let Some(writers) = tasks.log_writers {
+            back.spawn("query log", writers.run(stop_back.clone()));
+        }
         let (store_thread, store) = tasks.store;
         back.spawn("store", until(stop_back.clone(), async move { store.stopped().await }));
         back.spawn("learner", learning::run(tasks.learner, stop_back.clone()));
@@ -511,6 +538,17 @@ async fn until(stop: CancellationToken, task: impl Future<Output = ()> + Send) {
 fn beacon_keys(config: &BrokerConfig, keys: &Keys, beacons: &BeaconServer) -> Arc<BeaconKeys> {
     let port = beacons.local_addrs().first().map_or(0, SocketAddr::port);
     Arc::new(BeaconKeys::new(keys.site.clone(), port, config.mirrors.health.beacon_period))
+}
+
+/// Sockets and certificate of encrypted DNS, if it is on.
+fn encrypted_dns(
+    config: &BrokerConfig,
+    keys: &Keys,
+    metrics: &DnsMetrics,
+) -> Result<Option<EncryptedServer>, DnsError> {
+    let bind =
+        |settings| EncryptedServer::bind(settings, &keys.broker, metrics.encrypted.certificate.clone());
+    settings::encrypted_dns(config).map(bind).transpose()
 }
 
 async fn serve_dns(server: DnsServer, cancel: CancellationToken) {

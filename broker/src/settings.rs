@@ -2,7 +2,7 @@
 
 use crate::agents::AgentSettings;
 use crate::clients::ClientSettings;
-use crate::dns::DnsSettings;
+use crate::dns::{DnsSettings, EncryptedSettings};
 use crate::geoip::GeoSettings;
 use crate::hostnames::HostnameSettings;
 use crate::learning::{LearnerSettings, MemoryFile};
@@ -57,6 +57,25 @@ pub fn dns(config: &BrokerConfig) -> DnsSettings {
             ..crate::dns::TcpLimits::default()
         },
     }
+}
+
+/// Of encrypted DNS; `None` when it is off.
+pub fn encrypted_dns(config: &BrokerConfig) -> Option<EncryptedSettings> {
+    let tls = &config.dns.tls;
+    Some(EncryptedSettings {
+        files: tls.files_in_use()?.clone(),
+        dot: tls.dot_listen.clone(),
+        doq: tls.doq_listen.clone(),
+        limits: crate::dns::TcpLimits {
+            max_connections: tls.max_connections,
+            max_per_source: tls.max_per_source,
+            idle_timeout: tls.idle_timeout,
+            max_queries: tls.max_queries,
+            ..crate::dns::TcpLimits::default()
+        },
+        handshake_timeout: tls.handshake_timeout,
+        max_streams: tls.max_streams,
+    })
 }
 
 /// Of the geo databases.

@@ -14,8 +14,8 @@
 //! types, so programs never see a version. Every field of a spec is optional and the defaults live
 //! in the plain types alone. A test proves the annotated files beside this code equal to them.
 //!
-//! Reading binds no socket and opens no file but the configuration itself, so `check-config` is
-//! `load` and nothing else.
+//! Reading binds no socket and opens no file but the configuration itself; what the files hold that it
+//! names is for the programs to see.
 //!
 //! | layer | how |
 //! |---|---|
@@ -40,9 +40,10 @@ pub use agent::{
     ServiceIngress, ServiceProbe, Share, render_agent_config,
 };
 pub use broker::{
-    AdminConfig, AgentsConfig, BrokerConfig, DnsConfig, DnsTcpConfig, GeoConfig, GeoOverride, HealthConfig,
-    HttpConfig, HttpToken, KnownPeer, LearningConfig, NetworksConfig, PeerPaceConfig, PeerQueueConfig,
-    PeersConfig, Person, ProbeConfig, ResolverConfig, SoaConfig, TlsFiles,
+    AdminConfig, AgentsConfig, BrokerConfig, ClientDetail, DnsConfig, DnsLogConfig, DnsTcpConfig,
+    DnsTlsConfig, GeoConfig, GeoOverride, HealthConfig, HttpConfig, HttpToken, JsonTarget, KnownPeer,
+    LearningConfig, NetworksConfig, PeerPaceConfig, PeerQueueConfig, PeersConfig, Person, ProbeConfig,
+    ResolverConfig, SoaConfig, TlsFiles,
 };
 pub use error::{ConfigError, Origin};
 pub use load::{file_to_read, parse_setting, process_env};

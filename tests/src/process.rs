@@ -29,6 +29,10 @@ pub struct Addresses {
     pub broker: String,
     /// DNS.
     pub dns: Vec<SocketAddr>,
+    /// DNS over TLS.
+    pub dot: Vec<SocketAddr>,
+    /// DNS over QUIC.
+    pub doq: Vec<SocketAddr>,
     /// HTTP.
     pub http: Vec<SocketAddr>,
     /// HTTP that only redirects.

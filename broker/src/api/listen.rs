@@ -1,7 +1,7 @@
 //! The API's sockets: which there are, and what can be wrong with binding them.
 
 use super::auth::ListenerKind;
-use super::tls::TlsError;
+use crate::tls_files::TlsError;
 use nearmost_config::{BrokerConfig, TlsFiles};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;

@@ -54,13 +54,13 @@ mod users;
 mod verdicts;
 mod view;
 
+pub use crate::tls_files::TlsError;
 pub use auth::{Caller, ListenerKind, Peer};
 pub use error::Problem;
 pub use fleet::FleetAccess;
 pub use listen::{ApiError, Listeners};
 pub use server::{ApiControl, ApiServer, ReloadError};
 pub use settings::{ApiSettings, ApiToken, RateLimit, Readiness};
-pub use tls::TlsError;
 
 use crate::admin::AdminHandle;
 use crate::clock::unix_now;

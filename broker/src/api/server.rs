@@ -7,9 +7,10 @@
 use super::auth::{ListenerKind, Peer};
 use super::listen::{ApiError, Listeners, TcpBound, UnixBound, bind_tcp, bind_unix};
 use super::settings::{ActiveSettings, ApiSettings};
-use super::tls::{Certificates, TlsError};
+use super::tls::Certificates;
 use super::{ApiState, router_with};
 use crate::telemetry::ApiMetrics;
+use crate::tls_files::{self, TlsError};
 use axum::Router;
 use axum::body::Body;
 use hyper::body::Incoming;
@@ -43,8 +44,6 @@ const GRACE: Duration = Duration::from_secs(5);
 const MAX_ADMIN: usize = 64;
 /// Pause after accepting failed: for want of file descriptors, mostly.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Between two looks whether the certificate's files changed.
-const CERTIFICATE_LOOK: Duration = Duration::from_secs(10);
 
 /// The bound API.
 pub struct ApiServer {
@@ -152,7 +151,7 @@ impl ApiServer {
 }
 
 async fn watch_certificates(certificates: Arc<Certificates>, cancel: CancellationToken) {
-    let mut look = tokio::time::interval(CERTIFICATE_LOOK);
+    let mut look = tokio::time::interval(tls_files::LOOK);
     loop {
         tokio::select! {
             () = cancel.cancelled() => return,

@@ -1,42 +1,11 @@
 //! Certificates of HTTPS: loaded from PEM files, and again when the files change.
 
+use crate::tls_files::{self, Fingerprint, TlsError, fingerprint};
 use arc_swap::ArcSwap;
 use nearmost_config::TlsFiles;
 use rustls::ServerConfig;
 use rustls::crypto::ring;
-use rustls_pki_types::pem::{Error as PemError, PemObject};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
-
-/// Why HTTPS cannot be served.
-#[derive(Debug, thiserror::Error)]
-pub enum TlsError {
-    /// A file cannot be read or is not PEM.
-    #[error("{what} {}: {source}", path.display())]
-    File {
-        /// `TLS certificate` or `TLS key`.
-        what: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        source: PemError,
-    },
-    /// A file holds no certificate.
-    #[error("TLS certificate {}: no certificate in it", .0.display())]
-    NoCertificate(PathBuf),
-    /// Certificate and key do not go together, or are of a kind that is not supported.
-    #[error("TLS certificate {} and key {}: {source}", cert.display(), key.display())]
-    Unusable {
-        /// The certificate's file.
-        cert: PathBuf,
-        /// The key's file.
-        key: PathBuf,
-        /// What the library says.
-        source: rustls::Error,
-    },
-}
 
 /// The certificate in use.
 pub(super) struct Certificates {
@@ -44,9 +13,6 @@ pub(super) struct Certificates {
     config: ArcSwap<ServerConfig>,
     loaded: ArcSwap<Fingerprint>,
 }
-
-/// What changes when a file is written or replaced: length and time of change of each.
-type Fingerprint = [Option<(u64, SystemTime)>; 2];
 
 impl Certificates {
     /// Loads certificate and key.
@@ -92,21 +58,9 @@ impl Certificates {
     }
 }
 
-fn fingerprint(files: &TlsFiles) -> Fingerprint {
-    [&files.cert, &files.key].map(|path| {
-        let meta = std::fs::metadata(path).ok()?;
-        Some((meta.len(), meta.modified().ok()?))
-    })
-}
-
 fn server_config(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
-    let chain = chain(&files.cert)?;
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|source| TlsError::File {
-        what: "TLS key",
-        path: files.key.clone(),
-        source,
-    })?;
-    let unusable = |source| TlsError::Unusable { cert: files.cert.clone(), key: files.key.clone(), source };
+    let (chain, key) = tls_files::load(files)?;
+    let unusable = |source| tls_files::unusable(files, source);
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(unusable)?
@@ -117,28 +71,10 @@ fn server_config(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
     Ok(config)
 }
 
-fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let file = |source| TlsError::File { what: "TLS certificate", path: path.into(), source };
-    let chain: Vec<_> =
-        CertificateDer::pem_file_iter(path).map_err(file)?.collect::<Result<_, _>>().map_err(file)?;
-    match chain.is_empty() {
-        false => Ok(chain),
-        true => Err(TlsError::NoCertificate(path.into())),
-    }
-}
-
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::*;
-
-    /// Writes a new certificate for `localhost` and its key.
-    pub(in crate::api) fn write_certificate(dir: &Path) -> (TlsFiles, rcgen::Certificate) {
-        let made = rcgen::generate_simple_self_signed(["localhost".into()]).unwrap();
-        let files = TlsFiles { cert: dir.join("cert.pem"), key: dir.join("key.pem") };
-        std::fs::write(&files.cert, made.cert.pem()).unwrap();
-        std::fs::write(&files.key, made.signing_key.serialize_pem()).unwrap();
-        (files, made.cert)
-    }
+    use crate::tls_files::testing::write_certificate;
 
     #[test]
     fn wrong_files_are_named() {

@@ -38,7 +38,7 @@ impl Sockets {
     }
 }
 
-fn bind_error(address: SocketAddr, what: &'static str, source: io::Error) -> DnsError {
+pub(super) fn bind_error(address: SocketAddr, what: &'static str, source: io::Error) -> DnsError {
     DnsError::Bind { address, what, source }
 }
 
@@ -52,13 +52,22 @@ fn socket(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Soc
     Ok(socket)
 }
 
-fn tcp(address: SocketAddr) -> io::Result<TcpListener> {
+/// A listener for connections.
+pub(super) fn tcp(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = socket(address, Type::STREAM, Protocol::TCP)?;
     // Connections of a predecessor that linger do not hold the port.
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())
+}
+
+/// A socket for DNS over QUIC.
+pub(super) fn quic(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
+    let socket = socket(address, Type::DGRAM, Protocol::UDP)?;
+    let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
+    socket.bind(&address.into())?;
+    Ok(socket.into())
 }
 
 fn udp(address: SocketAddr, workers: usize) -> io::Result<Vec<UdpSocket>> {

@@ -5,19 +5,28 @@
 //!  UDP :53 ──►│ thread 1 │──► hot path, else ─┐
 //!             └ …        ┘                    ├─► Responder::answer ► count ► bytes
 //!  TCP :53 ──► accept ► one task a connection ┘   bounded in all and for each source
+//!  TLS, QUIC :853 ► the same after a handshake, where a certificate is configured ([`encrypted`])
 //! ```
 //!
 //! A reply leaves from the address that was asked, also where a wildcard address (`0.0.0.0`, `::`) is
 //! served.
 
 mod bind;
+pub mod certificate;
+mod doq;
+pub mod encrypted;
+mod gate;
 pub mod metrics;
+mod options;
+pub mod querylog;
 mod sheet;
 mod tcp;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod udp;
 
+pub use encrypted::{EncryptedServer, EncryptedSettings};
 pub use metrics::DnsMetrics;
 use sheet::Sheet;
 pub use sheet::Sheets;
@@ -27,6 +36,7 @@ use crate::steering::{DemandHandle, Sampler};
 use arc_swap::ArcSwap;
 use nearmost_core::snapshot::Snapshot;
 use nearmost_dns::{Client, Outcome, Responder, Transport};
+use querylog::{QueryLog, Seen};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -84,11 +94,14 @@ pub enum DnsError {
     Bind {
         /// The address asked for.
         address: SocketAddr,
-        /// `DNS over UDP` or `DNS over TCP`.
+        /// The transport, such as `DNS over UDP`.
         what: &'static str,
         /// What the system said.
         source: io::Error,
     },
+    /// The certificate of encrypted DNS.
+    #[error("DNS over TLS and QUIC: {0}")]
+    Tls(#[from] crate::tls_files::TlsError),
     /// Nothing to listen on.
     #[error("no address to serve DNS on")]
     NoAddress,
@@ -140,6 +153,7 @@ pub struct DnsServer {
     sockets: Vec<bind::Sockets>,
     limits: TcpLimits,
     handler: Handler,
+    encrypted: Option<EncryptedServer>,
 }
 
 impl DnsServer {
@@ -172,10 +186,30 @@ impl DnsServer {
             sockets: sockets.collect::<Result<_, _>>()?,
             limits: settings.tcp,
             handler: Handler::new(responder, snapshots, metrics, nonces, Sampler::new(demand)),
+            encrypted: None,
         })
     }
 
-    /// The addresses served, in the order of the settings, with the ports that were taken.
+    /// Serves TLS and QUIC as well.
+    #[must_use]
+    pub fn with(mut self, encrypted: EncryptedServer) -> DnsServer {
+        self.encrypted = Some(encrypted);
+        self
+    }
+
+    /// Offers queries to a log.
+    #[must_use]
+    pub fn logging(mut self, log: QueryLog) -> DnsServer {
+        self.handler.log = log;
+        self
+    }
+
+    /// TLS and QUIC, if they are served.
+    pub fn encrypted(&self) -> Option<&EncryptedServer> {
+        self.encrypted.as_ref()
+    }
+
+    /// The addresses of UDP and TCP, in the order of the settings, with the ports that were taken.
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
         self.sockets.iter().map(|s| s.address).collect()
     }
@@ -188,7 +222,7 @@ impl DnsServer {
         let stop = cancel.child_token();
         // Threads end also when nobody waits for this any more.
         let _stopped = stop.clone().drop_guard();
-        let gate = Arc::new(tcp::Gate::new(self.limits));
+        let gate = Arc::new(gate::Gate::new(self.limits.into()));
         let mut tasks = JoinSet::new();
         for sockets in self.sockets {
             for socket in sockets.udp {
@@ -202,8 +236,12 @@ impl DnsServer {
                 gate: Arc::clone(&gate),
                 limits: self.limits,
                 handler: self.handler.clone(),
+                tls: None,
             };
             tasks.spawn(acceptor.serve(stop.clone()));
+        }
+        if let Some(encrypted) = self.encrypted {
+            encrypted.spawn(&self.handler, &stop, &mut tasks);
         }
         let mut result = Ok(());
         while let Some(ended) = tasks.join_next().await {
@@ -227,6 +265,15 @@ struct Handler {
     sheet: Arc<Sheet>,
     nonces: Arc<SeenNonces>,
     demand: Sampler,
+    log: QueryLog,
+}
+
+/// A message and what came of it.
+#[derive(Clone, Copy)]
+struct Message<'m> {
+    query: &'m [u8],
+    reply: &'m [u8],
+    outcome: &'m Outcome,
 }
 
 impl Handler {
@@ -238,25 +285,28 @@ impl Handler {
         demand: Sampler,
     ) -> Handler {
         let sheet = metrics.sheets.shared();
-        Handler { responder, snapshots, metrics, sheet, nonces, demand }
+        Handler { responder, snapshots, metrics, sheet, nonces, demand, log: QueryLog::default() }
     }
 
     /// Answers one message into `out`; false when it gets no reply.
     fn answer(&self, message: &[u8], source: IpAddr, transport: Transport, out: &mut Vec<u8>) -> bool {
         let begun = crate::clock::mono_now();
         let client = Client { source, transport, now: crate::clock::unix_now() };
-        let outcome = {
-            let snapshot = self.snapshots.load();
-            let outcome = self.responder.answer(&snapshot, message, &client, out);
-            self.follow(&snapshot, &outcome, &client, begun);
-            outcome
-        };
+        let snapshot = self.snapshots.load();
+        let outcome = self.responder.answer(&snapshot, message, &client, out);
         self.sheet.record(transport, &outcome, out.len());
-        if outcome.dropped() {
-            return false;
+        let took = crate::clock::mono_now().saturating_duration_since(begun);
+        if !outcome.dropped() {
+            self.sheet.took(transport, took, 1);
         }
-        self.sheet.took(transport, crate::clock::mono_now().saturating_duration_since(begun), 1);
-        true
+        self.follow(&snapshot, &outcome, &client, begun);
+        self.write_down(
+            &snapshot,
+            &Message { query: message, reply: out, outcome: &outcome },
+            &client,
+            begun,
+        );
+        !outcome.dropped()
     }
 
     /// What follows from an answer, besides its being sent.
@@ -272,5 +322,17 @@ impl Handler {
             let (source, transport) = (client.source, client.transport.as_str());
             tracing::debug!(%source, transport, %error, "malformed DNS message");
         }
+    }
+
+    /// Offers a sample of the messages to the query log.
+    fn write_down(&self, snapshot: &Snapshot, message: &Message<'_>, client: &Client, begun: Instant) {
+        if !self.log.sampled() {
+            return;
+        }
+        let took = crate::clock::mono_now().saturating_duration_since(begun);
+        let Message { query, reply, outcome } = *message;
+        let Client { source, transport, now: at } = *client;
+        let registry = &snapshot.registry;
+        self.log.offer(&Seen { query, reply, source, transport, at, took, outcome, registry });
     }
 }

@@ -1,17 +1,24 @@
 //! DNS over TCP (RFC 7766): two-byte lengths, any number of queries in flight, answered in order.
 //!
+//! [`Connection`] is the same inside TLS ([`super::tls`]).
+//!
 //! What a stranger may hold is bounded: connections in all and for each source, time without a
-//! query, time for a query to arrive and for replies to be taken, queries a connection, and memory:
-//! one query and one batch of replies a connection.
+//! query, time for a query to arrive and for replies to be taken, queries a connection, and memory.
+//! That is what bounds pipelining, too: whatever a client sends ahead, a connection holds one read of
+//! queries and one batch of replies; while that batch is not taken, nothing more is read or answered, and
+//! the kernel's window makes the client wait.
 
-use super::{DnsMetrics, Handler, TcpLimits};
+use super::gate::Gate;
+use super::metrics::ConnectionMetrics;
+use super::tls::TlsDoor;
+use super::{Handler, TcpLimits};
 use nearmost_dns::Transport;
-use std::collections::HashMap;
+use prometheus::IntGauge;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{timeout, timeout_at};
@@ -24,88 +31,26 @@ const LINGER: Duration = Duration::from_secs(2);
 /// Pause after a failed accept: out of file descriptors, as a rule, and trying at once would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Counts connections in all and for each source.
-#[derive(Debug)]
-pub(super) struct Gate {
-    limits: TcpLimits,
-    /// Held for a few instructions, never across an await. Entries are bounded by `max_connections`.
-    open: Mutex<Open>,
-}
-
-#[derive(Debug, Default)]
-struct Open {
-    total: usize,
-    by_source: HashMap<IpAddr, usize>,
-}
-
-/// Why a connection was not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
-    /// All connections are in use.
-    Total,
-    /// This source has its share.
-    Source,
-}
-
-impl Gate {
-    pub(super) fn new(limits: TcpLimits) -> Gate {
-        Gate { limits, open: Mutex::default() }
-    }
-
-    /// Lets a connection in for as long as the pass lives.
-    pub(super) fn enter(self: &Arc<Self>, peer: IpAddr) -> Result<Pass, Refusal> {
-        let source = source_of(peer);
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if open.total >= self.limits.max_connections {
-            return Err(Refusal::Total);
-        }
-        let held = open.by_source.get(&source).copied().unwrap_or(0);
-        if held >= self.limits.max_per_source {
-            return Err(Refusal::Source);
-        }
-        open.by_source.insert(source, held + 1);
-        open.total += 1;
-        Ok(Pass { gate: Arc::clone(self), source })
-    }
-}
-
-/// A place among the connections.
-#[derive(Debug)]
-pub(super) struct Pass {
-    gate: Arc<Gate>,
-    source: IpAddr,
-}
-
-impl Drop for Pass {
-    fn drop(&mut self) {
-        let mut open = self.gate.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.total = open.total.saturating_sub(1);
-        if let Some(held) = open.by_source.get_mut(&self.source) {
-            *held -= 1;
-            if *held == 0 {
-                open.by_source.remove(&self.source);
-            }
-        }
-    }
-}
-
-/// Who counts as one source: an IPv6 user has a whole /64.
-fn source_of(peer: IpAddr) -> IpAddr {
-    match peer.to_canonical() {
-        IpAddr::V4(a) => IpAddr::V4(a),
-        IpAddr::V6(a) => IpAddr::V6(Ipv6Addr::from_bits(a.to_bits() & (u128::MAX << 64))),
-    }
-}
-
 /// The accept loop of one address.
 pub(super) struct Acceptor {
     pub(super) listener: TcpListener,
     pub(super) gate: Arc<Gate>,
     pub(super) limits: TcpLimits,
     pub(super) handler: Handler,
+    /// For DNS over TLS; `None` for plain TCP.
+    pub(super) tls: Option<TlsDoor>,
 }
 
 impl Acceptor {
+    fn transport(&self) -> Transport {
+        if self.tls.is_some() { Transport::Tls } else { Transport::Tcp }
+    }
+
+    fn metrics(&self) -> &ConnectionMetrics {
+        let connections = &self.handler.metrics.connections;
+        if self.tls.is_some() { &connections.tls } else { &connections.tcp }
+    }
+
     /// Accepts until cancelled, then waits for its connections to end.
     pub(super) async fn serve(self, stop: CancellationToken) {
         let mut connections = JoinSet::new();
@@ -123,7 +68,8 @@ impl Acceptor {
             match accepted {
                 Ok((stream, peer)) => self.admit(stream, peer, &stop, &mut connections),
                 Err(error) => {
-                    tracing::warn!(%error, "DNS over TCP: accepting a connection");
+                    let transport = self.transport().as_str();
+                    tracing::warn!(%error, transport, "accepting a DNS connection");
                     self.handler.metrics.socket_errors.inc();
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
@@ -143,52 +89,76 @@ impl Acceptor {
         let pass = match self.gate.enter(peer.ip()) {
             Ok(pass) => pass,
             Err(refusal) => {
-                tracing::debug!(%peer, ?refusal, "DNS over TCP: connection refused");
-                self.handler.metrics.refused(refusal).inc();
+                tracing::debug!(%peer, transport = self.transport().as_str(), ?refusal, "DNS connection refused");
+                self.metrics().refused(refusal).inc();
                 return;
             }
         };
-        let connection = Connection {
-            stream,
+        let terms = Terms {
+            transport: self.transport(),
             peer: peer.ip(),
             limits: self.limits,
             handler: self.handler.clone(),
-            input: Vec::new(),
-            output: Vec::new(),
-            served: 0,
+            metrics: self.metrics().clone(),
         };
-        let stop = stop.clone();
-        let open = OpenGauge::new(Arc::clone(&self.handler.metrics));
+        let open = OpenGauge::new(&self.metrics().open);
+        let (tls, stop) = (self.tls.clone(), stop.clone());
         connections.spawn(async move {
-            if let Err(error) = connection.serve(&stop).await {
-                tracing::trace!(%peer, %error, "DNS over TCP: connection ended");
+            if let Err(error) = converse(stream, tls, terms, &stop).await {
+                tracing::trace!(%peer, %error, "DNS connection ended");
             }
             drop((pass, open));
         });
     }
 }
 
+/// One connection from its first byte to its last.
+async fn converse(
+    stream: TcpStream,
+    tls: Option<TlsDoor>,
+    terms: Terms,
+    stop: &CancellationToken,
+) -> io::Result<()> {
+    // Replies are written whole, so there is nothing to gather.
+    stream.set_nodelay(true)?;
+    match tls {
+        None => Connection::new(stream, terms).serve(stop).await,
+        Some(door) => match door.open(stream, &terms.handler.metrics.encrypted.tls, stop).await? {
+            Some(stream) => Connection::new(stream, terms).serve(stop).await,
+            None => Ok(()),
+        },
+    }
+}
+
 /// Counts a connection in the gauge while it lives.
-struct OpenGauge(Arc<DnsMetrics>);
+pub(super) struct OpenGauge(IntGauge);
 
 impl OpenGauge {
-    fn new(metrics: Arc<DnsMetrics>) -> OpenGauge {
-        metrics.tcp_connections.inc();
-        OpenGauge(metrics)
+    pub(super) fn new(gauge: &IntGauge) -> OpenGauge {
+        gauge.inc();
+        OpenGauge(gauge.clone())
     }
 }
 
 impl Drop for OpenGauge {
     fn drop(&mut self) {
-        self.0.tcp_connections.dec();
+        self.0.dec();
     }
 }
 
-struct Connection {
-    stream: TcpStream,
+/// Whom a connection serves, and how.
+struct Terms {
+    transport: Transport,
     peer: IpAddr,
     limits: TcpLimits,
     handler: Handler,
+    metrics: ConnectionMetrics,
+}
+
+/// A stream of queries and replies.
+struct Connection<S> {
+    stream: S,
+    terms: Terms,
     /// Bytes read and not yet answered.
     input: Vec<u8>,
     /// Replies not yet sent.
@@ -196,24 +166,26 @@ struct Connection {
     served: u32,
 }
 
-impl Connection {
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    fn new(stream: S, terms: Terms) -> Connection<S> {
+        Connection { stream, terms, input: Vec::new(), output: Vec::new(), served: 0 }
+    }
+
     async fn serve(mut self, stop: &CancellationToken) -> io::Result<()> {
-        // Replies are written whole, so there is nothing to gather.
-        self.stream.set_nodelay(true)?;
         let mut begun: Option<Instant> = None;
         loop {
             if self.answer_all().await? {
                 begun = None;
             }
-            if self.served >= self.limits.max_queries {
+            if self.served >= self.terms.limits.max_queries {
                 return self.close(stop).await;
             }
             let now = crate::clock::mono_now();
             // A query must be complete some time after its first byte, however slowly it trickles.
             let deadline = if self.input.is_empty() {
-                now + self.limits.idle_timeout
+                now + self.terms.limits.idle_timeout
             } else {
-                *begun.get_or_insert(now) + self.limits.transfer_timeout
+                *begun.get_or_insert(now) + self.terms.limits.transfer_timeout
             };
             self.input.reserve(self.missing());
             let read = tokio::select! {
@@ -221,22 +193,28 @@ impl Connection {
                 read = timeout_at(deadline.into(), self.stream.read_buf(&mut self.input)) => read,
             };
             match read {
-                Ok(Ok(0)) => return Ok(()),
+                Ok(Ok(0)) => return self.part().await,
                 Ok(Ok(_)) => {}
                 Ok(Err(e)) => return Err(e),
                 Err(_) => {
-                    self.handler.metrics.tcp_timeouts.inc();
-                    return Ok(());
+                    self.terms.metrics.timeouts.inc();
+                    return self.part().await;
                 }
             }
         }
+    }
+
+    /// Ends a connection on which nothing is under way. TLS says goodbye, so that the end cannot be taken
+    /// for an attacker's.
+    async fn part(mut self) -> io::Result<()> {
+        timeout(LINGER, self.stream.shutdown()).await.unwrap_or(Ok(()))
     }
 
     /// Ends the connection so that the replies sent arrive. Input that nobody read would make the
     /// kernel answer with a reset, and a reset makes the client's discard what it has not read: so
     /// input is thrown away until the client closes, for a bounded time, or until told to stop.
     async fn close(mut self, stop: &CancellationToken) -> io::Result<()> {
-        self.stream.shutdown().await?;
+        timeout(LINGER, self.stream.shutdown()).await??;
         let mut rest = vec![0; 4096];
         let drained = async {
             while self.stream.read(&mut rest).await? > 0 {}
@@ -263,12 +241,13 @@ impl Connection {
     async fn answer_all(&mut self) -> io::Result<bool> {
         let mut reply = Vec::new();
         let mut taken = 0;
-        while self.served < self.limits.max_queries
+        while self.served < self.terms.limits.max_queries
             && let Some(message) = frame(&self.input[taken..])
         {
             taken += 2 + message.len();
             self.served += 1;
-            if self.handler.answer(message, self.peer, Transport::Tcp, &mut reply) {
+            let Terms { handler, peer, transport, .. } = &self.terms;
+            if handler.answer(message, *peer, *transport, &mut reply) {
                 // Replies are at most 65 535 bytes.
                 self.output.extend_from_slice(&(reply.len() as u16).to_be_bytes());
                 self.output.extend_from_slice(&reply);
@@ -286,10 +265,15 @@ impl Connection {
         if self.output.is_empty() {
             return Ok(());
         }
-        match timeout(self.limits.transfer_timeout, self.stream.write_all(&self.output)).await {
+        let writing = async {
+            self.stream.write_all(&self.output).await?;
+            // TLS may still hold what the kernel did not take.
+            self.stream.flush().await
+        };
+        match timeout(self.terms.limits.transfer_timeout, writing).await {
             Ok(written) => written?,
             Err(_) => {
-                self.handler.metrics.tcp_timeouts.inc();
+                self.terms.metrics.timeouts.inc();
                 return Err(io::ErrorKind::TimedOut.into());
             }
         }

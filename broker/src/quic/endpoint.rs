@@ -3,7 +3,8 @@
 use nearmost_wire::identity::KeyPair;
 use nearmost_wire::tls::{EndpointSecrets, TlsError};
 use quinn_proto::HashedConnectionIdGenerator;
-use std::net::SocketAddr;
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,14 +45,22 @@ pub fn bind(
     let bind = |&address: &SocketAddr| {
         let named = |source| EndpointError::Bind { what, address, source };
         let socket = crate::net::udp_socket(address, RECEIVE_BUFFER).map_err(named)?;
-        let secrets = EndpointSecrets::derive(key, socket.local_addr().map_err(named)?);
-        let mut config = config.clone();
-        config.token_key(Arc::new(secrets.token));
-        let mut endpoint = quinn::EndpointConfig::new(Arc::new(secrets.reset));
-        let ids = secrets.connection_ids;
-        endpoint.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(ids)));
-        endpoint.min_reset_interval(RESET_INTERVAL);
-        quinn::Endpoint::new(endpoint, Some(config), socket, Arc::new(quinn::TokioRuntime)).map_err(named)
+        over(socket, key, config).map_err(named)
     };
     listen.iter().map(bind).collect()
+}
+
+/// An endpoint on a bound, non-blocking socket. Must be called inside a tokio runtime.
+///
+/// # Errors
+/// When the system does not say where the socket is bound, or the runtime does not take it.
+pub fn over(socket: UdpSocket, key: &KeyPair, config: &quinn::ServerConfig) -> io::Result<quinn::Endpoint> {
+    let secrets = EndpointSecrets::derive(key, socket.local_addr()?);
+    let mut config = config.clone();
+    config.token_key(Arc::new(secrets.token));
+    let mut endpoint = quinn::EndpointConfig::new(Arc::new(secrets.reset));
+    let ids = secrets.connection_ids;
+    endpoint.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(ids)));
+    endpoint.min_reset_interval(RESET_INTERVAL);
+    quinn::Endpoint::new(endpoint, Some(config), socket, Arc::new(quinn::TokioRuntime))
 }

@@ -19,6 +19,10 @@ pub struct Addresses {
     pub broker: String,
     /// DNS, UDP and TCP.
     pub dns: Vec<SocketAddr>,
+    /// DNS over TLS.
+    pub dot: Vec<SocketAddr>,
+    /// DNS over QUIC.
+    pub doq: Vec<SocketAddr>,
     /// HTTP API.
     pub http: Vec<SocketAddr>,
     /// Redirects.

@@ -1,5 +1,6 @@
 //! Why the store refuses, with the path and the cause.
 
+use crate::clock::utc;
 use nearmost_replica::PublicKey;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -132,22 +133,6 @@ pub enum TokenError {
         /// When.
         used_unix_ms: u64,
     },
-}
-
-/// A time for people: RFC 3339 in UTC, to the second.
-fn utc(unix_ms: u64) -> String {
-    let (days, seconds) = (unix_ms / 86_400_000, unix_ms / 1000 % 86_400);
-    // Days since 0000-03-01, so that the leap day is a year's last, in eras of 400 years.
-    let shifted = days + 719_468;
-    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
 impl StoreError {

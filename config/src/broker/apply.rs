@@ -16,7 +16,7 @@ pub(super) fn config(spec: BrokerSpec) -> Result<BrokerConfig, Fault> {
         log.apply(&mut config.log);
     }
     if let Some(dns) = spec.dns {
-        dns.apply(&mut config.dns);
+        dns.apply(&mut config.dns)?;
     }
     if let Some(http) = spec.http {
         http.apply(&mut config.http)?;
@@ -67,7 +67,7 @@ pub(super) fn config(spec: BrokerSpec) -> Result<BrokerConfig, Fault> {
 }
 
 impl DnsSpec {
-    fn apply(self, dns: &mut DnsConfig) {
+    fn apply(self, dns: &mut DnsConfig) -> Result<(), Fault> {
         set(&mut dns.listen, self.listen);
         set(&mut dns.workers, self.workers);
         set(&mut dns.zone.zones, self.zones);
@@ -87,6 +87,13 @@ impl DnsSpec {
             set(&mut dns.zone.soa.retry, soa.retry_s);
             set(&mut dns.zone.soa.expire, soa.expire_s);
         }
+        if let Some(tls) = self.tls {
+            tls.apply(&mut dns.tls)?;
+        }
+        if let Some(log) = self.log {
+            log.apply(&mut dns.log)?;
+        }
+        Ok(())
     }
 }
 
@@ -265,6 +272,7 @@ fn http_beyond_loopback(http: &HttpConfig) -> Result<(), Fault> {
 fn listen_twice(config: &BrokerConfig) -> Result<(), Fault> {
     let udp = [
         ("dns.listen", &config.dns.listen[..]),
+        ("dns.tls.doq_listen", &config.dns.tls.doq_listen),
         ("agents.listen", &config.agents.listen),
         ("agents.beacon_listen", &config.agents.beacon_listen),
         ("clients.listen", &config.clients.listen),
@@ -272,6 +280,7 @@ fn listen_twice(config: &BrokerConfig) -> Result<(), Fault> {
     ];
     let tcp = [
         ("dns.listen", &config.dns.listen[..]),
+        ("dns.tls.dot_listen", &config.dns.tls.dot_listen),
         ("http.listen", &config.http.listen),
         ("http.redirect_listen", &config.http.redirect_listen),
     ];

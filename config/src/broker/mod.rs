@@ -4,12 +4,16 @@
 
 mod apply;
 mod caution;
+mod dns_log;
+mod dns_tls;
 mod peers;
 pub(crate) mod spec;
 #[cfg(test)]
 mod tests;
 
 pub use caution::CautionConfig;
+pub use dns_log::{ClientDetail, DnsLogConfig, JsonTarget};
+pub use dns_tls::DnsTlsConfig;
 pub use peers::{KnownPeer, PeerPaceConfig, PeerQueueConfig, PeersConfig};
 
 use crate::error::ConfigError;
@@ -60,6 +64,10 @@ pub struct DnsConfig {
     pub edns: DnsEdnsConfig,
     /// Limits of DNS over TCP.
     pub tcp: DnsTcpConfig,
+    /// DNS over TLS and over QUIC.
+    pub tls: DnsTlsConfig,
+    /// A sample of the queries, written down.
+    pub log: DnsLogConfig,
 }
 
 /// What the zones say of themselves.
@@ -133,7 +141,7 @@ pub struct HttpConfig {
     pub persons: Vec<Person>,
 }
 
-/// Certificate and key for HTTPS, PEM files.
+/// Certificate and key of a TLS server, PEM files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
     /// The certificate with its chain.
@@ -404,6 +412,8 @@ impl Default for DnsConfig {
             zone: DnsZoneConfig::default(),
             edns: DnsEdnsConfig::default(),
             tcp: DnsTcpConfig::default(),
+            tls: DnsTlsConfig::default(),
+            log: DnsLogConfig::default(),
         }
     }
 }

@@ -52,6 +52,8 @@ pub(crate) struct DnsSpec {
     pub(super) ecs: Option<bool>,
     pub(super) max_udp_payload: Option<Number<u16, 512, 1452>>,
     pub(super) tcp: Option<DnsTcpSpec>,
+    pub(super) tls: Option<super::dns_tls::DnsTlsSpec>,
+    pub(super) log: Option<super::dns_log::DnsLogSpec>,
     pub(super) soa: Option<SoaSpec>,
 }
 

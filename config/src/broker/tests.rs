@@ -38,6 +38,9 @@ fn settings_that_are_off_are_right_when_turned_on() {
     assert_eq!(config.http.tls.unwrap().key, Path::new("/etc/nearmost/tls/key.pem"));
     assert_eq!(config.http.tokens[0].sha256[..2], [0x9f, 0x86]);
     assert_eq!(config.http.persons[0].name, "ada");
+    assert_eq!(config.dns.tls.files.unwrap().cert, Path::new("/etc/nearmost/tls/cert.pem"));
+    assert_eq!(config.dns.log.json, Some(JsonTarget::File("/var/log/nearmost/queries.json".into())));
+    assert_eq!(config.dns.log.dnstap.as_deref(), Some(Path::new("/run/nearmost/dnstap.sock")));
     assert_eq!(config.admin.socket, Path::new("/run/nearmost/admin.sock"));
     assert_eq!(config.peers.known[0].domains, ["bob.example.org", "*.bob.example.org"]);
     let place = config.geo.overrides[0].place;
@@ -234,6 +237,23 @@ fn rules_between_keys() {
             "[health]\nbeacon_period_ms = 49",
             "health.beacon_period_ms: found 49, expected a whole number from 50 to 86400000",
         ),
+        ("[dns.tls]\ncert = \"c\"", "dns.tls.cert: needs dns.tls.key beside it"),
+        ("[dns.tls]\nkey = \"k\"", "dns.tls.key: needs dns.tls.cert beside it"),
+        (
+            "[dns.tls]\ndoq_listen = [\"[::]:853\"]",
+            "dns.tls.doq_listen: needs dns.tls.cert and dns.tls.key beside it",
+        ),
+        (
+            "[dns.tls]\ncert = \"c\"\nkey = \"k\"\ndot_listen = [\"127.0.0.1:8053\"]\n[http]\nlisten = [\"127.0.0.1:8053\"]",
+            "http.listen[0]: 127.0.0.1:8053 over TCP is already taken by dns.tls.dot_listen[0]",
+        ),
+        ("[dns.log]\nsample = 0.1", "dns.log.sample: needs dns.log.json or dns.log.dnstap beside it"),
+        ("[dns.log]\nsample = 1.5", "dns.log.sample: found number 1.5, expected a share from 0 to 1"),
+        ("[dns.log]\nsample = 2", "dns.log.sample: found 2, expected a share from 0 to 1"),
+        (
+            "[dns.log]\nclient = \"some\"",
+            "dns.log.client: found \"some\", expected \"full\", \"network\" or \"none\"",
+        ),
         ("[http]\ntls_cert = \"c\"", "http.tls_cert: needs http.tls_key beside it"),
         ("[http]\ntls_key = \"k\"", "http.tls_key: needs http.tls_cert beside it"),
         (
@@ -272,6 +292,22 @@ fn rules_between_keys() {
     for (text, message) in cases {
         assert_eq!(refused(text, &[], &[]), format!("broker.toml: {message}"));
     }
+}
+
+#[test]
+fn encrypted_dns_and_the_query_log_are_off_until_they_are_asked_for() {
+    let off = BrokerConfig::default().dns;
+    assert_eq!((off.tls.files_in_use(), off.log.sample), (None, 0.0));
+    let files = "[dns.tls]\ncert = \"c\"\nkey = \"k\"\n";
+    assert_eq!(read(files, &[], &[]).unwrap().dns.tls.files_in_use(), None, "nobody listens");
+    let listening = format!("{files}dot_listen = [\"127.0.0.1:853\"]\ndoq_listen = [\"127.0.0.1:853\"]");
+    let tls = read(&listening, &[], &[]).unwrap().dns.tls;
+    assert_eq!(tls.files_in_use().unwrap().key, Path::new("k"));
+    assert_eq!((tls.dot_listen.len(), tls.doq_listen.len()), (1, 1));
+    let log = |text: &str| read(&format!("[dns.log]\n{text}"), &[], &[]).unwrap().dns.log;
+    let all = log("sample = 1\njson = \"stderr\"\nclient = \"none\"");
+    assert_eq!((all.sample, all.json, all.client), (1.0, Some(JsonTarget::Stderr), ClientDetail::None));
+    assert_eq!(log("sample = 0.01\ndnstap = \"/s\"").sample, 0.01);
 }
 
 #[test]

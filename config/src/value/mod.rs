@@ -173,6 +173,56 @@ impl<const LIMIT: u8> Visitor<'_> for DegreesVisitor<LIMIT> {
     }
 }
 
+/// A share of a whole, 0 to 1.
+#[derive(Clone, Copy)]
+pub(crate) struct Share(f64);
+
+impl Plain for Share {
+    type Value = f64;
+    fn plain(self) -> f64 {
+        self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for Share {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_f64(ShareVisitor)
+    }
+}
+
+struct ShareVisitor;
+
+impl Visitor<'_> for ShareVisitor {
+    type Value = Share;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a share from 0 to 1")
+    }
+
+    fn visit_f64<E: de::Error>(self, share: f64) -> Result<Share, E> {
+        match (0.0..=1.0).contains(&share) {
+            true => Ok(Share(share)),
+            false => Err(E::invalid_value(Unexpected::Float(share), &self)),
+        }
+    }
+
+    fn visit_i64<E: de::Error>(self, share: i64) -> Result<Share, E> {
+        match share {
+            0 => Ok(Share(0.0)),
+            1 => Ok(Share(1.0)),
+            _ => Err(E::invalid_value(Unexpected::Signed(share), &self)),
+        }
+    }
+
+    fn visit_u64<E: de::Error>(self, share: u64) -> Result<Share, E> {
+        match share {
+            0 => Ok(Share(0.0)),
+            1 => Ok(Share(1.0)),
+            _ => Err(E::invalid_value(Unexpected::Unsigned(share), &self)),
+        }
+    }
+}
+
 /// Good HTTP status codes: `[200, 399]`, or one code alone.
 #[derive(Clone, Copy)]
 pub(crate) struct StatusRange(u16, u16);

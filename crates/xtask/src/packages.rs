@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 /// A program that tests run, and the Debian package that brings it.
-const NEEDED: [(&str, &str); 10] = [
+const NEEDED: [(&str, &str); 12] = [
     ("dig", "dnsutils"),
     ("unshare", "util-linux"),
     ("ip", "iproute2"),
@@ -19,6 +19,8 @@ const NEEDED: [(&str, &str); 10] = [
     ("unbound", "unbound"),
     ("pdns_recursor", "pdns-recursor"),
     ("faketime", "faketime"),
+    ("kdig", "knot-dnsutils"),
+    ("fstrm_capture", "fstrm-bin"),
 ];
 
 /// Of those packages the ones that bring a service of their name. Tests start the programs themselves;

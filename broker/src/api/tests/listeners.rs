@@ -1,7 +1,7 @@
 //! Real sockets.
 
 use super::*;
-use crate::api::tls::tests::write_certificate;
+use crate::tls_files::testing::write_certificate;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;

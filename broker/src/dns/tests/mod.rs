@@ -1,5 +1,6 @@
 //! Real sockets on loopback, a snapshot built by hand.
 
+mod encrypted;
 mod serving;
 
 use super::*;
@@ -40,7 +41,7 @@ fn policy() -> Policy {
 }
 
 /// One domain with one mirror at an address and 2 000 bytes of text.
-fn snapshot(address: Ipv4Addr) -> Snapshot {
+pub(super) fn snapshot(address: Ipv4Addr) -> Snapshot {
     let text = |i: u8| StaticRecord {
         name: NAME.into(),
         ttl_s: 60,
@@ -148,7 +149,7 @@ impl Running {
     }
 }
 
-fn query(id: u16, name: &str, qtype: RecordType) -> Vec<u8> {
+pub(super) fn query(id: u16, name: &str, qtype: RecordType) -> Vec<u8> {
     let mut message = Message::query();
     message.metadata.id = id;
     message.queries.push(Query::query(Name::from_ascii(name).unwrap(), qtype));

@@ -67,7 +67,7 @@ async fn truncated_over_udp_is_whole_over_tcp_at_the_same_port() {
     assert!(!reply.metadata.truncation);
     assert_eq!(reply.answers.len(), 10);
     assert_eq!(running.count("nearmost_dns_truncated_total", &[]), 1.0);
-    assert_eq!(running.metrics.tcp_connections.get(), 1);
+    assert_eq!(running.metrics.connections.tcp.open.get(), 1);
     running.stop().await;
     assert_eq!(closed(&mut stream).await, 0);
 }
@@ -194,10 +194,10 @@ async fn one_source_cannot_hold_all_connections() {
     };
     let held = (hold(1).await, hold(1).await);
     assert_eq!(closed(&mut from(1).await).await, 0);
-    assert_eq!(running.count("nearmost_dns_tcp_refused_total", &["source"]), 1.0);
+    assert_eq!(running.count("nearmost_dns_connections_refused_total", &["tcp", "source"]), 1.0);
     let other = hold(2).await;
     assert_eq!(closed(&mut from(3).await).await, 0);
-    assert_eq!(running.count("nearmost_dns_tcp_refused_total", &["total"]), 1.0);
+    assert_eq!(running.count("nearmost_dns_connections_refused_total", &["tcp", "total"]), 1.0);
     // One goes, and another source gets in once the server has seen that.
     drop(other);
     loop {
@@ -215,20 +215,20 @@ async fn one_source_cannot_hold_all_connections() {
 #[test]
 fn the_gate_counts_sources() {
     let limits = TcpLimits { max_per_source: 2, max_connections: 3, ..TcpLimits::default() };
-    let gate = Arc::new(tcp::Gate::new(limits));
+    let gate = Arc::new(gate::Gate::new(limits.into()));
     let enter = |a: &str| gate.enter(a.parse().unwrap());
     let first = enter("2001:db8::1").unwrap();
     let second = enter("2001:db8::2").unwrap();
-    assert_eq!(enter("2001:db8::3").unwrap_err(), tcp::Refusal::Source);
+    assert_eq!(enter("2001:db8::3").unwrap_err(), gate::Refusal::Source);
     let third = enter("2001:db8:0:1::3").unwrap();
-    assert_eq!(enter("192.0.2.1").unwrap_err(), tcp::Refusal::Total);
+    assert_eq!(enter("192.0.2.1").unwrap_err(), gate::Refusal::Total);
     drop(third);
     let mapped = enter("::ffff:192.0.2.1").unwrap();
     drop(first);
     let plain = enter("192.0.2.1").unwrap();
-    assert_eq!(enter("192.0.2.1").unwrap_err(), tcp::Refusal::Total);
+    assert_eq!(enter("192.0.2.1").unwrap_err(), gate::Refusal::Total);
     drop(second);
-    assert_eq!(enter("192.0.2.1").unwrap_err(), tcp::Refusal::Source);
+    assert_eq!(enter("192.0.2.1").unwrap_err(), gate::Refusal::Source);
     drop((mapped, plain));
     assert!(enter("192.0.2.1").is_ok());
 }
@@ -247,7 +247,7 @@ async fn idle_and_slow_connections_are_closed() {
     let mut slow = TcpStream::connect(running.address).await.unwrap();
     slow.write_all(&[0]).await.unwrap();
     assert_eq!(closed(&mut slow).await, 0);
-    assert_eq!(running.metrics.tcp_timeouts.get(), 2);
+    assert_eq!(running.metrics.connections.tcp.timeouts.get(), 2);
     running.stop().await;
 }
 
@@ -264,7 +264,7 @@ async fn a_reader_that_takes_nothing_is_closed() {
     let many: Vec<u8> = (0..1000).flat_map(|id| framed(&query(id, NAME, RecordType::TXT))).collect();
     // Replies are dozens of times larger than queries: the server's side fills up first.
     while stream.write_all(&many).await.is_ok() {}
-    assert_eq!(running.metrics.tcp_timeouts.get(), 1);
+    assert_eq!(running.metrics.connections.tcp.timeouts.get(), 1);
     running.stop().await;
 }
 

@@ -18,7 +18,7 @@
 mod control;
 mod mmsg;
 
-use super::{Handler, Sheet};
+use super::{Handler, Message, Sheet};
 use mmsg::{Batch, Shape};
 use nearmost_dns::{Client, HotPath, Transport};
 use std::io;
@@ -113,6 +113,8 @@ impl Worker {
                 let outcome = self.hot.answer(&snapshot, message, &client, reply);
                 self.handler.follow(&snapshot, &outcome, &client, begun);
                 self.sheet.record(Transport::Udp, &outcome, reply.len());
+                let seen = Message { query: message, reply, outcome: &outcome };
+                self.handler.write_down(&snapshot, &seen, &client, begun);
                 answered += u64::from(!outcome.dropped());
             }
         }
