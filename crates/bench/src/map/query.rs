@@ -133,7 +133,8 @@ fn asked(domain: usize, client: IpAddr) -> Asked {
 
 /// Nanoseconds of CPU for each answer.
 fn answer_all(case: &Running, responder: &Responder) -> Result<f64> {
-    let client = Client { source: IpAddr::from([192, 0, 2, 1]), transport: Transport::Udp, now: UnixMillis(0) };
+    let client =
+        Client { source: IpAddr::from([192, 0, 2, 1]), transport: Transport::Udp, now: UnixMillis(0) };
     let (mut out, mut answered) = (Vec::with_capacity(1232), 0);
     let begin = thread_cpu_ns();
     for asked in &case.asked {

@@ -1,0 +1,272 @@
+//! The broker under measurement, with what each scenario adds to six sites and one worker.
+
+use super::checks::{self, Asker, Rule};
+use super::queries::{COOKIE, Kind, network};
+use super::{lab, scenario};
+use crate::broker::Broker;
+use crate::map::database::Database;
+use crate::random::Random;
+use anyhow::{Context, Result, bail};
+use hickory_proto::op::Message;
+use hickory_proto::rr::rdata::opt::EdnsOption;
+use nearmost_core::geo::Position;
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::Path;
+use std::time::Duration;
+use tokio::process::Command;
+
+/// Mirrors, and domains, of the large scenarios.
+const MANY: usize = 10_000;
+/// Records in one change of a registry.
+const AT_ONCE: usize = 2_000;
+/// Everything that a broker can count, limit and sign about a query beyond what is on anyhow, by the
+/// setting that turns it on. Limits are such that the load stays below them.
+const EVERYTHING: [&str; 4] = [
+    "dns.edns.cookies=true",
+    "dns.rrl.enabled=true",
+    "dns.rrl.responses_per_second=1000000000",
+    "dns.edns.identity=\"bench\"",
+];
+
+/// What a scenario adds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Variant {
+    /// Nothing.
+    Plain,
+    /// The domain is signed, and clients ask for signatures.
+    Signed,
+    /// Ten thousand mirrors of one domain.
+    Mirrors,
+    /// Ten thousand domains, each with six mirrors.
+    Domains,
+    /// Cookies, response-rate limiting and whatever else is off by default.
+    Everything,
+}
+
+/// One that runs.
+pub struct Ours {
+    /// The process.
+    pub broker: Broker,
+    /// Where it answers.
+    pub at: SocketAddrV4,
+    /// What it is asked.
+    pub kind: Kind,
+    /// What it may answer.
+    pub rule: Rule,
+    /// What one has to know to read its figures.
+    pub notes: Vec<String>,
+}
+
+impl Variant {
+    /// All of them.
+    pub const ALL: [Variant; 5] =
+        [Variant::Plain, Variant::Signed, Variant::Mirrors, Variant::Domains, Variant::Everything];
+
+    /// In tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Variant::Plain => "nearmost",
+            Variant::Signed => "nearmost, DNSSEC",
+            Variant::Mirrors => "nearmost, 10 000 mirrors",
+            Variant::Domains => "nearmost, 10 000 domains",
+            Variant::Everything => "nearmost, everything on",
+        }
+    }
+
+    /// Where it answers.
+    pub fn at(self) -> SocketAddrV4 {
+        SocketAddrV4::new(lab::SERVER, 5400 + self as u16)
+    }
+
+    /// Starts it and makes its registry.
+    ///
+    /// # Errors
+    /// When it cannot do what the scenario needs: then it is left out.
+    pub async fn start(self, city: &Path, dir: &Path) -> Result<Ours> {
+        std::fs::create_dir_all(dir)?;
+        let (mut settings, mut notes) = (settings(self.at(), city), Vec::new());
+        if self == Variant::Everything {
+            let (known, unknown) = known(dir).await?;
+            if known.is_empty() {
+                bail!("this broker has none of the settings {}", unknown.join(", "));
+            }
+            for setting in unknown {
+                notes.push(format!("everything on: this broker does not know {setting}"));
+            }
+            settings.extend(known);
+        }
+        let broker = Broker::start(dir, &settings).await?;
+        let mut ours =
+            Ours { broker, at: self.at(), kind: Kind::default(), rule: Rule::near(checks::sites()), notes };
+        match self {
+            Variant::Mirrors => ours.mirrors().await?,
+            Variant::Domains => ours.domains().await?,
+            Variant::Plain | Variant::Signed | Variant::Everything => {
+                ours.apply(&scenario::registry()).await?
+            }
+        }
+        ours.until_it_answers().await?;
+        match self {
+            Variant::Signed => ours.sign(dir).await?,
+            Variant::Everything => ours.cookie().await?,
+            Variant::Plain | Variant::Mirrors | Variant::Domains => {}
+        }
+        Ok(ours)
+    }
+}
+
+/// Settings of every broker here.
+pub fn settings(at: SocketAddrV4, city: &Path) -> Vec<String> {
+    vec![
+        format!("geo.databases=[{:?}]", city.display().to_string()),
+        format!("dns.listen=[\"{at}\"]"),
+        "dns.workers=1".into(),
+    ]
+}
+
+/// Which of the settings a broker knows, and which it does not.
+async fn known(dir: &Path) -> Result<(Vec<String>, Vec<String>)> {
+    let (mut known, mut unknown) = (Vec::new(), Vec::new());
+    for (i, setting) in EVERYTHING.into_iter().enumerate() {
+        let dir = dir.join(format!("setting{i}"));
+        std::fs::create_dir_all(&dir)?;
+        match Broker::start(&dir, &[setting.into()]).await {
+            Ok(mut broker) => {
+                broker.stop().await?;
+                known.push(setting.into());
+            }
+            Err(_) => unknown.push(setting.into()),
+        }
+    }
+    Ok((known, unknown))
+}
+
+impl Ours {
+    /// Its process id.
+    ///
+    /// # Errors
+    /// When it ended.
+    pub fn pid(&self) -> Result<u32> {
+        self.broker.pid()
+    }
+
+    /// Changes the registry by a file without its head.
+    async fn apply(&self, registry: &str) -> Result<()> {
+        self.broker.apply(&format!("version = 1\n{registry}")).await
+    }
+
+    async fn mirrors(&mut self) -> Result<()> {
+        let places = places();
+        let mut all = HashMap::new();
+        for (batch, chunk) in places.chunks(AT_ONCE).enumerate() {
+            let mut text = scenario::head(scenario::NAME);
+            for (i, place) in chunk.iter().enumerate() {
+                let number = batch * AT_ONCE + i;
+                let address = Ipv4Addr::from_bits(10 << 24 | number as u32);
+                let (latitude, longitude) = place.degrees();
+                text +=
+                    &scenario::mirror(scenario::NAME, &format!("m{number}"), address, latitude, longitude);
+                all.insert(address, *place);
+            }
+            self.apply(&text).await?;
+        }
+        self.rule = Rule::near(all);
+        Ok(())
+    }
+
+    async fn domains(&mut self) -> Result<()> {
+        self.kind.domains = MANY;
+        let each = AT_ONCE / (scenario::SITES.len() + 1);
+        for first in (0..MANY).step_by(each) {
+            let mut text = String::new();
+            for number in first..MANY.min(first + each) {
+                let name = scenario::domain(number);
+                text += &scenario::head(&name);
+                for site in scenario::SITES {
+                    text +=
+                        &scenario::mirror(&name, site.name, site.address(), site.latitude, site.longitude);
+                }
+            }
+            self.apply(&text).await?;
+        }
+        Ok(())
+    }
+
+    /// Signs the domain and asks for signatures from now on.
+    async fn sign(&mut self, dir: &Path) -> Result<()> {
+        let key = dir.join("person.key");
+        self.broker.key().save_new(&key)?;
+        let mut command = Command::new(crate::broker::binary("nearmost")?);
+        command.args(["domain", "dnssec", scenario::NAME, "--enable"]);
+        command.env("NEARMOST_PERSON_KEY", &key).env("NEARMOST_BROKER", self.broker.admin());
+        let done = command.output().await?;
+        if !done.status.success() {
+            let said = String::from_utf8_lossy(&done.stderr);
+            bail!("the domain cannot be signed: {}", said.lines().next().unwrap_or("no reason given"));
+        }
+        self.kind.dnssec = true;
+        self.until_it_answers().await
+    }
+
+    /// Gets a cookie, which all queries carry from now on.
+    async fn cookie(&mut self) -> Result<()> {
+        let first = Kind { cookie: Some(vec![0x42; 8]), ..self.kind.clone() };
+        let query = first.query(1, scenario::NAME, network(&mut Random::new(1)))?;
+        let reply = Asker::of(self.at).await?.ask(&query, Duration::from_secs(1)).await?;
+        let message = Message::from_vec(&reply.context("no reply")?)?;
+        let mut options = message.edns.iter().flat_map(|edns| edns.options().as_ref());
+        let cookie = options.find_map(|(_, option)| match option {
+            EdnsOption::Unknown(COOKIE, cookie) if cookie.len() > 8 => Some(cookie.clone()),
+            _ => None,
+        });
+        match cookie {
+            Some(cookie) => self.kind.cookie = Some(cookie),
+            None => self.notes.push("everything on: the broker gives no cookies".into()),
+        }
+        Ok(())
+    }
+
+    /// Waits until a query is answered as it should be.
+    async fn until_it_answers(&self) -> Result<()> {
+        let what = first_answer(self.at, &self.kind);
+        tokio::time::timeout(Duration::from_secs(60), what).await.context("no answer within a minute")?
+    }
+}
+
+/// Places of many mirrors: around where people live.
+fn places() -> Vec<Position> {
+    let database = Database::new(2, 1, 1, MANY);
+    database.places().iter().filter_map(|place| place.position).collect()
+}
+
+/// Asks until there is an answer, again and again each millisecond.
+///
+/// # Errors
+/// When there are no sockets.
+pub async fn first_answer(at: SocketAddrV4, kind: &Kind) -> Result<()> {
+    let mut random = Random::new(5);
+    let mut tick = tokio::time::interval(Duration::from_millis(1));
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        // A socket for each query: one that was refused before says so once more.
+        let asker = Asker::of(at).await?;
+        let query = kind.query(random.next() as u16, &kind.name(&mut random), network(&mut random))?;
+        match asker.ask(&query, Duration::from_millis(50)).await {
+            Ok(Some(reply)) if checks::address(&reply, kind).is_ok() => return Ok(()),
+            _ => {}
+        }
+    }
+}
+
+/// A broker with a database in `dir`, whose registry is made.
+///
+/// # Errors
+/// When it does not start.
+pub async fn with_sites(at: SocketAddrV4, city: &Path, dir: &Path) -> Result<Broker> {
+    std::fs::create_dir_all(dir)?;
+    let broker = Broker::start(dir, &settings(at, city)).await?;
+    broker.apply(&format!("version = 1\n{}", scenario::registry())).await?;
+    Ok(broker)
+}
