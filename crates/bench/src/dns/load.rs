@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use std::net::SocketAddrV4;
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 use tokio::process::Command;
 
 /// Sockets of dnsperf, each a client with a port of its own.
@@ -14,6 +15,11 @@ const SOCKETS: &str = "8";
 const OUTSTANDING: &str = "200";
 /// Packets that kxdpgun writes at once. More come as bursts that no socket's buffer holds.
 const BATCH: &str = "16";
+
+/// kxdpgun cannot always attach itself: the kernel takes away what its last run attached a little later.
+const ATTEMPTS: usize = 5;
+/// Between two of them.
+const PAUSE: Duration = Duration::from_millis(300);
 
 /// What a generator saw.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -48,7 +54,7 @@ pub async fn dnsperf(at: SocketAddrV4, queries: &Path, seconds: f64) -> Result<S
     let mut command = Command::new("dnsperf");
     command.args(["-s", &at.ip().to_string(), "-p", &at.port().to_string(), "-B", "-d"]).arg(queries);
     command.args(["-c", SOCKETS, "-T", "1", "-q", OUTSTANDING, "-l", &seconds.to_string()]);
-    let said = output(command).await?;
+    let said = output(&mut command).await?;
     of_dnsperf(&said).with_context(|| format!("dnsperf said: {said}"))
 }
 
@@ -67,18 +73,27 @@ pub async fn kxdpgun(
     command.args(["-t", &seconds.to_string(), "-Q", &rate.to_string(), "-b", BATCH]);
     command.args(["-l", super::lab::SOURCES, "-p", &at.port().to_string(), "-i"]).arg(queries);
     command.arg(at.ip().to_string());
-    let said = output(command).await?;
-    of_kxdpgun(&said, seconds).with_context(|| format!("kxdpgun said: {said}"))
+    let mut failed = None;
+    for attempt in 1..=ATTEMPTS {
+        let said = output(&mut command).await?;
+        match of_kxdpgun(&said, seconds).with_context(|| format!("kxdpgun said: {said}")) {
+            Ok(seen) => return Ok(seen),
+            Err(e) => failed = Some(e.context(format!("attempt {attempt}"))),
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    Err(failed.context("kxdpgun")?)
 }
 
-/// Runs a program to its end; what it printed.
-async fn output(mut command: Command) -> Result<String> {
+/// Runs a program to its end; what it printed, complaints last.
+async fn output(command: &mut Command) -> Result<String> {
     command.stdin(Stdio::null()).kill_on_drop(true);
     let program = command.as_std().get_program().to_string_lossy().into_owned();
     let done = command.output().await.with_context(|| format!("cannot start {program}"))?;
-    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    let mut said = String::from_utf8_lossy(&done.stdout).into_owned();
+    said += &String::from_utf8_lossy(&done.stderr);
     if !done.status.success() {
-        bail!("{program}: {}: {said}{}", done.status, String::from_utf8_lossy(&done.stderr));
+        bail!("{program}: {}: {said}", done.status);
     }
     Ok(said)
 }
