@@ -5,7 +5,7 @@
 //!
 //! | part | what is measured |
 //! |---|---|
-//! | `cpu` | CPU time of the server a query, and queries a second: dnsperf over loopback, each query with a random public /24 as client subnet |
+//! | `cpu` | CPU time of the server a query, and queries a second: dnsperf over loopback, each query with a random public /24 as client subnet; then kxdpgun, without client subnets and from an address each |
 //! | `rate` | queries a second without loss, and times of answers at half of that: kxdpgun through a link to another network namespace |
 //! | `memory` | resident memory with a full city database |
 //! | `start` | time from the start of the program to the first right answer |
@@ -150,6 +150,9 @@ async fn measure(args: &DnsArgs, client: &Client, dir: &Path, report: &mut Repor
         rounds::check(&servers, &city, report).await?;
         if args.has(Part::Cpu) {
             rounds::cpu(&mut servers, args.rounds, args.seconds, report).await?;
+            if client.xdp {
+                rounds::cpu_strangers(&mut servers, args.rounds, client).await?;
+            }
         }
         if args.has(Part::Rate) {
             rates(&mut servers, args, client, report).await?;
@@ -183,9 +186,8 @@ async fn rates(servers: &mut [Server], args: &DnsArgs, client: &Client, report: 
     rounds::rates(servers, args.rounds, client).await
 }
 
-/// Ratios of the issue of this benchmark: CPU a query, each beside another in the same round.
+/// The ratios that have targets: CPU a query, each beside another in the same round.
 fn ratios(servers: &[Server], report: &mut Report) {
-    let cpu = |name: Name| servers.iter().find(|s| s.name == name).map(|s| &s.measured.cpu_us[..]);
     let plain = Name::Ours(Variant::Plain);
     let targets = [
         (plain, Name::Peer(peers::Peer::Gdnsd), 0.95),
@@ -195,13 +197,13 @@ fn ratios(servers: &[Server], report: &mut Report) {
         (Name::Ours(Variant::Domains), plain, 1.2),
         (Name::Ours(Variant::Everything), plain, 1.1),
     ];
+    let measured = |name: Name| servers.iter().find(|s| s.name == name).map(|s| &s.measured);
     for (who, beside, target) in targets {
-        let what = format!("CPU a query: {} by {}", who.text(), beside.text());
-        match (cpu(who), cpu(beside)) {
-            (Some(ours), Some(theirs)) => {
-                report.taken.figures.push(Figure::of(what, report::ratio(ours, theirs), "", target));
-            }
-            _ => report.taken.notes.push(format!("{what}: not measured")),
+        let (Some(a), Some(b)) = (measured(who), measured(beside)) else { continue };
+        let pairs = [("dnsperf", &a.cpu_us, &b.cpu_us), ("kxdpgun", &a.strangers_us, &b.strangers_us)];
+        for (load, ours, theirs) in pairs.into_iter().filter(|(_, ours, _)| !ours.is_empty()) {
+            let what = format!("CPU: {} by {}, {load}", who.text(), beside.text());
+            report.taken.figures.push(Figure::of(what, report::ratio(ours, theirs), "", target));
         }
     }
 }

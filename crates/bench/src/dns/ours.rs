@@ -22,15 +22,18 @@ const MANY: usize = 10_000;
 const AT_ONCE: usize = 7_000;
 /// Making many domains may take this long: each change is signed, checked and stored.
 const MAKING: Duration = Duration::from_secs(150);
-/// Everything that a broker can count, limit and say about a query beyond what is on anyhow, by the
-/// setting that turns it on. Limits are such that the load stays below them. Those that a broker does not
-/// know are left out and told.
-const EVERYTHING: [&str; 4] = [
-    "dns.edns.cookies=true",
-    "dns.rrl.enabled=true",
-    "dns.rrl.responses_per_second=1000000000",
-    "dns.edns.identity=\"bench\"",
+/// What costs something and is on by default, off: by default, since all load here comes from one address,
+/// most of it would not be answered.
+const OFF: [&str; 5] = [
+    "dns.cookies.enabled=false",
+    "dns.limits.responses_per_second=0",
+    "dns.limits.nxdomains_per_second=0",
+    "dns.limits.errors_per_second=0",
+    "dns.limits.max_amplification=0",
 ];
+/// The same, on as it is by default. Queries with a valid cookie are not limited: dnsperf sends those.
+/// kxdpgun sends none, from so many networks that none is at its limit.
+const ON: [&str; 2] = ["dns.cookies.enabled=true", "dns.limits.responses_per_second=500"];
 
 /// What a scenario adds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,7 +46,7 @@ pub enum Variant {
     Mirrors,
     /// Ten thousand domains, each with six mirrors.
     Domains,
-    /// Cookies, response-rate limiting and whatever else is off by default.
+    /// Cookies, and limits of what is sent to each network: as is by default. Metrics are always on.
     Everything,
 }
 
@@ -89,16 +92,15 @@ impl Variant {
     pub async fn start(self, city: &Path, dir: &Path) -> Result<Ours> {
         std::fs::create_dir_all(dir)?;
         let (mut settings, mut notes) = (settings(self.at(), city), Vec::new());
-        if self == Variant::Everything {
-            let (known, unknown) = known(dir).await?;
-            if known.is_empty() {
-                bail!("this broker has none of the settings {}", unknown.join(", "));
-            }
-            for setting in unknown {
-                notes.push(format!("everything on: this broker does not know {setting}"));
-            }
-            settings.extend(known);
+        let wanted = if self == Variant::Everything { &ON[..] } else { &OFF[..] };
+        let (known, unknown) = known(wanted, dir).await?;
+        if self == Variant::Everything && known.is_empty() {
+            bail!("this broker knows none of {}", unknown.join(", "));
         }
+        if !unknown.is_empty() {
+            notes.push(format!("{}: this broker does not know {}", self.name(), unknown.join(", ")));
+        }
+        settings.extend(known);
         let broker = Broker::start(dir, &settings).await?;
         let mut ours =
             Ours { broker, at: self.at(), kind: Kind::default(), rule: Rule::near(checks::sites()), notes };
@@ -128,21 +130,29 @@ pub fn settings(at: SocketAddrV4, city: &Path) -> Vec<String> {
     ]
 }
 
-/// Which of the settings a broker knows, and which it does not.
-async fn known(dir: &Path) -> Result<(Vec<String>, Vec<String>)> {
+/// Which of these settings a broker knows, and which it does not.
+async fn known(settings: &[&str], dir: &Path) -> Result<(Vec<String>, Vec<String>)> {
+    let all: Vec<String> = settings.iter().map(|s| (*s).to_owned()).collect();
+    if knows(&all, &dir.join("settings")).await? {
+        return Ok((all, Vec::new()));
+    }
     let (mut known, mut unknown) = (Vec::new(), Vec::new());
-    for (i, setting) in EVERYTHING.into_iter().enumerate() {
-        let dir = dir.join(format!("setting{i}"));
-        std::fs::create_dir_all(&dir)?;
-        match Broker::start(&dir, &[setting.into()]).await {
-            Ok(mut broker) => {
-                broker.stop().await?;
-                known.push(setting.into());
-            }
-            Err(_) => unknown.push(setting.into()),
-        }
+    for (i, setting) in all.into_iter().enumerate() {
+        let one = std::slice::from_ref(&setting);
+        let side =
+            if knows(one, &dir.join(format!("setting{i}"))).await? { &mut known } else { &mut unknown };
+        side.push(setting);
     }
     Ok((known, unknown))
+}
+
+/// Whether a broker starts with these settings.
+async fn knows(settings: &[String], dir: &Path) -> Result<bool> {
+    std::fs::create_dir_all(dir)?;
+    match Broker::start(dir, settings).await {
+        Ok(mut broker) => broker.stop().await.map(|()| true),
+        Err(_) => Ok(false),
+    }
 }
 
 impl Ours {

@@ -64,6 +64,8 @@ pub struct Row {
     pub by_floor: Option<f64>,
     /// That by gdnsd's, round by round.
     pub by_gdnsd: Option<f64>,
+    /// CPU a query under kxdpgun, whose clients have an address each.
+    pub strangers_us: Option<f64>,
     /// Queries a second under dnsperf.
     pub dnsperf_rate: Option<f64>,
     /// Queries a second without loss, under kxdpgun.
@@ -84,6 +86,7 @@ impl Row {
             cell(self.cpu_us, 2),
             cell(self.by_floor, 2),
             cell(self.by_gdnsd, 2),
+            cell(self.strangers_us, 2),
             cell(self.dnsperf_rate, 0),
             cell(self.lossless, 0),
             cell(self.p50_us, 0),
@@ -100,10 +103,10 @@ impl Report {
         println!("{} cores, {}, Linux {}", m.cores, m.processor, m.kernel);
         println!("load of the machine {:.1} before and {:.1} after\n", m.load_before, m.load_after);
         println!(
-            "| server | CPU µs a query | ÷ echo | ÷ gdnsd | queries/s, dnsperf | without loss, kxdpgun \
+            "| server | CPU µs a query | ÷ echo | ÷ gdnsd | CPU µs, kxdpgun | queries/s, dnsperf | without loss, kxdpgun \
              | p50 µs at half | p99 µs |"
         );
-        println!("|---|---|---|---|---|---|---|---|");
+        println!("|---|---|---|---|---|---|---|---|---|");
         for row in &self.servers {
             println!("{}", row.line());
         }
@@ -147,6 +150,6 @@ mod tests {
     #[test]
     fn what_was_not_measured_is_a_dash() {
         let row = Row { server: "x".into(), cpu_us: Some(5.126), lossless: Some(1e5), ..Row::default() };
-        assert_eq!(row.line(), "| x | 5.13 | – | – | – | 100000 | – | – |");
+        assert_eq!(row.line(), "| x | 5.13 | – | – | – | – | 100000 | – | – |");
     }
 }

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 /// Answers of each server that are judged before the load, and after it.
 const SAMPLE: u16 = 500;
+/// Queries a second of kxdpgun where only CPU is of interest: fewer than any server here can answer.
+const STRANGERS: u32 = 15_000;
 /// Seconds of load that are not measured: caches fill, signatures are made.
 const WARM: f64 = 1.0;
 
@@ -38,6 +40,26 @@ fn blame(server: &Server, report: &mut Report, what: String) {
         true => report.faults.push(what),
         false => report.taken.notes.push(what),
     }
+}
+
+/// CPU a query of clients with addresses of their own, that is, under kxdpgun at a low rate.
+///
+/// # Errors
+/// When a server or kxdpgun fails.
+pub async fn cpu_strangers(servers: &mut [Server], rounds: usize, client: &Client) -> Result<()> {
+    for round in 1..=rounds {
+        for server in servers.iter_mut() {
+            let pid = server.pid()?;
+            let before = cpu::ns(pid)?;
+            let seen = load::kxdpgun(client, server.at, &server.files.text, 1, STRANGERS).await;
+            let seen = seen.context(server.name.text())?;
+            let used = (cpu::ns(pid)? - before) as f64 / 1e3 / (seen.answered.max(1)) as f64;
+            let (name, lost) = (server.name.text(), seen.lost());
+            eprintln!("round {round}: {name:<26} {used:6.2} µs under kxdpgun, {lost} lost");
+            server.measured.strangers_us.push(used);
+        }
+    }
+    Ok(())
 }
 
 /// CPU a query, and queries a second.

@@ -70,6 +70,8 @@ pub struct Server {
 pub struct Measured {
     /// CPU a query in microseconds.
     pub cpu_us: Vec<f64>,
+    /// The same under kxdpgun, whose clients have an address each.
+    pub strangers_us: Vec<f64>,
     /// Queries a second under dnsperf.
     pub dnsperf: Vec<f64>,
     /// Queries a second without loss.
@@ -112,6 +114,7 @@ impl Server {
             cpu_us: middle(&m.cpu_us),
             by_floor: by(Name::Floor),
             by_gdnsd: by(Name::Peer(Peer::Gdnsd)),
+            strangers_us: middle(&m.strangers_us),
             dnsperf_rate: middle(&m.dnsperf),
             lossless: middle(&m.lossless),
             p50_us: middle(&m.p50_us),
