@@ -1,5 +1,7 @@
 //! How soon a server answers after it is started, and what memory it has then.
 
+use super::checks::{self, Rule};
+use super::city::City;
 use super::peers::Peer;
 use super::queries::{Files, Kind};
 use super::{lab, load, ours};
@@ -22,11 +24,13 @@ fn now() -> Instant {
     Instant::now()
 }
 
-/// Seconds from the start of a program to the first right answer, of the broker and of gdnsd: one pair
-/// a round, in turn.
+/// Seconds from the start of a program to the first answer, of the broker and of gdnsd: one pair a
+/// round, in turn.
 pub struct Starts {
-    /// The broker's.
+    /// The broker's. Until it has read the city database, it answers by countries.
     pub ours: Vec<f64>,
+    /// Until it answers by the city database.
+    pub city: Vec<f64>,
     /// Of gdnsd.
     pub gdnsd: Vec<f64>,
 }
@@ -35,25 +39,30 @@ pub struct Starts {
 ///
 /// # Errors
 /// When one does not answer in time.
-pub async fn starts(city: &Path, dir: &Path, rounds: usize) -> Result<Starts> {
+pub async fn starts(city: &City, dir: &Path, rounds: usize) -> Result<Starts> {
     let (own, other) = (dir.join("start"), dir.join("start-gdnsd"));
-    ours::with_sites(AT, city, &own).await?.stop().await?;
+    ours::with_sites(AT, &city.path, &own).await?.stop().await?;
     let plain = Kind::default();
-    let mut starts = Starts { ours: Vec::new(), gdnsd: Vec::new() };
+    let rule = Rule::near(checks::sites());
+    let mut starts = Starts { ours: Vec::new(), city: Vec::new(), gdnsd: Vec::new() };
     for _ in 0..rounds {
         let begun = now();
-        let settings = ours::settings(AT, city);
+        let settings = ours::settings(AT, &city.path);
         let answered = async {
             ours::first_answer(AT, &plain).await?;
-            anyhow::Ok(begun.elapsed())
+            let first = begun.elapsed();
+            checks::settled(AT, city, &plain, &rule, PATIENCE).await?;
+            anyhow::Ok((first, begun.elapsed()))
         };
         let both = async { tokio::try_join!(Broker::start(&own, &settings), answered) };
-        let (mut broker, took) = tokio::time::timeout(PATIENCE, both).await.context("the broker")??;
-        starts.ours.push(took.as_secs_f64());
+        let (mut broker, (first, by_city)) =
+            tokio::time::timeout(PATIENCE, both).await.context("the broker")??;
+        starts.ours.push(first.as_secs_f64());
+        starts.city.push(by_city.as_secs_f64());
         broker.stop().await?;
 
         let begun = now();
-        let mut gdnsd = Peer::Gdnsd.start(city, &other)?;
+        let mut gdnsd = Peer::Gdnsd.start(&city.path, &other)?;
         let answered = ours::first_answer(gdnsd.at, &plain);
         tokio::time::timeout(PATIENCE, answered).await.with_context(|| Peer::Gdnsd.log(&other))??;
         starts.gdnsd.push(begun.elapsed().as_secs_f64());
@@ -81,17 +90,16 @@ impl Memory {
 ///
 /// # Errors
 /// When one does not answer in time.
-pub async fn memory(city: &Path, dir: &Path, queries: &Files) -> Result<(Memory, Memory)> {
+pub async fn memory(city: &City, dir: &Path, queries: &Files) -> Result<(Memory, Memory)> {
     let plain = Kind::default();
-    let mut broker = ours::with_sites(AT, city, &dir.join("memory")).await?;
-    let answered = ours::first_answer(AT, &plain);
-    tokio::time::timeout(PATIENCE, answered).await.context("the broker does not answer")??;
+    let mut broker = ours::with_sites(AT, &city.path, &dir.join("memory")).await?;
+    checks::settled(AT, city, &plain, &Rule::near(checks::sites()), PATIENCE).await?;
     load::dnsperf(AT, &queries.binary, WARM).await?;
     let own = Memory::of(broker.pid()?)?;
     broker.stop().await?;
 
     let other = dir.join("memory-gdnsd");
-    let mut gdnsd = Peer::Gdnsd.start(city, &other)?;
+    let mut gdnsd = Peer::Gdnsd.start(&city.path, &other)?;
     let answered = ours::first_answer(gdnsd.at, &plain);
     tokio::time::timeout(PATIENCE, answered).await.with_context(|| Peer::Gdnsd.log(&other))??;
     load::dnsperf(gdnsd.at, &queries.binary, WARM).await?;

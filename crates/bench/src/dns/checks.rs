@@ -18,6 +18,10 @@ use tokio::net::UdpSocket;
 const PATIENCE: Duration = Duration::from_secs(1);
 /// A datagram's most.
 const SIZE: usize = 4096;
+/// So many right answers in a row are no chance.
+const SETTLED: u16 = 50;
+/// Between two looks at whether a server has settled.
+const PAUSE: Duration = Duration::from_millis(5);
 /// Wrong answers that are told.
 const TOLD: usize = 5;
 
@@ -144,6 +148,34 @@ pub async fn sample(at: SocketAddrV4, city: &City, kind: &Kind, rule: &Rule, cou
         }
     }
     Ok(checked)
+}
+
+/// Waits until a server answers as the rule says. A broker answers at once, but by what it knows of
+/// countries until it has read the city database.
+///
+/// # Errors
+/// When it does not within `patience`: what is wrong then.
+pub async fn settled(
+    at: SocketAddrV4,
+    city: &City,
+    kind: &Kind,
+    rule: &Rule,
+    patience: Duration,
+) -> Result<()> {
+    let mut last = Checked::default();
+    let settles = async {
+        loop {
+            last = sample(at, city, kind, rule, SETTLED).await?;
+            if last.wrong == 0 {
+                return anyhow::Ok(());
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    };
+    match tokio::time::timeout(patience, settles).await {
+        Ok(settled) => settled,
+        Err(_) => bail!("still wrong: {}", last.told.join("; ")),
+    }
 }
 
 /// The one address of a reply.

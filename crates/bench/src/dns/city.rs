@@ -60,6 +60,14 @@ impl City {
         City::open(&made_up(dir.join("city.mmdb"), SMALL)?)
     }
 
+    /// One of the size of real ones, for memory.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn full(dir: &Path) -> Result<City> {
+        City::open(&made_up(dir.join("full.mmdb"), FULL)?)
+    }
+
     /// One that is given.
     ///
     /// # Errors
@@ -81,17 +89,6 @@ impl City {
             _ => None,
         };
         Ok(Client { position, continent: record.continent.code })
-    }
-}
-
-/// The full size, for memory: the one that is given, or one that is made up.
-///
-/// # Errors
-/// When it cannot be written.
-pub fn full(given: Option<&Path>, dir: &Path) -> Result<PathBuf> {
-    match given {
-        Some(path) => Ok(path.canonicalize()?),
-        None => made_up(dir.join("full.mmdb"), FULL),
     }
 }
 

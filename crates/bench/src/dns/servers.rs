@@ -1,6 +1,6 @@
 //! All servers of a run, started beside each other: only the one that is asked uses the processor.
 
-use super::checks::Rule;
+use super::checks::{self, Rule};
 use super::city::City;
 use super::lab;
 use super::ours::{self, Ours, Variant};
@@ -160,6 +160,10 @@ pub async fn start(
         let folder = dir.join(format!("ours{}", *variant as u8));
         match variant.start(&city.path, &folder).await {
             Ok(mut ours) => {
+                let settled = checks::settled(ours.at, city, &ours.kind, &ours.rule, PATIENCE).await;
+                if let Err(e) = settled {
+                    report.faults.push(format!("{}: {e:#}", variant.name()));
+                }
                 report.taken.notes.append(&mut ours.notes);
                 let files = match ours.kind == plain {
                     true => files.clone(),
