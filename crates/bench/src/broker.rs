@@ -29,8 +29,6 @@ pub struct Broker {
 pub struct Addresses {
     /// Its id.
     pub broker: String,
-    /// DNS.
-    pub dns: Vec<SocketAddr>,
     /// Agents' sessions.
     pub agents: Vec<SocketAddr>,
     /// Clients' sessions.
@@ -99,8 +97,13 @@ impl Broker {
 
     /// Over the admin socket.
     pub fn client(&self) -> Result<Client> {
-        let endpoint: Endpoint = format!("unix:{}", self.at.admin.display()).parse()?;
+        let endpoint: Endpoint = self.admin().parse()?;
         Ok(Client::new(endpoint, Auth::None))
+    }
+
+    /// The admin socket, as the command line takes it.
+    pub fn admin(&self) -> String {
+        format!("unix:{}", self.at.admin.display())
     }
 
     /// Applies a registry.
@@ -113,15 +116,20 @@ impl Broker {
     }
 }
 
-/// The binary: where it is said to be, or beside this one.
+/// The broker's binary.
 fn program() -> Result<Command> {
+    Ok(Command::new(binary("nearmost-broker")?))
+}
+
+/// A binary: where it is said to be, or beside this one.
+pub fn binary(name: &str) -> Result<PathBuf> {
     let bin = match std::env::var_os("NEARMOST_BIN_DIR") {
         Some(bin) => PathBuf::from(bin),
         None => std::env::current_exe()?.parent().context("no folder of this program")?.to_owned(),
     };
-    let path = bin.join("nearmost-broker");
+    let path = bin.join(name);
     anyhow::ensure!(path.is_file(), "{} is not there: run this through `cargo xtask bench`", path.display());
-    Ok(Command::new(path))
+    Ok(path)
 }
 
 /// Where the configuration of a broker is that is started in `dir`.

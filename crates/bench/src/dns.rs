@@ -1,156 +1,229 @@
-//! Server CPU time a DNS query, beside gdnsd and Knot with mod-geoip, in one run.
+//! DNS: what a query costs, beside gdnsd, Knot, PowerDNS and a bare echo, in one run.
 //!
-//! The tools of the comparison are scripts in a folder that is given with `--tools`:
-//! `peers.sh start CITY.mmdb DIR`, `peers.sh stop DIR`, `measure.sh NAME PID PORT dnsperf-args…`,
-//! `queries.py OUT N NAME` and `floor.c`. Debian packages: gdnsd, knot, knot-module-geoip, dnsperf,
-//! gcc, python3-dnspython. The broker gets the same city database, the same six sites and one
-//! worker; rounds go through all servers in turn, and the medians are compared.
+//! All servers answer one name from six sites, by the same city database, with one worker each. A run
+//! has these parts:
+//!
+//! | part | what is measured |
+//! |---|---|
+//! | `cpu` | CPU time of the server a query, and queries a second: dnsperf over loopback, each query with a random public /24 as client subnet; then kxdpgun, without client subnets and from an address each |
+//! | `rate` | queries a second without loss, and times of answers at half of that: kxdpgun through a link to another network namespace |
+//! | `memory` | resident memory with a full city database |
+//! | `start` | time from the start of the program to the first right answer |
+//!
+//! Rounds go through all servers in turn, and medians are compared: absolute figures drift. Before and after,
+//! a sample of each server's answers is compared with what geometry says (`checks`). A lost or wrong
+//! answer of ours fails the run; those of others are told.
+//!
+//! The programs are Debian's: gdnsd, knot, knot-module-geoip, pdns-server, pdns-backend-geoip, dnsperf,
+//! knot-dnsutils, iproute2; `cargo xtask bench dns` installs them.
 
-use crate::broker::Broker;
-use anyhow::{Context, Result, bail};
-use std::collections::BTreeMap;
+mod boot;
+mod checks;
+mod city;
+mod cpu;
+pub mod floor;
+mod lab;
+mod load;
+mod ours;
+mod peers;
+mod queries;
+mod rate;
+mod report;
+mod rounds;
+mod scenario;
+mod servers;
+
+use crate::figure::{Figure, mib};
+use anyhow::{Result, bail};
+use city::City;
+use lab::Client;
+use ours::Variant;
+use queries::Kind;
+use report::{Machine, Report, median};
+use servers::{Name, Server};
 use std::path::{Path, PathBuf};
-use tokio::process::{Child, Command};
 
 /// What is measured.
 #[derive(clap::Args)]
 pub struct DnsArgs {
-    /// Folder of the comparison's tools.
+    /// City database in the MaxMind schema, instead of one that is made up
     #[arg(long)]
-    tools: PathBuf,
-    /// City database in the MaxMind schema.
-    #[arg(long)]
-    city: PathBuf,
-    /// Rounds through all servers.
-    #[arg(long, default_value_t = 3)]
+    city: Option<PathBuf>,
+    /// Rounds through all servers
+    #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Queries in the set, each with a random client subnet.
+    /// Seconds of each measurement of CPU
+    #[arg(long, default_value_t = 2.0)]
+    seconds: f64,
+    /// Queries in the set
     #[arg(long, default_value_t = 100_000)]
     queries: usize,
-    /// Seconds a measurement.
-    #[arg(long, default_value_t = 5)]
-    seconds: u32,
+    /// Only these parts
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<Part>,
+    /// Only these variants of the broker beside the plain one
+    #[arg(long, value_delimiter = ',')]
+    variants: Vec<Extra>,
+    /// One round of one second each and no full database: whether all works, no figures
+    #[arg(long)]
+    quick: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Set when it runs in namespaces of its own
+    #[arg(long, hide = true)]
+    inside: bool,
 }
 
-/// The six sites of `peers.sh`.
-const SITES: [(&str, f64, f64); 6] = [
-    ("lon", 51.5, -0.12),
-    ("nyc", 40.7, -74.0),
-    ("sfo", 37.77, -122.4),
-    ("gru", -23.5, -46.6),
-    ("sin", 1.35, 103.8),
-    ("syd", -33.87, 151.2),
-];
-const NAME: &str = "play.example.com";
+/// A part of the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    Cpu,
+    Rate,
+    Memory,
+    Start,
+}
 
-/// Runs the comparison and prints it.
-pub async fn run(args: DnsArgs) -> Result<()> {
-    let tools = args.tools.canonicalize().context("--tools")?;
-    let city = args.city.canonicalize().context("--city")?;
+/// What may be left out of the broker's variants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Extra {
+    None,
+    Signed,
+    Mirrors,
+    Domains,
+    Everything,
+}
+
+impl DnsArgs {
+    fn has(&self, part: Part) -> bool {
+        self.only.is_empty() || self.only.contains(&part)
+    }
+
+    fn variants(&self) -> Vec<Variant> {
+        let chosen = |extra| self.variants.is_empty() || self.variants.contains(&extra);
+        let mut variants = Variant::ALL.to_vec();
+        variants.retain(|variant| match variant {
+            Variant::Plain => true,
+            Variant::Signed => chosen(Extra::Signed),
+            Variant::Mirrors => chosen(Extra::Mirrors),
+            Variant::Domains => chosen(Extra::Domains),
+            Variant::Everything => chosen(Extra::Everything),
+        });
+        variants
+    }
+}
+
+/// Runs the measurement and prints it.
+pub async fn run(mut args: DnsArgs) -> Result<()> {
+    if !args.inside {
+        return lab::enter().await;
+    }
+    if args.quick {
+        (args.rounds, args.seconds) = (1, 1.0);
+    }
+    let mut client = Client::start().await?;
     let dir = tempfile::tempdir()?;
-    let queries = dir.path().join("queries");
-    let count = args.queries.to_string();
-    call("python3", &[path(&tools.join("queries.py"))?, path(&queries)?, &count, NAME]).await?;
-    let broker =
-        Broker::start(dir.path(), &[format!("geo.databases=[{:?}]", path(&city)?), "dns.workers=1".into()])
-            .await?;
-    broker.apply(&registry()).await?;
-    let floor = floor(&tools, dir.path()).await?;
-    let peers = dir.path().join("peers");
-    let script = tools.join("peers.sh");
-    call("bash", &[path(&script)?, "start", path(&city)?, path(&peers)?]).await?;
-    let measured = measure_all(&args, &tools, &queries, &broker, &floor, &peers).await;
-    call("bash", &[path(&script)?, "stop", path(&peers)?]).await?;
-    report(&measured?);
+    let mut report = Report { machine: Machine::this(), ..Report::default() };
+    report.taken.name = "figures, and their targets where they have one".into();
+    measure(&args, &client, dir.path(), &mut report).await?;
+    if !client.lives() {
+        bail!("the namespace of clients is gone");
+    }
+    report.machine.load_after = report::load();
+    match args.json {
+        true => println!("{}", serde_json::to_string_pretty(&report)?),
+        false => report.show(),
+    }
+    match report.faults.is_empty() {
+        true => Ok(()),
+        false => bail!("answers were lost or wrong: {}", report.faults.join("; ")),
+    }
+}
+
+async fn measure(args: &DnsArgs, client: &Client, dir: &Path, report: &mut Report) -> Result<()> {
+    let city = match &args.city {
+        Some(path) => City::open(path)?,
+        None => City::small(dir)?,
+    };
+    if args.has(Part::Cpu) || args.has(Part::Rate) {
+        let mut servers = servers::start(&args.variants(), &city, args.queries, dir, report).await?;
+        rounds::check(&servers, &city, report).await?;
+        if args.has(Part::Cpu) {
+            rounds::cpu(&mut servers, args.rounds, args.seconds, report).await?;
+            if client.xdp {
+                rounds::cpu_strangers(&mut servers, args.rounds, client).await?;
+            }
+        }
+        if args.has(Part::Rate) {
+            rates(&mut servers, args, client, report).await?;
+        }
+        rounds::check(&servers, &city, report).await?;
+        report.servers = servers.iter().map(|server| server.row(&servers)).collect();
+        if args.has(Part::Cpu) {
+            ratios(&servers, report);
+        }
+    }
+    if args.has(Part::Memory) {
+        memory(args, &city, dir, report).await?;
+    }
+    if args.has(Part::Start) {
+        let starts = boot::starts(&city, dir, args.rounds).await?;
+        report.taken.figures.extend([
+            Figure::told("start to first answer, by country or city", median(&starts.ours) * 1e3, "ms"),
+            Figure::told("start to answers by the city database", median(&starts.city) * 1e3, "ms"),
+            Figure::told("the same of gdnsd, which waits for it", median(&starts.gdnsd) * 1e3, "ms"),
+        ]);
+    }
     Ok(())
 }
 
-fn registry() -> String {
-    let mut text = format!("version = 1\n[[domain]]\nname = {NAME:?}\nanswers = 1\nttl_s = 30\n");
-    for (i, (name, lat, lon)) in SITES.iter().enumerate() {
-        text += &format!(
-            "[[mirror]]\ndomain = {NAME:?}\nname = {name:?}\naddresses = [\"203.0.113.{}\"]\nport = 443\n\
-             health = \"manual\"\nstate = \"up\"\nplace = {{ latitude = {lat:?}, longitude = {lon:?} }}\n",
-            i + 1
-        );
+async fn rates(servers: &mut [Server], args: &DnsArgs, client: &Client, report: &mut Report) -> Result<()> {
+    if !client.xdp {
+        let why = "rate: left out, kxdpgun needs root and a network namespace of root's";
+        report.taken.notes.push(why.into());
+        return Ok(());
     }
-    text
+    rounds::rates(servers, args.rounds, client).await
 }
 
-fn path(p: &Path) -> Result<&str> {
-    p.to_str().context("paths must be UTF-8")
-}
-
-async fn call(program: &str, args: &[&str]) -> Result<String> {
-    let output =
-        Command::new(program).args(args).output().await.with_context(|| format!("cannot start {program}"))?;
-    if !output.status.success() {
-        bail!("{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-/// The bare echo, and its port.
-struct Floor {
-    child: Child,
-    port: u16,
-}
-
-async fn floor(tools: &Path, dir: &Path) -> Result<Floor> {
-    let binary = dir.join("floor");
-    call("cc", &["-O2", "-o", path(&binary)?, path(&tools.join("floor.c"))?]).await?;
-    let port = std::net::UdpSocket::bind("127.0.0.1:0")?.local_addr()?.port();
-    let child = Command::new(&binary).args([&port.to_string(), "64"]).kill_on_drop(true).spawn()?;
-    Ok(Floor { child, port })
-}
-
-type Figures = BTreeMap<&'static str, Vec<f64>>;
-
-async fn measure_all(
-    args: &DnsArgs,
-    tools: &Path,
-    queries: &Path,
-    broker: &Broker,
-    floor: &Floor,
-    peers: &Path,
-) -> Result<Figures> {
-    let pid_of =
-        |name: &str| -> Result<u32> { Ok(std::fs::read_to_string(peers.join(name))?.trim().parse()?) };
-    let port = broker.at.dns.first().context("no DNS address")?.port();
-    let servers = [
-        ("floor", floor.child.id().context("the echo ended")?, floor.port),
-        ("gdnsd", pid_of("gdnsd.pid")?, 5510),
-        ("knot", pid_of("knot.pid")?, 5520),
-        ("nearmost", broker.pid()?, port),
+/// The ratios that have targets: CPU a query, each beside another in the same round.
+fn ratios(servers: &[Server], report: &mut Report) {
+    let plain = Name::Ours(Variant::Plain);
+    let targets = [
+        (plain, Name::Peer(peers::Peer::Gdnsd), 0.95),
+        (plain, Name::Floor, 1.15),
+        (Name::Ours(Variant::Signed), plain, 1.25),
+        (Name::Ours(Variant::Mirrors), plain, 1.2),
+        (Name::Ours(Variant::Domains), plain, 1.2),
+        (Name::Ours(Variant::Everything), plain, 1.1),
     ];
-    let mut figures = Figures::new();
-    for round in 0..args.rounds {
-        for (name, pid, port) in servers {
-            let script = tools.join("measure.sh");
-            let mut command = Command::new("bash");
-            command.arg(script).args([name, &pid.to_string(), &port.to_string(), "-B", "-d"]).arg(queries);
-            let output = command.env("L", args.seconds.to_string()).output().await?;
-            let line = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-            println!("round {} {line}", round + 1);
-            let cpu = line.split("cpu_us_per_q=").nth(1).and_then(|r| r.split_whitespace().next());
-            let cpu: f64 =
-                cpu.and_then(|c| c.parse().ok()).with_context(|| format!("no figure in: {line}"))?;
-            figures.entry(name).or_default().push(cpu);
+    let measured = |name: Name| servers.iter().find(|s| s.name == name).map(|s| &s.measured);
+    for (who, beside, target) in targets {
+        let (Some(a), Some(b)) = (measured(who), measured(beside)) else { continue };
+        let pairs = [("dnsperf", &a.cpu_us, &b.cpu_us), ("kxdpgun", &a.strangers_us, &b.strangers_us)];
+        for (load, ours, theirs) in pairs.into_iter().filter(|(_, ours, _)| !ours.is_empty()) {
+            let what = format!("CPU: {} by {}, {load}", who.text(), beside.text());
+            report.taken.figures.push(Figure::of(what, report::ratio(ours, theirs), "", target));
         }
     }
-    Ok(figures)
 }
 
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-fn report(figures: &Figures) {
-    let own = figures.get("nearmost").map_or(f64::NAN, |f| median(f));
-    println!("\n| server | CPU µs a query (median) | nearmost ÷ it |\n|---|---|---|");
-    for (name, values) in figures {
-        println!("| {name} | {:.2} | {:.2} |", median(values), own / median(values));
-    }
+async fn memory(args: &DnsArgs, city: &City, dir: &Path, report: &mut Report) -> Result<()> {
+    let made;
+    let full = match args.quick || args.city.is_some() {
+        true => city,
+        false => {
+            made = City::full(dir)?;
+            &made
+        }
+    };
+    let files = queries::write(&Kind::default(), args.queries.min(20_000), dir, "memory")?;
+    let (own, theirs) = boot::memory(full, dir, &files).await?;
+    report.taken.figures.extend([
+        Figure::told("memory with a full city database", mib(own.resident), "MiB"),
+        Figure::told("the most, while it was read", mib(own.peak), "MiB"),
+        Figure::told("the same of gdnsd", mib(theirs.resident), "MiB"),
+        Figure::told("the most, of gdnsd", mib(theirs.peak), "MiB"),
+    ]);
+    Ok(())
 }

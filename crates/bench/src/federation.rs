@@ -13,15 +13,14 @@
 
 mod catch_up;
 mod digest;
-mod figure;
 mod idle;
 mod member;
 mod relay;
 mod spread;
 mod writer;
 
+use crate::figure::Taken;
 use anyhow::{Context, Result, bail};
-use figure::Taken;
 use serde::Serialize;
 use std::future::Future;
 use std::pin::Pin;

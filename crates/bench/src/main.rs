@@ -10,6 +10,7 @@ mod decisions;
 mod detection;
 mod dns;
 mod federation;
+mod figure;
 mod map;
 mod meter;
 mod proc;
@@ -27,8 +28,11 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Bench {
-    /// Server CPU a DNS query, beside gdnsd, Knot and a bare echo.
+    /// What a DNS query costs, beside gdnsd, Knot, PowerDNS and a bare echo.
     Dns(dns::DnsArgs),
+    /// The bare echo of `dns`, at an address.
+    #[command(hide = true)]
+    DnsFloor { at: std::net::SocketAddrV4 },
     /// Memory and CPU an agent, with real QUIC sessions and beacons.
     Agents(agents::AgentsArgs),
     /// Memory and CPU a client that follows a list, and how soon changes reach it.
@@ -46,9 +50,14 @@ enum Bench {
 }
 
 fn main() -> anyhow::Result<()> {
+    let bench = Args::parse().bench;
+    if let Bench::DnsFloor { at } = bench {
+        return dns::floor::run(at);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    match Args::parse().bench {
+    match bench {
         Bench::Dns(args) => runtime.block_on(dns::run(args)),
+        Bench::DnsFloor { at } => dns::floor::run(at),
         Bench::Agents(args) => runtime.block_on(agents::run(args)),
         Bench::Subscribers(args) => runtime.block_on(subscribers::run(args)),
         Bench::Checks(args) => runtime.block_on(checks::run(args)),

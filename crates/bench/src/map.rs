@@ -7,10 +7,10 @@
 
 mod change;
 mod compile;
-mod database;
+pub(crate) mod database;
 mod fleet;
 mod memory;
-mod mmdb;
+pub(crate) mod mmdb;
 mod query;
 
 use anyhow::{Context, Result, ensure};

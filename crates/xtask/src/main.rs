@@ -4,7 +4,8 @@
 //! * `test`: installs the system packages that tests need (with apt when root; else it prints the
 //!   line to run and stops), builds the binaries, and runs every test with their folder in
 //!   `NEARMOST_BIN_DIR`.
-//! * `bench NAME ARGS…`: builds in release mode and runs one benchmark of `nearmost-bench`.
+//! * `bench NAME ARGS…`: builds in release mode and runs one benchmark of `nearmost-bench`; for `dns` it
+//!   installs the servers that are compared with, in the same way.
 
 mod packages;
 
@@ -58,7 +59,8 @@ fn root() -> PathBuf {
 }
 
 fn run(command: &mut Command) -> Result<()> {
-    println!("+ {command:?}");
+    // What commands print may be for a program to read.
+    eprintln!("+ {command:?}");
     let status = command.status().with_context(|| format!("cannot start {command:?}"))?;
     if !status.success() {
         bail!("{command:?} ended with {status}");
@@ -85,7 +87,7 @@ fn built(profile: &str) -> Result<PathBuf> {
 }
 
 fn test(args: &[String]) -> Result<()> {
-    packages::install()?;
+    packages::install(packages::TESTS)?;
     // All commands choose the whole workspace: with fewer packages dependencies would have fewer features,
     // and most of them would be compiled once more for each choice.
     run(cargo().args(["build", "--workspace", "--bins", "--tests"]))?;
@@ -130,6 +132,9 @@ fn build_for_benchmarks() -> Result<PathBuf> {
 }
 
 fn bench(args: &[String]) -> Result<()> {
+    if args.first().is_some_and(|name| name == "dns") {
+        packages::install(packages::BENCH_DNS)?;
+    }
     let binaries = build_for_benchmarks()?;
     let mut bench = cargo();
     bench.args(["run", "--release", "--package", "nearmost-bench", "--"]).args(args);

@@ -1,4 +1,4 @@
-//! System packages that tests need.
+//! System packages that tests and benchmarks need.
 
 use anyhow::{Context, Result, bail};
 use std::fs::OpenOptions;
@@ -7,8 +7,11 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-/// A program that tests run, and the Debian package that brings it.
-const NEEDED: [(&str, &str); 12] = [
+/// A program that is run, and the Debian package that brings it.
+type Needed = (&'static str, &'static str);
+
+/// Of the tests.
+pub const TESTS: &[Needed] = &[
     ("dig", "dnsutils"),
     ("unshare", "util-linux"),
     ("ip", "iproute2"),
@@ -21,34 +24,61 @@ const NEEDED: [(&str, &str); 12] = [
     ("faketime", "faketime"),
     ("kdig", "knot-dnsutils"),
     ("fstrm_capture", "fstrm-bin"),
+    ("delv", "bind9-dnsutils"),
+    ("named", "bind9"),
+    ("drill", "ldnsutils"),
 ];
 
-/// Of those packages the ones that bring a service of their name. Tests start the programs themselves;
-/// as services they would take ports of this machine.
-const SERVICES: [&str; 3] = ["prometheus", "unbound", "pdns-recursor"];
+/// Of the benchmark of DNS. What is no program but a part of one is asked for by its package alone.
+pub const BENCH_DNS: &[Needed] = &[
+    ("unshare", "util-linux"),
+    ("ip", "iproute2"),
+    ("gdnsd", "gdnsd"),
+    ("knotd", "knot"),
+    ("", "knot-module-geoip"),
+    ("pdns_server", "pdns-server"),
+    ("", "pdns-backend-geoip"),
+    ("dnsperf", "dnsperf"),
+    ("kxdpgun", "knot-dnsutils"),
+];
+
+/// Of those packages the ones that bring a service, and its name where that differs. Tests start the
+/// programs themselves; as services they would take ports of this machine.
+const SERVICES: [(&str, &str); 7] = [
+    ("bind9", "named"),
+    ("prometheus", "prometheus"),
+    ("unbound", "unbound"),
+    ("pdns-recursor", "pdns-recursor"),
+    ("gdnsd", "gdnsd"),
+    ("knot", "knot"),
+    ("pdns-server", "pdns"),
+];
 
 /// Debian asks this script whether a service may be started; 101 says no.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 
 /// Installs what is missing; without the right to, says exactly what to run.
-pub fn install() -> Result<()> {
-    let missing: Vec<&str> =
-        NEEDED.iter().filter(|(program, _)| !present(program)).map(|(_, p)| *p).collect();
+pub fn install(needed: &[Needed]) -> Result<()> {
+    let missing = needed.iter().filter(|(program, package)| match *program {
+        "" => !installed(package),
+        program => !present(program),
+    });
+    let missing: Vec<&str> = missing.map(|(_, package)| *package).collect();
     if missing.is_empty() {
         return Ok(());
     }
     let line = format!("apt-get install -y --no-install-recommends {}", missing.join(" "));
     if !present("apt-get") || !root() {
-        bail!("the tests need programs that are not here; install them and run this again:\n    sudo {line}");
+        bail!("programs are needed that are not here; install them and run this again:\n    sudo {line}");
     }
-    println!("+ {line}");
+    eprintln!("+ {line}");
     apt(&["update", "-qq"])?;
     let mut args = vec!["install", "-y", "-qq", "--no-install-recommends"];
     args.extend(&missing);
     let no_services = NoServices::begin()?;
     apt(&args)?;
     drop(no_services);
-    for service in SERVICES.iter().filter(|s| missing.contains(s)) {
+    for (_, service) in SERVICES.iter().filter(|(package, _)| missing.contains(package)) {
         // Else the next boot starts it. Where there is no systemd, nothing does.
         let _ = Command::new("systemctl").args(["disable", service]).stderr(Stdio::null()).status();
     }
@@ -100,6 +130,12 @@ fn present(program: &str) -> bool {
     // Debian puts servers where only root's path leads.
     let servers = PathBuf::from("/usr/sbin");
     std::env::split_paths(&path).chain([servers]).any(|dir| dir.join(program).is_file())
+}
+
+/// Whether a package is installed, as dpkg knows it.
+fn installed(package: &str) -> bool {
+    let output = Command::new("dpkg-query").args(["-W", "-f", "${db:Status-Status}", package]).output();
+    output.is_ok_and(|o| o.stdout.trim_ascii() == b"installed")
 }
 
 fn root() -> bool {

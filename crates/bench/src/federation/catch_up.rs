@@ -3,11 +3,11 @@
 //! Each broker reaches the other only through a relay of this process that delays every datagram. Two ways:
 //! out of the queue that the other kept for it, and by comparing everything where its own store is empty.
 
-use super::figure::{Figure, Taken, mib};
 use super::member::{LOOK, Member, digests, settled};
 use super::relay::Relay;
 use super::writer::{Writer, registry};
 use crate::broker::Broker;
+use crate::figure::{Figure, Taken, mib};
 use crate::proc;
 use anyhow::{Context, Result};
 use nearmost_client::Client;

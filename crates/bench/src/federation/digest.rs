@@ -2,7 +2,7 @@
 //!
 //! Records themselves are not counted: they have to be sent in any case.
 
-use super::figure::{Figure, Taken};
+use crate::figure::{Figure, Taken};
 use crate::meter::thread_cpu_ns;
 use crate::random::Random;
 use anyhow::{Context, Result, bail};

@@ -1,8 +1,8 @@
 //! What quiet peers cost a broker.
 
-use super::figure::{Figure, Taken, mib};
 use super::member::{Member, up};
 use crate::broker::Broker;
+use crate::figure::{Figure, Taken, mib};
 use crate::proc;
 use anyhow::{Context, Result, bail};
 use std::time::Duration;

@@ -1,10 +1,10 @@
 //! How soon a change is seen at every other broker, and how long a write takes.
 
 use super::DOMAIN;
-use super::figure::{Figure, Taken, ms, quantile};
 use super::member::{Member, settled};
 use super::writer::{Writer, registry};
 use crate::broker::Broker;
+use crate::figure::{Figure, Taken, ms, quantile};
 use anyhow::{Context, Result, bail};
 use nearmost_client::Client;
 use nearmost_client::clock::mono_now;

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use ipnet::IpNet;
 use maxminddb::{Reader, WithinOptions};
 use nearmost_core::geo::table::{PlaceId, PlaceTable, PlaceTableBuilder};
-use nearmost_core::geo::{CountryCode, Place, Position};
+use nearmost_core::geo::{CountryCode, Place, Position, countries};
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::path::Path;
@@ -113,13 +113,18 @@ fn number(kind: u8, x: u64, out: &mut Vec<u8>) {
 /// A record as MaxMind's and DB-IP's city databases have it, with the AS beside.
 fn record(place: &Place, out: &mut Vec<u8>) {
     let (lat, lon) = place.position.map_or((0.0, 0.0), Position::degrees);
-    map(4, out);
+    map(5, out);
     text("city", out);
     map(1, out);
     text("names", out);
     map(1, out);
     text("en", out);
     text("somewhere", out);
+    text("continent", out);
+    map(1, out);
+    text("code", out);
+    let country = place.country.and_then(countries::find);
+    text(country.map_or("", |country| country.continent.code()), out);
     text("country", out);
     map(2, out);
     text("iso_code", out);

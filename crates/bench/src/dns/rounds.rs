@@ -1,0 +1,133 @@
+//! Rounds through all servers in turn.
+
+use super::city::City;
+use super::lab::Client;
+use super::rate::{self, Bracket};
+use super::report::Report;
+use super::servers::Server;
+use super::{checks, cpu, load};
+use anyhow::{Context, Result};
+use std::time::Duration;
+
+/// Answers of each server that are judged before the load, and after it.
+const SAMPLE: u16 = 500;
+/// Queries a second of kxdpgun where only CPU is of interest: fewer than any server here can answer.
+const STRANGERS: u32 = 15_000;
+/// Seconds of load that are not measured: caches fill, signatures are made.
+const WARM: f64 = 1.0;
+
+/// Judges a sample of each server's answers.
+///
+/// # Errors
+/// When a server cannot be asked.
+pub async fn check(servers: &[Server], city: &City, report: &mut Report) -> Result<()> {
+    for server in servers {
+        let Some(rule) = &server.rule else { continue };
+        let checked = checks::sample(server.at, city, &server.kind, rule, SAMPLE).await;
+        let checked = checked.with_context(|| server.name.text())?;
+        if checked.wrong > 0 {
+            let (wrong, asked, told) = (checked.wrong, checked.asked, checked.told.join("; "));
+            blame(server, report, format!("{wrong} of {asked} answers wrong: {told}"));
+        }
+    }
+    Ok(())
+}
+
+/// Ours fail the run; those of others are told.
+fn blame(server: &Server, report: &mut Report, what: String) {
+    let what = format!("{}: {what}", server.name.text());
+    match server.is_ours() {
+        true => report.faults.push(what),
+        false => report.taken.notes.push(what),
+    }
+}
+
+/// CPU a query of clients with addresses of their own, that is, under kxdpgun at a low rate.
+///
+/// # Errors
+/// When a server or kxdpgun fails.
+pub async fn cpu_strangers(servers: &mut [Server], rounds: usize, client: &Client) -> Result<()> {
+    for round in 1..=rounds {
+        for server in servers.iter_mut() {
+            let pid = server.pid()?;
+            let before = cpu::ns(pid)?;
+            let seen = load::kxdpgun(client, server.at, &server.files.text, 1, STRANGERS).await;
+            let seen = seen.context(server.name.text())?;
+            let used = (cpu::ns(pid)? - before) as f64 / 1e3 / (seen.answered.max(1)) as f64;
+            let (name, lost) = (server.name.text(), seen.lost());
+            eprintln!("round {round}: {name:<26} {used:6.2} µs under kxdpgun, {lost} lost");
+            server.measured.strangers_us.push(used);
+        }
+    }
+    Ok(())
+}
+
+/// CPU a query, and queries a second.
+///
+/// # Errors
+/// When a server or dnsperf fails.
+pub async fn cpu(servers: &mut [Server], rounds: usize, seconds: f64, report: &mut Report) -> Result<()> {
+    for server in servers.iter() {
+        load::dnsperf(server.at, &server.files.binary, WARM).await.context(server.name.text())?;
+    }
+    for round in 1..=rounds {
+        for server in servers.iter_mut() {
+            let pid = server.pid()?;
+            let before = cpu::ns(pid)?;
+            let seen = load::dnsperf(server.at, &server.files.binary, seconds).await;
+            let seen = seen.context(server.name.text())?;
+            let used = (cpu::ns(pid)? - before) as f64 / 1e3 / seen.answered as f64;
+            eprintln!(
+                "round {round}: {:<26} {used:6.2} µs, {:6.0} queries/s, {} lost",
+                server.name.text(),
+                seen.rate,
+                seen.lost()
+            );
+            server.measured.cpu_us.push(used);
+            server.measured.dnsperf.push(seen.rate);
+            let (lost, refused) = (seen.lost(), seen.refused());
+            if lost + refused > 0 {
+                blame(server, report, format!("{lost} of {} lost, {refused} errors", seen.sent));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Queries a second without loss, and times of answers at half of that; of the servers that are asked
+/// the plain question.
+///
+/// # Errors
+/// When a server or kxdpgun fails.
+pub async fn rates(servers: &mut [Server], rounds: usize, client: &Client) -> Result<()> {
+    for round in 1..=rounds {
+        for server in servers.iter_mut().filter(|s| s.kind == super::Kind::default()) {
+            let first = server.measured.lossless.first().copied().filter(|rate| *rate > 0.0);
+            let bracket = first.map_or_else(Bracket::first, Bracket::around);
+            let text = &server.files.text;
+            let found = rate::lossless(client, server.at, text, bracket).await;
+            let found = found.context(server.name.text())?;
+            server.measured.lossless.push(found);
+            let half = server.measured.lossless.iter().copied().fold(0.0, f64::max) / 2.0;
+            let times = rate::latencies(client, server.at, text, &server.kind, half.max(1000.0)).await;
+            let times = times.context(server.name.text())?;
+            let us = |part: f64| {
+                let at = (times.len() as f64 * part) as usize;
+                times.get(at.min(times.len().saturating_sub(1))).map_or(f64::NAN, micros)
+            };
+            eprintln!(
+                "round {round}: {:<26} {found:7.0} queries/s without loss; {:.0} µs p50, {:.0} µs p99 at half",
+                server.name.text(),
+                us(0.5),
+                us(0.99)
+            );
+            server.measured.p50_us.push(us(0.5));
+            server.measured.p99_us.push(us(0.99));
+        }
+    }
+    Ok(())
+}
+
+fn micros(time: &Duration) -> f64 {
+    time.as_secs_f64() * 1e6
+}
