@@ -1,6 +1,7 @@
 //! The one answer function, for every transport: `(snapshot, message, client) → bytes`.
 
 use crate::config::{ConfigError, DnsConfig, MIN_UDP_PAYLOAD, Prepared};
+use crate::dnssec::{self, SetSigner, Signer, ZoneSigner};
 use crate::name::{LookupName, WireName};
 use crate::outcome::{Client, Outcome, Rcode, Transport};
 use crate::query::{self, Edns, HEADER_LEN, Query, Rejection};
@@ -10,15 +11,17 @@ use crate::zone;
 use hickory_proto::rr::RecordType;
 use nearmost_core::snapshot::Snapshot;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// Class IN (RFC 1035 §3.2.4).
 const CLASS_IN: u16 = 1;
 
-/// Answers queries. It holds settings only: what it answers from is handed in.
+/// Answers queries. It holds settings and what makes signatures: what it answers from is handed in.
 #[derive(Clone, Debug)]
 pub struct Responder {
     pub(crate) config: DnsConfig,
     pub(crate) prepared: Prepared,
+    pub(crate) signer: Option<Arc<Signer>>,
 }
 
 impl Responder {
@@ -28,7 +31,12 @@ impl Responder {
     /// [`ConfigError`] names the setting that makes no sense.
     pub fn new(config: DnsConfig) -> Result<Responder, ConfigError> {
         let prepared = Prepared::new(&config)?;
-        Ok(Responder { config, prepared })
+        Ok(Responder { config, prepared, signer: None })
+    }
+
+    /// The same that signs, in zones that have keys of the signer's site.
+    pub fn with_signer(self, signer: Arc<Signer>) -> Responder {
+        Responder { signer: Some(signer), ..self }
     }
 
     /// The settings.
@@ -126,13 +134,19 @@ impl Responder {
                 usize::from(qtype == RecordType::DS && zone.apex == name.as_str() && find(1).is_some())
             }
         };
+        let signer = match find(skip).map(|zone| self.zone_signer(snapshot, &zone, client)) {
+            // Signatures come with what they are of; by themselves they prove nothing (RFC 9824 §3.5).
+            Some(Some(_)) if qtype == RecordType::RRSIG => return self.decline(query, Rcode::Refused, out),
+            signer => signer.flatten().filter(|_| query.edns.is_some_and(|e| e.dnssec_ok)),
+        };
         let opt = query.edns.map(|e| self.opt(&e));
         let ecs = opt.and_then(|o| o.ecs);
         let limit = self.limit(query, client) - opt.map_or(0, |o| o.len() as u16);
         let Some(question) = WireName::from_wire(query.name_bytes()) else {
             return self.decline(query, Rcode::ServFail, out);
         };
-        let reply = Reply::new(out, query.question, limit);
+        let mut reply = Reply::new(out, query.question, limit);
+        reply.signer = signer.map(SetSigner::new);
         let mut resolver = Resolver {
             responder: self,
             snapshot,
@@ -140,12 +154,13 @@ impl Responder {
             client: ecs
                 .filter(|e| e.source > 0)
                 .map_or_else(|| users_of(snapshot, client.source), |e| e.address),
+            now: client.now,
             reply,
             part: None,
             authoritative: true,
             outcome: begin(query),
         };
-        match resolver.run(&question, &name, skip) {
+        match resolver.run(&question, &name, skip).and_then(|()| resolver.reply.finish()) {
             Ok(()) => {}
             Err(ReplyError::Full) => {
                 resolver.reply.clear();
@@ -179,6 +194,15 @@ impl Responder {
     }
 }
 
+impl Responder {
+    /// What signs in a zone now.
+    fn zone_signer(&self, snapshot: &Snapshot, zone: &zone::Zone<'_>, client: &Client) -> Option<ZoneSigner> {
+        let keys = dnssec::keys_of(&snapshot.registry, zone);
+        let signer = self.signer.as_ref().filter(|_| !keys.is_empty())?;
+        ZoneSigner::new(signer, zone.apex, keys, client.now)
+    }
+}
+
 /// Where the users of a resolver are that says nothing of them: where they were found, else where it is.
 fn users_of(snapshot: &Snapshot, source: IpAddr) -> IpAddr {
     snapshot.map.model.users_behind(source).unwrap_or(source)
@@ -194,6 +218,8 @@ fn screen(query: &Query<'_>) -> Option<Rcode> {
     match (query.qclass, query.qtype) {
         // IXFR and AXFR: the registry is not given away.
         (CLASS_IN, 251 | 252) => Some(Rcode::Refused),
+        // NXNAME is in proofs only: RFC 9824 §3.6.
+        (CLASS_IN, dnssec::TYPE_NXNAME) => Some(Rcode::FormErr),
         // Other meta types (RFC 6895 §3.1), ANY aside.
         (CLASS_IN, 128..=250 | 253 | 254) => Some(Rcode::NotImp),
         (CLASS_IN, _) => None,

@@ -13,6 +13,7 @@
 
 mod answer;
 pub mod config;
+pub mod dnssec;
 pub mod ecs;
 pub mod error;
 pub mod name;

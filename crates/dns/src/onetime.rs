@@ -77,7 +77,7 @@ impl Resolver<'_, '_> {
             return self.each(Section::Answer, owner, TTL_S, choice.addrs);
         }
         for record in fixed {
-            records::add_static(&mut self.reply, owner, TTL_S, &record.data)?;
+            records::add_static(&mut self.reply, Section::Answer, owner, TTL_S, &record.data)?;
         }
         Ok(true)
     }

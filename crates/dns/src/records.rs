@@ -27,12 +27,13 @@ pub(crate) fn record_type(data: &StaticData) -> RecordType {
 /// [`ReplyError::Unanswerable`] when a name in it is no name.
 pub(crate) fn add_static(
     reply: &mut Reply<'_>,
+    section: Section,
     owner: &WireName,
     ttl: u32,
     data: &StaticData,
 ) -> Result<(), ReplyError> {
     let name = |text: &str| WireName::from_text(text).ok_or(ReplyError::Unanswerable);
-    let mut add = |data: Data<'_>| reply.add(Section::Answer, owner, ttl, data);
+    let mut add = |data: Data<'_>| reply.add(section, owner, ttl, data);
     match data {
         StaticData::A(a) => add(Data::Address((*a).into())),
         StaticData::Aaaa(a) => add(Data::Address((*a).into())),

@@ -5,6 +5,7 @@
 //! addresses, aliases, name servers, SOA, MX and SRV. What is rarer hickory-proto encodes. Names are compressed
 //! (RFC 1035 §4.1.4) as owners and in the data of the types for which that is allowed (RFC 3597 §4).
 
+use crate::dnssec::SetSigner;
 use crate::ecs::Ecs;
 use crate::name::{WireName, labels};
 use crate::outcome::Rcode;
@@ -25,7 +26,7 @@ const REACH: usize = 0x4000;
 const IN: u16 = 1;
 
 /// Why a record is not in the reply.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum ReplyError {
     /// The reply is full.
     Full,
@@ -47,10 +48,23 @@ pub(crate) enum Data<'d> {
     Address(IpAddr),
     Alias(&'d WireName),
     NameServer(&'d WireName),
-    Exchange { preference: u16, host: &'d WireName },
-    Server { priority: u16, weight: u16, port: u16, target: &'d WireName },
+    Exchange {
+        preference: u16,
+        host: &'d WireName,
+    },
+    Server {
+        priority: u16,
+        weight: u16,
+        port: u16,
+        target: &'d WireName,
+    },
     Soa(Soa<'d>),
     Other(RData),
+    /// Record data as it stands on the wire, without names that could be compressed.
+    Raw {
+        rtype: u16,
+        data: &'d [u8],
+    },
 }
 
 /// Start of authority (RFC 1035 §3.3.13), times in seconds.
@@ -67,7 +81,7 @@ pub(crate) struct Soa<'d> {
 
 impl Data<'_> {
     /// Its type's number.
-    fn record_type(&self) -> u16 {
+    pub(crate) fn record_type(&self) -> u16 {
         match self {
             Data::Address(IpAddr::V4(_)) => 1,
             Data::NameServer(_) => 2,
@@ -77,7 +91,37 @@ impl Data<'_> {
             Data::Address(IpAddr::V6(_)) => 28,
             Data::Server { .. } => 33,
             Data::Other(data) => data.record_type().into(),
+            Data::Raw { rtype, .. } => *rtype,
         }
+    }
+
+    /// It in canonical form (RFC 4034 §6.2): names whole and, in the types listed there, in lower case.
+    pub(crate) fn canonical(&self) -> Result<Vec<u8>, ReplyError> {
+        let numbers = |all: &[u16]| all.iter().flat_map(|n| n.to_be_bytes()).collect::<Vec<u8>>();
+        let lower = |name: &WireName| name.wire().to_ascii_lowercase();
+        Ok(match self {
+            Data::Address(IpAddr::V4(a)) => a.octets().to_vec(),
+            Data::Address(IpAddr::V6(a)) => a.octets().to_vec(),
+            Data::Alias(name) | Data::NameServer(name) => lower(name),
+            Data::Exchange { preference, host } => [numbers(&[*preference]), lower(host)].concat(),
+            Data::Server { priority, weight, port, target } => {
+                [numbers(&[*priority, *weight, *port]), lower(target)].concat()
+            }
+            Data::Soa(soa) => {
+                let numbers = [soa.serial, soa.refresh, soa.retry, soa.expire, soa.minimum];
+                let numbers = numbers.iter().flat_map(|n| n.to_be_bytes()).collect();
+                [lower(soa.primary), lower(soa.hostmaster), numbers].concat()
+            }
+            Data::Other(data) => {
+                let mut out = Vec::new();
+                let mut encoder = BinEncoder::new(&mut out);
+                encoder.set_canonical_form(true);
+                encoder.set_name_encoding(NameEncoding::Uncompressed);
+                data.emit(&mut encoder).map_err(|_| ReplyError::Unanswerable)?;
+                out
+            }
+            Data::Raw { data, .. } => data.to_vec(),
+        })
     }
 }
 
@@ -89,6 +133,8 @@ pub(crate) struct Reply<'o> {
     body: usize,
     /// Where names stand that later ones can point to, ascending.
     targets: ArrayVec<u16, TARGETS>,
+    /// Where the zone is signed and the client wants to see it.
+    pub(crate) signer: Option<SetSigner>,
 }
 
 impl<'o> Reply<'o> {
@@ -96,7 +142,14 @@ impl<'o> Reply<'o> {
     /// buffer that is empty. `limit` bounds everything but the OPT record, and holds the question.
     pub(crate) fn new(out: &'o mut Vec<u8>, question: &[u8], limit: u16) -> Self {
         out.extend_from_slice(&[0; HEADER_LEN]);
-        let mut reply = Reply { out, limit: limit.into(), counts: [0; 3], body: 0, targets: ArrayVec::new() };
+        let mut reply = Reply {
+            out,
+            limit: limit.into(),
+            counts: [0; 3],
+            body: 0,
+            targets: ArrayVec::new(),
+            signer: None,
+        };
         let (name, fields) = question.split_at(question.len().saturating_sub(4));
         reply.whole_name(name);
         reply.out.extend_from_slice(fields);
@@ -104,8 +157,25 @@ impl<'o> Reply<'o> {
         reply
     }
 
-    /// Adds a record whole or not at all.
+    /// Adds a record whole or not at all. Those of one set come one after the other; behind the last stand
+    /// the set's signatures, if there are any.
     pub(crate) fn add(
+        &mut self,
+        section: Section,
+        name: &WireName,
+        ttl: u32,
+        data: Data<'_>,
+    ) -> Result<(), ReplyError> {
+        let (signed, rtype) = (self.before(section, name, &data)?, data.record_type());
+        self.write(section, name, ttl, data)?;
+        if let Some(canonical) = signed {
+            self.after(section, name, rtype, ttl, canonical);
+        }
+        Ok(())
+    }
+
+    /// Writes a record whole or not at all.
+    pub(crate) fn write(
         &mut self,
         section: Section,
         name: &WireName,
@@ -161,6 +231,7 @@ impl<'o> Reply<'o> {
                 }
             }
             Data::Other(data) => return self.other(&data),
+            Data::Raw { data, .. } => self.out.extend_from_slice(data),
         }
         Ok(())
     }
@@ -242,6 +313,9 @@ impl<'o> Reply<'o> {
     pub(crate) fn clear(&mut self) {
         self.back_to(self.body);
         self.counts = [0; 3];
+        if let Some(signer) = &mut self.signer {
+            signer.clear();
+        }
     }
 
     /// How many records each section has.

@@ -287,7 +287,11 @@ impl Bench {
     }
 
     pub(crate) fn raw(&self, query: &[u8], source: &str, transport: Transport) -> (Vec<u8>, Outcome) {
-        let client = Client { source: source.parse::<IpAddr>().unwrap(), transport, now: UnixMillis(1_790_000_000_000) };
+        let client = Client {
+            source: source.parse::<IpAddr>().unwrap(),
+            transport,
+            now: UnixMillis(1_790_000_000_000),
+        };
         let mut out = vec![0xee; 3];
         let outcome = self.responder.answer(&self.snapshot, query, &client, &mut out);
         (out, outcome)

@@ -204,7 +204,8 @@ fn mirrors_by_name_aliases_and_fixed_addresses() {
 #[test]
 fn what_is_no_query() {
     let (snapshot, responder) = (World::new(6).snapshot(true), Responder::new(DnsConfig::default()).unwrap());
-    let client = Client { source: IpAddr::from([192, 0, 2, 1]), transport: Transport::Udp, now: UnixMillis(0) };
+    let client =
+        Client { source: IpAddr::from([192, 0, 2, 1]), transport: Transport::Udp, now: UnixMillis(0) };
     let whole = query(NAME, A, Some(IpAddr::from([198, 51, 100, 0])));
     let mut out = Vec::with_capacity(512);
     for length in 0..whole.len() {
