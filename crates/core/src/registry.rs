@@ -3,8 +3,10 @@
 //! A [`Registry`] is immutable. It is built from the signed records of the replica by the shell,
 //! which has already refused what does not make sense.
 
+mod keys;
 mod policy;
 
+pub use keys::{KeyEvent, KeyLife, KeyLifeError, KeyStage, MAX_ZONE_KEYS, ZoneKey};
 pub use policy::{AllDown, Failover, MAX_RULES, Pace, Policy, Rule, RuleEffect, Strategy, Who};
 
 use crate::check::CheckSpec;
@@ -49,6 +51,8 @@ pub struct Registry {
     pub node_by_id: HashMap<NodeId, NodeIndex>,
     /// Prefixes whose place people corrected; they win over databases. Of nested ones the longest decides.
     pub overrides: Vec<(IpNet, Place)>,
+    /// Keys of the domains that are signed, of all sites, sorted by site and generation.
+    pub zone_keys: HashMap<DomainIndex, Vec<ZoneKey>>,
     /// What [`Registry::index`] makes of the domains.
     pub names: NameIndex,
 }

@@ -3,6 +3,7 @@
 use crate::choosing;
 use crate::config::{ConfigError, DnsConfig, MIN_UDP_PAYLOAD, Prepared};
 use crate::cookie::{self, CookieState};
+use crate::dnssec::{self, SetSigner, Signer, ZoneSigner};
 use crate::edns::{Ending, Extended, Opt};
 use crate::error::ErrorKind;
 use crate::name::{LookupName, WireName};
@@ -13,15 +14,17 @@ use crate::resolve::Resolver;
 use crate::{alike, chaos, zone};
 use hickory_proto::rr::RecordType;
 use nearmost_core::snapshot::Snapshot;
+use std::sync::Arc;
 
 /// Class IN (RFC 1035 §3.2.4).
 const CLASS_IN: u16 = 1;
 
-/// Answers queries. It holds settings only: what it answers from is handed in.
+/// Answers queries. It holds settings and what makes signatures: what it answers from is handed in.
 #[derive(Clone, Debug)]
 pub struct Responder {
     pub(crate) config: DnsConfig,
     pub(crate) prepared: Prepared,
+    pub(crate) signer: Option<Arc<Signer>>,
 }
 
 /// A query, and what its reply has whatever the answer is.
@@ -40,7 +43,12 @@ impl Responder {
     /// [`ConfigError`] names the setting that makes no sense.
     pub fn new(config: DnsConfig) -> Result<Responder, ConfigError> {
         let prepared = Prepared::new(&config)?;
-        Ok(Responder { config, prepared })
+        Ok(Responder { config, prepared, signer: None })
+    }
+
+    /// The same that signs, in zones that have keys of the signer's site.
+    pub fn with_signer(self, signer: Arc<Signer>) -> Responder {
+        Responder { signer: Some(signer), ..self }
     }
 
     /// The settings.
@@ -134,8 +142,10 @@ impl Responder {
             _ if query.question.is_empty() => asked.decline(Rcode::NoError, None, out),
             // IXFR and AXFR: the registry is not given away.
             (CLASS_IN, 251 | 252) => asked.decline(Rcode::Refused, Some(Extended::NO_TRANSFER), out),
+            // NXNAME is in proofs only (RFC 9824 §3.6).
+            (CLASS_IN, dnssec::TYPE_NXNAME) => asked.decline(Rcode::FormErr, None, out),
             // Other meta types (RFC 6895 §3.1), ANY aside.
-            (CLASS_IN, 128..=250 | 253 | 254) => {
+            (CLASS_IN, 129..=250 | 253 | 254) => {
                 asked.decline(Rcode::NotImp, Some(Extended::NOT_SUPPORTED), out)
             }
             (CLASS_IN, _) => self.resolve(snapshot, &asked, client, out),
@@ -196,12 +206,20 @@ impl Responder {
         };
         // DS of an apex is the parent zone's to tell, where that is ours too (RFC 4035 §3.1.4.1).
         let skip = usize::from(qtype == RecordType::DS && zone.apex == name.as_str() && find(1).is_some());
+        let signer = match find(skip).map(|zone| self.zone_signer(snapshot, &zone, client)) {
+            // Signatures come with what they are of; by themselves they prove nothing (RFC 9824 §3.5).
+            Some(Some(_)) if qtype == RecordType::RRSIG => {
+                return asked.decline(Rcode::Refused, Some(Extended::NOT_SUPPORTED), out);
+            }
+            signer => signer.flatten().filter(|_| query.edns.is_some_and(|e| e.dnssec_ok)),
+        };
         let ecs = opt.and_then(|o| o.ecs);
         let limit = most - opt.map_or(0, |o| o.len() as u16);
         let Some(question) = WireName::from_wire(query.name_bytes()) else {
             return asked.decline(Rcode::ServFail, Some(Extended::UNANSWERABLE), out);
         };
-        let reply = Reply::new(out, query.question, limit);
+        let mut reply = Reply::new(out, query.question, limit);
+        reply.signer = signer.map(SetSigner::new);
         let mut resolver = Resolver {
             responder: self,
             snapshot,
@@ -210,12 +228,13 @@ impl Responder {
             client: ecs
                 .filter(|e| e.source > 0)
                 .map_or_else(|| choosing::users_of(snapshot, client.source), |e| e.address),
+            now: client.now,
             reply,
             part: None,
             authoritative: true,
             outcome: asked.begin(),
         };
-        match resolver.run(&question, &name, skip) {
+        match resolver.run(&question, &name, skip).and_then(|()| resolver.reply.finish()) {
             Ok(()) => {}
             Err(ReplyError::Full) => {
                 resolver.reply.clear();
@@ -256,6 +275,15 @@ impl Responder {
             opt.encode(&Ending { rcode: outcome.rcode, scope, error, most: most.into() }, out);
         }
         outcome
+    }
+}
+
+impl Responder {
+    /// What signs in a zone now.
+    fn zone_signer(&self, snapshot: &Snapshot, zone: &zone::Zone<'_>, client: &Client) -> Option<ZoneSigner> {
+        let keys = dnssec::keys_of(&snapshot.registry, zone);
+        let signer = self.signer.as_ref().filter(|_| !keys.is_empty())?;
+        ZoneSigner::new(signer, zone.apex, keys, client.now)
     }
 }
 

@@ -17,6 +17,7 @@ mod chaos;
 mod choosing;
 pub mod config;
 pub mod cookie;
+pub mod dnssec;
 pub mod ecs;
 mod edns;
 pub mod error;

@@ -5,6 +5,7 @@
 //! addresses, aliases, name servers, SOA, MX and SRV. What is rarer hickory-proto encodes. Names are compressed
 //! (RFC 1035 §4.1.4) as owners and in the data of the types for which that is allowed (RFC 3597 §4).
 
+use crate::dnssec::SetSigner;
 use crate::name::{WireName, labels};
 use crate::outcome::Rcode;
 use crate::query::HEADER_LEN;
@@ -22,7 +23,7 @@ const REACH: usize = 0x4000;
 const IN: u16 = 1;
 
 /// Why a record is not in the reply.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum ReplyError {
     /// The reply is full.
     Full,
@@ -44,11 +45,27 @@ pub(crate) enum Data<'d> {
     Address(IpAddr),
     Alias(&'d WireName),
     NameServer(&'d WireName),
-    Exchange { preference: u16, host: &'d WireName },
-    Server { priority: u16, weight: u16, port: u16, target: &'d WireName },
-    Delegation { numbers: (u16, u8, u8), digest: &'d [u8] },
+    Exchange {
+        preference: u16,
+        host: &'d WireName,
+    },
+    Server {
+        priority: u16,
+        weight: u16,
+        port: u16,
+        target: &'d WireName,
+    },
+    Delegation {
+        numbers: (u16, u8, u8),
+        digest: &'d [u8],
+    },
     Soa(Soa<'d>),
     Other(RData),
+    /// Record data as it stands on the wire, without names that could be compressed.
+    Raw {
+        rtype: u16,
+        data: &'d [u8],
+    },
 }
 
 /// Start of authority (RFC 1035 §3.3.13), times in seconds.
@@ -65,7 +82,7 @@ pub(crate) struct Soa<'d> {
 
 impl Data<'_> {
     /// Its type's number.
-    fn record_type(&self) -> u16 {
+    pub(crate) fn record_type(&self) -> u16 {
         match self {
             Data::Address(IpAddr::V4(_)) => 1,
             Data::NameServer(_) => 2,
@@ -76,7 +93,40 @@ impl Data<'_> {
             Data::Server { .. } => 33,
             Data::Delegation { .. } => 43,
             Data::Other(data) => data.record_type().into(),
+            Data::Raw { rtype, .. } => *rtype,
         }
+    }
+
+    /// It in canonical form (RFC 4034 §6.2): names whole and, in the types listed there, in lower case.
+    pub(crate) fn canonical(&self) -> Result<Vec<u8>, ReplyError> {
+        let numbers = |all: &[u16]| all.iter().flat_map(|n| n.to_be_bytes()).collect::<Vec<u8>>();
+        let lower = |name: &WireName| name.wire().to_ascii_lowercase();
+        Ok(match self {
+            Data::Address(IpAddr::V4(a)) => a.octets().to_vec(),
+            Data::Address(IpAddr::V6(a)) => a.octets().to_vec(),
+            Data::Alias(name) | Data::NameServer(name) => lower(name),
+            Data::Exchange { preference, host } => [numbers(&[*preference]), lower(host)].concat(),
+            Data::Server { priority, weight, port, target } => {
+                [numbers(&[*priority, *weight, *port]), lower(target)].concat()
+            }
+            Data::Soa(soa) => {
+                let numbers = [soa.serial, soa.refresh, soa.retry, soa.expire, soa.minimum];
+                let numbers = numbers.iter().flat_map(|n| n.to_be_bytes()).collect();
+                [lower(soa.primary), lower(soa.hostmaster), numbers].concat()
+            }
+            Data::Other(data) => {
+                let mut out = Vec::new();
+                let mut encoder = BinEncoder::new(&mut out);
+                encoder.set_canonical_form(true);
+                encoder.set_name_encoding(NameEncoding::Uncompressed);
+                data.emit(&mut encoder).map_err(|_| ReplyError::Unanswerable)?;
+                out
+            }
+            Data::Delegation { numbers: (tag, algorithm, kind), digest } => {
+                [&numbers(&[*tag])[..], &[*algorithm, *kind], digest].concat()
+            }
+            Data::Raw { data, .. } => data.to_vec(),
+        })
     }
 }
 
@@ -88,6 +138,8 @@ pub(crate) struct Reply<'o> {
     body: usize,
     /// Where names stand that later ones can point to, ascending.
     targets: ArrayVec<u16, TARGETS>,
+    /// Where the zone is signed and the client wants to see it.
+    pub(crate) signer: Option<SetSigner>,
 }
 
 impl<'o> Reply<'o> {
@@ -95,7 +147,14 @@ impl<'o> Reply<'o> {
     /// buffer that is empty. `limit` bounds everything but the OPT record, and holds the question.
     pub(crate) fn new(out: &'o mut Vec<u8>, question: &[u8], limit: u16) -> Self {
         out.extend_from_slice(&[0; HEADER_LEN]);
-        let mut reply = Reply { out, limit: limit.into(), counts: [0; 3], body: 0, targets: ArrayVec::new() };
+        let mut reply = Reply {
+            out,
+            limit: limit.into(),
+            counts: [0; 3],
+            body: 0,
+            targets: ArrayVec::new(),
+            signer: None,
+        };
         let (name, fields) = question.split_at(question.len().saturating_sub(4));
         reply.whole_name(name);
         reply.out.extend_from_slice(fields);
@@ -103,8 +162,25 @@ impl<'o> Reply<'o> {
         reply
     }
 
-    /// Adds a record whole or not at all.
+    /// Adds a record whole or not at all. Those of one set come one after the other; behind the last stand
+    /// the set's signatures, if there are any.
     pub(crate) fn add(
+        &mut self,
+        section: Section,
+        name: &WireName,
+        ttl: u32,
+        data: Data<'_>,
+    ) -> Result<(), ReplyError> {
+        let (signed, rtype) = (self.before(section, name, &data)?, data.record_type());
+        self.write(section, name, ttl, data)?;
+        if let Some(canonical) = signed {
+            self.after(section, name, rtype, ttl, canonical);
+        }
+        Ok(())
+    }
+
+    /// Writes a record whole or not at all.
+    pub(crate) fn write(
         &mut self,
         section: Section,
         name: &WireName,
@@ -165,6 +241,7 @@ impl<'o> Reply<'o> {
                 }
             }
             Data::Other(data) => return self.other(&data),
+            Data::Raw { data, .. } => self.out.extend_from_slice(data),
         }
         Ok(())
     }
@@ -246,6 +323,9 @@ impl<'o> Reply<'o> {
     pub(crate) fn clear(&mut self) {
         self.back_to(self.body);
         self.counts = [0; 3];
+        if let Some(signer) = &mut self.signer {
+            signer.clear();
+        }
     }
 
     /// How many records each section has.

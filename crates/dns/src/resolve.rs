@@ -16,6 +16,7 @@ use nearmost_core::health::Family;
 use nearmost_core::ranking::{Basis, Choice};
 use nearmost_core::registry::{Domain, DomainIndex, Mirror, StaticData, StaticRecord};
 use nearmost_core::snapshot::Snapshot;
+use nearmost_core::time::UnixMillis;
 use std::net::IpAddr;
 
 /// Most aliases followed for one answer; the resolver goes on from there by itself.
@@ -30,6 +31,8 @@ pub(crate) struct Resolver<'a, 'o> {
     pub(crate) dnssec_ok: bool,
     /// The address whose place decides.
     pub(crate) client: IpAddr,
+    /// When it was asked.
+    pub(crate) now: UnixMillis,
     pub(crate) reply: Reply<'o>,
     /// Everyone in it gets this answer; `None` while everyone everywhere does.
     pub(crate) part: Option<IpNet>,
@@ -89,6 +92,9 @@ impl<'a> Resolver<'a, '_> {
 
     fn step(&mut self, zone: &Zone<'_>, owner: &WireName, name: &LookupName) -> Result<Step<'a>, ReplyError> {
         let node = zone::node(&self.snapshot.registry, &self.responder.prepared, zone, name);
+        if self.qtype == RecordType::DS && self.is_child(zone, name) {
+            return self.child_ds(zone, &node, owner).map(|()| Step::Done);
+        }
         // DS stands on the parent's side of a cut (RFC 4035 §3.1.4.1).
         let parent_side = |cut: &str| self.qtype == RecordType::DS && cut == node.name;
         if let Some(cut) = node.cut(&self.snapshot.registry, zone)
@@ -105,7 +111,7 @@ impl<'a> Resolver<'a, '_> {
             return Ok(if self.qtype == RecordType::ANY { Step::Done } else { Step::Follow(target) });
         }
         if !self.records(zone, &node, owner)? {
-            self.negative(zone, &node)?;
+            self.negative(zone, &node, owner)?;
         }
         Ok(Step::Done)
     }
@@ -126,6 +132,10 @@ impl<'a> Resolver<'a, '_> {
         match (self.qtype, node.kind) {
             (RecordType::SOA, _) if node.apex => self.soa(zone, node.owner, Section::Answer).map(|()| true),
             (RecordType::NS, _) if node.apex => self.nameservers(zone, owner).map(|()| true),
+            (RecordType::DNSKEY | RecordType::CDS | RecordType::CDNSKEY, _) if node.apex => {
+                self.keys(zone, owner)
+            }
+            (RecordType::NSEC, _) => self.nsec(zone, node, owner),
             (RecordType::A | RecordType::AAAA, NodeKind::Domain(i)) => self.addresses(i, owner),
             (RecordType::HTTPS | RecordType::SVCB, NodeKind::Domain(i)) => self.services(i, owner),
             (RecordType::SRV, NodeKind::Service(i)) => self.locations(i, owner),
@@ -302,16 +312,23 @@ impl<'a> Resolver<'a, '_> {
         }
     }
 
-    /// NXDOMAIN, or NODATA for a name that exists, with the SOA that says for how long (RFC 2308).
-    fn negative(&mut self, zone: &Zone<'_>, node: &Node<'a, '_>) -> Result<(), ReplyError> {
-        if node.kind == NodeKind::Missing {
+    /// NXDOMAIN, or NODATA for a name that exists, with the SOA that says for how long (RFC 2308). Signed,
+    /// a name that does not exist is one that has no types (RFC 9824 §3.1).
+    fn negative(&mut self, zone: &Zone<'_>, node: &Node<'a, '_>, owner: &WireName) -> Result<(), ReplyError> {
+        if node.kind == NodeKind::Missing && !self.reply.signs() {
             self.outcome.rcode = Rcode::NxDomain;
         }
         // Absence is everyone's, except where rules keep all mirrors from this client: then `part` is set.
-        self.soa(zone, node.owner, Section::Authority)
+        self.soa(zone, node.owner, Section::Authority)?;
+        self.deny(zone, node, owner)
     }
 
-    fn soa(&mut self, zone: &Zone<'_>, owner: Option<&Domain>, section: Section) -> Result<(), ReplyError> {
+    pub(crate) fn soa(
+        &mut self,
+        zone: &Zone<'_>,
+        owner: Option<&Domain>,
+        section: Section,
+    ) -> Result<(), ReplyError> {
         let config = &self.responder.config;
         let apex = WireName::from_text(zone.apex).ok_or(ReplyError::Unanswerable)?;
         // Below the longest names there is no room for a label; absence is told there all the same.
@@ -331,13 +348,10 @@ impl<'a> Resolver<'a, '_> {
                 &second
             }
         };
-        let own = owner.map(|d| records::seconds(d.policy.negative_ttl));
-        let shared = records::seconds(config.soa.negative_ttl);
-        // All records of one SOA are alike, whichever domain of the zone asked.
-        let minimum = if zone.configured { shared } else { own.unwrap_or(shared) };
+        let (negative_ttl, minimum) = self.negative_ttls(zone, owner);
         let ttl = match section {
             Section::Answer => records::seconds(config.infrastructure_ttl),
-            _ => own.unwrap_or(shared).min(minimum),
+            _ => negative_ttl,
         };
         let soa = Soa {
             primary,
@@ -349,6 +363,15 @@ impl<'a> Resolver<'a, '_> {
             minimum,
         };
         self.reply.add(section, &apex, ttl, Data::Soa(soa))
+    }
+
+    /// How long it may be kept that something is not there, and what the SOA says of that.
+    pub(crate) fn negative_ttls(&self, zone: &Zone<'_>, owner: Option<&Domain>) -> (u32, u32) {
+        let own = owner.map(|d| records::seconds(d.policy.negative_ttl));
+        let shared = records::seconds(self.responder.config.soa.negative_ttl);
+        // All records of one SOA are alike, whichever domain of the zone asked.
+        let minimum = if zone.configured { shared } else { own.unwrap_or(shared) };
+        (own.unwrap_or(shared).min(minimum), minimum)
     }
 
     /// The zone's name servers, with the addresses of those inside it.
@@ -433,6 +456,7 @@ impl<'a> Resolver<'a, '_> {
                 _ => None,
             })
         };
+        self.undelegated(zone, node, cut, &owner)?;
         // Servers inside the part cannot be found without their addresses: if one does not fit, the
         // reply is truncated (RFC 9471 §3.1). The others' may be missing, so they come last.
         for inside in [true, false] {

@@ -83,7 +83,7 @@ fn snapshots() -> Vec<Snapshot> {
     fixture.domain(&long, vec![mirror("m", "192.0.2.60", "2001:db8::60", LONDON)]);
     let first = fixture.snapshot();
     // A domain becomes an alias, another comes, cells are not built, everyone is given eight addresses.
-    fixture.version += 1;
+    fixture.serial += 1;
     fixture.built = false;
     let alias = StaticData::Cname("play.example.com".into());
     fixture.domains[1].0.records.push(nearmost_core::registry::StaticRecord {
@@ -98,7 +98,9 @@ fn snapshots() -> Vec<Snapshot> {
         mirror(name, v4, v6, SYDNEY)
     });
     fixture.domain("many.example.org", many.collect()).policy.answers = 8;
-    vec![first, fixture.snapshot()]
+    let mut second = fixture.snapshot();
+    Arc::get_mut(&mut second.registry).unwrap().version += 1;
+    vec![first, second]
 }
 
 fn question(random: &mut Random) -> Ask {

@@ -10,6 +10,9 @@
 //! What it knows of names is a table of one slot a name, of a thread's own. A slot holds a domain that
 //! answers addresses by choice and by nothing else: no static record of the type, no alias, no delegation.
 //! Only registered domains get into the table, so a flood of made-up names finds nothing to wash out.
+//! Signed answers are kept whole, by what makes them (`signed`).
+
+mod signed;
 
 use crate::answer::Responder;
 use crate::cookie::CookieState;
@@ -19,11 +22,13 @@ use crate::outcome::{Account, ChosenFor, Client, Outcome, Rcode};
 use crate::query::{self, Edns, HEADER_LEN, TYPE_OPT};
 use crate::reply::Header;
 use crate::zone::{self, NodeKind};
-use crate::{alike, choosing, records};
+use crate::{alike, choosing, dnssec, records};
 use nearmost_core::health::Family;
 use nearmost_core::ranking::Choice;
 use nearmost_core::registry::DomainIndex;
 use nearmost_core::snapshot::Snapshot;
+use nearmost_core::time::UnixMillis;
+use signed::{Made, Piece, Pieces};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -48,6 +53,10 @@ struct Slot {
     /// By [`Family::index`]: what such answers count as, where addresses of the family are answered by
     /// choice alone.
     alike: [Option<u64>; 2],
+    /// The zone has keys: answers may be signed.
+    signed: bool,
+    /// When what is known here may be otherwise, in milliseconds since 1970: a key of the zone changes then.
+    until: u64,
 }
 
 /// One thread's hot path. It answers from the snapshots of one writer, whose registries differ in their
@@ -56,6 +65,7 @@ pub struct HotPath {
     responder: Arc<Responder>,
     /// A power of two of them.
     slots: Box<[Slot]>,
+    pieces: Pieces,
 }
 
 impl std::fmt::Debug for HotPath {
@@ -78,7 +88,7 @@ struct Common<'m> {
 impl HotPath {
     /// With room for so many domains.
     pub fn new(responder: Arc<Responder>, domains: usize) -> HotPath {
-        HotPath { responder, slots: empty(domains) }
+        HotPath { responder, slots: empty(domains), pieces: Pieces::default() }
     }
 
     /// The general path.
@@ -110,7 +120,8 @@ impl HotPath {
     ) -> Option<Outcome> {
         let query = Common::read(message)?;
         let family = if query.qtype == TYPE_A { Family::V4 } else { Family::V6 };
-        let (domain, alike) = self.domain(snapshot, &query.name, family)?;
+        let slot = self.slot(snapshot, &query.name, client.now)?;
+        let (domain, alike) = (slot.domain, slot.alike[family.index()]?);
         let responder = &*self.responder;
         let (opt, cookie) = match &query.edns {
             None => (None, CookieState::Absent),
@@ -130,7 +141,16 @@ impl HotPath {
         let scope = used.filter(|_| depends).map_or(0, |e| e.scope(choice.part.cell));
         let ttl = choosing::ttl(snapshot, domain, &[(family, &choice)]);
         let most = usize::from(responder.limit(query.edns, client));
-        write(&query, &choice, ttl, most - opt.map_or(0, |o| o.len()), out)?;
+        let room = most - opt.map_or(0, |o| o.len());
+        if opt.is_some_and(|o| o.dnssec_ok) && slot.signed {
+            let made = Made { version: slot.version, domain, ttl, addrs: choice.addrs.clone() };
+            match self.pieces.get(&made, client.now) {
+                Some(piece) => write_signed(&query, piece, room, out)?,
+                None => return Some(self.sign(snapshot, message, client, (slot, made), out)),
+            }
+        } else {
+            write(&query, &choice, ttl, room, out)?;
+        }
         let mut outcome = Outcome {
             qtype: query.qtype,
             account: Account {
@@ -154,28 +174,52 @@ impl HotPath {
         Some(outcome)
     }
 
-    /// The domain of a name, if addresses of the family are chosen there.
-    fn domain(
+    /// Answers by the general path, and keeps what it signed.
+    fn sign(
         &mut self,
         snapshot: &Snapshot,
-        name: &[u8; ROOM],
-        family: Family,
-    ) -> Option<(DomainIndex, u64)> {
+        message: &[u8],
+        client: &Client,
+        (slot, made): (Slot, Made),
+        out: &mut Vec<u8>,
+    ) -> Outcome {
+        let outcome = self.responder.answer(snapshot, message, client, out);
+        let query = Common::read(message);
+        let end = query.as_ref().and_then(|q| {
+            let (opt, _) = self.responder.opt(q.edns.as_ref()?, client);
+            // What is said besides has a length that is not known beforehand.
+            let plain = !opt.padded && Extended::of(&outcome).is_none();
+            plain.then(|| out.len().saturating_sub(opt.len()))
+        });
+        // No authority, and nothing additional but OPT.
+        let alone = out.get(8..HEADER_LEN) == Some(&[0, 0, 0, 1]);
+        let usable = !outcome.truncated && outcome.rcode == Rcode::NoError && alone;
+        let begin = HEADER_LEN + query.map_or(0, |q| q.question.len());
+        let records = end.filter(|_| usable).and_then(|end| out.get(begin..end));
+        if let (Some(records), Some(signer)) = (records, &self.responder.signer) {
+            let change = (slot.until < u64::MAX).then_some(UnixMillis(slot.until));
+            self.pieces.keep(made, records, signer.times(), change, client.now);
+        }
+        outcome
+    }
+
+    /// What is known of a domain's name.
+    fn slot(&mut self, snapshot: &Snapshot, name: &[u8; ROOM], now: UnixMillis) -> Option<Slot> {
         let version = snapshot.registry.version;
         let at = hash(name) as usize & (self.slots.len() - 1);
         let slot = self.slots[at];
-        if slot.version == version && slot.name == *name {
-            return slot.alike[family.index()].map(|alike| (slot.domain, alike));
+        if slot.version == version && slot.name == *name && now.0 < slot.until {
+            return Some(slot);
         }
-        let found = self.look_up(snapshot, name)?;
+        let found = self.look_up(snapshot, name, now)?;
         self.make_room(snapshot.registry.domains.len());
         let at = hash(name) as usize & (self.slots.len() - 1);
         self.slots[at] = found;
-        found.alike[family.index()].map(|alike| (found.domain, alike))
+        Some(found)
     }
 
     /// Finds out what stands at a name, by the rules of the general path.
-    fn look_up(&self, snapshot: &Snapshot, name: &[u8; ROOM]) -> Option<Slot> {
+    fn look_up(&self, snapshot: &Snapshot, name: &[u8; ROOM], now: UnixMillis) -> Option<Slot> {
         let registry = &snapshot.registry;
         let text = LookupName::from_wire(name);
         let zone = zone::find(registry, &self.responder.prepared, &text, 0)?;
@@ -184,7 +228,12 @@ impl HotPath {
         if node.cut(registry, &zone).is_some() || node.alias().is_some() {
             return None;
         }
-        let mut slot = Slot { name: *name, version: registry.version, domain, alike: [None; 2] };
+        let keys = dnssec::keys_of(registry, &zone);
+        let signed = self.responder.signer.is_some() && !keys.is_empty();
+        let changes = keys.iter().filter_map(|k| k.life.change()).map(|(at, _)| at.0);
+        let until = changes.filter(|at| *at > now.0).min().unwrap_or(u64::MAX);
+        let version = registry.version;
+        let mut slot = Slot { name: *name, version, domain, alike: [None; 2], signed, until };
         for (family, qtype) in [(Family::V4, TYPE_A), (Family::V6, TYPE_AAAA)] {
             if node.statics().all(|r| u16::from(records::record_type(&r.data)) != qtype) {
                 let length = name::labels(name).map(|l| l.len() + 1).sum::<usize>() + 1;
@@ -204,7 +253,8 @@ impl HotPath {
 
 fn empty(domains: usize) -> Box<[Slot]> {
     let slots = domains.saturating_mul(2).next_power_of_two().clamp(LEAST_SLOTS, MOST_SLOTS);
-    let none = Slot { name: [0; ROOM], version: 0, domain: DomainIndex(0), alike: [None; 2] };
+    let (domain, alike) = (DomainIndex(0), [None; 2]);
+    let none = Slot { name: [0; ROOM], version: 0, domain, alike, signed: false, until: 0 };
     vec![none; slots].into_boxed_slice()
 }
 
@@ -218,6 +268,19 @@ fn hash(name: &[u8; ROOM]) -> u64 {
 }
 
 impl<'m> Common<'m> {
+    /// The header of a reply with so many answers.
+    fn header(&self, answers: u16) -> Header {
+        Header {
+            id: u16::from_be_bytes(self.id),
+            rd: self.rd,
+            authoritative: true,
+            question: true,
+            counts: [answers, 0, 0],
+            opt: self.edns.is_some(),
+            ..Header::default()
+        }
+    }
+
     /// Reads a message that the general path's parser would accept, too; `None` for many that it would.
     fn read(message: &'m [u8]) -> Option<Common<'m>> {
         let &[i0, i1, f0, _, 0, 1, 0, 0, 0, 0, 0, more] = message.first_chunk::<HEADER_LEN>()? else {
@@ -289,16 +352,8 @@ fn write(query: &Common<'_>, choice: &Choice, ttl: u32, room: usize, out: &mut V
     if count == 0 || HEADER_LEN + query.question.len() + 28 * count > room {
         return None;
     }
-    let header = Header {
-        id: u16::from_be_bytes(query.id),
-        rd: query.rd,
-        authoritative: true,
-        question: true,
-        // At most `MAX_ANSWERS`.
-        counts: [count as u16, 0, 0],
-        opt: query.edns.is_some(),
-        ..Header::default()
-    };
+    // At most `MAX_ANSWERS`.
+    let header = query.header(count as u16);
     out.clear();
     out.extend_from_slice(&header.bytes());
     out.extend_from_slice(query.question);
@@ -316,6 +371,18 @@ fn write(query: &Common<'_>, choice: &Choice, ttl: u32, room: usize, out: &mut V
             }
         }
     }
+    Some(())
+}
+
+/// Header, question and the records of an answer given before; `None` when there is not enough room.
+fn write_signed(query: &Common<'_>, piece: &Piece, room: usize, out: &mut Vec<u8>) -> Option<()> {
+    if HEADER_LEN + query.question.len() + piece.records.len() > room {
+        return None;
+    }
+    out.clear();
+    out.extend_from_slice(&query.header(piece.count).bytes());
+    out.extend_from_slice(query.question);
+    out.extend_from_slice(&piece.records);
     Some(())
 }
 
