@@ -2,6 +2,7 @@
 //! left to parse. The values of `Default` are the only place where defaults are written in code;
 //! `broker.toml` repeats them for people and a test compares the two.
 
+mod abuse;
 mod apply;
 mod caution;
 mod peers;
@@ -9,6 +10,7 @@ pub(crate) mod spec;
 #[cfg(test)]
 mod tests;
 
+pub use abuse::{DnsCookieConfig, DnsIdentityConfig, DnsLimitsConfig};
 pub use caution::CautionConfig;
 pub use peers::{KnownPeer, PeerPaceConfig, PeerQueueConfig, PeersConfig};
 
@@ -60,6 +62,8 @@ pub struct DnsConfig {
     pub edns: DnsEdnsConfig,
     /// Limits of DNS over TCP.
     pub tcp: DnsTcpConfig,
+    /// Limits of DNS over UDP.
+    pub limits: DnsLimitsConfig,
 }
 
 /// What the zones say of themselves.
@@ -84,6 +88,10 @@ pub struct DnsEdnsConfig {
     pub ecs: bool,
     /// Largest UDP answer sent, in bytes, whatever the client offers.
     pub max_udp_payload: u16,
+    /// DNS cookies.
+    pub cookies: DnsCookieConfig,
+    /// What is said of this server.
+    pub identity: DnsIdentityConfig,
 }
 
 /// Limits of DNS over TCP.
@@ -404,6 +412,7 @@ impl Default for DnsConfig {
             zone: DnsZoneConfig::default(),
             edns: DnsEdnsConfig::default(),
             tcp: DnsTcpConfig::default(),
+            limits: DnsLimitsConfig::default(),
         }
     }
 }
@@ -411,7 +420,12 @@ impl Default for DnsConfig {
 impl Default for DnsEdnsConfig {
     fn default() -> Self {
         // What passes every path of today unfragmented (DNS flag day 2020).
-        DnsEdnsConfig { ecs: true, max_udp_payload: 1232 }
+        DnsEdnsConfig {
+            ecs: true,
+            max_udp_payload: 1232,
+            cookies: DnsCookieConfig::default(),
+            identity: DnsIdentityConfig::default(),
+        }
     }
 }
 

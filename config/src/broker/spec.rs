@@ -52,6 +52,9 @@ pub(crate) struct DnsSpec {
     pub(super) ecs: Option<bool>,
     pub(super) max_udp_payload: Option<Number<u16, 512, 1452>>,
     pub(super) tcp: Option<DnsTcpSpec>,
+    pub(super) identity: Option<super::abuse::DnsIdentitySpec>,
+    pub(super) cookies: Option<super::abuse::DnsCookieSpec>,
+    pub(super) limits: Option<super::abuse::DnsLimitsSpec>,
     pub(super) soa: Option<SoaSpec>,
 }
 
