@@ -2,7 +2,8 @@
 //! here: counting a query is one addition.
 
 use super::tcp::Refusal;
-use nearmost_dns::{ErrorKind, Outcome, Rcode, Transport};
+use nearmost_dns::limiter::{Reason, Verdict};
+use nearmost_dns::{CookieState, ErrorKind, Outcome, Rcode, Transport};
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 use std::time::Duration;
 
@@ -32,6 +33,8 @@ const OTHER: &str = "other";
 const QTYPE_LABELS: usize = QTYPES.len() + 1;
 const TRANSPORTS: usize = Transport::ALL.len();
 const RCODES: usize = Rcode::ALL.len();
+/// What becomes of a reply that is held back.
+const ACTIONS: [&str; 2] = ["slip", "drop"];
 
 /// DNS as Prometheus sees it.
 #[derive(Debug)]
@@ -53,8 +56,33 @@ pub struct DnsMetrics {
     tcp_refused: [IntCounter; 2],
     /// `nearmost_dns_tcp_timeouts_total`: connections closed for idling or slowness.
     pub tcp_timeouts: IntCounter,
+    /// What is known of sources, and what is held back from them.
+    abuse: AbuseMetrics,
     /// `nearmost_dns_socket_errors_total`: reads, sends and accepts that failed.
     pub socket_errors: IntCounter,
+}
+
+/// What is known of sources, and what is held back from them.
+#[derive(Debug)]
+struct AbuseMetrics {
+    /// `nearmost_dns_cookies_total{state}`: queries by what their cookie says.
+    cookies: [IntCounter; CookieState::ALL.len()],
+    /// `nearmost_dns_limited_total{action,reason}`: replies that a limit shortened or held back.
+    limited: [[IntCounter; Reason::ALL.len()]; ACTIONS.len()],
+}
+
+impl AbuseMetrics {
+    fn new(registry: &Registry) -> Result<AbuseMetrics, prometheus::Error> {
+        let cookies = Opts::new("nearmost_dns_cookies_total", "DNS queries by the state of their cookie.");
+        let cookies = registered(registry, IntCounterVec::new(cookies, &["state"])?)?;
+        let limited =
+            Opts::new("nearmost_dns_limited_total", "DNS replies shortened or not sent for a limit.");
+        let limited = registered(registry, IntCounterVec::new(limited, &["action", "reason"])?)?;
+        Ok(AbuseMetrics {
+            cookies: CookieState::ALL.map(|s| cookies.with_label_values(&[s.as_str()])),
+            limited: ACTIONS.map(|a| Reason::ALL.map(|r| limited.with_label_values(&[a, r.as_str()]))),
+        })
+    }
 }
 
 impl DnsMetrics {
@@ -107,6 +135,7 @@ impl DnsMetrics {
                 "nearmost_dns_tcp_timeouts_total",
                 "DNS connections closed for idling or slowness.",
             )?,
+            abuse: AbuseMetrics::new(registry)?,
             socket_errors: counter(
                 "nearmost_dns_socket_errors_total",
                 "Reads, sends and accepts of DNS sockets that failed.",
@@ -126,9 +155,21 @@ impl DnsMetrics {
         if outcome.truncated {
             self.truncated.inc();
         }
+        if outcome.error.is_none() {
+            self.abuse.cookies[outcome.account.cookie as usize].inc();
+        }
         let qtype = QTYPES.iter().position(|(t, _)| *t == outcome.qtype).unwrap_or(QTYPES.len());
         self.queries[transport as usize][qtype][outcome.rcode as usize].inc();
         self.response_seconds.observe(took.as_secs_f64());
+    }
+
+    /// Counts what a limit did to a reply.
+    pub fn limited(&self, verdict: Verdict) {
+        match verdict {
+            Verdict::Send => {}
+            Verdict::Slip(reason) => self.abuse.limited[0][reason as usize].inc(),
+            Verdict::Drop(reason) => self.abuse.limited[1][reason as usize].inc(),
+        }
     }
 
     /// The counter of a refusal.
@@ -147,4 +188,38 @@ fn registered<C: prometheus::core::Collector + Clone + 'static>(
 ) -> Result<C, prometheus::Error> {
     registry.register(Box::new(collector.clone()))?;
     Ok(collector)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nearmost_dns::Account;
+
+    #[test]
+    fn cookies_and_limits_are_counted_by_what_they_are() {
+        let registry = Registry::new();
+        let metrics = DnsMetrics::new(&registry).unwrap();
+        for cookie in CookieState::ALL {
+            let account = Account { cookie, ..Account::default() };
+            let outcome = Outcome { account, ..Outcome::default() };
+            metrics.record(Transport::Udp, &outcome, Duration::ZERO);
+        }
+        for reason in Reason::ALL {
+            metrics.limited(Verdict::Slip(reason));
+            metrics.limited(Verdict::Drop(reason));
+        }
+        metrics.limited(Verdict::Send);
+        let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+        for state in CookieState::ALL {
+            let line = format!("nearmost_dns_cookies_total{{state=\"{}\"}} 1\n", state.as_str());
+            assert!(text.contains(&line), "{line}{text}");
+        }
+        for reason in Reason::ALL.map(Reason::as_str) {
+            for action in ACTIONS {
+                let line =
+                    format!("nearmost_dns_limited_total{{action=\"{action}\",reason=\"{reason}\"}} 1\n");
+                assert!(text.contains(&line), "{line}{text}");
+            }
+        }
+    }
 }

@@ -23,6 +23,7 @@ use crate::reports::SeenNonces;
 use crate::steering::{DemandHandle, Sampler};
 use arc_swap::ArcSwap;
 use nearmost_core::snapshot::Snapshot;
+use nearmost_dns::limiter::{LimitConfig, LimitError};
 use nearmost_dns::{Client, Responder, Transport};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -43,6 +44,8 @@ pub struct DnsSettings {
     pub workers: usize,
     /// Limits of TCP.
     pub tcp: TcpLimits,
+    /// Limits of UDP.
+    pub limits: LimitConfig,
 }
 
 /// Limits of TCP connections.
@@ -89,6 +92,9 @@ pub enum DnsError {
     /// Nothing to listen on.
     #[error("no address to serve DNS on")]
     NoAddress,
+    /// A limit that makes no sense.
+    #[error("dns.limits: {0}")]
+    Limits(#[from] LimitError),
     /// A task ended that should serve until it is told to stop.
     #[error("a DNS task ended unexpectedly: {0}")]
     Task(#[from] tokio::task::JoinError),
@@ -155,6 +161,7 @@ impl DnsServer {
         if settings.listen.is_empty() {
             return Err(DnsError::NoAddress);
         }
+        settings.limits.check()?;
         if lacks_glue(responder.config()) {
             tracing::warn!(
                 "the zones' name servers have no address, so resolvers may not find them: set \
