@@ -229,7 +229,7 @@ impl Broker {
 
         let publisher = Publisher::default();
         let (reader, news) = (publisher.reader(), publisher.news());
-        let responder = Arc::new(Responder::new(settings::responder(&config))?);
+        let responder = Arc::new(Responder::new(settings::responder(&config, &keys.site))?);
         let learning_metrics = Arc::new(LearningMetrics::register(&metrics)?);
         let (learn, lessons) = learning::channel(learning_metrics.clone());
         let report_metrics = Arc::new(ReportMetrics::register(&metrics)?);

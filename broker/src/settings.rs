@@ -13,20 +13,23 @@ use nearmost_core::health::damping::DampingRules;
 use nearmost_core::rtt::pairs::PairConfig;
 use nearmost_core::rtt::{Coarseness, LearnerConfig};
 use nearmost_core::spread::{DemandConfig, Marks, SpreadConfig};
-use nearmost_dns::{DnsConfig, EdnsConfig, SoaTimers};
+use nearmost_dns::limiter::LimitConfig;
+use nearmost_dns::{CookieKey, DnsConfig, EdnsConfig, Identity, SoaTimers};
+use nearmost_wire::beacon::SiteKey;
 use nearmost_wire::name;
 use nearmost_wire::registry::BuildDefaults;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Of the answer function.
-pub fn responder(config: &BrokerConfig) -> DnsConfig {
+pub fn responder(config: &BrokerConfig, site: &SiteKey) -> DnsConfig {
     let dns = &config.dns;
+    let given = |text: &String| Some(text.clone()).filter(|t| !t.is_empty());
     DnsConfig {
         zones: dns.zone.zones.clone(),
         nameservers: dns.zone.nameservers.clone(),
         nameserver_addresses: crate::dns::nameserver_addresses(&dns.zone.nameserver_addresses, &dns.listen),
-        hostmaster: Some(dns.zone.hostmaster.clone()).filter(|h| !h.is_empty()),
+        hostmaster: given(&dns.zone.hostmaster),
         soa: SoaTimers {
             refresh: dns.zone.soa.refresh,
             retry: dns.zone.soa.retry,
@@ -37,8 +40,10 @@ pub fn responder(config: &BrokerConfig) -> DnsConfig {
             max_udp_payload: dns.edns.max_udp_payload,
             ecs: dns.edns.ecs,
             keepalive: dns.tcp.idle_timeout,
-            ..EdnsConfig::default()
+            cookies: dns.edns.cookies.enabled.then(|| CookieKey::new(site.cookie_key())),
+            require_cookie: dns.edns.cookies.required,
         },
+        identity: Identity { id: given(&dns.edns.identity.id), version: given(&dns.edns.identity.version) },
         ..DnsConfig::default()
     }
 }
@@ -56,6 +61,24 @@ pub fn dns(config: &BrokerConfig) -> DnsSettings {
             max_queries: tcp.max_queries,
             ..crate::dns::TcpLimits::default()
         },
+        limits: limits(config),
+    }
+}
+
+/// Of what is sent to sources that may be forged.
+fn limits(config: &BrokerConfig) -> LimitConfig {
+    let limits = &config.dns.limits;
+    LimitConfig {
+        responses_per_second: limits.responses_per_second,
+        nxdomains_per_second: limits.nxdomains_per_second,
+        errors_per_second: limits.errors_per_second,
+        window: limits.window,
+        slip: limits.slip,
+        ipv4_prefix: limits.ipv4_prefix,
+        ipv6_prefix: limits.ipv6_prefix,
+        allow: limits.allow.clone(),
+        max_amplification: limits.max_amplification,
+        table_size: limits.table_size,
     }
 }
 
@@ -281,6 +304,21 @@ pub fn needing_restart(running: &BrokerConfig, new: &BrokerConfig) -> Vec<&'stat
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn default_limits_make_sense() {
+        limits(&BrokerConfig::default()).check().unwrap();
+    }
+
+    #[test]
+    fn cookies_are_of_the_site_unless_they_are_off() {
+        let (mut config, site) = (BrokerConfig::default(), SiteKey::new(&[1; 32]));
+        let key = responder(&config, &site).edns.cookies;
+        assert_eq!(key, Some(CookieKey::new(site.cookie_key())));
+        assert_ne!(key, responder(&config, &SiteKey::new(&[2; 32])).edns.cookies);
+        config.dns.edns.cookies.enabled = false;
+        assert_eq!(responder(&config, &site).edns.cookies, None);
+    }
 
     #[test]
     fn rates_become_gaps_and_a_rate_of_0_measures_nothing() {

@@ -40,10 +40,10 @@ pub use agent::{
     ServiceIngress, ServiceProbe, Share, render_agent_config,
 };
 pub use broker::{
-    AdminConfig, AgentsConfig, BrokerConfig, ClientDetail, DnsConfig, DnsLogConfig, DnsTcpConfig,
-    DnsTlsConfig, GeoConfig, GeoOverride, HealthConfig, HttpConfig, HttpToken, JsonTarget, KnownPeer,
-    LearningConfig, NetworksConfig, PeerPaceConfig, PeerQueueConfig, PeersConfig, Person, ProbeConfig,
-    ResolverConfig, SoaConfig, TlsFiles,
+    AdminConfig, AgentsConfig, BrokerConfig, ClientDetail, DnsConfig, DnsCookieConfig, DnsIdentityConfig,
+    DnsLimitsConfig, DnsLogConfig, DnsTcpConfig, DnsTlsConfig, GeoConfig, GeoOverride, HealthConfig,
+    HttpConfig, HttpToken, JsonTarget, KnownPeer, LearningConfig, NetworksConfig, PeerPaceConfig,
+    PeerQueueConfig, PeersConfig, Person, ProbeConfig, ResolverConfig, SoaConfig, TlsFiles,
 };
 pub use error::{ConfigError, Origin};
 pub use load::{file_to_read, parse_setting, process_env};

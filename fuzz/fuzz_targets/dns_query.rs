@@ -14,7 +14,9 @@ use nearmost_core::registry::{
 };
 use nearmost_core::snapshot::Snapshot;
 use nearmost_core::time::UnixMillis;
-use nearmost_dns::{Client, DnsConfig, ErrorKind, Responder, Transport};
+use nearmost_dns::{
+    Client, CookieKey, DnsConfig, EdnsConfig, ErrorKind, Identity, Responder, Transport, limiter,
+};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -106,7 +108,9 @@ fn snapshot() -> Snapshot {
 fuzz_target!(|message: &[u8]| {
     static WORLD: OnceLock<(Responder, Snapshot)> = OnceLock::new();
     let (responder, snapshot) = WORLD.get_or_init(|| {
-        let config = DnsConfig { zones: vec!["b".into()], ..DnsConfig::default() };
+        let edns = EdnsConfig { cookies: Some(CookieKey::new([1; 16])), ..EdnsConfig::default() };
+        let identity = Identity { id: Some("i".into()), version: Some("v".into()) };
+        let config = DnsConfig { zones: vec!["b".into()], edns, identity, ..DnsConfig::default() };
         (Responder::new(config).expect("the settings make sense"), snapshot())
     });
     let mut out = Vec::new();
@@ -127,6 +131,12 @@ fuzz_target!(|message: &[u8]| {
         // The other decoder knows no client subnet of family 0, which has no address.
         if outcome.scope != Some(0) {
             Message::from_vec(&out).expect("a reply is a message");
+        }
+        // What is left of a reply that is held back is one, too.
+        let length = limiter::slip(&mut out, &outcome);
+        assert!((12..=out.len()).contains(&length));
+        if outcome.scope != Some(0) {
+            Message::from_vec(&out[..length]).expect("a short reply is a message");
         }
     }
 });

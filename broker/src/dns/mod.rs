@@ -35,6 +35,7 @@ use crate::reports::SeenNonces;
 use crate::steering::{DemandHandle, Sampler};
 use arc_swap::ArcSwap;
 use nearmost_core::snapshot::Snapshot;
+use nearmost_dns::limiter::{LimitConfig, LimitError, Limiter};
 use nearmost_dns::{Client, Outcome, Responder, Transport};
 use querylog::{QueryLog, Seen};
 use std::io;
@@ -56,6 +57,8 @@ pub struct DnsSettings {
     pub workers: usize,
     /// Limits of TCP.
     pub tcp: TcpLimits,
+    /// Limits of UDP.
+    pub limits: LimitConfig,
 }
 
 /// Limits of TCP connections.
@@ -105,6 +108,9 @@ pub enum DnsError {
     /// Nothing to listen on.
     #[error("no address to serve DNS on")]
     NoAddress,
+    /// A limit that makes no sense.
+    #[error("dns.limits: {0}")]
+    Limits(#[from] LimitError),
     /// A task ended that should serve until it is told to stop.
     #[error("a DNS task ended unexpectedly: {0}")]
     Task(#[from] tokio::task::JoinError),
@@ -152,6 +158,7 @@ fn lacks_glue(config: &nearmost_dns::DnsConfig) -> bool {
 pub struct DnsServer {
     sockets: Vec<bind::Sockets>,
     limits: TcpLimits,
+    udp_limits: LimitConfig,
     handler: Handler,
     encrypted: Option<EncryptedServer>,
 }
@@ -172,6 +179,7 @@ impl DnsServer {
         if settings.listen.is_empty() {
             return Err(DnsError::NoAddress);
         }
+        settings.limits.check()?;
         if lacks_glue(responder.config()) {
             tracing::warn!(
                 "the zones' name servers have no address, so resolvers may not find them: set \
@@ -185,6 +193,7 @@ impl DnsServer {
         Ok(DnsServer {
             sockets: sockets.collect::<Result<_, _>>()?,
             limits: settings.tcp,
+            udp_limits: settings.limits,
             handler: Handler::new(responder, snapshots, metrics, nonces, Sampler::new(demand)),
             encrypted: None,
         })
@@ -227,7 +236,8 @@ impl DnsServer {
         for sockets in self.sockets {
             for socket in sockets.udp {
                 tasks.spawn(socket.wake_on(stop.clone()));
-                let worker = udp::Worker::new(socket, self.handler.clone());
+                let limiter = Limiter::new(self.udp_limits.clone(), [rand::random(), rand::random()])?;
+                let worker = udp::Worker::new(socket, self.handler.clone(), limiter);
                 let stop = stop.clone();
                 tasks.spawn_blocking(move || worker.serve(&stop));
             }

@@ -4,7 +4,8 @@
 //! same cache line, so counting a query costs a few instructions. What many tasks share (streams) counts
 //! on one sheet by atomic additions; those are not what a flood of queries meets.
 
-use nearmost_dns::{ErrorKind, Outcome, Rcode, Transport};
+use nearmost_dns::limiter::{Reason, Verdict};
+use nearmost_dns::{CookieState, ErrorKind, Outcome, Rcode, Transport};
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Bucket, Counter, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 use std::collections::HashMap;
@@ -39,6 +40,10 @@ const OTHER: &str = "other";
 const QTYPE_LABELS: usize = QTYPES.len() + 1;
 const TRANSPORTS: usize = Transport::ALL.len();
 const RCODES: usize = Rcode::ALL.len();
+const COOKIES: usize = CookieState::ALL.len();
+const REASONS: usize = Reason::ALL.len();
+/// What becomes of a reply that is held back.
+const ACTIONS: [&str; 2] = ["slip", "drop"];
 const KINDS: usize = ErrorKind::ALL.len();
 /// Bounds of the latency histogram double from a microsecond; the last is 33 ms.
 const BUCKETS: usize = 16;
@@ -88,6 +93,10 @@ pub(crate) struct Sheet {
     dropped: Cell,
     truncated: Cell,
     client_subnets: Cell,
+    /// Queries by what their cookie says.
+    cookies: [Cell; COOKIES],
+    /// Replies that a limit shortened, and those that it held back.
+    limited: [[Cell; REASONS]; ACTIONS.len()],
 }
 
 impl Sheet {
@@ -99,6 +108,8 @@ impl Sheet {
             dropped: Cell::default(),
             truncated: Cell::default(),
             client_subnets: Cell::default(),
+            cookies: Default::default(),
+            limited: Default::default(),
         }
     }
 
@@ -123,10 +134,22 @@ impl Sheet {
         if outcome.account.ecs {
             self.add(&self.client_subnets, 1);
         }
+        if outcome.error.is_none() {
+            self.add(&self.cookies[outcome.account.cookie as usize], 1);
+        }
         let by = &self.transports[transport as usize];
         let qtype = QTYPES.iter().position(|(t, _)| *t == outcome.qtype).unwrap_or(QTYPES.len());
         self.add(&by.queries[qtype][outcome.rcode as usize], 1);
         self.add(&by.reply_bytes, reply as u64);
+    }
+
+    /// Counts what a limit did to a reply.
+    pub(super) fn limited(&self, verdict: Verdict) {
+        match verdict {
+            Verdict::Send => {}
+            Verdict::Slip(reason) => self.add(&self.limited[0][reason as usize], 1),
+            Verdict::Drop(reason) => self.add(&self.limited[1][reason as usize], 1),
+        }
     }
 
     /// Counts how long the replies to so many messages took.
@@ -147,7 +170,7 @@ pub struct Sheets {
     /// Held while a thread starts, and by scrapes.
     all: Arc<Mutex<Vec<Arc<Sheet>>>>,
     shared: Arc<Sheet>,
-    descs: Arc<[Desc; 7]>,
+    descs: Arc<[Desc; 9]>,
 }
 
 impl Sheets {
@@ -183,6 +206,12 @@ impl Sheets {
                     "nearmost_dns_response_seconds",
                     "From a DNS message read to its reply ready to be sent.",
                     &["transport"],
+                )?,
+                desc("nearmost_dns_cookies_total", "DNS queries by the state of their cookie.", &["state"])?,
+                desc(
+                    "nearmost_dns_limited_total",
+                    "DNS replies shortened or not sent for a limit.",
+                    &["action", "reason"],
                 )?,
             ]),
         })
@@ -305,6 +334,10 @@ impl Collector for Sheets {
         let kinds = ErrorKind::ALL.map(|k| (vec![k.as_str()], self.sum(|s| &s.malformed[k as usize])));
         let bytes =
             Transport::ALL.map(|t| (vec![t.as_str()], self.sum(|s| &s.transports[t as usize].reply_bytes)));
+        let cookies = CookieState::ALL.map(|c| (vec![c.as_str()], self.sum(|s| &s.cookies[c as usize])));
+        let limited = (0..ACTIONS.len())
+            .flat_map(|a| Reason::ALL.map(|r| (a, r)))
+            .map(|(a, r)| (vec![ACTIONS[a], r.as_str()], self.sum(|s| &s.limited[a][r as usize])));
         let mut families = vec![
             self.queries(),
             self.counters(1, kinds.into()),
@@ -313,6 +346,8 @@ impl Collector for Sheets {
             one(4, self.sum(|s| &s.client_subnets)),
             self.counters(5, bytes.into()),
             self.latency(),
+            self.counters(7, cookies.into()),
+            self.counters(8, limited.collect()),
         ];
         // A family without a series cannot be written down.
         families.retain(|f| !f.get_metric().is_empty());
@@ -383,5 +418,32 @@ mod tests {
         let latency = &own.transports[Transport::Udp as usize].latency;
         let counts: Vec<u64> = latency.buckets.iter().map(Cell::get).collect();
         assert_eq!((counts[0], counts[1], counts[15], counts[16]), (3, 1, 1, 2));
+    }
+
+    #[test]
+    fn cookies_and_limits_are_counted_by_what_they_are() {
+        let (registry, sheets) = (prometheus::Registry::new(), Sheets::new().unwrap());
+        registry.register(Box::new(sheets.clone())).unwrap();
+        let own = sheets.own();
+        for cookie in CookieState::ALL {
+            let account = Account { cookie, ..Account::default() };
+            own.record(Transport::Udp, &Outcome { account, ..Outcome::default() }, 0);
+        }
+        for reason in Reason::ALL {
+            own.limited(Verdict::Slip(reason));
+            own.limited(Verdict::Drop(reason));
+        }
+        own.limited(Verdict::Send);
+        let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+        let cookies =
+            CookieState::ALL.map(|s| format!("nearmost_dns_cookies_total{{state=\"{}\"}} 1\n", s.as_str()));
+        let limited = Reason::ALL.into_iter().flat_map(|r| {
+            let line =
+                |a| format!("nearmost_dns_limited_total{{action=\"{a}\",reason=\"{}\"}} 1\n", r.as_str());
+            ACTIONS.map(line)
+        });
+        for line in cookies.into_iter().chain(limited) {
+            assert!(text.contains(&line), "{line}{text}");
+        }
     }
 }

@@ -61,6 +61,7 @@ pub(super) fn config(spec: BrokerSpec) -> Result<BrokerConfig, Fault> {
     if config.dns.listen.is_empty() {
         return Err(Fault::rule("dns.listen", "must hold at least one address, such as 0.0.0.0:53"));
     }
+    abuse::complete(&config.dns.edns.cookies, &config.dns.limits)?;
     http_beyond_loopback(&config.http)?;
     listen_twice(&config)?;
     Ok(config)
@@ -81,6 +82,15 @@ impl DnsSpec {
             set(&mut dns.tcp.max_per_source, tcp.max_per_source);
             set(&mut dns.tcp.idle_timeout, tcp.idle_timeout_ms);
             set(&mut dns.tcp.max_queries, tcp.max_queries);
+        }
+        if let Some(identity) = self.identity {
+            identity.apply(&mut dns.edns.identity);
+        }
+        if let Some(cookies) = self.cookies {
+            cookies.apply(&mut dns.edns.cookies);
+        }
+        if let Some(limits) = self.limits {
+            limits.apply(&mut dns.limits);
         }
         if let Some(soa) = self.soa {
             set(&mut dns.zone.soa.refresh, soa.refresh_s);

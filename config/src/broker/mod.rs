@@ -2,6 +2,7 @@
 //! left to parse. The values of `Default` are the only place where defaults are written in code;
 //! `broker.toml` repeats them for people and a test compares the two.
 
+mod abuse;
 mod apply;
 mod caution;
 mod dns_log;
@@ -11,6 +12,7 @@ pub(crate) mod spec;
 #[cfg(test)]
 mod tests;
 
+pub use abuse::{DnsCookieConfig, DnsIdentityConfig, DnsLimitsConfig};
 pub use caution::CautionConfig;
 pub use dns_log::{ClientDetail, DnsLogConfig, JsonTarget};
 pub use dns_tls::DnsTlsConfig;
@@ -68,6 +70,8 @@ pub struct DnsConfig {
     pub tls: DnsTlsConfig,
     /// A sample of the queries, written down.
     pub log: DnsLogConfig,
+    /// Limits of DNS over UDP.
+    pub limits: DnsLimitsConfig,
 }
 
 /// What the zones say of themselves.
@@ -92,6 +96,10 @@ pub struct DnsEdnsConfig {
     pub ecs: bool,
     /// Largest UDP answer sent, in bytes, whatever the client offers.
     pub max_udp_payload: u16,
+    /// DNS cookies.
+    pub cookies: DnsCookieConfig,
+    /// What is said of this server.
+    pub identity: DnsIdentityConfig,
 }
 
 /// Limits of DNS over TCP.
@@ -414,6 +422,7 @@ impl Default for DnsConfig {
             tcp: DnsTcpConfig::default(),
             tls: DnsTlsConfig::default(),
             log: DnsLogConfig::default(),
+            limits: DnsLimitsConfig::default(),
         }
     }
 }
@@ -421,7 +430,12 @@ impl Default for DnsConfig {
 impl Default for DnsEdnsConfig {
     fn default() -> Self {
         // What passes every path of today unfragmented (DNS flag day 2020).
-        DnsEdnsConfig { ecs: true, max_udp_payload: 1232 }
+        DnsEdnsConfig {
+            ecs: true,
+            max_udp_payload: 1232,
+            cookies: DnsCookieConfig::default(),
+            identity: DnsIdentityConfig::default(),
+        }
     }
 }
 

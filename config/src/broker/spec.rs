@@ -54,6 +54,9 @@ pub(crate) struct DnsSpec {
     pub(super) tcp: Option<DnsTcpSpec>,
     pub(super) tls: Option<super::dns_tls::DnsTlsSpec>,
     pub(super) log: Option<super::dns_log::DnsLogSpec>,
+    pub(super) identity: Option<super::abuse::DnsIdentitySpec>,
+    pub(super) cookies: Option<super::abuse::DnsCookieSpec>,
+    pub(super) limits: Option<super::abuse::DnsLimitsSpec>,
     pub(super) soa: Option<SoaSpec>,
 }
 

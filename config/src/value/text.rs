@@ -245,6 +245,19 @@ impl TextKind for Name {
     }
 }
 
+/// What a server says of itself, or nothing.
+pub(crate) struct ServerText;
+
+impl TextKind for ServerText {
+    type Value = String;
+    const EXPECTED: &'static str = "at most 128 bytes without control characters";
+
+    fn parse(text: &str) -> Parsed<String> {
+        let good = text.len() <= 128 && !text.contains(char::is_control);
+        or_expected::<Self>(good.then(|| text.to_owned()))
+    }
+}
+
 /// As [`Name`], or nothing for a default.
 pub(crate) struct NameOrDefault;
 

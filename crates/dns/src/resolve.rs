@@ -92,7 +92,9 @@ impl<'a> Resolver<'a, '_> {
 
     fn step(&mut self, zone: &Zone<'_>, owner: &WireName, name: &LookupName) -> Result<Step<'a>, ReplyError> {
         let node = zone::node(&self.snapshot.registry, &self.responder.prepared, zone, name);
-        if self.qtype == RecordType::DS && self.is_child(zone, name) {
+        // What people wrote down of the zone below wins, as everywhere.
+        let written = || node.statics().any(|r| matches!(r.data, StaticData::Ds { .. }));
+        if self.qtype == RecordType::DS && self.is_child(zone, name) && !written() {
             return self.child_ds(zone, &node, owner).map(|()| Step::Done);
         }
         // DS stands on the parent's side of a cut (RFC 4035 §3.1.4.1).

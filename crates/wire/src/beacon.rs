@@ -105,6 +105,17 @@ impl SiteKey {
         tag.copy_from_slice(&out[32..]);
         BeaconSecret { key, tag: u64::from_be_bytes(tag), key_epoch }
     }
+
+    /// What the site's DNS cookies are made with.
+    pub fn cookie_key(&self) -> [u8; 16] {
+        let info: [&[u8]; 1] = [b"nearmost dns-cookie v1"];
+        let mut out = [0u8; 16];
+        // 16 bytes are far below HKDF's limit of 255 blocks, so neither step can fail.
+        if let Ok(okm) = self.0.expand(&info, Okm(out.len())) {
+            let _ = okm.fill(&mut out);
+        }
+        out
+    }
 }
 
 impl BeaconSecret {
@@ -189,6 +200,14 @@ mod tests {
         assert_ne!(base.tag, secret(2).tag);
         assert_ne!(base.key, SiteKey::new(&[2; 32]).beacon_secret(&NodeId([1; 32]), 3).key);
         assert_ne!(base.key, SiteKey::new(&[1; 32]).beacon_secret(&NodeId([1; 32]), 4).key);
+    }
+
+    #[test]
+    fn cookie_keys_are_the_sites() {
+        let key = SiteKey::new(&[1; 32]).cookie_key();
+        assert_eq!(key, SiteKey::new(&[1; 32]).cookie_key());
+        assert_ne!(key, SiteKey::new(&[2; 32]).cookie_key());
+        assert_ne!(key, [0; 16]);
     }
 
     proptest! {

@@ -20,11 +20,12 @@ mod mmsg;
 
 use super::{Handler, Message, Sheet};
 use mmsg::{Batch, Shape};
+use nearmost_dns::limiter::{self, Limiter, Verdict};
 use nearmost_dns::{Client, HotPath, Transport};
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 /// Datagrams of one system call.
@@ -75,14 +76,17 @@ pub(super) struct Worker {
     handler: Handler,
     hot: HotPath,
     sheet: Arc<Sheet>,
+    limiter: Limiter,
+    /// The epoch of the limiter's clock.
+    started: Instant,
 }
 
 impl Worker {
-    pub(super) fn new(socket: Socket, handler: Handler) -> Worker {
+    pub(super) fn new(socket: Socket, handler: Handler, limiter: Limiter) -> Worker {
         let domains = handler.snapshots.load().registry.domains.len();
         let hot = HotPath::new(Arc::clone(&handler.responder), domains);
         let sheet = handler.metrics.sheets.own();
-        Worker { socket, handler, hot, sheet }
+        Worker { socket, handler, hot, sheet, limiter, started: crate::clock::mono_now() }
     }
 
     /// Serves until told to stop. Blocks the thread.
@@ -104,6 +108,7 @@ impl Worker {
     fn answer(&mut self, batch: &mut Batch, read: usize) {
         let begun = crate::clock::mono_now();
         let now = crate::clock::unix_now();
+        let mono_ms = begun.saturating_duration_since(self.started).as_millis() as u64;
         let mut answered = 0;
         {
             let snapshot = self.handler.snapshots.load();
@@ -111,6 +116,13 @@ impl Worker {
                 let Some((message, peer, reply)) = batch.slot(at) else { continue };
                 let client = Client { source: peer.ip(), transport: Transport::Udp, now };
                 let outcome = self.hot.answer(&snapshot, message, &client, reply);
+                let verdict = self.limiter.check(mono_ms, &client, &outcome, message.len(), reply);
+                match verdict {
+                    Verdict::Send => {}
+                    Verdict::Slip(_) => drop(limiter::slip(reply, &outcome)),
+                    Verdict::Drop(_) => reply.clear(),
+                }
+                self.sheet.limited(verdict);
                 self.handler.follow(&snapshot, &outcome, &client, begun);
                 self.sheet.record(Transport::Udp, &outcome, reply.len());
                 let seen = Message { query: message, reply, outcome: &outcome };

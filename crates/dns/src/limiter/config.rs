@@ -77,7 +77,11 @@ pub enum LimitError {
 }
 
 impl LimitConfig {
-    pub(super) fn check(&self) -> Result<(), LimitError> {
+    /// Whether they make sense.
+    ///
+    /// # Errors
+    /// [`LimitError`] names the setting that does not.
+    pub fn check(&self) -> Result<(), LimitError> {
         let rates = [self.responses_per_second, self.nxdomains_per_second, self.errors_per_second];
         if let Some(rate) = rates.into_iter().find(|r| *r > MAX_RATE) {
             return Err(LimitError::Rate(rate));

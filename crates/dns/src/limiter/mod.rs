@@ -38,7 +38,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use config::{LimitConfig, LimitError};
+pub use config::{LimitConfig, LimitError, MAX_RATE, MAX_WINDOW};
 pub use slip::slip;
 
 use crate::cookie::CookieState;

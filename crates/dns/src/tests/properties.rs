@@ -33,6 +33,11 @@ fn check(bench: &Bench, message: &[u8], transport: Transport) -> Result<(), Test
     }
     prop_assert_eq!(&out[..2], &message[..2]);
     prop_assert!(out[2] & 0x80 != 0);
+    // What is left of a reply that is held back is a reply, too.
+    let mut short = out.clone();
+    let length = crate::limiter::slip(&mut short, &outcome);
+    prop_assert!((12..=out.len()).contains(&length));
+    prop_assert!(Message::from_vec(&short[..length]).is_ok(), "{:?}", &short[..length]);
     let limit = if transport == Transport::Udp { 1232 } else { 65_535 };
     prop_assert!(out.len() <= limit);
     match Message::from_vec(&out) {
