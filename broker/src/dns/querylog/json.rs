@@ -224,7 +224,7 @@ fn client(entry: &Entry, detail: ClientDetail) -> Option<String> {
 
 fn asked(entry: &Entry, detail: ClientDetail) -> Asked {
     let (name, kind, ecs) = match query::parse(&entry.query) {
-        Ok(query) => (name(query.name.wire()), Some(query.qtype), query.edns.and_then(|e| e.ecs)),
+        Ok(query) => (name(query.name.wire()), Some(query.qtype), query.edns.and_then(|e| e.options.ecs)),
         Err(rejection) => {
             let name = rejection.question.and_then(name);
             let kind = rejection.question.and_then(|q| q.split_last_chunk::<4>());
