@@ -19,7 +19,7 @@ impl Registrar {
         name: &str,
         request: &ChallengeRequest,
     ) -> Result<ChallengeResponse, AdminError> {
-        let bad = |e: String| AdminError::Request(e);
+        let bad = AdminError::Request;
         let ChallengeRequest { value, ttl_s } = request;
         if *ttl_s == 0 || *ttl_s > MAX_LIFE_S {
             return Err(bad(format!("ttl_s = {ttl_s}: expected 1 to {MAX_LIFE_S}")));

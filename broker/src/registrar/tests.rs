@@ -333,6 +333,7 @@ async fn several_challenges_stand_side_by_side_and_end_by_themselves() {
 
     // What has ended is removed at last, so that it is forgotten.
     let registrar = &mut world.registrar;
+    registrar.held.rebuild(unix_now().0);
     registrar.bury_challenges().await;
     assert_eq!(world.texts(), both, "none has");
     let key = Challenge {
