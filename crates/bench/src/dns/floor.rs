@@ -30,27 +30,38 @@ pub fn run(at: SocketAddrV4) -> Result<()> {
     echo(&socket)
 }
 
-fn echo(socket: &UdpSocket) -> Result<()> {
-    let mut buffers = vec![[0_u8; SIZE]; BATCH];
-    // SAFETY: all-zero bytes are a valid value of these plain C structures.
-    let mut from: [libc::sockaddr_in; BATCH] = unsafe { std::mem::zeroed() };
-    // SAFETY: the same; null pointers in them are set before use.
-    let (mut parts, mut messages): ([libc::iovec; BATCH], [libc::mmsghdr; BATCH]) =
-        unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
-    for i in 0..BATCH {
-        parts[i].iov_base = buffers[i].as_mut_ptr().cast();
-        messages[i].msg_hdr.msg_name = (&raw mut from[i]).cast();
-        messages[i].msg_hdr.msg_iov = &raw mut parts[i];
-        messages[i].msg_hdr.msg_iovlen = 1;
+/// One datagram: what the kernel is told of it, and where it is.
+#[derive(Clone, Copy)]
+struct Place {
+    from: libc::sockaddr_in,
+    part: libc::iovec,
+    buffer: [u8; SIZE],
+}
+
+impl Place {
+    /// Tells the kernel to use this place, of which so many bytes are meant.
+    fn tell(&mut self, message: &mut libc::mmsghdr, length: usize) {
+        self.part = libc::iovec { iov_base: self.buffer.as_mut_ptr().cast(), iov_len: length };
+        message.msg_hdr.msg_iov = &raw mut self.part;
+        message.msg_hdr.msg_iovlen = 1;
+        message.msg_hdr.msg_name = (&raw mut self.from).cast();
+        message.msg_hdr.msg_namelen = size_of::<libc::sockaddr_in>() as u32;
     }
-    let (fd, all) = (socket.as_raw_fd(), messages.as_mut_ptr());
+}
+
+fn echo(socket: &UdpSocket) -> Result<()> {
+    // SAFETY: all-zero bytes are a valid value of these plain C structures; null pointers in them are set
+    // before they are used.
+    let (empty, header): (Place, libc::mmsghdr) = unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
+    let (mut places, mut messages) = (vec![empty; BATCH], [header; BATCH]);
+    let fd = socket.as_raw_fd();
     loop {
-        for i in 0..BATCH {
-            parts[i].iov_len = SIZE;
-            // SAFETY: `all` points to BATCH headers.
-            unsafe { (*all.add(i)).msg_hdr.msg_namelen = size_of::<libc::sockaddr_in>() as u32 };
+        for (place, message) in places.iter_mut().zip(&mut messages) {
+            place.tell(message, SIZE);
         }
-        // SAFETY: each header points to a buffer, an address and a part of its own, which outlive the loop.
+        let all = messages.as_mut_ptr();
+        // SAFETY: `all` are BATCH headers, each of which points into a place of its own; the places stay
+        // where they are, and nothing else uses them during the call.
         let read =
             unsafe { libc::recvmmsg(fd, all, BATCH as u32, libc::MSG_WAITFORONE, std::ptr::null_mut()) };
         let Ok(read @ 1..) = usize::try_from(read) else {
@@ -60,13 +71,42 @@ fn echo(socket: &UdpSocket) -> Result<()> {
                 _ => return Err(error).context("the echo reads"),
             }
         };
-        for i in 0..read {
-            // SAFETY: as above; the kernel wrote the length of what it read.
-            parts[i].iov_len = unsafe { (*all.add(i)).msg_len } as usize;
-            // SAFETY: the buffer is ours while the kernel is not reading; QR and AA, as an answer has them.
-            unsafe { *parts[i].iov_base.cast::<u8>().add(2) |= 0x84 };
+        for (place, message) in places.iter_mut().zip(&mut messages).take(read) {
+            // QR and AA, as an answer has them.
+            place.buffer[2] |= 0x84;
+            let length = message.msg_len as usize;
+            place.tell(message, length);
         }
         // SAFETY: as for reading. What cannot be sent is lost, and counted by who asked.
-        unsafe { libc::sendmmsg(fd, all, read as u32, 0) };
+        unsafe { libc::sendmmsg(fd, messages.as_mut_ptr(), read as u32, 0) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    #[test]
+    fn what_is_sent_comes_back_as_an_answer() {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let at = socket.local_addr().unwrap();
+        // Ends with the test's process: the echo has no other end.
+        std::thread::spawn(move || echo(&socket));
+        let clients: Vec<UdpSocket> =
+            (0..3).map(|_| UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()).collect();
+        for round in 0..200_u8 {
+            for (i, client) in clients.iter().enumerate() {
+                let sent = [round, i as u8, 0, 7].repeat(1 + usize::from(round) % 9);
+                client.send_to(&sent, at).unwrap();
+            }
+            for (i, client) in clients.iter().enumerate() {
+                let mut wanted = [round, i as u8, 0, 7].repeat(1 + usize::from(round) % 9);
+                wanted[2] = 0x84;
+                let mut reply = [0; SIZE];
+                let (n, from) = client.recv_from(&mut reply).unwrap();
+                assert_eq!((&reply[..n], from), (&wanted[..], at));
+            }
+        }
     }
 }

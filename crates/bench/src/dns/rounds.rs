@@ -2,13 +2,15 @@
 
 use super::city::City;
 use super::lab::Client;
+use super::ours::Variant;
 use super::rate::{self, Bracket};
 use super::report::Report;
-use super::servers::Server;
+use super::servers::{Name, Server};
 use super::{checks, cpu, load};
 use anyhow::{Context, Result};
 use std::time::Duration;
 
+const PLAIN: Name = Name::Ours(Variant::Plain);
 /// Answers of each server that are judged before the load, and after it.
 const SAMPLE: u16 = 500;
 /// Queries a second of kxdpgun where only CPU is of interest: fewer than any server here can answer.
@@ -94,14 +96,13 @@ pub async fn cpu(servers: &mut [Server], rounds: usize, seconds: f64, report: &m
     Ok(())
 }
 
-/// Queries a second without loss, and times of answers at half of that; of the servers that are asked
-/// the plain question.
+/// Queries a second without loss, and times of answers at half of that; of the broker only with six sites.
 ///
 /// # Errors
 /// When a server or kxdpgun fails.
 pub async fn rates(servers: &mut [Server], rounds: usize, client: &Client) -> Result<()> {
     for round in 1..=rounds {
-        for server in servers.iter_mut().filter(|s| s.kind == super::Kind::default()) {
+        for server in servers.iter_mut().filter(|s| !s.is_ours() || s.name == PLAIN) {
             let first = server.measured.lossless.first().copied().filter(|rate| *rate > 0.0);
             let bracket = first.map_or_else(Bracket::first, Bracket::around);
             let text = &server.files.text;
