@@ -40,9 +40,9 @@ pub use agent::{
     ServiceIngress, ServiceProbe, Share, render_agent_config,
 };
 pub use broker::{
-    AdminConfig, AgentsConfig, BrokerConfig, DnsConfig, DnsTcpConfig, GeoConfig, GeoOverride, HealthConfig,
-    HttpConfig, HttpToken, KnownPeer, LearningConfig, NetworksConfig, PeerPaceConfig, PeerQueueConfig,
-    PeersConfig, Person, ProbeConfig, ResolverConfig, SoaConfig, TlsFiles,
+    AdminConfig, AgentsConfig, BrokerConfig, DnsConfig, DnsTcpConfig, DnssecConfig, GeoConfig, GeoOverride,
+    HealthConfig, HttpConfig, HttpToken, KnownPeer, LearningConfig, NetworksConfig, PeerPaceConfig,
+    PeerQueueConfig, PeersConfig, Person, ProbeConfig, ResolverConfig, SoaConfig, TlsFiles,
 };
 pub use error::{ConfigError, Origin};
 pub use load::{file_to_read, parse_setting, process_env};

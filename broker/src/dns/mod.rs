@@ -12,6 +12,7 @@
 
 mod bind;
 pub mod metrics;
+pub mod signing;
 mod tcp;
 #[cfg(test)]
 mod tests;

@@ -4,12 +4,14 @@
 
 mod apply;
 mod caution;
+mod dnssec;
 mod peers;
 pub(crate) mod spec;
 #[cfg(test)]
 mod tests;
 
 pub use caution::CautionConfig;
+pub use dnssec::DnssecConfig;
 pub use peers::{KnownPeer, PeerPaceConfig, PeerQueueConfig, PeersConfig};
 
 use crate::error::ConfigError;
@@ -60,6 +62,8 @@ pub struct DnsConfig {
     pub edns: DnsEdnsConfig,
     /// Limits of DNS over TCP.
     pub tcp: DnsTcpConfig,
+    /// Keys and signatures of the domains that are signed.
+    pub dnssec: DnssecConfig,
 }
 
 /// What the zones say of themselves.
@@ -404,6 +408,7 @@ impl Default for DnsConfig {
             zone: DnsZoneConfig::default(),
             edns: DnsEdnsConfig::default(),
             tcp: DnsTcpConfig::default(),
+            dnssec: DnssecConfig::default(),
         }
     }
 }

@@ -53,6 +53,7 @@ pub(crate) struct DnsSpec {
     pub(super) max_udp_payload: Option<Number<u16, 512, 1452>>,
     pub(super) tcp: Option<DnsTcpSpec>,
     pub(super) soa: Option<SoaSpec>,
+    pub(super) dnssec: Option<super::dnssec::DnssecSpec>,
 }
 
 /// `[dns.tcp]`.

@@ -37,6 +37,8 @@ impl Kind {
     pub const ENDPOINT: Kind = Kind(8);
     /// Somebody may do something in a domain, says its owner.
     pub const GRANT: Kind = Kind(9);
+    /// A public key that a domain is signed with (DNSSEC).
+    pub const ZONE_KEY: Kind = Kind(10);
     /// No new users for a mirror or a node: live while drained, a tombstone once lifted.
     pub const DRAIN: Kind = Kind(0x4001);
     /// A key or an address that is refused until an expiry: live while banned, a tombstone once
@@ -85,6 +87,7 @@ impl Kind {
             Kind::PEER => "peer",
             Kind::ENDPOINT => "endpoint",
             Kind::GRANT => "grant",
+            Kind::ZONE_KEY => "zone-key",
             Kind::CLAIM => "claim",
             Kind::ROLL => "roll",
             Kind::DRAIN => "drain",

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 /// A program that tests run, and the Debian package that brings it.
-const NEEDED: [(&str, &str); 10] = [
+const NEEDED: [(&str, &str); 12] = [
     ("dig", "dnsutils"),
     ("unshare", "util-linux"),
     ("ip", "iproute2"),
@@ -17,13 +17,15 @@ const NEEDED: [(&str, &str); 10] = [
     ("openssl", "openssl"),
     ("promtool", "prometheus"),
     ("unbound", "unbound"),
+    ("delv", "bind9-dnsutils"),
+    ("named", "bind9"),
     ("pdns_recursor", "pdns-recursor"),
     ("faketime", "faketime"),
 ];
 
 /// Of those packages the ones that bring a service of their name. Tests start the programs themselves;
 /// as services they would take ports of this machine.
-const SERVICES: [&str; 3] = ["prometheus", "unbound", "pdns-recursor"];
+const SERVICES: [&str; 4] = ["prometheus", "unbound", "pdns-recursor", "bind9"];
 
 /// Debian asks this script whether a service may be started; 101 says no.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
@@ -48,7 +50,8 @@ pub fn install() -> Result<()> {
     drop(no_services);
     for service in SERVICES.iter().filter(|s| missing.contains(s)) {
         // Else the next boot starts it. Where there is no systemd, nothing does.
-        let _ = Command::new("systemctl").args(["disable", service]).stderr(Stdio::null()).status();
+        let unit = if *service == "bind9" { "named" } else { service };
+        let _ = Command::new("systemctl").args(["disable", unit]).stderr(Stdio::null()).status();
     }
     Ok(())
 }

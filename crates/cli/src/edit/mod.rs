@@ -1,5 +1,6 @@
 //! Changes of single entries by command.
 
+mod dnssec;
 pub mod domain;
 mod drain;
 mod failover;

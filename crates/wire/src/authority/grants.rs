@@ -43,7 +43,9 @@ impl Granted {
         let operates = matches!(kind, Kind::MIRROR | Kind::DRAIN | Kind::FORCE);
         match self.body.role {
             GrantRole::Admin => {
-                operates || matches!(kind, Kind::DOMAIN | Kind::GRANT) || kind.is_application()
+                operates
+                    || matches!(kind, Kind::DOMAIN | Kind::GRANT | Kind::ZONE_KEY)
+                    || kind.is_application()
             }
             GrantRole::Operator => operates,
             GrantRole::Writer => self.kinds.contains(&kind.0),

@@ -25,6 +25,7 @@ fn a_role_is_what_it_may_state() {
     let grantee = person(99);
     for (kind, id, allowed) in [
         (Kind::DOMAIN, "", &[70][..]),
+        (Kind::ZONE_KEY, "s-1", &[70]),
         (Kind::MIRROR, "m", &[70, 71]),
         (Kind::DRAIN, "m", &[70, 71]),
         (Kind::FORCE, "m", &[70, 71]),
