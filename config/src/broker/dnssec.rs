@@ -1,11 +1,13 @@
 //! `[dns.dnssec]`: keys and signatures of the domains that are signed.
 
-use crate::value::{Seconds, set};
+use crate::value::{Number, Plain, Seconds, set};
 use serde::Deserialize;
 use std::time::Duration;
 
 /// Longest hold of a key: a year.
 const LONGEST_HOLD_S: u64 = 366 * 24 * 3600;
+/// Shortest life of a signature: two days, as answers may be kept for one.
+const SHORTEST_LIFE_S: u64 = 2 * 24 * 3600;
 /// Longest life of a signature: 30 days. What it was given for stays good as long, whatever is changed.
 const LONGEST_LIFE_S: u64 = 30 * 24 * 3600;
 
@@ -34,13 +36,15 @@ impl Default for DnssecConfig {
 pub(crate) struct DnssecSpec {
     publish_hold_s: Option<Seconds<LONGEST_HOLD_S>>,
     retire_hold_s: Option<Seconds<LONGEST_HOLD_S>>,
-    signature_life_s: Option<Seconds<LONGEST_LIFE_S>>,
+    signature_life_s: Option<Number<u64, SHORTEST_LIFE_S, LONGEST_LIFE_S>>,
 }
 
 impl DnssecSpec {
     pub(super) fn apply(self, dnssec: &mut DnssecConfig) {
         set(&mut dnssec.publish_hold, self.publish_hold_s);
         set(&mut dnssec.retire_hold, self.retire_hold_s);
-        set(&mut dnssec.signature_life, self.signature_life_s);
+        if let Some(life) = self.signature_life_s {
+            dnssec.signature_life = Duration::from_secs(life.plain());
+        }
     }
 }

@@ -134,11 +134,13 @@ impl Responder {
                 usize::from(qtype == RecordType::DS && zone.apex == name.as_str() && find(1).is_some())
             }
         };
-        let signer = match find(skip).map(|zone| self.zone_signer(snapshot, &zone, client)) {
-            // Signatures come with what they are of; by themselves they prove nothing (RFC 9824 §3.5).
-            Some(Some(_)) if qtype == RecordType::RRSIG => return self.decline(query, Rcode::Refused, out),
-            signer => signer.flatten().filter(|_| query.edns.is_some_and(|e| e.dnssec_ok)),
-        };
+        let signed = qtype == RecordType::RRSIG || query.edns.is_some_and(|e| e.dnssec_ok);
+        let zone = find(skip).filter(|_| signed);
+        let signer = zone.and_then(|zone| self.zone_signer(snapshot, &zone, client));
+        // Signatures come with what they are of; by themselves they prove nothing (RFC 8482 §7).
+        if signer.is_some() && qtype == RecordType::RRSIG {
+            return self.decline(query, Rcode::Refused, out);
+        }
         let opt = query.edns.map(|e| self.opt(&e));
         let ecs = opt.and_then(|o| o.ecs);
         let limit = self.limit(query, client) - opt.map_or(0, |o| o.len() as u16);
