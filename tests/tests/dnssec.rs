@@ -80,9 +80,10 @@ const NEGATIVE: [(&str, RecordType); 9] = [
     ("sub.play.example.com", RecordType::DS),
 ];
 
-async fn broker(dir: &Path) -> Broker {
-    let holds = "[dns.dnssec]\npublish_hold_s = 1\nretire_hold_s = 1\n[geo]\nembedded = false";
-    Broker::start_with(dir, holds).await
+/// A broker whose keys are published for two seconds, and stay so many after they are needed no more.
+async fn broker(dir: &Path, retire_s: u32) -> Broker {
+    let holds = format!("[dns.dnssec]\npublish_hold_s = 2\nretire_hold_s = {retire_s}\n");
+    Broker::start_with(dir, &format!("{holds}[geo]\nembedded = false")).await
 }
 
 async fn keys(broker: &Broker) -> DnssecResponse {
@@ -112,7 +113,7 @@ async fn anchors(broker: &Broker) -> Vec<String> {
 
 /// One broker, one mirror, one active key.
 async fn world(dir: &Path) -> Broker {
-    let broker = broker(dir).await;
+    let broker = broker(dir, 1).await;
     broker.apply(REGISTRY, &[]).await;
     broker.until("lon", "up").await;
     enable(&broker).await;
@@ -253,7 +254,8 @@ impl Resolver {
     }
 
     async fn ask(&self, name: &str, rtype: RecordType) -> Message {
-        let ask = || dns::exchange(self.at, &asked(name, rtype));
+        let query = asked(name, rtype);
+        let ask = || dns::exchange(self.at, &query);
         eventually("a reply", ask, Option::is_some).await.expect("a reply")
     }
 }
@@ -362,7 +364,7 @@ async fn fresh(resolver: &Resolver, round: &str) {
 #[tokio::test]
 async fn a_resolver_between_two_sites_never_fails() {
     let dirs = [directory(), directory()];
-    let (a, b) = (broker(dirs[0].path()).await, broker(dirs[1].path()).await);
+    let (a, b) = (broker(dirs[0].path(), 8).await, broker(dirs[1].path(), 8).await);
     let token = a.ok(&["peer", "invite", "bob", "--admin"]).await;
     b.ok(&["peer", "join", token.trim()]).await;
     a.apply(REGISTRY, &[]).await;
@@ -375,7 +377,7 @@ async fn a_resolver_between_two_sites_never_fails() {
         let all = || async { anchors(broker).await.len() };
         eventually("keys of both sites", all, |n| *n == 2).await;
     }
-    let anchors = anchors(&a).await;
+    let anchors = self::anchors(&a).await;
     // Each signs with its own.
     assert_ne!(keys(&a).await.site, keys(&b).await.site);
     let switch = Switch::new(a.at.dns[0]).await;
@@ -398,11 +400,18 @@ async fn a_resolver_between_two_sites_never_fails() {
     fresh(&unbound, "f").await;
     b.ok(&["domain", "dnssec", DOMAIN, "--ds-seen"]).await;
     switch.turn(b.at.dns[0]);
+    // A resolver that has the old DS from before, and one that knows only the new.
     fresh(&unbound, "g").await;
+    drop(named);
+    let later = directory();
+    let anchors = self::anchors(&b).await;
+    let named = Resolver::bind(later.path(), switch.at, &anchors).await;
+    fresh(&named, "h").await;
     let removed = || async { stages(&b).await };
     let after =
         eventually("the old key is removed", removed, |s| s.iter().any(|s| s.ends_with(" removed"))).await;
     let tag = |s: &String| s.split(' ').next().unwrap_or_default().to_owned();
+    fresh(&named, "i").await;
     assert!(
         after.iter().any(|s| tag(s) == tag(&before[0]) && s.ends_with(" removed")),
         "{before:?} {after:?}"
