@@ -142,7 +142,10 @@ fn installed(program: &str) -> PathBuf {
 /// A copy: Debian's AppArmor profile lets the program at its own place read no configuration of ours.
 fn copied(program: &str, dir: &Path) -> PathBuf {
     let copy = dir.join(program);
-    std::fs::copy(installed(program), &copy).expect("copy a program");
+    // Not by this process: what another test starts meanwhile would hold the copy open for writing, and
+    // nobody could run it.
+    let made = std::process::Command::new("cp").arg(installed(program)).arg(&copy).status();
+    assert!(made.expect("run cp").success(), "copy {program}");
     copy
 }
 
