@@ -1,5 +1,6 @@
 //! The broker's own secrets, in its data directory.
 
+use nearmost_dns::dnssec::KeyDerivation;
 use nearmost_wire::beacon::SiteKey;
 use nearmost_wire::identity::{KeyError, KeyPair, Role};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -19,6 +20,8 @@ pub struct Keys {
     pub broker: KeyPair,
     /// The site's master key: `site.key`; brokers of one site share it.
     pub site: SiteKey,
+    /// From the same: the keys that domains are signed with.
+    pub zones: KeyDerivation,
     /// Whether the identity was made just now.
     pub new: bool,
 }
@@ -48,7 +51,8 @@ fn open_to_others(mode: u32) -> bool {
 pub fn load_or_create(data_dir: &Path) -> Result<Keys, KeyError> {
     let (broker, new) = KeyPair::load_or_create(&data_dir.join("broker.key"), Role::Broker)?;
     let (site, _) = KeyPair::load_or_create(&data_dir.join("site.key"), Role::Broker)?;
-    Ok(Keys { broker, site: SiteKey::new(&site.seed()), new })
+    let seed = site.seed();
+    Ok(Keys { broker, site: SiteKey::new(&seed), zones: KeyDerivation::new(&seed), new })
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ use crate::clients::lists::ListTask;
 use crate::clients::{ClientParts, ClientServer};
 use crate::clock::{Clock, unix_now};
 use crate::dns::certificate::Certificate;
+use crate::dns::signing::Signing;
 use crate::dns::{DnsError, DnsMetrics, DnsServer, EncryptedServer, querylog};
 use crate::driver::{self, Asking, Complaint, Driver, DriverHandle, DriverInput, DriverParts};
 use crate::events::EventLog;
@@ -229,7 +230,10 @@ impl Broker {
 
         let publisher = Publisher::default();
         let (reader, news) = (publisher.reader(), publisher.news());
-        let responder = Arc::new(Responder::new(settings::responder(&config, &keys.site))?);
+        let zones = config.dns.zone.zones.clone();
+        let signing = Signing::new(keys.zones.clone(), settings::signing(&config), zones);
+        let responder = Responder::new(settings::responder(&config, &keys.site))?;
+        let responder = Arc::new(responder.with_signer(signing.signer()));
         let learning_metrics = Arc::new(LearningMetrics::register(&metrics)?);
         let (learn, lessons) = learning::channel(learning_metrics.clone());
         let report_metrics = Arc::new(ReportMetrics::register(&metrics)?);
@@ -378,6 +382,7 @@ impl Broker {
         let state = ApiState {
             me: Me { id: keys.broker.id(), clients: ports(&clients) },
             snapshot: reader,
+            signing,
             events,
             admin,
             peers: peers.is_some().then_some(peers_handle),

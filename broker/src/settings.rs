@@ -2,6 +2,7 @@
 
 use crate::agents::AgentSettings;
 use crate::clients::ClientSettings;
+use crate::dns::signing::SigningSettings;
 use crate::dns::{DnsSettings, EncryptedSettings};
 use crate::geoip::GeoSettings;
 use crate::hostnames::HostnameSettings;
@@ -13,6 +14,7 @@ use nearmost_core::health::damping::DampingRules;
 use nearmost_core::rtt::pairs::PairConfig;
 use nearmost_core::rtt::{Coarseness, LearnerConfig};
 use nearmost_core::spread::{DemandConfig, Marks, SpreadConfig};
+use nearmost_dns::dnssec::SignTimes;
 use nearmost_dns::limiter::LimitConfig;
 use nearmost_dns::{CookieKey, DnsConfig, EdnsConfig, Identity, SoaTimers};
 use nearmost_wire::beacon::SiteKey;
@@ -46,6 +48,15 @@ pub fn responder(config: &BrokerConfig, site: &SiteKey) -> DnsConfig {
         identity: Identity { id: given(&dns.edns.identity.id), version: given(&dns.edns.identity.version) },
         ..DnsConfig::default()
     }
+}
+
+/// Of keys and signatures.
+pub fn signing(config: &BrokerConfig) -> SigningSettings {
+    let dnssec = &config.dns.dnssec;
+    let window = (dnssec.signature_life / 7).max(Duration::from_secs(1));
+    let margin = dnssec.signature_life.saturating_sub(window);
+    let times = SignTimes { window, margin, ..SignTimes::default() };
+    SigningSettings { publish_hold: dnssec.publish_hold, retire_hold: dnssec.retire_hold, times }
 }
 
 /// Of the DNS sockets.

@@ -41,9 +41,9 @@ pub use agent::{
 };
 pub use broker::{
     AdminConfig, AgentsConfig, BrokerConfig, ClientDetail, DnsConfig, DnsCookieConfig, DnsIdentityConfig,
-    DnsLimitsConfig, DnsLogConfig, DnsTcpConfig, DnsTlsConfig, GeoConfig, GeoOverride, HealthConfig,
-    HttpConfig, HttpToken, JsonTarget, KnownPeer, LearningConfig, NetworksConfig, PeerPaceConfig,
-    PeerQueueConfig, PeersConfig, Person, ProbeConfig, ResolverConfig, SoaConfig, TlsFiles,
+    DnsLimitsConfig, DnsLogConfig, DnsTcpConfig, DnsTlsConfig, DnssecConfig, GeoConfig, GeoOverride,
+    HealthConfig, HttpConfig, HttpToken, JsonTarget, KnownPeer, LearningConfig, NetworksConfig,
+    PeerPaceConfig, PeerQueueConfig, PeersConfig, Person, ProbeConfig, ResolverConfig, SoaConfig, TlsFiles,
 };
 pub use error::{ConfigError, Origin};
 pub use load::{file_to_read, parse_setting, process_env};

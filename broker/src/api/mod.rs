@@ -13,7 +13,7 @@
 //! | `gate`, `auth`, `client`, `cors` | who asks, for whom, how often, and what they may |
 //! | `users`, `redirect`, `target` | what users ask for |
 //! | `reports` | what they measured |
-//! | `ops`, `stream`, `drain`, `changes`, `challenges` | what operators and administrators ask for |
+//! | `ops`, `stream`, `drain`, `changes`, `challenges`, `dnssec` | what operators and administrators ask for |
 //! | `federation`, `records` | other brokers, and what applications have them carry |
 //! | `view`, `explain` | the snapshot as JSON |
 //! | `reasons`, `verdicts` | … and in sentences |
@@ -27,6 +27,7 @@ mod challenges;
 mod changes;
 mod client;
 mod cors;
+mod dnssec;
 mod drain;
 mod error;
 mod explain;
@@ -64,6 +65,7 @@ pub use settings::{ApiSettings, ApiToken, RateLimit, Readiness};
 
 use crate::admin::AdminHandle;
 use crate::clock::unix_now;
+use crate::dns::signing::Signing;
 use crate::events::EventLog;
 use crate::peers::PeersHandle;
 use crate::publish::SnapshotReader;
@@ -89,6 +91,8 @@ pub struct ApiState {
     pub me: Me,
     /// What everything is answered from.
     pub snapshot: SnapshotReader,
+    /// What domains are signed with.
+    pub signing: Signing,
     /// Transitions.
     pub events: Arc<EventLog>,
     /// Changes go here.
@@ -165,6 +169,7 @@ fn router_with(state: ApiState, settings: settings::ActiveSettings, closing: Can
         .routes(routes!(users::explain))
         .routes(routes!(users::geo))
         .routes(routes!(ops::fleet))
+        .routes(routes!(dnssec::dnssec))
         .routes(routes!(stream::events))
         .routes(routes!(drain::drain_preview))
         .routes(routes!(changes::registry, changes::commit))

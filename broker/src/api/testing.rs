@@ -3,6 +3,7 @@
 use super::{ApiSettings, ApiState, FleetAccess, Readiness};
 use crate::admin::AdminHandle;
 use crate::agents::SessionTable;
+use crate::dns::signing::{Signing, SigningSettings};
 use crate::driver;
 use crate::events::EventLog;
 use crate::learning::Lessons;
@@ -26,6 +27,7 @@ use nearmost_core::rtt::routes::Routes;
 use nearmost_core::rtt::{Learner, LearnerConfig, Memory, Model, Observation, Source, Target, World};
 use nearmost_core::snapshot::Snapshot;
 use nearmost_core::time::UnixMillis;
+use nearmost_dns::dnssec::{KeyDerivation, SignTimes};
 use nearmost_wire::identity::{KeyPair, Role};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
@@ -339,6 +341,7 @@ impl Fixture {
         let state = ApiState {
             me: super::Me { id: key.id(), clients: vec![7840] },
             snapshot: self.reader(),
+            signing: signing(),
             events: Arc::new(EventLog::default()),
             admin: admin(&key, dir.path()).await,
             peers: None,
@@ -360,6 +363,12 @@ pub(crate) struct TestApi {
     /// What reached the learner.
     pub(crate) lessons: Lessons,
     _dir: tempfile::TempDir,
+}
+
+fn signing() -> Signing {
+    let hold = Duration::from_secs(10);
+    let settings = SigningSettings { publish_hold: hold, retire_hold: hold, times: SignTimes::default() };
+    Signing::new(KeyDerivation::new(&[1; 32]), settings, Vec::new())
 }
 
 async fn admin(key: &KeyPair, dir: &Path) -> AdminHandle {

@@ -20,6 +20,7 @@ pub mod metrics;
 mod options;
 pub mod querylog;
 mod sheet;
+pub mod signing;
 mod tcp;
 #[cfg(test)]
 mod tests;

@@ -137,7 +137,15 @@ impl Held {
 /// Whether the registry is made of records of this kind, or was.
 fn entry_of_kind(signed: &SignedRecord) -> bool {
     use nearmost_replica::Kind;
-    let kinds =
-        [Kind::DOMAIN, Kind::NODE, Kind::MIRROR, Kind::FORCE, Kind::PERSON, Kind::OVERRIDE, Kind::DRAIN];
+    let kinds = [
+        Kind::DOMAIN,
+        Kind::NODE,
+        Kind::MIRROR,
+        Kind::FORCE,
+        Kind::PERSON,
+        Kind::OVERRIDE,
+        Kind::DRAIN,
+        Kind::ZONE_KEY,
+    ];
     kinds.contains(&signed.record().kind)
 }

@@ -97,6 +97,9 @@ impl DnsSpec {
             set(&mut dns.zone.soa.retry, soa.retry_s);
             set(&mut dns.zone.soa.expire, soa.expire_s);
         }
+        if let Some(dnssec) = self.dnssec {
+            dnssec.apply(&mut dns.dnssec);
+        }
         if let Some(tls) = self.tls {
             tls.apply(&mut dns.tls)?;
         }

@@ -7,6 +7,7 @@ mod apply;
 mod caution;
 mod dns_log;
 mod dns_tls;
+mod dnssec;
 mod peers;
 pub(crate) mod spec;
 #[cfg(test)]
@@ -16,6 +17,7 @@ pub use abuse::{DnsCookieConfig, DnsIdentityConfig, DnsLimitsConfig};
 pub use caution::CautionConfig;
 pub use dns_log::{ClientDetail, DnsLogConfig, JsonTarget};
 pub use dns_tls::DnsTlsConfig;
+pub use dnssec::DnssecConfig;
 pub use peers::{KnownPeer, PeerPaceConfig, PeerQueueConfig, PeersConfig};
 
 use crate::error::ConfigError;
@@ -72,6 +74,8 @@ pub struct DnsConfig {
     pub log: DnsLogConfig,
     /// Limits of DNS over UDP.
     pub limits: DnsLimitsConfig,
+    /// Keys and signatures of the domains that are signed.
+    pub dnssec: DnssecConfig,
 }
 
 /// What the zones say of themselves.
@@ -423,6 +427,7 @@ impl Default for DnsConfig {
             tls: DnsTlsConfig::default(),
             log: DnsLogConfig::default(),
             limits: DnsLimitsConfig::default(),
+            dnssec: DnssecConfig::default(),
         }
     }
 }

@@ -58,6 +58,7 @@ pub(crate) struct DnsSpec {
     pub(super) cookies: Option<super::abuse::DnsCookieSpec>,
     pub(super) limits: Option<super::abuse::DnsLimitsSpec>,
     pub(super) soa: Option<SoaSpec>,
+    pub(super) dnssec: Option<super::dnssec::DnssecSpec>,
 }
 
 /// `[dns.tcp]`.

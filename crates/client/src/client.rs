@@ -5,7 +5,8 @@ use crate::error::ClientError;
 use crate::events::EventStream;
 use crate::http::{Ask, Transport};
 use nearmost_wire::api::{
-    ExplainResponse, FleetResponse, GeoResponse, HealthResponse, ResolveResponse, RttRequest, RttResponse,
+    DnssecResponse, ExplainResponse, FleetResponse, GeoResponse, HealthResponse, ResolveResponse, RttRequest,
+    RttResponse,
 };
 use nearmost_wire::identity::Id;
 use nearmost_wire::name;
@@ -98,6 +99,18 @@ impl Client {
     /// [`ClientError`].
     pub async fn fleet(&self) -> Result<FleetResponse, ClientError> {
         self.transport.json(Ask::get("/v1/fleet", &[])).await
+    }
+
+    /// The keys of a domain that is signed, and the next one of the broker's site: the one with this number,
+    /// or the one after the last.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn dnssec(&self, domain: &str, generation: Option<u32>) -> Result<DnssecResponse, ClientError> {
+        let (domain, generation) = (name::domain(domain)?, generation.map(|n| n.to_string()));
+        let query = generation.as_deref().map(|n| ("generation", n));
+        let query: Vec<_> = query.into_iter().chain([("domain", domain.as_str())]).collect();
+        self.transport.json(Ask::get("/v1/dnssec", &query)).await
     }
 
     /// What the broker knows of an address, and from which source.

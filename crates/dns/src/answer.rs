@@ -206,13 +206,12 @@ impl Responder {
         };
         // DS of an apex is the parent zone's to tell, where that is ours too (RFC 4035 §3.1.4.1).
         let skip = usize::from(qtype == RecordType::DS && zone.apex == name.as_str() && find(1).is_some());
-        let signer = match find(skip).map(|zone| self.zone_signer(snapshot, &zone, client)) {
-            // Signatures come with what they are of; by themselves they prove nothing (RFC 9824 §3.5).
-            Some(Some(_)) if qtype == RecordType::RRSIG => {
-                return asked.decline(Rcode::Refused, Some(Extended::NOT_SUPPORTED), out);
-            }
-            signer => signer.flatten().filter(|_| query.edns.is_some_and(|e| e.dnssec_ok)),
-        };
+        let signed = qtype == RecordType::RRSIG || query.edns.is_some_and(|e| e.dnssec_ok);
+        let signer = find(skip).filter(|_| signed).and_then(|zone| self.zone_signer(snapshot, &zone, client));
+        // Signatures come with what they are of; by themselves they prove nothing (RFC 8482 §7).
+        if signer.is_some() && qtype == RecordType::RRSIG {
+            return asked.decline(Rcode::Refused, Some(Extended::NOT_SUPPORTED), out);
+        }
         let ecs = opt.and_then(|o| o.ecs);
         let limit = most - opt.map_or(0, |o| o.len() as u16);
         let Some(question) = WireName::from_wire(query.name_bytes()) else {

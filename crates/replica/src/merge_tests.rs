@@ -58,6 +58,7 @@ fn at_a_tie_the_rule_of_the_kind_decides_before_the_author() {
         (Kind::FORCE, true),
         (Kind::PERSON, true),
         (Kind::OVERRIDE, true),
+        (Kind::ZONE_KEY, true),
         (Kind(0x0fff), true),
         (Kind(0x3001), true),
         (Kind(0xe001), true),

@@ -39,6 +39,8 @@ impl Kind {
     pub const GRANT: Kind = Kind(9);
     /// A text that a certificate authority looks for in a domain, until it ends.
     pub const CHALLENGE: Kind = Kind(10);
+    /// A public key that a domain is signed with (DNSSEC).
+    pub const ZONE_KEY: Kind = Kind(11);
     /// No new users for a mirror or a node: live while drained, a tombstone once lifted.
     pub const DRAIN: Kind = Kind(0x4001);
     /// A key or an address that is refused until an expiry: live while banned, a tombstone once
@@ -88,6 +90,7 @@ impl Kind {
             Kind::ENDPOINT => "endpoint",
             Kind::GRANT => "grant",
             Kind::CHALLENGE => "challenge",
+            Kind::ZONE_KEY => "zone-key",
             Kind::CLAIM => "claim",
             Kind::ROLL => "roll",
             Kind::DRAIN => "drain",

@@ -14,10 +14,12 @@ macro_rules! api {
     };
 }
 
+mod dnssec;
 mod evidence;
 mod explain;
 mod federation;
 
+pub use dnssec::*;
 pub use evidence::*;
 pub use explain::*;
 pub use federation::*;

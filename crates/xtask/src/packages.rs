@@ -20,12 +20,12 @@ pub const TESTS: &[Needed] = &[
     ("openssl", "openssl"),
     ("promtool", "prometheus"),
     ("unbound", "unbound"),
+    ("delv", "bind9-dnsutils"),
+    ("named", "bind9"),
     ("pdns_recursor", "pdns-recursor"),
     ("faketime", "faketime"),
     ("kdig", "knot-dnsutils"),
     ("fstrm_capture", "fstrm-bin"),
-    ("delv", "bind9-dnsutils"),
-    ("named", "bind9"),
     ("drill", "ldnsutils"),
 ];
 

@@ -1,6 +1,7 @@
 //! `nearmost domain …`
 
 use super::acme::{AcmeArgs, acme};
+use super::dnssec::{DnssecArgs, dnssec};
 use super::drain::{DrainArgs, drain, undrain};
 use super::failover::FailoverFields;
 use super::force::{freeze, unfreeze};
@@ -73,6 +74,9 @@ pub enum DomainCommand {
     /// Have a certificate authority find what it asked for, as TXT record at _acme-challenge.NAME; for the
     /// hooks of certbot, lego and acme.sh
     Acme(AcmeArgs),
+    /// What it is signed with (DNSSEC): its keys, and the DS for its parent. Keys are made, rolled and removed
+    /// for the site of the broker that is asked
+    Dnssec(DnssecArgs),
     /// Sign, as its owner, that a broker may say who its mirrors are. Needs no broker: prints what
     /// `nearmost domain set DOMAIN --owner ID --delegation TEXT` takes
     Delegate(DelegateArgs),
@@ -208,6 +212,7 @@ pub async fn run(context: &Context, command: DomainCommand) -> anyhow::Result<()
         DomainCommand::Freeze { name, duration } => freeze(context, &name, duration).await,
         DomainCommand::Unfreeze { name } => unfreeze(context, &name).await,
         DomainCommand::Acme(args) => acme(context, &args).await,
+        DomainCommand::Dnssec(args) => dnssec(context, &args).await,
         DomainCommand::Delegate(args) => delegate(context, &args),
         DomainCommand::Token(args) => token(context, &args).await,
         DomainCommand::Rights(command) => rights::run(context, command).await,
@@ -220,7 +225,8 @@ fn remove(view: &RegistryView, key: &EntryKey, with_mirrors: bool) -> Result<Pla
         let mirrors = mirrors.into_iter().map(|m| m.id).collect();
         return Err(PlanError::HasMirrors { domain: key.clone(), mirrors });
     }
-    Plan::of_edits(view, mirrors.into_iter().chain([key.clone()]).map(Edit::remove).collect())
+    let keys = view.zone_keys(&key.scope).map(|(key, _)| key.clone());
+    Plan::of_edits(view, mirrors.into_iter().chain(keys).chain([key.clone()]).map(Edit::remove).collect())
 }
 
 async fn list(context: &Context) -> anyhow::Result<()> {

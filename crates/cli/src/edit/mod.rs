@@ -1,6 +1,7 @@
 //! Changes of single entries by command.
 
 mod acme;
+mod dnssec;
 pub mod domain;
 mod drain;
 mod failover;

@@ -4,7 +4,8 @@ use super::shown;
 use nearmost_replica::{Kind, RecordKey};
 use nearmost_wire::identity::{Id, Role};
 use nearmost_wire::registry::{
-    DomainBody, DrainBody, EntryKind, ForceBody, MirrorBody, NodeBody, OverrideBody, PersonBody,
+    DomainBody, DrainBody, EntryKind, ForceBody, MirrorBody, NodeBody, OverrideBody, PersonBody, ZoneKeyBody,
+    zone_key_id,
 };
 use nearmost_wire::{name, prefix};
 use serde_json::Value;
@@ -79,6 +80,15 @@ impl EntryKey {
         Ok(EntryKey::new(EntryKind::Override, "", &prefix::parse(text)?.to_string()))
     }
 
+    /// A site's key of a domain, whose name is made canonical.
+    ///
+    /// # Errors
+    /// [`KeyError::Name`].
+    pub fn zone_key(domain: &str, site: &str, generation: u32) -> Result<EntryKey, KeyError> {
+        let id = zone_key_id(&name::short(site)?, generation);
+        Ok(EntryKey::new(EntryKind::ZoneKey, &name::domain(domain)?, &id))
+    }
+
     /// The drain order of this mirror or node.
     #[must_use]
     pub fn drain(&self) -> EntryKey {
@@ -110,6 +120,7 @@ impl EntryKey {
             EntryKind::Force => Kind::FORCE,
             EntryKind::Person => Kind::PERSON,
             EntryKind::Override => Kind::OVERRIDE,
+            EntryKind::ZoneKey => Kind::ZONE_KEY,
         };
         RecordKey { kind, scope: self.scope.clone(), id: self.id.clone() }
     }
@@ -124,6 +135,7 @@ impl EntryKey {
             Kind::FORCE => EntryKind::Force,
             Kind::PERSON => EntryKind::Person,
             Kind::OVERRIDE => EntryKind::Override,
+            Kind::ZONE_KEY => EntryKind::ZoneKey,
             _ => return None,
         };
         Some(EntryKey { kind, scope: key.scope, id: key.id })
@@ -158,6 +170,8 @@ pub enum Content {
     Person(PersonBody),
     /// A corrected place.
     Override(OverrideBody),
+    /// A public key that a domain is signed with.
+    ZoneKey(ZoneKeyBody),
 }
 
 impl Content {
@@ -174,6 +188,7 @@ impl Content {
             EntryKind::Force => Content::Force(serde_json::from_slice(body)?),
             EntryKind::Person => Content::Person(serde_json::from_slice(body)?),
             EntryKind::Override => Content::Override(serde_json::from_slice(body)?),
+            EntryKind::ZoneKey => Content::ZoneKey(serde_json::from_slice(body)?),
         })
     }
 
@@ -190,6 +205,7 @@ impl Content {
             Content::Force(b) => serde_json::to_vec(b),
             Content::Person(b) => serde_json::to_vec(b),
             Content::Override(b) => serde_json::to_vec(b),
+            Content::ZoneKey(b) => serde_json::to_vec(b),
         }
     }
 
@@ -203,7 +219,11 @@ impl Content {
                 Content::Domain(body) => shown::domain(body, fields),
                 Content::Drain(body) => shown::drain(body, fields),
                 Content::Force(body) => shown::force(body, fields),
-                Content::Node(_) | Content::Mirror(_) | Content::Person(_) | Content::Override(_) => {}
+                Content::Node(_)
+                | Content::Mirror(_)
+                | Content::Person(_)
+                | Content::Override(_)
+                | Content::ZoneKey(_) => {}
             }
         }
         value
@@ -216,7 +236,7 @@ impl Content {
             | Content::Node(NodeBody { made_by, .. })
             | Content::Mirror(MirrorBody { made_by, .. })
             | Content::Override(OverrideBody { made_by, .. }) => made_by.as_deref(),
-            Content::Drain(_) | Content::Force(_) | Content::Person(_) => None,
+            Content::Drain(_) | Content::Force(_) | Content::Person(_) | Content::ZoneKey(_) => None,
         }
     }
 
@@ -228,7 +248,7 @@ impl Content {
             | Content::Node(NodeBody { made_by, .. })
             | Content::Mirror(MirrorBody { made_by, .. })
             | Content::Override(OverrideBody { made_by, .. }) => *made_by = id,
-            Content::Drain(_) | Content::Force(_) | Content::Person(_) => {}
+            Content::Drain(_) | Content::Force(_) | Content::Person(_) | Content::ZoneKey(_) => {}
         }
         self
     }
@@ -242,7 +262,7 @@ impl Content {
             EntryKind::Drain => Content::Drain(DrainBody::default()).to_value(),
             EntryKind::Person => Content::Person(PersonBody::default()).to_value(),
             EntryKind::Override => Content::Override(OverrideBody::default()).to_value(),
-            EntryKind::Force => Value::Null,
+            EntryKind::Force | EntryKind::ZoneKey => Value::Null,
         }
     }
 }
@@ -260,7 +280,11 @@ mod tests {
         let domain = EntryKey::domain("play.example.com").unwrap();
         let prefix = EntryKey::place_override("::ffff:192.0.2.0/120").unwrap();
         assert_eq!(prefix.to_string(), "override 192.0.2.0/24");
-        for key in [mirror.clone(), mirror.drain(), mirror.force(), node.drain(), node, domain, prefix] {
+        let zone_key = EntryKey::zone_key("Play.example.com", "a2b3", 7).unwrap();
+        assert_eq!(zone_key.to_string(), "zone-key play.example.com/a2b3-7");
+        for key in
+            [mirror.clone(), mirror.drain(), mirror.force(), node.drain(), node, domain, prefix, zone_key]
+        {
             assert_eq!(EntryKey::of_record(key.record_key()), Some(key));
         }
         assert_eq!(EntryKey::of_record(RecordKey { kind: Kind::BAN, scope: "".into(), id: "".into() }), None);

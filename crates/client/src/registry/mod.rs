@@ -22,6 +22,7 @@
 
 pub mod app;
 pub mod commit;
+pub mod dnssec;
 pub mod entry;
 pub mod file;
 pub mod held;
@@ -45,7 +46,7 @@ pub use nearmost_wire::registry::{
     AllDownBody, DomainBody, DrainBody, EntryKind, FailbackBody, FailoverBody, ForceBody, ForceBodyTo,
     GrantBody, GrantRole, HealthBody, MAX_WINDOWS, MirrorBody, NodeBody, OverrideBody, PeerBody, PersonBody,
     PlaceBody, ProbeBody, ProbeKind, RecordBody, RuleBody, RuleEffectBody, SharingBody, StepBody,
-    StrategyBody, WindowBody,
+    StrategyBody, WindowBody, ZoneKeyBody,
 };
 pub use plan::{Action, Change, Edit, Kept, Plan, PlanError};
 pub use statements::{StateError, StatementPlan, Step};

@@ -146,7 +146,9 @@ impl Plan {
             edits.push(Edit::put(key, content));
         }
         for (key, current) in &view.entries {
-            if file.entries.contains_key(key) || matches!(key.kind, EntryKind::Drain | EntryKind::Force) {
+            if file.entries.contains_key(key)
+                || matches!(key.kind, EntryKind::Drain | EntryKind::Force | EntryKind::ZoneKey)
+            {
                 continue;
             }
             match keep(view, key, me, prune) {

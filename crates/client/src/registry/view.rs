@@ -7,7 +7,7 @@ use nearmost_wire::api::RegistryResponse;
 use nearmost_wire::identity::{Id, IdError, Role};
 use nearmost_wire::registry::{
     BuildDefaults, DomainBody, Entry, EntryKind, MirrorBody, NodeBody, OverrideBody, PersonBody, Problem,
-    build,
+    ZoneKeyBody, build,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -180,6 +180,15 @@ impl RegistryView {
     pub fn overrides(&self) -> impl Iterator<Item = (&EntryKey, &OverrideBody)> {
         self.of_kind(EntryKind::Override).filter_map(|(k, c)| match c {
             Content::Override(b) => Some((k, b)),
+            _ => None,
+        })
+    }
+
+    /// Keys of a domain that can be read, each with its record's id.
+    pub fn zone_keys<'a>(&'a self, domain: &'a str) -> impl Iterator<Item = (&'a EntryKey, &'a ZoneKeyBody)> {
+        let all = self.of_kind(EntryKind::ZoneKey).filter(move |(k, _)| k.scope == domain);
+        all.filter_map(|(k, c)| match c {
+            Content::ZoneKey(b) => Some((k, b)),
             _ => None,
         })
     }

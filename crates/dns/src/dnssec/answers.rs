@@ -25,7 +25,11 @@ impl<'a> Resolver<'a, '_> {
     pub(crate) fn keys(&mut self, zone: &Zone<'_>, owner: &WireName) -> Result<bool, ReplyError> {
         let rtype = u16::from(self.qtype);
         let served: Vec<(&ZoneKey, KeyStage)> = self.served_keys(zone).collect();
-        let ttl = records::seconds(self.responder.config.infrastructure_ttl);
+        // Half of what new keys are held back for: then no resolver misses one that is ready, however short
+        // that is.
+        let holds = served.iter().map(|(key, _)| records::seconds(key.life.publish_hold) / 2);
+        let longest = records::seconds(self.responder.config.infrastructure_ttl);
+        let ttl = holds.min().map_or(longest, |half| half.clamp(1, longest.max(1)));
         let mut all: Vec<Vec<u8>> = Vec::new();
         for (key, stage) in &served {
             let public = PublicKey::new(key.public);

@@ -215,6 +215,16 @@ fn the_keys_of_all_sites() {
 }
 
 #[test]
+fn key_sets_live_shorter_than_new_keys_are_held_back() {
+    let mut own = key(1, ZONE, 1, KeyStage::Active);
+    for (hold_s, ttl) in [(7200, 3600), (100_000, 3600), (10, 5), (1, 1)] {
+        own.life.publish_hold = Duration::from_secs(hold_s);
+        let zone = Zone::of(&fixture(), 1, vec![(ZONE, vec![own.clone()])]);
+        assert_eq!(zone.ask(ZONE, RecordType::DNSKEY).message.answers[0].ttl, ttl, "{hold_s}");
+    }
+}
+
+#[test]
 fn a_zone_that_leaves_asks_for_no_ds() {
     let leaving = key(1, ZONE, 1, KeyStage::Leaving);
     let zone = Zone::of(&fixture(), 1, vec![(ZONE, vec![leaving.clone()])]);

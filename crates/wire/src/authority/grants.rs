@@ -44,7 +44,7 @@ impl Granted {
         match self.body.role {
             GrantRole::Admin => {
                 operates
-                    || matches!(kind, Kind::DOMAIN | Kind::GRANT | Kind::CHALLENGE)
+                    || matches!(kind, Kind::DOMAIN | Kind::GRANT | Kind::CHALLENGE | Kind::ZONE_KEY)
                     || kind.is_application()
             }
             GrantRole::Operator => operates,

@@ -46,7 +46,7 @@
 //!
 //! | kind | full rights | admin | operator | writer | auditor |
 //! |---|---|---|---|---|---|
-//! | domain, challenge | yes | yes | | | |
+//! | domain, challenge, zone-key | yes | yes | | | |
 //! | mirror, drain, force | yes | yes | yes | | |
 //! | grant | yes | of other roles, to whom no full right has decided about | | | |
 //! | kinds of applications | yes | yes | | those listed | |

@@ -10,12 +10,15 @@ use super::mirror::mirror;
 use super::orders::{self, Drain, Forced};
 use super::record::static_record;
 use super::sharing::{Sharing, sharing};
+use super::zone_key::{ZoneKeyBody, zone_key_id};
 use super::{names, overrides, trust};
 use crate::identity::{Id, Role};
 use crate::name;
 use ipnet::IpNet;
 use nearmost_core::geo::{CountryCode, Place, Position, countries};
-use nearmost_core::registry::{Domain, DomainIndex, MAX_MIRRORS, Node, NodeIndex, Orders, Policy, Registry};
+use nearmost_core::registry::{
+    Domain, DomainIndex, MAX_MIRRORS, MAX_ZONE_KEYS, Node, NodeIndex, Orders, Policy, Registry, ZoneKey,
+};
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -38,11 +41,13 @@ pub enum EntryKind {
     Person,
     /// [`super::OverrideBody`]
     Override,
+    /// [`super::ZoneKeyBody`]
+    ZoneKey,
 }
 
 impl EntryKind {
     /// Every kind.
-    pub const ALL: [EntryKind; 7] = [
+    pub const ALL: [EntryKind; 8] = [
         EntryKind::Domain,
         EntryKind::Node,
         EntryKind::Mirror,
@@ -50,6 +55,7 @@ impl EntryKind {
         EntryKind::Force,
         EntryKind::Person,
         EntryKind::Override,
+        EntryKind::ZoneKey,
     ];
 
     /// What people call it.
@@ -62,6 +68,7 @@ impl EntryKind {
             EntryKind::Force => "force",
             EntryKind::Person => "person",
             EntryKind::Override => "override",
+            EntryKind::ZoneKey => "zone-key",
         }
     }
 }
@@ -152,6 +159,7 @@ pub fn entry_of(record: &nearmost_replica::Record) -> Option<Entry<'_>> {
         Kind::FORCE => EntryKind::Force,
         Kind::PERSON => EntryKind::Person,
         Kind::OVERRIDE => EntryKind::Override,
+        Kind::ZONE_KEY => EntryKind::ZoneKey,
         _ => return None,
     };
     match &record.body {
@@ -189,6 +197,8 @@ struct Parsed {
     forces: BTreeMap<(String, String), Forced>,
     persons: BTreeMap<[u8; 32], String>,
     overrides: BTreeMap<IpNet, Place>,
+    /// By domain, then by site and generation.
+    zone_keys: BTreeMap<String, BTreeMap<(Arc<str>, u32), ZoneKey>>,
     problems: Vec<Problem>,
 }
 
@@ -222,6 +232,11 @@ impl Parsed {
                 let prefix = overrides::prefix(entry.scope, entry.id)?;
                 self.overrides.insert(prefix, overrides::place(&json(entry.body)?)?);
             }
+            EntryKind::ZoneKey => {
+                let key = json::<ZoneKeyBody>(entry.body)?.plain(entry.id)?;
+                let of_domain = self.zone_keys.entry(entry.scope.to_owned()).or_default();
+                of_domain.insert((key.site.clone(), key.generation), key);
+            }
         }
         Ok(())
     }
@@ -233,6 +248,7 @@ impl Parsed {
         self.redirect_hosts(&mut registry);
         self.mirrors(&mut registry, &nodes, &domains, defaults);
         self.overrides(&mut registry);
+        self.zone_keys(&mut registry, &domains);
         registry.index();
         self.problems.sort();
         Built { registry, persons: self.persons, problems: self.problems }
@@ -287,6 +303,25 @@ impl Parsed {
         registry.overrides = all.by_ref().take(overrides::MAX_OVERRIDES).collect();
         for (prefix, _) in all {
             self.problem(EntryKind::Override, &prefix.to_string(), overrides::too_many());
+        }
+    }
+
+    /// Of too many the last ones are left out, alike on every broker.
+    fn zone_keys(&mut self, registry: &mut Registry, domains: &HashMap<String, DomainIndex>) {
+        for (name, keys) in std::mem::take(&mut self.zone_keys) {
+            let Some(&domain) = domains.get(&name) else {
+                for key in keys.values() {
+                    let id = format!("{name}/{}", zone_key_id(&key.site, key.generation));
+                    self.problem(EntryKind::ZoneKey, &id, format!("unknown domain {name:?}"));
+                }
+                continue;
+            };
+            let mut keys = keys.into_values();
+            registry.zone_keys.insert(domain, keys.by_ref().take(MAX_ZONE_KEYS).collect());
+            for key in keys {
+                let id = format!("{name}/{}", zone_key_id(&key.site, key.generation));
+                self.problem(EntryKind::ZoneKey, &id, format!("a domain has at most {MAX_ZONE_KEYS} keys"));
+            }
         }
     }
 

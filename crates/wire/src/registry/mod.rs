@@ -12,6 +12,7 @@
 //! | force | the domain | the mirror's name | [`ForceBody`] | removal wins |
 //! | person | empty | the person's id | [`PersonBody`] | removal wins |
 //! | override | empty | the prefix, in its canonical text | [`OverrideBody`] | removal wins |
+//! | zone-key | the domain | `<site>-<generation>` | [`ZoneKeyBody`] | removal wins |
 //! | peer | empty | the broker's id | [`PeerBody`] | removal wins |
 //! | endpoint | empty | the broker's id | [`EndpointBody`] | removal wins |
 //! | challenge | the domain | the owner's labels below it, `/`, the value | [`ChallengeBody`] | removal wins |
@@ -39,6 +40,7 @@ mod record;
 mod sharing;
 mod trust;
 mod url;
+mod zone_key;
 
 #[cfg(test)]
 mod build_tests;
@@ -67,3 +69,4 @@ pub use overrides::MAX_OVERRIDES;
 pub(crate) use probe::check as plain_probe;
 pub use probe::{ProbeBody, ProbeKind, StepBody};
 pub use sharing::{MAX_RULES, RuleBody, RuleEffectBody, SharingBody, StrategyBody};
+pub use zone_key::{MAX_HOLD_S, ZoneKeyBody, zone_key_id};

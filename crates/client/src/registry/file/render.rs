@@ -8,7 +8,7 @@ use nearmost_wire::registry::{
 };
 use std::fmt::Display;
 
-/// A registry file of these entries; orders (drains, forced verdicts) are left out.
+/// A registry file of these entries; orders (drains, forced verdicts) and keys are left out.
 pub fn export<'a>(entries: impl IntoIterator<Item = (&'a EntryKey, &'a Content)>) -> String {
     let mut entries: Vec<_> = entries.into_iter().collect();
     entries.sort_by_key(|(key, _)| (key.kind, &key.scope, &key.id));
@@ -25,7 +25,7 @@ pub fn export<'a>(entries: impl IntoIterator<Item = (&'a EntryKey, &'a Content)>
                 s
             }
             Content::Override(body) => place_override(key, body),
-            Content::Drain(_) | Content::Force(_) => continue,
+            Content::Drain(_) | Content::Force(_) | Content::ZoneKey(_) => continue,
         };
         out.push('\n');
         out.push_str(&section.0);

@@ -67,9 +67,12 @@ fn it_takes_no_domain_of_others() {
         for at in [0, 9] {
             fails(&claim(by, at));
         }
-        for thing in
-            [(Kind::DOMAIN, D, ""), (Kind::MIRROR, D, "m"), (Kind::FORCE, D, "m"), (Kind(0x1001), D, "x")]
-        {
+        for thing in [
+            (Kind::DOMAIN, D, ""),
+            (Kind::MIRROR, D, "m"),
+            (Kind::ZONE_KEY, D, "s-1"),
+            (Kind(0x1001), D, "x"),
+        ] {
             assert!(is_refused(&with(&[]), by, thing), "{thing:?}");
         }
         let foreign = (Kind::CLAIM, "free.example", "");

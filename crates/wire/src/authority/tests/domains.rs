@@ -29,6 +29,7 @@ fn without_an_owner_a_domain_is_for_all_who_may_create_it() {
         (Kind::MIRROR, D, "m"),
         (Kind::DRAIN, D, "m"),
         (Kind::FORCE, D, "m"),
+        (Kind::ZONE_KEY, D, "s-1"),
         (Kind::GRANT, D, &*grantee),
         (Kind::BAN, D, &*grantee),
         (Kind(0x1001), D, "x"),

@@ -26,6 +26,7 @@ fn a_role_is_what_it_may_state() {
     for (kind, id, allowed) in [
         (Kind::DOMAIN, "", &[70][..]),
         (Kind::CHALLENGE, "_acme-challenge/v", &[70]),
+        (Kind::ZONE_KEY, "s-1", &[70]),
         (Kind::MIRROR, "m", &[70, 71]),
         (Kind::DRAIN, "m", &[70, 71]),
         (Kind::FORCE, "m", &[70, 71]),

@@ -17,6 +17,7 @@ fn any_kind() -> impl Strategy<Value = Kind> {
         Kind::PEER,
         Kind::ENDPOINT,
         Kind::GRANT,
+        Kind::ZONE_KEY,
         Kind::DRAIN,
         Kind::BAN,
         Kind::CLAIM,

@@ -1,0 +1,444 @@
+//! Signed domains as validating resolvers see them: `delv`, Unbound and BIND, with the broker's keys as trust
+//! anchors; one resolver between two brokers of two sites; and the life of a key.
+
+use hickory_proto::op::{Message, ResponseCode};
+use hickory_proto::rr::RecordType;
+use nearmost_tests::process::{Broker, directory};
+use nearmost_tests::{dns, eventually};
+use nearmost_wire::api::DnssecResponse;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::process::{Child, Command};
+
+const DOMAIN: &str = "play.example.com";
+/// The bit of "recursion desired" in a query's third byte.
+const RD: u8 = 1;
+/// The bit of "authentic data" in its fourth: the client understands it (RFC 6840 §5.7).
+const AD: u8 = 0x20;
+
+const REGISTRY: &str = r#"
+version = 1
+[[domain]]
+name = "play.example.com"
+ttl_s = 1
+negative_ttl_s = 1
+strategy = "nearest"
+explore_percent = 0
+alpn = ["h2"]
+records = [
+  { name = "@", type = "MX", ttl_s = 60, value = "10 Mail.example.net" },
+  { name = "@", type = "TXT", ttl_s = 60, value = "v=spf1 -all" },
+  { name = "@", type = "CAA", ttl_s = 60, value = "0 issue \"ca.example\"" },
+  { name = "www", type = "CNAME", ttl_s = 60, value = "lon.play.example.com" },
+  { name = "gone", type = "CNAME", ttl_s = 60, value = "nothing.play.example.com" },
+  { name = "deep.down", type = "A", ttl_s = 60, value = "192.0.2.77" },
+  { name = "sub", type = "NS", ttl_s = 60, value = "ns.sub.play.example.com" },
+  { name = "ns.sub", type = "A", ttl_s = 60, value = "192.0.2.99" },
+]
+[[mirror]]
+domain = "play.example.com"
+name = "lon"
+addresses = ["192.0.2.1", "2001:db8::1"]
+health = "manual"
+state = "up"
+"#;
+
+/// What is there.
+const POSITIVE: [(&str, RecordType); 14] = [
+    (DOMAIN, RecordType::A),
+    (DOMAIN, RecordType::AAAA),
+    (DOMAIN, RecordType::HTTPS),
+    (DOMAIN, RecordType::SVCB),
+    (DOMAIN, RecordType::MX),
+    (DOMAIN, RecordType::TXT),
+    (DOMAIN, RecordType::CAA),
+    (DOMAIN, RecordType::SOA),
+    (DOMAIN, RecordType::NS),
+    (DOMAIN, RecordType::DNSKEY),
+    (DOMAIN, RecordType::CDS),
+    ("_https._tcp.play.example.com", RecordType::SRV),
+    ("www.play.example.com", RecordType::A),
+    ("deep.down.play.example.com", RecordType::A),
+];
+
+/// What is not.
+const NEGATIVE: [(&str, RecordType); 9] = [
+    ("nothing.play.example.com", RecordType::A),
+    ("a.b.c.play.example.com", RecordType::TXT),
+    ("gone.play.example.com", RecordType::A),
+    (DOMAIN, RecordType::SRV),
+    ("lon.play.example.com", RecordType::MX),
+    ("_https._tcp.play.example.com", RecordType::TXT),
+    // Empty non-terminals.
+    ("down.play.example.com", RecordType::A),
+    ("_tcp.play.example.com", RecordType::SRV),
+    // Delegated to somebody who does not sign.
+    ("sub.play.example.com", RecordType::DS),
+];
+
+/// A broker whose keys are published for two seconds, and stay so many after they are needed no more.
+async fn broker(dir: &Path, retire_s: u32) -> Broker {
+    let holds = format!("[dns.dnssec]\npublish_hold_s = 2\nretire_hold_s = {retire_s}\n");
+    Broker::start_with(dir, &format!("{holds}[geo]\nembedded = false")).await
+}
+
+async fn keys(broker: &Broker) -> DnssecResponse {
+    let told = broker.ok(&["domain", "dnssec", DOMAIN, "--json"]).await;
+    serde_json::from_str(&told).expect("keys as JSON")
+}
+
+/// Own keys of a broker's site, as `generation stage`.
+async fn stages(broker: &Broker) -> Vec<String> {
+    let told = keys(broker).await;
+    told.keys.iter().filter(|k| k.own).map(|k| format!("{} {}", k.tag, k.stage)).collect()
+}
+
+/// Signs the domain at a broker's site, and says that the parent took the DS.
+async fn enable(broker: &Broker) {
+    broker.ok(&["domain", "dnssec", DOMAIN, "--enable"]).await;
+    let ready = || async { stages(broker).await };
+    eventually("the key is ready", ready, |s| s.iter().all(|s| s.ends_with(" ready"))).await;
+    broker.ok(&["domain", "dnssec", DOMAIN, "--ds-seen"]).await;
+}
+
+/// The DS of all sites that a broker tells: `tag algorithm digest-type digest`.
+async fn anchors(broker: &Broker) -> Vec<String> {
+    let told = keys(broker).await.keys;
+    told.into_iter().filter(|k| matches!(k.stage.as_str(), "ready" | "active")).map(|k| k.ds).collect()
+}
+
+/// One broker, one mirror, one active key.
+async fn world(dir: &Path) -> Broker {
+    let broker = broker(dir, 1).await;
+    broker.apply(REGISTRY, &[]).await;
+    broker.until("lon", "up").await;
+    enable(&broker).await;
+    broker
+}
+
+/// Trust anchors as BIND's programs write them.
+fn bind_anchors(anchors: &[String]) -> String {
+    let line = |ds: &String| {
+        let mut words = ds.splitn(4, ' ');
+        let mut word = || words.next().unwrap_or_default().to_owned();
+        let (tag, algorithm, kind, digest) = (word(), word(), word(), word());
+        format!("\"{DOMAIN}.\" static-ds {tag} {algorithm} {kind} \"{digest}\";\n")
+    };
+    format!("trust-anchors {{\n{}}};\n", anchors.iter().map(line).collect::<String>())
+}
+
+/// A program that Debian puts where only root's path leads.
+fn installed(program: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into()]);
+    let found = folders.map(|folder| folder.join(program)).find(|path| path.is_file());
+    found.unwrap_or_else(|| panic!("{program} is not there; `cargo xtask test` installs it"))
+}
+
+/// A copy: Debian's AppArmor profile lets the program at its own place read no configuration of ours.
+fn copied(program: &str, dir: &Path) -> PathBuf {
+    let copy = dir.join(program);
+    // Not by this process: what another test starts meanwhile would hold the copy open for writing, and
+    // nobody could run it.
+    let made = std::process::Command::new("cp").arg(installed(program)).arg(&copy).status();
+    assert!(made.expect("run cp").success(), "copy {program}");
+    copy
+}
+
+/// A port that is free for UDP and TCP: resolvers cannot say which they were given for 0.
+fn free_port(ip: &str) -> SocketAddr {
+    let free = || {
+        let udp = std::net::UdpSocket::bind((ip, 0)).expect("bind");
+        let at = udp.local_addr().expect("bound");
+        std::net::TcpListener::bind(at).ok().map(|_| at)
+    };
+    (0..100).find_map(|_| free()).expect("a free port")
+}
+
+/// What delv says of a name, asking a server.
+async fn delv(dir: &Path, server: SocketAddr, anchors: &[String], name: &str, rtype: RecordType) -> String {
+    let file = dir.join("anchors.conf");
+    std::fs::write(&file, bind_anchors(anchors)).expect("write anchors");
+    let mut command = Command::new(copied("delv", dir));
+    command.arg(format!("@{}", server.ip())).arg("-p").arg(server.port().to_string());
+    command.arg("-a").arg(&file).arg(format!("+root={DOMAIN}")).arg(name).arg(rtype.to_string());
+    let output = command.stdin(Stdio::null()).output().await.expect("run delv");
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+#[tokio::test]
+async fn delv_believes_every_answer() {
+    let dir = directory();
+    let broker = world(dir.path()).await;
+    let anchors = anchors(&broker).await;
+    let own = broker.at.dns[0];
+    for (name, rtype) in POSITIVE {
+        let said = delv(dir.path(), own, &anchors, name, rtype).await;
+        assert!(said.contains("; fully validated") && !said.contains("unsigned"), "{name} {rtype}: {said}");
+    }
+    for (name, rtype) in NEGATIVE {
+        let said = delv(dir.path(), own, &anchors, name, rtype).await;
+        // After an alias the whole is no negative response.
+        assert!(said.contains("fully validated") && !said.contains("unsigned"), "{name} {rtype}: {said}");
+    }
+    // It would have said if it had not.
+    let wrong = ["1 13 2 ".to_owned() + &"AB".repeat(32)];
+    let said = delv(dir.path(), own, &wrong, DOMAIN, RecordType::A).await;
+    assert!(!said.contains("fully validated"), "{said}");
+}
+
+/// A resolver as a process that ends with the test.
+struct Resolver {
+    at: SocketAddr,
+    _child: Child,
+}
+
+impl Resolver {
+    async fn unbound(dir: &Path, upstream: SocketAddr, anchors: &[String]) -> Resolver {
+        let at = free_port("127.0.33.1");
+        let anchors: String =
+            anchors.iter().map(|ds| format!("trust-anchor: \"{DOMAIN}. DS {ds}\"\n")).collect();
+        let config = format!(
+            "server:\n\
+             interface: {ip}\nport: {port}\naccess-control: 127.0.0.0/8 allow\n\
+             do-daemonize: no\nusername: \"\"\nchroot: \"\"\npidfile: \"\"\ndirectory: {dir:?}\n\
+             use-syslog: no\nlogfile: \"\"\nnum-threads: 1\nval-log-level: 2\n\
+             do-not-query-localhost: no\nmodule-config: \"validator iterator\"\n{anchors}\
+             stub-zone:\nname: {DOMAIN:?}\nstub-addr: {upstream_ip}@{upstream_port}\n\
+             remote-control:\ncontrol-enable: no\n",
+            ip = at.ip(),
+            port = at.port(),
+            upstream_ip = upstream.ip(),
+            upstream_port = upstream.port(),
+        );
+        std::fs::write(dir.join("unbound.conf"), config).expect("write unbound.conf");
+        let mut command = Command::new(copied("unbound", dir));
+        command.arg("-d").arg("-c").arg(dir.join("unbound.conf"));
+        Resolver::start(command, dir, at).await
+    }
+
+    async fn bind(dir: &Path, upstream: SocketAddr, anchors: &[String]) -> Resolver {
+        let at = // It listens on what interfaces have.
+        free_port("127.0.0.1");
+        let config = format!(
+            "options {{\n\
+             directory {dir:?};\npid-file none;\nsession-keyfile none;\n\
+             listen-on port {port} {{ {ip}; }};\nlisten-on-v6 {{ none; }};\n\
+             recursion yes;\nallow-query {{ any; }};\ndnssec-validation yes;\n\
+             }};\ncontrols {{}};\n{anchors}\
+             zone \"{DOMAIN}\" {{ type forward; forward only; forwarders {{ {up_ip} port {up_port}; }}; }};\n",
+            ip = at.ip(),
+            port = at.port(),
+            up_ip = upstream.ip(),
+            up_port = upstream.port(),
+            anchors = bind_anchors(anchors),
+        );
+        std::fs::write(dir.join("named.conf"), config).expect("write named.conf");
+        let mut command = Command::new(copied("named", dir));
+        command.arg("-g").arg("-n").arg("1").arg("-c").arg(dir.join("named.conf"));
+        Resolver::start(command, dir, at).await
+    }
+
+    async fn start(mut command: Command, dir: &Path, at: SocketAddr) -> Resolver {
+        let log = std::fs::File::create(dir.join("resolver.log")).expect("log file");
+        let output = log.try_clone().expect("log file");
+        let child = command.stdin(Stdio::null()).stdout(output).stderr(log).kill_on_drop(true).spawn();
+        let resolver = Resolver { at, _child: child.expect("start the resolver") };
+        let ready = || async {
+            let answers = dns::exchange(at, &asked(DOMAIN, RecordType::SOA)).await.map(|m| m.answers.len());
+            (answers, std::fs::read_to_string(dir.join("resolver.log")).unwrap_or_default())
+        };
+        eventually("the resolver answers", ready, |(answers, _)| answers.is_some_and(|n| n > 0)).await;
+        resolver
+    }
+
+    async fn ask(&self, name: &str, rtype: RecordType) -> Message {
+        let query = asked(name, rtype);
+        let ask = || dns::exchange(self.at, &query);
+        eventually("a reply", ask, Option::is_some).await.expect("a reply")
+    }
+}
+
+fn asked(name: &str, rtype: RecordType) -> Vec<u8> {
+    let mut query = dns::query(name, rtype, None);
+    query[2] |= RD;
+    query[3] |= AD;
+    query
+}
+
+/// Whether a reply was validated; SERVFAIL is what a resolver says where it was found wrong.
+fn secure(message: &Message) -> bool {
+    message.metadata.authentic_data && message.metadata.response_code != ResponseCode::ServFail
+}
+
+async fn believes_every_answer(resolver: &Resolver) {
+    for (name, rtype) in POSITIVE {
+        let reply = resolver.ask(name, rtype).await;
+        assert!(secure(&reply) && !reply.answers.is_empty(), "{name} {rtype}: {reply:?}");
+    }
+    for (name, rtype) in NEGATIVE {
+        let reply = resolver.ask(name, rtype).await;
+        assert!(secure(&reply), "{name} {rtype}: {reply:?}");
+        assert!(!reply.answers.iter().any(|r| r.record_type() == rtype), "{name} {rtype}: {reply:?}");
+    }
+}
+
+#[tokio::test]
+async fn unbound_believes_every_answer() {
+    let dir = directory();
+    let broker = world(dir.path()).await;
+    let resolver = Resolver::unbound(dir.path(), broker.at.dns[0], &anchors(&broker).await).await;
+    believes_every_answer(&resolver).await;
+}
+
+#[tokio::test]
+async fn bind_believes_every_answer() {
+    let dir = directory();
+    let broker = world(dir.path()).await;
+    let resolver = Resolver::bind(dir.path(), broker.at.dns[0], &anchors(&broker).await).await;
+    believes_every_answer(&resolver).await;
+}
+
+/// An address behind which one broker stands, then another.
+struct Switch {
+    at: SocketAddr,
+    to: Arc<Mutex<SocketAddr>>,
+}
+
+impl Switch {
+    async fn new(first: SocketAddr) -> Switch {
+        let at = free_port("127.0.33.3");
+        let to = Arc::new(Mutex::new(first));
+        let udp = Arc::new(UdpSocket::bind(at).await.expect("bind"));
+        let tcp = TcpListener::bind(at).await.expect("bind");
+        tokio::spawn(relay_udp(udp, to.clone()));
+        let behind = to.clone();
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = tcp.accept().await {
+                let to = *behind.lock().expect("not poisoned");
+                tokio::spawn(async move {
+                    let mut server = TcpStream::connect(to).await?;
+                    copy_bidirectional(&mut client, &mut server).await
+                });
+            }
+        });
+        Switch { at, to }
+    }
+
+    fn turn(&self, to: SocketAddr) {
+        *self.to.lock().expect("not poisoned") = to;
+    }
+}
+
+async fn relay_udp(udp: Arc<UdpSocket>, to: Arc<Mutex<SocketAddr>>) {
+    let mut buffer = vec![0; 4096];
+    while let Ok((n, from)) = udp.recv_from(&mut buffer).await {
+        let (query, to, udp) = (buffer[..n].to_vec(), *to.lock().expect("not poisoned"), udp.clone());
+        tokio::spawn(async move {
+            let socket = UdpSocket::bind("127.0.0.1:0").await?;
+            socket.send_to(&query, to).await?;
+            let mut reply = vec![0; 4096];
+            let n = socket.recv(&mut reply).await?;
+            udp.send_to(&reply[..n], from).await
+        });
+    }
+}
+
+/// Asks for names that no cache has, of both kinds.
+async fn fresh(resolver: &Resolver, round: &str) {
+    for n in 0..5 {
+        for name in
+            [format!("x{round}{n}.play.example.com"), format!("{round:0>15}{n}.probe.play.example.com")]
+        {
+            let reply = resolver.ask(&name, RecordType::A).await;
+            assert!(secure(&reply), "{name}: {reply:?}");
+        }
+    }
+    for (name, rtype) in POSITIVE {
+        let reply = resolver.ask(name, rtype).await;
+        assert!(secure(&reply), "{round}: {name} {rtype}: {reply:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_resolver_between_two_sites_never_fails() {
+    let dirs = [directory(), directory()];
+    let (a, b) = (broker(dirs[0].path(), 8).await, broker(dirs[1].path(), 8).await);
+    let token = a.ok(&["peer", "invite", "bob", "--admin"]).await;
+    b.ok(&["peer", "join", token.trim()]).await;
+    a.apply(REGISTRY, &[]).await;
+    let known = || async { b.ok(&["export"]).await };
+    eventually("the other has the domain", known, |e| e.contains(DOMAIN) && e.contains("lon")).await;
+    enable(&a).await;
+    enable(&b).await;
+    for broker in [&a, &b] {
+        broker.until("lon", "up").await;
+        let all = || async { anchors(broker).await.len() };
+        eventually("keys of both sites", all, |n| *n == 2).await;
+    }
+    let anchors = self::anchors(&a).await;
+    // Each signs with its own.
+    assert_ne!(keys(&a).await.site, keys(&b).await.site);
+    let switch = Switch::new(a.at.dns[0]).await;
+    let unbound = Resolver::unbound(dirs[0].path(), switch.at, &anchors).await;
+    let named = Resolver::bind(dirs[1].path(), switch.at, &anchors).await;
+    for (round, broker) in [("a", &a), ("b", &b), ("c", &a), ("d", &b)] {
+        switch.turn(broker.at.dns[0]);
+        fresh(&unbound, round).await;
+        fresh(&named, round).await;
+    }
+
+    // A key is rolled at one site: at no moment is an answer refused.
+    let before = stages(&b).await;
+    b.ok(&["domain", "dnssec", DOMAIN, "--roll"]).await;
+    fresh(&unbound, "e").await;
+    let ready = || async { stages(&b).await };
+    let both = eventually("the new key is ready", ready, |s| s.iter().any(|s| s.ends_with(" ready"))).await;
+    assert_eq!(both.len(), 2, "{both:?}");
+    switch.turn(a.at.dns[0]);
+    fresh(&unbound, "f").await;
+    b.ok(&["domain", "dnssec", DOMAIN, "--ds-seen"]).await;
+    switch.turn(b.at.dns[0]);
+    // A resolver that has the old DS from before, and one that knows only the new.
+    fresh(&unbound, "g").await;
+    drop(named);
+    let later = directory();
+    let anchors = self::anchors(&b).await;
+    let named = Resolver::bind(later.path(), switch.at, &anchors).await;
+    fresh(&named, "h").await;
+    let removed = || async { stages(&b).await };
+    let after =
+        eventually("the old key is removed", removed, |s| s.iter().any(|s| s.ends_with(" removed"))).await;
+    let tag = |s: &String| s.split(' ').next().unwrap_or_default().to_owned();
+    fresh(&named, "i").await;
+    assert!(
+        after.iter().any(|s| tag(s) == tag(&before[0]) && s.ends_with(" removed")),
+        "{before:?} {after:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_domain_shows_its_ds_and_is_unsigned_again() {
+    let dir = directory();
+    let a = world(dir.path()).await;
+    let ds = anchors(&a).await;
+    let shown = a.ok(&["domain", "dnssec", DOMAIN]).await;
+    assert!(shown.contains(&format!("{DOMAIN}. DS {}", ds[0])), "{shown}");
+    assert!(shown.contains(&format!("{DOMAIN}. DNSKEY 257 3 13 ")), "{shown}");
+    let again = a.fails(&["domain", "dnssec", DOMAIN, "--enable"]).await;
+    assert!(again.contains("already, which is active"), "{again}");
+    a.ok(&["domain", "dnssec", DOMAIN, "--disable"]).await;
+    assert!(stages(&a).await[0].ends_with(" leaving"));
+    a.ok(&["domain", "dnssec", DOMAIN, "--ds-gone"]).await;
+    let gone = || async { stages(&a).await };
+    eventually("the key is removed", gone, |s| s[0].ends_with(" removed")).await;
+    let keys = || async {
+        let query = dns::query(DOMAIN, RecordType::DNSKEY, None);
+        dns::exchange(a.at.dns[0], &query).await.map(|m| m.answers.len())
+    };
+    assert_eq!(keys().await, Some(0));
+}
