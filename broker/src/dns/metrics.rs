@@ -9,6 +9,7 @@ pub use connections::{
 };
 
 use super::sheet::Sheets;
+use super::tally::Book;
 use prometheus::{IntCounter, Registry};
 
 /// DNS as Prometheus sees it.
@@ -16,6 +17,8 @@ use prometheus::{IntCounter, Registry};
 pub struct DnsMetrics {
     /// What is counted of every message.
     pub sheets: Sheets,
+    /// What is counted by domain and mirror.
+    pub book: Book,
     /// Connections of TCP, TLS and QUIC.
     pub connections: Connections,
     /// Handshakes, certificates and the rules of DNS over QUIC.
@@ -33,6 +36,7 @@ impl DnsMetrics {
         let counter = |name: &str, help: &str| registered(registry, IntCounter::new(name, help)?);
         Ok(DnsMetrics {
             sheets: registered(registry, Sheets::new()?)?,
+            book: registered(registry, Book::new()?)?,
             connections: Connections::register(registry)?,
             encrypted: EncryptedMetrics::register(registry)?,
             socket_errors: counter(

@@ -21,6 +21,7 @@ mod options;
 pub mod querylog;
 mod sheet;
 pub mod signing;
+pub mod tally;
 mod tcp;
 #[cfg(test)]
 mod tests;
@@ -41,7 +42,7 @@ use nearmost_dns::{Client, Outcome, Responder, Transport};
 use querylog::{QueryLog, Seen};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -274,6 +275,7 @@ struct Handler {
     metrics: Arc<DnsMetrics>,
     /// Where streams count.
     sheet: Arc<Sheet>,
+    tally: Arc<Mutex<tally::Writer>>,
     nonces: Arc<SeenNonces>,
     demand: Sampler,
     log: QueryLog,
@@ -296,7 +298,8 @@ impl Handler {
         demand: Sampler,
     ) -> Handler {
         let sheet = metrics.sheets.shared();
-        Handler { responder, snapshots, metrics, sheet, nonces, demand, log: QueryLog::default() }
+        let tally = Arc::new(Mutex::new(metrics.book.writer()));
+        Handler { responder, snapshots, metrics, sheet, tally, nonces, demand, log: QueryLog::default() }
     }
 
     /// Answers one message into `out`; false when it gets no reply.
@@ -306,6 +309,9 @@ impl Handler {
         let snapshot = self.snapshots.load();
         let outcome = self.responder.answer(&snapshot, message, &client, out);
         self.sheet.record(transport, &outcome, out.len());
+        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        tally.count(&snapshot.registry, &outcome);
+        drop(tally);
         let took = crate::clock::mono_now().saturating_duration_since(begun);
         if !outcome.dropped() {
             self.sheet.took(transport, took, 1);

@@ -59,7 +59,7 @@ impl Cell {
     }
 
     /// Adds where one thread alone writes.
-    fn add_alone(&self, n: u64) {
+    pub(super) fn add_alone(&self, n: u64) {
         self.0.store(self.get().wrapping_add(n), Ordering::Relaxed);
     }
 
@@ -234,24 +234,6 @@ impl Sheets {
         all.iter().map(|s| cell(s).get()).fold(0, u64::wrapping_add)
     }
 
-    /// A family of counters of one name, from its labels and values.
-    fn counters(&self, desc: usize, metrics: Vec<(Vec<&str>, u64)>) -> MetricFamily {
-        let desc = &self.descs[desc];
-        let mut family = MetricFamily::default();
-        family.set_name(desc.fq_name.clone());
-        family.set_help(desc.help.clone());
-        family.set_field_type(MetricType::COUNTER);
-        let metrics = metrics.into_iter().map(|(values, count)| {
-            let mut metric = labelled(desc, &values);
-            let mut counter = Counter::default();
-            counter.set_value(count as f64);
-            metric.set_counter(counter);
-            metric
-        });
-        family.set_metric(metrics.collect());
-        family
-    }
-
     fn queries(&self) -> MetricFamily {
         let mut metrics = Vec::new();
         for transport in Transport::ALL {
@@ -267,7 +249,7 @@ impl Sheets {
                 }
             }
         }
-        self.counters(0, metrics)
+        counters(&self.descs[0], metrics)
     }
 
     fn latency(&self) -> MetricFamily {
@@ -312,6 +294,23 @@ fn histogram(counts: &[u64; BUCKETS + 1], nanos: u64) -> Histogram {
     histogram
 }
 
+/// A family of counters of one name, from its labels and values.
+pub(super) fn counters(desc: &Desc, metrics: Vec<(Vec<&str>, u64)>) -> MetricFamily {
+    let mut family = MetricFamily::default();
+    family.set_name(desc.fq_name.clone());
+    family.set_help(desc.help.clone());
+    family.set_field_type(MetricType::COUNTER);
+    let metrics = metrics.into_iter().map(|(values, count)| {
+        let mut metric = labelled(desc, &values);
+        let mut counter = Counter::default();
+        counter.set_value(count as f64);
+        metric.set_counter(counter);
+        metric
+    });
+    family.set_metric(metrics.collect());
+    family
+}
+
 fn labelled(desc: &Desc, values: &[&str]) -> Metric {
     let mut metric = Metric::default();
     let pairs = desc.variable_labels.iter().zip(values).map(|(name, value)| {
@@ -330,7 +329,7 @@ impl Collector for Sheets {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let one = |desc, count| self.counters(desc, vec![(vec![], count)]);
+        let one = |desc: usize, count| counters(&self.descs[desc], vec![(vec![], count)]);
         let kinds = ErrorKind::ALL.map(|k| (vec![k.as_str()], self.sum(|s| &s.malformed[k as usize])));
         let bytes =
             Transport::ALL.map(|t| (vec![t.as_str()], self.sum(|s| &s.transports[t as usize].reply_bytes)));
@@ -340,14 +339,14 @@ impl Collector for Sheets {
             .map(|(a, r)| (vec![ACTIONS[a], r.as_str()], self.sum(|s| &s.limited[a][r as usize])));
         let mut families = vec![
             self.queries(),
-            self.counters(1, kinds.into()),
+            counters(&self.descs[1], kinds.into()),
             one(2, self.sum(|s| &s.dropped)),
             one(3, self.sum(|s| &s.truncated)),
             one(4, self.sum(|s| &s.client_subnets)),
-            self.counters(5, bytes.into()),
+            counters(&self.descs[5], bytes.into()),
             self.latency(),
-            self.counters(7, cookies.into()),
-            self.counters(8, limited.collect()),
+            counters(&self.descs[7], cookies.into()),
+            counters(&self.descs[8], limited.collect()),
         ];
         // A family without a series cannot be written down.
         families.retain(|f| !f.get_metric().is_empty());

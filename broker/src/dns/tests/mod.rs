@@ -27,7 +27,7 @@ const NAME: &str = "play.example.com";
 /// Longer than anything here takes; only a failing test waits for it.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn policy() -> Policy {
+pub(super) fn policy() -> Policy {
     Policy {
         answers: 2,
         ttl: Duration::from_secs(20),

@@ -18,7 +18,7 @@
 mod control;
 mod mmsg;
 
-use super::{Handler, Message, Sheet};
+use super::{Handler, Message, Sheet, tally};
 use mmsg::{Batch, Shape};
 use nearmost_dns::limiter::{self, Limiter, Verdict};
 use nearmost_dns::{Client, HotPath, Transport};
@@ -76,6 +76,7 @@ pub(super) struct Worker {
     handler: Handler,
     hot: HotPath,
     sheet: Arc<Sheet>,
+    tally: tally::Writer,
     limiter: Limiter,
     /// The epoch of the limiter's clock.
     started: Instant,
@@ -85,8 +86,8 @@ impl Worker {
     pub(super) fn new(socket: Socket, handler: Handler, limiter: Limiter) -> Worker {
         let domains = handler.snapshots.load().registry.domains.len();
         let hot = HotPath::new(Arc::clone(&handler.responder), domains);
-        let sheet = handler.metrics.sheets.own();
-        Worker { socket, handler, hot, sheet, limiter, started: crate::clock::mono_now() }
+        let (sheet, tally) = (handler.metrics.sheets.own(), handler.metrics.book.writer());
+        Worker { socket, handler, hot, sheet, tally, limiter, started: crate::clock::mono_now() }
     }
 
     /// Serves until told to stop. Blocks the thread.
@@ -125,6 +126,7 @@ impl Worker {
                 self.sheet.limited(verdict);
                 self.handler.follow(&snapshot, &outcome, &client, begun);
                 self.sheet.record(Transport::Udp, &outcome, reply.len());
+                self.tally.count(&snapshot.registry, &outcome);
                 let seen = Message { query: message, reply, outcome: &outcome };
                 self.handler.write_down(&snapshot, &seen, &client, begun);
                 answered += u64::from(!outcome.dropped());
