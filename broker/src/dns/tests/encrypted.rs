@@ -39,7 +39,7 @@ fn start_encrypted(settings: EncryptedSettings) -> Encrypted {
     let dir = tempfile::tempdir().unwrap();
     let (files, made) = write_certificate(dir.path());
     let plain =
-        DnsSettings { listen: vec!["127.0.0.1:0".parse().unwrap()], workers: 1, tcp: TcpLimits::default() };
+        DnsSettings { listen: vec!["127.0.0.1:0".parse().unwrap()], workers: 1, ..DnsSettings::default() };
     let (server, snapshots, metrics, registry, nonces) = server(plain).unwrap();
     let key = KeyPair::from_seed(Role::Broker, &[1; 32]);
     let settings = EncryptedSettings { files: files.clone(), ..settings };
