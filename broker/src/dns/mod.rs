@@ -113,6 +113,9 @@ pub enum DnsError {
     /// A limit that makes no sense.
     #[error("dns.limits: {0}")]
     Limits(#[from] LimitError),
+    /// A worker cannot be started.
+    #[error("a thread of DNS over UDP cannot be started: {0}")]
+    Thread(io::Error),
     /// A task ended that should serve until it is told to stop.
     #[error("a DNS task ended unexpectedly: {0}")]
     Task(#[from] tokio::task::JoinError),
@@ -240,8 +243,7 @@ impl DnsServer {
                 tasks.spawn(socket.wake_on(stop.clone()));
                 let limiter = Limiter::new(self.udp_limits.clone(), [rand::random(), rand::random()])?;
                 let worker = udp::Worker::new(socket, self.handler.clone(), limiter);
-                let stop = stop.clone();
-                tasks.spawn_blocking(move || worker.serve(&stop));
+                tasks.spawn(udp::thread(worker, stop.clone())?);
             }
             let acceptor = tcp::Acceptor {
                 listener: sockets.tcp,

@@ -91,6 +91,7 @@ pub(crate) struct Sheet {
     transports: [ByTransport; TRANSPORTS],
     malformed: [Cell; KINDS],
     dropped: Cell,
+    panics: Cell,
     truncated: Cell,
     client_subnets: Cell,
     /// Queries by what their cookie says.
@@ -106,6 +107,7 @@ impl Sheet {
             transports: Default::default(),
             malformed: std::array::from_fn(|_| Cell::default()),
             dropped: Cell::default(),
+            panics: Cell::default(),
             truncated: Cell::default(),
             client_subnets: Cell::default(),
             cookies: Default::default(),
@@ -143,6 +145,11 @@ impl Sheet {
         self.add(&by.reply_bytes, reply as u64);
     }
 
+    /// Counts a message that brought out a fault of ours.
+    pub(super) fn panicked(&self) {
+        self.add(&self.panics, 1);
+    }
+
     /// Counts what a limit did to a reply.
     pub(super) fn limited(&self, verdict: Verdict) {
         match verdict {
@@ -170,7 +177,7 @@ pub struct Sheets {
     /// Held while a thread starts, and by scrapes.
     all: Arc<Mutex<Vec<Arc<Sheet>>>>,
     shared: Arc<Sheet>,
-    descs: Arc<[Desc; 9]>,
+    descs: Arc<[Desc; 10]>,
 }
 
 impl Sheets {
@@ -212,6 +219,11 @@ impl Sheets {
                     "nearmost_dns_limited_total",
                     "DNS replies shortened or not sent for a limit.",
                     &["action", "reason"],
+                )?,
+                desc(
+                    "nearmost_dns_panics_total",
+                    "DNS messages that brought out a fault of the broker.",
+                    &[],
                 )?,
             ]),
         })
@@ -347,6 +359,7 @@ impl Collector for Sheets {
             self.latency(),
             counters(&self.descs[7], cookies.into()),
             counters(&self.descs[8], limited.collect()),
+            one(9, self.sum(|s| &s.panics)),
         ];
         // A family without a series cannot be written down.
         families.retain(|f| !f.get_metric().is_empty());

@@ -80,12 +80,13 @@ impl Inner {
     /// Folds what no thread writes any more.
     fn fold(&mut self) {
         let Inner { tallies, past, .. } = self;
-        tallies.retain(|tally| {
-            let written = Arc::strong_count(tally) > 1;
-            if !written {
+        tallies.retain_mut(|tally| {
+            // Having it alone means that its thread has left it, and what the thread wrote is seen.
+            let left = Arc::get_mut(tally).is_some();
+            if left {
                 past.add(tally);
             }
-            written
+            !left
         });
     }
 
@@ -141,9 +142,8 @@ impl Book {
 
     fn begin(&self, registry: &Arc<Registry>) -> Arc<Tally> {
         let tally = Arc::new(Tally::new(registry));
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.fold();
-        inner.tallies.push(Arc::clone(&tally));
+        // What was left is folded by scrapes: here somebody waits for an answer.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).tallies.push(Arc::clone(&tally));
         tally
     }
 }

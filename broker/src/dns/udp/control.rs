@@ -31,14 +31,14 @@ pub(super) fn leave_from(told: &Control, length: usize, out: &mut Control) -> us
     }
     out.0[..space].copy_from_slice(&told.0[..space]);
     if end == data + size_of::<libc::in_pktinfo>() {
-        // `in_pktinfo`: interface, source of a reply, destination of the packet.
-        let [a, b, c, d] = told.0[data + 8..data + 12].try_into().unwrap_or_default();
-        let asked = Ipv4Addr::new(a, b, c, d);
+        // `in_pktinfo`: interface, source of a reply, destination of the packet. The kernel has filled in the
+        // source that fits the destination: itself, or our own address where many were asked.
+        let [a, b, c, d] = told.0[data + 4..data + 8].try_into().unwrap_or_default();
+        let source = Ipv4Addr::new(a, b, c, d);
         // Whichever way the reply takes.
         out.0[data..data + 4].fill(0);
-        out.0[data + 4..data + 8].copy_from_slice(&asked.octets());
-        let many = asked.is_multicast() || asked.is_broadcast() || asked.is_unspecified();
-        return if many { 0 } else { space };
+        let none = source.is_multicast() || source.is_broadcast() || source.is_unspecified();
+        return if none { 0 } else { space };
     }
     // `in6_pktinfo`: address, interface. A link's own address means nothing without the link.
     let asked: [u8; 16] = told.0[data..data + 16].try_into().unwrap_or_default();
@@ -81,7 +81,7 @@ mod tests {
     }
 
     fn v4(asked: [u8; 4]) -> (Control, usize) {
-        let data = [&[2, 0, 0, 0, 10, 0, 0, 1][..], &asked].concat();
+        let data = [&[2, 0, 0, 0][..], &asked, &[10, 0, 0, 1]].concat();
         told(libc::IPPROTO_IP, libc::IP_PKTINFO, &data)
     }
 

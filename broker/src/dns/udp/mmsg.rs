@@ -25,6 +25,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// Room for one query. Larger than any that is asked for: replies advertise at most 1452 bytes.
 const QUERY_ROOM: usize = 4096;
+/// What is left of a query that there was no room for: its header.
+const CUT: usize = 12;
 /// Room for one reply: beyond what any setting lets a datagram be.
 const REPLY_ROOM: usize = 1536;
 /// Messages cut apart that may be refused before none is tried any more.
@@ -41,7 +43,7 @@ pub(in crate::dns) struct Batch {
     peers: Box<[libc::sockaddr_in6]>,
     controls: Box<[Control]>,
     /// Pointed at by `headers`, and point at `queries`.
-    _read_into: Box<[libc::iovec]>,
+    read_into: Box<[libc::iovec]>,
     headers: Box<[libc::mmsghdr]>,
     out: Out,
     /// Whether the kernel tells the address that was asked, and replies leave from it.
@@ -90,28 +92,25 @@ struct Group {
     size: usize,
 }
 
-// SAFETY: the raw pointers in the headers point into heap memory that the batch owns alone.
-unsafe impl Send for Batch {}
-
-fn header(
-    peer: *mut libc::sockaddr_in6,
-    iovec: *mut libc::iovec,
-    control: *mut libc::c_void,
-) -> libc::mmsghdr {
+fn blank() -> libc::mmsghdr {
     // SAFETY: all-zero bytes are a valid `mmsghdr`: integers and null pointers.
-    let mut header: libc::mmsghdr = unsafe { std::mem::zeroed() };
-    header.msg_hdr.msg_name = peer.cast();
-    header.msg_hdr.msg_iov = iovec;
-    header.msg_hdr.msg_iovlen = 1;
-    header.msg_hdr.msg_control = control;
-    ready(&mut header, !control.is_null());
-    header
+    unsafe { std::mem::zeroed() }
 }
 
-/// Says how much the kernel may write, as it must be said anew before each read.
-fn ready(header: &mut libc::mmsghdr, asked: bool) {
-    header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_in6>() as libc::socklen_t;
-    header.msg_hdr.msg_controllen = if asked { CONTROL_ROOM as _ } else { 0 };
+/// Says where the kernel may write, and how much.
+fn ready(
+    header: &mut libc::mmsghdr,
+    peer: *mut libc::sockaddr_in6,
+    iovec: *mut libc::iovec,
+    told: *mut libc::c_void,
+) {
+    let header = &mut header.msg_hdr;
+    header.msg_name = peer.cast();
+    header.msg_namelen = size_of::<libc::sockaddr_in6>() as libc::socklen_t;
+    header.msg_iov = iovec;
+    header.msg_iovlen = 1;
+    header.msg_control = told;
+    header.msg_controllen = if told.is_null() { 0 } else { CONTROL_ROOM as _ };
 }
 
 impl Batch {
@@ -120,25 +119,14 @@ impl Batch {
         let size = shape.size.clamp(1, usize::from(NONE) / 2);
         // SAFETY: all-zero bytes are a valid `sockaddr_in6`.
         let peer: libc::sockaddr_in6 = unsafe { std::mem::zeroed() };
-        let mut queries = vec![[0; QUERY_ROOM]; size].into_boxed_slice();
-        let mut peers = vec![peer; size].into_boxed_slice();
-        let mut controls = vec![Control([0; CONTROL_ROOM]); size].into_boxed_slice();
-        let mut read_into: Box<[libc::iovec]> = queries
-            .iter_mut()
-            .map(|q| libc::iovec { iov_base: q.as_mut_ptr().cast(), iov_len: QUERY_ROOM })
-            .collect();
-        let headers = (0..size).map(|i| {
-            let control = if shape.asked { controls[i].0.as_mut_ptr().cast() } else { std::ptr::null_mut() };
-            header(&raw mut peers[i], &raw mut read_into[i], control)
-        });
-        let headers: Box<[libc::mmsghdr]> = headers.collect();
+        let read = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: QUERY_ROOM };
         Batch {
-            queries,
+            queries: vec![[0; QUERY_ROOM]; size].into_boxed_slice(),
             replies: (0..size).map(|_| Vec::with_capacity(REPLY_ROOM)).collect(),
-            peers,
-            controls,
-            _read_into: read_into,
-            headers,
+            peers: vec![peer; size].into_boxed_slice(),
+            controls: vec![Control([0; CONTROL_ROOM]); size].into_boxed_slice(),
+            read_into: vec![read; size].into_boxed_slice(),
+            headers: (0..size).map(|_| blank()).collect(),
             out: Out::new(size, shape.segments),
             asked: shape.asked,
             filled: 0,
@@ -151,9 +139,13 @@ impl Batch {
     /// # Errors
     /// What the system says; `WouldBlock` when nothing came within the socket's time limit.
     pub(in crate::dns) fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
-        // The kernel changed only those that the last read filled.
-        for header in &mut self.headers[..self.filled] {
-            ready(header, self.asked);
+        // Pointers are made anew each time: none outlives a borrow of what it points to.
+        let slots = self.queries.iter_mut().zip(&mut self.peers).zip(&mut self.controls);
+        let heads = self.read_into.iter_mut().zip(&mut self.headers);
+        for (((query, peer), control), (iovec, header)) in slots.zip(heads) {
+            iovec.iov_base = query.as_mut_ptr().cast();
+            let told = if self.asked { control.0.as_mut_ptr().cast() } else { std::ptr::null_mut() };
+            ready(header, peer, iovec, told);
         }
         self.filled = 0;
         let (headers, count) = (self.headers.as_mut_ptr(), self.headers.len());
@@ -171,7 +163,9 @@ impl Batch {
     /// none. A query longer than there is room for is cut, and so malformed.
     pub(in crate::dns) fn slot(&mut self, at: usize) -> Option<(&[u8], SocketAddr, &mut Vec<u8>)> {
         let header = self.headers[..self.filled].get(at)?;
-        let length = (header.msg_len as usize).min(QUERY_ROOM);
+        // What was cut is no query, whatever its beginning looks like: a header says that there is more.
+        let most = if header.msg_hdr.msg_flags & libc::MSG_TRUNC == 0 { QUERY_ROOM } else { CUT };
+        let length = (header.msg_len as usize).min(most);
         let reply = &mut self.replies[at];
         reply.clear();
         let peer = peer(&self.peers[at], header.msg_hdr.msg_namelen)?;
@@ -185,25 +179,30 @@ impl Batch {
         let messages = self.lay_out();
         let (mut sent, mut lost, mut why) = (0, 0, None);
         while sent < messages {
-            let from = self.out.headers[sent..messages].as_mut_ptr();
-            // SAFETY: `from` are headers that were laid out with pointers to memory of this batch.
-            let done = unsafe { libc::sendmmsg(socket.as_raw_fd(), from, (messages - sent) as u32, 0) };
-            if let Ok(done) = usize::try_from(done) {
-                sent += done;
-                continue;
-            }
-            let error = io::Error::last_os_error();
-            if error.kind() == io::ErrorKind::Interrupted {
-                continue;
-            }
-            // The first that is left is the one that was refused.
-            match self.out.groups.lists.get(sent).copied() {
-                Some(group) if group.count > 1 => {
-                    self.out.refused(&error);
-                    let (more, last) = self.send_singly(socket, group, sent);
-                    (lost, why) = (lost + more, last.or(why));
+            match self.out.send(socket, sent..messages) {
+                Ok(done) => {
+                    sent += done;
+                    continue;
                 }
-                _ => (lost, why) = (lost + 1, Some(error)),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                // No room: what waits to be sent goes nowhere (nobody answers for its destination), and
+                // neither would the rest. Those who wait for an answer would wait for all of them.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let rest = &self.out.groups.lists[sent..];
+                    lost += rest.iter().map(|g| usize::from(g.count)).sum::<usize>();
+                    return (lost, Some(error));
+                }
+                // The first that is left is the one that was refused.
+                Err(error) => match self.out.groups.lists.get(sent).copied() {
+                    Some(group) if group.count > 1 => {
+                        let (more, last) = self.send_singly(socket, group, sent);
+                        if more == 0 {
+                            self.out.refused(&error);
+                        }
+                        (lost, why) = (lost + more, last.or(why));
+                    }
+                    _ => (lost, why) = (lost + 1, Some(error)),
+                },
             }
             sent += 1;
         }
@@ -228,7 +227,7 @@ impl Batch {
             let groups = &mut self.out.groups;
             let known = groups.table[entry];
             match groups.lists.get_mut(usize::from(known)) {
-                Some(group) if group.size == size && size * usize::from(group.count) < MOST_BYTES - size => {
+                Some(group) if group.size == size && size * (usize::from(group.count) + 1) < MOST_BYTES => {
                     groups.next[usize::from(group.last)] = slot;
                     (group.last, group.count) = (slot, group.count + 1);
                 }
@@ -324,13 +323,13 @@ impl Batch {
     ) -> (usize, Option<io::Error>) {
         let begin = self.out.groups.lists[..message].iter().map(|g| usize::from(g.count)).sum::<usize>();
         let (mut lost, mut why) = (0, None);
-        for (nth, slot) in self.out.groups.slots(group).enumerate().collect::<Vec<_>>() {
+        let mut slot = usize::from(group.first);
+        for nth in 0..usize::from(group.count) {
             self.head(message, slot, begin + nth, 1, None);
-            let one = &raw mut self.out.headers[message];
-            // SAFETY: as in `send`.
-            if unsafe { libc::sendmmsg(socket.as_raw_fd(), one, 1, 0) } < 0 {
-                (lost, why) = (lost + 1, Some(io::Error::last_os_error()));
+            if let Err(error) = self.out.send(socket, message..message + 1) {
+                (lost, why) = (lost + 1, Some(error));
             }
+            slot = self.out.groups.next.get(slot).copied().map_or(0, usize::from);
         }
         (lost, why)
     }
@@ -339,7 +338,6 @@ impl Batch {
 impl Out {
     fn new(size: usize, segments: bool) -> Out {
         let empty = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
-        let blank = || header(std::ptr::null_mut(), std::ptr::null_mut(), std::ptr::null_mut());
         Out {
             iovecs: vec![empty; size].into_boxed_slice(),
             controls: vec![Control([0; CONTROL_ROOM]); size].into_boxed_slice(),
@@ -353,11 +351,20 @@ impl Out {
         }
     }
 
-    /// A message that was to be cut apart was refused.
+    /// Sends some of the messages that were laid out; how many. Never waits.
+    fn send(&mut self, socket: BorrowedFd<'_>, which: std::ops::Range<usize>) -> io::Result<usize> {
+        let from = &mut self.headers[which];
+        let (from, count) = (from.as_mut_ptr(), from.len() as u32);
+        // SAFETY: `from` are `count` headers that were laid out with pointers to memory of the batch, whose
+        // borrows have ended and which nothing has touched since.
+        let done = unsafe { libc::sendmmsg(socket.as_raw_fd(), from, count, libc::MSG_DONTWAIT as _) };
+        usize::try_from(done).map_err(|_| io::Error::last_os_error())
+    }
+
+    /// A message that was to be cut apart was refused, and what it was made of was not. So it is not the
+    /// destination, which anyone can choose.
     fn refused(&mut self, error: &io::Error) {
-        // Too large for the path: another group may not be. Anything else is for good.
-        let lasting = !matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EMSGSIZE));
-        self.patience = if lasting { 0 } else { self.patience.saturating_sub(1) };
+        self.patience = self.patience.saturating_sub(1);
         if self.patience == 0 {
             tracing::info!(%error, "DNS over UDP: replies are sent one by one from now on");
         }
@@ -369,16 +376,14 @@ impl Groups {
         self.lists.clear();
         self.table.fill(NONE);
     }
-
-    /// The slots of a group.
-    fn slots(&self, group: Group) -> impl Iterator<Item = usize> {
-        let next = |slot: &u8| self.next.get(usize::from(*slot)).copied();
-        std::iter::successors(Some(group.first), next).take(group.count.into()).map(usize::from)
-    }
 }
 
 /// The sender's address as the kernel wrote it.
 fn peer(raw: &libc::sockaddr_in6, length: libc::socklen_t) -> Option<SocketAddr> {
+    // Nobody can be answered at port 0. It stands at the same place in both families.
+    if raw.sin6_port == 0 {
+        return None;
+    }
     match i32::from(raw.sin6_family) {
         libc::AF_INET if length as usize >= size_of::<libc::sockaddr_in>() => {
             // SAFETY: a `sockaddr_in` is shorter than a `sockaddr_in6` and no more aligned, any bytes are

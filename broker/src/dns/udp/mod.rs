@@ -18,12 +18,14 @@
 mod control;
 mod mmsg;
 
-use super::{Handler, Message, Sheet, tally};
+use super::{DnsError, Handler, Message, Sheet, tally};
 use mmsg::{Batch, Shape};
+use nearmost_core::snapshot::Snapshot;
 use nearmost_dns::limiter::{self, Limiter, Verdict};
-use nearmost_dns::{Client, HotPath, Transport};
+use nearmost_dns::{Client, HotPath, Outcome, Transport};
 use std::io;
 use std::os::fd::AsFd;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
@@ -33,6 +35,10 @@ const BATCH: usize = 64;
 /// How long a worker waits in one system call. It is woken when it is to end, and looks by itself as
 /// often as this in case it was not.
 const WAIT: Duration = Duration::from_secs(1);
+/// Pause after a read that failed.
+const READ_PAUSE: Duration = Duration::from_millis(50);
+/// Room for replies on their way: a few hundred may wait for a neighbour that does not answer.
+const SEND_BUFFER: usize = 4 << 20;
 
 /// A bound socket, set up for its worker.
 #[derive(Debug)]
@@ -52,6 +58,8 @@ impl Socket {
         let wildcard = address.ip().is_unspecified();
         socket.set_nonblocking(false)?;
         socket.set_read_timeout(Some(WAIT))?;
+        // The system may cap it.
+        let _ = socket.set_send_buffer_size(SEND_BUFFER);
         mmsg::never_fragment(socket.as_fd(), address.is_ipv6())?;
         if wildcard {
             mmsg::tell_asked(socket.as_fd(), address.is_ipv6())?;
@@ -68,6 +76,29 @@ impl Socket {
             let _ = socket.shutdown(std::net::Shutdown::Read);
         }
     }
+}
+
+/// Has a worker serve in a thread of its own, not in one of those that blocking calls of all the broker
+/// share. The future ends when it does, and panics if it did.
+///
+/// # Errors
+/// When there can be no more threads.
+pub(super) fn thread(
+    worker: Worker,
+    stop: CancellationToken,
+) -> Result<impl Future<Output = ()> + Send, DnsError> {
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let serve = move || {
+        let ended = catch_unwind(AssertUnwindSafe(|| worker.serve(&stop)));
+        // Nobody waits for it when the server was given up.
+        let _ = tell.send(ended);
+    };
+    std::thread::Builder::new().name("dns-udp".into()).spawn(serve).map_err(DnsError::Thread)?;
+    Ok(async move {
+        if let Ok(Err(panic)) = told.await {
+            resume_unwind(panic);
+        }
+    })
 }
 
 /// One thread's part of answering.
@@ -95,36 +126,35 @@ impl Worker {
         let mut batch = Batch::new(Shape { size: BATCH, asked: self.socket.wildcard, segments: true });
         while !stop.is_cancelled() {
             match batch.receive(self.socket.socket.as_fd()) {
-                Ok(read) => self.answer(&mut batch, read),
+                Ok(read) => self.answer_all(&mut batch, read),
                 Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
                 Err(error) => {
                     tracing::warn!(%error, "DNS over UDP: reading queries");
                     self.handler.metrics.socket_errors.inc();
+                    // What fails at once would fail as fast again.
+                    std::thread::park_timeout(READ_PAUSE);
                 }
             }
         }
     }
 
     /// Answers what was read.
-    fn answer(&mut self, batch: &mut Batch, read: usize) {
+    fn answer_all(&mut self, batch: &mut Batch, read: usize) {
         let begun = crate::clock::mono_now();
         let now = crate::clock::unix_now();
-        let mono_ms = begun.saturating_duration_since(self.started).as_millis() as u64;
         let mut answered = 0;
         {
-            let snapshot = self.handler.snapshots.load();
+            let snapshots = Arc::clone(&self.handler.snapshots);
+            let snapshot = snapshots.load();
             for at in 0..read {
                 let Some((message, peer, reply)) = batch.slot(at) else { continue };
                 let client = Client { source: peer.ip(), transport: Transport::Udp, now };
-                let outcome = self.hot.answer(&snapshot, message, &client, reply);
-                let verdict = self.limiter.check(mono_ms, &client, &outcome, message.len(), reply);
-                match verdict {
-                    Verdict::Send => {}
-                    Verdict::Slip(_) => drop(limiter::slip(reply, &outcome)),
-                    Verdict::Drop(_) => reply.clear(),
-                }
-                self.sheet.limited(verdict);
+                let outcome = self.answer(&snapshot, message, &client, (begun, reply));
                 self.handler.follow(&snapshot, &outcome, &client, begun);
+                // What a limit dropped was no answer.
+                if reply.is_empty() && !outcome.dropped() {
+                    continue;
+                }
                 self.sheet.record(Transport::Udp, &outcome, reply.len());
                 self.tally.count(&snapshot.registry, &outcome);
                 let seen = Message { query: message, reply, outcome: &outcome };
@@ -140,5 +170,41 @@ impl Worker {
             tracing::debug!(lost, %error, "DNS over UDP: sending replies");
             self.handler.metrics.socket_errors.inc_by(lost as u64);
         }
+    }
+
+    /// Answers one message, within the limits.
+    fn answer(
+        &mut self,
+        snapshot: &Snapshot,
+        message: &[u8],
+        client: &Client,
+        (begun, reply): (Instant, &mut Vec<u8>),
+    ) -> Outcome {
+        let hot = AssertUnwindSafe(|| self.hot.answer(snapshot, message, client, reply));
+        let Ok(mut outcome) = catch_unwind(hot) else {
+            return self.survive(message, reply);
+        };
+        if reply.is_empty() {
+            return outcome;
+        }
+        let mono_ms = begun.saturating_duration_since(self.started).as_millis() as u64;
+        let verdict = self.limiter.check(mono_ms, client, &outcome, message.len(), reply);
+        match verdict {
+            Verdict::Send => {}
+            Verdict::Slip(_) => limiter::slip(reply, &mut outcome),
+            Verdict::Drop(_) => reply.clear(),
+        }
+        self.sheet.limited(verdict);
+        outcome
+    }
+
+    /// After a fault of ours that one message brought out: it is left without a reply, and others are not.
+    fn survive(&mut self, message: &[u8], reply: &mut Vec<u8>) -> Outcome {
+        reply.clear();
+        self.sheet.panicked();
+        tracing::error!(?message, "a DNS message could not be answered: please report this");
+        // What it was in the middle of changing is made anew.
+        self.hot = HotPath::new(Arc::clone(&self.handler.responder), 0);
+        Outcome::default()
     }
 }

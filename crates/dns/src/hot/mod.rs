@@ -25,12 +25,12 @@ use crate::zone::{self, NodeKind};
 use crate::{alike, choosing, dnssec, records};
 use nearmost_core::health::Family;
 use nearmost_core::ranking::Choice;
-use nearmost_core::registry::DomainIndex;
+use nearmost_core::registry::{DomainIndex, Registry};
 use nearmost_core::snapshot::Snapshot;
 use nearmost_core::time::UnixMillis;
 use signed::{Made, Piece, Pieces};
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// Longest name that is common, in bytes on the wire.
 const ROOM: usize = 64;
@@ -47,8 +47,8 @@ const TYPE_AAAA: u16 = 28;
 struct Slot {
     /// Lower-cased wire bytes, zero beyond their end; all zero for an empty slot.
     name: [u8; ROOM],
-    /// Of the registry that it was found in.
-    version: u64,
+    /// The registry that it was found in, by [`HotPath::met`].
+    met: u64,
     domain: DomainIndex,
     /// By [`Family::index`]: what such answers count as, where addresses of the family are answered by
     /// choice alone.
@@ -59,10 +59,14 @@ struct Slot {
     until: u64,
 }
 
-/// One thread's hot path. It answers from the snapshots of one writer, whose registries differ in their
-/// versions.
+/// One thread's hot path.
 pub struct HotPath {
     responder: Arc<Responder>,
+    /// The registry that was met last. A weak pointer keeps its place from being taken by another, so that
+    /// the pointer tells registries apart, and leaves it to the writer to drop it.
+    registry: Weak<Registry>,
+    /// How many were met: what was found in one is not used in another.
+    met: u64,
     /// A power of two of them.
     slots: Box<[Slot]>,
     pieces: Pieces,
@@ -88,7 +92,8 @@ struct Common<'m> {
 impl HotPath {
     /// With room for so many domains.
     pub fn new(responder: Arc<Responder>, domains: usize) -> HotPath {
-        HotPath { responder, slots: empty(domains), pieces: Pieces::default() }
+        let registry = Weak::new();
+        HotPath { responder, registry, met: 0, slots: empty(domains), pieces: Pieces::default() }
     }
 
     /// The general path.
@@ -119,6 +124,7 @@ impl HotPath {
         out: &mut Vec<u8>,
     ) -> Option<Outcome> {
         let query = Common::read(message)?;
+        self.meet(&snapshot.registry);
         let family = if query.qtype == TYPE_A { Family::V4 } else { Family::V6 };
         let slot = self.slot(snapshot, &query.name, client.now)?;
         let (domain, alike) = (slot.domain, slot.alike[family.index()]?);
@@ -143,7 +149,7 @@ impl HotPath {
         let most = usize::from(responder.limit(query.edns, client));
         let room = most - opt.map_or(0, |o| o.len());
         if opt.is_some_and(|o| o.dnssec_ok) && slot.signed {
-            let made = Made { version: slot.version, domain, ttl, addrs: choice.addrs.clone() };
+            let made = Made { met: slot.met, domain, ttl, addrs: choice.addrs.clone() };
             match self.pieces.get(&made, client.now) {
                 Some(piece) => write_signed(&query, piece, room, out)?,
                 None => return Some(self.sign(snapshot, message, client, (slot, made), out)),
@@ -172,6 +178,14 @@ impl HotPath {
         // At most what a datagram holds.
         outcome.account.reply_bytes = out.len() as u16;
         Some(outcome)
+    }
+
+    /// Notes that answers come from this registry now.
+    fn meet(&mut self, registry: &Arc<Registry>) {
+        if !std::ptr::eq(self.registry.as_ptr(), Arc::as_ptr(registry)) {
+            self.registry = Arc::downgrade(registry);
+            self.met += 1;
+        }
     }
 
     /// Answers by the general path, and keeps what it signed.
@@ -205,10 +219,9 @@ impl HotPath {
 
     /// What is known of a domain's name.
     fn slot(&mut self, snapshot: &Snapshot, name: &[u8; ROOM], now: UnixMillis) -> Option<Slot> {
-        let version = snapshot.registry.version;
         let at = hash(name) as usize & (self.slots.len() - 1);
         let slot = self.slots[at];
-        if slot.version == version && slot.name == *name && now.0 < slot.until {
+        if slot.met == self.met && slot.name == *name && now.0 < slot.until {
             return Some(slot);
         }
         let found = self.look_up(snapshot, name, now)?;
@@ -232,8 +245,8 @@ impl HotPath {
         let signed = self.responder.signer.is_some() && !keys.is_empty();
         let changes = keys.iter().filter_map(|k| k.life.change()).map(|(at, _)| at.0);
         let until = changes.filter(|at| *at > now.0).min().unwrap_or(u64::MAX);
-        let version = registry.version;
-        let mut slot = Slot { name: *name, version, domain, alike: [None; 2], signed, until };
+        let met = self.met;
+        let mut slot = Slot { name: *name, met, domain, alike: [None; 2], signed, until };
         for (family, qtype) in [(Family::V4, TYPE_A), (Family::V6, TYPE_AAAA)] {
             if node.statics().all(|r| u16::from(records::record_type(&r.data)) != qtype) {
                 let length = name::labels(name).map(|l| l.len() + 1).sum::<usize>() + 1;
@@ -254,7 +267,7 @@ impl HotPath {
 fn empty(domains: usize) -> Box<[Slot]> {
     let slots = domains.saturating_mul(2).next_power_of_two().clamp(LEAST_SLOTS, MOST_SLOTS);
     let (domain, alike) = (DomainIndex(0), [None; 2]);
-    let none = Slot { name: [0; ROOM], version: 0, domain, alike, signed: false, until: 0 };
+    let none = Slot { name: [0; ROOM], met: 0, domain, alike, signed: false, until: 0 };
     vec![none; slots].into_boxed_slice()
 }
 

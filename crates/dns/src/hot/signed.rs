@@ -20,8 +20,8 @@ const PLACES: usize = 1 << 13;
 /// What makes an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Made {
-    /// Of the registry.
-    pub(super) version: u64,
+    /// The registry, by its number among those that were met.
+    pub(super) met: u64,
     pub(super) domain: DomainIndex,
     /// In seconds.
     pub(super) ttl: u32,
@@ -44,7 +44,7 @@ pub(super) struct Pieces(Vec<Option<Piece>>);
 
 impl Made {
     fn place(&self) -> usize {
-        let domain = mix(self.version ^ u64::from(self.domain.0) << 32 ^ u64::from(self.ttl));
+        let domain = mix(self.met ^ u64::from(self.domain.0) << 32 ^ u64::from(self.ttl));
         let hash = self.addrs.iter().fold(domain, |hash, addr| {
             let bits = match addr {
                 IpAddr::V4(a) => u64::from(a.to_bits()),
@@ -134,7 +134,7 @@ mod tests {
 
     fn made(ttl: u32) -> Made {
         let addrs = [IpAddr::from([192, 0, 2, 1])].into_iter().collect();
-        Made { version: 3, domain: DomainIndex(7), ttl, addrs }
+        Made { met: 3, domain: DomainIndex(7), ttl, addrs }
     }
 
     #[test]

@@ -17,10 +17,18 @@ struct Parts {
     opt: Option<usize>,
 }
 
-/// Shortens a reply of [`Responder::answer`](crate::Responder::answer) in place and tells its new length:
-/// no records but OPT, and the TC bit; or, where the client sent a cookie that was not valid, BADCOOKIE
-/// beside the valid one that is in the reply. 0 for what is no such reply.
-pub fn slip(reply: &mut [u8], outcome: &Outcome) -> usize {
+/// Shortens a reply of [`Responder::answer`](crate::Responder::answer): no records but OPT, and the TC bit;
+/// or, where the client sent a cookie that was not valid, BADCOOKIE beside the valid one that is in the
+/// reply. Nothing is left of what is no such reply. The outcome becomes that of the short one.
+pub fn slip(reply: &mut Vec<u8>, outcome: &mut Outcome) {
+    let length = shorten(reply, outcome);
+    reply.truncate(length);
+    // It was no longer before than such a number holds.
+    outcome.account.reply_bytes = length as u16;
+}
+
+/// The length of what is left.
+fn shorten(reply: &mut [u8], outcome: &mut Outcome) -> usize {
     let Some(Parts { question, opt }) = parts(reply) else { return 0 };
     let length = reply.len();
     let end = match opt {
@@ -40,8 +48,12 @@ pub fn slip(reply: &mut [u8], outcome: &Outcome) -> usize {
             *codes = *codes & 0xf0 | (code & 15) as u8;
             // The TTL's first byte is the code's upper half.
             reply[question + 5] = (code >> 4) as u8;
+            (outcome.rcode, outcome.truncated) = (Rcode::BadCookie, false);
         }
-        _ => *flags |= 2,
+        _ => {
+            *flags |= 2;
+            outcome.truncated = true;
+        }
     }
     end
 }

@@ -34,10 +34,13 @@ fn check(bench: &Bench, message: &[u8], transport: Transport) -> Result<(), Test
     prop_assert_eq!(&out[..2], &message[..2]);
     prop_assert!(out[2] & 0x80 != 0);
     // What is left of a reply that is held back is a reply, too.
-    let mut short = out.clone();
-    let length = crate::limiter::slip(&mut short, &outcome);
-    prop_assert!((12..=out.len()).contains(&length));
-    prop_assert!(Message::from_vec(&short[..length]).is_ok(), "{:?}", &short[..length]);
+    let (mut short, mut shorter) = (out.clone(), outcome.clone());
+    crate::limiter::slip(&mut short, &mut shorter);
+    prop_assert!((12..=out.len()).contains(&short.len()));
+    let decoded = Message::from_vec(&short);
+    prop_assert!(decoded.is_ok(), "{short:?}");
+    prop_assert_eq!(decoded.is_ok_and(|m| m.metadata.truncation), shorter.truncated);
+    prop_assert_eq!(usize::from(shorter.account.reply_bytes), short.len());
     let limit = if transport == Transport::Udp { 1232 } else { 65_535 };
     prop_assert!(out.len() <= limit);
     match Message::from_vec(&out) {
