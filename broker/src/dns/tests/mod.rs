@@ -117,6 +117,10 @@ fn server(settings: DnsSettings) -> Result<Bound, DnsError> {
 fn start(listen: &str, tcp: TcpLimits) -> Running {
     let settings =
         DnsSettings { listen: vec![listen.parse().unwrap()], workers: 2, tcp, ..DnsSettings::default() };
+    start_with(settings)
+}
+
+fn start_with(settings: DnsSettings) -> Running {
     let (server, snapshots, metrics, registry, nonces) = server(settings).unwrap();
     let address = server.local_addrs()[0];
     let cancel = CancellationToken::new();

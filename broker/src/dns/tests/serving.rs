@@ -379,3 +379,34 @@ fn name_servers_are_where_dns_is_served() {
         assert_eq!(lacks_glue(&config), lacks, "{config:?}");
     }
 }
+
+#[tokio::test]
+async fn what_is_above_a_limit_is_short_and_whole() {
+    let limits = LimitConfig { responses_per_second: 5, allow: Vec::new(), ..LimitConfig::default() };
+    let listen = vec!["127.0.0.1:0".parse().unwrap()];
+    let running = start_with(DnsSettings { listen, workers: 1, limits, ..DnsSettings::default() });
+    let socket = udp_client(running.address).await;
+    let (mut whole, mut short) = (0, 0);
+    for id in 0..100 {
+        let asked = query(id, NAME, RecordType::A);
+        socket.send(&asked).await.unwrap();
+        let mut buffer = [0; 2048];
+        let read = tokio::time::timeout(PATIENCE, socket.recv(&mut buffer)).await.unwrap().unwrap();
+        let reply = Message::from_vec(&buffer[..read]).unwrap();
+        assert_eq!(reply.metadata.id, id);
+        match reply.metadata.truncation {
+            true => {
+                assert!(reply.answers.is_empty() && read <= asked.len(), "{read} bytes");
+                short += 1;
+            }
+            false => {
+                assert_eq!(answers(&reply), ["192.0.2.1"]);
+                whole += 1;
+            }
+        }
+    }
+    assert!(whole >= 5 && short >= 50, "{whole} whole, {short} short");
+    assert_eq!(running.count("nearmost_dns_limited_total", &["slip", "responses"]), f64::from(short));
+    assert_eq!(running.count("nearmost_dns_truncated_total", &[]), f64::from(short));
+    running.stop().await;
+}
