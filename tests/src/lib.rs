@@ -8,6 +8,7 @@ pub mod message;
 pub mod netns;
 pub mod process;
 pub mod service;
+pub mod tools;
 
 use std::time::{Duration, Instant};
 
