@@ -175,6 +175,8 @@ impl Resolver {
             .anchors
             .into_iter()
             .flat_map(|(zone, all)| all.iter().map(move |ds| format!("addTA({zone:?}, {ds:?})\n")));
+        // The root's key would have it look for proofs there.
+        let anchors = std::iter::once("clearTA()\n".to_owned()).chain(anchors);
         std::fs::write(dir.join("recursor.lua"), anchors.collect::<String>()).expect("write recursor.lua");
         let config = format!(
             "local-address={}\nlocal-port={}\nallow-from=127.0.0.0/8\n\

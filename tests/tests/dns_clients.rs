@@ -230,7 +230,7 @@ async fn bind_resolves_everything() {
 async fn the_powerdns_recursor_resolves_everything() {
     let (dir, own) = (directory(), directory());
     let (broker, anchors) = world(dir.path()).await;
-    let resolver = Resolver::recursor(own.path(), &upstream(&broker, &anchors, "trace=yes\nloglevel=6")).await;
+    let resolver = Resolver::recursor(own.path(), &upstream(&broker, &anchors, "")).await;
     resolves(&resolver).await;
     is_near(&resolver).await;
     broker.stop().await;
