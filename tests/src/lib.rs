@@ -4,9 +4,11 @@
 //! sets. Everything listens on port 0 and says where it is.
 
 pub mod dns;
+pub mod message;
 pub mod netns;
 pub mod process;
 pub mod service;
+pub mod tools;
 
 use std::time::{Duration, Instant};
 

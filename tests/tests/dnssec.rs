@@ -4,15 +4,16 @@
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::RecordType;
 use nearmost_tests::process::{Broker, directory};
+use nearmost_tests::tools::{self, Upstream, bind_anchors, copied, free_port};
 use nearmost_tests::{dns, eventually};
 use nearmost_wire::api::DnssecResponse;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
 const DOMAIN: &str = "play.example.com";
 /// The bit of "recursion desired" in a query's third byte.
@@ -120,49 +121,10 @@ async fn world(dir: &Path) -> Broker {
     broker
 }
 
-/// Trust anchors as BIND's programs write them.
-fn bind_anchors(anchors: &[String]) -> String {
-    let line = |ds: &String| {
-        let mut words = ds.splitn(4, ' ');
-        let mut word = || words.next().unwrap_or_default().to_owned();
-        let (tag, algorithm, kind, digest) = (word(), word(), word(), word());
-        format!("\"{DOMAIN}.\" static-ds {tag} {algorithm} {kind} \"{digest}\";\n")
-    };
-    format!("trust-anchors {{\n{}}};\n", anchors.iter().map(line).collect::<String>())
-}
-
-/// A program that Debian puts where only root's path leads.
-fn installed(program: &str) -> PathBuf {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into()]);
-    let found = folders.map(|folder| folder.join(program)).find(|path| path.is_file());
-    found.unwrap_or_else(|| panic!("{program} is not there; `cargo xtask test` installs it"))
-}
-
-/// A copy: Debian's AppArmor profile lets the program at its own place read no configuration of ours.
-fn copied(program: &str, dir: &Path) -> PathBuf {
-    let copy = dir.join(program);
-    // Not by this process: what another test starts meanwhile would hold the copy open for writing, and
-    // nobody could run it.
-    let made = std::process::Command::new("cp").arg(installed(program)).arg(&copy).status();
-    assert!(made.expect("run cp").success(), "copy {program}");
-    copy
-}
-
-/// A port that is free for UDP and TCP: resolvers cannot say which they were given for 0.
-fn free_port(ip: &str) -> SocketAddr {
-    let free = || {
-        let udp = std::net::UdpSocket::bind((ip, 0)).expect("bind");
-        let at = udp.local_addr().expect("bound");
-        std::net::TcpListener::bind(at).ok().map(|_| at)
-    };
-    (0..100).find_map(|_| free()).expect("a free port")
-}
-
 /// What delv says of a name, asking a server.
 async fn delv(dir: &Path, server: SocketAddr, anchors: &[String], name: &str, rtype: RecordType) -> String {
     let file = dir.join("anchors.conf");
-    std::fs::write(&file, bind_anchors(anchors)).expect("write anchors");
+    std::fs::write(&file, bind_anchors(DOMAIN, anchors)).expect("write anchors");
     let mut command = Command::new(copied("delv", dir));
     command.arg(format!("@{}", server.ip())).arg("-p").arg(server.port().to_string());
     command.arg("-a").arg(&file).arg(format!("+root={DOMAIN}")).arg(name).arg(rtype.to_string());
@@ -191,76 +153,27 @@ async fn delv_believes_every_answer() {
     assert!(!said.contains("fully validated"), "{said}");
 }
 
-/// A resolver as a process that ends with the test.
-struct Resolver {
-    at: SocketAddr,
-    _child: Child,
-}
+/// A resolver that believes nothing of the domain without proof.
+struct Resolver(tools::Resolver);
 
 impl Resolver {
-    async fn unbound(dir: &Path, upstream: SocketAddr, anchors: &[String]) -> Resolver {
-        let at = free_port("127.0.33.1");
-        let anchors: String =
-            anchors.iter().map(|ds| format!("trust-anchor: \"{DOMAIN}. DS {ds}\"\n")).collect();
-        let config = format!(
-            "server:\n\
-             interface: {ip}\nport: {port}\naccess-control: 127.0.0.0/8 allow\n\
-             do-daemonize: no\nusername: \"\"\nchroot: \"\"\npidfile: \"\"\ndirectory: {dir:?}\n\
-             use-syslog: no\nlogfile: \"\"\nnum-threads: 1\nval-log-level: 2\n\
-             do-not-query-localhost: no\nmodule-config: \"validator iterator\"\n{anchors}\
-             stub-zone:\nname: {DOMAIN:?}\nstub-addr: {upstream_ip}@{upstream_port}\n\
-             remote-control:\ncontrol-enable: no\n",
-            ip = at.ip(),
-            port = at.port(),
-            upstream_ip = upstream.ip(),
-            upstream_port = upstream.port(),
-        );
-        std::fs::write(dir.join("unbound.conf"), config).expect("write unbound.conf");
-        let mut command = Command::new(copied("unbound", dir));
-        command.arg("-d").arg("-c").arg(dir.join("unbound.conf"));
-        Resolver::start(command, dir, at).await
+    async fn unbound(dir: &Path, server: SocketAddr, anchors: &[String]) -> Resolver {
+        Resolver(tools::Resolver::unbound(dir, &upstream(server, anchors)).await)
     }
 
-    async fn bind(dir: &Path, upstream: SocketAddr, anchors: &[String]) -> Resolver {
-        let at = // It listens on what interfaces have.
-        free_port("127.0.0.1");
-        let config = format!(
-            "options {{\n\
-             directory {dir:?};\npid-file none;\nsession-keyfile none;\n\
-             listen-on port {port} {{ {ip}; }};\nlisten-on-v6 {{ none; }};\n\
-             recursion yes;\nallow-query {{ any; }};\ndnssec-validation yes;\n\
-             }};\ncontrols {{}};\n{anchors}\
-             zone \"{DOMAIN}\" {{ type forward; forward only; forwarders {{ {up_ip} port {up_port}; }}; }};\n",
-            ip = at.ip(),
-            port = at.port(),
-            up_ip = upstream.ip(),
-            up_port = upstream.port(),
-            anchors = bind_anchors(anchors),
-        );
-        std::fs::write(dir.join("named.conf"), config).expect("write named.conf");
-        let mut command = Command::new(copied("named", dir));
-        command.arg("-g").arg("-n").arg("1").arg("-c").arg(dir.join("named.conf"));
-        Resolver::start(command, dir, at).await
-    }
-
-    async fn start(mut command: Command, dir: &Path, at: SocketAddr) -> Resolver {
-        let log = std::fs::File::create(dir.join("resolver.log")).expect("log file");
-        let output = log.try_clone().expect("log file");
-        let child = command.stdin(Stdio::null()).stdout(output).stderr(log).kill_on_drop(true).spawn();
-        let resolver = Resolver { at, _child: child.expect("start the resolver") };
-        let ready = || async {
-            let answers = dns::exchange(at, &asked(DOMAIN, RecordType::SOA)).await.map(|m| m.answers.len());
-            (answers, std::fs::read_to_string(dir.join("resolver.log")).unwrap_or_default())
-        };
-        eventually("the resolver answers", ready, |(answers, _)| answers.is_some_and(|n| n > 0)).await;
-        resolver
+    async fn bind(dir: &Path, server: SocketAddr, anchors: &[String]) -> Resolver {
+        Resolver(tools::Resolver::bind(dir, &upstream(server, anchors)).await)
     }
 
     async fn ask(&self, name: &str, rtype: RecordType) -> Message {
         let query = asked(name, rtype);
-        let ask = || dns::exchange(self.at, &query);
+        let ask = || dns::exchange(self.0.at, &query);
         eventually("a reply", ask, Option::is_some).await.expect("a reply")
     }
+}
+
+fn upstream(server: SocketAddr, anchors: &[String]) -> Upstream<'_> {
+    Upstream { server, zones: &[DOMAIN], anchors: Some((DOMAIN, anchors)), subnets: false, more: "" }
 }
 
 fn asked(name: &str, rtype: RecordType) -> Vec<u8> {

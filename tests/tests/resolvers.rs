@@ -3,12 +3,13 @@
 
 use hickory_proto::op::Message;
 use hickory_proto::rr::RecordType;
+use nearmost_tests::dns;
 use nearmost_tests::process::{Broker, directory};
-use nearmost_tests::{dns, eventually};
-use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use nearmost_tests::tools::{Resolver, Upstream};
+use std::net::IpAddr;
+use std::path::Path;
 use std::process::Stdio;
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
 const DOMAIN: &str = "play.example.com";
 
@@ -83,78 +84,15 @@ async fn answered(broker: &Broker) -> u64 {
     counted.filter_map(|l| l.rsplit(' ').next()?.parse::<u64>().ok()).sum()
 }
 
-/// A resolver as a process that ends with the test.
-struct Resolver {
-    at: SocketAddr,
-    _child: Child,
-}
+/// A resolver that passes the client subnet on.
+struct Subject(Resolver);
 
-impl Resolver {
-    async fn unbound(dir: &Path, broker: SocketAddr) -> Resolver {
-        let at = free_port("127.0.31.1");
-        let config = format!(
-            "server:\n\
-             interface: {ip}\nport: {port}\naccess-control: 127.0.0.0/8 allow\n\
-             do-daemonize: no\nusername: \"\"\nchroot: \"\"\npidfile: \"\"\ndirectory: {dir:?}\n\
-             use-syslog: no\nlogfile: \"\"\nnum-threads: 1\n\
-             do-not-query-localhost: no\nmodule-config: \"subnetcache validator iterator\"\n\
-             send-client-subnet: 127.0.0.1\nclient-subnet-always-forward: yes\n\
-             max-client-subnet-ipv4: 24\nmax-client-subnet-ipv6: 56\n\
-             stub-zone:\nname: {DOMAIN:?}\nstub-addr: {broker_ip}@{broker_port}\n\
-             remote-control:\ncontrol-enable: no\n",
-            ip = at.ip(),
-            port = at.port(),
-            broker_ip = broker.ip(),
-            broker_port = broker.port(),
-        );
-        std::fs::write(dir.join("unbound.conf"), config).expect("write unbound.conf");
-        // Debian's AppArmor profile lets the program at its own place read no configuration of ours.
-        let program = dir.join("unbound");
-        std::fs::copy(installed("unbound"), &program).expect("copy unbound");
-        let mut command = Command::new(program);
-        command.arg("-d").arg("-c").arg(dir.join("unbound.conf"));
-        Resolver::start(command, dir, at).await
-    }
-
-    async fn recursor(dir: &Path, broker: SocketAddr) -> Resolver {
-        let at = free_port("127.0.31.2");
-        let config = format!(
-            "local-address={ip}\nlocal-port={port}\nallow-from=127.0.0.0/8\n\
-             socket-dir={dir}\ndaemon=no\nthreads=1\ndnssec=off\nsecurity-poll-suffix=\n\
-             dont-query=\nforward-zones={DOMAIN}={broker}\n\
-             edns-subnet-allow-list={DOMAIN}\nuse-incoming-edns-subnet=yes\n\
-             ecs-ipv4-bits=24\necs-ipv6-bits=56\necs-cache-limit-ttl=1\n",
-            ip = at.ip(),
-            port = at.port(),
-            dir = dir.display(),
-        );
-        std::fs::write(dir.join("recursor.conf"), config).expect("write recursor.conf");
-        let mut command = Command::new(installed("pdns_recursor"));
-        command.arg(format!("--config-dir={}", dir.display()));
-        Resolver::start(command, dir, at).await
-    }
-
-    /// Starts it and waits until it answers for the broker's zone.
-    async fn start(mut command: Command, dir: &Path, at: SocketAddr) -> Resolver {
-        let log = std::fs::File::create(dir.join("resolver.log")).expect("log file");
-        let output = log.try_clone().expect("log file");
-        let child = command.stdin(Stdio::null()).stdout(output).stderr(log).kill_on_drop(true).spawn();
-        let resolver = Resolver { at, _child: child.expect("start the resolver") };
-        let ready = || async {
-            let mut query = dns::query(DOMAIN, RecordType::SOA, None);
-            query[2] |= RD;
-            let answers = dns::exchange(at, &query).await.map_or(0, |reply| reply.answers.len());
-            (answers, std::fs::read_to_string(dir.join("resolver.log")).unwrap_or_default())
-        };
-        eventually("the resolver answers", ready, |(answers, _)| *answers > 0).await;
-        resolver
-    }
-
+impl Subject {
     /// Its answer to a client in a subnet.
     async fn ask(&self, subnet: &str) -> Message {
         let mut query = dns::query(DOMAIN, RecordType::A, Some(subnet.parse().expect("a prefix")));
         query[2] |= RD;
-        dns::exchange(self.at, &query).await.unwrap_or_else(|| panic!("no reply to {subnet}"))
+        dns::exchange(self.0.at, &query).await.unwrap_or_else(|| panic!("no reply to {subnet}"))
     }
 
     async fn expect(&self, subnet: &str, mirror: &str) {
@@ -166,26 +104,13 @@ impl Resolver {
 /// The bit of "recursion desired" in a query's third byte.
 const RD: u8 = 1;
 
-/// A program that Debian puts where only root's path leads.
-fn installed(program: &str) -> PathBuf {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into()]);
-    let found = folders.map(|folder| folder.join(program)).find(|path| path.is_file());
-    found.unwrap_or_else(|| panic!("{program} is not there; `cargo xtask test` installs it"))
-}
-
-/// A port that is free for UDP and TCP: resolvers cannot say which they were given for 0.
-fn free_port(ip: &str) -> SocketAddr {
-    let free = || {
-        let udp = std::net::UdpSocket::bind((ip, 0)).expect("bind");
-        let at = udp.local_addr().expect("bound");
-        std::net::TcpListener::bind(at).ok().map(|_| at)
-    };
-    (0..100).find_map(|_| free()).expect("a free port")
+/// The broker, with client subnets.
+fn upstream(broker: &Broker) -> Upstream<'static> {
+    Upstream { server: broker.at.dns[0], zones: &[DOMAIN], anchors: None, subnets: true, more: "" }
 }
 
 /// Each client gets its mirror, fresh and from the cache, whatever the order.
-async fn clients_are_told_apart(broker: &Broker, resolver: &Resolver) {
+async fn clients_are_told_apart(broker: &Broker, resolver: &Subject) {
     let before = answered(broker).await;
     for (_, _, subnet, nearest) in CLIENTS {
         resolver.expect(subnet, nearest).await;
@@ -203,7 +128,7 @@ async fn clients_are_told_apart(broker: &Broker, resolver: &Resolver) {
 }
 
 /// Other subnets of a scope get its answer without a question; the next one outside asks its own.
-async fn a_scope_is_shared_and_no_more(broker: &Broker, resolver: &Resolver) {
+async fn a_scope_is_shared_and_no_more(broker: &Broker, resolver: &Subject) {
     let before = answered(broker).await;
     for (subnet, mirror) in [
         ("212.58.226.0/24", "london"),
@@ -226,7 +151,7 @@ async fn a_scope_is_shared_and_no_more(broker: &Broker, resolver: &Resolver) {
 }
 
 /// The scope that a resolver passes back lies between the network's own length and what was asked for.
-async fn scopes_are_passed_back(resolver: &Resolver) {
+async fn scopes_are_passed_back(resolver: &Subject) {
     for (_, prefix, subnet, _) in CLIENTS {
         let length = |text: &str| text.parse::<ipnet::IpNet>().expect("a prefix").prefix_len();
         let scope = dns::scope(&resolver.ask(subnet).await).expect("an echoed subnet");
@@ -238,7 +163,7 @@ async fn scopes_are_passed_back(resolver: &Resolver) {
 async fn unbound_keeps_clients_apart() {
     let (dir, own) = (directory(), directory());
     let broker = world(dir.path()).await;
-    let resolver = Resolver::unbound(own.path(), broker.at.dns[0]).await;
+    let resolver = Subject(Resolver::unbound(own.path(), &upstream(&broker)).await);
     clients_are_told_apart(&broker, &resolver).await;
     // The Recursor passes none back.
     scopes_are_passed_back(&resolver).await;
@@ -250,7 +175,7 @@ async fn unbound_keeps_clients_apart() {
 async fn the_powerdns_recursor_keeps_clients_apart() {
     let (dir, own) = (directory(), directory());
     let broker = world(dir.path()).await;
-    let resolver = Resolver::recursor(own.path(), broker.at.dns[0]).await;
+    let resolver = Subject(Resolver::recursor(own.path(), &upstream(&broker)).await);
     clients_are_told_apart(&broker, &resolver).await;
     a_scope_is_shared_and_no_more(&broker, &resolver).await;
     broker.stop().await;

@@ -301,8 +301,12 @@ impl<'a> Resolver<'a, '_> {
         Ok(true)
     }
 
-    /// Addresses of the targets save the client a second question; they may be missing.
+    /// Addresses of the targets save the client a second question; they may be missing, and are where they
+    /// would have to be signed too (RFC 4035 §3.1.1): resolvers believe them only with their signatures.
     fn targets(&mut self, domain: &Domain, services: &[Service], ttl: u32) {
+        if self.reply.signs() {
+            return;
+        }
         for s in services {
             let Some(name) = service::mirror_name(domain, self.snapshot.registry.mirror(s.mirror)) else {
                 continue;
@@ -376,7 +380,7 @@ impl<'a> Resolver<'a, '_> {
         (own.unwrap_or(shared).min(minimum), minimum)
     }
 
-    /// The zone's name servers, with the addresses of those inside it.
+    /// The zone's name servers, with the addresses of those inside it where those need no signatures.
     fn nameservers(&mut self, zone: &Zone<'_>, owner: &WireName) -> Result<(), ReplyError> {
         let responder = self.responder;
         let ttl = records::seconds(responder.config.infrastructure_ttl);
@@ -387,6 +391,9 @@ impl<'a> Resolver<'a, '_> {
             || configured.iter().map(|(_, n)| n).chain(default.iter().filter(|_| configured.is_empty()));
         for name in names() {
             self.reply.add(Section::Answer, owner, ttl, Data::NameServer(name))?;
+        }
+        if self.reply.signs() {
+            return Ok(());
         }
         for name in names() {
             let text = LookupName::from_wire(name.wire());

@@ -37,8 +37,8 @@ impl SetSigner {
 }
 
 /// Whether sets of this type are signed in a section. Name servers in the authority section are a
-/// delegation, which is the child's to sign (RFC 4035 §2.2). Additional records help and prove nothing: their
-/// signatures would only fill the reply.
+/// delegation, which is the child's to sign (RFC 4035 §2.2), and so are the additional ones that a signed reply
+/// has: glue.
 fn is_signed(section: Section, rtype: u16) -> bool {
     match section {
         Section::Answer => true,
