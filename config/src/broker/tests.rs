@@ -248,7 +248,7 @@ fn rules_between_keys() {
             "http.listen[0]: 127.0.0.1:8053 over TCP is already taken by dns.tls.dot_listen[0]",
         ),
         ("[dns.log]\nsample = 0.1", "dns.log.sample: needs dns.log.json or dns.log.dnstap beside it"),
-        ("[dns.log]\nsample = 1.5", "dns.log.sample: found number 1.5, expected a share from 0 to 1"),
+        ("[dns.log]\nsample = 1.5", "dns.log.sample: found 1.5, expected a share from 0 to 1"),
         ("[dns.log]\nsample = 2", "dns.log.sample: found 2, expected a share from 0 to 1"),
         (
             "[dns.log]\nclient = \"some\"",
