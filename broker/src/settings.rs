@@ -72,6 +72,7 @@ pub fn dns(config: &BrokerConfig) -> DnsSettings {
             max_queries: tcp.max_queries,
             ..crate::dns::TcpLimits::default()
         },
+        segmentation: config.dns.segmentation,
         limits: limits(config),
     }
 }

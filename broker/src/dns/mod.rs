@@ -61,6 +61,8 @@ pub struct DnsSettings {
     pub tcp: TcpLimits,
     /// Limits of UDP.
     pub limits: LimitConfig,
+    /// Replies over UDP to one destination leave together, where the system can.
+    pub segmentation: bool,
 }
 
 /// Limits of TCP connections.
@@ -164,6 +166,7 @@ pub struct DnsServer {
     sockets: Vec<bind::Sockets>,
     limits: TcpLimits,
     udp_limits: LimitConfig,
+    segmentation: bool,
     handler: Handler,
     encrypted: Option<EncryptedServer>,
 }
@@ -199,6 +202,7 @@ impl DnsServer {
             sockets: sockets.collect::<Result<_, _>>()?,
             limits: settings.tcp,
             udp_limits: settings.limits,
+            segmentation: settings.segmentation,
             handler: Handler::new(responder, snapshots, metrics, nonces, Sampler::new(demand)),
             encrypted: None,
         })
@@ -242,7 +246,7 @@ impl DnsServer {
             for socket in sockets.udp {
                 tasks.spawn(socket.wake_on(stop.clone()));
                 let limiter = Limiter::new(self.udp_limits.clone(), [rand::random(), rand::random()])?;
-                let worker = udp::Worker::new(socket, self.handler.clone(), limiter);
+                let worker = udp::Worker::new(socket, self.handler.clone(), limiter, self.segmentation);
                 tasks.spawn(udp::thread(worker, stop.clone())?);
             }
             let acceptor = tcp::Acceptor {

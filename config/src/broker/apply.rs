@@ -71,6 +71,7 @@ impl DnsSpec {
     fn apply(self, dns: &mut DnsConfig) -> Result<(), Fault> {
         set(&mut dns.listen, self.listen);
         set(&mut dns.workers, self.workers);
+        set(&mut dns.segmentation, self.segmentation);
         set(&mut dns.zone.zones, self.zones);
         set(&mut dns.zone.nameservers, self.nameservers);
         set(&mut dns.zone.nameserver_addresses, self.nameserver_addresses);

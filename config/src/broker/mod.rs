@@ -62,6 +62,8 @@ pub struct DnsConfig {
     pub listen: Vec<SocketAddr>,
     /// Threads that answer; 0 for one a core.
     pub workers: usize,
+    /// Replies over UDP to one destination leave together (`UDP_SEGMENT`), where the system can.
+    pub segmentation: bool,
     /// What the zones say of themselves.
     pub zone: DnsZoneConfig,
     /// What is said and heard in EDNS.
@@ -421,6 +423,7 @@ impl Default for DnsConfig {
         DnsConfig {
             listen: vec![(Ipv4Addr::UNSPECIFIED, 53).into(), any_v6(53)],
             workers: 0,
+            segmentation: true,
             zone: DnsZoneConfig::default(),
             edns: DnsEdnsConfig::default(),
             tcp: DnsTcpConfig::default(),

@@ -45,6 +45,7 @@ pub(crate) struct BrokerSpec {
 pub(crate) struct DnsSpec {
     pub(super) listen: Option<Vec<Text<Listen>>>,
     pub(super) workers: Option<Number<usize, 0>>,
+    pub(super) segmentation: Option<bool>,
     pub(super) zones: Option<Vec<Text<DomainName>>>,
     pub(super) nameservers: Option<Vec<Text<HostName>>>,
     pub(super) nameserver_addresses: Option<Vec<Text<Address>>>,

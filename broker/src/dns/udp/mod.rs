@@ -104,6 +104,7 @@ pub(super) fn thread(
 /// One thread's part of answering.
 pub(super) struct Worker {
     socket: Socket,
+    shape: Shape,
     handler: Handler,
     hot: HotPath,
     sheet: Arc<Sheet>,
@@ -114,16 +115,17 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn new(socket: Socket, handler: Handler, limiter: Limiter) -> Worker {
+    pub(super) fn new(socket: Socket, handler: Handler, limiter: Limiter, segments: bool) -> Worker {
+        let shape = Shape { size: BATCH, asked: socket.wildcard, segments };
         let domains = handler.snapshots.load().registry.domains.len();
         let hot = HotPath::new(Arc::clone(&handler.responder), domains);
         let (sheet, tally) = (handler.metrics.sheets.own(), handler.metrics.book.writer());
-        Worker { socket, handler, hot, sheet, tally, limiter, started: crate::clock::mono_now() }
+        Worker { socket, shape, handler, hot, sheet, tally, limiter, started: crate::clock::mono_now() }
     }
 
     /// Serves until told to stop. Blocks the thread.
     pub(super) fn serve(mut self, stop: &CancellationToken) {
-        let mut batch = Batch::new(Shape { size: BATCH, asked: self.socket.wildcard, segments: true });
+        let mut batch = Batch::new(self.shape);
         while !stop.is_cancelled() {
             match batch.receive(self.socket.socket.as_fd()) {
                 Ok(read) => self.answer_all(&mut batch, read),
