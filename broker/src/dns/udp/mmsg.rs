@@ -27,6 +27,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 const QUERY_ROOM: usize = 4096;
 /// What is left of a query that there was no room for: its header.
 const CUT: usize = 12;
+/// Slots that are always ready to be filled.
+const LEAST: usize = 8;
 /// Room for one reply: beyond what any setting lets a datagram be.
 const REPLY_ROOM: usize = 1536;
 /// Messages cut apart that may be refused before none is tried any more.
@@ -50,6 +52,9 @@ pub(in crate::dns) struct Batch {
     asked: bool,
     /// Slots that the last read filled.
     filled: usize,
+    /// Slots that the next read may fill. Each has to be got ready, so where few come at a time few are:
+    /// twice what came last.
+    wanted: usize,
 }
 
 /// How to make a batch.
@@ -130,6 +135,7 @@ impl Batch {
             out: Out::new(size, shape.segments),
             asked: shape.asked,
             filled: 0,
+            wanted: LEAST,
         }
     }
 
@@ -142,13 +148,14 @@ impl Batch {
         // Pointers are made anew each time: none outlives a borrow of what it points to.
         let slots = self.queries.iter_mut().zip(&mut self.peers).zip(&mut self.controls);
         let heads = self.read_into.iter_mut().zip(&mut self.headers);
-        for (((query, peer), control), (iovec, header)) in slots.zip(heads) {
+        let wanted = self.wanted.min(slots.len());
+        for (((query, peer), control), (iovec, header)) in slots.zip(heads).take(wanted) {
             iovec.iov_base = query.as_mut_ptr().cast();
             let told = if self.asked { control.0.as_mut_ptr().cast() } else { std::ptr::null_mut() };
             ready(header, peer, iovec, told);
         }
         self.filled = 0;
-        let (headers, count) = (self.headers.as_mut_ptr(), self.headers.len());
+        let (headers, count) = (self.headers.as_mut_ptr(), wanted);
         // SAFETY: `headers` are `count` headers whose pointers are to memory of this batch, each with
         // its length, and nobody else holds a reference into it while `self` is borrowed mutably.
         let read = unsafe {
@@ -156,6 +163,7 @@ impl Batch {
             libc::recvmmsg(socket.as_raw_fd(), headers, count as u32, wait as _, std::ptr::null_mut())
         };
         self.filled = usize::try_from(read).map_err(|_| io::Error::last_os_error())?;
+        self.wanted = (2 * self.filled).max(LEAST);
         Ok(self.filled)
     }
 
