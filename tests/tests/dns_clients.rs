@@ -242,16 +242,20 @@ async fn client(program: &str, at: SocketAddr, args: &[&str], name: &str, rtype:
     said(Command::new(program).args(["-p", &port]).arg(server).args(args).args([name, rtype])).await
 }
 
-/// The data that a lookup's words must have: presentation forms differ a little among programs.
+/// What a program's words for these records must hold, as far as all programs write it alike.
 fn told(expected: &[&str]) -> Vec<String> {
-    let plain = |record: &&str| {
-        let data = record.split_once(' ').expect("type and data").1;
-        // Quotes, lists and long strings are each one's own.
-        data.split(' ')
-            .find(|w| !w.contains(['"', '.', '=']) || w.parse::<std::net::IpAddr>().is_ok())
-            .map(str::to_owned)
+    let words = expected.iter().flat_map(|record| record.split(' ').skip(1));
+    let values =
+        words.filter(|w| *w != "." && !w.contains("...")).flat_map(|word| match word.split_once('=') {
+            Some((_, values)) => values.split(',').collect::<Vec<_>>(),
+            None => vec![word],
+        });
+    let written = |value: &str| match value.contains('.') && value.parse::<std::net::IpAddr>().is_err() {
+        // Names end with a dot, and texts are in quotes.
+        true if !value.contains('"') => format!("{value}."),
+        _ => value.to_owned(),
     };
-    expected.iter().filter_map(plain).collect()
+    values.map(written).collect()
 }
 
 /// Asks for everything with the same arguments.

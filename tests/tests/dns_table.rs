@@ -7,6 +7,7 @@
 
 use nearmost_tests::message::{Record, Reply, type_number};
 use nearmost_tests::process::{Broker, broker_config, directory};
+use nearmost_tests::tools::certify;
 use nearmost_tests::{PATIENCE, eventually};
 use nearmost_wire::api::DnssecResponse;
 use std::net::SocketAddr;
@@ -47,16 +48,7 @@ const PADDING: u16 = 12;
 const EDE: u16 = 15;
 
 async fn world(dir: &Path) -> Broker {
-    let (cert, key) = (dir.join("cert.pem"), dir.join("key.pem"));
-    let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"])
-        .args(["-days", "2", "-subj", "/CN=broker.test", "-keyout"])
-        .arg(&key)
-        .arg("-out")
-        .arg(&cert)
-        .stderr(Stdio::null())
-        .status();
-    assert!(made.await.expect("openssl; `cargo xtask test` installs it").success());
+    let (cert, key) = certify(dir, "broker.test").await;
     let tls = format!("[dns.tls]\ncert = {cert:?}\nkey = {key:?}\ndot_listen = [\"127.0.0.1:0\"]\n");
     let places: String = PLACES
         .iter()
@@ -241,7 +233,7 @@ impl Row {
             };
             let version = get(&self.options, "v").map_or(0, |v| v.parse::<u8>().expect("a version"));
             let flags = u16::from(self.has("do")) << 15 | u16::from(self.has("co")) << 14;
-            let flags = flags | u16::from(self.has("reserved")) * 0x3fff;
+            let flags = flags | if self.has("reserved") { 0x3fff } else { 0 };
             let mut data = Vec::new();
             for (code, value) in self.edns_options(known) {
                 data.extend_from_slice(&code.to_be_bytes());
