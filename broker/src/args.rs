@@ -135,7 +135,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Result<()> {
 
 /// What the configuration cannot say of itself: whether the certificates it names can be used.
 fn check(config: &BrokerConfig) -> Result<()> {
-    let used = [("http", config.http.tls.as_ref()), ("dns.tls", config.dns.tls.files.as_ref())];
+    let used = [("http", config.http.tls.as_ref()), ("dns.tls", config.dns.tls.files_in_use())];
     for (section, files) in used.into_iter().filter_map(|(section, files)| Some((section, files?))) {
         crate::dns::certificate::check(files).with_context(|| section.to_owned())?;
     }
@@ -204,5 +204,15 @@ mod tests {
         assert!(run(new.path(), &["restore", file]).unwrap_err().contains("is there already"));
         run(new.path(), &["restore", file, "--force"]).unwrap();
         assert_eq!(std::fs::read_dir(new.path()).unwrap().count(), 2, "the store and the one moved aside");
+    }
+
+    #[test]
+    fn certificates_are_looked_at_where_they_are_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let (cert, key) = ("dns.tls.cert=\"/nowhere/cert\"", "dns.tls.key=\"/nowhere/key\"");
+        let unused = ["check-config", "--set", cert, "--set", key];
+        run(dir.path(), &unused).unwrap();
+        let used = [&unused[..], &["--set", "dns.tls.dot_listen=[\"127.0.0.1:0\"]"]].concat();
+        assert!(run(dir.path(), &used).unwrap_err().contains("/nowhere/cert"));
     }
 }

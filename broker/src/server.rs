@@ -63,7 +63,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-/// How long tasks have to end after one of them has failed.
+/// How long tasks have to end after one of them has failed, and always those that serve others: what is
+/// still open then is not waited for.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 
 /// Why a broker does not start.
@@ -503,9 +504,13 @@ impl Broker {
             cancel.cancel();
         }
         ready.send_modify(|r| r.stopping = true);
-        stop(front, ended.is_some()).await;
+        stop(front).await;
         stop_back.cancel();
-        stop(back, ended.is_some()).await;
+        match ended {
+            Some(_) => stop(back).await,
+            // What was handed to it is written, however long that takes.
+            None => back.all_ended().await,
+        }
         early.cancel();
         let stopped = store_thread.stop().await;
         match ended {
@@ -526,11 +531,8 @@ async fn first_end(front: &mut Crew, back: &mut Crew, cancel: &CancellationToken
     (!cancel.is_cancelled()).then_some(task)
 }
 
-/// Waits for the tasks; not for ever when one that the others may wait for has failed.
-async fn stop(mut crew: Crew, failed: bool) {
-    if !failed {
-        return crew.all_ended().await;
-    }
+/// Waits for the tasks, not for ever: one that they wait for may have failed, or a stranger.
+async fn stop(mut crew: Crew) {
     if tokio::time::timeout(LAST_WORDS, crew.all_ended()).await.is_err() {
         tracing::error!(tasks = ?crew.running(), "tasks did not end");
     }

@@ -16,7 +16,7 @@ use nearmost_core::rtt::{Coarseness, LearnerConfig};
 use nearmost_core::spread::{DemandConfig, Marks, SpreadConfig};
 use nearmost_dns::dnssec::SignTimes;
 use nearmost_dns::limiter::LimitConfig;
-use nearmost_dns::{CookieKey, DnsConfig, EdnsConfig, Identity, SoaTimers};
+use nearmost_dns::{CookieKey, DnsConfig, EdnsConfig, Identity, IdleTimeouts, SoaTimers};
 use nearmost_wire::beacon::SiteKey;
 use nearmost_wire::name;
 use nearmost_wire::registry::BuildDefaults;
@@ -41,7 +41,7 @@ pub fn responder(config: &BrokerConfig, site: &SiteKey) -> DnsConfig {
         edns: EdnsConfig {
             max_udp_payload: dns.edns.max_udp_payload,
             ecs: dns.edns.ecs,
-            keepalive: dns.tcp.idle_timeout,
+            keepalive: IdleTimeouts { tcp: dns.tcp.idle_timeout, tls: dns.tls.idle_timeout },
             cookies: dns.edns.cookies.enabled.then(|| CookieKey::new(site.cookie_key())),
             require_cookie: dns.edns.cookies.required,
         },
@@ -330,6 +330,15 @@ mod tests {
         assert_ne!(key, responder(&config, &SiteKey::new(&[2; 32])).edns.cookies);
         config.dns.edns.cookies.enabled = false;
         assert_eq!(responder(&config, &site).edns.cookies, None);
+    }
+
+    #[test]
+    fn clients_are_told_the_idle_time_of_their_transport() {
+        let mut config = BrokerConfig::default();
+        (config.dns.tcp.idle_timeout, config.dns.tls.idle_timeout) =
+            (Duration::from_secs(3), Duration::from_secs(4));
+        let told = responder(&config, &SiteKey::new(&[1; 32])).edns.keepalive;
+        assert_eq!((told.tcp, told.tls), (Duration::from_secs(3), Duration::from_secs(4)));
     }
 
     #[test]

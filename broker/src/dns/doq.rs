@@ -6,6 +6,7 @@
 //!             └ handshake ─► streams: read to FIN ─► answer ─► reply, FIN ─► acknowledged
 //!                              │                                  └ the next streams may begin
 //!                              │ breaks a rule ─► closed, DOQ_PROTOCOL_ERROR
+//!                              │ taken back by the client ─► reset, DOQ_REQUEST_CANCELLED
 //!                              │ too large, too slow ─► closed, DOQ_EXCESSIVE_LOAD
 //!                              └ idle, enough queries, told to stop ─► closed, DOQ_NO_ERROR
 //! ```
@@ -38,6 +39,8 @@ const SEND_WINDOW: u64 = 256 * 1024;
 /// Connections that wait to be accepted, for each endpoint, and what is kept of each meanwhile.
 const MAX_INCOMING: usize = 1000;
 const INCOMING_BUFFER: u64 = 16 * 1024;
+/// How long streams that are under way may take once the server is told to stop.
+const LINGER: Duration = Duration::from_secs(2);
 /// How long the last datagrams may take when the server ends.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -50,6 +53,8 @@ enum Code {
     InternalError = 0x1,
     /// `DOQ_PROTOCOL_ERROR`.
     ProtocolError = 0x2,
+    /// `DOQ_REQUEST_CANCELLED`.
+    RequestCancelled = 0x3,
     /// `DOQ_EXCESSIVE_LOAD`.
     ExcessiveLoad = 0x4,
 }
@@ -91,6 +96,8 @@ pub(super) fn server_config(
     let mut transport = quinn::TransportConfig::default();
     transport.max_concurrent_bidi_streams(limits.max_streams.into()).max_concurrent_uni_streams(0u8.into());
     transport.receive_window(WINDOW.into()).stream_receive_window(WINDOW.into()).send_window(SEND_WINDOW);
+    // Who reads along must not know replies by their length (RFC 9250 §5.4).
+    transport.pad_to_mtu(true);
     // No datagrams: nobody reads them.
     transport.datagram_receive_buffer_size(None);
     // For clients that are gone; those that are there and ask nothing are closed below, in time to be told.
@@ -249,14 +256,14 @@ impl Session {
                 },
             }
         }
-        while let Some(ended) = tasks.join_next().await {
-            match ended {
-                Ok(Ok(())) => {}
-                Ok(Err(fault)) => return End::Fault(fault),
-                Err(_) => return End::Died,
-            }
+        let hurried = async {
+            stop.cancelled().await;
+            tokio::time::sleep(LINGER).await;
+        };
+        tokio::select! {
+            end = finished(tasks) => end,
+            () = hurried => End::Orderly,
         }
-        End::Orderly
     }
 
     /// One stream. What is dropped ends as if it were whole, so one that broke a rule is reset.
@@ -269,14 +276,19 @@ impl Session {
         done
     }
 
-    /// One query. A client that takes back its question or its connection broke no rule.
+    /// One query. A client that takes back its question or its connection broke no rule; an end without an
+    /// answer would look like an empty one (RFC 9250 §4.3.1).
     async fn query(&self, send: &mut SendStream, mut receive: RecvStream) -> Result<(), QuicFault> {
         let patience = self.limits.connections.transfer_timeout;
         let read = timeout(patience, receive.read_to_end(2 + MAX_QUERY));
         let bytes = match read.await.map_err(|_| QuicFault::TooSlow)? {
             Ok(bytes) => bytes,
             Err(quinn::ReadToEndError::TooLong) => return Err(QuicFault::TooLarge),
-            Err(quinn::ReadToEndError::Read(_)) => return Ok(()),
+            Err(quinn::ReadToEndError::Read(_)) => {
+                // Fails only where the connection has ended.
+                let _ = send.reset(Code::RequestCancelled.into());
+                return Ok(());
+            }
         };
         let mut reply = Vec::new();
         if !self.handler.answer(message(&bytes)?, self.peer, Transport::Quic, &mut reply) {
@@ -299,6 +311,18 @@ impl Session {
         let _ = timeout(patience, send.stopped()).await;
         Ok(())
     }
+}
+
+/// Waits for the streams under way.
+async fn finished(mut tasks: JoinSet<Result<(), QuicFault>>) -> End {
+    while let Some(ended) = tasks.join_next().await {
+        match ended {
+            Ok(Ok(())) => {}
+            Ok(Err(fault)) => return End::Fault(fault),
+            Err(_) => return End::Died,
+        }
+    }
+    End::Orderly
 }
 
 /// The one message of a stream.
@@ -343,6 +367,7 @@ mod tests {
         }
         assert_eq!((code(QuicFault::TooLarge), code(QuicFault::TooSlow)), (4, 4));
         assert_eq!(VarInt::from(Code::NoError).into_inner(), 0);
+        assert_eq!(VarInt::from(Code::RequestCancelled).into_inner(), 3);
         assert_eq!(VarInt::from(Code::InternalError).into_inner(), 1);
     }
 }

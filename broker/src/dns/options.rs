@@ -1,8 +1,9 @@
 //! The EDNS options of a message, found where they lie: for what is asked of a message beside its answer.
 //!
 //! Queries and replies alike are walked front to back, and no pointer is followed, so the end of the
-//! message bounds the work. What is not well formed ends the walk: whether a query is accepted is the
-//! parser's matter ([`nearmost_dns::query`]).
+//! message bounds the work. What is not well formed ends the walk, which says so: whether a query is
+//! accepted is the parser's matter ([`nearmost_dns::query`]), but who must know what all of a message
+//! says, must know whether all of it was seen.
 
 use std::ops::Range;
 
@@ -18,9 +19,28 @@ const TYPE_OPT: u16 = 41;
 /// Bytes of a header (RFC 1035 §4.1.1).
 const HEADER: usize = 12;
 
+/// What stands in a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// An EDNS option of this code.
+    Option(u16),
+    /// The data of a record other than OPT.
+    Record,
+}
+
 /// Calls `found` with each option's code and where its data lies.
 pub(super) fn each(message: &[u8], mut found: impl FnMut(u16, Range<usize>)) {
-    let _ = walk(message, &mut found);
+    let _ = walk(message, &mut |part, at| {
+        if let Part::Option(code) = part {
+            found(code, at);
+        }
+    });
+}
+
+/// Calls `found` with each option and each other record, and where its data lies; true when that is all
+/// there is: the walk ended where the message does.
+pub(super) fn whole(message: &[u8], mut found: impl FnMut(Part, Range<usize>)) -> bool {
+    walk(message, &mut found) == Some(message.len())
 }
 
 /// Whether a message has an option.
@@ -30,8 +50,8 @@ pub(super) fn has(message: &[u8], wanted: u16) -> bool {
     there
 }
 
-/// `None` where the message ends early.
-fn walk(message: &[u8], found: &mut impl FnMut(u16, Range<usize>)) -> Option<()> {
+/// Where the last record ends; `None` where something is malformed or the message ends early.
+fn walk(message: &[u8], found: &mut impl FnMut(Part, Range<usize>)) -> Option<usize> {
     let questions = u16_at(message, 4)?;
     let records = [6, 8, 10].into_iter().map(|at| u16_at(message, at)).sum::<Option<usize>>()?;
     let mut at = HEADER;
@@ -44,14 +64,15 @@ fn walk(message: &[u8], found: &mut impl FnMut(u16, Range<usize>)) -> Option<()>
         let data = fields + 10;
         at = data + u16_at(message, fields + 8)?;
         message.get(data..at)?;
-        if kind == usize::from(TYPE_OPT) {
-            options(message, data..at, found)?;
+        match kind == usize::from(TYPE_OPT) {
+            true => options(message, data..at, found)?,
+            false => found(Part::Record, data..at),
         }
     }
-    Some(())
+    Some(at)
 }
 
-fn options(message: &[u8], record: Range<usize>, found: &mut impl FnMut(u16, Range<usize>)) -> Option<()> {
+fn options(message: &[u8], record: Range<usize>, found: &mut impl FnMut(Part, Range<usize>)) -> Option<()> {
     let mut at = record.start;
     while at < record.end {
         let [c0, c1] = *message.get(at..record.end)?.first_chunk::<2>()?;
@@ -60,7 +81,7 @@ fn options(message: &[u8], record: Range<usize>, found: &mut impl FnMut(u16, Ran
         if at > record.end {
             return None;
         }
-        found(u16::from_be_bytes([c0, c1]), data..at);
+        found(Part::Option(u16::from_be_bytes([c0, c1])), data..at);
     }
     Some(())
 }
@@ -70,6 +91,8 @@ fn after_name(message: &[u8], mut at: usize) -> Option<usize> {
         match *message.get(at)? {
             0 => return Some(at + 1),
             0xc0.. => return Some(at + 2),
+            // Reserved (RFC 6891 §5).
+            64.. => return None,
             length => at += 1 + usize::from(length),
         }
     }
@@ -102,15 +125,18 @@ mod tests {
     #[test]
     fn options_are_found_where_they_lie() {
         let wire = query(&[(TCP_KEEPALIVE, &[]), (12, &[0; 9]), (65001, b"abc")]);
-        let mut all = Vec::new();
-        each(&wire, |code, at| all.push((code, wire[at].to_vec())));
-        all.sort();
-        assert_eq!(all, [(11, vec![]), (12, vec![0; 9]), (65001, b"abc".to_vec())]);
+        let mut found = Vec::new();
+        each(&wire, |code, at| found.push((code, wire[at].to_vec())));
+        found.sort();
+        assert_eq!(found, [(11, vec![]), (12, vec![0; 9]), (65001, b"abc".to_vec())]);
         assert!(has(&wire, TCP_KEEPALIVE) && !has(&wire, COOKIE));
         assert!(EdnsCode::from(TCP_KEEPALIVE) == EdnsCode::Keepalive);
         for cut in 0..wire.len() {
             each(&wire[..cut], |_, at| assert!(at.end <= cut));
+            assert!(!whole(&wire[..cut], |_, _| ()), "{cut}");
         }
+        assert!(whole(&wire, |part, _| assert!(matches!(part, Part::Option(_)))));
+        assert!(!whole(&[&wire[..], &[0]].concat(), |_, _| ()));
     }
 
     proptest! {

@@ -6,7 +6,10 @@
 //! query, time for a query to arrive and for replies to be taken, queries a connection, and memory.
 //! That is what bounds pipelining, too: whatever a client sends ahead, a connection holds one read of
 //! queries and one batch of replies; while that batch is not taken, nothing more is read or answered, and
-//! the kernel's window makes the client wait.
+//! the kernel's window makes the client wait. Memory grows with what has come, not with what a length
+//! promises, and is given back once nothing waits.
+//!
+//! Told to stop, a connection answers nothing more; replies that are being written have [`LINGER`] left.
 
 use super::gate::Gate;
 use super::metrics::ConnectionMetrics;
@@ -26,6 +29,10 @@ use tokio_util::sync::CancellationToken;
 
 /// Replies are sent at the latest when this many bytes have gathered.
 const FLUSH_AT: usize = 64 * 1024;
+/// Room that is made for what comes, at most, in one step.
+const STEP: usize = 4 * 1024;
+/// Room that an idle connection keeps, in each direction.
+const KEEP: usize = 512;
 /// How long a client may take to take its last replies once the connection is over.
 const LINGER: Duration = Duration::from_secs(2);
 /// Pause after a failed accept: out of file descriptors, as a rule, and trying at once would spin.
@@ -174,7 +181,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     async fn serve(mut self, stop: &CancellationToken) -> io::Result<()> {
         let mut begun: Option<Instant> = None;
         loop {
-            if self.answer_all().await? {
+            if self.answer_all(stop).await? {
                 begun = None;
             }
             if self.served >= self.terms.limits.max_queries {
@@ -187,7 +194,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             } else {
                 *begun.get_or_insert(now) + self.terms.limits.transfer_timeout
             };
-            self.input.reserve(self.missing());
+            self.input.reserve_exact(self.missing());
             let read = tokio::select! {
                 () = stop.cancelled() => return self.close(stop).await,
                 read = timeout_at(deadline.into(), self.stream.read_buf(&mut self.input)) => read,
@@ -228,20 +235,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// How many bytes the query at the front still lacks; a little more than a usual query if it
-    /// has not begun.
+    /// How many bytes there must be room for: what the query at the front still lacks, a step at a time; a
+    /// little more than a usual query if it has not begun.
     fn missing(&self) -> usize {
         match self.input.first_chunk::<2>() {
             Some(length) => (2 + usize::from(u16::from_be_bytes(*length))).saturating_sub(self.input.len()),
-            None => 512,
+            None => KEEP,
         }
+        .min(STEP)
     }
 
-    /// Answers every complete query and sends the replies; true when there was one.
-    async fn answer_all(&mut self) -> io::Result<bool> {
+    /// Gives back what much at once took, when nothing waits.
+    fn shrink(&mut self) {
+        if self.input.is_empty() {
+            self.input.shrink_to(KEEP);
+        }
+        self.output.shrink_to(KEEP);
+    }
+
+    /// Answers every complete query, unless told to stop, and sends the replies; true when there was one.
+    async fn answer_all(&mut self, stop: &CancellationToken) -> io::Result<bool> {
         let mut reply = Vec::new();
         let mut taken = 0;
         while self.served < self.terms.limits.max_queries
+            && !stop.is_cancelled()
             && let Some(message) = frame(&self.input[taken..])
         {
             taken += 2 + message.len();
@@ -253,15 +270,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 self.output.extend_from_slice(&reply);
             }
             if self.output.len() >= FLUSH_AT {
-                self.flush().await?;
+                self.flush(stop).await?;
             }
         }
         self.input.drain(..taken);
-        self.flush().await?;
+        self.flush(stop).await?;
+        self.shrink();
         Ok(taken > 0)
     }
 
-    async fn flush(&mut self) -> io::Result<()> {
+    /// Sends the replies. Who does not take them must not keep the server from stopping.
+    async fn flush(&mut self, stop: &CancellationToken) -> io::Result<()> {
         if self.output.is_empty() {
             return Ok(());
         }
@@ -270,7 +289,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             // TLS may still hold what the kernel did not take.
             self.stream.flush().await
         };
-        match timeout(self.terms.limits.transfer_timeout, writing).await {
+        let hurried = async {
+            stop.cancelled().await;
+            tokio::time::sleep(LINGER).await;
+        };
+        let written = tokio::select! {
+            written = timeout(self.terms.limits.transfer_timeout, writing) => written,
+            () = hurried => return Err(io::ErrorKind::TimedOut.into()),
+        };
+        match written {
             Ok(written) => written?,
             Err(_) => {
                 self.terms.metrics.timeouts.inc();

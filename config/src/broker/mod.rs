@@ -60,7 +60,7 @@ pub struct BrokerConfig {
 pub struct DnsConfig {
     /// UDP and TCP addresses.
     pub listen: Vec<SocketAddr>,
-    /// Threads that answer; 0 for one a core.
+    /// Threads that answer, for each address; 0 for one a core for each address.
     pub workers: usize,
     /// Replies over UDP to one destination leave together (`UDP_SEGMENT`), where the system can.
     pub segmentation: bool,
@@ -113,7 +113,7 @@ pub struct DnsEdnsConfig {
 pub struct DnsTcpConfig {
     /// Open connections, all together.
     pub max_connections: usize,
-    /// Open connections of one source address.
+    /// Open connections of one source: an IPv4 address or an IPv6 /64.
     pub max_per_source: usize,
     /// A connection without a query for this long is closed.
     pub idle_timeout: Duration,

@@ -158,8 +158,12 @@ impl Responder {
     pub(crate) fn opt(&self, edns: &Edns, client: &Client) -> (Opt<'_>, CookieState) {
         let (config, options) = (&self.config.edns, &edns.options);
         let (cookie, state) = self.cookie(edns, client);
-        let stream = matches!(client.transport, Transport::Tcp | Transport::Tls);
-        let tenths = u16::try_from(config.keepalive.as_millis() / 100).unwrap_or(u16::MAX);
+        let idle = match client.transport {
+            Transport::Tcp => Some(config.keepalive.tcp),
+            Transport::Tls => Some(config.keepalive.tls),
+            Transport::Udp | Transport::Quic => None,
+        };
+        let tenths = idle.map(|idle| u16::try_from(idle.as_millis() / 100).unwrap_or(u16::MAX));
         let opt = Opt {
             payload: config.max_udp_payload,
             dnssec_ok: edns.dnssec_ok,
@@ -167,7 +171,7 @@ impl Responder {
             ecs: options.ecs.filter(|_| config.ecs),
             cookie,
             nsid: self.config.identity.id.as_deref().filter(|_| options.nsid).map(str::as_bytes),
-            keepalive: options.keepalive.filter(|_| stream).map(|_| tenths),
+            keepalive: options.keepalive.and(tenths),
             padded: options.padding && client.transport.encrypted(),
         };
         (opt, state)

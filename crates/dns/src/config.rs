@@ -41,13 +41,22 @@ pub struct EdnsConfig {
     pub max_udp_payload: u16,
     /// Whether client subnets are used and echoed. Malformed ones are refused either way.
     pub ecs: bool,
-    /// How long connections may idle, told to clients over TCP that ask (RFC 7828); to 0.1 s.
-    pub keepalive: Duration,
+    /// How long connections may idle, told to clients that ask (RFC 7828).
+    pub keepalive: IdleTimeouts,
     /// What server cookies are made with (RFC 7873); `None` ignores cookies.
     pub cookies: Option<CookieKey>,
     /// Whether a query over UDP whose cookie option has no valid server cookie is answered with nothing
     /// but one (BADCOOKIE). Queries without a cookie option are answered either way.
     pub require_cookie: bool,
+}
+
+/// How long connections may idle, of each transport that keepalive options are for; told to 0.1 s.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdleTimeouts {
+    /// Over TCP.
+    pub tcp: Duration,
+    /// Over TLS.
+    pub tls: Duration,
 }
 
 /// What a server says of itself when it is asked; nothing by default.
@@ -93,7 +102,7 @@ impl Default for EdnsConfig {
         EdnsConfig {
             max_udp_payload: DEFAULT_UDP_PAYLOAD,
             ecs: true,
-            keepalive: Duration::from_secs(10),
+            keepalive: IdleTimeouts { tcp: Duration::from_secs(10), tls: Duration::from_secs(10) },
             cookies: None,
             require_cookie: false,
         }

@@ -38,7 +38,7 @@ mod tests;
 mod zone;
 
 pub use answer::Responder;
-pub use config::{ConfigError, DnsConfig, EdnsConfig, Identity, SoaTimers};
+pub use config::{ConfigError, DnsConfig, EdnsConfig, Identity, IdleTimeouts, SoaTimers};
 pub use cookie::{CookieKey, CookieState};
 pub use error::{ErrorKind, QueryError};
 pub use hot::HotPath;

@@ -2,8 +2,9 @@
 //! exactly this:
 //!
 //! ```text
-//! header    QR=0, opcode QUERY, one question, no answers, no authority
+//! header    QR=0, opcode QUERY, one question, no answers
 //! question  an uncompressed name, type, class
+//! authority nothing; of IXFR the SOA that the client has (RFC 1995 §3)
 //! additional  any records; at most one OPT: root owner, version 0, options that fill it exactly,
 //!           at most one client subnet, well formed; the first cookie, well formed
 //! end       nothing after the last record
@@ -12,7 +13,8 @@
 //! A query with a cookie may have no question: it asks for a cookie (RFC 7873 §5.4). Unknown options and
 //! flags are passed over (RFC 6891 §6.1.2, §6.1.4).
 //!
-//! What else comes is a [`Rejection`], which carries enough of the message to answer it.
+//! What else comes is a [`Rejection`], which carries enough of the message to answer it. Whether it has an
+//! OPT record, which its reply needs as well (RFC 6891 §6.1.1), is looked for behind what is wrong, too.
 
 use crate::cookie::{self, Cookie};
 use crate::ecs::{self, Ecs};
@@ -23,6 +25,10 @@ use crate::name::QueryName;
 pub const HEADER_LEN: usize = 12;
 /// The type of OPT records (RFC 6891 §6.1.1).
 pub(crate) const TYPE_OPT: u16 = 41;
+/// The type of SOA records.
+const TYPE_SOA: u16 = 6;
+/// The type of queries for incremental transfers (RFC 1995).
+const TYPE_IXFR: u16 = 251;
 /// The option that asks for the server's name (RFC 5001).
 pub(crate) const NSID: u16 = 3;
 /// The option that asks for the timeout of idle connections (RFC 7828).
@@ -98,7 +104,7 @@ pub struct Rejection<'m> {
     pub rd: bool,
     /// Its question's bytes, if that much was well formed.
     pub question: Option<&'m [u8]>,
-    /// Whether an OPT record had begun, so that the reply needs one.
+    /// Whether there is an OPT record, as far as can be seen, so that the reply needs one.
     pub opt: bool,
 }
 
@@ -130,8 +136,30 @@ pub fn parse(message: &[u8]) -> Result<Query<'_>, Rejection<'_>> {
     };
     match read(message, &mut seen) {
         Ok(query) => Ok(query),
-        Err(error) => Err(Rejection { error, ..seen }),
+        Err(error) => {
+            let opt = seen.opt || error.kind.rcode().is_some() && has_opt(message).unwrap_or(false);
+            Err(Rejection { error, opt, ..seen })
+        }
     }
+}
+
+/// Whether there is an OPT record in a message that is not a query, of whatever opcode: all have sections
+/// of the same form. `None` when something malformed stands before one. The end of the message bounds it,
+/// whatever the counts say.
+fn has_opt(message: &[u8]) -> Option<bool> {
+    let count = |at| u16_at(message, at).ok().map(|(count, _)| u32::from(count));
+    let mut at = HEADER_LEN;
+    for _ in 0..count(4)? {
+        at = skip_name(message, at).ok()? + 4;
+    }
+    for _ in 0..count(6)? + count(8)? + count(10)? {
+        let record = Record::read(message, at).ok()?;
+        if record.rtype == TYPE_OPT && message.get(at) == Some(&0) {
+            return Some(true);
+        }
+        at = record.end();
+    }
+    Some(false)
 }
 
 /// Reads front to back and leaves in `seen` what was understood so far.
@@ -162,9 +190,14 @@ fn read<'m>(message: &'m [u8], seen: &mut Rejection<'m>) -> Result<Query<'m>, Qu
     if [an0, an1] != [0, 0] {
         return Err(ErrorKind::UnexpectedRecords.at(6));
     }
-    if [ns0, ns1] != [0, 0] {
-        return Err(ErrorKind::UnexpectedRecords.at(8));
-    }
+    let at = match [ns0, ns1] {
+        [0, 0] => at,
+        [0, 1] if qtype == TYPE_IXFR => match Record::read(message, at)? {
+            soa if soa.rtype == TYPE_SOA => soa.end(),
+            _ => return Err(ErrorKind::UnexpectedRecords.at(at)),
+        },
+        _ => return Err(ErrorKind::UnexpectedRecords.at(8)),
+    };
     if matches!(qtype, 0 | TYPE_OPT) {
         return Err(ErrorKind::QuestionType.at(name_end));
     }
@@ -201,15 +234,9 @@ fn additional(
     let mut edns = None;
     for _ in 0..count {
         let owner = at;
-        let owner_end = skip_name(message, at)?;
-        let (rtype, fields) = u16_at(message, owner_end)?;
-        let (class, ttl_at) = u16_at(message, fields)?;
-        let (ttl_high, ttl_low_at) = u16_at(message, ttl_at)?;
-        let (ttl_low, length_at) = u16_at(message, ttl_low_at)?;
-        let (length, data_at) = u16_at(message, length_at)?;
-        let end = data_at + usize::from(length);
-        let data = message.get(data_at..end).ok_or(ErrorKind::Truncated.at(data_at))?;
-        at = end;
+        let record = Record::read(message, at)?;
+        at = record.end();
+        let Record { rtype, class, ttl_high, ttl_low, data, data_at } = record;
         if rtype != TYPE_OPT {
             continue;
         }
@@ -221,12 +248,43 @@ fn additional(
         }
         // The TTL of an OPT record: extended RCODE, version, DO and reserved bits (RFC 6891 §6.1.3).
         if ttl_high & 0xff != 0 {
-            return Err(ErrorKind::EdnsVersion.at(ttl_at + 1));
+            return Err(ErrorKind::EdnsVersion.at(data_at - 5));
         }
         let options = options(data, data_at)?;
         edns = Some(Edns { payload: class, dnssec_ok: ttl_low & 0x8000 != 0, options });
     }
     Ok((edns, at))
+}
+
+/// A record, its owner's name aside.
+struct Record<'m> {
+    rtype: u16,
+    class: u16,
+    ttl_high: u16,
+    ttl_low: u16,
+    data: &'m [u8],
+    /// Where the data stands in the message.
+    data_at: usize,
+}
+
+impl<'m> Record<'m> {
+    /// The one that begins at an offset.
+    fn read(message: &'m [u8], at: usize) -> Result<Record<'m>, QueryError> {
+        let owner_end = skip_name(message, at)?;
+        let (rtype, at) = u16_at(message, owner_end)?;
+        let (class, at) = u16_at(message, at)?;
+        let (ttl_high, at) = u16_at(message, at)?;
+        let (ttl_low, at) = u16_at(message, at)?;
+        let (length, data_at) = u16_at(message, at)?;
+        let data = message.get(data_at..data_at + usize::from(length));
+        let data = data.ok_or(ErrorKind::Truncated.at(data_at))?;
+        Ok(Record { rtype, class, ttl_high, ttl_low, data, data_at })
+    }
+
+    /// The offset after it.
+    fn end(&self) -> usize {
+        self.data_at + self.data.len()
+    }
 }
 
 /// Walks the options of an OPT record whose data stands at `at`.

@@ -91,6 +91,56 @@ fn everything_refused_is_named_with_its_place() {
     assert!(missing.iter().all(elsewhere), "{missing:?}");
 }
 
+/// An IXFR query with an SOA of this type in its authority section, and an OPT record.
+fn ixfr(soa: u8) -> Vec<u8> {
+    let mut wire = set(set(query(), 8, &[0, 1, 0, 1]), END - 4, &[0, 251]);
+    wire.extend_from_slice(&[0xc0, 12, 0, soa, 0, 1, 0, 0, 0, 0, 0, 22, 0, 0]);
+    wire.extend_from_slice(&[7; 20]);
+    wire.extend_from_slice(&[0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0]);
+    wire
+}
+
+#[test]
+fn a_client_tells_which_version_of_a_zone_it_has_when_it_asks_for_what_is_new() {
+    let wire = ixfr(6);
+    let query = parse(&wire).unwrap();
+    assert_eq!((query.qtype, query.edns.unwrap().payload), (251, 1232));
+    let refused = |wire: &[u8]| parse(wire).unwrap_err().error;
+    assert_eq!(refused(&ixfr(1)), ErrorKind::UnexpectedRecords.at(END));
+    assert_eq!(refused(&set(ixfr(6), 9, &[2])), ErrorKind::UnexpectedRecords.at(8));
+    assert_eq!(refused(&set(ixfr(6), END - 3, &[252])), ErrorKind::UnexpectedRecords.at(8));
+    assert_eq!(refused(&ixfr(6)[..END + 20]), ErrorKind::Truncated.at(END + 12));
+}
+
+#[test]
+fn an_opt_record_behind_what_is_wrong_is_seen() {
+    let opt = with_opt(&[]);
+    for (at, to, kind) in [
+        (2, &[0x28][..], ErrorKind::Opcode),
+        (2, &[0x20], ErrorKind::Opcode),
+        (END - 4, &[0, 0], ErrorKind::QuestionType),
+        (12, &[0xc0, 12], ErrorKind::Pointer),
+    ] {
+        let mut wire = set(opt.clone(), at, to);
+        if kind == ErrorKind::Pointer {
+            wire.drain(14..END - 4);
+        }
+        let rejection = parse(&wire).unwrap_err();
+        assert_eq!((rejection.error.kind, rejection.opt), (kind, true));
+        wire.truncate(wire.len() - 11);
+        assert!(!parse(&wire).unwrap_err().opt, "{kind:?}");
+    }
+    // One record, said to be in the answer or authority section.
+    for at in [6, 8] {
+        let wire = set(set(opt.clone(), 10, &[0, 0]), at, &[0, 1]);
+        assert!(parse(&wire).unwrap_err().opt, "{at}");
+    }
+    let two = [&set(opt.clone(), 4, &[0, 2])[..END], &opt[12..]].concat();
+    let rejection = parse(&two).unwrap_err();
+    assert_eq!((rejection.error.kind, rejection.opt), (ErrorKind::QuestionCount, true));
+    assert!(!parse(&set(opt, 2, &[0x80])).unwrap_err().opt, "not answered");
+}
+
 #[test]
 fn kinds_are_listed_in_order_and_labels_are_distinct() {
     for (i, kind) in ErrorKind::ALL.iter().enumerate() {

@@ -216,18 +216,18 @@ impl Writer {
         if !entry.reply.is_empty() {
             let (seconds, nanoseconds) = after(entry.at.0, entry.took);
             frame(Message {
-                query_message: Some(privacy::message(self.detail, &entry.query)),
+                query_message: Some(privacy::query(self.detail, &entry.query)),
                 ..asked.clone()
             });
             frame(Message {
                 kind: MessageKind::AuthResponse.into(),
                 response_time_sec: Some(seconds),
                 response_time_nsec: Some(nanoseconds),
-                response_message: Some(privacy::message(self.detail, &entry.reply)),
+                response_message: Some(privacy::reply(self.detail, &entry.reply)),
                 ..asked
             });
         } else {
-            frame(Message { query_message: Some(privacy::message(self.detail, &entry.query)), ..asked });
+            frame(Message { query_message: Some(privacy::query(self.detail, &entry.query)), ..asked });
         }
     }
 }

@@ -337,6 +337,34 @@ async fn a_query_taken_back_harms_nobody() {
 }
 
 #[tokio::test]
+async fn a_query_taken_back_has_no_answer_rather_than_an_empty_one() {
+    let server = start_encrypted(limits());
+    let quic = server.quic().await;
+    let (mut send, mut receive) = quic.connection.open_bi().await.unwrap();
+    send.write_all(&[0]).await.unwrap();
+    send.reset(VarInt::from_u32(3)).unwrap();
+    match tokio::time::timeout(PATIENCE, receive.read_to_end(10)).await.expect("told") {
+        Err(quinn::ReadToEndError::Read(quinn::ReadError::Reset(code))) => assert_eq!(code.into_inner(), 3),
+        other => panic!("{other:?}"),
+    }
+    server.running.stop().await;
+}
+
+#[tokio::test]
+async fn a_query_that_does_not_come_does_not_keep_the_server_from_stopping() {
+    let patient = TcpLimits { transfer_timeout: 10 * PATIENCE, ..TcpLimits::default() };
+    let server = start_encrypted(EncryptedSettings { limits: patient, ..limits() });
+    let quic = server.quic().await;
+    let (mut send, _receive) = quic.connection.open_bi().await.unwrap();
+    send.write_all(&[0]).await.unwrap();
+    // One that comes after it is answered: the server knows of both.
+    quic.ask(RecordType::A).await;
+    server.running.cancel.cancel();
+    assert_eq!(quic.closed().await, 0);
+    server.running.stop().await;
+}
+
+#[tokio::test]
 async fn a_quic_connection_has_so_many_queries() {
     let limited = TcpLimits { max_queries: 3, ..TcpLimits::default() };
     let server = start_encrypted(EncryptedSettings { limits: limited, ..limits() });

@@ -269,6 +269,32 @@ async fn a_reader_that_takes_nothing_is_closed() {
 }
 
 #[tokio::test]
+async fn a_reader_that_takes_nothing_does_not_keep_the_server_from_stopping() {
+    let patient =
+        TcpLimits { transfer_timeout: 10 * PATIENCE, max_queries: u32::MAX, ..TcpLimits::default() };
+    let running = start("127.0.0.1:0", patient);
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    let many: Vec<u8> = (0..1000).flat_map(|id| framed(&query(id, NAME, RecordType::TXT))).collect();
+    // Until the server's side is full and ours, too.
+    let stuck = Duration::from_millis(500);
+    while tokio::time::timeout(stuck, stream.write_all(&many)).await.is_ok() {}
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_query_as_long_as_can_be_is_read() {
+    let running = start("127.0.0.1:0", TcpLimits::default());
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    let mut long = query(7, NAME, RecordType::A);
+    long.resize(usize::from(u16::MAX), 0);
+    tcp_send(&mut stream, &long).await;
+    assert_eq!(tcp_reply(&mut stream).await.metadata.id, 7);
+    tcp_send(&mut stream, &query(8, NAME, RecordType::A)).await;
+    assert_eq!(tcp_reply(&mut stream).await.metadata.id, 8);
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn a_connection_has_so_many_queries() {
     let limits = TcpLimits { max_queries: 3, ..TcpLimits::default() };
     let running = start("127.0.0.1:0", limits);

@@ -1,7 +1,9 @@
 //! EDNS besides client subnets: options of the reply, cookies, extended errors, the server's name.
 
 use crate::testing::{Ask, Bench, Fixture, Replied, ask};
-use crate::{CookieKey, CookieState, DnsConfig, EdnsConfig, ErrorKind, Identity, Rcode, Transport};
+use crate::{
+    CookieKey, CookieState, DnsConfig, EdnsConfig, ErrorKind, Identity, IdleTimeouts, Rcode, Transport,
+};
 use hickory_proto::rr::RecordType;
 use nearmost_core::registry::{AllDown, StaticData};
 use std::time::Duration;
@@ -86,12 +88,12 @@ fn a_server_with_a_name_tells_it() {
 }
 
 #[test]
-fn idle_time_is_told_over_tcp_only() {
+fn idle_time_is_told_over_tcp_and_tls_only_each_its_own() {
     let mut config = config();
     for (idle, told) in [(Duration::from_millis(12_345), 123), (Duration::from_secs(100_000), u16::MAX)] {
-        config.edns.keepalive = idle;
+        config.edns.keepalive = IdleTimeouts { tcp: idle, tls: Duration::from_secs(7) };
         let bench = Bench::new(&Fixture::three(), config.clone());
-        for transport in [Transport::Tcp, Transport::Tls] {
+        for (transport, told) in [(Transport::Tcp, told), (Transport::Tls, 70)] {
             let reply = bench.from(CLIENT, &with(&[(11, &[])]), transport);
             assert_eq!(option(&reply, 11).unwrap(), told.to_be_bytes(), "{transport:?}");
             let (_, outcome) = bench.raw(&with(&[(11, &[0, 1])]).wire(), CLIENT, transport);

@@ -34,6 +34,19 @@ fn opcodes_other_than_query_are_not_implemented() {
 }
 
 #[test]
+fn who_speaks_edns_is_answered_so_whatever_is_wrong() {
+    let wire = ask(NAME, RecordType::A).edns(1232).wire();
+    let (opcode, authority) = ((2, 0x28), (9, 1));
+    for ((at, to), rcode) in [(opcode, Rcode::NotImp), (authority, Rcode::FormErr)] {
+        let mut wire = wire.clone();
+        wire[at] = to;
+        let (out, outcome) = bench().raw(&wire, "81.2.69.142", Transport::Udp);
+        assert_eq!((outcome.rcode, &out[10..12]), (rcode, &[0, 1][..]));
+        assert!(out.windows(3).any(|w| w == [0, 0, 41]), "{out:?}");
+    }
+}
+
+#[test]
 fn edns_versions_above_zero_are_told_so() {
     let mut wire = ask(NAME, RecordType::A).edns(1232).wire();
     let version = wire.len() - 5;
