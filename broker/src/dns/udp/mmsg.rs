@@ -307,7 +307,7 @@ impl Batch {
     /// Fills one header: a message to the sender of a slot, of these iovecs.
     fn head(&mut self, message: usize, slot: usize, iovec: usize, iovecs: usize, segment: Option<usize>) {
         let received = &self.headers[slot].msg_hdr;
-        let told = if self.asked { received.msg_controllen as usize } else { 0 };
+        let told = if self.asked { received.msg_controllen } else { 0 };
         let control = &mut self.out.controls[message];
         let mut length = leave_from(&self.controls[slot], told, control);
         if let Some(size) = segment {
