@@ -121,6 +121,25 @@ fn program() -> Result<Command> {
     Ok(Command::new(binary("nearmost-broker")?))
 }
 
+/// Whether the broker knows these settings.
+///
+/// # Errors
+/// When it complains of anything but a key that it does not know.
+pub async fn knows(settings: &[String]) -> Result<bool> {
+    let mut command = program()?;
+    command.arg("check-config").stdin(Stdio::null()).kill_on_drop(true);
+    for setting in settings {
+        command.arg("--set").arg(setting);
+    }
+    let done = command.output().await?;
+    let said = String::from_utf8_lossy(&done.stderr);
+    match done.status.success() {
+        true => Ok(true),
+        false if said.contains(": unknown key") => Ok(false),
+        false => bail!("the broker does not take {}: {}", settings.join(", "), said.trim()),
+    }
+}
+
 /// A binary: where it is said to be, or beside this one.
 pub fn binary(name: &str) -> Result<PathBuf> {
     let bin = match std::env::var_os("NEARMOST_BIN_DIR") {

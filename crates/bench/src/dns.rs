@@ -5,7 +5,7 @@
 //!
 //! | part | what is measured |
 //! |---|---|
-//! | `cpu` | CPU time of the server a query, and queries a second: dnsperf over loopback, each query with a random public /24 as client subnet; then kxdpgun, without client subnets and from an address each |
+//! | `cpu` | CPU time of the server a query, and queries a second: dnsperf over loopback, each query with a random public /24 as client subnet, from 8 sockets (servers may join replies to one) and from 256 (nothing to join); then kxdpgun, without client subnets and from an address each |
 //! | `rate` | queries a second without loss, and times of answers at half of that: kxdpgun through a link to another network namespace |
 //! | `memory` | resident memory with a full city database |
 //! | `start` | time from the start of the program to the first right answer |
@@ -200,7 +200,11 @@ fn ratios(servers: &[Server], report: &mut Report) {
     let measured = |name: Name| servers.iter().find(|s| s.name == name).map(|s| &s.measured);
     for (who, beside, target) in targets {
         let (Some(a), Some(b)) = (measured(who), measured(beside)) else { continue };
-        let pairs = [("dnsperf", &a.cpu_us, &b.cpu_us), ("kxdpgun", &a.strangers_us, &b.strangers_us)];
+        let pairs = [
+            ("dnsperf, 8 sockets", &a.cpu_us, &b.cpu_us),
+            ("dnsperf, 256 sockets", &a.many_us, &b.many_us),
+            ("kxdpgun", &a.strangers_us, &b.strangers_us),
+        ];
         for (load, ours, theirs) in pairs.into_iter().filter(|(_, ours, _)| !ours.is_empty()) {
             let what = format!("CPU: {} by {}, {load}", who.text(), beside.text());
             report.taken.figures.push(Figure::of(what, report::ratio(ours, theirs), "", target));

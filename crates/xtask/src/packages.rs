@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail};
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// A program that is run, and the Debian package that brings it.
@@ -56,6 +56,8 @@ const SERVICES: [(&str, &str); 7] = [
 
 /// Debian asks this script whether a service may be started; 101 says no.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
+/// Ours.
+const NO_SERVICES: &str = "#!/bin/sh\n# Of cargo xtask, while it installs packages.\nexit 101\n";
 
 /// Installs what is missing; without the right to, says exactly what to run.
 pub fn install(needed: &[Needed]) -> Result<()> {
@@ -64,6 +66,7 @@ pub fn install(needed: &[Needed]) -> Result<()> {
         program => !present(program),
     });
     let missing: Vec<&str> = missing.map(|(_, package)| *package).collect();
+    sweep(Path::new(POLICY));
     if missing.is_empty() {
         return Ok(());
     }
@@ -96,12 +99,21 @@ impl NoServices {
         match OpenOptions::new().write(true).create_new(true).mode(0o755).open(POLICY) {
             Ok(mut file) => {
                 let ours = NoServices { ours: true };
-                file.write_all(b"#!/bin/sh\nexit 101\n").with_context(|| format!("cannot write {POLICY}"))?;
+                file.write_all(NO_SERVICES.as_bytes()).with_context(|| format!("cannot write {POLICY}"))?;
                 Ok(ours)
             }
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(NoServices { ours: false }),
             Err(e) => Err(e).with_context(|| format!("cannot write {POLICY}")),
         }
+    }
+}
+
+/// Removes a policy of ours that a run left behind which was interrupted; what others wrote stays.
+fn sweep(policy: &Path) {
+    if std::fs::read(policy).is_ok_and(|text| text == NO_SERVICES.as_bytes())
+        && let Err(e) = std::fs::remove_file(policy)
+    {
+        eprintln!("{} was left behind and keeps services from starting; remove it: {e}", policy.display());
     }
 }
 
@@ -141,4 +153,23 @@ fn installed(package: &str) -> bool {
 fn root() -> bool {
     let output = Command::new("id").arg("-u").output();
     output.is_ok_and(|o| o.stdout.trim_ascii() == b"0")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_policy_of_ours_is_swept_away() {
+        let dir = std::env::temp_dir().join(format!("nearmost-xtask-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let policy = dir.join("policy-rc.d");
+        for (text, stays) in [(NO_SERVICES, false), ("#!/bin/sh\nexit 101\n", true)] {
+            std::fs::write(&policy, text).unwrap();
+            sweep(&policy);
+            assert_eq!(policy.exists(), stays, "{text:?}");
+        }
+        sweep(&dir.join("none"));
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
 }

@@ -94,7 +94,7 @@ pub async fn memory(city: &City, dir: &Path, queries: &Files) -> Result<(Memory,
     let plain = Kind::default();
     let mut broker = ours::with_sites(AT, &city.path, &dir.join("memory")).await?;
     checks::settled(AT, city, &plain, &Rule::near(checks::sites()), PATIENCE).await?;
-    load::dnsperf(AT, &queries.binary, WARM).await?;
+    load::dnsperf(AT, &queries.binary, WARM, load::Sockets::Few).await?;
     let own = Memory::of(broker.pid()?)?;
     broker.stop().await?;
 
@@ -102,7 +102,7 @@ pub async fn memory(city: &City, dir: &Path, queries: &Files) -> Result<(Memory,
     let mut gdnsd = Peer::Gdnsd.start(&city.path, &other)?;
     let answered = ours::first_answer(gdnsd.at, &plain);
     tokio::time::timeout(PATIENCE, answered).await.with_context(|| Peer::Gdnsd.log(&other))??;
-    load::dnsperf(gdnsd.at, &queries.binary, WARM).await?;
+    load::dnsperf(gdnsd.at, &queries.binary, WARM, load::Sockets::Few).await?;
     let theirs = Memory::of(gdnsd.pid()?)?;
     gdnsd.child.kill().await?;
     Ok((own, theirs))

@@ -1,47 +1,72 @@
 //! CPU time of a server in nanoseconds: /proc/PID/stat counts in hundredths of a second only.
+//!
+//! No safe crate of the house reads the CPU clock of another process.
 
-use anyhow::{Context, Result};
+#![expect(unsafe_code, reason = "clock_getcpuclockid and clock_gettime write to one value each")]
 
-/// Time that all threads of a process have run so far, in nanoseconds. What a thread used that has
-/// ended is not in it: servers keep theirs.
+use anyhow::{Context, Result, bail};
+use std::io::Error;
+
+/// Time that a process has run so far, in nanoseconds: of all its threads, those that ended included.
 ///
 /// # Errors
-/// When the process is gone, or the kernel has no scheduler statistics.
+/// When the process is gone.
 pub fn ns(pid: u32) -> Result<u64> {
-    let mut total = 0;
-    for task in std::fs::read_dir(format!("/proc/{pid}/task")).context("the server is gone")? {
-        // A thread may end between the listing and the reading.
-        let Ok(text) = std::fs::read_to_string(task?.path().join("schedstat")) else { continue };
-        total += ran(&text).with_context(|| format!("schedstat of {pid}: {text:?}"))?;
+    let pid = libc::pid_t::try_from(pid).context("no process id")?;
+    let mut clock: libc::clockid_t = 0;
+    // SAFETY: the pointer is to a value that lives during the call.
+    let failed = unsafe { libc::clock_getcpuclockid(pid, &raw mut clock) };
+    if failed != 0 {
+        return Err(Error::from_raw_os_error(failed)).with_context(|| format!("the CPU clock of {pid}"));
     }
-    Ok(total)
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: as above.
+    if unsafe { libc::clock_gettime(clock, &raw mut time) } != 0 {
+        return Err(Error::last_os_error()).with_context(|| format!("the CPU time of {pid}"));
+    }
+    Ok(u64::try_from(time.tv_sec)? * 1_000_000_000 + u64::try_from(time.tv_nsec)?)
 }
 
-/// The first of three numbers: nanoseconds on a CPU (Documentation/scheduler/sched-stats.rst).
-fn ran(schedstat: &str) -> Option<u64> {
-    schedstat.split_whitespace().next()?.parse().ok()
+/// Microseconds that a process has run since its clock showed `before`, for each of so many queries.
+///
+/// # Errors
+/// When the process is gone, its clock went backwards (it is another process), or nothing was answered.
+pub fn us_each(pid: u32, before: u64, queries: u64) -> Result<f64> {
+    let used = ns(pid)?.checked_sub(before).context("a CPU clock went backwards")?;
+    if queries == 0 {
+        bail!("nothing was answered");
+    }
+    Ok(used as f64 / 1e3 / queries as f64)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_first_number_is_time_on_a_cpu() {
-        assert_eq!(ran("3973502 347708 3\n"), Some(3_973_502));
-        assert_eq!(ran(""), None);
-        assert_eq!(ran("x 1 2"), None);
+    fn work() {
+        std::hint::black_box(
+            (0..20_000_000_u64).fold(1, |x: u64, i| std::hint::black_box(x.rotate_left(5) ^ i)),
+        );
     }
 
     #[test]
-    fn work_counts() {
+    fn work_counts_and_that_of_threads_that_ended_stays() {
         let own = std::process::id();
         let before = ns(own).unwrap();
-        // Until the scheduler has seen it, which is at the next tick.
-        let mut x = 1_u64;
-        while ns(own).unwrap() == before {
-            x = (0..100_000).fold(x, |x, i| std::hint::black_box(x.rotate_left(5) ^ i));
-        }
-        assert!(ns(own).unwrap() > before);
+        std::thread::spawn(work).join().unwrap();
+        let after = ns(own).unwrap();
+        // Twenty million steps take longer than that.
+        assert!(after > before + 1_000_000, "{before} {after}");
+        assert!(us_each(own, before, 10).unwrap() > 100.0);
+        assert!(us_each(own, before, 0).is_err());
+        assert!(us_each(own, u64::MAX, 1).is_err());
+    }
+
+    #[test]
+    fn a_process_that_is_gone_has_no_clock() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = child.id();
+        child.wait().unwrap();
+        assert!(ns(pid).is_err());
     }
 }

@@ -9,8 +9,26 @@ use std::process::Stdio;
 use std::time::Duration;
 use tokio::process::Command;
 
-/// Sockets of dnsperf, each a client with a port of its own.
-const SOCKETS: &str = "8";
+/// How many sockets dnsperf asks from, each a client with a port of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sockets {
+    /// Eight: a server that joins replies to one client (UDP_SEGMENT) can send dozens at once.
+    Few,
+    /// As many as dnsperf opens for a thread, and more than it has queries under way: there is nothing to
+    /// join, as with resolvers, each of which asks now and then.
+    Many,
+}
+
+impl Sockets {
+    /// As dnsperf takes it.
+    fn count(self) -> &'static str {
+        match self {
+            Sockets::Few => "8",
+            Sockets::Many => "256",
+        }
+    }
+}
+
 /// Queries that it has under way at most.
 const OUTSTANDING: &str = "200";
 /// Packets that kxdpgun writes at once. More come as bursts that no socket's buffer holds.
@@ -50,10 +68,10 @@ impl Seen {
 ///
 /// # Errors
 /// When dnsperf does not run or says something else than it used to.
-pub async fn dnsperf(at: SocketAddrV4, queries: &Path, seconds: f64) -> Result<Seen> {
+pub async fn dnsperf(at: SocketAddrV4, queries: &Path, seconds: f64, sockets: Sockets) -> Result<Seen> {
     let mut command = Command::new("dnsperf");
     command.args(["-s", &at.ip().to_string(), "-p", &at.port().to_string(), "-B", "-d"]).arg(queries);
-    command.args(["-c", SOCKETS, "-T", "1", "-q", OUTSTANDING, "-l", &seconds.to_string()]);
+    command.args(["-c", sockets.count(), "-T", "1", "-q", OUTSTANDING, "-l", &seconds.to_string()]);
     let said = output(&mut command).await?;
     of_dnsperf(&said).with_context(|| format!("dnsperf said: {said}"))
 }

@@ -3,7 +3,7 @@
 use super::checks::{self, Asker, Rule};
 use super::queries::{COOKIE, Kind, network};
 use super::{lab, scenario};
-use crate::broker::Broker;
+use crate::broker::{Broker, knows};
 use crate::map::database::Database;
 use crate::random::Random;
 use anyhow::{Context, Result, bail};
@@ -93,7 +93,7 @@ impl Variant {
         std::fs::create_dir_all(dir)?;
         let (mut settings, mut notes) = (settings(self.at(), city), Vec::new());
         let wanted = if self == Variant::Everything { &ON[..] } else { &OFF[..] };
-        let (known, unknown) = known(wanted, dir).await?;
+        let (known, unknown) = known(wanted).await?;
         if self == Variant::Everything && known.is_empty() {
             bail!("this broker knows none of {}", unknown.join(", "));
         }
@@ -131,28 +131,18 @@ pub fn settings(at: SocketAddrV4, city: &Path) -> Vec<String> {
 }
 
 /// Which of these settings a broker knows, and which it does not.
-async fn known(settings: &[&str], dir: &Path) -> Result<(Vec<String>, Vec<String>)> {
+async fn known(settings: &[&str]) -> Result<(Vec<String>, Vec<String>)> {
     let all: Vec<String> = settings.iter().map(|s| (*s).to_owned()).collect();
-    if knows(&all, &dir.join("settings")).await? {
+    if knows(&all).await? {
         return Ok((all, Vec::new()));
     }
     let (mut known, mut unknown) = (Vec::new(), Vec::new());
-    for (i, setting) in all.into_iter().enumerate() {
+    for setting in all {
         let one = std::slice::from_ref(&setting);
-        let side =
-            if knows(one, &dir.join(format!("setting{i}"))).await? { &mut known } else { &mut unknown };
+        let side = if knows(one).await? { &mut known } else { &mut unknown };
         side.push(setting);
     }
     Ok((known, unknown))
-}
-
-/// Whether a broker starts with these settings.
-async fn knows(settings: &[String], dir: &Path) -> Result<bool> {
-    std::fs::create_dir_all(dir)?;
-    match Broker::start(dir, settings).await {
-        Ok(mut broker) => broker.stop().await.map(|()| true),
-        Err(_) => Ok(false),
-    }
 }
 
 impl Ours {

@@ -2,6 +2,7 @@
 
 use super::city::City;
 use super::lab::Client;
+use super::load::Sockets;
 use super::ours::Variant;
 use super::rate::{self, Bracket};
 use super::report::Report;
@@ -55,7 +56,7 @@ pub async fn cpu_strangers(servers: &mut [Server], rounds: usize, client: &Clien
             let before = cpu::ns(pid)?;
             let seen = load::kxdpgun(client, server.at, &server.files.text, 1, STRANGERS).await;
             let seen = seen.context(server.name.text())?;
-            let used = (cpu::ns(pid)? - before) as f64 / 1e3 / (seen.answered.max(1)) as f64;
+            let used = cpu::us_each(pid, before, seen.answered).context(server.name.text())?;
             let (name, lost) = (server.name.text(), seen.lost());
             eprintln!("round {round}: {name:<26} {used:6.2} µs under kxdpgun, {lost} lost");
             server.measured.strangers_us.push(used);
@@ -64,34 +65,49 @@ pub async fn cpu_strangers(servers: &mut [Server], rounds: usize, client: &Clien
     Ok(())
 }
 
-/// CPU a query, and queries a second.
+/// CPU a query, and queries a second: of few sockets and of many.
 ///
 /// # Errors
 /// When a server or dnsperf fails.
 pub async fn cpu(servers: &mut [Server], rounds: usize, seconds: f64, report: &mut Report) -> Result<()> {
     for server in servers.iter() {
-        load::dnsperf(server.at, &server.files.binary, WARM).await.context(server.name.text())?;
+        let warm = load::dnsperf(server.at, &server.files.binary, WARM, Sockets::Few).await;
+        warm.context(server.name.text())?;
     }
     for round in 1..=rounds {
-        for server in servers.iter_mut() {
-            let pid = server.pid()?;
-            let before = cpu::ns(pid)?;
-            let seen = load::dnsperf(server.at, &server.files.binary, seconds).await;
-            let seen = seen.context(server.name.text())?;
-            let used = (cpu::ns(pid)? - before) as f64 / 1e3 / seen.answered as f64;
-            eprintln!(
-                "round {round}: {:<26} {used:6.2} µs, {:6.0} queries/s, {} lost",
-                server.name.text(),
-                seen.rate,
-                seen.lost()
-            );
-            server.measured.cpu_us.push(used);
-            server.measured.dnsperf.push(seen.rate);
-            let (lost, refused) = (seen.lost(), seen.refused());
-            if lost + refused > 0 {
-                blame(server, report, format!("{lost} of {} lost, {refused} errors", seen.sent));
+        for sockets in [Sockets::Few, Sockets::Many] {
+            for server in servers.iter_mut() {
+                cpu_of(server, round, seconds, sockets, report).await?;
             }
         }
+    }
+    Ok(())
+}
+
+async fn cpu_of(
+    server: &mut Server,
+    round: usize,
+    seconds: f64,
+    sockets: Sockets,
+    report: &mut Report,
+) -> Result<()> {
+    let (pid, name) = (server.pid()?, server.name.text());
+    let before = cpu::ns(pid)?;
+    let seen = load::dnsperf(server.at, &server.files.binary, seconds, sockets).await.context(name)?;
+    let used = cpu::us_each(pid, before, seen.answered).context(name)?;
+    let (rate, lost, refused) = (seen.rate, seen.lost(), seen.refused());
+    eprintln!(
+        "round {round}: {name:<26} {used:6.2} µs, {rate:6.0} queries/s, {lost} lost, {sockets:?} sockets"
+    );
+    match sockets {
+        Sockets::Few => {
+            server.measured.cpu_us.push(used);
+            server.measured.dnsperf.push(rate);
+        }
+        Sockets::Many => server.measured.many_us.push(used),
+    }
+    if lost + refused > 0 {
+        blame(server, report, format!("{lost} of {} lost, {refused} errors", seen.sent));
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use super::lab;
 use super::ours::{self, Ours, Variant};
 use super::peers::{Peer, Running};
 use super::queries::{self, Files, Kind};
-use super::report::{self, Report, Row, median};
+use super::report::{self, Many, Report, Row, median};
 use anyhow::{Context, Result};
 use std::net::SocketAddrV4;
 use std::path::Path;
@@ -68,8 +68,10 @@ pub struct Server {
 /// A value a round of each.
 #[derive(Clone, Debug, Default)]
 pub struct Measured {
-    /// CPU a query in microseconds.
+    /// CPU a query in microseconds, of few sockets of dnsperf.
     pub cpu_us: Vec<f64>,
+    /// The same of many.
+    pub many_us: Vec<f64>,
     /// The same under kxdpgun, whose clients have an address each.
     pub strangers_us: Vec<f64>,
     /// Queries a second under dnsperf.
@@ -105,15 +107,21 @@ impl Server {
     pub fn row(&self, all: &[Server]) -> Row {
         let m = &self.measured;
         let middle = |values: &[f64]| (!values.is_empty()).then(|| median(values));
-        let by = |name: Name| {
+        let by = |name: Name, of: fn(&Measured) -> &[f64]| {
             let other = all.iter().find(|s| s.name == name)?;
-            (!m.cpu_us.is_empty()).then(|| report::ratio(&m.cpu_us, &other.measured.cpu_us))
+            (!of(m).is_empty()).then(|| report::ratio(of(m), of(&other.measured)))
         };
+        let gdnsd = Name::Peer(Peer::Gdnsd);
         Row {
             server: self.name.text().into(),
             cpu_us: middle(&m.cpu_us),
-            by_floor: by(Name::Floor),
-            by_gdnsd: by(Name::Peer(Peer::Gdnsd)),
+            by_floor: by(Name::Floor, |m| &m.cpu_us),
+            by_gdnsd: by(gdnsd, |m| &m.cpu_us),
+            many: Many {
+                cpu_us: middle(&m.many_us),
+                by_floor: by(Name::Floor, |m| &m.many_us),
+                by_gdnsd: by(gdnsd, |m| &m.many_us),
+            },
             strangers_us: middle(&m.strangers_us),
             dnsperf_rate: middle(&m.dnsperf),
             lossless: middle(&m.lossless),
