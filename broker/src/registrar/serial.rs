@@ -43,6 +43,7 @@ fn counts(kind: Kind) -> bool {
             | Kind::DRAIN
             | Kind::FORCE
             | Kind::OVERRIDE
+            | Kind::ZONE_KEY
             | Kind::CHALLENGE
             | Kind::GRANT
             | Kind::CLAIM
@@ -84,6 +85,21 @@ mod tests {
         assert_eq!(serial(&records), 20);
         assert_eq!(serial(records.iter().rev()), 20);
         assert_eq!(serial(&[]), 0);
+    }
+
+    /// Persons aside: they change no name.
+    #[test]
+    fn all_that_the_registry_is_made_of_counts() {
+        let made_of = |kind: &Kind| {
+            let body = Body::Live { version: nearmost_wire::registry::BODY_VERSION, bytes: Vec::new() };
+            let record = Record { body, ..record(*kind, 0) };
+            nearmost_wire::registry::entry_of(&record).is_some()
+        };
+        let all: Vec<Kind> = (0..=u16::MAX).map(Kind).filter(made_of).collect();
+        assert!(all.contains(&Kind::ZONE_KEY) && all.contains(&Kind::PERSON), "{all:?}");
+        for kind in all {
+            assert_eq!(counts(kind), kind != Kind::PERSON, "{kind:?}");
+        }
     }
 
     proptest! {

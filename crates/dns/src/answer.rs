@@ -3,7 +3,7 @@
 use crate::choosing;
 use crate::config::{ConfigError, DnsConfig, MIN_UDP_PAYLOAD, Prepared};
 use crate::cookie::{self, CookieState};
-use crate::dnssec::{self, SetSigner, Signer, ZoneSigner};
+use crate::dnssec::{self, SetSigner, Signer, Signing, ZoneSigner};
 use crate::edns::{Ending, Extended, Opt};
 use crate::error::ErrorKind;
 use crate::name::{LookupName, WireName};
@@ -211,7 +211,16 @@ impl Responder {
         // DS of an apex is the parent zone's to tell, where that is ours too (RFC 4035 §3.1.4.1).
         let skip = usize::from(qtype == RecordType::DS && zone.apex == name.as_str() && find(1).is_some());
         let signed = qtype == RecordType::RRSIG || query.edns.is_some_and(|e| e.dnssec_ok);
-        let signer = find(skip).filter(|_| signed).and_then(|zone| self.zone_signer(snapshot, &zone, client));
+        // What no DS leads to is no use without DO either: those who ask for keys believe nothing yet.
+        let of_keys = matches!(qtype, RecordType::DNSKEY | RecordType::CDS | RecordType::CDNSKEY);
+        let signing = find(skip).filter(|_| signed || of_keys).map(|z| self.signing(snapshot, &z, client));
+        let signer = match signing {
+            Some(Signing::Elsewhere) => {
+                return asked.decline(Rcode::ServFail, Some(Extended::NO_DS), out);
+            }
+            Some(Signing::By(signer)) if signed => Some(*signer),
+            _ => None,
+        };
         // Signatures come with what they are of; by themselves they prove nothing (RFC 8482 §7).
         if signer.is_some() && qtype == RecordType::RRSIG {
             return asked.decline(Rcode::Refused, Some(Extended::NOT_SUPPORTED), out);
@@ -266,7 +275,8 @@ impl Responder {
         let owner = outcome.domain.and_then(|d| snapshot.registry.domains.get(d.0 as usize));
         let owner = owner.map_or(zone.apex, |d| &d.name);
         let found = authoritative && (outcome.truncated || header.counts[Section::Answer as usize] > 0);
-        outcome.account.alike = match found && outcome.rcode == Rcode::NoError && outcome.nonce.is_none() {
+        let denied = outcome.rcode != Rcode::NoError || outcome.account.denial;
+        outcome.account.alike = match found && !denied && outcome.nonce.is_none() {
             true => alike::named(query.name.wire(), query.qtype),
             false => alike::made_up(owner),
         };
@@ -282,11 +292,14 @@ impl Responder {
 }
 
 impl Responder {
-    /// What signs in a zone now.
-    fn zone_signer(&self, snapshot: &Snapshot, zone: &zone::Zone<'_>, client: &Client) -> Option<ZoneSigner> {
+    /// What is said in a zone now to those who validate.
+    fn signing(&self, snapshot: &Snapshot, zone: &zone::Zone<'_>, client: &Client) -> Signing {
         let keys = dnssec::keys_of(&snapshot.registry, zone);
-        let signer = self.signer.as_ref().filter(|_| !keys.is_empty())?;
-        ZoneSigner::new(signer, zone.apex, keys, client.now)
+        match &self.signer {
+            _ if keys.is_empty() => Signing::Bare,
+            Some(signer) => ZoneSigner::new(signer, zone.apex, keys, client.now),
+            None => dnssec::without_own(keys, client.now),
+        }
     }
 }
 

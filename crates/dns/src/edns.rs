@@ -69,6 +69,8 @@ impl Extended {
     pub(crate) const NOT_AUTHORITATIVE: Extended = Extended { code: 20, text: "" };
     /// The type or class is not served (§4.22).
     pub(crate) const NOT_SUPPORTED: Extended = Extended { code: 21, text: "" };
+    /// The parent has no DS of the keys that this site signs with (§4.10: DNSKEY Missing).
+    pub(crate) const NO_DS: Extended = Extended { code: 9, text: "no DS of this server's keys; ask another" };
     /// Zones are not transferred.
     pub(crate) const NO_TRANSFER: Extended = Extended { code: 21, text: "no zone transfers" };
     /// A record cannot be put on the wire, or aliases go in circles.

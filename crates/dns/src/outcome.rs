@@ -139,6 +139,9 @@ pub struct Account {
     /// of them: those of a name and type; all of a zone for names that are made up. 0 for what no zone
     /// of ours answers.
     pub alike: u64,
+    /// Whether the name that was asked for, or the one that aliases led to, does not exist. The reply's code
+    /// does not tell: a signed denial has none (RFC 9824 §3.1).
+    pub denial: bool,
     /// Bytes of the reply; 0 when there is none.
     pub reply_bytes: u16,
 }

@@ -92,11 +92,6 @@ impl<'a> Resolver<'a, '_> {
 
     fn step(&mut self, zone: &Zone<'_>, owner: &WireName, name: &LookupName) -> Result<Step<'a>, ReplyError> {
         let node = zone::node(&self.snapshot.registry, &self.responder.prepared, zone, name);
-        // What people wrote down of the zone below wins, as everywhere.
-        let written = || node.statics().any(|r| matches!(r.data, StaticData::Ds { .. }));
-        if self.qtype == RecordType::DS && self.is_child(zone, name) && !written() {
-            return self.child_ds(zone, &node, owner).map(|()| Step::Done);
-        }
         // DS stands on the parent's side of a cut (RFC 4035 §3.1.4.1).
         let parent_side = |cut: &str| self.qtype == RecordType::DS && cut == node.name;
         if let Some(cut) = node.cut(&self.snapshot.registry, zone)
@@ -104,8 +99,16 @@ impl<'a> Resolver<'a, '_> {
         {
             return self.referral(zone, &node, cut).map(|()| Step::Done);
         }
+        // What people wrote down of the zone below wins, as everywhere.
+        let written = || node.statics().any(|r| matches!(r.data, StaticData::Ds { .. }));
+        if self.qtype == RecordType::DS && self.is_child(zone, name) && !written() {
+            return self.child_ds(zone, &node, owner).map(|()| Step::Done);
+        }
+        // An alias has an NSEC of its own (RFC 4035 §2.3).
+        let of_alias = self.qtype == RecordType::NSEC && self.reply.signs();
         if let Some((target, ttl)) = node.alias()
             && self.qtype != RecordType::CNAME
+            && !of_alias
         {
             let to = WireName::from_text(target).ok_or(ReplyError::Unanswerable)?;
             self.reply.add(Section::Answer, owner, ttl, Data::Alias(&to))?;
@@ -321,8 +324,11 @@ impl<'a> Resolver<'a, '_> {
     /// NXDOMAIN, or NODATA for a name that exists, with the SOA that says for how long (RFC 2308). Signed,
     /// a name that does not exist is one that has no types (RFC 9824 §3.1).
     fn negative(&mut self, zone: &Zone<'_>, node: &Node<'a, '_>, owner: &WireName) -> Result<(), ReplyError> {
-        if node.kind == NodeKind::Missing && !self.reply.signs() {
-            self.outcome.rcode = Rcode::NxDomain;
+        if node.kind == NodeKind::Missing {
+            self.outcome.account.denial = true;
+            if !self.reply.signs() {
+                self.outcome.rcode = Rcode::NxDomain;
+            }
         }
         // Absence is everyone's, except where rules keep all mirrors from this client: then `part` is set.
         self.soa(zone, node.owner, Section::Authority)?;

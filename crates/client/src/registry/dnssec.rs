@@ -7,7 +7,7 @@
 use super::entry::{Content, EntryKey};
 use super::plan::{Edit, Plan, PlanError};
 use super::view::RegistryView;
-use nearmost_core::registry::{KeyEvent, KeyLife, KeyStage, ZoneKey};
+use nearmost_core::registry::{KeyEvent, KeyLife, KeyStage, MAX_ZONE_KEYS, ZoneKey};
 use nearmost_core::time::UnixMillis;
 use nearmost_wire::api::DnssecResponse;
 use nearmost_wire::registry::{EntryKind, ZoneKeyBody};
@@ -65,12 +65,24 @@ pub fn plan(
     Plan::of_edits(view, edits.all)
 }
 
+/// The keys of all sites.
+fn all(view: &RegistryView, domain: &str) -> Result<Vec<ZoneKey>, PlanError> {
+    let keys = view
+        .zone_keys(domain)
+        .map(|(key, body)| body.plain(&key.id).map_err(|e| PlanError::Refused(format!("{key}: {e}"))));
+    keys.collect()
+}
+
+/// How long a new key is published beside those that are served: at least as long as caches may hold a key
+/// set from before, which lives half as long as the shortest hold of its keys, and a second at least.
+fn publish_hold(served: &[ZoneKey], configured: Duration) -> Duration {
+    let shortest = served.iter().map(|key| key.life.publish_hold).min();
+    configured.max(shortest.map_or(Duration::ZERO, |hold| hold.max(Duration::from_secs(2))))
+}
+
 /// The site's keys, the oldest first.
 fn own(view: &RegistryView, told: &DnssecResponse) -> Result<Vec<ZoneKey>, PlanError> {
-    let keys = view
-        .zone_keys(&told.domain)
-        .map(|(key, body)| body.plain(&key.id).map_err(|e| PlanError::Refused(format!("{key}: {e}"))));
-    let mut own: Vec<ZoneKey> = keys.collect::<Result<_, _>>()?;
+    let mut own = all(view, &told.domain)?;
     own.retain(|key| *key.site == *told.site);
     own.sort_by_key(|key| key.generation);
     Ok(own)
@@ -136,16 +148,29 @@ impl Edits<'_> {
         if told.next_generation < next_generation(view, &told.domain, &told.site) {
             return Err(PlanError::Refused("somebody else made a key meanwhile; look again".into()));
         }
+        let mut known = all(view, self.domain)?;
+        // Own ones that are over go with this change; others' go when their people change something.
+        known.retain(|key| key.life.at(now).is_served() || *key.site != *told.site);
+        if known.len() >= MAX_ZONE_KEYS {
+            return Err(PlanError::Refused(format!(
+                "{} has {} keys of all sites, and of more than {MAX_ZONE_KEYS} some are not served: roll again \
+                 when an old one is removed",
+                told.domain,
+                known.len()
+            )));
+        }
+        let mut served = known;
+        served.retain(|key| key.life.at(now).is_served());
         let life = KeyLife::begin(
             now,
-            Duration::from_secs(told.publish_hold_s),
+            publish_hold(&served, Duration::from_secs(told.publish_hold_s)),
             Duration::from_secs(told.retire_hold_s),
         );
         let body = ZoneKeyBody {
             public: told.next_public.clone(),
             stage: life.stage.as_str().into(),
             since_unix_ms: life.since.0,
-            publish_hold_s: told.publish_hold_s,
+            publish_hold_s: life.publish_hold.as_secs(),
             retire_hold_s: told.retire_hold_s,
         };
         let key = EntryKey::zone_key(self.domain, &told.site, told.next_generation).map_err(refused)?;

@@ -11,6 +11,10 @@ const PUBLISH_MS: u64 = 10_000;
 const RETIRE_MS: u64 = 100_000;
 
 fn view(world: &World) -> RegistryView {
+    // As a broker tells them: of each thing the last that was said.
+    let said_later = |at: usize, key| world.records[at + 1..].iter().any(|r| r.record().key() == key);
+    let all = world.records.iter().enumerate();
+    let newest = all.filter(|(at, signed)| !said_later(*at, signed.record().key()));
     let response = RegistryResponse {
         broker: world.broker.id().to_string(),
         version: 1,
@@ -18,7 +22,7 @@ fn view(world: &World) -> RegistryView {
         hlc_counter: 0,
         author_epoch: 0,
         author_next_seq: 0,
-        records: world.records.iter().map(to_view).collect(),
+        records: newest.map(|(_, signed)| to_view(signed)).collect(),
     };
     RegistryView::decode(&response).unwrap()
 }
@@ -38,8 +42,19 @@ fn told(view: &RegistryView, site: &str) -> DnssecResponse {
 
 /// Makes a change at a moment after the world's, and tells the site's keys as they are then.
 fn make(world: &mut World, site: &str, change: KeyChange, after_ms: u64) -> Result<Vec<String>, String> {
+    let told = told(&view(world), site);
+    make_as(world, &told, change, after_ms)
+}
+
+/// The same, where a broker has told that.
+fn make_as(
+    world: &mut World,
+    told: &DnssecResponse,
+    change: KeyChange,
+    after_ms: u64,
+) -> Result<Vec<String>, String> {
     let before = view(world);
-    let plan = plan(&before, &told(&before, site), change, NOW + after_ms).map_err(|e| e.to_string())?;
+    let plan = plan(&before, told, change, NOW + after_ms).map_err(|e| e.to_string())?;
     for change in &plan.changes {
         let body = match (&change.action, &change.after) {
             (Action::Unchanged, _) => continue,
@@ -115,4 +130,55 @@ fn sites_change_their_own_keys_only() {
     assert_eq!(after, ["s-1 ready", "t-1 active"]);
     let after = make(&mut world, "t", KeyChange::Disable, PUBLISH_MS).unwrap();
     assert_eq!(after, ["s-1 ready", "t-1 leaving"]);
+}
+
+#[test]
+fn a_later_key_is_published_as_long_as_caches_hold_the_key_set() {
+    let hold = |world: &World, id: &str| {
+        let view = view(world);
+        view.zone_keys(DOMAIN).find(|(key, _)| key.id == id).map(|(_, body)| body.publish_hold_s)
+    };
+    let enable = |world: &mut World, site: &str, publish_hold_s, at| {
+        let told = DnssecResponse { publish_hold_s, ..told(&view(world), site) };
+        make_as(world, &told, KeyChange::Enable, at).unwrap();
+    };
+    let mut world = world();
+    // The first may be short, since there is nothing to hold.
+    enable(&mut world, "s", 7200, 0);
+    enable(&mut world, "t", 2, 1);
+    assert_eq!((hold(&world, "s-1"), hold(&world, "t-1")), (Some(7200), Some(7200)));
+    // A longer one is not made shorter.
+    enable(&mut world, "u", 9000, 2);
+    assert_eq!(hold(&world, "u-1"), Some(9000));
+
+    let mut world = self::world();
+    enable(&mut world, "s", 1, 0);
+    enable(&mut world, "t", 1, 1);
+    assert_eq!((hold(&world, "s-1"), hold(&world, "t-1")), (Some(1), Some(2)));
+    // Those that are removed are served no longer.
+    let mut world = self::world();
+    enable(&mut world, "s", 7200, 0);
+    make(&mut world, "s", KeyChange::Disable, 1).unwrap();
+    enable(&mut world, "t", 2, 2);
+    assert_eq!(hold(&world, "t-1"), Some(2));
+}
+
+#[test]
+fn more_keys_than_are_served_are_not_made() {
+    let mut world = world();
+    let sites: Vec<String> = ('a'..).take(MAX_ZONE_KEYS - 1).map(String::from).collect();
+    for site in &sites {
+        make(&mut world, site, KeyChange::Enable, 0).unwrap();
+    }
+    make(&mut world, "a", KeyChange::DsSeen, PUBLISH_MS).unwrap();
+    make(&mut world, "b", KeyChange::DsSeen, PUBLISH_MS).unwrap();
+    make(&mut world, "a", KeyChange::Roll, PUBLISH_MS).unwrap();
+    for (site, change) in [("b", KeyChange::Roll), ("new", KeyChange::Enable)] {
+        let why = make(&mut world, site, change, PUBLISH_MS + 1).unwrap_err();
+        assert!(why.contains("of more than 16 some are not served"), "{why}");
+    }
+    // A site's own that is over makes room for its next.
+    make(&mut world, "a", KeyChange::DsSeen, 2 * PUBLISH_MS).unwrap();
+    assert!(make(&mut world, "a", KeyChange::Roll, 2 * PUBLISH_MS + RETIRE_MS - 1).is_err());
+    make(&mut world, "a", KeyChange::Roll, 2 * PUBLISH_MS + RETIRE_MS).unwrap();
 }

@@ -60,18 +60,19 @@ impl<'a> Resolver<'a, '_> {
         keys.filter(|(_, stage)| stage.is_served())
     }
 
-    /// The NSEC of a name, asked for by its type.
+    /// The NSEC of a name, asked for by its type; of one that does not exist, too: that is what proves it.
     pub(crate) fn nsec(
         &mut self,
         zone: &Zone<'_>,
         node: &Node<'a, '_>,
         owner: &WireName,
     ) -> Result<bool, ReplyError> {
-        if !self.reply.signs() || node.kind == NodeKind::Missing {
+        if !self.reply.signs() {
             return Ok(false);
         }
         let (ttl, _) = self.negative_ttls(zone, node.owner);
-        let data = denial::nsec(owner, &self.types(zone, node)).ok_or(ReplyError::Unanswerable)?;
+        self.outcome.account.denial |= node.kind == NodeKind::Missing;
+        let data = self.proof(zone, node, owner).ok_or(ReplyError::Unanswerable)?;
         let data = Data::Raw { rtype: dnssec::TYPE_NSEC, data: &data };
         self.reply.add(Section::Answer, owner, ttl, data).map(|()| true)
     }
@@ -86,11 +87,16 @@ impl<'a> Resolver<'a, '_> {
         if !self.reply.signs() {
             return Ok(());
         }
-        let data = match node.kind {
+        let data = self.proof(zone, node, owner);
+        self.prove(zone, node.owner, owner, data)
+    }
+
+    /// Record data of a name's NSEC.
+    fn proof(&self, zone: &Zone<'_>, node: &Node<'a, '_>, owner: &WireName) -> Option<Vec<u8>> {
+        match node.kind {
             NodeKind::Missing => denial::nxname(owner),
             _ => denial::nsec(owner, &self.types(zone, node)),
-        };
-        self.prove(zone, node.owner, owner, data)
+        }
     }
 
     fn prove(
@@ -167,7 +173,8 @@ impl<'a> Resolver<'a, '_> {
         let mut all: Vec<RecordType> = match is_cut {
             // What else stands at a delegated name is the child's.
             true => fixed.filter(|t| matches!(t, NS | RecordType::DS)).collect(),
-            false => fixed.collect(),
+            // NS there would say that the name is delegated: a proof that no resolver takes.
+            false => fixed.filter(|t| *t != NS).collect(),
         };
         if !is_cut && node.alias().is_none() {
             match node.kind {

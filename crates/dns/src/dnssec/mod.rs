@@ -17,12 +17,16 @@
 //! serves for a whole window, and long before it expires the next window has begun. Not all sets change
 //! over at the same moment.
 //!
+//! **Sites.** A site that the parent has no DS of, while it has those of others, cannot be believed: to those who
+//! validate it says nothing (`chain`).
+//!
 //! **An answer** is a pure function of the snapshot, the secret, the question and the moment. The cache of
 //! signatures makes it faster and no different.
 
 mod answers;
 mod cache;
 mod canonical;
+mod chain;
 mod denial;
 mod keys;
 mod set;
@@ -31,6 +35,7 @@ mod sign;
 mod tests;
 
 pub(crate) use answers::keys_of;
+pub(crate) use chain::{Signing, without_own};
 pub use keys::{ALGORITHM, Ds, KeyDerivation, PublicKey, SigningKey};
 pub(crate) use set::SetSigner;
 pub(crate) use sign::ZoneSigner;

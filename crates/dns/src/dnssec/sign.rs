@@ -2,18 +2,20 @@
 
 use crate::dnssec::cache::Cache;
 use crate::dnssec::canonical::{RrSet, Signed};
+use crate::dnssec::chain::{Links, Signing};
 use crate::dnssec::{KeyDerivation, PublicKey, SigningKey, TYPE_CDNSKEY, TYPE_CDS, TYPE_DNSKEY};
 use crate::name::WireName;
 use arrayvec::ArrayVec;
-use nearmost_core::registry::ZoneKey;
+use nearmost_core::registry::{MAX_ZONE_KEYS, ZoneKey};
 use nearmost_core::time::UnixMillis;
 use ring::digest;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Most keys of one site in one zone that sign the key set: the new one, the old one, and one between.
-const OWN_KEYS: usize = 4;
+/// Most keys of one site in one zone that sign the key set: all of them, since any may be the one that a
+/// resolver has the DS of.
+const OWN_KEYS: usize = MAX_ZONE_KEYS;
 /// Derived keys that are kept of one zone.
 const KEPT_KEYS: usize = 16;
 /// Signatures kept unless something else is said: 100 bytes each, and what the maps take.
@@ -136,41 +138,37 @@ pub(crate) struct ZoneSigner {
 }
 
 impl ZoneSigner {
-    /// For a zone (lower case, no final dot) with these keys; `None` where none is this site's.
-    pub(crate) fn new(
-        signer: &Arc<Signer>,
-        zone: &str,
-        keys: &[ZoneKey],
-        now: UnixMillis,
-    ) -> Option<ZoneSigner> {
-        let mut own = ArrayVec::new();
+    /// For a zone (lower case, no final dot) with these keys.
+    pub(crate) fn new(signer: &Arc<Signer>, zone: &str, keys: &[ZoneKey], now: UnixMillis) -> Signing {
+        let mut own: ArrayVec<Arc<SigningKey>, OWN_KEYS> = ArrayVec::new();
+        let (mut ours, mut others) = (Links::default(), Links::default());
         let mut best = None;
         for key in keys {
             let stage = key.life.at(now);
             if !stage.is_served() {
                 continue;
             }
-            let Some(private) = signer.own(zone, key) else { continue };
+            let Some(private) = signer.own(zone, key) else {
+                others.add(stage);
+                continue;
+            };
+            ours.add(stage);
             if let Some(rank) = stage.rank().map(|r| (r, key.generation))
                 && best.as_ref().is_none_or(|(known, _)| *known < rank)
             {
                 best = Some((rank, private.clone()));
             }
-            // The first of too many are the oldest, which the others replace.
-            if own.is_full() {
-                own.remove(0);
-            }
-            own.push(private);
+            // A registry has no more of a zone.
+            let _ = own.try_push(private);
+        }
+        if others.link() > ours.link() {
+            return Signing::Elsewhere;
         }
         // All of them retiring: the newest goes on.
-        let answers = best.map(|(_, key)| key).or_else(|| own.last().cloned())?;
-        Some(ZoneSigner {
-            signer: signer.clone(),
-            zone: WireName::from_text(zone)?,
-            answers,
-            own,
-            now_s: now.0 / 1000,
-        })
+        let answers = best.map(|(_, key)| key).or_else(|| own.last().cloned());
+        let (Some(answers), Some(zone)) = (answers, WireName::from_text(zone)) else { return Signing::Bare };
+        let now_s = now.0 / 1000;
+        Signing::By(Box::new(ZoneSigner { signer: signer.clone(), zone, answers, own, now_s }))
     }
 
     /// Record data of the RRSIGs of a set; `None` when one cannot be made.
@@ -247,16 +245,19 @@ mod tests {
             public: from.key("a.example", generation).unwrap().public().dnskey()[4..].try_into().unwrap(),
             life: life(stage),
         };
-        let signing = |stages: &[KeyStage]| {
-            let mut keys = vec![key(&other, 1, KeyStage::Active)];
+        let beside = |others: &[KeyStage], stages: &[KeyStage]| {
+            let mut keys: Vec<ZoneKey> = others.iter().zip(1..).map(|(s, n)| key(&other, n, *s)).collect();
             keys.extend(stages.iter().zip(1..).map(|(s, n)| key(&derivation, n, *s)));
-            let zone = ZoneSigner::new(&signer, "a.example", &keys, UnixMillis(1))?;
+            ZoneSigner::new(&signer, "a.example", &keys, UnixMillis(1))
+        };
+        let signing = |stages: &[KeyStage]| {
+            let Signing::By(zone) = beside(&[KeyStage::Ready], stages) else { return None };
             let number = |key: &SigningKey| {
-                (1..9).find(|n| derivation.key("a.example", *n).unwrap().public() == key.public()).unwrap()
+                (1..99).find(|n| derivation.key("a.example", *n).unwrap().public() == key.public()).unwrap()
             };
             Some((number(&zone.answers), zone.own.iter().map(|k| number(k)).collect::<Vec<_>>()))
         };
-        use KeyStage::{Active, Leaving, Published, Ready, Removed, Retiring};
+        use KeyStage::{Active, Leaving, Left, Published, Ready, Removed, Retiring};
         assert_eq!(signing(&[]), None);
         assert_eq!(signing(&[Removed]), None);
         assert_eq!(signing(&[Published]), Some((1, vec![1])));
@@ -267,6 +268,30 @@ mod tests {
         assert_eq!(signing(&[Ready, Ready]), Some((2, vec![1, 2])));
         assert_eq!(signing(&[Leaving, Published]), Some((1, vec![1, 2])));
         assert_eq!(signing(&[Retiring]), Some((1, vec![1])));
+        // However often a key was rolled while old ones stay.
+        let many = [[Retiring; MAX_ZONE_KEYS - 2].as_slice(), &[Active]].concat();
+        let last = MAX_ZONE_KEYS as u32 - 1;
+        assert_eq!(signing(&many), Some((last, (1..=last).collect())));
+
+        // Where a site's DS is, or was last, it can be believed; elsewhere it says nothing.
+        let believed = |others: &[KeyStage], own: &[KeyStage]| match beside(others, own) {
+            Signing::By(_) => Some(true),
+            Signing::Elsewhere => Some(false),
+            Signing::Bare => None,
+        };
+        for own in [&[][..], &[Published], &[Ready], &[Left], &[Removed], &[Retiring, Left]] {
+            assert_eq!(believed(&[Active], own), Some(false), "{own:?}");
+            assert_eq!(believed(&[Leaving], own), Some(false), "{own:?}");
+        }
+        for own in [&[Active][..], &[Leaving], &[Retiring, Ready], &[Active, Left], &[Published, Active]] {
+            assert_eq!(believed(&[Active], own), Some(true), "{own:?}");
+        }
+        // All of them leave.
+        assert_eq!(believed(&[Left], &[Left]), Some(true));
+        assert_eq!(believed(&[Left], &[Ready]), Some(false));
+        assert_eq!(believed(&[Ready], &[Published]), Some(true));
+        assert_eq!(believed(&[Ready, Removed], &[]), None);
+        assert_eq!(believed(&[Left], &[]), Some(false));
     }
 
     #[test]

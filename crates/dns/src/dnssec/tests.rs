@@ -180,6 +180,9 @@ fn positive_answers_of_every_type() {
         ("www.play.example.com", A, vec!["lon.play.example.com. A 1", "www.play.example.com. CNAME 1"]),
         ("www.play.example.com", CNAME, vec!["www.play.example.com. CNAME 1"]),
         ("out.play.example.com", A, vec!["out.play.example.com. CNAME 1"]),
+        // An alias has its own, and so does what does not exist (RFC 9824 §3.2).
+        ("www.play.example.com", NSEC, vec!["www.play.example.com. NSEC 1"]),
+        ("nothing.play.example.com", NSEC, vec!["nothing.play.example.com. NSEC 1"]),
         ("0123456789abcdef.probe.play.example.com", A, vec!["0123456789abcdef.probe.play.example.com. A 1"]),
     ] {
         let reply = zone.ask(name, rtype);
@@ -191,7 +194,7 @@ fn positive_answers_of_every_type() {
 
 #[test]
 fn the_keys_of_all_sites() {
-    let (one, two) = (key(1, ZONE, 1, KeyStage::Active), key(2, ZONE, 7, KeyStage::Ready));
+    let (one, two) = (key(1, ZONE, 1, KeyStage::Active), key(2, ZONE, 7, KeyStage::Active));
     let new = key(2, ZONE, 8, KeyStage::Published);
     let keys = vec![one.clone(), two.clone(), new.clone()];
     for (site, signing) in [(1, vec![&one]), (2, vec![&two, &new])] {
@@ -208,10 +211,128 @@ fn the_keys_of_all_sites() {
         let reply = zone.ask(ZONE, RecordType::A);
         verify(&reply.message.answers, ZONE, &signing[..1]);
     }
-    // A site without a key tells the keys of the others, and signs nothing.
+    // Before the parent has heard of any, a site without a key tells those of the others, and signs nothing.
+    let keys = vec![key(1, ZONE, 1, KeyStage::Ready), new];
     let zone = Zone::of(&fixture(), 3, vec![(ZONE, keys)]);
     assert_eq!(verify(&zone.ask(ZONE, RecordType::DNSKEY).message.answers, ZONE, &[]).len(), 1);
     assert_eq!(zone.ask("nothing.play.example.com", RecordType::A).rcode(), 3);
+}
+
+/// RFC 8914: the code of the extended error.
+fn extended(reply: &Replied) -> Option<u16> {
+    let (code, length) = (15u16.to_be_bytes(), |w: &&[u8]| usize::from(w[3]) >= 2 && w[2] == 0);
+    let all = reply.bytes.windows(6).filter(|w| w[..2] == code).filter(length);
+    all.last().map(|w| u16::from_be_bytes([w[4], w[5]]))
+}
+
+#[test]
+fn a_site_without_a_ds_sends_those_who_validate_to_the_others() {
+    use RecordType::{A, CDNSKEY, CDS, DNSKEY, DS, MX, NSEC, RRSIG};
+    let active = key(2, ZONE, 1, KeyStage::Active);
+    let bare = Bench::new(&fixture(), DnsConfig::default());
+    for own in [None, Some(KeyStage::Published), Some(KeyStage::Ready), Some(KeyStage::Left)] {
+        let own: Vec<ZoneKey> = own.into_iter().map(|s| key(1, ZONE, 1, s)).collect();
+        let keys = [own.clone(), vec![active.clone()]].concat();
+        let mut zone = Zone::of(&fixture(), 1, vec![(ZONE, keys)]);
+        for signer in [true, false] {
+            if !signer {
+                // A broker that cannot sign at all is no better.
+                zone.bench.responder.signer = None;
+            }
+            for rtype in [A, MX, NSEC, DS, RRSIG, DNSKEY, CDS, CDNSKEY] {
+                for name in [ZONE, "nothing.play.example.com", "x.sub.play.example.com"] {
+                    let reply = zone.ask(name, rtype);
+                    assert_eq!((reply.rcode(), extended(&reply)), (2, Some(9)), "{own:?} {name} {rtype}");
+                    assert!(reply.message.answers.is_empty() && reply.message.authorities.is_empty());
+                }
+            }
+            for rtype in [DNSKEY, CDS, CDNSKEY] {
+                assert_eq!(zone.bench.ask(&ask(ZONE, rtype)).rcode(), 2, "{own:?} {rtype}");
+            }
+            // Who believes everything gets everything.
+            for rtype in [A, MX] {
+                let plain = ask(ZONE, rtype).edns(1232);
+                assert_eq!(zone.bench.ask(&plain).bytes, bare.ask(&plain).bytes, "{own:?} {rtype}");
+            }
+        }
+    }
+    // The zone above is another matter.
+    let mut fixture = fixture();
+    let child = "in.play.example.com";
+    fixture.domain(child, vec![]);
+    let keys = vec![
+        (ZONE, vec![key(1, ZONE, 1, KeyStage::Active)]),
+        (child, vec![key(2, child, 1, KeyStage::Active)]),
+    ];
+    let zone = Zone::of(&fixture, 1, keys);
+    assert_eq!(zone.ask(child, DS).message.answers.len(), 2);
+    assert_eq!(zone.ask(child, A).rcode(), 2);
+}
+
+#[test]
+fn ns_at_a_domain_in_a_zone_is_no_delegation_to_those_who_validate() {
+    let mut fixture = fixture();
+    let inner = fixture.domain("in.play.example.com", vec![]);
+    inner.records.push(nearmost_core::registry::StaticRecord {
+        name: "in.play.example.com".into(),
+        ttl_s: 60,
+        data: StaticData::Ns("ns.elsewhere.example".into()),
+    });
+    let mut zone = Zone::of(&fixture, 1, vec![(ZONE, vec![key(1, ZONE, 1, KeyStage::Active)])]);
+    let signer = zone.bench.responder.signer.clone().unwrap();
+    let config = DnsConfig { zones: vec![ZONE.into()], ..DnsConfig::default() };
+    zone.bench.responder = crate::Responder::new(config).unwrap().with_signer(signer);
+    for rtype in [RecordType::MX, RecordType::NS] {
+        let types = nsec_types(&zone.ask("in.play.example.com", rtype));
+        assert!(!types.contains(&"NS".to_owned()) && types.contains(&"A".to_owned()), "{rtype}: {types:?}");
+    }
+    assert!(nsec_types(&zone.ask("sub.play.example.com", RecordType::DS)).contains(&"NS".to_owned()));
+}
+
+#[test]
+fn a_zone_of_ours_below_a_delegated_part_is_behind_the_referral() {
+    let mut fixture = fixture();
+    fixture.domain("in.sub.play.example.com", vec![]);
+    let child = "in.sub.play.example.com";
+    let keys = vec![
+        (ZONE, vec![key(1, ZONE, 1, KeyStage::Active)]),
+        (child, vec![key(1, child, 1, KeyStage::Active)]),
+    ];
+    let reply = Zone::of(&fixture, 1, keys).ask(child, RecordType::DS);
+    assert!(!reply.message.metadata.authoritative && reply.message.answers.is_empty());
+    let sets = verify(&reply.message.authorities, ZONE, &[&key(1, ZONE, 1, KeyStage::Active)]);
+    assert_eq!(sets, ["sub.play.example.com. NS 1", "sub.play.example.com. NSEC 1"]);
+}
+
+#[test]
+fn signed_denials_are_counted_as_denials_and_all_alike() {
+    let zone = Zone::signed();
+    let account = |name: &str, rtype, transport| zone.over(name, rtype, transport).outcome.account;
+    let plain = zone.bench.ask(&ask("nothing.play.example.com", RecordType::A)).outcome.account;
+    assert!(plain.denial);
+    let long = format!("{}.play.example.com", ["x".repeat(60).as_str(); 3].join("."));
+    for transport in [Transport::Tcp, Transport::Udp] {
+        for (name, rtype) in [
+            ("other.play.example.com", RecordType::A),
+            ("b.other.play.example.com", RecordType::NSEC),
+            ("gone.play.example.com", RecordType::A),
+            (&long, RecordType::TXT),
+        ] {
+            let account = account(name, rtype, transport);
+            assert!(account.denial, "{name}");
+            assert_eq!(account.alike, plain.alike, "{name}");
+        }
+    }
+    let mut small = with_do(&long, RecordType::TXT);
+    small.payload = Some(512);
+    let small = zone.bench.ask(&small);
+    assert!(small.outcome.truncated && small.outcome.account.denial);
+    assert_eq!(small.outcome.account.alike, plain.alike);
+    for (name, rtype) in
+        [(ZONE, RecordType::A), (ZONE, RecordType::SRV), ("down.play.example.com", RecordType::A)]
+    {
+        assert!(!account(name, rtype, Transport::Udp).denial, "{name} {rtype}");
+    }
 }
 
 #[test]
@@ -251,7 +372,6 @@ fn what_is_not_there_is_proven() {
         ("Nothing.Play.example.com", ANY, "RRSIG NSEC Unknown"),
         ("a.b.c.play.example.com", TXT, "RRSIG NSEC Unknown"),
         ("*.play.example.com", A, "RRSIG NSEC Unknown"),
-        ("nothing.play.example.com", RecordType::NSEC, "RRSIG NSEC Unknown"),
         // An empty non-terminal.
         ("down.play.example.com", A, "RRSIG NSEC"),
         ("_tcp.play.example.com", SRV, "RRSIG NSEC"),

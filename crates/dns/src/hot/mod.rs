@@ -53,7 +53,7 @@ struct Slot {
     /// By [`Family::index`]: what such answers count as, where addresses of the family are answered by
     /// choice alone.
     alike: [Option<u64>; 2],
-    /// The zone has keys: answers may be signed.
+    /// The zone has keys: answers may be signed, or withheld from those who validate.
     signed: bool,
     /// When what is known here may be otherwise, in milliseconds since 1970: a key of the zone changes then.
     until: u64,
@@ -242,7 +242,7 @@ impl HotPath {
             return None;
         }
         let keys = dnssec::keys_of(registry, &zone);
-        let signed = self.responder.signer.is_some() && !keys.is_empty();
+        let signed = !keys.is_empty();
         let changes = keys.iter().filter_map(|k| k.life.change()).map(|(at, _)| at.0);
         let until = changes.filter(|at| *at > now.0).min().unwrap_or(u64::MAX);
         let met = self.met;

@@ -92,9 +92,10 @@ impl Reason {
         }
     }
 
-    /// The limit that a reply of this code falls under.
-    fn of(rcode: Rcode) -> Reason {
-        match rcode {
+    /// The limit that a reply falls under.
+    fn of(outcome: &Outcome) -> Reason {
+        match outcome.rcode {
+            Rcode::NoError if outcome.account.denial => Reason::Nxdomains,
             Rcode::NoError => Reason::Responses,
             Rcode::NxDomain => Reason::Nxdomains,
             _ => Reason::Errors,
@@ -161,7 +162,7 @@ impl Limiter {
     }
 
     fn check_rate(&mut self, now: u32, network: u64, outcome: &Outcome) -> Verdict {
-        let reason = Reason::of(outcome.rcode);
+        let reason = Reason::of(outcome);
         let Some(rule) = self.rules[reason as usize] else { return Verdict::Send };
         let alike = if reason == Reason::Errors { 0 } else { outcome.account.alike };
         let bucket = self.bucket(now, network, reason, alike);

@@ -100,6 +100,13 @@ fn limits_are_by_code_likeness_and_network() {
     assert_eq!(all("192.0.3.1", Rcode::NoError, 5), 10);
     assert_eq!(all("192.0.2.1", Rcode::NoError, 6), 10);
     assert_eq!(all("192.0.2.1", Rcode::NxDomain, 5), 10);
+    // A signed denial is one, whatever its code.
+    let account = Account { alike: 5, denial: true, ..Account::default() };
+    let signed = Outcome { account, ..Outcome::default() };
+    assert_eq!(sent(&mut limiter, &from("192.0.2.1"), &signed, 0..50), 0);
+    assert_eq!(sent(&mut limiter, &from("192.0.4.1"), &signed, 0..50), 10);
+    let mut all =
+        |source: &str, rcode, alike| sent(&mut limiter, &from(source), &outcome(rcode, alike), 0..50);
     assert_eq!(all("192.0.2.1", Rcode::Refused, 5), 10);
     assert_eq!(all("192.0.2.1", Rcode::FormErr, 6), 0, "errors are all alike");
     assert_eq!(all("2001:db8:0:1::1", Rcode::NoError, 5), 10);

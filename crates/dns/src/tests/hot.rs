@@ -1,13 +1,15 @@
 //! The hot path says what the general path says, byte for byte, whatever it is asked.
 
+use crate::dnssec::{KeyDerivation, SignTimes, Signer};
 use crate::testing::{Ask, Fixture, LONDON, NEW_YORK, SYDNEY, ask, mirror};
 use crate::{Client, CookieKey, DnsConfig, HotPath, Responder, Transport};
 use hickory_proto::rr::RecordType;
-use nearmost_core::registry::{AllDown, StaticData};
+use nearmost_core::registry::{AllDown, KeyLife, KeyStage, StaticData, ZoneKey};
 use nearmost_core::snapshot::Snapshot;
 use nearmost_core::time::UnixMillis;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Messages of the short form, and of the long one.
 const MESSAGES: [usize; 2] = [150_000, 4_000_000];
@@ -50,6 +52,55 @@ impl Random {
             3 => IpAddr::from([3, self.next() as u8, 7, 1]),
             _ => IpAddr::from((self.next() as u32).to_be_bytes()),
         }
+    }
+}
+
+/// When it is asked, in seconds: around the moments at which keys come to another stage, and a day on in steps
+/// of an hour, so that windows of signatures end in between.
+fn moment(random: &mut Random) -> UnixMillis {
+    let offset = match random.below(4) {
+        0 => 0,
+        1 => random.below(4) as u64,
+        _ => random.below(25) as u64 * 3600,
+    };
+    UnixMillis((NOW_S + offset) * 1000)
+}
+
+/// The site that the paths sign for, and another.
+const SITES: [u8; 2] = [1, 2];
+const NOW_S: u64 = 1_790_000_000;
+
+/// A key that was in the stage long before, or comes out of it a second after [`NOW_S`].
+fn key(site: u8, zone: &str, generation: u32, stage: KeyStage, hold_s: u64) -> ZoneKey {
+    let derivation = KeyDerivation::new(&[site; 32]);
+    let public = derivation.key(zone, generation).unwrap().public();
+    let hold = Duration::from_secs(hold_s);
+    ZoneKey {
+        site: derivation.site().into(),
+        generation,
+        public: public.dnskey()[4..].try_into().unwrap(),
+        life: KeyLife { stage, since: UnixMillis(NOW_S * 1000), publish_hold: hold, retire_hold: hold },
+    }
+}
+
+/// Gives zones keys: own ones, a new one beside, only others', and others' that will be gone.
+fn sign(snapshot: &mut Snapshot) {
+    use KeyStage::{Active, Left, Published, Retiring};
+    let [own, other] = SITES;
+    let registry = Arc::get_mut(&mut snapshot.registry).unwrap();
+    for (zone, keys) in [
+        ("play.example.com", vec![(own, Active, 0)]),
+        ("twins.example.org", vec![(own, Active, 0), (own, Published, 2), (other, Active, 0)]),
+        ("one.example.org", vec![(other, Active, 0), (own, Published, 2)]),
+        ("down.example.org", vec![(other, Left, 2)]),
+        ("many.example.org", vec![(own, Retiring, 7200), (own, Active, 0)]),
+        ("a.play.example.com", vec![(own, Published, 1)]),
+        ("fixed.example.org", vec![(own, Left, 2), (other, Active, 0)]),
+    ] {
+        let Some(&domain) = registry.domain_by_name.get(zone) else { continue };
+        let keys =
+            keys.iter().zip(1..).map(|((site, stage, hold_s), n)| key(*site, zone, n, *stage, *hold_s));
+        registry.zone_keys.insert(domain, keys.collect());
     }
 }
 
@@ -98,8 +149,17 @@ fn snapshots() -> Vec<Snapshot> {
         mirror(name, v4, v6, SYDNEY)
     });
     fixture.domain("many.example.org", many.collect()).policy.answers = 8;
-    // Both of one version: a registry may be made anew without a change of its own.
-    vec![first, fixture.snapshot()]
+    // All of one version: a registry may be made anew without a change of its own.
+    let second = fixture.snapshot();
+    let mut third = fixture.snapshot();
+    sign(&mut third);
+    // The same zones signed otherwise: the first site's keys are gone.
+    let mut fourth = fixture.snapshot();
+    sign(&mut fourth);
+    let registry = Arc::get_mut(&mut fourth.registry).unwrap();
+    let own = KeyDerivation::new(&[SITES[0]; 32]).site();
+    registry.zone_keys.values_mut().for_each(|keys| keys.retain(|k| *k.site != *own));
+    vec![first, second, third.clone(), third, fourth]
 }
 
 fn question(random: &mut Random) -> Ask {
@@ -210,21 +270,37 @@ fn both_paths_say_the_same() {
             ..DnsConfig::default()
         },
     ];
-    let mut paths = configs.map(|c| HotPath::new(Arc::new(Responder::new(c).unwrap()), 1));
+    // Both sites sign, and one path has no keys.
+    let mut sites = SITES.iter().cycle().take(3);
+    let mut paths = configs.map(|c| {
+        let responder = Responder::new(c).unwrap();
+        let signer = sites.next().map(|s| Signer::new(KeyDerivation::new(&[*s; 32]), SignTimes::default()));
+        let responder = match signer {
+            Some(signer) => responder.with_signer(Arc::new(signer)),
+            None => responder,
+        };
+        HotPath::new(Arc::new(responder), 1)
+    });
     let (mut common, mut hot, mut general) = (0, Vec::new(), Vec::new());
+    let (mut signed, mut withheld) = (0, 0);
     let messages = MESSAGES[usize::from(long)];
     for number in 0..messages {
         let mut wire = question(&mut random).wire();
         spoil(&mut random, &mut wire);
         let transport = *random.of(&Transport::ALL);
-        let client = Client { source: random.address(), transport, now: UnixMillis(1_790_000_000_000) };
+        let client = Client { source: random.address(), transport, now: moment(&mut random) };
         let (path, snapshot) = (random.below(paths.len()), random.of(&snapshots));
         let path = &mut paths[path];
         let expected = path.responder().answer(snapshot, &wire, &client, &mut general);
         common += usize::from(path.common(snapshot, &wire, &client, &mut hot).is_some());
         hot.clear();
         let outcome = path.answer(snapshot, &wire, &client, &mut hot);
+        // The type of RRSIG after a pointer to the question's name.
+        signed += usize::from(hot.windows(4).any(|w| w == [0xc0, 12, 0, 46]));
+        withheld += usize::from(expected.rcode == crate::Rcode::ServFail);
         assert_eq!((&hot, &outcome), (&general, &expected), "{SEED}={seed}, message {number}: {wire:02x?}");
     }
     assert!(common > messages / 5, "only {common} of {messages} took the hot path");
+    assert!(signed > messages / 100, "only {signed} of {messages} were signed");
+    assert!(withheld > messages / 500, "only {withheld} of {messages} were withheld");
 }

@@ -10,7 +10,7 @@ use super::mirror::mirror;
 use super::orders::{self, Drain, Forced};
 use super::record::static_record;
 use super::sharing::{Sharing, sharing};
-use super::zone_key::{ZoneKeyBody, zone_key_id};
+use super::zone_key::{self, ZoneKeyBody, zone_key_id};
 use super::{names, overrides, trust};
 use crate::identity::{Id, Role};
 use crate::name;
@@ -306,7 +306,8 @@ impl Parsed {
         }
     }
 
-    /// Of too many the last ones are left out, alike on every broker.
+    /// Of too many those are left out that are needed least, and of these the last: alike on every broker,
+    /// since it goes by what was written and not by the moment.
     fn zone_keys(&mut self, registry: &mut Registry, domains: &HashMap<String, DomainIndex>) {
         for (name, keys) in std::mem::take(&mut self.zone_keys) {
             let Some(&domain) = domains.get(&name) else {
@@ -316,9 +317,12 @@ impl Parsed {
                 }
                 continue;
             };
-            let mut keys = keys.into_values();
-            registry.zone_keys.insert(domain, keys.by_ref().take(MAX_ZONE_KEYS).collect());
-            for key in keys {
+            let mut keys: Vec<ZoneKey> = keys.into_values().collect();
+            keys.sort_by_key(|key| zone_key::dispensable(key.life.stage));
+            let left_out = keys.split_off(keys.len().min(MAX_ZONE_KEYS));
+            keys.sort_by(|a, b| (&a.site, a.generation).cmp(&(&b.site, b.generation)));
+            registry.zone_keys.insert(domain, keys);
+            for key in left_out {
                 let id = format!("{name}/{}", zone_key_id(&key.site, key.generation));
                 self.problem(EntryKind::ZoneKey, &id, format!("a domain has at most {MAX_ZONE_KEYS} keys"));
             }

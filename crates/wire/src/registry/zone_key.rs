@@ -71,6 +71,20 @@ impl ZoneKeyBody {
     }
 }
 
+/// How easily a zone can do without a key whose record says this stage. Resolvers come to a zone by keys whose
+/// DS is at the parent, or comes there; nobody needs those that are removed.
+pub(super) fn dispensable(stage: KeyStage) -> u8 {
+    match stage {
+        KeyStage::Active | KeyStage::Leaving => 0,
+        KeyStage::Ready => 1,
+        // It is ready by itself after a while, without another record.
+        KeyStage::Published => 2,
+        KeyStage::Retiring => 3,
+        KeyStage::Left => 4,
+        KeyStage::Removed => 5,
+    }
+}
+
 /// Site and number of a record's id, in their only spelling.
 fn split(id: &str) -> Option<(&str, u32)> {
     let (site, number) = id.rsplit_once('-')?;
@@ -116,6 +130,34 @@ mod tests {
         assert!(with(|b| b.public = BASE64.encode(&[7; 63])).contains("64 bytes"));
         assert!(with(|b| b.stage = "Active".into()).contains("\"Active\""));
         assert!(with(|b| b.retire_hold_s = MAX_HOLD_S + 1).contains("retire_hold_s"));
+    }
+
+    #[test]
+    fn of_too_many_keys_those_needed_least_are_left_out() {
+        use KeyStage::{Active, Leaving, Left, Published, Ready, Removed, Retiring};
+        // The first ones by number are needed least.
+        let mut stages = vec![Removed, Left, Retiring, Published, Ready, Leaving];
+        stages.resize(MAX_ZONE_KEYS, Active);
+        let kept = |more: &[KeyStage]| {
+            let all: Vec<KeyStage> = stages.iter().chain(more).copied().collect();
+            let bodies: Vec<Vec<u8>> = all
+                .iter()
+                .map(|s| serde_json::to_vec(&ZoneKeyBody { stage: s.as_str().into(), ..body() }).unwrap())
+                .collect();
+            let ids: Vec<String> = (1..=all.len() as u32).map(|n| zone_key_id("s", n)).collect();
+            let domain = Entry { kind: EntryKind::Domain, scope: "a.test", id: "", body: b"{}" };
+            let keys = ids.iter().zip(&bodies);
+            let keys = keys.map(|(id, body)| Entry { kind: EntryKind::ZoneKey, scope: "a.test", id, body });
+            let built = build(1, std::iter::once(domain).chain(keys), &BuildDefaults::default());
+            assert_eq!(built.problems.len(), more.len());
+            let domain = built.registry.find_domain("a.test").unwrap();
+            built.registry.zone_keys[&domain].iter().map(|k| k.generation).collect::<Vec<_>>()
+        };
+        let last = MAX_ZONE_KEYS as u32;
+        for n in 0..=4 {
+            let expected: Vec<u32> = (n + 1..=last + n).collect();
+            assert_eq!(kept(&vec![Active; n as usize]), expected, "{n}");
+        }
     }
 
     #[test]
