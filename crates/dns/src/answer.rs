@@ -297,7 +297,7 @@ impl Responder {
         let keys = dnssec::keys_of(&snapshot.registry, zone);
         match &self.signer {
             _ if keys.is_empty() => Signing::Bare,
-            Some(signer) => ZoneSigner::new(signer, zone.apex, keys, client.now),
+            Some(signer) => ZoneSigner::signing(signer, zone.apex, keys, client.now),
             None => dnssec::without_own(keys, client.now),
         }
     }

@@ -139,7 +139,7 @@ pub(crate) struct ZoneSigner {
 
 impl ZoneSigner {
     /// For a zone (lower case, no final dot) with these keys.
-    pub(crate) fn new(signer: &Arc<Signer>, zone: &str, keys: &[ZoneKey], now: UnixMillis) -> Signing {
+    pub(crate) fn signing(signer: &Arc<Signer>, zone: &str, keys: &[ZoneKey], now: UnixMillis) -> Signing {
         let mut own: ArrayVec<Arc<SigningKey>, OWN_KEYS> = ArrayVec::new();
         let (mut ours, mut others) = (Links::default(), Links::default());
         let mut best = None;
@@ -248,7 +248,7 @@ mod tests {
         let beside = |others: &[KeyStage], stages: &[KeyStage]| {
             let mut keys: Vec<ZoneKey> = others.iter().zip(1..).map(|(s, n)| key(&other, n, *s)).collect();
             keys.extend(stages.iter().zip(1..).map(|(s, n)| key(&derivation, n, *s)));
-            ZoneSigner::new(&signer, "a.example", &keys, UnixMillis(1))
+            ZoneSigner::signing(&signer, "a.example", &keys, UnixMillis(1))
         };
         let signing = |stages: &[KeyStage]| {
             let Signing::By(zone) = beside(&[KeyStage::Ready], stages) else { return None };

@@ -221,8 +221,8 @@ fn the_keys_of_all_sites() {
 /// RFC 8914: the code of the extended error.
 fn extended(reply: &Replied) -> Option<u16> {
     let (code, length) = (15u16.to_be_bytes(), |w: &&[u8]| usize::from(w[3]) >= 2 && w[2] == 0);
-    let all = reply.bytes.windows(6).filter(|w| w[..2] == code).filter(length);
-    all.last().map(|w| u16::from_be_bytes([w[4], w[5]]))
+    let mut all = reply.bytes.windows(6).filter(|w| w[..2] == code).filter(length);
+    all.next_back().map(|w| u16::from_be_bytes([w[4], w[5]]))
 }
 
 #[test]
