@@ -216,7 +216,7 @@ fn option(random: &mut Random) -> (u16, Vec<u8>) {
             let source = random.below(octets.len() * 8 + 1);
             let mut data = vec![0, family, source as u8, 0];
             data.extend_from_slice(&octets[..source.div_ceil(8)]);
-            if let Some(last) = data.last_mut().filter(|_| source % 8 != 0) {
+            if let Some(last) = data.last_mut().filter(|_| !source.is_multiple_of(8)) {
                 *last &= 0xff << (8 - source % 8);
             }
             (8, data)
