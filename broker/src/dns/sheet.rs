@@ -331,7 +331,10 @@ fn labelled(desc: &Desc, values: &[&str]) -> Metric {
         pair.set_value((*value).to_owned());
         pair
     });
-    metric.set_label(pairs.collect());
+    let mut pairs: Vec<LabelPair> = pairs.collect();
+    // As everywhere else: scrapers do not care, people who look do.
+    pairs.sort_by(|a, b| a.name().cmp(b.name()));
+    metric.set_label(pairs);
     metric
 }
 

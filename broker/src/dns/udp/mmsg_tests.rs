@@ -172,7 +172,7 @@ fn an_empty_slot_is_no_reply_and_a_long_query_is_cut() {
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
     client.send_to(&[7; 5000], to).unwrap();
     assert_eq!(batch.receive(socket.as_fd()).unwrap(), 1);
-    assert_eq!(batch.slot(0).unwrap().0.len(), QUERY_ROOM);
+    assert_eq!(batch.slot(0).unwrap().0.len(), CUT);
     assert!(batch.slot(1).is_none());
     assert!(matches!(batch.send(socket.as_fd()), (0, None)));
 }
