@@ -9,7 +9,7 @@
 //!                    └──────────────── read by scrapes ───────────────┘
 //! ```
 //!
-//! Series are bounded: the first [`MOST`] names that are asked for have one of their own each, and what comes
+//! Series are bounded: the first thousand names that are asked for have one of their own each, and what comes
 //! after them is counted together. No name ever changes sides, so no counter ever goes back.
 
 use super::sheet::{Cell, counters};

@@ -26,7 +26,7 @@
 //! reply beyond the budget is replaced by a short one: nobody is left without a reply, and a resolver
 //! without cookies comes back over TCP.
 //!
-//! A *slipped* reply ([`slip`]) has no records and the TC bit; or, toward a client that sent a cookie, the
+//! A *slipped* reply ([`slip()`]) has no records and the TC bit; or, toward a client that sent a cookie, the
 //! code BADCOOKIE and a valid one, so that it need not open a connection.
 //!
 //! Each thread counts by itself: a network whose queries the kernel spreads over several threads gets as
@@ -57,7 +57,7 @@ pub const REFILL_MS: u32 = 60_000;
 pub enum Verdict {
     /// It is sent.
     Send,
-    /// What [`slip`] leaves of it is sent.
+    /// What [`slip()`] leaves of it is sent.
     Slip(Reason),
     /// Nothing is sent.
     Drop(Reason),

@@ -58,7 +58,7 @@ fn shorten(reply: &mut [u8], outcome: &mut Outcome) -> usize {
     end
 }
 
-/// How long [`slip`] would leave a reply.
+/// How long [`slip()`] would leave a reply.
 pub(super) fn length(reply: &[u8]) -> usize {
     match parts(reply) {
         Some(Parts { question, opt }) => question + opt.map_or(0, |opt| reply.len() - opt),
