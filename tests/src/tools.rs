@@ -95,6 +95,8 @@ pub struct Resolver {
     _child: Child,
 }
 
+// Each asks from a loopback address only: from there the system lets nothing out, whatever a resolver would
+// ask the root for.
 impl Resolver {
     /// Unbound.
     pub async fn unbound(dir: &Path, upstream: &Upstream<'_>) -> Resolver {
@@ -117,7 +119,7 @@ impl Resolver {
              interface: {}\nport: {}\naccess-control: 127.0.0.0/8 allow\n\
              do-daemonize: no\nusername: \"\"\nchroot: \"\"\npidfile: \"\"\ndirectory: {dir:?}\n\
              use-syslog: no\nlogfile: \"\"\nnum-threads: 1\nval-log-level: 2\n\
-             do-not-query-localhost: no\nmodule-config: {modules:?}\n{subnets}{}{}\n\
+             do-not-query-localhost: no\noutgoing-interface: 127.0.0.1\nmodule-config: {modules:?}\n{subnets}{}{}\n\
              {}remote-control:\ncontrol-enable: no\n",
             at.ip(),
             at.port(),
@@ -144,6 +146,7 @@ impl Resolver {
             "options {{\n\
              directory {dir:?};\npid-file none;\nsession-keyfile none;\n\
              listen-on port {} {{ {}; }};\nlisten-on-v6 {{ none; }};\n\
+             query-source address 127.0.0.1;\nquery-source-v6 address ::1;\n\
              recursion yes;\nallow-query {{ any; }};\ndnssec-validation yes;\n{}\n\
              }};\ncontrols {{}};\n{}{}",
             at.port(),
@@ -180,6 +183,7 @@ impl Resolver {
         std::fs::write(dir.join("recursor.lua"), anchors.collect::<String>()).expect("write recursor.lua");
         let config = format!(
             "local-address={}\nlocal-port={}\nallow-from=127.0.0.0/8\n\
+             query-local-address=127.0.0.1\nhint-file=no\n\
              socket-dir={dir}\ndaemon=no\nthreads=1\ndnssec={}\nsecurity-poll-suffix=\n\
              lua-config-file={dir}/recursor.lua\ndont-query=\nforward-zones={}\n{subnets}{}\n",
             at.ip(),
