@@ -107,7 +107,10 @@ mod tests {
         edns.options_mut().insert(EdnsOption::Subnet(ClientSubnet::new(net.addr(), net.prefix_len(), 0)));
         edns.options_mut().insert(EdnsOption::Unknown(COOKIE, vec![7; 8]));
         message.edns = Some(edns);
-        message.to_vec().unwrap()
+        let mut wire = message.to_vec().unwrap();
+        // The identifier is random, and must not happen to be what a test looks for.
+        wire[..2].fill(0);
+        wire
     }
 
     fn holds(message: &[u8], part: &[u8]) -> bool {
@@ -187,7 +190,7 @@ mod tests {
         );
         assert!(!holds(&told, &[198, 51, 100, 77]) && !holds(&told, &[7; 8]));
         let told = query(ClientDetail::Network, &wire);
-        assert!(!holds(&told, &[203, 0]) && !holds(&told, b"lon-1"), "a client may write what it likes");
+        assert!(!holds(&told, &[203, 0, 113]) && !holds(&told, b"lon-1"), "a client may write what it likes");
     }
 
     #[test]
