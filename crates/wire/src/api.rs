@@ -18,11 +18,13 @@ mod dnssec;
 mod evidence;
 mod explain;
 mod federation;
+mod traffic;
 
 pub use dnssec::*;
 pub use evidence::*;
 pub use explain::*;
 pub use federation::*;
+pub use traffic::*;
 
 api! {
 /// Where a client or mirror is, and how that is known.
