@@ -1,0 +1,194 @@
+// Puts the page together: asks, follows, and draws what changed.
+//
+//  /v1/fleet, /v1/traffic, /v1/peers ─ one after the other, at most once a second ─┐
+//  /v1/events ─ a stream ──────────────────────────────────────────────────────────┼─▶ Model ─▶ one drawing a frame
+//                                                                                  ┘
+
+import { ApiError, follow, get, token } from './api.js';
+import { byId, coalesced, el, setAttribute, setText } from './dom.js';
+import { EventList } from './events.js';
+import { Explain } from './explain.js';
+import { Flows } from './flows.js';
+import { clock } from './format.js';
+import { headline } from './headline.js';
+import { BrokerMarks, WorldMap } from './map.js';
+import { Markers } from './markers.js';
+import { Model } from './model.js';
+import { Panels } from './panels.js';
+import { Poller } from './poll.js';
+import { MirrorTable } from './table.js';
+import { setWords } from './words.js';
+
+const model = new Model(() => { if (!document.hidden) redraw(); });
+const table = new MirrorTable();
+const show = (keys) => {
+  table.only(keys);
+  byId('mirrors').scrollIntoView({ block: 'start' });
+};
+const map = new WorldMap(byId('map'));
+const markers = new Markers(map, show);
+const flows = new Flows(map);
+const brokers = new BrokerMarks(map);
+const events = new EventList(model);
+const panels = new Panels((domain) => {
+  table.search(domain);
+  byId('mirrors').scrollIntoView({ block: 'start' });
+});
+const explain = new Explain(model, map, askForToken);
+
+/** How the page stands with the broker. */
+const link = { stream: 'connecting', polled: 0, error: '' };
+/** Resolved when a token was given. */
+let admitted = null;
+let admit = () => {};
+
+function askForToken(error) {
+  const box = byId('token');
+  setText(byId('token-said'), token.get() ? `The broker refused this token: ${error.message}.` : 'This broker shows its fleet to those who have a token.');
+  if (!box.hidden) return;
+  box.hidden = false;
+  byId('token-text').focus();
+}
+
+function waitForToken() {
+  admitted ??= new Promise((resolve) => { admit = resolve; });
+  return admitted;
+}
+
+byId('token-form').addEventListener('submit', (event) => {
+  event.preventDefault();
+  const field = byId('token-text');
+  if (!field.value.trim()) return;
+  token.set(field.value.trim());
+  field.value = '';
+  byId('token').hidden = true;
+  byId('forget').hidden = false;
+  admit();
+  admitted = null;
+  poller.soon();
+});
+byId('forget').hidden = !token.get();
+byId('forget').addEventListener('click', () => {
+  token.forget();
+  location.reload();
+});
+
+const poller = new Poller(model, {
+  refused: (error) => { askForToken(error); return waitForToken(); },
+  polled: (error) => {
+    if (error) link.error = error.message;
+    else Object.assign(link, { polled: Date.now(), error: '' });
+    redraw();
+  },
+});
+
+follow({
+  live: () => { link.stream = 'live'; redraw(); },
+  lost: (error) => {
+    link.stream = error instanceof ApiError && error.wantsToken ? 'refused' : 'reconnecting';
+    if (link.stream === 'refused') askForToken(error);
+    redraw();
+  },
+  admitted: waitForToken,
+  lagged: (missed) => model.addMissed({ number: missed }),
+  transition: (event) => {
+    const isNew = model.addEvent(event);
+    if (isNew && model.now() - event.at_unix_ms < 10_000) events.hear(event);
+    redraw();
+  },
+});
+
+/** No answer for this long, and what is shown is called old. */
+const STALE_MS = 5000;
+
+function drawLink(now) {
+  const stale = link.polled && now - link.polled > STALE_MS;
+  const state = !link.polled ? (link.stream === 'refused' ? 'refused' : 'connecting') : stale ? 'stale' : link.stream;
+  const told = {
+    connecting: '◌ connecting', refused: '⚿ token needed', live: '● live', reconnecting: '◌ events reconnecting',
+    stale: `✕ stale since ${clock(link.polled)}`,
+  }[state];
+  setAttribute(byId('link'), 'data-state', state);
+  setText(byId('link'), told);
+  byId('link').title = link.error;
+  setAttribute(document.documentElement, 'data-stale', stale ? 'yes' : null);
+}
+
+const told = { headline: '' };
+
+function drawHeadline(now) {
+  const said = headline(model, now);
+  const text = JSON.stringify(said);
+  if (text === told.headline) return;
+  told.headline = text;
+  setAttribute(byId('headline'), 'data-level', said.level);
+  setText(byId('title'), said.title);
+  const line = (one) => el('li', { 'data-level': one.level },
+    one.keys.length
+      ? el('button', { type: 'button', class: 'what', onclick: () => show(one.keys) }, one.what)
+      : el('span', { class: 'what' }, one.what),
+    one.age ? el('span', { class: 'faint' }, ` (${one.age})`) : null,
+    el('span', {}, `: ${one.why}.`),
+    one.who ? el('span', { class: 'who' }, ` ${one.who}${one.did ? ',' : '.'}`) : null,
+    one.did ? el('span', { class: 'did' }, ` ${one.did}.`) : null);
+  keepFocus(byId('incidents'), () => byId('incidents').replaceChildren(...said.lines.map(line)));
+  setText(byId('planned'), said.planned);
+  byId('planned').hidden = !said.planned;
+  document.title = { bad: '✕ ', warn: '▲ ' }[said.level] === undefined ? 'nearmost' : `${{ bad: '✕ ', warn: '▲ ' }[said.level]}nearmost: ${said.title}`;
+}
+
+/** Redraws a list without taking the focus from whoever is in it. */
+function keepFocus(list, draw) {
+  const at = [...list.querySelectorAll('button')].indexOf(document.activeElement);
+  draw();
+  if (at >= 0) list.querySelectorAll('button')[at]?.focus({ preventScroll: true });
+}
+
+/** Drawn in two frames: words first, then the map, so that neither holds up who scrolls. */
+function drawWords() {
+  const ours = Date.now(), now = model.now(ours);
+  drawLink(ours);
+  if (!model.fleet) return;
+  setText(byId('broker'), `${model.fleet.broker.slice(0, 12)}… · registry ${model.fleet.version}`);
+  byId('broker').title = model.fleet.broker;
+  drawHeadline(now);
+  events.update();
+  table.update(model.rows, now);
+  drawMapSoon();
+}
+
+const drawMapSoon = coalesced(() => {
+  markers.update(model.rows);
+  const out = new Set(model.rows.filter((row) => !row.eligible).map((row) => row.key));
+  const left = flows.update(model.traffic?.list ?? [], (key) => markers.clusterOf(key), (key) => out.has(key));
+  brokers.update(model.traffic?.brokers ?? []);
+  const note = left ? `arcs: users by country, ${left} small ones left out` : 'arcs: users by country';
+  setText(byId('flow-note'), model.traffic ? note : '');
+  explain.offer(model.fleet.domains);
+  panels.update(model);
+});
+
+/** Between two drawings: soon enough for people, seldom enough for a storm of events. */
+const REST_MS = 150;
+const redraw = coalesced(drawWords, REST_MS);
+
+async function start() {
+  // Neither is needed to see what is wrong.
+  const [words, world] = await Promise.allSettled([get('/page/words.json'), get('/page/world.json')]);
+  if (words.status === 'fulfilled') setWords(words.value);
+  if (world.status === 'fulfilled') map.setWorld(world.value);
+  told.headline = '';
+  redraw();
+}
+
+// Ages go on, and what is old is called so, even when nothing comes.
+setInterval(() => { if (!document.hidden) redraw(); }, 1000);
+document.addEventListener('visibilitychange', () => {
+  if (document.hidden) return;
+  poller.soon();
+  redraw();
+});
+// The time of the words: sentences of events are made once, so those come first.
+start().finally(() => poller.run());
+
+export { model };
