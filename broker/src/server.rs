@@ -39,11 +39,11 @@ use crate::references::References;
 use crate::registrar::{Registrar, RegistrarInbox, RegistrarSettings};
 use crate::reports::Reports;
 use crate::settings;
-use crate::steering::{self, SteeringParts};
+use crate::steering::{self, SteeringParts, TrafficHandle};
 use crate::store::{RedbStore, StoreError, StoreHandle, StoreThread};
 use crate::supervise::Crew;
 use crate::telemetry::{
-    AgentMetrics, ApiMetrics, ClientMetrics, FleetMetrics, LearningMetrics, ListMetrics, MapMetrics,
+    self, AgentMetrics, ApiMetrics, ClientMetrics, FleetMetrics, LearningMetrics, ListMetrics, MapMetrics,
     PathMetrics, PeerMetrics, ProbeMetrics, QueueMetrics, ReportMetrics, ResolverMetrics, SteeringMetrics,
     StoreMetrics, WitnessMetrics,
 };
@@ -295,6 +295,8 @@ impl Broker {
         let probe_metrics = ProbeMetrics::register(&metrics)?;
         let probes = Probes::new(prober, config.mirrors.probe.max_in_flight, probe_metrics, early.clone());
         let clock = Clock::start();
+        let traffic = TrafficHandle::new(clock);
+        telemetry::traffic::register(&metrics, traffic.clone())?;
         let table = Arc::new(SessionTable::default());
         let witness_metrics = WitnessMetrics::register(&metrics)?;
         let asking = Asking {
@@ -327,7 +329,7 @@ impl Broker {
             beacons: beacon_keys(&config, &keys, &beacons),
             table,
             metrics: Arc::new(AgentMetrics::register(&metrics)?),
-            hints: Hints::new(learn.clone(), demand, path_metrics.clone(), &keys.broker.id().key),
+            hints: Hints::new(learn.clone(), demand.clone(), path_metrics.clone(), &keys.broker.id().key),
             witnesses: witness_metrics,
         };
         let intake = Intake { agents: agent_parts.metrics.clone(), time: intake_time.clone() };
@@ -345,6 +347,7 @@ impl Broker {
             snapshot: reader.clone(),
             reports: reports.clone(),
             lists: followed,
+            demand: demand.clone(),
             metrics: ClientMetrics::register(&metrics)?,
         };
         let pairs = PairParts {
@@ -373,6 +376,7 @@ impl Broker {
             snapshot: reader.clone(),
             news,
             demand: demand_inbox,
+            traffic: traffic.clone(),
             driver: driver_handle.clone(),
             clock,
             config: settings::spread(&config),
@@ -381,13 +385,23 @@ impl Broker {
         let (ready, ready_seen) = watch::channel(Readiness::default());
         StoreMetrics::register(&metrics)?.follow(&store);
         let state = ApiState {
-            me: Me { id: keys.broker.id(), clients: ports(&clients) },
+            me: Me {
+                id: keys.broker.id(),
+                name: settings::peer_name(&config),
+                addresses: config.peers.advertise.clone(),
+                clients: ports(&clients),
+            },
             snapshot: reader,
             signing,
             events,
             admin,
             peers: peers.is_some().then_some(peers_handle),
-            fleet: FleetAccess { sessions: agent_parts.table.clone(), driver: driver_handle.clone() },
+            fleet: FleetAccess {
+                sessions: agent_parts.table.clone(),
+                driver: driver_handle.clone(),
+                traffic,
+                demand,
+            },
             reports,
             registry: metrics.clone(),
             metrics: ApiMetrics::register(&metrics)?,

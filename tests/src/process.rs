@@ -1,6 +1,6 @@
 //! The real binaries as processes that end with the test.
 
-use nearmost_wire::api::FleetResponse;
+use nearmost_wire::api::{FleetResponse, TrafficResponse};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
@@ -169,6 +169,14 @@ impl Broker {
             .fleet()
             .await
             .expect("fleet")
+    }
+
+    /// Who uses which mirror as the broker sees it.
+    pub async fn traffic(&self) -> TrafficResponse {
+        nearmost_client::Client::new(self.endpoint(), nearmost_client::Auth::None)
+            .traffic()
+            .await
+            .expect("traffic")
     }
 
     /// The HTTP API on TCP.

@@ -49,14 +49,20 @@ impl Hints {
             count("mirror", samples.len());
             return;
         }
-        let domain: Arc<str> = mirror.0.into();
+        let (domain, name): (Arc<str>, Arc<str>) = (mirror.0.into(), mirror.1.into());
         let mut taken = Vec::with_capacity(samples.len());
         for sample in samples {
             match plausible(sample) {
                 Ok(rtt_ms) => {
                     let users = sample.connections.max(1);
-                    let (addr, seen) = (sample.network.addr(), Seen::Connections);
-                    self.demand.tell(Demand { domain: domain.clone(), addr, users: users as f32, seen });
+                    self.demand.tell(Demand {
+                        domain: domain.clone(),
+                        mirror: Some(name.clone()),
+                        addr: sample.network.addr(),
+                        users: users as f32,
+                        rtt_ms: Some(rtt_ms),
+                        seen: Seen::Connections,
+                    });
                     taken.push(Observation {
                         network: sample.network,
                         target: Target::Node(node),

@@ -2,6 +2,7 @@
 
 use crate::agents::SessionTable;
 use crate::driver::{AllEvidence, DriverHandle, DriverInput};
+use crate::steering::{DemandHandle, TrafficHandle};
 use nearmost_core::fleet::{Evidence, Witnessed};
 use nearmost_core::id::{BrokerId, NodeId};
 use nearmost_core::registry::Registry;
@@ -21,6 +22,10 @@ pub struct FleetAccess {
     pub sessions: Arc<SessionTable>,
     /// Knows what verdicts rest on.
     pub driver: DriverHandle,
+    /// Knows who uses which mirror.
+    pub traffic: TrafficHandle,
+    /// Is told who asks for one.
+    pub demand: DemandHandle,
 }
 
 impl FleetAccess {

@@ -13,7 +13,7 @@
 //! | `gate`, `auth`, `client`, `cors` | who asks, for whom, how often, and what they may |
 //! | `users`, `redirect`, `target` | what users ask for |
 //! | `reports` | what they measured |
-//! | `ops`, `stream`, `drain`, `changes`, `challenges`, `dnssec` | what operators and administrators ask for |
+//! | `ops`, `traffic`, `stream`, `drain`, `changes`, `challenges`, `dnssec` | what operators and administrators ask for |
 //! | `federation`, `records` | other brokers, and what applications have them carry |
 //! | `view`, `explain` | the snapshot as JSON |
 //! | `reasons`, `verdicts` | … and in sentences |
@@ -51,6 +51,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod traffic;
 mod users;
 mod verdicts;
 mod view;
@@ -118,6 +119,10 @@ pub struct ApiState {
 pub struct Me {
     /// Its id.
     pub id: Id,
+    /// Its name for people.
+    pub name: String,
+    /// Where other brokers reach it, `host:port`.
+    pub addresses: Vec<String>,
     /// Its UDP ports for clients over QUIC, each once.
     pub clients: Vec<u16>,
 }
@@ -169,6 +174,7 @@ fn router_with(state: ApiState, settings: settings::ActiveSettings, closing: Can
         .routes(routes!(users::explain))
         .routes(routes!(users::geo))
         .routes(routes!(ops::fleet))
+        .routes(routes!(traffic::traffic))
         .routes(routes!(dnssec::dnssec))
         .routes(routes!(stream::events))
         .routes(routes!(drain::drain_preview))

@@ -10,6 +10,7 @@ use super::auth::Caller;
 use super::error::Problem;
 use super::target::{Target, escape, targets};
 use super::{client, find_domain};
+use crate::steering::Demand;
 use arc_swap::ArcSwap;
 use axum::Extension;
 use axum::extract::{OriginalUri, Path, State};
@@ -108,11 +109,16 @@ fn is_here(host: &str) -> bool {
 fn send(shared: &Shared, snapshot: &Snapshot, domain: DomainIndex, source: IpAddr, path: &str) -> Response {
     let targets = targets(snapshot, domain, source);
     let result = match targets.first() {
-        Some(first) if first.mirror => "mirror",
+        Some(first) if first.mirror.is_some() => "mirror",
         Some(_) => "fallback",
         None => "none",
     };
     shared.api.metrics.redirects.with_label_values(&[result]).inc();
+    if let Some(mirror) = targets.first().and_then(|first| first.mirror) {
+        let registry = &snapshot.registry;
+        let names = (registry.domain(domain).name.clone(), Some(registry.mirror(mirror).name.clone()));
+        shared.api.fleet.demand.tell(Demand::asked(names, source, 1));
+    }
     respond(&targets, path).unwrap_or_else(|| {
         let name = &snapshot.registry.domain(domain).name;
         let message = format!("no mirror of {name} can be used now");

@@ -19,8 +19,8 @@ pub(super) struct Target {
     pub(super) base: String,
     /// Where it is.
     pub(super) country: Option<CountryCode>,
-    /// A mirror, and not a fallback address.
-    pub(super) mirror: bool,
+    /// The mirror; `None` for a fallback address.
+    pub(super) mirror: Option<MirrorIndex>,
 }
 
 /// The family of an address.
@@ -44,7 +44,7 @@ pub(super) fn targets(snapshot: &Snapshot, domain: DomainIndex, client: IpAddr) 
     let target = |at: MirrorIndex| {
         let mirror = registry.mirror(at);
         let base = base_url(mirror, live.mirror(at), own)?;
-        Some(Target { base, country: mirror.place.country, mirror: true })
+        Some(Target { base, country: mirror.place.country, mirror: Some(at) })
     };
     if choices.iter().all(|c| c.basis != Basis::Eligible) {
         return all_down(registry, domain, &choices, target);
@@ -82,7 +82,7 @@ fn all_down(
         let fallback = |addr: &IpAddr| Target {
             base: origin(scheme, &literal(*addr), port),
             country: None,
-            mirror: false,
+            mirror: None,
         };
         if !choice.addrs.is_empty() {
             return choice.addrs.iter().map(fallback).collect();

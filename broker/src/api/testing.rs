@@ -3,6 +3,7 @@
 use super::{ApiSettings, ApiState, FleetAccess, Readiness};
 use crate::admin::AdminHandle;
 use crate::agents::SessionTable;
+use crate::clock::Clock;
 use crate::dns::signing::{Signing, SigningSettings};
 use crate::driver;
 use crate::events::EventLog;
@@ -10,6 +11,7 @@ use crate::learning::Lessons;
 use crate::publish::SnapshotReader;
 use crate::registrar::{Registrar, RegistrarSettings};
 use crate::reports::{ReportSettings, Reports};
+use crate::steering::{self, TrafficHandle};
 use crate::store::{RedbStore, StoreThread};
 use crate::telemetry::{ApiMetrics, LearningMetrics, ReportMetrics};
 use ipnet::IpNet;
@@ -339,13 +341,18 @@ impl Fixture {
         let report_metrics = Arc::new(ReportMetrics::register(&registry).unwrap());
         let limit = ReportSettings { interval: Duration::from_secs(10), burst: 5 };
         let state = ApiState {
-            me: super::Me { id: key.id(), clients: vec![7840] },
+            me: super::Me { id: key.id(), name: "test".into(), addresses: Vec::new(), clients: vec![7840] },
             snapshot: self.reader(),
             signing: signing(),
             events: Arc::new(EventLog::default()),
             admin: admin(&key, dir.path()).await,
             peers: None,
-            fleet: FleetAccess { sessions: Arc::new(SessionTable::default()), driver: driver::channel().0 },
+            fleet: FleetAccess {
+                sessions: Arc::new(SessionTable::default()),
+                driver: driver::channel().0,
+                traffic: TrafficHandle::new(Clock::start()),
+                demand: steering::channel(prometheus::IntCounter::new("d", "d").unwrap()).0,
+            },
             reports: Arc::new(Reports::new(limit, learn, report_metrics).unwrap()),
             metrics: ApiMetrics::register(&registry).unwrap(),
             registry,

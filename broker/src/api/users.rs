@@ -8,6 +8,7 @@ use super::view::{self, Ranking};
 use super::{Shared, client, find_domain};
 use crate::clock::unix_now;
 use crate::reports::measure::{measure_first, names};
+use crate::steering::Demand;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
@@ -51,6 +52,8 @@ pub(super) async fn resolve(
     let now = unix_now();
     let ranking = Ranking::new(&snapshot, domain, client, now).ok_or_else(not_ranked)?;
     let mut answer = ranking.resolve();
+    let first = answer.mirrors.first().filter(|m| m.eligible).map(|m| m.mirror.as_str().into());
+    shared.api.fleet.demand.tell(Demand::asked((answer.domain.as_str().into(), first), client, 1));
     answer.session = shared.api.reports.session(&answer.domain, client, now);
     answer.measure = names(&snapshot, &measure_first(&snapshot, domain, client));
     let cache = format!("private, max-age={}", answer.ttl_s);

@@ -7,6 +7,7 @@ use crate::publish::SnapshotReader;
 use crate::quic::endpoint::{self, EndpointError};
 use crate::quic::gate::{Entry, Gate};
 use crate::reports::Reports;
+use crate::steering::DemandHandle;
 use crate::telemetry::ClientMetrics;
 use nearmost_wire::client::Refusal;
 use nearmost_wire::identity::KeyPair;
@@ -52,6 +53,8 @@ pub struct ClientParts {
     pub reports: Arc<Reports>,
     /// Follows clients with lists.
     pub lists: ListHandle,
+    /// Is told who asks for a mirror.
+    pub demand: DemandHandle,
     /// Counters.
     pub metrics: ClientMetrics,
 }

@@ -8,6 +8,7 @@ use crate::quic::gate::Permit;
 use crate::quic::rate::Bucket;
 use crate::reports::measure::measure_after;
 use crate::reports::{Report, ReportError, Taken, Way};
+use crate::steering::Demand;
 use nearmost_core::registry::DomainIndex;
 use nearmost_core::snapshot::Snapshot;
 use nearmost_wire::client::{self, Declined, MAX_MESSAGE, Refusal, Rtt, ToBroker, ToClient};
@@ -190,7 +191,10 @@ fn answer(message: ToBroker, client: IpAddr, parts: &ClientParts) -> Result<ToCl
         ToBroker::Resolve { domain } => {
             counted("resolve");
             let snapshot = parts.snapshot.load_full();
-            Ok(ToClient::Resolved(resolved(&snapshot, find(&snapshot, &domain)?, client)))
+            let resolved = resolved(&snapshot, find(&snapshot, &domain)?, client);
+            let first = resolved.mirrors.first().filter(|m| m.eligible).map(|m| m.name.as_str().into());
+            parts.demand.tell(Demand::asked((resolved.domain.as_str().into(), first), client, 1));
+            Ok(ToClient::Resolved(resolved))
         }
         // Answered by whoever keeps lists, before it comes here.
         ToBroker::Subscribe { .. } => Err(Refused::new(Refusal::BadMessage, "not answered in turn")),

@@ -59,7 +59,9 @@ impl Running {
         let news = crate::publish::Publisher::default().news();
         let (task, lists) = lists::ListTask::new(broker(), 1, snapshot.clone(), news, list_metrics);
         tokio::spawn(task.run());
-        let parts = ClientParts { snapshot, reports: reports.clone(), lists, metrics: metrics.clone() };
+        let demand = crate::steering::channel(prometheus::IntCounter::new("d", "d").unwrap()).0;
+        let parts =
+            ClientParts { snapshot, reports: reports.clone(), lists, demand, metrics: metrics.clone() };
         let cancel = CancellationToken::new();
         let task = tokio::spawn(server.run(parts, cancel.clone()));
         Running { at, metrics, reports, lessons, cancel, task }

@@ -335,8 +335,13 @@ impl Handler {
     /// What follows from an answer, besides its being sent.
     fn follow(&self, snapshot: &Snapshot, outcome: &Outcome, client: &Client, begun: Instant) {
         if let (Some(chosen), Some(domain)) = (&outcome.chosen, outcome.domain) {
-            let name = || snapshot.registry.domains.get(domain.0 as usize).map(|d| d.name.clone());
-            self.demand.asked(chosen.client, name);
+            let names = || {
+                let registry = &snapshot.registry;
+                let mirror = outcome.mirrors.first().and_then(|m| registry.mirrors.get(m.0 as usize));
+                let domain = registry.domains.get(domain.0 as usize)?;
+                Some((domain.name.clone(), mirror.map(|m| m.name.clone())))
+            };
+            self.demand.asked(chosen.client, begun, names);
         }
         if let Some(nonce) = &outcome.nonce {
             self.nonces.note(nonce, client.source, begun);

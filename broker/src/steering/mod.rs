@@ -2,17 +2,20 @@
 //!
 //! ```text
 //!  agents' connections by network ─┐
-//!  DNS queries, one in many        ├─▶ bounded queue ─▶ Spread (core::spread) ─▶ driver: offers
-//!  snapshot: health, load, map ────┘                         due, or a mirror came or went
+//!  answers, one in many            ├─▶ bounded queue ─▶ Spread (core::spread) ─▶ driver: offers
+//!  snapshot: health, load, map ────┘        │                due, or a mirror came or went
+//!                                           └─▶ Traffic (core::traffic) ─▶ /v1/traffic, metrics
 //! ```
 //!
 //! A plan is made in a blocking thread, beside the driver: a failure is published at once, and the
 //! offers that follow from it a moment later.
 
 mod demand;
+mod seen;
 
 pub(crate) use demand::Sampler;
 pub use demand::{Demand, DemandHandle, DemandInbox, Seen, channel};
+pub use seen::TrafficHandle;
 
 use crate::clock::Clock;
 use crate::driver::{DriverHandle, DriverInput};
@@ -29,7 +32,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 /// How often the demand that waits is looked at.
-const LOOK: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(500);
 /// So long after agents last told where a domain's users are, queries tell it.
 const COUNTED: Duration = Duration::from_secs(300);
 
@@ -41,6 +44,8 @@ pub struct SteeringParts {
     pub news: watch::Receiver<News>,
     /// Where users are.
     pub demand: DemandInbox,
+    /// Keeps who is where.
+    pub traffic: TrafficHandle,
     /// Offers go there.
     pub driver: DriverHandle,
     /// Clocks.
@@ -53,11 +58,12 @@ pub struct SteeringParts {
 
 /// Plans for as long as it is let.
 pub async fn run(parts: SteeringParts) {
-    let SteeringParts { snapshot, mut news, demand, driver, clock, config, metrics } = parts;
+    let SteeringParts { snapshot, mut news, demand, traffic, driver, clock, config, metrics } = parts;
     let mut task = Task {
         spread: Spread::new(config.clone()),
         counted: HashMap::new(),
         demand,
+        traffic,
         planned_for: None,
         config,
         metrics,
@@ -65,8 +71,8 @@ pub async fn run(parts: SteeringParts) {
     let mut sent = None;
     loop {
         let now = clock.now().mono;
-        task.take_demand(now);
         let seen = snapshot.load_full();
+        task.take_demand(&seen, now);
         if task.is_due(&seen, now) {
             let registry = seen.registry.version;
             // Compared with what was sent, not with what is published: that may be on its way.
@@ -92,6 +98,7 @@ struct Task {
     /// When agents last told where a domain's users are.
     counted: HashMap<Arc<str>, MonoTime>,
     demand: DemandInbox,
+    traffic: TrafficHandle,
     /// What the last plan was made for.
     planned_for: Option<u64>,
     config: SpreadConfig,
@@ -99,9 +106,10 @@ struct Task {
 }
 
 impl Task {
-    fn take_demand(&mut self, now: MonoTime) {
+    fn take_demand(&mut self, snapshot: &Snapshot, now: MonoTime) {
         while let Some(demand) = self.demand.take() {
-            let Demand { domain, addr, users, seen } = demand;
+            self.traffic.see(snapshot, &demand, now);
+            let Demand { domain, addr, users, seen, .. } = demand;
             match seen {
                 Seen::Connections => {
                     self.counted.insert(domain.clone(), now);

@@ -11,7 +11,8 @@ fn task() -> (Task, DemandHandle) {
     let metrics = SteeringMetrics::register(&Registry::new()).unwrap();
     let config = SpreadConfig::default();
     let spread = Spread::new(config.clone());
-    (Task { spread, counted: HashMap::new(), demand, planned_for: None, config, metrics }, handle)
+    let traffic = TrafficHandle::new(Clock::start());
+    (Task { spread, counted: HashMap::new(), demand, traffic, planned_for: None, config, metrics }, handle)
 }
 
 fn at(seconds: u64) -> MonoTime {
@@ -39,6 +40,7 @@ async fn a_mirror_above_its_mark_is_offered_less_and_the_driver_is_told() {
         snapshot: publisher.reader(),
         news: publisher.news(),
         demand,
+        traffic: TrafficHandle::new(Clock::start()),
         driver,
         clock: Clock::start(),
         config: SpreadConfig::default(),
@@ -74,13 +76,14 @@ fn plans_are_due_when_a_mirror_comes_or_goes_and_when_time_has_passed() {
 async fn queries_tell_of_users_only_where_no_agent_does() {
     let (mut task, handle) = task();
     let tell = |addr: [u8; 4], seen| {
-        handle.tell(Demand { domain: DOMAIN.into(), addr: addr.into(), users: 100.0, seen });
+        let demand = Demand::asked((DOMAIN.into(), None), addr.into(), 100);
+        handle.tell(Demand { seen, ..demand });
     };
     let snapshot = Arc::new(loaded(50));
     // Demand is taken for domains that are planned.
     task.plan(snapshot.clone(), at(0)).await;
     let samples = async |task: &mut Task, now| {
-        task.take_demand(at(now));
+        task.take_demand(&snapshot, at(now));
         let mut spread = std::mem::replace(&mut task.spread, Spread::new(SpreadConfig::default()));
         let plan = spread.plan(&snapshot.registry, &snapshot.map, &snapshot.live, at(now + 40));
         task.spread = spread;

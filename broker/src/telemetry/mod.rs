@@ -22,6 +22,7 @@ mod reports;
 mod resolver;
 mod steering;
 mod store;
+pub mod traffic;
 mod witnesses;
 
 pub use agents::AgentMetrics;

@@ -6,7 +6,7 @@ use crate::events::EventStream;
 use crate::http::{Ask, Transport};
 use nearmost_wire::api::{
     DnssecResponse, ExplainResponse, FleetResponse, GeoResponse, HealthResponse, ResolveResponse, RttRequest,
-    RttResponse,
+    RttResponse, TrafficResponse,
 };
 use nearmost_wire::identity::Id;
 use nearmost_wire::name;
@@ -99,6 +99,14 @@ impl Client {
     /// [`ClientError`].
     pub async fn fleet(&self) -> Result<FleetResponse, ClientError> {
         self.transport.json(Ask::get("/v1/fleet", &[])).await
+    }
+
+    /// Who uses which mirror now, and from where.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn traffic(&self) -> Result<TrafficResponse, ClientError> {
+        self.transport.json(Ask::get("/v1/traffic", &[])).await
     }
 
     /// The keys of a domain that is signed, and the next one of the broker's site: the one with this number,

@@ -15,6 +15,7 @@
 //! | [`spread`] | how much of its share of users each mirror is offered |
 //! | [`snapshot`] | the one immutable value that queries read |
 //! | [`session`] | where a client is attached, and when it moves |
+//! | [`traffic`] | who uses which mirror now, and from where |
 
 pub mod check;
 pub mod fleet;
@@ -31,3 +32,4 @@ pub mod session;
 pub mod snapshot;
 pub mod spread;
 pub mod time;
+pub mod traffic;

@@ -19,11 +19,13 @@ mod evidence;
 mod explain;
 mod federation;
 pub mod reason;
+mod traffic;
 
 pub use dnssec::*;
 pub use evidence::*;
 pub use explain::*;
 pub use federation::*;
+pub use traffic::*;
 
 api! {
 /// Where a client or mirror is, and how that is known.

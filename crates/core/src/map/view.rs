@@ -84,6 +84,15 @@ impl Map {
         Some(View { map: self, set: &entry.set, addr, carrier, ranking, cell, shared })
     }
 
+    /// The predicted round trip of a client to a domain's mirror, in milliseconds, without any ranking; `None`
+    /// where nothing tells, or there is no such mirror.
+    pub fn predict(&self, domain: DomainIndex, slot: usize, addr: IpAddr) -> Option<f32> {
+        let set = &self.sets.of(domain)?.set;
+        let client = set.model().client(&self.locate(addr).place, Some(addr.to_canonical()));
+        let told = client.predict(set.site(slot)?);
+        (told.route_km.is_some() || told.own_ms.is_some()).then_some(told.ms)
+    }
+
     /// From the cells of the set.
     fn built(&self, entry: &Entry, addr: IpAddr) -> Option<(Ranking, IpNet, bool)> {
         let cells = entry.cells.as_deref()?;

@@ -1,0 +1,89 @@
+//! Who is where, for everyone who asks.
+
+use super::Demand;
+use crate::clock::Clock;
+use nearmost_core::snapshot::Snapshot;
+use nearmost_core::time::MonoTime;
+use nearmost_core::traffic::{Flow, MirrorName, MirrorUsers, Sighting, Traffic};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What is known of users, shared by the task that learns it and those who tell it.
+#[derive(Clone)]
+pub struct TrafficHandle {
+    traffic: Arc<Mutex<Traffic>>,
+    clock: Clock,
+}
+
+impl TrafficHandle {
+    /// Nobody is anywhere.
+    pub fn new(clock: Clock) -> TrafficHandle {
+        TrafficHandle { traffic: Arc::default(), clock }
+    }
+
+    /// Takes down users who were seen at a mirror that is known.
+    pub(super) fn see(&self, snapshot: &Snapshot, demand: &Demand, now: MonoTime) {
+        let registry = &snapshot.registry;
+        let Some(name) = &demand.mirror else { return };
+        let Some(domain) = registry.find_domain(&demand.domain) else { return };
+        let Some(mirror) = registry.find_mirror(domain, name) else { return };
+        let slot = (mirror.0 - registry.domain(domain).mirrors.start) as usize;
+        let predicted = || snapshot.map.predict(domain, slot, demand.addr);
+        let sighting = Sighting {
+            mirror: MirrorName { domain: demand.domain.clone(), mirror: name.clone() },
+            network: demand.addr,
+            country: snapshot.map.locate(demand.addr).place.country,
+            users: demand.users,
+            rtt_ms: demand.rtt_ms.or_else(predicted),
+            seen: demand.seen,
+        };
+        self.lock().see(sighting, now);
+    }
+
+    /// Users by mirror and country, now.
+    pub fn flows(&self) -> Vec<Flow> {
+        self.lock().flows(self.clock.now().mono)
+    }
+
+    /// Users by mirror, with their round trips, now.
+    pub fn mirrors(&self) -> BTreeMap<MirrorName, MirrorUsers> {
+        self.lock().mirrors(self.clock.now().mono)
+    }
+
+    /// How many sightings found no room.
+    pub fn left_out(&self) -> u64 {
+        self.lock().left_out()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Traffic> {
+        // What is half taken down is at worst a user too few.
+        self.traffic.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::testing::{DOMAIN, Fixture};
+
+    #[test]
+    fn users_have_a_country_and_a_distance_and_nobody_is_at_a_mirror_that_is_not_there() {
+        let fixture = Fixture::five_mirrors();
+        let (snapshot, traffic) = (fixture.snapshot(), TrafficHandle::new(Clock::start()));
+        let now = MonoTime::ZERO;
+        let asked = |mirror: &str, addr: &str| {
+            Demand::asked((DOMAIN.into(), Some(mirror.into())), addr.parse().unwrap(), 3)
+        };
+        traffic.see(&snapshot, &asked("nyc", "203.0.113.9"), now);
+        traffic.see(&snapshot, &asked("nyc", "2001:db8::1"), now);
+        traffic.see(&snapshot, &asked("gone", "203.0.113.9"), now);
+        traffic.see(&snapshot, &Demand { mirror: None, ..asked("", "203.0.113.9") }, now);
+        let flows = traffic.flows();
+        let told = flows.iter().map(|f| (&*f.mirror.mirror, f.country.map(|c| c.to_string()), f.users));
+        let told: Vec<_> = told.collect();
+        assert_eq!(told, [("nyc", None, 3.0), ("nyc", Some("US".to_owned()), 3.0)]);
+        let rtts = &traffic.mirrors().into_values().next().unwrap().rtts;
+        assert!(rtts["NA"].quantiles().unwrap().p50_ms < 100.0, "{rtts:?}");
+        assert_eq!(rtts["unknown"].quantiles(), None, "nothing is known of where it is");
+    }
+}
