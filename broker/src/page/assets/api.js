@@ -48,9 +48,17 @@ export async function get(path) {
   const patience = AbortSignal.timeout(PATIENCE_MS);
   let response;
   try {
-    response = await fetch(path, { headers: headers(), signal: patience, cache: 'no-store', credentials: 'omit' });
+    response = await fetch(path, {
+      headers: headers(),
+      signal: patience,
+      cache: 'no-store',
+      credentials: 'omit',
+    });
   } catch (error) {
-    throw new ApiError(0, error.name === 'TimeoutError' ? 'the broker does not answer' : 'the broker is not reached');
+    throw new ApiError(
+      0,
+      error.name === 'TimeoutError' ? 'the broker does not answer' : 'the broker is not reached',
+    );
   }
   if (!response.ok) throw await refusal(response);
   try {
@@ -73,13 +81,20 @@ export async function follow(on) {
     try {
       // Asked from the beginning there is always a gap before what is retained; that is none for us.
       let first = last === '0';
-      await read(last, () => { failures = 0; on.live(); }, ({ event, data, id }) => {
-        if (event === 'lagged' && !first) on.lagged(JSON.parse(data).missed);
-        first = false;
-        if (event !== 'transition') return;
-        if (id) last = id;
-        on.transition(JSON.parse(data));
-      });
+      await read(
+        last,
+        () => {
+          failures = 0;
+          on.live();
+        },
+        ({ event, data, id }) => {
+          if (event === 'lagged' && !first) on.lagged(JSON.parse(data).missed);
+          first = false;
+          if (event !== 'transition') return;
+          if (id) last = id;
+          on.transition(JSON.parse(data));
+        },
+      );
       on.lost(new ApiError(0, 'the stream of events ended'));
     } catch (error) {
       const told = error instanceof ApiError ? error : new ApiError(0, 'the stream of events broke');

@@ -8,12 +8,15 @@ function fill(element, attributes, children) {
     if (name.startsWith('on')) element.addEventListener(name.slice(2), value);
     else element.setAttribute(name, value === true ? '' : value);
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  element.append(
+    ...children.flat().filter((child) => child !== null && child !== undefined && child !== false),
+  );
   return element;
 }
 
 /** An element of HTML. Children are elements or texts. */
-export const el = (name, attributes = {}, ...children) => fill(document.createElement(name), attributes, children);
+export const el = (name, attributes = {}, ...children) =>
+  fill(document.createElement(name), attributes, children);
 
 /** An element of SVG. */
 export const svg = (name, attributes = {}, ...children) =>
@@ -63,12 +66,14 @@ export function reconcile(parent, known, items, keyOf, make, update, start = par
 
 /** Has `draw` run once in a frame soon, however often it is asked to, and not within `rest` ms of the last time. */
 export function coalesced(draw, rest = 0) {
-  let asked = false, last = -Infinity;
-  const run = () => requestAnimationFrame(() => {
-    asked = false;
-    last = performance.now();
-    draw();
-  });
+  let asked = false,
+    last = -Infinity;
+  const run = () =>
+    requestAnimationFrame(() => {
+      asked = false;
+      last = performance.now();
+      draw();
+    });
   return () => {
     if (asked) return;
     asked = true;

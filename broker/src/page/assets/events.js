@@ -40,24 +40,36 @@ export class EventList {
     byId('no-events').hidden = this.model.events.length > 0;
     const { missed } = this.model;
     byId('missed').hidden = missed === null;
-    if (missed !== null) setText(byId('missed'), missed.number === null ? 'Some events were missed.' : `${plural(missed.number, 'event')} were missed.`);
+    if (missed !== null)
+      setText(
+        byId('missed'),
+        missed.number === null ? 'Some events were missed.' : `${plural(missed.number, 'event')} were missed.`,
+      );
   }
 
   line(event) {
     const told = sentence(event);
     const why = el('span', { class: 'why' }, told.why);
     this.lines.set(event.number, { event, why });
-    return el('li', { class: `s-${event.to}`, 'data-number': event.number },
-      el('time', { datetime: new Date(event.at_unix_ms).toISOString() }, moment(event.at_unix_ms, this.model.now())),
+    return el(
+      'li',
+      { class: `s-${event.to}`, 'data-number': event.number },
+      el(
+        'time',
+        { datetime: new Date(event.at_unix_ms).toISOString() },
+        moment(event.at_unix_ms, this.model.now()),
+      ),
       el('span', { class: 'sign', 'aria-hidden': 'true' }, sign(event.to)),
-      el('span', { class: 'text' }, el('b', {}, told.who), ` ${told.from} → ${told.to}: `, why));
+      el('span', { class: 'text' }, el('b', {}, told.who), ` ${told.from} → ${told.to}: `, why),
+    );
   }
 
   /** Says who agreed, where the verdict still is the one of the event. */
   prove() {
     const verdicts = new Map();
     for (const row of this.model.rows) {
-      for (const v of row.verdicts) if (v.evidence && row.severity < 8) verdicts.set(`${row.key} ${v.family} ${v.since_unix_ms}`, v);
+      for (const v of row.verdicts)
+        if (v.evidence && row.severity < 8) verdicts.set(`${row.key} ${v.family} ${v.since_unix_ms}`, v);
     }
     for (const [, line] of this.lines) {
       if (line.proven) continue;
@@ -82,7 +94,10 @@ export class EventList {
       const told = sentence({ domain, mirror, family, from, to, reason, vantage });
       return `${clock(at)} ${told.who} from ${told.from} to ${told.to}: ${told.why}`;
     };
-    const text = events.length <= 3 ? events.map(say).join('. ') : `${count(events.length)} changes of state; the last: ${say(events[events.length - 1])}`;
+    const text =
+      events.length <= 3
+        ? events.map(say).join('. ')
+        : `${count(events.length)} changes of state; the last: ${say(events[events.length - 1])}`;
     if (events.length) setText(byId('spoken'), text);
     this.timer = events.length ? setTimeout(() => this.speak(), HEARD_MS) : null;
   }

@@ -43,13 +43,17 @@ export class Explain {
   async ask() {
     const address = byId('explain-address').value.trim();
     const domain = byId('explain-domain').value;
-    if (!address || !domain) return this.say(address ? 'There is no domain yet.' : 'Type an IPv4 or IPv6 address.');
+    if (!address || !domain)
+      return this.say(address ? 'There is no domain yet.' : 'Type an IPv4 or IPv6 address.');
     const turn = ++this.turn;
     this.say('Asking …');
     try {
       const query = new URLSearchParams({ domain, client: address });
       // What is known of the address is true of every domain, so it is told even where nothing can be ranked.
-      const [geo, answer] = await Promise.all([get(`/v1/geo/${encodeURIComponent(address)}`), get(`/v1/explain?${query}`)]);
+      const [geo, answer] = await Promise.all([
+        get(`/v1/geo/${encodeURIComponent(address)}`),
+        get(`/v1/explain?${query}`),
+      ]);
       if (turn === this.turn) this.show(geo, answer);
     } catch (error) {
       if (turn !== this.turn) return;
@@ -101,21 +105,43 @@ export class Explain {
       const row = places.get(keyOf({ domain: this.answer.domain, mirror: mirror.mirror }));
       if (!row || !isPlace(row)) return;
       const kind = mirror.chosen ? 'way chosen' : mirror.eligible ? 'way' : 'way out';
-      layer.append(svg('path', { class: kind, d: arc(from, [row.longitude, row.latitude]), 'aria-hidden': 'true' }));
+      layer.append(
+        svg('path', { class: kind, d: arc(from, [row.longitude, row.latitude]), 'aria-hidden': 'true' }),
+      );
       const [x, y] = project(row.longitude, row.latitude);
-      marks.push(svg('g', { class: `rank${mirror.chosen ? ' chosen' : ''}`, transform: this.map.at(x, y), 'aria-hidden': 'true' },
-        svg('circle', { cx: -11, cy: -11, r: 8 }), svg('text', { x: -11, y: -11 }, i + 1)));
+      marks.push(
+        svg(
+          'g',
+          {
+            class: `rank${mirror.chosen ? ' chosen' : ''}`,
+            transform: this.map.at(x, y),
+            'aria-hidden': 'true',
+          },
+          svg('circle', { cx: -11, cy: -11, r: 8 }),
+          svg('text', { x: -11, y: -11 }, i + 1),
+        ),
+      );
     });
     const name = `the client ${this.answer.client}`;
-    marks.push(svg('g', { class: 'client', transform: this.map.at(...project(...from)), role: 'img', 'aria-label': name },
-      svg('title', {}, name), svg('circle', { r: 9 }), svg('path', { d: 'M-13,0H-5M5,0H13M0,-13V-5M0,5V13' })));
+    marks.push(
+      svg(
+        'g',
+        { class: 'client', transform: this.map.at(...project(...from)), role: 'img', 'aria-label': name },
+        svg('title', {}, name),
+        svg('circle', { r: 9 }),
+        svg('path', { d: 'M-13,0H-5M5,0H13M0,-13V-5M0,5V13' }),
+      ),
+    );
     layer.append(...marks);
   }
 }
 
 function told(answer) {
-  return el('p', { class: 'faint' },
-    `${answer.family}: ${answer.addresses.join(', ')} (${answer.how.replaceAll('_', ' ')}, ${answer.basis.replaceAll('_', ' ')}), for ${answer.scope} and ${answer.ttl_s} s`);
+  return el(
+    'p',
+    { class: 'faint' },
+    `${answer.family}: ${answer.addresses.join(', ')} (${answer.how.replaceAll('_', ' ')}, ${answer.basis.replaceAll('_', ' ')}), for ${answer.scope} and ${answer.ttl_s} s`,
+  );
 }
 
 /** `95 % network, 5 % distance`. */
@@ -130,11 +156,28 @@ function ranked(mirror) {
   const distance = Number.isFinite(mirror.distance_km) ? `, ${count(mirror.distance_km)} km` : '';
   const state = mirror.verdicts.find((v) => v.eligible)?.state ?? mirror.verdicts[0]?.state ?? 'unknown';
   const share = mirror.sharing.share_v4_percent || mirror.sharing.share_v6_percent;
-  return el('li', { class: mirror.chosen ? 'chosen' : mirror.eligible ? '' : 'out' },
-    el('div', {}, el('b', {}, mirror.mirror), ` ${ms(mirror.rtt_ms)} ms${distance} `,
-      el('span', { class: `pill s-${state}` }, el('span', { class: 'sign', 'aria-hidden': 'true' }, sign(state)), state),
+  return el(
+    'li',
+    { class: mirror.chosen ? 'chosen' : mirror.eligible ? '' : 'out' },
+    el(
+      'div',
+      {},
+      el('b', {}, mirror.mirror),
+      ` ${ms(mirror.rtt_ms)} ms${distance} `,
+      el(
+        'span',
+        { class: `pill s-${state}` },
+        el('span', { class: 'sign', 'aria-hidden': 'true' }, sign(state)),
+        state,
+      ),
       mirror.chosen ? el('span', { class: 'tag' }, 'answered') : null,
-      share ? el('span', { class: 'faint' }, ` ${percent(share / 100)} of such users`) : null),
-    el('ul', {}, mirror.reasons.map((reason) => el('li', {}, reason))),
-    el('div', { class: 'faint' }, `predicted from ${shares(mirror.prediction) || 'nothing'}`));
+      share ? el('span', { class: 'faint' }, ` ${percent(share / 100)} of such users`) : null,
+    ),
+    el(
+      'ul',
+      {},
+      mirror.reasons.map((reason) => el('li', {}, reason)),
+    ),
+    el('div', { class: 'faint' }, `predicted from ${shares(mirror.prediction) || 'nothing'}`),
+  );
 }

@@ -13,7 +13,8 @@ const ARCS = 240;
 export function arcs(flows, clusterOf, isOut = () => false) {
   const sums = new Map();
   for (const flow of flows) {
-    const mirror = `${flow.domain}/${flow.mirror}`, to = clusterOf(mirror);
+    const mirror = `${flow.domain}/${flow.mirror}`,
+      to = clusterOf(mirror);
     if (!to || !isPlace(flow) || !(flow.users > 0)) continue;
     const key = `${flow.country ?? ''} ${flow.latitude} ${flow.longitude} ${to.key}`;
     const sum = sums.get(key) ?? { key, flow, to, users: 0, lost: 0 };
@@ -42,22 +43,36 @@ export class Flows {
     const all = arcs(flows, clusterOf, isOut);
     const shown = all.slice(0, ARCS);
     const most = shown.length ? shown[0].users : 1;
-    reconcile(this.lineLayer, this.lines, shown, (one) => one.key, ({ flow, to }) => {
-      const [first] = to.members;
-      const d = arc([flow.longitude, flow.latitude], [first.longitude, first.latitude]);
-      return { element: svg('path', { class: 'flow', d }) };
-    }, (entry, one) => {
-      // Half pixels: what differs less is not seen, and would be drawn anew every second.
-      const wide = (Math.round(width(one.users, most) * 2) / 2).toFixed(1);
-      if (entry.wide !== wide) setAttribute(entry.element, 'stroke-width', (entry.wide = wide));
-      const hit = one.lost * 2 > one.users ? 'flow hit' : 'flow';
-      if (entry.hit !== hit) setAttribute(entry.element, 'class', (entry.hit = hit));
-    });
+    reconcile(
+      this.lineLayer,
+      this.lines,
+      shown,
+      (one) => one.key,
+      ({ flow, to }) => {
+        const [first] = to.members;
+        const d = arc([flow.longitude, flow.latitude], [first.longitude, first.latitude]);
+        return { element: svg('path', { class: 'flow', d }) };
+      },
+      (entry, one) => {
+        // Half pixels: what differs less is not seen, and would be drawn anew every second.
+        const wide = (Math.round(width(one.users, most) * 2) / 2).toFixed(1);
+        if (entry.wide !== wide) setAttribute(entry.element, 'stroke-width', (entry.wide = wide));
+        const hit = one.lost * 2 > one.users ? 'flow hit' : 'flow';
+        if (entry.hit !== hit) setAttribute(entry.element, 'class', (entry.hit = hit));
+      },
+    );
     const sources = new Map(shown.map(({ flow }) => [`${flow.latitude} ${flow.longitude}`, flow]));
-    reconcile(this.sourceLayer, this.sources, [...sources], ([key]) => key, ([, flow]) => {
-      const [x, y] = project(flow.longitude, flow.latitude);
-      return { element: svg('circle', { class: 'source', cx: x.toFixed(1), cy: y.toFixed(1) }) };
-    }, (entry) => setAttribute(entry.element, 'r', (2.2 * this.map.scale).toFixed(2)));
+    reconcile(
+      this.sourceLayer,
+      this.sources,
+      [...sources],
+      ([key]) => key,
+      ([, flow]) => {
+        const [x, y] = project(flow.longitude, flow.latitude);
+        return { element: svg('circle', { class: 'source', cx: x.toFixed(1), cy: y.toFixed(1) }) };
+      },
+      (entry) => setAttribute(entry.element, 'r', (2.2 * this.map.scale).toFixed(2)),
+    );
     return all.length - shown.length;
   }
 }

@@ -72,7 +72,9 @@ export function place(view) {
   if (view?.country) parts.push(country(view.country));
   if (Number.isFinite(view?.latitude) && Number.isFinite(view?.longitude)) {
     const [lat, lon] = [view.latitude, view.longitude];
-    parts.push(`${Math.abs(lat).toFixed(2)} ${lat < 0 ? 'S' : 'N'} ${Math.abs(lon).toFixed(2)} ${lon < 0 ? 'W' : 'E'}`);
+    parts.push(
+      `${Math.abs(lat).toFixed(2)} ${lat < 0 ? 'S' : 'N'} ${Math.abs(lon).toFixed(2)} ${lon < 0 ? 'W' : 'E'}`,
+    );
   }
   return parts.join(', ') || 'unknown place';
 }

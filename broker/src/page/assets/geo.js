@@ -14,7 +14,9 @@ export const NORTH = 83.7;
 
 /** Natural Earth projection (Tom Patterson, polynomials by Bojan Šavrič): degrees to map coordinates. */
 export function project(longitude, latitude) {
-  const p = latitude * RADIANS, p2 = p * p, p4 = p2 * p2;
+  const p = latitude * RADIANS,
+    p2 = p * p,
+    p4 = p2 * p2;
   const width = 0.8707 - 0.131979 * p2 + p4 * (-0.013791 + p4 * (0.003971 * p2 - 0.001529 * p4));
   const height = 1.007226 + p2 * (0.015085 + p4 * (-0.044475 + 0.028874 * p2 - 0.005916 * p4));
   return [SCALE * longitude * RADIANS * width, -SCALE * p * height];
@@ -22,15 +24,21 @@ export function project(longitude, latitude) {
 
 /** The part of the projection that is shown: [left, top, width, height]. */
 export const FRAME = (() => {
-  const right = project(180, 0)[0], top = project(0, NORTH)[1], bottom = project(0, SOUTH)[1];
+  const right = project(180, 0)[0],
+    top = project(0, NORTH)[1],
+    bottom = project(0, SOUTH)[1];
   return [-right, top, 2 * right, bottom - top];
 })();
 
 /** Countries of a topology: [{id, name, rings: [[[longitude, latitude], …], …]}, …]. */
 export function decode(topology) {
-  const { scale: [sx, sy], translate: [tx, ty] } = topology.transform;
+  const {
+    scale: [sx, sy],
+    translate: [tx, ty],
+  } = topology.transform;
   const arcs = topology.arcs.map((arc) => {
-    let x = 0, y = 0;
+    let x = 0,
+      y = 0;
     return arc.map(([dx, dy]) => [(x += dx) * sx + tx, (y += dy) * sy + ty]);
   });
   const ring = (indices) => {
@@ -91,16 +99,25 @@ export function cut(ring) {
 const number = (value) => value.toFixed(1);
 
 function run(points) {
-  return points.map(([longitude, latitude], i) => {
-    const [x, y] = project(longitude, latitude);
-    return `${i ? 'L' : 'M'}${number(x)},${number(y)}`;
-  }).join('');
+  return points
+    .map(([longitude, latitude], i) => {
+      const [x, y] = project(longitude, latitude);
+      return `${i ? 'L' : 'M'}${number(x)},${number(y)}`;
+    })
+    .join('');
 }
 
 /** Path data of countries; Antarctica, which has no country's users, is left out. */
 export function outlines(countries) {
   const shown = countries.filter((country) => country.id !== '010');
-  return shown.map((country) => country.rings.flatMap(cut).map((piece) => run(piece) + 'Z').join('')).join('');
+  return shown
+    .map((country) =>
+      country.rings
+        .flatMap(cut)
+        .map((piece) => run(piece) + 'Z')
+        .join(''),
+    )
+    .join('');
 }
 
 /** Path data of the meridians and parallels every 30°, and of the world's edge. */
@@ -111,7 +128,12 @@ export function graticule() {
     lines.push(run(steps(SOUTH, NORTH).map((latitude) => [longitude, latitude])));
   }
   for (let latitude = -30; latitude <= 60; latitude += 30) {
-    lines.push(run([[-180, latitude], [180, latitude]]));
+    lines.push(
+      run([
+        [-180, latitude],
+        [180, latitude],
+      ]),
+    );
   }
   return lines.join('');
 }
@@ -119,17 +141,22 @@ export function graticule() {
 /** Path data of the world's outline, as far as it is shown. */
 export function sphere() {
   const steps = Array.from({ length: 40 }, (_, i) => SOUTH + ((NORTH - SOUTH) * i) / 39);
-  return run([...steps.map((latitude) => [-180, latitude]), ...steps.reverse().map((latitude) => [180, latitude])]) + 'Z';
+  return (
+    run([...steps.map((latitude) => [-180, latitude]), ...steps.reverse().map((latitude) => [180, latitude])]) +
+    'Z'
+  );
 }
 
 function vector([longitude, latitude]) {
-  const l = longitude * RADIANS, p = latitude * RADIANS;
+  const l = longitude * RADIANS,
+    p = latitude * RADIANS;
   return [Math.cos(p) * Math.cos(l), Math.cos(p) * Math.sin(l), Math.sin(p)];
 }
 
 /** Points of the great circle from one place to another, [longitude, latitude] each. */
 export function greatCircle(from, to, steps = 32) {
-  const a = vector(from), b = vector(to);
+  const a = vector(from),
+    b = vector(to);
   const dot = Math.min(1, Math.max(-1, a[0] * b[0] + a[1] * b[1] + a[2] * b[2]));
   const angle = Math.acos(dot);
   // The same place; or opposite ones, between which every way is as short.
@@ -137,7 +164,8 @@ export function greatCircle(from, to, steps = 32) {
   const points = [];
   for (let i = 0; i <= steps; i++) {
     const share = i / steps;
-    const s = Math.sin((1 - share) * angle) / Math.sin(angle), t = Math.sin(share * angle) / Math.sin(angle);
+    const s = Math.sin((1 - share) * angle) / Math.sin(angle),
+      t = Math.sin(share * angle) / Math.sin(angle);
     const [x, y, z] = [0, 1, 2].map((axis) => s * a[axis] + t * b[axis]);
     points.push([Math.atan2(y, x) / RADIANS, Math.atan2(z, Math.hypot(x, y)) / RADIANS]);
   }

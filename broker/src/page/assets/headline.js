@@ -24,7 +24,8 @@ export function headline(model, now) {
   const worst = lines.some((line) => line.level === 'bad') ? 'bad' : lines.length ? 'warn' : 'ok';
   const more = lines.length - LINES;
   const shown = more > 0 ? lines.slice(0, LINES) : lines;
-  if (more > 0) shown.push({ level: 'warn', what: `and ${more} more`, why: 'the table has all, worst first', keys: [] });
+  if (more > 0)
+    shown.push({ level: 'warn', what: `and ${more} more`, why: 'the table has all, worst first', keys: [] });
   return {
     level: rows.length ? worst : 'none',
     title: title(rows),
@@ -37,10 +38,15 @@ function title(rows) {
   if (!rows.length) return 'No mirrors are registered yet';
   const [out, doubtful] = [rows.filter(isOut).length, rows.filter(isDoubtful).length];
   const takes = rows.filter((row) => row.eligible).length;
-  const users = rows.every((row) => row.users === null) ? null : rows.reduce((sum, row) => sum + (row.users ?? 0), 0);
+  const users = rows.every((row) => row.users === null)
+    ? null
+    : rows.reduce((sum, row) => sum + (row.users ?? 0), 0);
   const tail = users === null ? '' : `, ${plural(users, 'user')} now`;
   const takers = `${count(takes)} of ${plural(rows.length, 'mirror')} ${takes === 1 ? 'takes' : 'take'} users${tail}`;
-  const wrong = [out ? `${plural(out, 'mirror')} out` : '', doubtful ? `${out ? count(doubtful) : plural(doubtful, 'mirror')} doubtful` : ''].filter(Boolean);
+  const wrong = [
+    out ? `${plural(out, 'mirror')} out` : '',
+    doubtful ? `${out ? count(doubtful) : plural(doubtful, 'mirror')} doubtful` : '',
+  ].filter(Boolean);
   return wrong.length ? `${list(wrong)}: ${takers}` : `All is well: ${takers}`;
 }
 
@@ -72,7 +78,8 @@ function incidents(model, now) {
     groups.set(kind, [...(groups.get(kind) ?? []), row]);
   }
   return [...groups.values()].flatMap((group) =>
-    group.length >= MANY ? [together(group, model, now)] : group.map((row) => alone(row, model, now)));
+    group.length >= MANY ? [together(group, model, now)] : group.map((row) => alone(row, model, now)),
+  );
 }
 
 function level(row) {
@@ -80,7 +87,10 @@ function level(row) {
 }
 
 function alone(row, model, now) {
-  const families = row.verdicts.filter((v) => v.state === row.state).map((v) => v.family).join(' and ');
+  const families = row.verdicts
+    .filter((v) => v.state === row.state)
+    .map((v) => v.family)
+    .join(' and ');
   const partly = row.verdicts.length > 1 && families !== row.verdicts.map((v) => v.family).join(' and ');
   const proof = agreed(row.worst.evidence);
   return {
@@ -99,7 +109,10 @@ function together(group, model, now) {
   return {
     level: level(first),
     what: `${count(group.length)} mirrors of ${first.domain} ${first.state} since ${clock(earliest)}`,
-    why: `${words(first.worst.reason)}: ${list(group.map((row) => row.mirror), 5)}`,
+    why: `${words(first.worst.reason)}: ${list(
+      group.map((row) => row.mirror),
+      5,
+    )}`,
     ...affected(group, model),
     age: age(now - earliest),
     keys: group.map((row) => row.key),
@@ -112,8 +125,14 @@ function affected(rows, model) {
   if (!hits.length) return { who: '', did: rows.some((row) => !row.eligible) ? spare(rows[0], model) : '' };
   const users = hits.reduce((sum, hit) => sum + hit.users, 0);
   const countries = [...new Set(hits.flatMap((hit) => hit.countries))];
-  const from = list(countries.map((code) => (code ? country(code) : 'unknown places')), 4);
-  return { who: `${plural(users, 'user')} from ${from} ${users === 1 ? 'was' : 'were'} on it`, did: moved(rows, hits, countries, model) };
+  const from = list(
+    countries.map((code) => (code ? country(code) : 'unknown places')),
+    4,
+  );
+  return {
+    who: `${plural(users, 'user')} from ${from} ${users === 1 ? 'was' : 'were'} on it`,
+    did: moved(rows, hits, countries, model),
+  };
 }
 
 function moved(rows, hits, countries, model) {
@@ -121,14 +140,24 @@ function moved(rows, hits, countries, model) {
   const gained = new Map();
   const known = hits.every((hit) => hit.before);
   for (const flow of model.traffic?.list ?? []) {
-    if (flow.domain !== rows[0].domain || out.has(`${flow.domain}/${flow.mirror}`) || !countries.includes(flow.country)) continue;
-    const had = known ? Math.max(...hits.map((hit) => hit.before.get(`${flow.country} ${flow.mirror}`) ?? 0)) : 0;
+    if (
+      flow.domain !== rows[0].domain ||
+      out.has(`${flow.domain}/${flow.mirror}`) ||
+      !countries.includes(flow.country)
+    )
+      continue;
+    const had = known
+      ? Math.max(...hits.map((hit) => hit.before.get(`${flow.country} ${flow.mirror}`) ?? 0))
+      : 0;
     if (flow.users > had) gained.set(flow.mirror, (gained.get(flow.mirror) ?? 0) + flow.users - had);
   }
   const total = [...gained.values()].reduce((sum, users) => sum + users, 0);
   if (!total) return spare(rows[0], model);
   const shares = [...gained].sort((a, b) => b[1] - a[1]);
-  return `now sent to ${list(shares.map(([mirror, users]) => `${mirror} ${percent(users / total)}`), 4)}`;
+  return `now sent to ${list(
+    shares.map(([mirror, users]) => `${mirror} ${percent(users / total)}`),
+    4,
+  )}`;
 }
 
 function spare(row, model) {
@@ -140,7 +169,8 @@ function spare(row, model) {
 
 function wanted(rows) {
   const by = new Map();
-  for (const row of rows) by.set(words(row.worst.reason), [...(by.get(words(row.worst.reason)) ?? []), row.key]);
+  for (const row of rows)
+    by.set(words(row.worst.reason), [...(by.get(words(row.worst.reason)) ?? []), row.key]);
   return `As people want it: ${[...by].map(([why, keys]) => `${list(keys, 4)} ${why}`).join('; ')}`;
 }
 

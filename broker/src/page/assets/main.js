@@ -19,7 +19,9 @@ import { Poller } from './poll.js';
 import { MirrorTable } from './table.js';
 import { setWords } from './words.js';
 
-const model = new Model(() => { if (!document.hidden) redraw(); });
+const model = new Model(() => {
+  if (!document.hidden) redraw();
+});
 const table = new MirrorTable();
 const show = (keys) => {
   table.only(keys);
@@ -44,14 +46,21 @@ let admit = () => {};
 
 function askForToken(error) {
   const box = byId('token');
-  setText(byId('token-said'), token.get() ? `The broker refused this token: ${error.message}.` : 'This broker shows its fleet to those who have a token.');
+  setText(
+    byId('token-said'),
+    token.get()
+      ? `The broker refused this token: ${error.message}.`
+      : 'This broker shows its fleet to those who have a token.',
+  );
   if (!box.hidden) return;
   box.hidden = false;
   byId('token-text').focus();
 }
 
 function waitForToken() {
-  admitted ??= new Promise((resolve) => { admit = resolve; });
+  admitted ??= new Promise((resolve) => {
+    admit = resolve;
+  });
   return admitted;
 }
 
@@ -74,7 +83,10 @@ byId('forget').addEventListener('click', () => {
 });
 
 const poller = new Poller(model, {
-  refused: (error) => { askForToken(error); return waitForToken(); },
+  refused: (error) => {
+    askForToken(error);
+    return waitForToken();
+  },
   polled: (error) => {
     if (error) link.error = error.message;
     else Object.assign(link, { polled: Date.now(), error: '' });
@@ -83,7 +95,10 @@ const poller = new Poller(model, {
 });
 
 follow({
-  live: () => { link.stream = 'live'; redraw(); },
+  live: () => {
+    link.stream = 'live';
+    redraw();
+  },
   lost: (error) => {
     link.stream = error instanceof ApiError && error.wantsToken ? 'refused' : 'reconnecting';
     if (link.stream === 'refused') askForToken(error);
@@ -103,9 +118,18 @@ const STALE_MS = 5000;
 
 function drawLink(now) {
   const stale = link.polled && now - link.polled > STALE_MS;
-  const state = !link.polled ? (link.stream === 'refused' ? 'refused' : 'connecting') : stale ? 'stale' : link.stream;
+  const state = !link.polled
+    ? link.stream === 'refused'
+      ? 'refused'
+      : 'connecting'
+    : stale
+      ? 'stale'
+      : link.stream;
   const told = {
-    connecting: '◌ connecting', refused: '⚿ token needed', live: '● live', reconnecting: '◌ events reconnecting',
+    connecting: '◌ connecting',
+    refused: '⚿ token needed',
+    live: '● live',
+    reconnecting: '◌ events reconnecting',
     stale: `✕ stale since ${clock(link.polled)}`,
   }[state];
   setAttribute(byId('link'), 'data-state', state);
@@ -123,18 +147,23 @@ function drawHeadline(now) {
   told.headline = text;
   setAttribute(byId('headline'), 'data-level', said.level);
   setText(byId('title'), said.title);
-  const line = (one) => el('li', { 'data-level': one.level },
-    one.keys.length
-      ? el('button', { type: 'button', class: 'what', onclick: () => show(one.keys) }, one.what)
-      : el('span', { class: 'what' }, one.what),
-    one.age ? el('span', { class: 'faint' }, ` (${one.age})`) : null,
-    el('span', {}, `: ${one.why}.`),
-    one.who ? el('span', { class: 'who' }, ` ${one.who}${one.did ? ',' : '.'}`) : null,
-    one.did ? el('span', { class: 'did' }, ` ${one.did}.`) : null);
+  const line = (one) =>
+    el(
+      'li',
+      { 'data-level': one.level },
+      one.keys.length
+        ? el('button', { type: 'button', class: 'what', onclick: () => show(one.keys) }, one.what)
+        : el('span', { class: 'what' }, one.what),
+      one.age ? el('span', { class: 'faint' }, ` (${one.age})`) : null,
+      el('span', {}, `: ${one.why}.`),
+      one.who ? el('span', { class: 'who' }, ` ${one.who}${one.did ? ',' : '.'}`) : null,
+      one.did ? el('span', { class: 'did' }, ` ${one.did}.`) : null,
+    );
   keepFocus(byId('incidents'), () => byId('incidents').replaceChildren(...said.lines.map(line)));
   setText(byId('planned'), said.planned);
   byId('planned').hidden = !said.planned;
-  document.title = { bad: '✕ ', warn: '▲ ' }[said.level] === undefined ? 'nearmost' : `${{ bad: '✕ ', warn: '▲ ' }[said.level]}nearmost: ${said.title}`;
+  const mark = { bad: '✕', warn: '▲' }[said.level];
+  document.title = mark ? `${mark} nearmost: ${said.title}` : 'nearmost';
 }
 
 /** Redraws a list without taking the focus from whoever is in it. */
@@ -146,7 +175,8 @@ function keepFocus(list, draw) {
 
 /** Drawn in two frames: words first, then the map, so that neither holds up who scrolls. */
 function drawWords() {
-  const ours = Date.now(), now = model.now(ours);
+  const ours = Date.now(),
+    now = model.now(ours);
   drawLink(ours);
   if (!model.fleet) return;
   setText(byId('broker'), `${model.fleet.broker.slice(0, 12)}… · registry ${model.fleet.version}`);
@@ -160,7 +190,11 @@ function drawWords() {
 const drawMapSoon = coalesced(() => {
   markers.update(model.rows);
   const out = new Set(model.rows.filter((row) => !row.eligible).map((row) => row.key));
-  const left = flows.update(model.traffic?.list ?? [], (key) => markers.clusterOf(key), (key) => out.has(key));
+  const left = flows.update(
+    model.traffic?.list ?? [],
+    (key) => markers.clusterOf(key),
+    (key) => out.has(key),
+  );
   brokers.update(model.traffic?.brokers ?? []);
   const note = left ? `arcs: users by country, ${left} small ones left out` : 'arcs: users by country';
   setText(byId('flow-note'), model.traffic ? note : '');
@@ -182,7 +216,9 @@ async function start() {
 }
 
 // Ages go on, and what is old is called so, even when nothing comes.
-setInterval(() => { if (!document.hidden) redraw(); }, 1000);
+setInterval(() => {
+  if (!document.hidden) redraw();
+}, 1000);
 document.addEventListener('visibilitychange', () => {
   if (document.hidden) return;
   poller.soon();

@@ -18,12 +18,27 @@ export class WorldMap {
     this.flows = layer('flows');
     this.explained = layer('explained');
     this.brokers = layer('brokers');
-    this.mirrors = svg('g', { class: 'mirrors', role: 'group', 'aria-label': 'Mirrors; arrow keys go from one to the next' });
+    this.mirrors = svg('g', {
+      class: 'mirrors',
+      role: 'group',
+      'aria-label': 'Mirrors; arrow keys go from one to the next',
+    });
     this.tip = el('div', { class: 'tip', hidden: true });
-    this.svg = svg('svg', { viewBox: FRAME.map((v) => v.toFixed(1)).join(' '), role: 'group', 'aria-label': 'World map of mirrors, brokers and users' },
+    this.svg = svg(
+      'svg',
+      {
+        viewBox: FRAME.map((v) => v.toFixed(1)).join(' '),
+        role: 'group',
+        'aria-label': 'World map of mirrors, brokers and users',
+      },
       svg('path', { class: 'sea', d: sphere(), 'aria-hidden': 'true' }),
       svg('path', { class: 'net', d: graticule(), 'aria-hidden': 'true' }),
-      this.land, this.flows, this.explained, this.brokers, this.mirrors);
+      this.land,
+      this.flows,
+      this.explained,
+      this.brokers,
+      this.mirrors,
+    );
     this.land.setAttribute('aria-hidden', 'true');
     this.flows.setAttribute('aria-hidden', 'true');
     host.append(this.svg, this.tip);
@@ -71,7 +86,10 @@ export class BrokerMarks {
   constructor(map) {
     this.map = map;
     this.drawn = '';
-    map.onscale.push(() => { this.drawn = ''; this.update(this.brokers ?? []); });
+    map.onscale.push(() => {
+      this.drawn = '';
+      this.update(this.brokers ?? []);
+    });
   }
 
   update(brokers) {
@@ -80,12 +98,20 @@ export class BrokerMarks {
     const told = JSON.stringify(shown);
     if (told === this.drawn) return;
     this.drawn = told;
-    this.map.brokers.replaceChildren(...shown.map((broker) => {
-      const name = `${broker.me ? 'this broker' : 'broker'} ${broker.name}`;
-      const mark = svg('g', { class: broker.me ? 'broker me' : 'broker', role: 'img', 'aria-label': name },
-        svg('title', {}, name), svg('path', { d: 'M0,0V-12' }), svg('rect', { x: -5, y: -22, width: 10, height: 10, rx: 2 }), svg('path', { class: 'cross', d: 'M-2.5,-17H2.5M0,-19.5V-14.5' }));
-      setAttribute(mark, 'transform', this.map.at(...project(broker.longitude, broker.latitude)));
-      return mark;
-    }));
+    this.map.brokers.replaceChildren(
+      ...shown.map((broker) => {
+        const name = `${broker.me ? 'this broker' : 'broker'} ${broker.name}`;
+        const mark = svg(
+          'g',
+          { class: broker.me ? 'broker me' : 'broker', role: 'img', 'aria-label': name },
+          svg('title', {}, name),
+          svg('path', { d: 'M0,0V-12' }),
+          svg('rect', { x: -5, y: -22, width: 10, height: 10, rx: 2 }),
+          svg('path', { class: 'cross', d: 'M-2.5,-17H2.5M0,-19.5V-14.5' }),
+        );
+        setAttribute(mark, 'transform', this.map.at(...project(broker.longitude, broker.latitude)));
+        return mark;
+      }),
+    );
   }
 }

@@ -32,9 +32,10 @@ export function summary(members) {
   const wrong = members.filter((row) => row.severity < 7);
   const states = new Map();
   for (const row of members) states.set(row.state, (states.get(row.state) ?? 0) + 1);
-  const told = members.length === 1
-    ? `${worst.key}, ${worst.state}, ${words(worst.worst.reason)}${worst.users === null ? '' : `, ${plural(worst.users, 'user')}`}`
-    : `${plural(members.length, 'mirror')} near ${worst.mirror}: ${[...states].map(([state, n]) => `${n} ${state}`).join(', ')}`;
+  const told =
+    members.length === 1
+      ? `${worst.key}, ${worst.state}, ${words(worst.worst.reason)}${worst.users === null ? '' : `, ${plural(worst.users, 'user')}`}`
+      : `${plural(members.length, 'mirror')} near ${worst.mirror}: ${[...states].map(([state, n]) => `${n} ${state}`).join(', ')}`;
   return { worst, wrong: wrong.length, told };
 }
 
@@ -48,7 +49,10 @@ export class Markers {
     this.byMirror = new Map();
     this.shape = '';
     this.focused = null;
-    map.onscale.push(() => { this.shape = ''; if (this.rows) this.update(this.rows); });
+    map.onscale.push(() => {
+      this.shape = '';
+      if (this.rows) this.update(this.rows);
+    });
     map.mirrors.addEventListener('keydown', (event) => this.key(event));
     map.host.addEventListener('pointerleave', () => map.hideTip());
   }
@@ -67,10 +71,19 @@ export class Markers {
       one.worst = one.summary.worst.severity;
     }
     // The worst are drawn last, above the others.
-    const drawn = this.clusters.slice().sort((a, b) => b.worst - a.worst || a.x - b.x || (a.key < b.key ? -1 : 1));
+    const drawn = this.clusters
+      .slice()
+      .sort((a, b) => b.worst - a.worst || a.x - b.x || (a.key < b.key ? -1 : 1));
     const names = this.clusters.length <= NAMED && this.map.host.clientWidth > 520;
     const hadFocus = this.map.mirrors.contains(document.activeElement);
-    reconcile(this.map.mirrors, this.known, drawn, (one) => one.key, (one) => this.make(one), (entry, one) => this.draw(entry, one, names));
+    reconcile(
+      this.map.mirrors,
+      this.known,
+      drawn,
+      (one) => one.key,
+      (one) => this.make(one),
+      (entry, one) => this.draw(entry, one, names),
+    );
     this.keepFocus(hadFocus);
   }
 
@@ -84,13 +97,20 @@ export class Markers {
   }
 
   make(one) {
-    const shape = svg('path', { class: 'shape' }), glyph = svg('text', { class: 'glyph' });
-    const name = svg('text', { class: 'name', x: 12 }), badge = svg('text', { class: 'badge' });
-    const target = svg('circle', { class: 'target', r: 15 }), part = svg('path', { class: 'part', pathLength: 100 });
+    const shape = svg('path', { class: 'shape' }),
+      glyph = svg('text', { class: 'glyph' });
+    const name = svg('text', { class: 'name', x: 12 }),
+      badge = svg('text', { class: 'badge' });
+    const target = svg('circle', { class: 'target', r: 15 }),
+      part = svg('path', { class: 'part', pathLength: 100 });
     const element = svg('g', { role: 'button', tabindex: '-1' }, target, shape, part, glyph, badge, name);
     const entry = { element, shape, part, glyph, name, badge, one };
     element.addEventListener('pointerenter', () => this.tell(entry.one));
-    element.addEventListener('focus', () => { this.focused = entry.one.key; this.rove(); this.tell(entry.one); });
+    element.addEventListener('focus', () => {
+      this.focused = entry.one.key;
+      this.rove();
+      this.tell(entry.one);
+    });
     element.addEventListener('blur', () => this.map.hideTip());
     element.addEventListener('click', () => this.chosen(entry.one.members.map((row) => row.key)));
     return entry;
@@ -101,25 +121,55 @@ export class Markers {
     const { worst, wrong, told } = one.summary;
     const many = one.members.length > 1;
     const calm = worst.severity >= 7 ? (worst.severity === 8 ? 'up' : worst.state) : worst.state;
-    setAttribute(entry.element, 'class', `marker s-${calm}${many ? ' many' : ''}${worst.severity <= 1 ? ' out' : ''}`);
+    setAttribute(
+      entry.element,
+      'class',
+      `marker s-${calm}${many ? ' many' : ''}${worst.severity <= 1 ? ' out' : ''}`,
+    );
     setAttribute(entry.element, 'transform', this.map.at(one.x, one.y));
     setAttribute(entry.element, 'aria-label', told);
-    setAttribute(entry.shape, 'd', many ? disc(radius(one.members.length)) : SHAPES[worst.state] ?? SHAPES.unknown);
+    setAttribute(
+      entry.shape,
+      'd',
+      many ? disc(radius(one.members.length)) : (SHAPES[worst.state] ?? SHAPES.unknown),
+    );
     // Around a number: how many of them are not well.
     setAttribute(entry.part, 'd', many && wrong ? disc(radius(one.members.length)) : null);
-    setAttribute(entry.part, 'stroke-dasharray', many && wrong ? `${Math.max(6, Math.round((100 * wrong) / one.members.length))} 100` : null);
-    setText(entry.glyph, many ? count(one.members.length) : GLYPHS[worst.state] ?? '');
+    setAttribute(
+      entry.part,
+      'stroke-dasharray',
+      many && wrong ? `${Math.max(6, Math.round((100 * wrong) / one.members.length))} 100` : null,
+    );
+    setText(entry.glyph, many ? count(one.members.length) : (GLYPHS[worst.state] ?? ''));
     setText(entry.badge, many && wrong ? `${sign(worst.state)}${wrong}` : '');
-    setText(entry.name, names || worst.severity <= 1 && this.clusters.length < 200 && !many ? worst.mirror : '');
+    setText(
+      entry.name,
+      names || (worst.severity <= 1 && this.clusters.length < 200 && !many) ? worst.mirror : '',
+    );
   }
 
   tell(one) {
-    const shown = one.members.slice().sort((a, b) => a.severity - b.severity).slice(0, LISTED);
-    const line = (row) => el('li', { class: `s-${row.state}` },
-      el('span', { class: 'sign', 'aria-hidden': 'true' }, sign(row.state)), ` ${row.key} `, el('b', {}, row.state),
-      ` ${words(row.worst.reason)}`, row.users === null ? '' : ` · ${plural(row.users, 'user')}`);
+    const shown = one.members
+      .slice()
+      .sort((a, b) => a.severity - b.severity)
+      .slice(0, LISTED);
+    const line = (row) =>
+      el(
+        'li',
+        { class: `s-${row.state}` },
+        el('span', { class: 'sign', 'aria-hidden': 'true' }, sign(row.state)),
+        ` ${row.key} `,
+        el('b', {}, row.state),
+        ` ${words(row.worst.reason)}`,
+        row.users === null ? '' : ` · ${plural(row.users, 'user')}`,
+      );
     const rest = one.members.length - shown.length;
-    this.map.showTip(one.x, one.y, el('ul', {}, shown.map(line)), rest > 0 ? el('p', {}, `and ${count(rest)} more; press to list them`) : '');
+    this.map.showTip(
+      one.x,
+      one.y,
+      el('ul', {}, shown.map(line)),
+      rest > 0 ? el('p', {}, `and ${count(rest)} more; press to list them`) : '',
+    );
   }
 
   /** One stop of the tab key for all marks; arrows go on from west to east. */
@@ -141,7 +191,14 @@ export class Markers {
   key(event) {
     const order = this.byPlace();
     const at = order.findIndex((one) => one.key === this.focused);
-    const to = { ArrowRight: at + 1, ArrowDown: at + 1, ArrowLeft: at - 1, ArrowUp: at - 1, Home: 0, End: order.length - 1 }[event.key];
+    const to = {
+      ArrowRight: at + 1,
+      ArrowDown: at + 1,
+      ArrowLeft: at - 1,
+      ArrowUp: at - 1,
+      Home: 0,
+      End: order.length - 1,
+    }[event.key];
     if (event.key === 'Escape') this.map.hideTip();
     if ((event.key === 'Enter' || event.key === ' ') && order[at]) {
       event.preventDefault();

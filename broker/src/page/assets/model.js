@@ -30,8 +30,14 @@ export function severity(verdict) {
 }
 
 const NONE = {
-  family: '', address: null, state: 'unknown', eligible: false, reason: 'no_address', vantage: 'none',
-  since_unix_ms: 0, stale: false,
+  family: '',
+  address: null,
+  state: 'unknown',
+  eligible: false,
+  reason: 'no_address',
+  vantage: 'none',
+  since_unix_ms: 0,
+  stale: false,
 };
 
 /** One mirror as the table has it: the worst of its verdicts speaks for it. */
@@ -81,7 +87,12 @@ function indexTraffic(traffic) {
     if (flows.has(key)) flows.get(key).push(flow);
     else flows.set(key, [flow]);
   }
-  return { ...traffic, list: traffic.flows, flows, mirrors: new Map(traffic.mirrors.map((m) => [keyOf(m), m])) };
+  return {
+    ...traffic,
+    list: traffic.flows,
+    flows,
+    mirrors: new Map(traffic.mirrors.map((m) => [keyOf(m), m])),
+  };
 }
 
 /** The page's knowledge. `changed` is called after each change. */
@@ -136,8 +147,13 @@ export class Model {
     const event = this.patches.get(`${keyOf(mirror)} ${verdict.family}`)?.event;
     if (!event || event.at_unix_ms < verdict.since_unix_ms) return;
     Object.assign(verdict, {
-      state: event.to, reason: event.reason, vantage: event.vantage, since_unix_ms: event.at_unix_ms,
-      eligible: !['down', 'draining', 'unknown'].includes(event.to), stale: false, evidence: null,
+      state: event.to,
+      reason: event.reason,
+      vantage: event.vantage,
+      since_unix_ms: event.at_unix_ms,
+      eligible: !['down', 'draining', 'unknown'].includes(event.to),
+      stale: false,
+      evidence: null,
     });
   }
 
@@ -203,7 +219,10 @@ export class Model {
     const others = sawIt ? this.traffic.list.filter((f) => f.domain === row.domain) : null;
     this.hit.set(row.key, {
       users: flows.reduce((sum, flow) => sum + flow.users, 0),
-      countries: flows.slice().sort((a, b) => b.users - a.users).map((flow) => flow.country),
+      countries: flows
+        .slice()
+        .sort((a, b) => b.users - a.users)
+        .map((flow) => flow.country),
       before: others && new Map(others.map((f) => [`${f.country} ${f.mirror}`, f.users])),
     });
   }

@@ -19,7 +19,6 @@ export class Poller {
     this.on = on;
     this.round = 0;
     this.failures = 0;
-    this.hasTraffic = true;
     this.hasPeers = true;
     this.wake = () => {};
   }
@@ -48,7 +47,12 @@ export class Poller {
         continue;
       }
       const took = performance.now() - began;
-      const pace = Math.max(PERIOD, took / SHARE, error?.retryMs ?? 0, PERIOD * Math.min(this.failures, PATIENT));
+      const pace = Math.max(
+        PERIOD,
+        took / SHARE,
+        error?.retryMs ?? 0,
+        PERIOD * Math.min(this.failures, PATIENT),
+      );
       await this.pause(began, pace);
     }
   }
@@ -56,19 +60,9 @@ export class Poller {
   async ask() {
     const askedAt = Date.now();
     this.model.setFleet(await get('/v1/fleet'), askedAt);
-    if (this.hasTraffic) await this.traffic();
+    this.model.setTraffic(await get('/v1/traffic'));
     if (this.hasPeers && this.round % PEERS_EVERY === 0) await this.peers();
     this.round += 1;
-  }
-
-  async traffic() {
-    try {
-      this.model.setTraffic(await get('/v1/traffic'));
-    } catch (error) {
-      // An older broker does not count users.
-      if (error.status !== 404) throw error;
-      this.hasTraffic = false;
-    }
   }
 
   async peers() {

@@ -35,12 +35,20 @@ export function filtered(rows, { query = '', state = '', keys = null } = {}, wor
   const wanted = query.toLowerCase().split(/\s+/).filter(Boolean);
   const passes = (row) => {
     if (keys && !keys.has(row.key)) return false;
-    if (state === 'trouble' ? row.severity >= 8 : state && !row.verdicts.some((v) => v.state === state)) return false;
+    if (state === 'trouble' ? row.severity >= 8 : state && !row.verdicts.some((v) => v.state === state))
+      return false;
     if (!wanted.length) return true;
     const all = [
-      row.key, row.node, row.health, row.place.country, row.place.country_name,
+      row.key,
+      row.node,
+      row.health,
+      row.place.country,
+      row.place.country_name,
       ...row.verdicts.flatMap((v) => [v.address, v.state, v.family, words(v.reason)]),
-    ].filter(Boolean).join(' ').toLowerCase();
+    ]
+      .filter(Boolean)
+      .join(' ')
+      .toLowerCase();
     return wanted.every((word) => all.includes(word));
   };
   return rows.filter(passes);

@@ -4,7 +4,9 @@
 /** A parser: feed it text as it comes, it calls `dispatch({event, data, id})` for each whole event. */
 export function parser(dispatch) {
   let rest = '';
-  let event = '', data = [], id = null;
+  let event = '',
+    data = [],
+    id = null;
   const line = (text) => {
     if (text === '') {
       if (data.length) dispatch({ event: event || 'message', data: data.join('\n'), id });

@@ -10,7 +10,16 @@ import { agreed, evidence, sign, words } from './words.js';
 const FIRST = 150;
 
 const CELLS = ['mirror', 'state', 'reason', 'since', 'load', 'users', 'p50', 'p95'];
-const LABELS = { mirror: 'Mirror', state: 'State', reason: 'Reason', since: 'Since', load: 'Load', users: 'Users', p50: 'RTT p50', p95: 'RTT p95' };
+const LABELS = {
+  mirror: 'Mirror',
+  state: 'State',
+  reason: 'Reason',
+  since: 'Since',
+  load: 'Load',
+  users: 'Users',
+  p50: 'RTT p50',
+  p95: 'RTT p95',
+};
 
 export class MirrorTable {
   constructor() {
@@ -21,12 +30,18 @@ export class MirrorTable {
     this.way = 1;
     this.all = false;
     this.keys = null;
-    this.headings = new Map([...document.querySelectorAll('#mirrors th[data-column]')].map((th) => [th.dataset.column, th]));
-    for (const [column, th] of this.headings) th.querySelector('button').addEventListener('click', () => this.sort(column));
+    this.headings = new Map(
+      [...document.querySelectorAll('#mirrors th[data-column]')].map((th) => [th.dataset.column, th]),
+    );
+    for (const [column, th] of this.headings)
+      th.querySelector('button').addEventListener('click', () => this.sort(column));
     byId('filter').addEventListener('input', () => this.draw());
     byId('filter-state').addEventListener('change', () => this.draw());
     byId('filter-place').addEventListener('click', () => this.only(null));
-    byId('more-rows').addEventListener('click', () => { this.all = !this.all; this.draw(); });
+    byId('more-rows').addEventListener('click', () => {
+      this.all = !this.all;
+      this.draw();
+    });
     this.mark();
   }
 
@@ -39,7 +54,11 @@ export class MirrorTable {
 
   mark() {
     for (const [column, th] of this.headings) {
-      setAttribute(th, 'aria-sort', column === this.column ? (this.way > 0 ? 'ascending' : 'descending') : 'none');
+      setAttribute(
+        th,
+        'aria-sort',
+        column === this.column ? (this.way > 0 ? 'ascending' : 'descending') : 'none',
+      );
     }
   }
 
@@ -69,12 +88,23 @@ export class MirrorTable {
     const shown = this.all ? passing : passing.slice(0, FIRST);
     // Each row is a body of its own: its details stay below it whatever the order.
     const after = this.table.tHead.nextSibling;
-    reconcile(this.table, this.known, shown, (row) => row.key, make, (entry, row) => fill(entry, row, this.now), after);
+    reconcile(
+      this.table,
+      this.known,
+      shown,
+      (row) => row.key,
+      make,
+      (entry, row) => fill(entry, row, this.now),
+      after,
+    );
     const button = byId('more-rows');
     button.hidden = passing.length <= FIRST;
     setText(button, this.all ? `Show the first ${FIRST}` : `Show all ${count(passing.length)}`);
     const of = passing.length === this.rows.length ? '' : ` of ${count(this.rows.length)}`;
-    setText(byId('row-count'), `${count(passing.length)}${of} ${this.rows.length === 1 ? 'mirror' : 'mirrors'}`);
+    setText(
+      byId('row-count'),
+      `${count(passing.length)}${of} ${this.rows.length === 1 ? 'mirror' : 'mirrors'}`,
+    );
     byId('no-rows').hidden = passing.length > 0;
   }
 }
@@ -84,14 +114,22 @@ function make(row) {
   const line = el('tr', { role: 'row' });
   for (const name of CELLS) {
     cells[name] = el(name === 'mirror' ? 'th' : 'td', {
-      class: `c-${name}`, 'data-label': LABELS[name], role: name === 'mirror' ? 'rowheader' : 'cell', scope: name === 'mirror' ? 'row' : null,
+      class: `c-${name}`,
+      'data-label': LABELS[name],
+      role: name === 'mirror' ? 'rowheader' : 'cell',
+      scope: name === 'mirror' ? 'row' : null,
     });
     line.append(cells[name]);
   }
   const parts = {
-    name: el('button', { type: 'button', class: 'name', 'aria-expanded': 'false' }), domain: el('span', { class: 'faint' }),
-    sign: el('span', { class: 'sign', 'aria-hidden': 'true' }), state: el('span'), pill: el('span'),
-    bar: el('span', { class: 'bar', 'aria-hidden': 'true' }), fill: el('span'), load: el('span'),
+    name: el('button', { type: 'button', class: 'name', 'aria-expanded': 'false' }),
+    domain: el('span', { class: 'faint' }),
+    sign: el('span', { class: 'sign', 'aria-hidden': 'true' }),
+    state: el('span'),
+    pill: el('span'),
+    bar: el('span', { class: 'bar', 'aria-hidden': 'true' }),
+    fill: el('span'),
+    load: el('span'),
   };
   parts.bar.append(parts.fill);
   parts.pill.append(parts.sign, parts.state);
@@ -100,7 +138,14 @@ function make(row) {
   cells.load.append(parts.bar, parts.load);
   setText(parts.name, row.mirror);
   setText(parts.domain, row.domain);
-  const entry = { element: el('tbody', { role: 'rowgroup' }, line), line, cells, parts, told: {}, details: null };
+  const entry = {
+    element: el('tbody', { role: 'rowgroup' }, line),
+    line,
+    cells,
+    parts,
+    told: {},
+    details: null,
+  };
   parts.name.addEventListener('click', () => open(entry));
   return entry;
 }
@@ -112,7 +157,11 @@ function open(entry) {
     entry.details = null;
   } else {
     entry.list = el('ul');
-    entry.details = el('tr', { class: 'details', role: 'row' }, el('td', { colspan: CELLS.length, role: 'cell' }, entry.list));
+    entry.details = el(
+      'tr',
+      { class: 'details', role: 'row' },
+      el('td', { colspan: CELLS.length, role: 'cell' }, entry.list),
+    );
     entry.element.append(entry.details);
     tell(entry);
   }
@@ -134,7 +183,11 @@ export function stateText(row) {
 }
 
 function loadText(row) {
-  const connections = row.capacity ? `${count(row.connections)}/${count(row.capacity)}` : row.connections ? `${count(row.connections)} conn.` : '';
+  const connections = row.capacity
+    ? `${count(row.connections)}/${count(row.capacity)}`
+    : row.connections
+      ? `${count(row.connections)} conn.`
+      : '';
   return [percent(row.load), connections].filter(Boolean).join(' · ');
 }
 
@@ -146,14 +199,24 @@ function fill(entry, row, now) {
     told[name] = value;
     write(value);
   };
-  put('pill', `pill s-${row.severity === 7 && row.state === 'up' ? 'up' : row.state}`, (v) => setAttribute(parts.pill, 'class', v));
+  put('pill', `pill s-${row.severity === 7 && row.state === 'up' ? 'up' : row.state}`, (v) =>
+    setAttribute(parts.pill, 'class', v),
+  );
   put('sign', sign(row.state), (v) => setText(parts.sign, v));
   put('state', stateText(row), (v) => setText(parts.state, v));
-  put('row', row.severity <= 1 ? 'bad' : row.severity < 7 ? 'warn' : '', (v) => setAttribute(entry.line, 'class', v));
+  put('row', row.severity <= 1 ? 'bad' : row.severity < 7 ? 'warn' : '', (v) =>
+    setAttribute(entry.line, 'class', v),
+  );
   const proof = agreed(row.worst.evidence);
-  put('reason', words(row.worst.reason) + (row.severity < 7 && proof ? `: ${proof}` : ''), (v) => setText(cells.reason, v));
-  put('since', row.since ? `${moment(row.since, now)} · ${coarseAge(now - row.since)}` : '–', (v) => setText(cells.since, v));
-  put('bar', Math.round(Math.min(1, row.load) * 20) * 5, (v) => { parts.fill.style.width = `${v}%`; });
+  put('reason', words(row.worst.reason) + (row.severity < 7 && proof ? `: ${proof}` : ''), (v) =>
+    setText(cells.reason, v),
+  );
+  put('since', row.since ? `${moment(row.since, now)} · ${coarseAge(now - row.since)}` : '–', (v) =>
+    setText(cells.since, v),
+  );
+  put('bar', Math.round(Math.min(1, row.load) * 20) * 5, (v) => {
+    parts.fill.style.width = `${v}%`;
+  });
   put('load', loadText(row), (v) => setText(parts.load, v));
   put('users', count(row.users), (v) => setText(cells.users, v));
   put('p50', ms(row.p50), (v) => setText(cells.p50, v));
@@ -164,7 +227,12 @@ function fill(entry, row, now) {
 
 function details(row) {
   const node = row.node ? `node ${row.node}` : 'no node';
-  const connected = row.connected === null ? '' : row.connected ? ', its agent is connected here' : ', its agent is not connected here';
+  const connected =
+    row.connected === null
+      ? ''
+      : row.connected
+        ? ', its agent is connected here'
+        : ', its agent is not connected here';
   const verdict = (v) => {
     const rests = evidence(v.evidence, age);
     return `${v.family} ${v.address ?? 'no address'}: ${v.state}${v.eligible ? '' : ', takes no new users'}; ${words(v.reason)} (${v.vantage})${rests ? `; ${rests}` : ''}`;
