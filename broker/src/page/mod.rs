@@ -69,6 +69,7 @@ assets! {
     "sse.js": SCRIPT,
     "model.js": SCRIPT,
     "rows.js": SCRIPT,
+    "banner.js": SCRIPT,
     "headline.js": SCRIPT,
     "words.js": SCRIPT,
     "format.js": SCRIPT,

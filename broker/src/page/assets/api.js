@@ -43,15 +43,15 @@ async function refusal(response) {
   return error;
 }
 
-/** Gets JSON. Throws an ApiError. */
-export async function get(path) {
+/** Gets JSON; `cache` as fetch has it. Throws an ApiError. */
+export async function get(path, cache = 'no-store') {
   const patience = AbortSignal.timeout(PATIENCE_MS);
   let response;
   try {
     response = await fetch(path, {
       headers: headers(),
       signal: patience,
-      cache: 'no-store',
+      cache,
       credentials: 'omit',
     });
   } catch (error) {

@@ -5,12 +5,12 @@
 //                                                                                  ┘
 
 import { ApiError, follow, get, token } from './api.js';
-import { byId, coalesced, el, setAttribute, setText } from './dom.js';
+import { Banner } from './banner.js';
+import { byId, coalesced, setAttribute, setText } from './dom.js';
 import { EventList } from './events.js';
 import { Explain } from './explain.js';
 import { Flows } from './flows.js';
 import { clock } from './format.js';
-import { headline } from './headline.js';
 import { BrokerMarks, WorldMap } from './map.js';
 import { Markers } from './markers.js';
 import { Model } from './model.js';
@@ -27,6 +27,7 @@ const show = (keys) => {
   table.only(keys);
   byId('mirrors').scrollIntoView({ block: 'start' });
 };
+const banner = new Banner(model, show);
 const map = new WorldMap(byId('map'));
 const markers = new Markers(map, show);
 const flows = new Flows(map);
@@ -138,41 +139,6 @@ function drawLink(now) {
   setAttribute(document.documentElement, 'data-stale', stale ? 'yes' : null);
 }
 
-const told = { headline: '' };
-
-function drawHeadline(now) {
-  const said = headline(model, now);
-  const text = JSON.stringify(said);
-  if (text === told.headline) return;
-  told.headline = text;
-  setAttribute(byId('headline'), 'data-level', said.level);
-  setText(byId('title'), said.title);
-  const line = (one) =>
-    el(
-      'li',
-      { 'data-level': one.level },
-      one.keys.length
-        ? el('button', { type: 'button', class: 'what', onclick: () => show(one.keys) }, one.what)
-        : el('span', { class: 'what' }, one.what),
-      one.age ? el('span', { class: 'faint' }, ` (${one.age})`) : null,
-      el('span', {}, `: ${one.why}.`),
-      one.who ? el('span', { class: 'who' }, ` ${one.who}${one.did ? ',' : '.'}`) : null,
-      one.did ? el('span', { class: 'did' }, ` ${one.did}.`) : null,
-    );
-  keepFocus(byId('incidents'), () => byId('incidents').replaceChildren(...said.lines.map(line)));
-  setText(byId('planned'), said.planned);
-  byId('planned').hidden = !said.planned;
-  const mark = { bad: '✕', warn: '▲' }[said.level];
-  document.title = mark ? `${mark} nearmost: ${said.title}` : 'nearmost';
-}
-
-/** Redraws a list without taking the focus from whoever is in it. */
-function keepFocus(list, draw) {
-  const at = [...list.querySelectorAll('button')].indexOf(document.activeElement);
-  draw();
-  if (at >= 0) list.querySelectorAll('button')[at]?.focus({ preventScroll: true });
-}
-
 /** Drawn in two frames: words first, then the map, so that neither holds up who scrolls. */
 function drawWords() {
   const ours = Date.now(),
@@ -181,7 +147,7 @@ function drawWords() {
   if (!model.fleet) return;
   setText(byId('broker'), `${model.fleet.broker.slice(0, 12)}… · registry ${model.fleet.version}`);
   byId('broker').title = model.fleet.broker;
-  drawHeadline(now);
+  banner.update(now);
   events.update();
   table.update(model.rows, now);
   drawMapSoon();
@@ -208,10 +174,12 @@ const redraw = coalesced(drawWords, REST_MS);
 
 async function start() {
   // Neither is needed to see what is wrong.
-  const [words, world] = await Promise.allSettled([get('/page/words.json'), get('/page/world.json')]);
+  const [words, world] = await Promise.allSettled([
+    get('/page/words.json', 'no-cache'),
+    get('/page/world.json', 'no-cache'),
+  ]);
   if (words.status === 'fulfilled') setWords(words.value);
   if (world.status === 'fulfilled') map.setWorld(world.value);
-  told.headline = '';
   redraw();
 }
 

@@ -120,11 +120,11 @@ export class Markers {
     entry.one = one;
     const { worst, wrong, told } = one.summary;
     const many = one.members.length > 1;
-    const calm = worst.severity >= 7 ? (worst.severity === 8 ? 'up' : worst.state) : worst.state;
+    const all = many && (wrong === one.members.length || one.members.every((row) => row.severity === 7));
     setAttribute(
       entry.element,
       'class',
-      `marker s-${calm}${many ? ' many' : ''}${worst.severity <= 1 ? ' out' : ''}`,
+      `marker s-${worst.state}${many ? ' many' : ''}${all ? ' all' : ''}${worst.severity <= 1 ? ' out' : ''}`,
     );
     setAttribute(entry.element, 'transform', this.map.at(one.x, one.y));
     setAttribute(entry.element, 'aria-label', told);
