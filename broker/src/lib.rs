@@ -20,6 +20,7 @@ pub mod learning;
 mod limit;
 mod mapping;
 mod net;
+mod page;
 mod peers;
 mod placing;
 pub mod probing;

@@ -3,6 +3,8 @@
 //! The binaries come from the folder in `NEARMOST_BIN_DIR`, which `cargo xtask test` builds and
 //! sets. Everything listens on port 0 and says where it is.
 
+pub mod browser;
+pub mod demo;
 pub mod dns;
 pub mod message;
 pub mod netns;

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | [`Unix`](ListenerKind::Unix) | everything: the socket's file mode is the credential | |
 //! | [`Loopback`](ListenerKind::Loopback) | reading | changing too |
-//! | [`Public`](ListenerKind::Public) | users' endpoints: resolve, round trips, redirects, health | everything |
+//! | [`Public`](ListenerKind::Public) | users' endpoints: resolve, round trips, redirects, health; the page without its data | everything |
 //! | [`Redirect`](ListenerKind::Redirect) | redirects and `/healthz`, nothing else ever | |
 //!
 //! A request that a proxy on this machine forwards for someone elsewhere is a public one.
@@ -81,8 +81,9 @@ pub(super) enum Access {
     Hidden,
 }
 
-/// Endpoints that users need, by route template.
-const USERS: [&str; 4] = ["/v1/resolve/{domain}", "/v1/rtt", "/healthz", "/readyz"];
+/// What is open to everyone, by route template: endpoints that users need, and the live page's files, which
+/// tell nothing (what they show is asked for like everything else).
+const USERS: [&str; 6] = ["/v1/resolve/{domain}", "/v1/rtt", "/healthz", "/readyz", "/", "/page/{file}"];
 /// What a listener of redirects serves besides redirects.
 const REDIRECT: [&str; 1] = ["/healthz"];
 
@@ -294,6 +295,8 @@ mod tests {
             ("GET", Some("/go/{domain}"), [Open, Open, Open, Open]),
             ("GET", Some("/healthz"), [Open, Open, Open, Open]),
             ("GET", Some("/readyz"), [Open, Open, Hidden, Open]),
+            ("GET", Some("/"), [Open, Open, Hidden, Open]),
+            ("GET", Some("/page/{file}"), [Open, Open, Hidden, Open]),
             ("GET", Some("/v1/fleet"), [Open, Credentials, Hidden, Open]),
             ("GET", Some("/metrics"), [Open, Credentials, Hidden, Open]),
             ("GET", Some("/v1/registry"), [Open, Credentials, Hidden, Open]),

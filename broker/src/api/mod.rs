@@ -206,6 +206,7 @@ fn router_with(state: ApiState, settings: settings::ActiveSettings, closing: Can
     });
     // Any method: 307 keeps it.
     router
+        .merge(crate::page::router())
         .route("/v1/resolve/{domain}", options(cors::preflight))
         .route("/v1/rtt", options(cors::preflight))
         .route("/go/{domain}", any(redirect::go))

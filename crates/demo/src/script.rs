@@ -37,7 +37,8 @@ pub async fn things_to_try(
     running: &[Running],
 ) -> String {
     let (ip, port) = (dns.ip(), dns.port());
-    let mut text = String::from("\nAsk as users around the world (the answer is the mirror's address):\n\n");
+    let mut text = format!("\nWatch it in a browser: http://{http}/\n");
+    text.push_str("\nAsk as users around the world (the answer is the mirror's address):\n\n");
     for (prefix, country) in USERS {
         let nearest = nearest(client, prefix).await;
         let line = format!("dig +short @{ip} -p {port} {DOMAIN} +subnet={prefix}");

@@ -18,6 +18,7 @@ mod dnssec;
 mod evidence;
 mod explain;
 mod federation;
+pub mod reason;
 mod traffic;
 
 pub use dnssec::*;

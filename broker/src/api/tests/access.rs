@@ -226,3 +226,27 @@ async fn a_request_of_unknown_origin_has_no_rights() {
     let response = api.router.clone().oneshot(request).await.unwrap();
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
 }
+
+/// The page tells nothing, so everyone may have it; a listener of redirects has nothing but redirects.
+#[tokio::test]
+async fn the_page_is_open_and_its_data_is_not() {
+    let api = guarded().await;
+    for peer in [public(), local(), admin()] {
+        for path in ["/", "/page/main.js", "/page/world.json"] {
+            let answer = api.get(peer.clone(), path).await;
+            assert_eq!(answer.status, StatusCode::OK, "{path}");
+            assert!(answer.header("content-security-policy").starts_with("default-src 'none'"), "{path}");
+        }
+    }
+    assert_eq!(api.get(public(), "/v1/traffic").await.refusal().0, 401);
+    assert_eq!(api.get(public(), "/page/none").await.refusal(), (404, "no_such_path".into()));
+    let posted = api.send(public(), Request::post("/").header("host", "127.0.0.1"), Body::empty()).await;
+    assert_eq!(posted.refusal(), (405, "method_not_allowed".into()));
+    let redirects = peer(ListenerKind::Redirect, "203.0.113.9");
+    for path in ["/", "/page/main.js"] {
+        assert_eq!(api.get(redirects.clone(), path).await.refusal(), (404, "no_such_path".into()), "{path}");
+    }
+    // A host that is a domain is sent to its mirror, as before.
+    let request = Request::get("/").header("host", testing::DOMAIN);
+    assert_eq!(api.send(public(), request, Body::empty()).await.status, StatusCode::TEMPORARY_REDIRECT);
+}

@@ -1,0 +1,104 @@
+// The list of events, newest first, and what a screen reader hears of them.
+
+import { byId, el, setText } from './dom.js';
+import { clock, count, moment, plural } from './format.js';
+import { sentence } from './headline.js';
+import { keyOf } from './model.js';
+import { agreed, sign } from './words.js';
+
+/** Most events in the list; the newest are what is looked for. */
+const SHOWN = 200;
+/** A reader hears at most one message in this long: of a storm the number, not every line. */
+const HEARD_MS = 2500;
+
+export class EventList {
+  constructor(model) {
+    this.model = model;
+    this.list = byId('event-list');
+    this.lines = new Map();
+    this.newest = 0;
+    this.heard = [];
+    this.timer = null;
+  }
+
+  /** Adds what is new at the top; `live` events are spoken. */
+  update() {
+    const fresh = [];
+    for (const event of this.model.events) {
+      if (event.number <= this.newest || fresh.length >= SHOWN) break;
+      fresh.push(event);
+    }
+    if (fresh.length) {
+      this.newest = fresh[0].number;
+      this.list.prepend(...fresh.map((event) => this.line(event)));
+      while (this.list.children.length > SHOWN) {
+        this.lines.delete(Number(this.list.lastChild.dataset.number));
+        this.list.lastChild.remove();
+      }
+    }
+    this.prove();
+    byId('no-events').hidden = this.model.events.length > 0;
+    const { missed } = this.model;
+    byId('missed').hidden = missed === null;
+    if (missed !== null)
+      setText(
+        byId('missed'),
+        missed.number === null ? 'Some events were missed.' : `${plural(missed.number, 'event')} were missed.`,
+      );
+  }
+
+  line(event) {
+    const told = sentence(event);
+    const why = el('span', { class: 'why' }, told.why);
+    this.lines.set(event.number, { event, why });
+    return el(
+      'li',
+      { class: `s-${event.to}`, 'data-number': event.number },
+      el(
+        'time',
+        { datetime: new Date(event.at_unix_ms).toISOString() },
+        moment(event.at_unix_ms, this.model.now()),
+      ),
+      el('span', { class: 'sign', 'aria-hidden': 'true' }, sign(event.to)),
+      el('span', { class: 'text' }, el('b', {}, told.who), ` ${told.from} → ${told.to}: `, why),
+    );
+  }
+
+  /** Says who agreed, where the verdict still is the one of the event. */
+  prove() {
+    const verdicts = new Map();
+    for (const row of this.model.rows) {
+      for (const v of row.verdicts)
+        if (v.evidence && row.severity < 8) verdicts.set(`${row.key} ${v.family} ${v.since_unix_ms}`, v);
+    }
+    for (const [, line] of this.lines) {
+      if (line.proven) continue;
+      const { event } = line;
+      const verdict = verdicts.get(`${keyOf(event)} ${event.family} ${event.at_unix_ms}`);
+      const proof = verdict && verdict.state === event.to ? agreed(verdict.evidence) : '';
+      if (!proof) continue;
+      line.proven = true;
+      setText(line.why, sentence(event, proof).why);
+    }
+  }
+
+  /** Has an event spoken. */
+  hear(event) {
+    this.heard.push(event);
+    this.timer ??= setTimeout(() => this.speak(), 300);
+  }
+
+  speak() {
+    const events = this.heard.splice(0);
+    const say = ({ domain, mirror, family, from, to, reason, vantage, at_unix_ms: at }) => {
+      const told = sentence({ domain, mirror, family, from, to, reason, vantage });
+      return `${clock(at)} ${told.who} from ${told.from} to ${told.to}: ${told.why}`;
+    };
+    const text =
+      events.length <= 3
+        ? events.map(say).join('. ')
+        : `${count(events.length)} changes of state; the last: ${say(events[events.length - 1])}`;
+    if (events.length) setText(byId('spoken'), text);
+    this.timer = events.length ? setTimeout(() => this.speak(), HEARD_MS) : null;
+  }
+}
