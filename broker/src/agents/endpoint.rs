@@ -4,6 +4,7 @@ use super::beacons::BeaconKeys;
 use super::hints::Hints;
 use super::session::{self, SessionParts};
 use super::table::SessionTable;
+use crate::publish::SnapshotReader;
 use crate::admin::AdminHandle;
 use crate::driver::DriverHandle;
 use crate::quic::endpoint::{self, EndpointError};
@@ -55,6 +56,8 @@ pub struct AgentParts {
     pub hints: Hints,
     /// Counts what witnesses say.
     pub witnesses: WitnessMetrics,
+    /// What agents are told of their mirrors comes from here.
+    pub snapshot: SnapshotReader,
 }
 
 /// Bound endpoints, not serving yet.

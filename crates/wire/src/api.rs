@@ -14,15 +14,19 @@ macro_rules! api {
     };
 }
 
+mod checkup;
 mod dnssec;
 mod evidence;
 mod explain;
 mod federation;
+mod traffic;
 
+pub use checkup::*;
 pub use dnssec::*;
 pub use evidence::*;
 pub use explain::*;
 pub use federation::*;
+pub use traffic::*;
 
 api! {
 /// Where a client or mirror is, and how that is known.
@@ -270,6 +274,9 @@ pub struct HealthResponse {
     /// UDP ports at which it takes clients over QUIC.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub clients: Vec<u16>,
+    /// The broker's clock, Unix milliseconds; 0 from one that does not tell.
+    #[serde(default)]
+    pub at_unix_ms: u64,
 }
 }
 
