@@ -254,7 +254,8 @@ impl Running {
             Event::Beacon { remote, beacon } => self.beacons.grant(broker, remote, &beacon, now),
             Event::Reported => metrics.reports.sent.inc(),
             Event::Standing(standing) => self.agent.status.send_modify(|s| {
-                s.brokers[broker].standing = standing.verdicts.into_iter().map(StandingStatus::from).collect();
+                s.brokers[broker].standing =
+                    standing.verdicts.into_iter().map(StandingStatus::from).collect();
             }),
             Event::Acked { draining } => {
                 metrics.reports.acks.inc();

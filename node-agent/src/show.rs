@@ -156,7 +156,12 @@ fn trust(broker: &BrokerStatus) -> String {
 /// ` for 3m, gets new users: proven (agent+broker)`
 fn standing(said: &StandingStatus, now_unix_ms: u64) -> String {
     let takes = if said.eligible { "gets new users" } else { "gets NO new users" };
-    format!(" for {}, {takes}: {} ({})", age(now_unix_ms.saturating_sub(said.since_unix_ms)), said.reason.replace('_', " "), said.vantage)
+    format!(
+        " for {}, {takes}: {} ({})",
+        age(now_unix_ms.saturating_sub(said.since_unix_ms)),
+        said.reason.replace('_', " "),
+        said.vantage
+    )
 }
 
 /// `4s`, `3m`, `2h`, `5d`
@@ -246,12 +251,18 @@ mod tests {
         s.brokers[0].error = Some("refused: revoked".into());
         let shown = lines(&s, true, 0);
         assert!(shown.contains("(refused: revoked; its operator revoked this node"), "{shown}");
-        assert!(shown.contains("trust no broker: has a session with this node, so none sends it users\n"), "{shown}");
+        assert!(
+            shown.contains("trust no broker: has a session with this node, so none sends it users\n"),
+            "{shown}"
+        );
         s.brokers[0].warnings = vec!["a\u{1b}\u{202e}b".into()];
         let text = json(&s, true).expect("JSON");
         assert!(!text.contains(['\u{1b}', '\u{202e}']), "{text}");
         let value: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-        assert_eq!((&value["alive"], &value["brokers"][0]["warnings"][0]), (&true.into(), &"a\u{1b}\u{202e}b".into()));
+        assert_eq!(
+            (&value["alive"], &value["brokers"][0]["warnings"][0]),
+            (&true.into(), &"a\u{1b}\u{202e}b".into())
+        );
     }
 
     #[test]

@@ -19,7 +19,11 @@ fn registry() -> String {
             "[[mirror]]\ndomain = {DOMAIN:?}\nname = {name:?}\naddresses = [{ip:?}]\nhealth = \"manual\"\nstate = \"up\"\n"
         )
     };
-    format!("version = 1\n[[domain]]\nname = {DOMAIN:?}\n{}{}", mirror("lon", "192.0.2.1"), mirror("nyc", "192.0.2.2"))
+    format!(
+        "version = 1\n[[domain]]\nname = {DOMAIN:?}\n{}{}",
+        mirror("lon", "192.0.2.1"),
+        mirror("nyc", "192.0.2.2")
+    )
 }
 
 #[tokio::test]
@@ -37,8 +41,14 @@ async fn an_sre_sees_what_is_wrong_and_what_was_done() {
     broker.apply(&registry().replacen("state = \"up\"", "state = \"down\"", 1), &[]).await;
     broker.until("lon", "down").await;
     let shown = broker.ok(&["status"]).await;
-    assert!(shown.contains("play.example.com/lon v4    down       no") && shown.contains("last changes\n"), "{shown}");
-    assert!(shown.contains("up → down  set by hand") && shown.ends_with("1 of 2 mirrors are well\n"), "{shown}");
+    assert!(
+        shown.contains("play.example.com/lon v4    down       no") && shown.contains("last changes\n"),
+        "{shown}"
+    );
+    assert!(
+        shown.contains("up → down  set by hand") && shown.ends_with("1 of 2 mirrors are well\n"),
+        "{shown}"
+    );
     assert!(shown.lines().count() < 24 && shown.lines().all(|l| l.chars().count() <= 80), "{shown}");
     assert_eq!(code(&broker, &["status", "--check"]).await, Some(0), "a person wants it so");
     let json: Value = serde_json::from_str(&broker.ok(&["--json", "status"]).await).expect("JSON");
@@ -50,7 +60,10 @@ async fn an_sre_sees_what_is_wrong_and_what_was_done() {
     assert!(last.contains("play.example.com/lon v4  up → down  set by hand (operator)"), "{events}");
     assert_eq!(broker.ok(&["events", "--mirror", "sao"]).await, "");
     let json = broker.ok(&["--json", "events"]).await;
-    assert!(json.lines().all(|l| serde_json::from_str::<Value>(l).is_ok_and(|e| e["number"].is_u64())), "{json}");
+    assert!(
+        json.lines().all(|l| serde_json::from_str::<Value>(l).is_ok_and(|e| e["number"].is_u64())),
+        "{json}"
+    );
     broker.stop().await;
 }
 
@@ -113,9 +126,11 @@ async fn a_node_operator_sees_whether_the_node_is_used_and_trusted() {
         let output = command.output().await.expect("nearmost-agent runs");
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
-    let told = eventually("the broker took it", || status(false), |s| {
-        s.contains("attached (enrolled; ") && s.contains("healthy, ready; ")
-    });
+    let told = eventually(
+        "the broker took it",
+        || status(false),
+        |s| s.contains("attached (enrolled; ") && s.contains("healthy, ready; "),
+    );
     let told = told.await;
     assert!(told.contains("service play.example.com/one: healthy, ready; "), "{told}");
     assert!(told.contains("machine load: "), "{told}");
@@ -124,9 +139,14 @@ async fn a_node_operator_sees_whether_the_node_is_used_and_trusted() {
     assert!(json["services"][0]["connections"].is_u64() && json["beacons_sent"].is_u64(), "{json}");
 
     broker.ok(&["node", "revoke", "one"]).await;
-    eventually("it is told of the revocation", || status(false), |s| {
-        s.contains("this node was revoked; its operator revoked this node: ask why") && s.contains("trust no broker")
-    })
+    eventually(
+        "it is told of the revocation",
+        || status(false),
+        |s| {
+            s.contains("this node was revoked; its operator revoked this node: ask why")
+                && s.contains("trust no broker")
+        },
+    )
     .await;
     agent.kill().await;
     broker.stop().await;
@@ -140,12 +160,18 @@ async fn free_port() -> u16 {
 #[tokio::test]
 async fn programs_print_completions() {
     for program in ["nearmost-broker", "nearmost-agent"] {
-        let output = Command::new(process::binary(program)).args(["completions", "bash"]).output().await.expect("runs");
+        let output = Command::new(process::binary(program))
+            .args(["completions", "bash"])
+            .output()
+            .await
+            .expect("runs");
         let script = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success() && script.contains("check-config"), "{program}: {script}");
         let check = Command::new("bash").arg("-n").stdin(Stdio::piped()).stdout(Stdio::null()).spawn();
         let mut check = check.expect("bash");
-        tokio::io::AsyncWriteExt::write_all(&mut check.stdin.take().expect("piped"), script.as_bytes()).await.expect("written");
+        tokio::io::AsyncWriteExt::write_all(&mut check.stdin.take().expect("piped"), script.as_bytes())
+            .await
+            .expect("written");
         assert!(check.wait().await.expect("bash ends").success(), "{program}");
     }
 }

@@ -73,14 +73,18 @@ async fn a_broker_that_is_well_is_found_well() {
     }
     // For people: the worst first, with remedies, and a last line that counts.
     let shown = String::from_utf8_lossy(&broker.cli(&["doctor", "--offline"]).await.stdout).into_owned();
-    assert!(shown.contains("\nok    clock: ") && shown.lines().last().expect("a line").starts_with("0 wrong, "), "{shown}");
+    assert!(
+        shown.contains("\nok    clock: ") && shown.lines().last().expect("a line").starts_with("0 wrong, "),
+        "{shown}"
+    );
     broker.stop().await;
 }
 
 /// A certificate of the year 2020, and its key.
 fn expired_certificate(dir: &Path) {
     let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).expect("a name");
-    (params.not_before, params.not_after) = (rcgen::date_time_ymd(2020, 1, 1), rcgen::date_time_ymd(2020, 2, 1));
+    (params.not_before, params.not_after) =
+        (rcgen::date_time_ymd(2020, 1, 1), rcgen::date_time_ymd(2020, 2, 1));
     let key = rcgen::KeyPair::generate().expect("a key");
     let certificate = params.self_signed(&key).expect("signed");
     std::fs::write(dir.join("cert.pem"), certificate.pem()).expect("written");
@@ -113,8 +117,15 @@ async fn faults_of_the_machine_are_found() {
     let extra = format!("{tls}[geo]\ndatabases = [{database:?}]\nembedded = false\n");
     std::fs::write(path.join("broker.toml"), broker_config(path, &extra)).expect("written");
     // Few files.
-    let line = ["prlimit", "--nofile=256:256", binary("nearmost-broker").to_str().expect("UTF-8"), "run", "--config", path.join("broker.toml").to_str().expect("UTF-8")]
-        .map(String::from);
+    let line = [
+        "prlimit",
+        "--nofile=256:256",
+        binary("nearmost-broker").to_str().expect("UTF-8"),
+        "run",
+        "--config",
+        path.join("broker.toml").to_str().expect("UTF-8"),
+    ]
+    .map(String::from);
     let broker = Broker::start_by(path, &line).await;
     let (code, told) = doctor(&broker, &["--offline"]).await;
     assert_eq!(code, Some(8), "{told:#}");
@@ -123,7 +134,10 @@ async fn faults_of_the_machine_are_found() {
     let said = found(&told, "certificate", "cert.pem expired");
     assert!(said.starts_with("fail: ") && said.contains("renew it"), "{said}");
     let said = found(&told, "geo", "old.mmdb");
-    assert!(said.starts_with("warn: ") && said.contains("days old") && said.contains("write a newer one"), "{said}");
+    assert!(
+        said.starts_with("warn: ") && said.contains("days old") && said.contains("write a newer one"),
+        "{said}"
+    );
     let said = found(&told, "configuration", "nameservers is empty");
     assert!(said.starts_with("warn: "), "{said}");
 
@@ -132,9 +146,17 @@ async fn faults_of_the_machine_are_found() {
     std::fs::write(path.join("key.pem"), b"broken").expect("written");
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o666);
     std::fs::set_permissions(&broker.at.admin, open).expect("chmod");
-    let refused = eventually("the database is refused", || doctor(&broker, &["--offline"]), |(_, told)| {
-        told["findings"].as_array().expect("findings").iter().any(|f| f["message"].as_str().is_some_and(|m| m.contains("reload was refused")))
-    });
+    let refused = eventually(
+        "the database is refused",
+        || doctor(&broker, &["--offline"]),
+        |(_, told)| {
+            told["findings"]
+                .as_array()
+                .expect("findings")
+                .iter()
+                .any(|f| f["message"].as_str().is_some_and(|m| m.contains("reload was refused")))
+        },
+    );
     let (_, told) = refused.await;
     assert!(found(&told, "geo", "reload was refused").starts_with("fail: "));
     assert!(found(&told, "certificate", "key.pem").starts_with("fail: "));
@@ -155,7 +177,10 @@ async fn a_data_directory_that_is_gone_and_a_peer_that_is_down_are_found() {
     let down = |told: &(Option<i32>, Value)| told.1.to_string().contains("bob is down for");
     let (code, told) = eventually("it is seen down", || doctor(&a, &["--offline"]), down).await;
     let said = found(&told, "peers", "bob is down for");
-    assert!(code == Some(8) && said.starts_with("fail: ") && said.contains("nearmost peer show bob"), "{said}");
+    assert!(
+        code == Some(8) && said.starts_with("fail: ") && said.contains("nearmost peer show bob"),
+        "{said}"
+    );
 
     let data = a_dir.path().join("data");
     std::fs::rename(&data, a_dir.path().join("elsewhere")).expect("renamed");
@@ -220,7 +245,10 @@ fn answer(query: &Message, world: &World, at: SocketAddr) -> Message {
         }
         (asked, RecordType::DS) if asked == domain => {
             if let Some(ds) = &world.ds {
-                let data = RData::Unknown { code: RecordType::DS, rdata: hickory_proto::rr::rdata::NULL::with(ds.clone()) };
+                let data = RData::Unknown {
+                    code: RecordType::DS,
+                    rdata: hickory_proto::rr::rdata::NULL::with(ds.clone()),
+                };
                 reply.add_answer(record(&domain, data));
             }
         }
@@ -264,13 +292,17 @@ async fn faults_of_the_delegation_are_found() {
 
     // One that nobody answers at, and one with another serial; this broker is none of them.
     let lame = Ipv4Addr::new(127, 0, 54, 1);
-    let told = ask(3, world(&[("ns1.corp.example.", lame), ("ns2.corp.example.", Ipv4Addr::new(127, 0, 53, 3))])).await;
+    let told =
+        ask(3, world(&[("ns1.corp.example.", lame), ("ns2.corp.example.", Ipv4Addr::new(127, 0, 53, 3))]))
+            .await;
     let said = found(&told, "delegation", "is lame");
     assert!(said.starts_with("fail: ") && said.contains("ns1.corp.example."), "{said}");
     let said = found(&told, "delegation", "is not among its name servers");
     assert!(said.starts_with("warn: ") && said.contains("--address"), "{said}");
 
-    let told = ask(4, world(&[("ns1.corp.example.", here), ("ns2.corp.example.", Ipv4Addr::new(127, 0, 53, 4))])).await;
+    let told =
+        ask(4, world(&[("ns1.corp.example.", here), ("ns2.corp.example.", Ipv4Addr::new(127, 0, 53, 4))]))
+            .await;
     let said = found(&told, "delegation", "different serials");
     assert!(said.starts_with("warn: ") && said.contains("5 at ns2.corp.example."), "{said}");
 

@@ -25,8 +25,9 @@ pub(super) async fn checkup(
 ) -> Result<Json<CheckupResponse>, Problem> {
     Params::read(&uri, &[])?;
     // It writes a file and asks several tasks: a few at once are plenty.
-    let _permit = shared.checkups.try_acquire().map_err(|_| {
-        Problem::unavailable("busy", "other examinations are under way", 1)
-    })?;
+    let _permit = shared
+        .checkups
+        .try_acquire()
+        .map_err(|_| Problem::unavailable("busy", "other examinations are under way", 1))?;
     Ok(Json(shared.api.examiner.examine(&shared.api).await))
 }

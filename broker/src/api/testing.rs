@@ -353,7 +353,10 @@ impl Fixture {
             registry,
             settings,
             ready: is_ready,
-            examiner: Examiner::new(&BrokerConfig { data_dir: dir.path().into(), ..BrokerConfig::default() }, None),
+            examiner: Examiner::new(
+                &BrokerConfig { data_dir: dir.path().into(), ..BrokerConfig::default() },
+                None,
+            ),
         };
         TestApi { state, ready, lessons, _dir: dir }
     }

@@ -44,6 +44,9 @@ mod tests {
     #[test]
     fn a_socket_for_everyone_is_wrong() {
         let level = |file| judge(&Socket { path: "/x".into(), file }).unwrap().level;
-        assert_eq!([level(Some((0o660, 0, 0))), level(Some((0o666, 0, 0))), level(None)], ["ok", "fail", "warn"]);
+        assert_eq!(
+            [level(Some((0o660, 0, 0))), level(Some((0o666, 0, 0))), level(None)],
+            ["ok", "fail", "warn"]
+        );
     }
 }

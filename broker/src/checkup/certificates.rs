@@ -36,7 +36,9 @@ pub(super) fn judge(all: &[Used], now: UnixMillis) -> Vec<FindingView> {
 
 fn judge_one(used: &Used, now: UnixMillis) -> FindingView {
     let Used { section, file, expires_s } = used;
-    let renew = format!("renew it (certbot, lego or acme.sh; `nearmost domain acme` answers dns-01) and write it to {file}: it is taken over by itself");
+    let renew = format!(
+        "renew it (certbot, lego or acme.sh; `nearmost domain acme` answers dns-01) and write it to {file}: it is taken over by itself"
+    );
     let expires = match expires_s {
         Ok(expires) => u64::try_from(*expires).unwrap_or(0).saturating_mul(1000),
         Err(why) => {
@@ -69,7 +71,10 @@ mod tests {
             judge_one(&used, UnixMillis(100 * 86_400_000)).level
         };
         let day = 86_400;
-        assert_eq!([level(200 * day), level(110 * day), level(99 * day), level(-5)], ["ok", "warn", "fail", "fail"]);
+        assert_eq!(
+            [level(200 * day), level(110 * day), level(99 * day), level(-5)],
+            ["ok", "warn", "fail", "fail"]
+        );
     }
 
     #[test]

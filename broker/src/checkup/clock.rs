@@ -37,7 +37,8 @@ pub(super) fn judge(ahead: &Ahead) -> Option<FindingView> {
         return None;
     }
     let by = ahead.ms as f64 / 1000.0;
-    let message = format!("of the last {} records one was {by:.1} s ahead of this broker's clock", ahead.records);
+    let message =
+        format!("of the last {} records one was {by:.1} s ahead of this broker's clock", ahead.records);
     let fix = "this clock is behind, or that of a person or peer is ahead: run `timedatectl` on the machines and switch on \
                NTP where it is off";
     Some(match ahead.ms {

@@ -62,7 +62,11 @@ pub(super) fn judge(disk: &Disk) -> Vec<FindingView> {
     }
     match &disk.room {
         Err(why) => {
-            findings.push(fail("disk", format!("data_dir {dir}: {why}"), "look whether it is there (`ls -ld`)"));
+            findings.push(fail(
+                "disk",
+                format!("data_dir {dir}: {why}"),
+                "look whether it is there (`ls -ld`)",
+            ));
         }
         Ok(room) => findings.push(judge_room(&dir.to_string(), room)),
     }
@@ -74,7 +78,9 @@ fn judge_room(dir: &str, room: &Room) -> FindingView {
     let fix = format!("free room on the disk of {dir} (`du -xh {dir} | sort -h | tail`), or move data_dir");
     match () {
         // Some file systems count no inodes.
-        () if room.inodes > 0 && room.free_inodes == 0 => fail("disk", format!("{dir}: no inodes are left"), fix),
+        () if room.inodes > 0 && room.free_inodes == 0 => {
+            fail("disk", format!("{dir}: no inodes are left"), fix)
+        }
         () if room.free < FAIL_BELOW => fail("disk", message, fix),
         () if room.free < WARN_BELOW => warn("disk", message, fix),
         () => ok("disk", message),
@@ -90,9 +96,10 @@ mod tests {
         let level = |free, free_inodes| {
             judge_room("/d", &Room { free, all: 100 << 30, free_inodes, inodes: 10 }).level
         };
-        assert_eq!([level(50 << 30, 5), level(100 << 20, 5), level(1 << 20, 5), level(50 << 30, 0)], [
-            "ok", "warn", "fail", "fail"
-        ]);
+        assert_eq!(
+            [level(50 << 30, 5), level(100 << 20, 5), level(1 << 20, 5), level(50 << 30, 0)],
+            ["ok", "warn", "fail", "fail"]
+        );
     }
 
     #[test]

@@ -49,7 +49,8 @@ pub(super) fn judge(keys: &[Key]) -> Vec<FindingView> {
             _ => {}
         }
     }
-    let mut signed: Vec<&str> = keys.iter().filter(|k| k.stage == KeyStage::Active).map(|k| &*k.domain).collect();
+    let mut signed: Vec<&str> =
+        keys.iter().filter(|k| k.stage == KeyStage::Active).map(|k| &*k.domain).collect();
     signed.dedup();
     if !signed.is_empty() {
         findings.push(ok("dnssec", format!("{} domains are signed", signed.len())));

@@ -11,7 +11,9 @@ pub(super) fn judge(answers: bool, published: UnixMillis, now: UnixMillis) -> Fi
         true => ok("snapshot", format!("last changed {age} ago; the task that keeps it answers")),
         false => fail(
             "snapshot",
-            format!("of {age} ago, and the task that keeps it does not answer: what is answered may be stale"),
+            format!(
+                "of {age} ago, and the task that keeps it does not answer: what is answered may be stale"
+            ),
             "is the machine out of CPU (`top`, nearmost_queue_length)? If not, restart the broker and keep its log",
         ),
     }

@@ -33,7 +33,10 @@ pub(super) fn judge(status: &GeoStatus, now: UnixMillis) -> Vec<FindingView> {
         let most = if embedded { EMBEDDED_DAYS } else { FILE_DAYS };
         let fix = match embedded {
             true => "update the broker, or set geo.databases to a newer one".to_owned(),
-            false => format!("write a newer one to {} (geoipupdate, or your provider's download): it is taken over by itself", database.name),
+            false => format!(
+                "write a newer one to {} (geoipupdate, or your provider's download): it is taken over by itself",
+                database.name
+            ),
         };
         findings.push(if days > most { warn("geo", message, fix) } else { ok("geo", message) });
     }
@@ -59,12 +62,14 @@ mod tests {
     #[test]
     fn old_databases_and_refused_ones_are_told() {
         let now = UnixMillis(1000 * DAY_S * 1000);
-        let levels = |status: &GeoStatus| -> Vec<String> { judge(status, now).into_iter().map(|f| f.level).collect() };
+        let levels =
+            |status: &GeoStatus| -> Vec<String> { judge(status, now).into_iter().map(|f| f.level).collect() };
         assert_eq!(levels(&status("/a.mmdb", 990 * DAY_S)), ["ok"]);
         assert_eq!(levels(&status("/a.mmdb", 900 * DAY_S)), ["warn"]);
         assert_eq!(levels(&status(EMBEDDED_NAME, 900 * DAY_S)), ["ok"]);
         assert_eq!(levels(&status(EMBEDDED_NAME, 0)), ["warn"]);
-        let refused = GeoStatus { last_error: Some("a.mmdb: is empty".into()), ..status("/a.mmdb", 990 * DAY_S) };
+        let refused =
+            GeoStatus { last_error: Some("a.mmdb: is empty".into()), ..status("/a.mmdb", 990 * DAY_S) };
         assert_eq!(levels(&refused), ["fail", "ok"]);
         assert_eq!(levels(&GeoStatus::default()), ["warn", "warn"]);
     }

@@ -23,7 +23,11 @@ fn all(at: &Addresses) -> [(&'static str, &'static str, &[SocketAddr]); 9] {
 pub(super) fn views(at: &Addresses) -> Vec<ListenerView> {
     let of = |(kind, transport, at): &(&str, &str, &[SocketAddr])| {
         let (kind, transport) = ((*kind).to_owned(), (*transport).to_owned());
-        let view = move |a: &SocketAddr| ListenerView { kind: kind.clone(), transport: transport.clone(), address: a.to_string() };
+        let view = move |a: &SocketAddr| ListenerView {
+            kind: kind.clone(),
+            transport: transport.clone(),
+            address: a.to_string(),
+        };
         at.iter().map(view).collect::<Vec<_>>()
     };
     all(at).iter().flat_map(of).collect()
@@ -33,7 +37,9 @@ pub(super) fn judge(at: &Addresses) -> Vec<FindingView> {
     let bound: Vec<String> = all(at)
         .iter()
         .filter(|(_, _, at)| !at.is_empty())
-        .map(|(kind, _, at)| format!("{kind} {}", at.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")))
+        .map(|(kind, _, at)| {
+            format!("{kind} {}", at.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
+        })
         .collect();
     let mut findings = vec![ok("ports", format!("bound: {}", bound.join(", ")))];
     let outside = |a: &&SocketAddr| !a.ip().is_loopback();
@@ -47,7 +53,10 @@ pub(super) fn judge(at: &Addresses) -> Vec<FindingView> {
              tcp/53 to it",
         ));
     }
-    if at.agents.iter().all(|a| a.ip().is_loopback()) && !at.agents.is_empty() && at.dns.iter().any(|a| outside(&a)) {
+    if at.agents.iter().all(|a| a.ip().is_loopback())
+        && !at.agents.is_empty()
+        && at.dns.iter().any(|a| outside(&a))
+    {
         findings.push(warn(
             "ports",
             "agents.listen is on this machine only: no node elsewhere can join",

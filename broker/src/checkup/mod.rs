@@ -86,7 +86,11 @@ impl Examiner {
             findings
         });
         looked.await.unwrap_or_else(|e| {
-            vec![fail("checkup", format!("the examination of files failed: {e}"), "look into the broker's log")]
+            vec![fail(
+                "checkup",
+                format!("the examination of files failed: {e}"),
+                "look into the broker's log",
+            )]
         })
     }
 

@@ -16,7 +16,11 @@ pub(super) async fn judge(api: &ApiState, now: UnixMillis) -> Vec<FindingView> {
 fn judge_all(all: &PeersResponse, now: UnixMillis) -> Vec<FindingView> {
     let mut findings: Vec<FindingView> = all.peers.iter().filter_map(|peer| judge_one(peer, now)).collect();
     for alarm in &all.alarms {
-        findings.push(fail("peers", alarm.clone(), "`nearmost peer list` and docs/operating-federation.md say more"));
+        findings.push(fail(
+            "peers",
+            alarm.clone(),
+            "`nearmost peer list` and docs/operating-federation.md say more",
+        ));
     }
     for split in &all.splits {
         let message = format!("{} and {} do not see each other", split.a, split.b);
@@ -76,7 +80,14 @@ mod tests {
             last_error: Some("timed out".into()),
             next_try_ms: None,
             rtt_ms: None,
-            queue: PeerQueueView { records: 0, paused: 0, in_flight_bytes: 0, oldest_ms: None, expired: 0, refused: 0 },
+            queue: PeerQueueView {
+                records: 0,
+                paused: 0,
+                in_flight_bytes: 0,
+                oldest_ms: None,
+                expired: 0,
+                refused: 0,
+            },
             behind: behind.map(Into::into),
             last_compared_unix_ms: 0,
             comparing: None,
@@ -102,7 +113,10 @@ mod tests {
             judge_all(&all, UnixMillis(301_000))
         };
         let down = all(vec![peer("down", None), peer("up", None)]);
-        assert_eq!((down.len(), &*down[0].level, &*down[0].message), (1, "fail", "bob is down for 5 min: timed out"));
+        assert_eq!(
+            (down.len(), &*down[0].level, &*down[0].message),
+            (1, "fail", "bob is down for 5 min: timed out")
+        );
         assert_eq!(all(vec![peer("up", Some("new"))])[0].level, "warn");
         assert_eq!(all(vec![peer("up", None)])[0].message, "all 1 are up and hold the same");
     }

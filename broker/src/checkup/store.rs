@@ -27,7 +27,10 @@ impl Errors {
 
 pub(super) fn judge(errors: &Errors) -> FindingView {
     match errors.errors {
-        0.0 => ok("store", format!("no call has failed since the start; {} batches were refused", errors.refused)),
+        0.0 => ok(
+            "store",
+            format!("no call has failed since the start; {} batches were refused", errors.refused),
+        ),
         n => fail(
             "store",
             format!("{n} calls have failed since the broker's start"),

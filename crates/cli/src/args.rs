@@ -48,7 +48,14 @@ pub struct Global {
     #[arg(long, global = true)]
     pub json: bool,
     /// When to colour states; also NO_COLOR, CLICOLOR, CLICOLOR_FORCE and TERM=dumb are heeded
-    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN", hide_possible_values = true)]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        value_name = "WHEN",
+        hide_possible_values = true
+    )]
     pub color: When,
 }
 
@@ -332,7 +339,9 @@ mod tests {
         leaves(&Args::command(), "", &mut all);
         assert!(all.len() > 50, "{all:?}");
         for command in all {
-            let line = |l: &&&str| format!("{} ", l.trim_start_matches(['!', '~'])).starts_with(&format!("{command} "));
+            let line = |l: &&&str| {
+                format!("{} ", l.trim_start_matches(['!', '~'])).starts_with(&format!("{command} "))
+            };
             assert!(lines::LINES.iter().any(|l| line(&l)), "tests/lab/lines.rs has no line for `{command}`");
         }
     }

@@ -66,7 +66,11 @@ fn default_endpoint(sockets: &[&str]) -> anyhow::Result<Endpoint> {
             Ok(false) => {}
             Err(e) => {
                 let hint = Some(socket_hint(Path::new(path), e.kind()));
-                let kind = if e.kind() == ErrorKind::PermissionDenied { Kind::Unauthorised } else { Kind::Unreachable };
+                let kind = if e.kind() == ErrorKind::PermissionDenied {
+                    Kind::Unauthorised
+                } else {
+                    Kind::Unreachable
+                };
                 return Err(Failure { kind, message: format!("socket {path}: {e}"), hint }.into());
             }
         }

@@ -29,7 +29,8 @@ where
     let (key, client) = context.signer()?;
     let name = std::env::var("USER").unwrap_or_default();
     let author = Author { key: &key, name: &name, note };
-    let outcome = during(context.json, "asking the broker to write the change", change(&client, &author, make)).await?;
+    let outcome =
+        during(context.json, "asking the broker to write the change", change(&client, &author, make)).await?;
     tell(context, &outcome, &key)
 }
 
@@ -150,7 +151,9 @@ pub async fn export(context: &Context, path: Option<&Path>) -> anyhow::Result<()
         Some(path) => {
             std::fs::write(path, text).with_context(|| format!("registry file {}", path.display()))?;
             match context.json {
-                true => emit_json(&json!({ "file": path.display().to_string(), "entries": view.entries.len() })),
+                true => {
+                    emit_json(&json!({ "file": path.display().to_string(), "entries": view.entries.len() }))
+                }
                 false => Ok(()),
             }
         }

@@ -85,7 +85,9 @@ pub fn of_state(state: &str) -> Tone {
     match state.split([' ', ',', ':']).next().unwrap_or_default() {
         "up" | "ok" | "connected" | "attached" | "yes" | "active" => Tone::Good,
         "down" | "fail" | "no" | "HANGS" => Tone::Bad,
-        "suspect" | "unknown" | "unattended" | "warming" | "warn" | "dialling" | "connecting" => Tone::Doubtful,
+        "suspect" | "unknown" | "unattended" | "warming" | "warn" | "dialling" | "connecting" => {
+            Tone::Doubtful
+        }
         "draining" | "drained" | "revoked" => Tone::Ordered,
         _ => Tone::Plain,
     }
@@ -123,10 +125,9 @@ mod tests {
         assert_eq!(paint_if(true, Tone::Bad, "down"), "\x1b[1;31mdown\x1b[0m");
         assert_eq!(paint_if(false, Tone::Bad, "down"), "down");
         assert_eq!(paint_if(true, Tone::Plain, "x"), "x");
-        assert_eq!([of_state("down 3m"), of_state("up (stale)"), of_state("up 3h")], [
-            Tone::Bad,
-            Tone::Doubtful,
-            Tone::Good
-        ]);
+        assert_eq!(
+            [of_state("down 3m"), of_state("up (stale)"), of_state("up 3h")],
+            [Tone::Bad, Tone::Doubtful, Tone::Good]
+        );
     }
 }

@@ -163,6 +163,9 @@ mod tests {
         assert!(takes(None, None) && takes(Some("Play.Example.com."), None) && takes(None, Some("LON")));
         assert!(takes(None, Some("play.example.com/lon")));
         assert!(!takes(None, Some("other.example/lon")) && !takes(None, Some("nyc")));
-        assert!(!takes(Some("other.example"), None) && !takes(Some("other.example"), Some("play.example.com/lon")));
+        assert!(
+            !takes(Some("other.example"), None)
+                && !takes(Some("other.example"), Some("play.example.com/lon"))
+        );
     }
 }

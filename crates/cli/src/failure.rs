@@ -72,7 +72,9 @@ impl Kind {
 
     fn row(self) -> (u8, &'static str, &'static str) {
         match self {
-            Kind::Failed => (1, "failed", "it failed or was refused, for a reason that has no code of its own"),
+            Kind::Failed => {
+                (1, "failed", "it failed or was refused, for a reason that has no code of its own")
+            }
             Kind::Usage => (2, "usage", "the command line makes no sense"),
             Kind::Unreachable => (3, "unreachable", "no broker was reached"),
             Kind::Unauthorised => (4, "unauthorised", "the broker does not let you"),
@@ -141,8 +143,12 @@ fn of_client(error: &ClientError) -> Kind {
     match error {
         ClientError::Endpoint(_) => Kind::Usage,
         ClientError::Name(_) | ClientError::CaFile { .. } => Kind::Invalid,
-        ClientError::Socket { source, .. } if source.kind() == ErrorKind::PermissionDenied => Kind::Unauthorised,
-        ClientError::Socket { .. } | ClientError::Connect { .. } | ClientError::Tls { .. } => Kind::Unreachable,
+        ClientError::Socket { source, .. } if source.kind() == ErrorKind::PermissionDenied => {
+            Kind::Unauthorised
+        }
+        ClientError::Socket { .. } | ClientError::Connect { .. } | ClientError::Tls { .. } => {
+            Kind::Unreachable
+        }
         ClientError::Timeout { .. } => Kind::Timeout,
         ClientError::Api { code, .. } if code == "unauthorised" || code == "banned" => Kind::Unauthorised,
         ClientError::Api { status, .. } => match status {
@@ -379,7 +385,8 @@ mod tests {
     fn errors_say_what_to_do_next() {
         let permission = report(&socket(ErrorKind::PermissionDenied), false);
         assert!(permission.contains("\nhint: only members of the socket's group"), "{permission}");
-        let json: serde_json::Value = serde_json::from_str(&report(&api(404, "unknown_domain"), true)).unwrap();
+        let json: serde_json::Value =
+            serde_json::from_str(&report(&api(404, "unknown_domain"), true)).unwrap();
         assert_eq!((&json["error"]["kind"], &json["error"]["exit_code"]), (&"not_found".into(), &5.into()));
         assert!(json["error"]["hint"].as_str().unwrap().contains("domain list"), "{json}");
         assert_eq!(report(&anyhow::anyhow!("a\u{1b}b"), false), "error: a\\u{1b}b\n");

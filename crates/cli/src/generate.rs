@@ -26,7 +26,8 @@ pub fn completions(shell: Shell, as_json: bool) -> anyhow::Result<()> {
 pub fn man(folder: &Path, as_json: bool) -> anyhow::Result<()> {
     std::fs::create_dir_all(folder).with_context(|| format!("folder {}", folder.display()))?;
     // Of this program's own pages; others may be in the folder.
-    clap_mangen::generate_to(Args::command(), folder).with_context(|| format!("folder {}", folder.display()))?;
+    clap_mangen::generate_to(Args::command(), folder)
+        .with_context(|| format!("folder {}", folder.display()))?;
     let own = |name: &String| name.starts_with("nearmost") && name.ends_with(".1");
     let files = std::fs::read_dir(folder).with_context(|| format!("folder {}", folder.display()))?;
     let mut pages: Vec<String> =
@@ -34,7 +35,9 @@ pub fn man(folder: &Path, as_json: bool) -> anyhow::Result<()> {
     pages.sort();
     match as_json {
         true => emit_json(&json!({ "folder": folder.display().to_string(), "pages": pages })),
-        false => emit(&format!("{} pages are in {}; read one with `man -l FILE`\n", pages.len(), folder.display())),
+        false => {
+            emit(&format!("{} pages are in {}; read one with `man -l FILE`\n", pages.len(), folder.display()))
+        }
     }
 }
 
@@ -58,8 +61,11 @@ mod tests {
     fn every_command_has_a_page() {
         let dir = tempfile::tempdir().unwrap();
         man(dir.path(), true).unwrap();
-        for page in ["nearmost.1", "nearmost-status.1", "nearmost-domain-add.1", "nearmost-geo-override-add.1"] {
-            let text = std::fs::read_to_string(dir.path().join(page)).unwrap_or_else(|e| panic!("{page}: {e}"));
+        for page in
+            ["nearmost.1", "nearmost-status.1", "nearmost-domain-add.1", "nearmost-geo-override-add.1"]
+        {
+            let text =
+                std::fs::read_to_string(dir.path().join(page)).unwrap_or_else(|e| panic!("{page}: {e}"));
             assert!(text.contains(".SH NAME"), "{page}: {text}");
         }
     }

@@ -81,7 +81,9 @@ fn misread(error: &clap::Error) -> ExitCode {
 async fn run(args: Args) -> anyhow::Result<Ended> {
     match &args.command {
         Command::Doctor(doctor) => return doctor::run(&args.global, doctor).await,
-        Command::Completions { shell } => return generate::completions(*shell, args.global.json).map(|()| None),
+        Command::Completions { shell } => {
+            return generate::completions(*shell, args.global.json).map(|()| None);
+        }
         Command::Man { folder } => return generate::man(folder, args.global.json).map(|()| None),
         Command::ExitCodes => return generate::exit_codes(args.global.json).map(|()| None),
         Command::Status(status) => {

@@ -100,7 +100,10 @@ mod tests {
         table.row(vec!["lon".into(), "down".into(), "its agent is silent".into()]);
         assert_eq!(table.painted(20), "NAME  STATE  WHY\nlon   down   its ag…\n");
         assert!(table.painted(5).lines().all(|l| l.chars().count() <= 5), "{}", table.painted(5));
-        assert_eq!((cut("abc", 3), cut("abcd", 3), cut("ab", 0)), ("abc".into(), "ab…".into(), String::new()));
+        assert_eq!(
+            (cut("abc", 3), cut("abcd", 3), cut("ab", 0)),
+            ("abc".into(), "ab…".into(), String::new())
+        );
         let coloured = table.lines(80, |tone, text| format!("<{tone:?}>{text}"));
         assert!(coloured.contains("<Bad>down   <Plain>its"), "{coloured}");
     }

@@ -39,7 +39,8 @@ async fn every_command_speaks_json() {
             continue;
         }
         assert!(refused, "{line} said nothing");
-        let last: Value = serde_json::from_str(err.lines().last().unwrap()).unwrap_or_else(|e| panic!("{line}: {e}: {err}"));
+        let last: Value = serde_json::from_str(err.lines().last().unwrap())
+            .unwrap_or_else(|e| panic!("{line}: {e}: {err}"));
         let code = last["error"]["exit_code"].as_i64().map(|c| c as i32);
         assert_eq!(output.status.code(), code, "{line}: {err}");
         assert!(last["error"]["message"].is_string() && last["error"]["kind"].is_string(), "{err}");
@@ -65,10 +66,20 @@ async fn each_kind_of_end_has_its_exit_code() {
         ("peer list".to_owned(), 1, "", "try again"),
         ("domian list".to_owned(), 2, "unrecognized subcommand 'domian'", ""),
         (format!("--broker unix:{gone} status"), 3, "no broker listens", "systemctl status nearmost-broker"),
-        (format!("--broker unix:{gone}.not status"), 3, "no broker listens", "systemctl start nearmost-broker"),
+        (
+            format!("--broker unix:{gone}.not status"),
+            3,
+            "no broker listens",
+            "systemctl start nearmost-broker",
+        ),
         ("--broker http://127.0.0.1:1 status".to_owned(), 3, "no broker answers", "nearmost doctor"),
         ("resolve paly.example.com".to_owned(), 5, "unknown_domain", "nearmost domain list"),
-        ("mirror set play.exmple.com/lon --port 1".to_owned(), 5, "there is no mirror", "did you mean play.example.com/lon?"),
+        (
+            "mirror set play.exmple.com/lon --port 1".to_owned(),
+            5,
+            "there is no mirror",
+            "did you mean play.example.com/lon?",
+        ),
         ("domain add play.example.com".to_owned(), 6, "is there already", ""),
         (format!("apply {broken}"), 7, "nmae", ""),
         ("domain add b_d!".to_owned(), 7, "'!'", ""),
@@ -106,7 +117,10 @@ async fn doctor_measures_the_clock_and_says_what_is_wrong_without_a_broker() {
     lab.broker.store.lock().unwrap().clock_ahead_ms = 120_000;
     let (code, out, _) = ends(&lab, "doctor --offline").await;
     assert_eq!(code, Some(8), "{out}");
-    assert!(out.starts_with("FAIL  clock: the broker's clock is 1") && out.contains("fix: run `timedatectl`"), "{out}");
+    assert!(
+        out.starts_with("FAIL  clock: the broker's clock is 1") && out.contains("fix: run `timedatectl`"),
+        "{out}"
+    );
     // This one has no examination to offer.
     assert!(out.contains("WARN  checkup: the broker is older"), "{out}");
     lab.broker.store.lock().unwrap().clock_ahead_ms = 0;
@@ -117,12 +131,20 @@ async fn doctor_measures_the_clock_and_says_what_is_wrong_without_a_broker() {
     drop(std::os::unix::net::UnixListener::bind(&gone).unwrap());
     let (code, out, _) = ends(&lab, &format!("doctor --broker unix:{gone}")).await;
     assert_eq!(code, Some(8), "{out}");
-    for part in [&format!("FAIL  broker: no broker listens on {gone}"), "fix: nobody listens on", "ok    socket: ", " process: "] {
+    for part in [
+        &format!("FAIL  broker: no broker listens on {gone}"),
+        "fix: nobody listens on",
+        "ok    socket: ",
+        " process: ",
+    ] {
         assert!(out.contains(part), "{out}\nexpected: {part}");
     }
     let (code, out, _) = ends(&lab, &format!("--json doctor --broker unix:{gone}")).await;
     let told: Value = serde_json::from_str(&out).unwrap();
-    assert!(code == Some(8) && told["fail"].as_u64().unwrap() >= 1 && told["findings"][0]["fix"].is_string(), "{out}");
+    assert!(
+        code == Some(8) && told["fail"].as_u64().unwrap() >= 1 && told["findings"][0]["fix"].is_string(),
+        "{out}"
+    );
 }
 
 #[tokio::test]
@@ -146,9 +168,13 @@ async fn events_end_unless_they_are_followed() {
         use tokio::io::{AsyncBufReadExt, BufReader};
         BufReader::new(followed.stderr.unwrap()).lines()
     };
-    let line = tokio::time::timeout(std::time::Duration::from_secs(10), lines.next_line()).await.unwrap().unwrap();
+    let line =
+        tokio::time::timeout(std::time::Duration::from_secs(10), lines.next_line()).await.unwrap().unwrap();
     let line = line.unwrap();
-    assert!(line.contains("the broker ended the stream; trying again in") && line.contains("from event 2 on"), "{line}");
+    assert!(
+        line.contains("the broker ended the stream; trying again in") && line.contains("from event 2 on"),
+        "{line}"
+    );
 }
 
 /// What the command prints on a terminal, by `script` of util-linux.
@@ -196,13 +222,17 @@ async fn bash_completes_commands() {
             file.display()
         )
     };
-    for (words, found) in [("nearmost st", "status"), ("nearmost domain dn", "dnssec"), ("nearmost status --ch", "--check")] {
-        let output = tokio::process::Command::new("bash").args(["-c", &complete(words)]).output().await.unwrap();
+    for (words, found) in
+        [("nearmost st", "status"), ("nearmost domain dn", "dnssec"), ("nearmost status --ch", "--check")]
+    {
+        let output =
+            tokio::process::Command::new("bash").args(["-c", &complete(words)]).output().await.unwrap();
         let (out, err) = texts(&output);
         assert_eq!(out.trim(), found, "{words}: {err}");
     }
     for shell in ["zsh", "fish", "elvish", "powershell"] {
-        let output = tokio::process::Command::new(NEARMOST).args(["completions", shell]).output().await.unwrap();
+        let output =
+            tokio::process::Command::new(NEARMOST).args(["completions", shell]).output().await.unwrap();
         assert!(output.status.success() && texts(&output).0.contains("status"), "{shell}");
     }
 }

@@ -45,7 +45,11 @@ pub fn reached(context: &Context, at: SocketAddr) -> SocketAddr {
 /// Asks each address for each domain.
 pub async fn look(at: &[SocketAddr], domains: &[String], findings: &mut Findings) {
     if at.is_empty() {
-        findings.fail("dns", "the broker listens for DNS nowhere", "set dns.listen in its configuration, and restart it");
+        findings.fail(
+            "dns",
+            "the broker listens for DNS nowhere",
+            "set dns.listen in its configuration, and restart it",
+        );
     }
     if domains.is_empty() {
         findings.ok("dns", "there are no domains to ask for");
@@ -76,16 +80,25 @@ async fn problem(at: SocketAddr, domain: &str) -> Option<(String, String)> {
     let Ok(name) = Name::from_ascii(format!("{domain}.")) else {
         return Some((format!("{domain:?} is no domain name"), "write it as play.example.com".into()));
     };
-    for (kind, by, transport) in
-        [(RecordType::A, By::Udp, "udp"), (RecordType::SOA, By::Udp, "udp"), (RecordType::SOA, By::Tcp, "tcp")]
-    {
+    for (kind, by, transport) in [
+        (RecordType::A, By::Udp, "udp"),
+        (RecordType::SOA, By::Udp, "udp"),
+        (RecordType::SOA, By::Tcp, "tcp"),
+    ] {
         let answer = match ask(at, &name, kind, false, by).await {
             Ok(answer) => answer,
-            Err(why) => return Some((format!("{at} does not answer for {domain}: {why}"), closed(at, transport))),
+            Err(why) => {
+                return Some((format!("{at} does not answer for {domain}: {why}"), closed(at, transport)));
+            }
         };
         if !authoritative(&answer) {
             let message = format!("{at} answers {} for {domain} {kind}, not as its authority", code(&answer));
-            return Some((message, format!("`nearmost domain list` shows whether the broker serves {domain}, `nearmost status` whether it is well")));
+            return Some((
+                message,
+                format!(
+                    "`nearmost domain list` shows whether the broker serves {domain}, `nearmost status` whether it is well"
+                ),
+            ));
         }
         // In a zone that holds several domains the SOA is the zone's.
         if kind == RecordType::SOA && serial(&answer, &name).is_none() && answer.authorities.is_empty() {

@@ -27,7 +27,13 @@ pub enum By {
 ///
 /// # Errors
 /// A sentence that says what happened.
-pub async fn ask(at: SocketAddr, name: &Name, kind: RecordType, recurse: bool, by: By) -> Result<Message, String> {
+pub async fn ask(
+    at: SocketAddr,
+    name: &Name,
+    kind: RecordType,
+    recurse: bool,
+    by: By,
+) -> Result<Message, String> {
     // The socket is connected, so a number that could be guessed gains nobody anything.
     let id = (nearmost_client::clock::now_unix_ms() % 65_521) as u16;
     let mut query = Message::new(id, MessageType::Query, OpCode::Query);

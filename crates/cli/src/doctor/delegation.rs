@@ -101,7 +101,10 @@ pub async fn look(context: &Context, world: &World, domains: &[String], findings
     for zone in zones {
         let below = |private: &&&str| zone == **private || zone.ends_with(&format!(".{private}"));
         if let Some(private) = PRIVATE.iter().find(below).filter(|_| !world.private) {
-            findings.ok("delegation", format!("{zone}: names below {private} are delegated to nobody, which is not looked at"));
+            findings.ok(
+                "delegation",
+                format!("{zone}: names below {private} are delegated to nobody, which is not looked at"),
+            );
             continue;
         }
         let Ok(name) = Name::from_ascii(format!("{zone}.")) else { continue };
@@ -120,7 +123,8 @@ fn wanted(world: &World, zone: &Name) -> String {
              of {zone} with these names, and their addresses (glue) where the names lie in {zone}"
         ),
         names => {
-            let records: Vec<String> = names.iter().map(|n| format!("`{zone} NS {}.`", n.trim_end_matches('.'))).collect();
+            let records: Vec<String> =
+                names.iter().map(|n| format!("`{zone} NS {}.`", n.trim_end_matches('.'))).collect();
             format!(
                 "have whoever runs the parent (your registrar, or the zone above) hold {}, and A/AAAA records (glue) \
                  where a name lies in {zone}",
@@ -156,7 +160,9 @@ async fn delegated(world: &World, zone: &Name, findings: &mut Findings) -> Optio
         }
         let servers = servers(said.authorities.iter().chain(&said.answers), zone);
         if servers.is_empty() {
-            let message = format!("{zone} is not delegated: {by}, a name server of {parent}, knows no NS records of it");
+            let message = format!(
+                "{zone} is not delegated: {by}, a name server of {parent}, knows no NS records of it"
+            );
             findings.fail("delegation", message, wanted(world, zone));
             return None;
         }
@@ -200,7 +206,10 @@ async fn of_servers(world: &World, zone: &Name, delegation: &Delegation, finding
     for name in &delegation.servers {
         let mut found = addresses(&delegation.said.additionals, name);
         if found.is_empty() && zone.zone_of(name) {
-            let message = format!("{zone}: {} gives no address (glue) of {name}, which lies in the zone itself", delegation.by);
+            let message = format!(
+                "{zone}: {} gives no address (glue) of {name}, which lies in the zone itself",
+                delegation.by
+            );
             let fix = format!("have whoever runs {} add the A/AAAA records of {name}", delegation.parent);
             findings.fail("delegation", message, fix);
             continue;
@@ -210,7 +219,11 @@ async fn of_servers(world: &World, zone: &Name, delegation: &Delegation, finding
         }
         if found.is_empty() {
             let message = format!("{zone}: its name server {name} has no address");
-            findings.fail("delegation", message, format!("add A/AAAA records of {name}, or take it out of the NS records"));
+            findings.fail(
+                "delegation",
+                message,
+                format!("add A/AAAA records of {name}, or take it out of the NS records"),
+            );
         }
         at.extend(found.into_iter().map(|ip| (name.clone(), SocketAddr::new(ip, world.port))));
     }
@@ -229,11 +242,16 @@ async fn of_servers(world: &World, zone: &Name, delegation: &Delegation, finding
     agree(zone, &serials, at.len(), findings);
     among(world, zone, &at, findings);
     let missing = |n: &&String| {
-        Name::from_ascii(format!("{}.", n.trim_end_matches('.'))).is_ok_and(|n| !delegation.servers.contains(&n.to_lowercase()))
+        Name::from_ascii(format!("{}.", n.trim_end_matches('.')))
+            .is_ok_and(|n| !delegation.servers.contains(&n.to_lowercase()))
     };
     let missing: Vec<&str> = world.nameservers.iter().filter(missing).map(String::as_str).collect();
     if !missing.is_empty() {
-        let message = format!("{zone}: the broker names {} as name server, its parent {} does not", missing.join(", "), delegation.parent);
+        let message = format!(
+            "{zone}: the broker names {} as name server, its parent {} does not",
+            missing.join(", "),
+            delegation.parent
+        );
         findings.warn("delegation", message, wanted(world, zone));
     }
 }
@@ -251,7 +269,8 @@ fn agree(zone: &Name, serials: &BTreeMap<u32, Vec<String>>, asked: usize, findin
     match serials.len() {
         0 => {}
         1 if answered == asked => {
-            let message = format!("{zone} is delegated to {answered} name server addresses, which answer alike");
+            let message =
+                format!("{zone} is delegated to {answered} name server addresses, which answer alike");
             findings.ok("delegation", message);
         }
         1 => {}
@@ -279,13 +298,22 @@ fn among(world: &World, zone: &Name, at: &[(Name, SocketAddr)], findings: &mut F
         findings.warn(
             "delegation",
             format!("{zone}: this broker ({}) is not among its name servers", ours.join(", ")),
-            format!("name the address that users see with --address if it differs (NAT); else {}", wanted(world, zone)),
+            format!(
+                "name the address that users see with --address if it differs (NAT); else {}",
+                wanted(world, zone)
+            ),
         );
     }
 }
 
 /// Whether the parent's DS belongs to a key of the zone.
-async fn of_keys(context: &Context, zone: &str, name: &Name, delegation: &Delegation, findings: &mut Findings) {
+async fn of_keys(
+    context: &Context,
+    zone: &str,
+    name: &Name,
+    delegation: &Delegation,
+    findings: &mut Findings,
+) {
     // A zone of several domains, and a domain that is not signed, have none of their own.
     let keys = context.client.dnssec(zone, None).await.map(|told| told.keys).unwrap_or_default();
     let said = match ask(delegation.by, name, RecordType::DS, false, By::Udp).await {
@@ -295,11 +323,18 @@ async fn of_keys(context: &Context, zone: &str, name: &Name, delegation: &Delega
             return findings.warn("dnssec", format!("{zone}: the parent does not answer for DS: {why}"), fix);
         }
     };
-    let parents: Vec<String> = said.answers.iter().filter(|r| r.name == *name).filter_map(|r| ds(&r.data)).collect();
+    let parents: Vec<String> =
+        said.answers.iter().filter(|r| r.name == *name).filter_map(|r| ds(&r.data)).collect();
     judge_keys(zone, &keys, &parents, &delegation.parent, findings);
 }
 
-fn judge_keys(zone: &str, keys: &[DnssecKeyView], parents: &[String], parent: &Name, findings: &mut Findings) {
+fn judge_keys(
+    zone: &str,
+    keys: &[DnssecKeyView],
+    parents: &[String],
+    parent: &Name,
+    findings: &mut Findings,
+) {
     let ready: Vec<&str> = keys.iter().map(|k| k.ds.as_str()).filter(|ds| !ds.is_empty()).collect();
     let matches = ready.iter().any(|ds| parents.iter().any(|p| p.eq_ignore_ascii_case(ds)));
     match (keys.is_empty(), parents.is_empty()) {
@@ -404,7 +439,9 @@ mod tests {
         let parent = Name::from_ascii("com.").unwrap();
         let level = |keys: &[DnssecKeyView], parents: &[&str]| {
             let parents: Vec<String> = parents.iter().map(|p| (*p).into()).collect();
-            levels(|f| judge_keys("a.com", keys, &parents, &parent, f)).first().map(|(level, _)| level.clone())
+            levels(|f| judge_keys("a.com", keys, &parents, &parent, f))
+                .first()
+                .map(|(level, _)| level.clone())
         };
         assert_eq!(level(&[], &[]), None);
         assert_eq!(level(&[key("7 13 2 AB")], &["7 13 2 ab"]).as_deref(), Some("ok"));

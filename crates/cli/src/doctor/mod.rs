@@ -93,7 +93,8 @@ pub fn at(text: &str) -> Result<SocketAddr, String> {
         return Ok(at);
     }
     let ip: Result<IpAddr, _> = text.trim_matches(['[', ']']).parse();
-    ip.map(|ip| SocketAddr::new(ip, 53)).map_err(|_| format!("{text:?} is no IP address, with or without a port"))
+    ip.map(|ip| SocketAddr::new(ip, 53))
+        .map_err(|_| format!("{text:?} is no IP address, with or without a port"))
 }
 
 /// Looks, prints, and ends by the worst finding.

@@ -19,7 +19,8 @@ const VERSION: [u8; 4] = [0x1a, 0x2a, 0x3a, 0x4a];
 /// Asks the port of each kind.
 pub async fn look(context: &Context, checkup: &CheckupResponse, findings: &mut Findings) {
     for (kind, whom) in [("clients", "clients"), ("agents", "node agents"), ("peers", "other brokers")] {
-        let Some(at) = checkup.listeners.iter().find(|l| l.kind == kind).and_then(|l| l.address.parse().ok()) else {
+        let Some(at) = checkup.listeners.iter().find(|l| l.kind == kind).and_then(|l| l.address.parse().ok())
+        else {
             continue;
         };
         let at = reached(context, at);

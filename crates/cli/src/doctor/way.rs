@@ -37,7 +37,8 @@ pub async fn reach(context: &Context, findings: &mut Findings) -> bool {
     match context.client.health().await {
         Ok(health) => {
             let took = started.elapsed();
-            findings.ok("broker", format!("{} answers at {at} within {} ms", health.broker, took.as_millis()));
+            findings
+                .ok("broker", format!("{} answers at {at} within {} ms", health.broker, took.as_millis()));
             let half = u64::try_from(took.as_millis() / 2).unwrap_or(0);
             if health.at_unix_ms > 0 {
                 clocks(before + half, health.at_unix_ms, findings);
@@ -62,7 +63,11 @@ pub async fn reach(context: &Context, findings: &mut Findings) -> bool {
 
 async fn ready(context: &Context, findings: &mut Findings) {
     if let Ok(Some(missing)) = context.client.not_ready().await {
-        findings.fail("broker", format!("not ready: {missing}"), "wait a little; if it stays so, its log says why");
+        findings.fail(
+            "broker",
+            format!("not ready: {missing}"),
+            "wait a little; if it stays so, its log says why",
+        );
     }
 }
 
@@ -70,7 +75,8 @@ fn clocks(here: u64, there: u64, findings: &mut Findings) {
     let apart = here.abs_diff(there);
     let which = if there > here { "ahead of" } else { "behind" };
     let message = format!("the broker's clock is {:.3} s {which} this machine's", apart as f64 / 1000.0);
-    let fix = "run `timedatectl` on both machines and switch on NTP (`timedatectl set-ntp true`) where it is off";
+    let fix =
+        "run `timedatectl` on both machines and switch on NTP (`timedatectl set-ntp true`) where it is off";
     match apart {
         APART_FAIL_MS.. => findings.fail("clock", format!("{message}: signed requests will be refused"), fix),
         APART_WARN_MS.. => findings.warn("clock", message, fix),
@@ -139,7 +145,8 @@ fn running() -> Option<u32> {
     let all = std::fs::read_dir("/proc").ok()?;
     let pids = all.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     let named = |pid: &u32| {
-        std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == "nearmost-broker")
+        std::fs::read_to_string(format!("/proc/{pid}/comm"))
+            .is_ok_and(|comm| comm.trim() == "nearmost-broker")
     };
     pids.filter(named).min()
 }
@@ -155,7 +162,10 @@ mod tests {
             clocks(here, there, &mut findings);
             (findings.0[0].level.clone(), findings.0[0].message.clone())
         };
-        assert_eq!(level(100_000, 100_200), ("ok".into(), "the broker's clock is 0.200 s ahead of this machine's".into()));
+        assert_eq!(
+            level(100_000, 100_200),
+            ("ok".into(), "the broker's clock is 0.200 s ahead of this machine's".into())
+        );
         assert_eq!(level(100_000, 98_000).0, "warn");
         assert!(level(100_000, 200_000).1.contains("signed requests will be refused"));
     }

@@ -114,7 +114,8 @@ async fn watch(context: &Context) -> anyhow::Result<()> {
 /// The fleet, with all else beside its keys.
 fn as_json(told: &Told, trouble: &Trouble<'_>) -> anyhow::Result<Value> {
     let mut value = serde_json::to_value(&told.fleet)?;
-    let out: Vec<Value> = trouble.out.iter().map(|m| json!(format!("{}/{}", m.mirror.domain, m.mirror.mirror))).collect();
+    let out: Vec<Value> =
+        trouble.out.iter().map(|m| json!(format!("{}/{}", m.mirror.domain, m.mirror.mirror))).collect();
     let more = json!({
         "not_ready": told.not_ready,
         "dead_domains": trouble.dead.iter().map(|(domain, _)| domain).collect::<Vec<_>>(),

@@ -116,7 +116,8 @@ fn broker(screen: &mut Screen, told: &Told) {
 fn dead(screen: &mut Screen, trouble: &Trouble<'_>, told: &Told, room: usize) {
     let most = if trouble.dead.len() > room { room.saturating_sub(1) } else { room };
     for (domain, mirrors) in trouble.dead.iter().take(most) {
-        let users = users_of(told, domain).map(|n| format!("; some {n:.0} users are affected")).unwrap_or_default();
+        let users =
+            users_of(told, domain).map(|n| format!("; some {n:.0} users are affected")).unwrap_or_default();
         screen.line(Tone::Bad, &format!("{domain}: none of its {mirrors} mirrors takes new users{users}"));
     }
     if trouble.dead.len() > most {
@@ -257,7 +258,10 @@ fn peers(screen: &mut Screen, told: &Told) {
         screen.line(tone, &format!("peer {name}: {}{behind}", peer_list::state(peer, told.now_unix_ms)));
     }
     if wrong.len() > PEERS {
-        screen.line(Tone::Doubtful, &format!("and {} more peers; `nearmost peer list` shows all", wrong.len() - PEERS));
+        screen.line(
+            Tone::Doubtful,
+            &format!("and {} more peers; `nearmost peer list` shows all", wrong.len() - PEERS),
+        );
     }
     for alarm in all.alarms.iter().take(1) {
         screen.line(Tone::Bad, &format!("federation: {alarm}"));

@@ -19,8 +19,14 @@ fn verdict(family: &str, state: &str, reason: &str) -> VerdictView {
 }
 
 fn mirror(domain: &str, name: &str, verdicts: Vec<VerdictView>) -> FleetMirror {
-    let place =
-        PlaceView { latitude: None, longitude: None, country: None, country_name: None, asn: None, source: "given".into() };
+    let place = PlaceView {
+        latitude: None,
+        longitude: None,
+        country: None,
+        country_name: None,
+        asn: None,
+        source: "given".into(),
+    };
     FleetMirror {
         domain: domain.into(),
         mirror: name.into(),
@@ -46,7 +52,15 @@ fn told(mirrors: Vec<FleetMirror>) -> Told {
         mirrors,
         doubts_itself: false,
     };
-    Told { fleet, not_ready: None, peers: None, traffic: None, checkup: None, events: Vec::new(), now_unix_ms: 0 }
+    Told {
+        fleet,
+        not_ready: None,
+        peers: None,
+        traffic: None,
+        checkup: None,
+        events: Vec::new(),
+        now_unix_ms: 0,
+    }
 }
 
 fn render_at(told: &Told, columns: usize, rows: usize) -> String {
@@ -69,7 +83,11 @@ fn failed_with_evidence() -> VerdictView {
 fn what_is_down_why_who_is_affected_and_what_was_done_is_on_the_screen() {
     let up = || vec![verdict("v4", "up", "proven")];
     let d = "play.example.com";
-    let mut told = told(vec![mirror(d, "lon", vec![failed_with_evidence()]), mirror(d, "nyc", up()), mirror(d, "fra", up())]);
+    let mut told = told(vec![
+        mirror(d, "lon", vec![failed_with_evidence()]),
+        mirror(d, "nyc", up()),
+        mirror(d, "fra", up()),
+    ]);
     let carried = |name: &str, users, ms| TrafficMirror {
         domain: d.into(),
         mirror: name.into(),
@@ -114,7 +132,13 @@ fn what_is_down_why_who_is_affected_and_what_was_done_is_on_the_screen() {
 fn a_screen_is_never_exceeded() {
     let failed = || vec![failed_with_evidence()];
     let mirrors: Vec<FleetMirror> = (0..100)
-        .map(|i| mirror(&format!("d{}.a-long-name-of-a-domain.example.com", i % 40), &format!("m{i}\u{1b}[2J"), failed()))
+        .map(|i| {
+            mirror(
+                &format!("d{}.a-long-name-of-a-domain.example.com", i % 40),
+                &format!("m{i}\u{1b}[2J"),
+                failed(),
+            )
+        })
         .collect();
     let mut told = told(mirrors);
     told.fleet.doubts_itself = true;
@@ -123,16 +147,25 @@ fn a_screen_is_never_exceeded() {
         let widest = shown.lines().map(|l| l.chars().count()).max().unwrap();
         assert!(widest <= columns && shown.lines().count() < rows.max(14), "{columns}x{rows}:\n{shown}");
         assert!(!shown.contains('\u{1b}'), "{shown}");
-        assert!(shown.contains("more; --all shows all\n") && shown.ends_with("0 of 100 mirrors are well\n"), "{shown}");
+        assert!(
+            shown.contains("more; --all shows all\n") && shown.ends_with("0 of 100 mirrors are well\n"),
+            "{shown}"
+        );
     }
 }
 
 #[test]
 fn check_fails_for_what_nobody_ordered() {
-    let wrong = |verdicts| Trouble::of(&told(vec![
-        mirror("a.test", "x", verdicts),
-        mirror("a.test", "y", vec![verdict("v4", "up", "proven")]),
-    ]).fleet).is_wrong();
+    let wrong = |verdicts| {
+        Trouble::of(
+            &told(vec![
+                mirror("a.test", "x", verdicts),
+                mirror("a.test", "y", vec![verdict("v4", "up", "proven")]),
+            ])
+            .fleet,
+        )
+        .is_wrong()
+    };
     assert!(wrong(vec![verdict("v4", "down", "probe_failed")]));
     assert!(wrong(vec![]));
     assert!(!wrong(vec![verdict("v4", "up", "proven")]));

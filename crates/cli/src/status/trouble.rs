@@ -68,11 +68,18 @@ fn not_simply_up(mirror: &FleetMirror) -> Vec<Out<'_>> {
     let mut out: Vec<Out<'_>> = Vec::new();
     for verdict in mirror.verdicts.iter().filter(|v| !is_simply_up(v)) {
         let same = |o: &&mut Out<'_>| {
-            o.verdict.is_some_and(|v| (&v.state, &v.reason, v.stale) == (&verdict.state, &verdict.reason, verdict.stale))
+            o.verdict.is_some_and(|v| {
+                (&v.state, &v.reason, v.stale) == (&verdict.state, &verdict.reason, verdict.stale)
+            })
         };
         match out.iter_mut().find(same) {
             Some(both) => both.families = format!("{}+{}", both.families, verdict.family),
-            None => out.push(Out { mirror, families: verdict.family.clone(), verdict: Some(verdict), rank: rank(verdict) }),
+            None => out.push(Out {
+                mirror,
+                families: verdict.family.clone(),
+                verdict: Some(verdict),
+                rank: rank(verdict),
+            }),
         }
     }
     out
