@@ -241,6 +241,14 @@ test('reasons are told as the command line tells them', () => {
   };
   assert.equal(agreed(view), 'broker and 2 of 3 witnesses failed');
   assert.equal(agreed({ ...view, witnesses: [] }), 'the broker’s own probe failed');
+  assert.equal(
+    agreed({ ...view, witnesses: [], complaints: 1 }),
+    'the broker’s own probe failed, clients of 1 network complain',
+  );
+  assert.equal(
+    agreed({ ...view, broker: null, complaints: 2 }),
+    '2 of 3 witnesses failed, clients of 2 networks complain',
+  );
   assert.equal(agreed(null), '');
   assert.match(
     evidence({ ...view, agent_heard_ms_ago: 3000 }, age),
@@ -368,6 +376,18 @@ test('the worst verdict speaks for a mirror, and people’s wishes are no troubl
   assert.equal(severity(verdict('up', { reason: 'cap_reached' })), 2);
   assert.equal(rowOf(mirror('lon', 'up', { verdicts: [] })).state, 'unknown');
   near(rowOf(mirror('lon', 'up', { connections: 90 })).load, 0.9);
+});
+
+test('a state lasts since its event, although its reason changed', () => {
+  const model = new Model();
+  model.addEvent(event(1, 'lon', 'up', 'suspect', { at_unix_ms: T - 500 }));
+  model.addEvent(event(2, 'lon', 'suspect', 'down', { at_unix_ms: T }));
+  const later = verdict('down', { since_unix_ms: T + 700, age_ms: 0 });
+  model.setFleet(fleet(mirror('lon', 'down', { verdicts: [later] }), mirror('nyc')), T + 900, T + 900);
+  assert.deepEqual(
+    model.rows.map((row) => row.since),
+    [T, T - 60_000],
+  );
 });
 
 test('the clock of the broker is the one that counts', () => {

@@ -3,7 +3,6 @@
 import { byId, el, setText } from './dom.js';
 import { clock, count, moment, plural } from './format.js';
 import { sentence } from './headline.js';
-import { keyOf } from './model.js';
 import { agreed, sign } from './words.js';
 
 /** Most events in the list; the newest are what is looked for. */
@@ -64,21 +63,19 @@ export class EventList {
     );
   }
 
-  /** Says who agreed, where the verdict still is the one of the event. */
+  /** Says who agreed, where the state still is the one that the mirror's last event told of. */
   prove() {
-    const verdicts = new Map();
-    for (const row of this.model.rows) {
-      for (const v of row.verdicts)
-        if (v.evidence && row.severity < 8) verdicts.set(`${row.key} ${v.family} ${v.since_unix_ms}`, v);
-    }
-    for (const [, line] of this.lines) {
-      if (line.proven) continue;
-      const { event } = line;
-      const verdict = verdicts.get(`${keyOf(event)} ${event.family} ${event.at_unix_ms}`);
-      const proof = verdict && verdict.state === event.to ? agreed(verdict.evidence) : '';
-      if (!proof) continue;
-      line.proven = true;
-      setText(line.why, sentence(event, proof).why);
+    const latest = this.model.latest();
+    for (const row of this.model.rows.filter((row) => row.severity < 7)) {
+      for (const verdict of row.verdicts) {
+        const event = latest.get(`${row.key} ${verdict.family}`);
+        const line = event && this.lines.get(event.number);
+        if (!line || line.proven || event.to !== verdict.state) continue;
+        const proof = agreed(verdict.evidence);
+        if (!proof) continue;
+        line.proven = true;
+        setText(line.why, sentence(event, proof).why);
+      }
     }
   }
 

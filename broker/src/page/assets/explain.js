@@ -71,6 +71,7 @@ export class Explain {
     this.answer = null;
     this.say(text);
     byId('explain-list').replaceChildren();
+    byId('explain-list').hidden = true;
     byId('explain-clear').hidden = true;
     this.draw();
   }
@@ -88,6 +89,7 @@ export class Explain {
       el('ol', { class: 'ranking' }, answer.mirrors.slice(0, LISTED).map(ranked)),
       ...(rest > 0 ? [el('p', { class: 'faint' }, `and ${count(rest)} more`)] : []),
     );
+    byId('explain-list').hidden = false;
     byId('explain-clear').hidden = false;
     this.draw();
   }

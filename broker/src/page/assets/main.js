@@ -19,9 +19,7 @@ import { Poller } from './poll.js';
 import { MirrorTable } from './table.js';
 import { setWords } from './words.js';
 
-const model = new Model(() => {
-  if (!document.hidden) redraw();
-});
+const model = new Model(() => (document.hidden ? titleSoon() : redraw()));
 const table = new MirrorTable();
 const show = (keys) => {
   table.only(keys);
@@ -171,6 +169,16 @@ const drawMapSoon = coalesced(() => {
 /** Between two drawings: soon enough for people, seldom enough for a storm of events. */
 const REST_MS = 150;
 const redraw = coalesced(drawWords, REST_MS);
+
+let titleTimer = null;
+
+/** In a tab that is not looked at, the title is what tells of trouble. */
+function titleSoon() {
+  titleTimer ??= setTimeout(() => {
+    titleTimer = null;
+    if (model.fleet) banner.update(model.now());
+  }, 500);
+}
 
 async function start() {
   // Neither is needed to see what is wrong.

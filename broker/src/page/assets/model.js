@@ -41,7 +41,7 @@ const NONE = {
 };
 
 /** One mirror as the table has it: the worst of its verdicts speaks for it. */
-export function rowOf(mirror, traffic, nodes = new Map()) {
+export function rowOf(mirror, traffic, nodes = new Map(), latest = new Map()) {
   const verdicts = mirror.verdicts.length ? mirror.verdicts : [NONE];
   const worst = verdicts.reduce((a, b) => (severity(b) < severity(a) ? b : a));
   const used = traffic?.mirrors.get(keyOf(mirror));
@@ -62,7 +62,7 @@ export function rowOf(mirror, traffic, nodes = new Map()) {
     state: worst.state,
     severity: severity(worst),
     eligible: verdicts.some((v) => v.eligible),
-    since: worst.since_unix_ms,
+    since: since(worst, latest.get(`${keyOf(mirror)} ${worst.family}`)),
     load: load(mirror),
     cpu: mirror.cpu,
     memory: mirror.memory,
@@ -72,6 +72,12 @@ export function rowOf(mirror, traffic, nodes = new Map()) {
     p50: used?.rtt_p50_ms ?? null,
     p95: used?.rtt_p95_ms ?? null,
   };
+}
+
+/** Since when the state is what it is; a verdict's own time begins anew when only its reason changes. */
+function since(verdict, event) {
+  const same = event?.to === verdict.state && event.at_unix_ms < verdict.since_unix_ms;
+  return same ? event.at_unix_ms : verdict.since_unix_ms;
 }
 
 /** How full a mirror is: the fuller of its connections and its processor, 0 to 1. */
@@ -186,6 +192,16 @@ export class Model {
     return true;
   }
 
+  /** The last event of each mirror and family, as far as they are kept: `domain/mirror family` → event. */
+  latest() {
+    const latest = new Map();
+    for (const event of this.events) {
+      const key = `${keyOf(event)} ${event.family}`;
+      if (!latest.has(key)) latest.set(key, event);
+    }
+    return latest;
+  }
+
   /** The broker lost count of events; of how many may not be known. */
   addMissed(missed) {
     this.missed = missed;
@@ -201,7 +217,8 @@ export class Model {
     this.old = false;
     const before = new Map(this.known.map((row) => [row.key, row]));
     const nodes = new Map(this.fleet.nodes.map((node) => [node.name, node]));
-    this.known = this.fleet.mirrors.map((mirror) => rowOf(mirror, this.traffic, nodes));
+    const latest = this.latest();
+    this.known = this.fleet.mirrors.map((mirror) => rowOf(mirror, this.traffic, nodes, latest));
     this.known.forEach((row) => this.noteHit(row, before.get(row.key)));
   }
 

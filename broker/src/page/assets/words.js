@@ -33,29 +33,34 @@ export function evidence(view, age) {
   if (Number.isFinite(view.agent_heard_ms_ago)) parts.push(`agent heard ${age(view.agent_heard_ms_ago)} ago`);
   if (view.broker)
     parts.push(`broker ${view.broker.reached ? 'reached it' : 'failed'} ${age(view.broker.ms_ago)} ago`);
-  parts.push(...voices(view));
+  parts.push(...others(view).map((who) => `${who} failed`), ...complaints(view));
   if (view.penalty >= 0.05) parts.push(`penalty ${view.penalty.toFixed(1)}`);
   return parts.join(', ');
 }
 
-function voices(view) {
+/** `2 of 3 witnesses`, `1 of 2 other brokers`: who else failed to reach it. */
+function others(view) {
   const parts = [];
-  const failed = (said) => said.filter((w) => w.said === 'failed').length;
-  if (view.witnesses?.length)
-    parts.push(`${failed(view.witnesses)} of ${view.witnesses.length} witnesses failed`);
-  const peers = view.peers ?? [];
-  if (peers.length)
-    parts.push(`${peers.filter((p) => !p.reached).length} of ${peers.length} other brokers failed`);
-  if (view.complaints)
-    parts.push(`clients of ${view.complaints} network${view.complaints === 1 ? '' : 's'} complain`);
+  const { witnesses = [], peers = [] } = view;
+  const failed = witnesses.filter((w) => w.said === 'failed').length;
+  if (witnesses.length) parts.push(`${failed} of ${witnesses.length} witnesses`);
+  if (peers.length) parts.push(`${peers.filter((p) => !p.reached).length} of ${peers.length} other brokers`);
   return parts;
+}
+
+function complaints(view) {
+  if (!view.complaints) return [];
+  return [`clients of ${view.complaints} network${view.complaints === 1 ? '' : 's'} complain`];
 }
 
 /** Who agreed that a mirror is down, shortly: `broker and 2 of 3 witnesses failed`. */
 export function agreed(view) {
   if (!view) return '';
-  const parts = voices(view);
-  if (view.broker && !view.broker.reached)
-    parts.unshift(parts.length ? 'broker' : 'the broker’s own probe failed');
-  return parts.length > 1 ? `${parts.slice(0, -1).join(', ')} and ${parts[parts.length - 1]}` : parts.join('');
+  const parts = others(view);
+  const own = Boolean(view.broker) && !view.broker.reached;
+  if (own && !parts.length) return ['the broker’s own probe failed', ...complaints(view)].join(', ');
+  if (own) parts.unshift('broker');
+  const failed =
+    parts.length > 1 ? `${parts.slice(0, -1).join(', ')} and ${parts[parts.length - 1]}` : parts.join('');
+  return [failed && `${failed} failed`, ...complaints(view)].filter(Boolean).join(', ');
 }
