@@ -143,7 +143,8 @@ async fn a_node_operator_sees_whether_the_node_is_used_and_trusted() {
         "it is told of the revocation",
         || status(false),
         |s| {
-            s.contains("this node was revoked; its operator revoked this node: ask why")
+            s.contains("this node was revoked")
+                && s.contains("; its operator revoked this node: ask why")
                 && s.contains("trust no broker")
         },
     )

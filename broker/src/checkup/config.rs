@@ -11,22 +11,22 @@ pub(super) fn judge(config: &BrokerConfig, api: &ApiSettings) -> Vec<FindingView
     if zone.nameservers.is_empty() {
         findings.push(warn(
             "configuration",
-            "dns.zone.nameservers is empty: the NS records of each zone name ns.ZONE, and of no other broker",
-            "set dns.zone.nameservers to the host names of all brokers that answer for the zones",
+            "dns.nameservers is empty: the NS records of each zone name ns.ZONE, and of no other broker",
+            "set dns.nameservers to the host names of all brokers that answer for the zones",
         ));
     }
     let served = |ns: &&String| zone.zones.iter().any(|z| ns.ends_with(&format!(".{z}")));
     if zone.nameserver_addresses.is_empty() && zone.nameservers.iter().any(|ns| served(&ns)) {
         findings.push(warn(
             "configuration",
-            "a name server's name lies in a zone of this broker, and dns.zone.nameserver_addresses is empty",
-            "set dns.zone.nameserver_addresses to its addresses, or nobody finds it",
+            "a name server's name lies in a zone of this broker, and dns.nameserver_addresses is empty",
+            "set dns.nameserver_addresses to its addresses, or nobody finds it",
         ));
     }
     if config.mirrors.caution.references.is_empty() {
         findings.push(warn(
             "configuration",
-            "mirrors.caution.references is empty: an outage of this broker's own line looks like one of all mirrors",
+            "caution.references is empty: an outage of this broker's own line looks like one of all mirrors",
             "set caution.references to a few addresses outside that always answer TCP, e.g. of public resolvers",
         ));
     }

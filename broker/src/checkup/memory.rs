@@ -41,7 +41,7 @@ pub(super) fn judge(memory: &Memory) -> Option<FindingView> {
         return Some(ok("memory", format!("{resident} are used, without a limit")));
     };
     let message = format!("{resident} are used; the control group uses {} of {}", bytes(used), bytes(limit));
-    let fix = "raise MemoryMax= of the unit or the container's limit, or lower geo.cell_memory and learning's networks";
+    let fix = "raise MemoryMax= of the unit or the container's limit, or lower geo.cell_memory_mib and learning's networks";
     Some(match () {
         () if used >= limit / 100 * 97 => fail("memory", message, fix),
         () if used >= limit / 100 * 85 => warn("memory", message, fix),

@@ -56,7 +56,7 @@ async fn ends(lab: &Lab, line: &str) -> (Option<i32>, String, String) {
 async fn each_kind_of_end_has_its_exit_code() {
     let lab = Lab::new().await;
     lab.ok("domain add play.example.com").await;
-    lab.ok("mirror add play.example.com/lon --address 203.0.113.1 --probe tcp").await;
+    lab.ok("mirror add play.example.com/lon --address 203.0.113.1 --health probe").await;
     let gone = lab.dir.path().join("gone.sock").display().to_string();
     // A socket that nobody listens on any more.
     drop(std::os::unix::net::UnixListener::bind(&gone).unwrap());
@@ -152,7 +152,7 @@ async fn events_end_unless_they_are_followed() {
     let lab = Lab::new().await;
     let shown = lab.ok("events").await;
     assert!(shown.contains("play.example.com/lon v4  up → down  "), "{shown}");
-    assert_eq!(lab.ok("events --mirror nyc --after 3").await, "12 events were missed\n");
+    assert_eq!(lab.ok("events --mirror nyc --after 3").await, "some events were missed\n");
     let json = lab.ok("--json events --domain play.example.com").await;
     let events: Vec<Value> = json.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
     assert!(events.iter().filter(|e| e["mirror"] == "lon").count() == 2, "{json}");

@@ -119,7 +119,7 @@ pub async fn look(context: &Context, world: &World, domains: &[String], findings
 fn wanted(world: &World, zone: &Name) -> String {
     match world.nameservers.as_slice() {
         [] => format!(
-            "say dns.zone.nameservers in the broker's configuration, then have whoever runs the parent add NS records \
+            "say dns.nameservers in the broker's configuration, then have whoever runs the parent add NS records \
              of {zone} with these names, and their addresses (glue) where the names lie in {zone}"
         ),
         names => {

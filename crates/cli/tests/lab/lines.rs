@@ -23,6 +23,7 @@ pub const LINES: &[&str] = &[
     "mirror drain play.example.com/lon",
     "mirror undrain play.example.com/lon",
     "mirror force play.example.com/lon down --for 10m",
+    "mirror force play.example.com/lon clear",
     "mirror release play.example.com/lon",
     "domain drain play.example.com",
     "domain undrain play.example.com",
