@@ -5,8 +5,8 @@ use crate::error::ClientError;
 use crate::events::EventStream;
 use crate::http::{Ask, Transport};
 use nearmost_wire::api::{
-    DnssecResponse, ExplainResponse, FleetResponse, GeoResponse, HealthResponse, ResolveResponse, RttRequest,
-    RttResponse,
+    DnssecResponse, EventsHistoryResponse, ExplainResponse, FleetResponse, GeoResponse, HealthResponse,
+    ResolveResponse, RttRequest, RttResponse,
 };
 use nearmost_wire::identity::Id;
 use nearmost_wire::name;
@@ -120,6 +120,15 @@ impl Client {
     pub async fn geo(&self, address: IpAddr) -> Result<GeoResponse, ClientError> {
         let path = format!("/v1/geo/{}", crate::http::encode(&address.to_string()));
         self.transport.json(Ask::get(&path, &[])).await
+    }
+
+    /// A page of the transitions that the broker keeps. `query` narrows them: `since_unix_ms`,
+    /// `until_unix_ms`, `domain`, `mirror`, `after`, `limit`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn events_history(&self, query: &[(&str, &str)]) -> Result<EventsHistoryResponse, ClientError> {
+        self.transport.json(Ask::get("/v1/events/history", query)).await
     }
 
     /// Transitions from now on, or those after the event numbered `after`.

@@ -14,11 +14,13 @@ macro_rules! api {
     };
 }
 
+mod audit;
 mod dnssec;
 mod evidence;
 mod explain;
 mod federation;
 
+pub use audit::*;
 pub use dnssec::*;
 pub use evidence::*;
 pub use explain::*;
@@ -257,6 +259,9 @@ pub struct EventView {
     pub reason: String,
     /// Who measured it.
     pub vantage: String,
+    /// What was known of the mirror then, by who measured it, in a sentence.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub evidence: String,
 }
 }
 

@@ -15,6 +15,7 @@ fn event(mirror: &str) -> EventView {
         to: "down".into(),
         reason: "session_lost".into(),
         vantage: "broker".into(),
+        evidence: String::new(),
     }
 }
 
