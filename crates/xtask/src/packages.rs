@@ -27,6 +27,8 @@ pub const TESTS: &[Needed] = &[
     ("kdig", "knot-dnsutils"),
     ("fstrm_capture", "fstrm-bin"),
     ("drill", "ldnsutils"),
+    ("systemd-analyze", "systemd"),
+    ("", "python3-yaml"),
 ];
 
 /// Of the benchmark of DNS. What is no program but a part of one is asked for by its package alone.
