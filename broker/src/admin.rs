@@ -1,7 +1,10 @@
 //! What people, agents and the API ask of the registrar, and how it refuses.
 
+use crate::audit::{Act, Desk, Ending, Who, acts};
 use crate::registrar::{Command, Delivery, Received};
-use crate::store::{HistoryFilter, StoreError, StoreHandle, TokenError};
+use crate::store::{
+    AuditFilter, AuditPage, EventFilter, EventsPage, HistoryFilter, StoreError, StoreHandle, TokenError,
+};
 use data_encoding::BASE64;
 use nearmost_replica::{Kind, LogEntry, PublicKey, RecordError, SignedRecord};
 use nearmost_wire::agent::{Refusal, ServiceDecl};
@@ -197,6 +200,8 @@ pub struct AdminHandle {
     pub(crate) store: StoreHandle,
     /// Counts changes of anything that is replicated.
     pub(crate) changes: watch::Receiver<u64>,
+    /// Takes in what is no change of the registry.
+    pub(crate) desk: Desk,
 }
 
 impl AdminHandle {
@@ -229,7 +234,21 @@ impl AdminHandle {
     }
 
     /// Writes signed records, all or none.
-    pub async fn commit(&self, actor: Actor, request: CommitRequest) -> Result<CommitResponse, AdminError> {
+    ///
+    /// # Errors
+    /// Why nothing was written; it is in the audit log then.
+    pub async fn commit(
+        &self,
+        who: impl Into<Who>,
+        request: CommitRequest,
+    ) -> Result<CommitResponse, AdminError> {
+        let who = who.into();
+        let target = request.note.clone();
+        let answer = self.try_commit(who.clone(), request).await;
+        self.desk.told(&who, acts::COMMIT, &target, answer)
+    }
+
+    async fn try_commit(&self, who: Who, request: CommitRequest) -> Result<CommitResponse, AdminError> {
         if request.records.is_empty() {
             return Err(AdminError::Nothing);
         }
@@ -238,7 +257,7 @@ impl AdminHandle {
         // Signatures are checked beside the registrar, which would otherwise stand still meanwhile.
         let verified = tokio::task::spawn_blocking(move || verify(request)).await;
         let records = verified.map_err(|_| AdminError::Stopping)??;
-        self.ask(|reply| Command::Commit { actor, records, note, expect_version, reply })
+        self.ask(|reply| Command::Commit { who, records, note, expect_version, reply })
             .await
             .ok_or(AdminError::Stopping)?
     }
@@ -261,8 +280,18 @@ impl AdminHandle {
     }
 
     /// Makes a one-time token.
-    pub async fn invite(&self, actor: Actor, request: InviteRequest) -> Result<InviteResponse, AdminError> {
-        self.ask(|reply| Command::Invite { actor, request, reply }).await.ok_or(AdminError::Stopping)?
+    ///
+    /// # Errors
+    /// [`AdminError::Request`] says what makes no sense.
+    pub async fn invite(
+        &self,
+        who: impl Into<Who>,
+        request: InviteRequest,
+    ) -> Result<InviteResponse, AdminError> {
+        let who = who.into();
+        let target = request.name.clone().unwrap_or_default();
+        let asked = self.ask(|reply| Command::Invite { who: who.clone(), request, reply }).await;
+        self.desk.told(&who, acts::INVITE, &target, asked.unwrap_or(Err(AdminError::Stopping)))
     }
 
     /// Has a text answered where a certificate authority looks for it; `name` is what the certificate is for.
@@ -272,12 +301,13 @@ impl AdminHandle {
     /// this broker, may not.
     pub async fn set_challenge(
         &self,
-        actor: Actor,
+        who: impl Into<Who>,
         name: String,
         request: ChallengeRequest,
     ) -> Result<ChallengeResponse, AdminError> {
-        let asked = self.ask(|reply| Command::SetChallenge { actor, name, request, reply }).await;
-        asked.ok_or(AdminError::Stopping)?
+        let (who, target) = (who.into(), name.clone());
+        let asked = self.ask(|reply| Command::SetChallenge { who: who.clone(), name, request, reply }).await;
+        self.desk.told(&who, acts::ACME_SET, &target, asked.unwrap_or(Err(AdminError::Stopping)))
     }
 
     /// Removes one such text of a name, or all of them.
@@ -286,12 +316,14 @@ impl AdminHandle {
     /// As [`AdminHandle::set_challenge`].
     pub async fn remove_challenges(
         &self,
-        actor: Actor,
+        who: impl Into<Who>,
         name: String,
         value: Option<String>,
     ) -> Result<ChallengesRemoved, AdminError> {
-        let asked = self.ask(|reply| Command::RemoveChallenges { actor, name, value, reply }).await;
-        asked.ok_or(AdminError::Stopping)?
+        let (who, target) = (who.into(), name.clone());
+        let asked =
+            self.ask(|reply| Command::RemoveChallenges { who: who.clone(), name, value, reply }).await;
+        self.desk.told(&who, acts::ACME_REMOVE, &target, asked.unwrap_or(Err(AdminError::Stopping)))
     }
 
     /// Makes a one-time token with which a broker joins.
@@ -300,10 +332,12 @@ impl AdminHandle {
     /// [`AdminError::Request`] says what makes no sense.
     pub async fn invite_peer(
         &self,
-        actor: Actor,
+        who: impl Into<Who>,
         request: PeerInviteRequest,
     ) -> Result<PeerInviteResponse, AdminError> {
-        self.ask(|reply| Command::InvitePeer { actor, request, reply }).await.ok_or(AdminError::Stopping)?
+        let (who, target) = (who.into(), request.name.clone());
+        let asked = self.ask(|reply| Command::InvitePeer { who: who.clone(), request, reply }).await;
+        self.desk.told(&who, acts::PEER_INVITE, &target, asked.unwrap_or(Err(AdminError::Stopping)))
     }
 
     /// Asks the broker that made a token to let this one in.
@@ -312,12 +346,13 @@ impl AdminHandle {
     /// [`AdminError::Request`] where the token is none, or this broker's own.
     pub async fn join_peer(
         &self,
-        actor: Actor,
+        who: impl Into<Who>,
         request: PeerJoinRequest,
     ) -> Result<PeerJoinResponse, AdminError> {
-        let joined = self.ask(|reply| Command::JoinPeer { request, reply }).await;
-        let joined = joined.ok_or(AdminError::Stopping)??;
-        tracing::info!(%actor, peer = joined.peer, "asking to be let into a federation");
+        let who = who.into();
+        let asked = self.ask(|reply| Command::JoinPeer { who: who.clone(), request, reply }).await;
+        let joined = self.desk.told(&who, acts::PEER_JOIN, "", asked.unwrap_or(Err(AdminError::Stopping)))?;
+        tracing::info!(actor = %who.actor, peer = joined.peer, "asking to be let into a federation");
         Ok(joined)
     }
 
@@ -326,7 +361,23 @@ impl AdminHandle {
     /// # Errors
     /// [`AdminError::Request`] where the path is not absolute or its folder is not there;
     /// [`AdminError::Store`] where a file is there, or cannot be written.
-    pub async fn backup(&self, actor: Actor, request: BackupRequest) -> Result<BackupResponse, AdminError> {
+    pub async fn backup(
+        &self,
+        who: impl Into<Who>,
+        request: BackupRequest,
+    ) -> Result<BackupResponse, AdminError> {
+        let (who, target) = (who.into(), request.path.clone());
+        let answer = self.copy(request).await;
+        let BackupResponse { statements } = self.desk.told(&who, acts::BACKUP, &target, answer)?;
+        tracing::info!(actor = %who.actor, path = target, statements, "everything was copied");
+        let note = format!("{statements} statements");
+        let act = Act { by: who.by(), code: acts::BACKUP.into(), target, note, ..Act::default() };
+        // The copy is there, and its maker is not told otherwise; the log says what went wrong.
+        let _ = self.desk.done(act).await;
+        Ok(BackupResponse { statements })
+    }
+
+    async fn copy(&self, request: BackupRequest) -> Result<BackupResponse, AdminError> {
         let BackupRequest { path: text, overwrite } = request;
         let path = PathBuf::from(&text);
         if !path.is_absolute() || text.contains('\0') {
@@ -344,9 +395,33 @@ impl AdminHandle {
         if tokio::fs::metadata(&path).await.is_ok_and(|there| there.is_dir()) {
             return Err(AdminError::Request(format!("path = {text:?}: expected a file, this is a folder")));
         }
-        let statements = self.store.backup(path, overwrite).await?;
-        tracing::info!(%actor, path = text, statements, "everything was copied");
-        Ok(BackupResponse { statements })
+        Ok(BackupResponse { statements: self.store.backup(path, overwrite).await? })
+    }
+
+    /// Entries of the audit log.
+    ///
+    /// # Errors
+    /// [`AdminError::Store`].
+    pub async fn audit(&self, filter: AuditFilter) -> Result<AuditPage, AdminError> {
+        Ok(self.store.audit(filter).await?)
+    }
+
+    /// Transitions that are kept.
+    ///
+    /// # Errors
+    /// [`AdminError::Store`].
+    pub async fn events(&self, filter: EventFilter) -> Result<EventsPage, AdminError> {
+        Ok(self.store.events(filter).await?)
+    }
+
+    /// Where acts are handed in that are no change of the registry.
+    pub fn desk(&self) -> &Desk {
+        &self.desk
+    }
+
+    /// Hands in an attempt that was refused before it came here.
+    pub(crate) fn refused(&self, who: &Who, act: &'static str, code: &'static str, target: &str) {
+        self.desk.refused(who, act, Ending::Refused(code), target, "");
     }
 
     /// Redeems a token for the holder of a node's key.

@@ -1,12 +1,14 @@
 //! The command line of `nearmost-broker`, as a library so that another program can be a broker too.
 
+use crate::audit::By;
 use crate::clock::unix_now;
-use crate::server::{Broker, Control, init};
+use crate::server::{Broker, Control, Surroundings, init};
 use crate::store::{RedbStore, Store, restore};
-use crate::telemetry::logging;
 use anyhow::{Context, Result};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use nearmost_config::{BrokerConfig, file_to_read, parse_setting, process_env, told};
+use nearmost_service::logging;
+use nearmost_service::notify::Notifier;
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -27,7 +29,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve until SIGTERM or Ctrl-C; SIGHUP reloads geo databases, certificates, and who may use the HTTP API.
+    /// Serve until SIGTERM or Ctrl-C; SIGHUP reloads geo databases, certificates, who may use the HTTP API, levels of the logs, and how long
+    /// what happened is kept.
     Run(Common),
     /// Read the configuration and the certificates it names, say what is wrong with them, and stop. Opens no
     /// port.
@@ -135,11 +138,12 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Result<()> {
         Command::Run(common) => {
             let config = common.load()?;
             let filter = std::env::var("NEARMOST_LOG").ok();
-            logging::init(&config.log, filter.as_deref())?;
+            let log = logging::init(&config.log, filter.as_deref())?;
+            let around = Surroundings { log, notifier: Notifier::from_env()? };
             tracing::info!(config = common.file_name(), "starting");
             let runtime =
                 tokio::runtime::Builder::new_multi_thread().enable_all().build().context("runtime")?;
-            runtime.block_on(serve(config, common))
+            runtime.block_on(serve(config, around, common))
         }
     }
 }
@@ -153,17 +157,20 @@ fn check(config: &BrokerConfig) -> Result<()> {
     Ok(())
 }
 
-async fn serve(config: BrokerConfig, common: Common) -> Result<()> {
+async fn serve(config: BrokerConfig, around: Surroundings, common: Common) -> Result<()> {
     let cancel = CancellationToken::new();
-    let broker = Broker::bind(config).await?;
+    let notifier = around.notifier.clone();
+    let broker = Broker::bind_in(config, around).await?;
     // One line for people and scripts: where everything is, and that it answers from now on.
     writeln!(std::io::stdout(), "{}", serde_json::to_string(broker.addresses())?)?;
-    tokio::spawn(signals(common, broker.control(), cancel.clone()));
-    broker.run(cancel).await?;
-    Ok(())
+    tokio::spawn(signals(common, broker.control(), notifier.clone(), cancel.clone()));
+    let ended = broker.run(cancel).await;
+    // Also where it ends on its own.
+    notifier.stopping();
+    Ok(ended?)
 }
 
-async fn signals(common: Common, control: Control, cancel: CancellationToken) {
+async fn signals(common: Common, control: Control, notifier: Notifier, cancel: CancellationToken) {
     let (terminate, hangup) = (signal(SignalKind::terminate()), signal(SignalKind::hangup()));
     let (Ok(mut terminate), Ok(mut hangup)) = (terminate, hangup) else {
         tracing::error!("signals cannot be handled; stop the broker with SIGKILL");
@@ -173,16 +180,26 @@ async fn signals(common: Common, control: Control, cancel: CancellationToken) {
         tokio::select! {
             _ = tokio::signal::ctrl_c() => break,
             _ = terminate.recv() => break,
-            _ = hangup.recv() => match common.load() {
-                Ok(config) => control.reload(&config).await,
-                Err(e) => {
-                    let error = told(e.as_ref());
-                    tracing::error!(error, "configuration not reloaded; the old one stays");
+            _ = hangup.recv() => {
+                notifier.reloading();
+                let by = By::signal("SIGHUP");
+                match common.load() {
+                    Ok(config) => {
+                        control.reload(&config, by).await;
+                        notifier.ready("configuration reloaded");
+                    }
+                    Err(e) => {
+                        let error = told(e.as_ref());
+                        tracing::error!(error, "configuration not reloaded; the old one stays");
+                        control.refused(by, &error).await;
+                        notifier.ready("configuration not reloaded; the old one stays");
+                    }
                 }
-            },
+            }
         }
     }
     tracing::info!("stopping");
+    notifier.stopping();
     cancel.cancel();
 }
 

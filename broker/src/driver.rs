@@ -16,7 +16,7 @@ use self::telling::Telling;
 use self::world::{Parts, World};
 use crate::agents::witnessing::Witnesses;
 use crate::clock::Clock;
-use crate::events::EventLog;
+use crate::events::{EventLog, evidence};
 use crate::probing::Probes;
 use crate::publish::Publisher;
 use crate::references::References;
@@ -260,6 +260,11 @@ impl Driver {
                 let _ = reply.send(self.evidence(now));
                 return;
             }
+            DriverInput::Alive(reply) => {
+                // Whoever asked may have left.
+                let _ = reply.send(());
+                return;
+            }
             DriverInput::ProbeSkipped(token) => fleet.on_probe_skipped(token, now),
             DriverInput::Address { domain, mirror, host, family, addr } => {
                 let registry = self.world.given();
@@ -342,6 +347,15 @@ impl Driver {
         }
     }
 
+    /// What is known of a mirror at its transition, in a sentence.
+    fn evidence_of(&self, t: &Transition, now: Now) -> String {
+        let fleet = &self.parts.fleet;
+        let registry = fleet.registry();
+        let mirror = registry.find_domain(&t.domain).and_then(|d| registry.find_mirror(d, &t.mirror));
+        let known = mirror.and_then(|m| fleet.evidence(m, t.family, now));
+        known.map_or_else(String::new, |known| evidence::sentence(&known, now.unix))
+    }
+
     fn transition(&mut self, t: &Transition, now: Now) {
         tracing::info!(
             domain = %t.domain, mirror = %t.mirror, family = t.family.as_str(),
@@ -359,6 +373,7 @@ impl Driver {
             to: t.to.state.as_str().into(),
             reason: t.to.reason.code().into(),
             vantage: t.to.vantage.as_str().into(),
+            evidence: self.evidence_of(t, now),
         });
         self.due.persist.get_or_insert(now.mono + PERSIST_AFTER);
         self.changed(now);

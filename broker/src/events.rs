@@ -5,12 +5,17 @@
 //! ```
 //! Both are fed under one short lock, so a reader's backlog and its live events join without a gap
 //! or a repetition. A reader that falls more than [`RETAINED`] behind is told how many it missed;
-//! the driver never waits for one.
+//! the driver never waits for one. Beside that each is handed to the [`keeper`], which has it outlive a
+//! restart.
 //!
 //! Numbers go up by one. They begin at a number that grows from start to start (the broker gives
 //! its start time in microseconds), so that a number of an earlier run is recognised when a reader
 //! resumes from it.
 
+pub mod evidence;
+pub mod keeper;
+
+use keeper::Feeder;
 use nearmost_wire::api::EventView;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,6 +28,7 @@ pub const RETAINED: usize = 1024;
 pub struct EventLog {
     ring: Mutex<Ring>,
     live: broadcast::Sender<Arc<EventView>>,
+    kept: Option<Feeder>,
 }
 
 struct Ring {
@@ -52,7 +58,14 @@ impl EventLog {
     /// An empty log whose first event has number `first`.
     pub fn starting_at(first: u64) -> EventLog {
         let (live, _) = broadcast::channel(RETAINED);
-        EventLog { ring: Mutex::new(Ring { next: first, kept: VecDeque::with_capacity(RETAINED) }), live }
+        let ring = Mutex::new(Ring { next: first, kept: VecDeque::with_capacity(RETAINED) });
+        EventLog { ring, live, kept: None }
+    }
+
+    /// The same, with every event handed on to be kept.
+    #[must_use]
+    pub fn keeping(self, feeder: Feeder) -> EventLog {
+        EventLog { kept: Some(feeder), ..self }
     }
 
     /// Adds an event; its `number` is set here. Returns the number of the newest: what leaves the state
@@ -70,6 +83,9 @@ impl EventLog {
             ring.kept.pop_front();
         }
         ring.kept.push_back(event.clone());
+        if let Some(feeder) = &self.kept {
+            feeder.keep(event.clone());
+        }
         // Nobody listening is no error.
         let _ = self.live.send(event);
         number
@@ -121,6 +137,7 @@ mod tests {
             to: "down".into(),
             reason: "session_lost".into(),
             vantage: "broker".into(),
+            evidence: String::new(),
         }
     }
 

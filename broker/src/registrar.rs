@@ -22,7 +22,8 @@
 //! | `budget`, `index` | bounds on what agents declare; finding what they declared |
 //! | `out` | what everybody else is told |
 
-use crate::admin::{Actor, AdminError, AdminHandle, AppFilter, Joined, Refused};
+use crate::admin::{AdminError, AdminHandle, AppFilter, Joined, Refused};
+use crate::audit::{Act, By, Desk, Origin, Via, Who, acts};
 use crate::clock::{mono_now, unix_now};
 use crate::declare::{self, View};
 use crate::store::{RESTORED, StoreError, StoreHandle, TokenEntry};
@@ -89,14 +90,14 @@ pub(crate) enum Command {
         reply: Reply<Result<RegistryResponse, AdminError>>,
     },
     Commit {
-        actor: Actor,
+        who: Who,
         records: Vec<SignedRecord>,
         note: String,
         expect_version: Option<u64>,
         reply: Reply<Result<CommitResponse, AdminError>>,
     },
     Invite {
-        actor: Actor,
+        who: Who,
         request: InviteRequest,
         reply: Reply<Result<InviteResponse, AdminError>>,
     },
@@ -114,14 +115,14 @@ pub(crate) enum Command {
     },
     /// A challenge is set.
     SetChallenge {
-        actor: Actor,
+        who: Who,
         name: String,
         request: ChallengeRequest,
         reply: Reply<Result<ChallengeResponse, AdminError>>,
     },
     /// Challenges are removed: one, or all of a name.
     RemoveChallenges {
-        actor: Actor,
+        who: Who,
         name: String,
         value: Option<String>,
         reply: Reply<Result<ChallengesRemoved, AdminError>>,
@@ -135,11 +136,12 @@ pub(crate) enum Command {
         reply: Reply<Result<bool, StoreError>>,
     },
     InvitePeer {
-        actor: Actor,
+        who: Who,
         request: PeerInviteRequest,
         reply: Reply<Result<PeerInviteResponse, AdminError>>,
     },
     JoinPeer {
+        who: Who,
         request: PeerJoinRequest,
         reply: Reply<Result<PeerJoinResponse, AdminError>>,
     },
@@ -238,6 +240,15 @@ impl Registrar {
             tracing::warn!(
                 "this store was restored from a backup: peers are compared with before they are told anything"
             );
+            let act = Act {
+                by: By { actor: "nearmost-broker restore".into(), via: Via::Command, source: None },
+                code: acts::RESTORE.into(),
+                at_unix_ms: unix_now().0,
+                note: "the store was made of a copy; what came after that copy is in the log of no store"
+                    .into(),
+                ..Act::default()
+            };
+            registrar.store.write_act(act, None).await?;
             registrar.store.remove_meta(RESTORED).await?;
         }
         Ok((registrar, registry))
@@ -277,10 +288,10 @@ impl Registrar {
     }
 
     /// The channel into a registrar.
-    pub fn handle(&self) -> (AdminHandle, RegistrarInbox) {
+    pub fn handle(&self, desk: Desk) -> (AdminHandle, RegistrarInbox) {
         let (commands, inbox) = mpsc::channel(QUEUE);
         let changes = self.out.changes.subscribe();
-        (AdminHandle { commands, store: self.store.clone(), changes }, RegistrarInbox(inbox))
+        (AdminHandle { commands, store: self.store.clone(), changes, desk }, RegistrarInbox(inbox))
     }
 
     /// Serves until every handle is dropped or `cancel` is.
@@ -343,11 +354,11 @@ impl Registrar {
             Command::Registry { author, all, reply } if !reply.is_closed() => {
                 drop(reply.send(self.view(author, all).await));
             }
-            Command::Commit { actor, records, note, expect_version, reply } if !reply.is_closed() => {
-                drop(reply.send(self.commit(&actor, records, note, expect_version).await));
+            Command::Commit { who, records, note, expect_version, reply } if !reply.is_closed() => {
+                drop(reply.send(self.commit(&who, records, note, expect_version).await));
             }
-            Command::Invite { actor, request, reply } if !reply.is_closed() => {
-                drop(reply.send(self.invite(&actor, request).await));
+            Command::Invite { who, request, reply } if !reply.is_closed() => {
+                drop(reply.send(self.invite(&who, request).await));
             }
             Command::Join { key, secret, name, reply } if !reply.is_closed() => {
                 drop(reply.send(self.join(key, secret, name).await));
@@ -355,17 +366,17 @@ impl Registrar {
             Command::Declare { key, services, place, reply } if !reply.is_closed() => {
                 drop(reply.send(self.declare(key, &services, place).await));
             }
-            Command::InvitePeer { actor, request, reply } if !reply.is_closed() => {
-                drop(reply.send(self.invite_peer(&actor, request).await));
+            Command::InvitePeer { who, request, reply } if !reply.is_closed() => {
+                drop(reply.send(self.invite_peer(&who, request).await));
             }
-            Command::JoinPeer { request, reply } if !reply.is_closed() => {
-                drop(reply.send(self.join_peer(request).await));
+            Command::JoinPeer { who, request, reply } if !reply.is_closed() => {
+                drop(reply.send(self.join_peer(&who, request).await));
             }
-            Command::SetChallenge { actor, name, request, reply } if !reply.is_closed() => {
-                drop(reply.send(self.set_challenge(&actor, &name, &request).await));
+            Command::SetChallenge { who, name, request, reply } if !reply.is_closed() => {
+                drop(reply.send(self.set_challenge(&who, &name, &request).await));
             }
-            Command::RemoveChallenges { actor, name, value, reply } if !reply.is_closed() => {
-                drop(reply.send(self.remove_challenges(&actor, &name, value.as_deref()).await));
+            Command::RemoveChallenges { who, name, value, reply } if !reply.is_closed() => {
+                drop(reply.send(self.remove_challenges(&who, &name, value.as_deref()).await));
             }
             Command::Receive(delivery) => self.receive_all(vec![delivery]).await,
             Command::Forked { a, b, reply } => drop(reply.send(self.forked(&a, &b).await)),
@@ -400,7 +411,7 @@ impl Registrar {
         })
     }
 
-    async fn invite(&mut self, actor: &Actor, request: InviteRequest) -> Result<InviteResponse, AdminError> {
+    async fn invite(&mut self, who: &Who, request: InviteRequest) -> Result<InviteResponse, AdminError> {
         let bad = AdminError::Request;
         if request.domains.is_empty() {
             return Err(bad("an invitation names at least one domain".into()));
@@ -428,8 +439,16 @@ impl Registrar {
             .fill(&mut secret)
             .map_err(|_| bad("the system's random number generator failed".into()))?;
         let expires_unix_ms = unix_now().0 + request.ttl_s * 1000;
-        let entry = TokenEntry { domains, node, expires_unix_ms, created_by: actor.to_string() };
-        self.store.put_token(JoinToken::secret_hash(&secret), entry).await?;
+        let act = Act {
+            by: who.by(),
+            code: acts::INVITE.into(),
+            at_unix_ms: unix_now().0,
+            target: node.clone(),
+            note: members::token_note(&domains, false, expires_unix_ms),
+            ..Act::default()
+        };
+        let entry = TokenEntry { domains, node, expires_unix_ms, created_by: who.actor.to_string() };
+        self.store.write_act(act, Some((JoinToken::secret_hash(&secret), entry))).await?;
         let token =
             JoinToken { broker: self.author.id.key, secret, addresses: self.settings.advertise.clone() };
         Ok(InviteResponse { token: token.encode(), expires_unix_ms })
@@ -469,7 +488,8 @@ impl Registrar {
             }
         };
         let note = format!("declared by the agent of {}", node.name);
-        match self.write_own(plan.changes, note, None).await {
+        let origin = Origin::new(By::key(&id, Via::Agents), acts::NODE_DECLARE);
+        match self.write_own(plan.changes, note, None, origin).await {
             Ok(()) => self.budgets.commit(cost),
             Err(AdminError::Invalid(problems)) => {
                 plan.warnings.extend(problems.iter().map(Problem::to_string))

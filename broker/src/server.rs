@@ -5,9 +5,11 @@
 //! cancelled, agents are told, queries in hand are finished, verdicts and the store are written.
 
 mod addresses;
+mod control;
 mod peers;
 
 pub use addresses::Addresses;
+pub use control::Control;
 
 use crate::agents::beacons::{BeaconKeys, BeaconServer, Intake};
 use crate::agents::endpoint::AgentParts;
@@ -17,20 +19,22 @@ use crate::agents::pairing::{self, PairParts};
 use crate::agents::witnessing::Witnesses;
 use crate::agents::{AgentServer, SessionTable};
 use crate::api::{ApiError, ApiServer, ApiSettings, ApiState, FleetAccess, Listeners, Me, Readiness};
+use crate::audit::{AuditMetrics, Desk, DeskTask};
 use crate::checkup::Examiner;
 use crate::clients::lists::ListTask;
 use crate::clients::{ClientParts, ClientServer};
 use crate::clock::{Clock, unix_now};
-use crate::dns::certificate::Certificate;
 use crate::dns::signing::Signing;
 use crate::dns::{DnsError, DnsMetrics, DnsServer, EncryptedServer, querylog};
 use crate::driver::{self, Asking, Complaint, Driver, DriverHandle, DriverInput, DriverParts};
 use crate::events::EventLog;
+use crate::events::keeper::{self, Keeper, KeeperMetrics};
 use crate::followers::{correct, follow_corrections, follow_places, follow_readiness};
 use crate::geoip::{GeoError, GeoMetrics, GeoService};
 use crate::hostnames::{self, HostnameParts};
 use crate::keys::{self, DataDirError, Keys};
 use crate::learning::{self, LearnerParts};
+use crate::liveness::Liveness;
 use crate::mapping::{self, MappingParts};
 use crate::peers::{PeerParts, PeerServer, PeersHandle};
 use crate::probing::Probes;
@@ -57,9 +61,11 @@ use nearmost_core::id::BrokerId;
 use nearmost_core::registry::Registry;
 use nearmost_dns::Responder;
 use nearmost_probe::{Prober, ProberError, ProberOptions};
+use nearmost_service::logging::LogControl;
+use nearmost_service::notify::Notifier;
 use nearmost_wire::identity::{Id, IdError, KeyError};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -134,6 +140,9 @@ struct Sockets {
 /// Tasks' states, made and not yet run.
 struct Tasks {
     registrar: (Registrar, RegistrarInbox),
+    desk: DeskTask,
+    keeper: Keeper,
+    liveness: Liveness,
     registry: watch::Receiver<Arc<Registry>>,
     driver: (Driver, mpsc::Receiver<DriverInput>, mpsc::Receiver<Complaint>),
     driver_handle: DriverHandle,
@@ -165,59 +174,44 @@ pub struct Broker {
     addresses: Addresses,
     sockets: Sockets,
     tasks: Tasks,
+    control: Control,
     geo: GeoService,
     ready: watch::Sender<Readiness>,
     /// Ends the geo service, which runs from the start.
     early: CancellationToken,
 }
 
-/// What a running broker can be told.
+/// What a broker has around it in its process.
 #[derive(Clone)]
-pub struct Control {
-    running: Arc<BrokerConfig>,
-    geo: GeoService,
-    api: crate::api::ApiControl,
-    certificate: Option<Arc<Certificate>>,
-}
-
-impl Control {
-    /// Takes over what can change while running: geo databases and overrides, who may use the API,
-    /// TLS certificates, that of DNS too. Everything else needs a restart, which is said of each section that differs.
-    pub async fn reload(&self, config: &BrokerConfig) {
-        for section in settings::needing_restart(&self.running, config) {
-            tracing::warn!(
-                section,
-                "changed in the configuration; a restart is needed for it to take effect"
-            );
-        }
-        match self.geo.reload_with(settings::geo(config)).await {
-            Ok(()) => tracing::info!("geo databases reloaded"),
-            Err(error) => tracing::error!(%error, "geo databases not reloaded; the old ones stay"),
-        }
-        match self.api.reload(&config.http) {
-            Ok(()) => tracing::info!("HTTP settings and TLS certificates reloaded"),
-            Err(error) => tracing::error!(%error, "not all of the HTTP settings were reloaded"),
-        }
-        match self.certificate.as_ref().map(|c| c.reload()) {
-            None => {}
-            Some(Ok(())) => tracing::info!("DNS certificate reloaded"),
-            Some(Err(error)) => tracing::error!(%error, "DNS certificate not reloaded; the old one stays"),
-        }
-    }
+pub struct Surroundings {
+    /// Levels of its logs.
+    pub log: LogControl,
+    /// Who is told how it is.
+    pub notifier: Notifier,
 }
 
 impl Broker {
-    /// Opens the store, loads the databases and binds every socket.
+    /// Opens the store, loads the databases and binds every socket, in a process that has its logs elsewhere.
     pub async fn bind(config: BrokerConfig) -> Result<Broker, BrokerError> {
+        let around = Surroundings { log: LogControl::detached(), notifier: Notifier::default() };
+        Broker::bind_in(config, around).await
+    }
+
+    /// Opens the store, loads the databases and binds every socket.
+    pub async fn bind_in(config: BrokerConfig, around: Surroundings) -> Result<Broker, BrokerError> {
         let early = CancellationToken::new();
-        let bound = Broker::bind_with(config, early.clone()).await;
+        let bound = Broker::bind_with(config, around, early.clone()).await;
         if bound.is_err() {
             early.cancel();
         }
         bound
     }
 
-    async fn bind_with(config: BrokerConfig, early: CancellationToken) -> Result<Broker, BrokerError> {
+    async fn bind_with(
+        config: BrokerConfig,
+        around: Surroundings,
+        early: CancellationToken,
+    ) -> Result<Broker, BrokerError> {
         keys::prepare_data_dir(&config.data_dir)?;
         // The store first: its lock says whether another broker uses this directory.
         let store = RedbStore::open(&config.data_dir)?;
@@ -276,7 +270,8 @@ impl Broker {
             // If they are not taken, they are tried again.
             let _ = correct(&geo, &registry.borrow().overrides.clone()).await;
         }
-        let (admin, inbox) = registrar.handle();
+        let (desk, desk_task) = Desk::new(store.clone(), AuditMetrics::register(&metrics)?);
+        let (admin, inbox) = registrar.handle(desk);
         let (peers_handle, questions) = PeersHandle::channel();
         let peer_parts = PeerParts {
             admin: admin.clone(),
@@ -287,7 +282,11 @@ impl Broker {
             questions,
             metrics: PeerMetrics::register(&metrics)?,
         };
-        let events = Arc::new(EventLog::starting_at(unix_now().0 * 1000));
+        let keeping = watch::Sender::new(settings::keeping(&config));
+        let keeper_metrics = KeeperMetrics::register(&metrics)?;
+        let (feeder, keeper) = keeper::keeper(store.clone(), keeping.subscribe(), keeper_metrics);
+        let first_event = keeper::begin(&store, unix_now().0).await?;
+        let events = Arc::new(EventLog::starting_at(first_event).keeping(feeder));
         let intake_time = fleet_metrics.intake.clone();
         let (sink, verdict_writer) = StoredVerdicts::new(store.clone());
         let queues = QueueMetrics::new()?.with("driver", driver_handle.queue());
@@ -409,9 +408,11 @@ impl Broker {
             registry: metrics.clone(),
             metrics: ApiMetrics::register(&metrics)?,
             settings: ApiSettings::try_from(&config.http)?,
+            log: around.log.clone(),
             ready: ready_seen,
             examiner: examiner.clone(),
         };
+        let desk = state.admin.desk().clone();
         let api = ApiServer::bind(&Listeners::from(&config), state).await?;
         let addresses = Addresses {
             broker: keys.broker.id().to_string(),
@@ -429,6 +430,14 @@ impl Broker {
         examiner.bound(&addresses);
         let tasks = Tasks {
             registrar: (registrar, inbox),
+            desk: desk_task,
+            keeper,
+            liveness: Liveness {
+                notifier: around.notifier.clone(),
+                driver: driver_handle.clone(),
+                dns: dns.local_addrs(),
+                registry: registry.clone(),
+            },
             registry,
             driver: (driver, inputs, complained),
             driver_handle,
@@ -448,7 +457,17 @@ impl Broker {
             store: (store_thread, store),
         };
         let sockets = Sockets { dns, api, agents, beacons, clients, peers };
-        Ok(Broker { config, addresses, sockets, tasks, geo, ready, early })
+        let control = Control {
+            running: Arc::new(config.clone()),
+            current: Arc::new(Mutex::new(Arc::new(config.clone()))),
+            geo: geo.clone(),
+            api: sockets.api.control(),
+            certificate: sockets.dns.encrypted().map(EncryptedServer::certificate),
+            log: around.log,
+            keeping,
+            desk,
+        };
+        Ok(Broker { config, addresses, sockets, tasks, control, geo, ready, early })
     }
 
     /// Where it is reached.
@@ -458,12 +477,7 @@ impl Broker {
 
     /// For signals.
     pub fn control(&self) -> Control {
-        Control {
-            running: Arc::new(self.config.clone()),
-            geo: self.geo.clone(),
-            api: self.sockets.api.control(),
-            certificate: self.sockets.dns.encrypted().map(EncryptedServer::certificate),
-        }
+        self.control.clone()
     }
 
     /// Serves until cancelled.
@@ -500,11 +514,13 @@ impl Broker {
         front.spawn("steering", until(cancel.clone(), steering::run(tasks.steering)));
         front.spawn("mapping", until(cancel.clone(), mapping::run(tasks.mapping)));
         front.spawn("hostnames", hostnames::follow(names, cancel.clone()));
+        front.spawn("liveness", tasks.liveness.run(cancel.clone()));
 
         // What the front hands work to ends after it.
         let mut back = Crew::default();
         let stop_back = CancellationToken::new();
         back.spawn("verdicts", tasks.verdicts);
+        back.spawn("audit", tasks.desk.run(stop_back.clone()));
         if let Some(writers) = tasks.log_writers {
             back.spawn("query log", writers.run(stop_back.clone()));
         }
@@ -513,6 +529,7 @@ impl Broker {
         back.spawn("learner", learning::run(tasks.learner, stop_back.clone()));
         let (driver, inputs, complained) = tasks.driver;
         back.spawn("driver", driver.run(inputs, complained, stop_back.clone()));
+        back.spawn("keeper", tasks.keeper.run(stop_back.clone()));
         back.spawn("registrar", tasks.registrar.0.run(tasks.registrar.1, stop_back.clone()));
 
         ready.send_replace(Readiness { places_complete: geo.status().borrow().complete, ..Readiness::READY });

@@ -4,6 +4,7 @@ use crate::agents::AgentSettings;
 use crate::clients::ClientSettings;
 use crate::dns::signing::SigningSettings;
 use crate::dns::{DnsSettings, EncryptedSettings};
+use crate::events::keeper::Keeping;
 use crate::geoip::GeoSettings;
 use crate::hostnames::HostnameSettings;
 use crate::learning::{LearnerSettings, MemoryFile};
@@ -289,14 +290,33 @@ fn http_listeners(http: &HttpConfig) -> HttpConfig {
     HttpConfig { listen, redirect_listen, tls, max_connections, ..HttpConfig::default() }
 }
 
+/// How long what happened is kept.
+pub fn keeping(config: &BrokerConfig) -> Keeping {
+    Keeping { audit: config.audit.clone(), events: config.events.clone() }
+}
+
 /// The sections that differ in what a running broker does not take over: all but the geo databases
-/// (whose table is made anew, while the memory for cells stays) and who may use the API.
+/// (whose table is made anew, while the memory for cells stays), who may use the API, levels of the logs and
+/// how long what happened is kept.
 pub fn needing_restart(running: &BrokerConfig, new: &BrokerConfig) -> Vec<&'static str> {
     // Every section by name, so that a new one is not forgotten.
-    let BrokerConfig { data_dir, log, dns, http, admin, agents, clients, peers, geo, mirrors } = running;
+    let BrokerConfig {
+        data_dir,
+        log,
+        audit: _,
+        events: _,
+        dns,
+        http,
+        admin,
+        agents,
+        clients,
+        peers,
+        geo,
+        mirrors,
+    } = running;
     let same = [
         ("data_dir", *data_dir == new.data_dir),
-        ("log", *log == new.log),
+        ("log", log.format == new.log.format),
         ("dns", *dns == new.dns),
         ("http", http_listeners(http) == http_listeners(&new.http)),
         ("admin", *admin == new.admin),
@@ -378,6 +398,10 @@ mod tests {
         new.geo.watch = false;
         assert!(needing_restart(&running, &new).is_empty(), "taken over while running");
         new.http.tokens.push(nearmost_config::HttpToken { name: "t".into(), sha256: [1; 32] });
+        assert!(needing_restart(&running, &new).is_empty(), "taken over while running");
+        new.log.levels.push("quinn=debug".parse().unwrap());
+        new.audit.keep_days += 1;
+        new.events.keep_days += 1;
         assert!(needing_restart(&running, &new).is_empty(), "taken over while running");
         new.http.max_connections += 1;
         assert_eq!(needing_restart(&running, &new), ["http"]);

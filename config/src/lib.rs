@@ -40,14 +40,15 @@ pub use agent::{
     ServiceIngress, ServiceProbe, Share, render_agent_config,
 };
 pub use broker::{
-    AdminConfig, AgentsConfig, BrokerConfig, ClientDetail, DnsConfig, DnsCookieConfig, DnsIdentityConfig,
-    DnsLimitsConfig, DnsLogConfig, DnsTcpConfig, DnsTlsConfig, DnssecConfig, GeoConfig, GeoOverride,
-    HealthConfig, HttpConfig, HttpToken, JsonTarget, KnownPeer, LearningConfig, NetworksConfig,
-    PeerPaceConfig, PeerQueueConfig, PeersConfig, Person, ProbeConfig, ResolverConfig, SoaConfig, TlsFiles,
+    AdminConfig, AgentsConfig, AuditConfig, BrokerConfig, ClientDetail, DnsConfig, DnsCookieConfig,
+    DnsIdentityConfig, DnsLimitsConfig, DnsLogConfig, DnsTcpConfig, DnsTlsConfig, DnssecConfig, EventsConfig,
+    GeoConfig, GeoOverride, HealthConfig, HttpConfig, HttpToken, JsonTarget, KnownPeer, LearningConfig,
+    NetworksConfig, PeerPaceConfig, PeerQueueConfig, PeersConfig, Person, ProbeConfig, ResolverConfig,
+    SoaConfig, TlsFiles,
 };
 pub use error::{ConfigError, Origin};
 pub use load::{file_to_read, parse_setting, process_env};
-pub use log::{LogConfig, LogFormat, LogLevel};
+pub use log::{LevelError, LogConfig, LogFormat, LogLevel, TargetLevel};
 pub use told::told;
 
 /// The shipped `broker.toml`: every key with its meaning, unit and default.

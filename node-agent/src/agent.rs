@@ -15,6 +15,7 @@ use crate::status::AgentStatus;
 use crate::witness;
 use nearmost_config::AgentConfig;
 use nearmost_probe::{Prober, ProberError, ProberOptions};
+use nearmost_service::notify::Notifier;
 use nearmost_wire::identity::{Id, IdError, KeyPair, Role};
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -94,6 +95,8 @@ pub struct Agent {
     pub(crate) outgoing: watch::Sender<Outgoing>,
     pub(crate) clock: Clock,
     pub(crate) boot: u64,
+    /// Is told that the loop turns.
+    pub(crate) notifier: Notifier,
 }
 
 /// What the agent listens on.
@@ -141,7 +144,14 @@ impl Agent {
             outgoing: watch::Sender::new(outgoing),
             clock,
             boot,
+            notifier: Notifier::default(),
         })
+    }
+
+    /// Has a service manager told how the agent is.
+    #[must_use]
+    pub fn within(self, notifier: Notifier) -> Agent {
+        Agent { notifier, ..self }
     }
 
     /// Where metrics are served; the port is the real one even when 0 was configured.

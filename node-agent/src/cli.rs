@@ -5,7 +5,9 @@ use crate::join::{JoinOptions, KEY_FILE, join};
 use crate::show;
 use anyhow::Context;
 use clap::{Args, CommandFactory, Parser, Subcommand};
-use nearmost_config::{AgentConfig, LogConfig, LogFormat, file_to_read, parse_setting, process_env, told};
+use nearmost_config::{AgentConfig, LogConfig, file_to_read, parse_setting, process_env, told};
+use nearmost_service::logging::{self, LogControl, LoggingError};
+use nearmost_service::notify::Notifier;
 use nearmost_wire::identity::{KeyPair, Role};
 use std::ffi::OsString;
 use std::io::Write;
@@ -13,7 +15,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tracing_subscriber::EnvFilter;
 
 /// Where the configuration is unless `--config` says otherwise; it need not be there.
 const CONFIG: &str = "/etc/nearmost/node-agent.toml";
@@ -182,7 +183,7 @@ async fn status_of(options: &Status) -> anyhow::Result<ExitCode> {
 
 async fn run_from(settings: Settings) -> anyhow::Result<ExitCode> {
     let config = settings.load()?;
-    init_logging(&config.log);
+    let around = Surroundings { log: init_logging(&config.log)?, notifier: Notifier::from_env()? };
     // Without a broker there is no key either, and the way out is to join.
     if config.brokers.is_empty() {
         return Err(AgentError::NoBroker.into());
@@ -190,7 +191,7 @@ async fn run_from(settings: Settings) -> anyhow::Result<ExitCode> {
     let key =
         KeyPair::load(&config.data_dir.join(KEY_FILE), Role::Node).context("cannot read the node's key")?;
     tracing::info!(config = settings.file_name(), node = %key.id(), brokers = config.brokers.len(), services = config.services.len(), "starting");
-    let agent = Agent::bind(config, key).await?;
+    let agent = Agent::bind(config, key).await?.within(around.notifier.clone());
     for addr in agent.ingress_addrs() {
         tracing::info!(%addr, "clients are taken in");
     }
@@ -199,11 +200,38 @@ async fn run_from(settings: Settings) -> anyhow::Result<ExitCode> {
     }
     let shutdown = Shutdown::default();
     let (reload, reloads) = mpsc::channel(1);
-    let signals = tokio::spawn(signals(settings, shutdown.clone(), reload)?);
+    let signals = tokio::spawn(signals(settings, shutdown.clone(), reload, around.clone())?);
     agent.run(shutdown, reloads).await;
     signals.abort();
+    around.notifier.stopping();
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// What an agent has around it in its process.
+#[derive(Clone)]
+struct Surroundings {
+    log: LogControl,
+    notifier: Notifier,
+}
+
+impl Surroundings {
+    /// Reads the configuration again and hands it over; how that went, for people.
+    async fn reload(&self, settings: &Settings, reload: &mpsc::Sender<AgentConfig>) -> &'static str {
+        let config = match settings.load() {
+            Ok(config) => config,
+            Err(e) => {
+                tracing::error!("the new configuration is not used: {}", told(e.as_ref()));
+                return "configuration not reloaded; the old one stays";
+            }
+        };
+        if let Err(error) = self.log.reload(&config.log) {
+            tracing::error!(%error, "levels of the logs not reloaded; the old ones stay");
+        }
+        // An agent that is stopping does not care.
+        drop(reload.send(config).await);
+        "configuration reloaded"
+    }
 }
 
 /// Obeys signals: TERM and INT drain, a second one ends at once, HUP reads the configuration again.
@@ -211,6 +239,7 @@ fn signals(
     settings: Settings,
     shutdown: Shutdown,
     reload: mpsc::Sender<AgentConfig>,
+    around: Surroundings,
 ) -> anyhow::Result<impl Future<Output = ()>> {
     let mut term = signal(SignalKind::terminate()).context("SIGTERM")?;
     let mut int = signal(SignalKind::interrupt()).context("SIGINT")?;
@@ -221,14 +250,13 @@ fn signals(
                 _ = term.recv() => {}
                 _ = int.recv() => {}
                 _ = hup.recv() => {
-                    match settings.load() {
-                        // An agent that is stopping does not care.
-                        Ok(config) => drop(reload.send(config).await),
-                        Err(e) => tracing::error!("the new configuration is not used: {}", told(e.as_ref())),
-                    }
+                    around.notifier.reloading();
+                    let status = around.reload(&settings, &reload).await;
+                    around.notifier.ready(status);
                     continue;
                 }
             }
+            around.notifier.stopping();
             if shutdown.drain.is_cancelled() {
                 shutdown.now.cancel();
             }
@@ -237,20 +265,18 @@ fn signals(
     })
 }
 
-/// Logs to standard error as configured; `RUST_LOG` overrules the level. Does nothing when logging
-/// is set up already, as in a binary that is more than an agent.
-pub fn init_logging(log: &LogConfig) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(log.level.as_str()));
-    // An error of writing a line would be told on standard error, where it is, and that panics: an agent
-    // whose log is on a full disk would fall silent.
-    let builder = tracing_subscriber::fmt()
-        .log_internal_errors(false)
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    let _ = match log.format {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().try_init(),
-    };
+/// Logs to standard error as configured; `NEARMOST_LOG`, or else `RUST_LOG`, stands in place of the levels.
+/// Where logging is set up already, as in a binary that is more than an agent, nothing is done.
+///
+/// # Errors
+/// A filter in the environment that is none.
+pub fn init_logging(log: &LogConfig) -> Result<LogControl, LoggingError> {
+    let set = |name: &str| std::env::var(name).ok().filter(|text| !text.trim().is_empty());
+    let filter = set("NEARMOST_LOG").or_else(|| set("RUST_LOG"));
+    match logging::init(log, filter.as_deref()) {
+        Err(LoggingError::Already(_)) => Ok(LogControl::detached()),
+        other => other,
+    }
 }
 
 #[cfg(test)]

@@ -40,6 +40,8 @@ use tokio_util::sync::CancellationToken;
 
 /// The loop turns at least this often.
 const TURN: Duration = Duration::from_secs(1);
+/// How often the status is told where there is no watchdog.
+const STATUS_EVERY: Duration = Duration::from_secs(30);
 /// How long the first report waits for first results of checks. Brokers do not send users to services
 /// that a report leaves out, so one without them would take healthy mirrors out.
 const FIRST_RESULTS: Duration = Duration::from_secs(5);
@@ -66,6 +68,8 @@ struct Due {
     report: MonoTime,
     /// Checks are looked at that may hang.
     watch: MonoTime,
+    /// The service manager is told that the loop turns.
+    alive: MonoTime,
     /// The first report goes out even though some check had no result yet.
     first_by: MonoTime,
 }
@@ -100,7 +104,7 @@ impl Running {
             sockets: Sockets::default(),
             drain: Drain::new(agent.config.drain_grace),
             ingress,
-            due: Due { report: now, watch: now, first_by: now + FIRST_RESULTS },
+            due: Due { report: now, watch: now, alive: now, first_by: now + FIRST_RESULTS },
             rng,
             agent,
         }
@@ -114,6 +118,7 @@ impl Running {
     /// Turns until it is time to leave.
     pub(crate) async fn work(&mut self, shutdown: &Shutdown, mut reloads: mpsc::Receiver<AgentConfig>) {
         let mut may_reload = true;
+        self.agent.notifier.ready(&self.summary());
         while self.turn() {
             let wake = self.agent.clock.instant(self.wake());
             tokio::select! {
@@ -138,6 +143,7 @@ impl Running {
         self.drain.advance(now);
         self.send_beacons(now);
         self.watch_checks(now);
+        self.say_alive(now);
         if self.due.report <= now {
             self.publish();
         }
@@ -158,6 +164,7 @@ impl Running {
             self.sessions.deadline(),
             self.drain.deadline(),
             Some(self.due.report),
+            self.agent.notifier.watchdog_every().map(|_| self.due.alive),
         ];
         deadlines.into_iter().flatten().fold(turn, MonoTime::min)
     }
@@ -177,6 +184,24 @@ impl Running {
             (s.checks, s.ingress, s.beacons_sent) = (failing, ingress, sent);
             changed
         });
+    }
+
+    /// Tells the service manager, where one wants to know, that the loop turns: a loop that hangs does not.
+    fn say_alive(&mut self, now: MonoTime) {
+        if self.due.alive > now || !self.agent.notifier.is_on() {
+            return;
+        }
+        self.due.alive = now + self.agent.notifier.watchdog_every().unwrap_or(STATUS_EVERY);
+        self.agent.notifier.status(&self.summary());
+        self.agent.notifier.alive();
+    }
+
+    /// For people, in `systemctl status`.
+    fn summary(&self) -> String {
+        let status = self.agent.status.borrow();
+        let live = status.brokers.iter().filter(|b| b.session == SessionState::Attached).count();
+        let failing = status.checks.len();
+        format!("{live} of {} brokers attached, {failing} checks do not pass", status.brokers.len())
     }
 
     fn send_beacons(&mut self, now: MonoTime) {
@@ -393,6 +418,9 @@ impl Running {
         kept.node.place.clone_from(&current.node.place);
         kept.report_interval = current.report_interval;
         kept.drain_grace = current.drain_grace;
+        // Its levels are in force already.
+        kept.log.level = current.log.level;
+        kept.log.levels.clone_from(&current.log.levels);
         if kept != *current {
             tracing::warn!("some changed settings take effect only after a restart");
         }

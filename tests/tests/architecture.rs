@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Folder of each of our crates, and which of our crates it may depend on.
-const ARROWS: [(&str, &[&str]); 16] = [
+const ARROWS: [(&str, &[&str]); 17] = [
     ("crates/core", &[]),
     ("crates/replica", &[]),
     ("crates/dns", &["nearmost-core"]),
     ("crates/probe", &["nearmost-core"]),
     ("config", &["nearmost-core"]),
     ("crates/wire", &["nearmost-core", "nearmost-replica"]),
+    ("crates/service", &["nearmost-config"]),
     ("crates/client", &["nearmost-wire", "nearmost-core", "nearmost-replica"]),
     ("crates/cli", &["nearmost-client"]),
     (
@@ -22,9 +23,13 @@ const ARROWS: [(&str, &[&str]); 16] = [
             "nearmost-wire",
             "nearmost-probe",
             "nearmost-config",
+            "nearmost-service",
         ],
     ),
-    ("node-agent", &["nearmost-core", "nearmost-wire", "nearmost-probe", "nearmost-config"]),
+    (
+        "node-agent",
+        &["nearmost-core", "nearmost-wire", "nearmost-probe", "nearmost-config", "nearmost-service"],
+    ),
     ("crates/demo", &["nearmost-broker", "nearmost-agent", "nearmost-client", "nearmost-wire"]),
     (
         "crates/bench",

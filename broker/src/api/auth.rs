@@ -3,7 +3,7 @@
 //! | listener | without credentials | with a token or a person's key |
 //! |---|---|---|
 //! | [`Unix`](ListenerKind::Unix) | everything: the socket's file mode is the credential | |
-//! | [`Loopback`](ListenerKind::Loopback) | reading | changing too |
+//! | [`Loopback`](ListenerKind::Loopback) | reading, but for the audit log | changing too |
 //! | [`Public`](ListenerKind::Public) | users' endpoints: resolve, round trips, redirects, health; the page without its data | everything |
 //! | [`Redirect`](ListenerKind::Redirect) | redirects and `/healthz`, nothing else ever | |
 //!
@@ -86,6 +86,8 @@ pub(super) enum Access {
 const USERS: [&str; 6] = ["/v1/resolve/{domain}", "/v1/rtt", "/healthz", "/readyz", "/", "/page/{file}"];
 /// What a listener of redirects serves besides redirects.
 const REDIRECT: [&str; 1] = ["/healthz"];
+/// What is told of administrators to nobody who has not proven who it is, on this machine neither.
+const CLOSED: [&str; 1] = ["/v1/audit"];
 
 /// Whether a route serves a method; redirects keep whichever it is.
 pub(super) fn serves(route: &str, method: &Method) -> bool {
@@ -96,6 +98,7 @@ pub(super) fn serves(route: &str, method: &Method) -> bool {
         "/v1/invites" | "/v1/rtt" | "/v1/backup" | "/v1/peers/invites" | "/v1/peers/join" => {
             *method == Method::POST
         }
+        "/v1/log-level" => reads || *method == Method::PUT,
         "/v1/domains/{name}/acme-challenge" => matches!(*method, Method::PUT | Method::DELETE),
         go if go.starts_with("/go/") => true,
         _ => reads,
@@ -114,6 +117,7 @@ pub(super) fn access(kind: ListenerKind, method: &Method, route: Option<&str>) -
         ListenerKind::Loopback | ListenerKind::Public if route.is_some_and(|r| !serves(r, method)) => {
             Access::Open
         }
+        ListenerKind::Loopback if route.is_some_and(|r| CLOSED.contains(&r)) => Access::Credentials,
         ListenerKind::Loopback if reads || among(&USERS) || route.is_none() => Access::Open,
         // Nothing is told by a 404.
         ListenerKind::Public if among(&USERS) || route.is_none() => Access::Open,
@@ -309,6 +313,11 @@ mod tests {
             ("POST", Some("/v1/peers/invites"), [Credentials, Credentials, Hidden, Open]),
             ("POST", Some("/v1/peers/join"), [Credentials, Credentials, Hidden, Open]),
             ("POST", Some("/v1/backup"), [Credentials, Credentials, Hidden, Open]),
+            ("GET", Some("/v1/audit"), [Credentials, Credentials, Hidden, Open]),
+            ("POST", Some("/v1/audit"), [Open, Open, Hidden, Open]),
+            ("GET", Some("/v1/events/history"), [Open, Credentials, Hidden, Open]),
+            ("GET", Some("/v1/log-level"), [Open, Credentials, Hidden, Open]),
+            ("PUT", Some("/v1/log-level"), [Credentials, Credentials, Hidden, Open]),
             ("GET", Some("/v1/backup"), [Open, Open, Hidden, Open]),
             ("PUT", Some("/v1/domains/{name}/acme-challenge"), [Credentials, Credentials, Hidden, Open]),
             ("DELETE", Some("/v1/domains/{name}/acme-challenge"), [Credentials, Credentials, Hidden, Open]),

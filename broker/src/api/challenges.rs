@@ -2,7 +2,7 @@
 
 use super::Shared;
 use super::auth::Caller;
-use super::changes::actor;
+use super::changes::who;
 use super::error::Problem;
 use super::params::{self, Params};
 use axum::body::Bytes;
@@ -50,7 +50,7 @@ pub(super) async fn set(
     let Path(name) = name?;
     let Set { value, ttl_s } = params::json(&headers, &body?)?;
     let request = ChallengeRequest { value, ttl_s };
-    Ok(Json(shared.api.admin.set_challenge(actor(caller)?, name, request).await?))
+    Ok(Json(shared.api.admin.set_challenge(who(caller)?, name, request).await?))
 }
 
 /// Removes one of these records, or all of a name.
@@ -77,5 +77,5 @@ pub(super) async fn remove(
     let Path(name) = name?;
     let query = Params::read(&uri, &["value"])?;
     let value = query.text("value").map(Into::into);
-    Ok(Json(shared.api.admin.remove_challenges(actor(caller)?, name, value).await?))
+    Ok(Json(shared.api.admin.remove_challenges(who(caller)?, name, value).await?))
 }

@@ -2,10 +2,11 @@
 //! changed, copies of all of it, and invitations of nodes. The registrar decides; this is its door.
 
 use super::Shared;
-use super::auth::Caller;
+use super::auth::{Caller, ListenerKind, Peer};
 use super::error::Problem;
 use super::params::{self, Params};
 use crate::admin::Actor;
+use crate::audit::{Via, Who, acts};
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
@@ -96,7 +97,7 @@ pub(super) async fn commit(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<CommitResponse>, Problem> {
     let request = CommitRequest::from(params::json::<Commit>(&headers, &body?)?);
-    Ok(Json(shared.api.admin.commit(actor(caller)?, request).await?))
+    Ok(Json(shared.api.admin.commit(who(caller)?, request).await?))
 }
 
 /// Records written, newest first.
@@ -135,7 +136,7 @@ pub(super) async fn invite(
 ) -> Result<Json<InviteResponse>, Problem> {
     let Invite { domains, name, ttl_s } = params::json(&headers, &body?)?;
     let request = InviteRequest { domains, name, ttl_s };
-    Ok(Json(shared.api.admin.invite(actor(caller)?, request).await?))
+    Ok(Json(shared.api.admin.invite(who(caller)?, request).await?))
 }
 
 /// A [`BackupRequest`] as it is taken.
@@ -167,22 +168,30 @@ pub(super) async fn backup(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<BackupResponse>, Problem> {
     let Backup { path, overwrite } = params::json(&headers, &body?)?;
-    let actor = actor(caller)?;
-    if matches!(actor, Actor::Token(_)) {
+    let who = who(caller)?;
+    if matches!(who.actor, Actor::Token(_)) {
+        shared.api.admin.refused(&who, acts::BACKUP, "person_needed", &path);
         // It writes wherever the broker may write, which is more than programs with a token are trusted with.
         let message = "copies are made by a person, or over the admin socket; not with a token";
         return Err(Problem::new(StatusCode::FORBIDDEN, "person_needed", message));
     }
-    Ok(Json(shared.api.admin.backup(actor, BackupRequest { path, overwrite }).await?))
+    Ok(Json(shared.api.admin.backup(who, BackupRequest { path, overwrite }).await?))
 }
 
 /// Who changes something; the gate admits nobody unknown, so the error is never seen.
-pub(super) fn actor(caller: Caller) -> Result<Actor, Problem> {
-    caller.actor.ok_or_else(|| {
+pub(super) fn who(caller: Caller) -> Result<Who, Problem> {
+    let missing = || {
         Problem::new(
             StatusCode::UNAUTHORIZED,
             "credentials_missing",
             "changes need a token or a person's key",
         )
-    })
+    };
+    let actor = caller.actor.ok_or_else(missing)?;
+    let (via, source) = match caller.peer {
+        Peer::Unix { .. } => (Via::Socket, None),
+        Peer::Tcp { kind: ListenerKind::Loopback, addr } => (Via::Loopback, Some(addr.ip())),
+        Peer::Tcp { addr, .. } => (Via::Public, Some(addr.ip().to_canonical())),
+    };
+    Ok(Who { actor, via, source })
 }

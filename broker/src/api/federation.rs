@@ -2,7 +2,7 @@
 
 use super::Shared;
 use super::auth::Caller;
-use super::changes::actor;
+use super::changes::who;
 use super::error::Problem;
 use super::params::{self, Params};
 use crate::peers::PeersHandle;
@@ -75,7 +75,7 @@ pub(super) async fn invite(
     let PeerInvite { name, admin, domains, ttl_s } = params::json(&headers, &body?)?;
     handle(&shared)?;
     let request = PeerInviteRequest { name, admin, domains, ttl_s };
-    Ok(Json(shared.api.admin.invite_peer(actor(caller)?, request).await?))
+    Ok(Json(shared.api.admin.invite_peer(who(caller)?, request).await?))
 }
 
 /// Has this broker ask the one that made a token to let it in.
@@ -98,7 +98,7 @@ pub(super) async fn join(
 ) -> Result<Json<PeerJoinResponse>, Problem> {
     let PeerJoin { token } = params::json(&headers, &body?)?;
     handle(&shared)?;
-    Ok(Json(shared.api.admin.join_peer(actor(caller)?, PeerJoinRequest { token }).await?))
+    Ok(Json(shared.api.admin.join_peer(who(caller)?, PeerJoinRequest { token }).await?))
 }
 
 fn handle(shared: &Shared) -> Result<&PeersHandle, Problem> {

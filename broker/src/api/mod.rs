@@ -15,6 +15,7 @@
 //! | `reports` | what they measured |
 //! | `ops`, `traffic`, `checkup`, `stream`, `drain` | what operators ask for |
 //! | `changes`, `challenges`, `dnssec` | what administrators ask for |
+//! | `audit`, `loglevel` | who did what, and what is logged |
 //! | `federation`, `records` | other brokers, and what applications have them carry |
 //! | `view`, `explain` | the snapshot as JSON |
 //! | `reasons`, `verdicts` | … and in sentences |
@@ -23,6 +24,7 @@
 //! One table of routes ([`router`]) makes both the router and `/openapi.json`. Every refusal is an
 //! [`ErrorBody`](nearmost_wire::api::ErrorBody).
 
+mod audit;
 mod auth;
 mod challenges;
 mod changes;
@@ -37,6 +39,7 @@ mod federation;
 mod fleet;
 mod gate;
 mod listen;
+mod loglevel;
 mod openapi;
 mod ops;
 mod params;
@@ -80,6 +83,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::routing::{any, options};
 use http::{StatusCode, Uri};
 use nearmost_core::registry::{DomainIndex, Registry};
+use nearmost_service::logging::LogControl;
 use nearmost_wire::identity::Id;
 use std::sync::Arc;
 use tokio::sync::{Semaphore, watch};
@@ -116,6 +120,8 @@ pub struct ApiState {
     pub metrics: ApiMetrics,
     /// Who may do what, until a reload says otherwise.
     pub settings: ApiSettings,
+    /// Levels of the logs.
+    pub log: LogControl,
     /// How far the broker has come.
     pub ready: watch::Receiver<Readiness>,
     /// Looks at the broker itself.
@@ -188,11 +194,14 @@ fn router_with(state: ApiState, settings: settings::ActiveSettings, closing: Can
         .routes(routes!(checkup::checkup))
         .routes(routes!(dnssec::dnssec))
         .routes(routes!(stream::events))
+        .routes(routes!(stream::history))
         .routes(routes!(drain::drain_preview))
         .routes(routes!(changes::registry, changes::commit))
         .routes(routes!(changes::history))
         .routes(routes!(changes::invite))
         .routes(routes!(changes::backup))
+        .routes(routes!(audit::audit))
+        .routes(routes!(loglevel::levels, loglevel::set))
         .routes(routes!(challenges::set, challenges::remove))
         .routes(routes!(federation::peers))
         .routes(routes!(federation::invite))

@@ -1,4 +1,5 @@
-//! `GET /v1/events`: every transition as a server-sent event (HTML, section 9.2).
+//! `GET /v1/events`: every transition as a server-sent event (HTML, section 9.2); and
+//! `GET /v1/events/history`: those that are kept.
 //!
 //! ```text
 //! id: 1700000000000001
@@ -13,12 +14,14 @@ use super::Shared;
 use super::error::Problem;
 use super::params::Params;
 use crate::events::Subscription;
+use crate::store::{EventFilter, EventsPage};
 use crate::telemetry::ApiMetrics;
+use axum::Json;
 use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
-use nearmost_wire::api::{ErrorBody, EventView};
+use nearmost_wire::api::{ErrorBody, EventView, EventsHistoryResponse, RunGapView};
 use serde::Serialize;
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -66,6 +69,46 @@ pub(super) async fn events(
         closing: Box::pin(shared.closing.clone().cancelled_owned()),
         reader,
     }))
+}
+
+/// Transitions on a page unless asked for otherwise …
+const USUAL: usize = 1000;
+/// … and at most.
+const MOST: usize = 10_000;
+
+/// Lists the transitions that are kept, oldest first, and when the broker did not run.
+#[utoipa::path(
+    get,
+    path = "/v1/events/history",
+    tag = "operators",
+    params(
+        ("since_unix_ms" = Option<u64>, Query, description = "Not before"),
+        ("until_unix_ms" = Option<u64>, Query, description = "Before"),
+        ("domain" = Option<String>, Query, description = "Only of this domain"),
+        ("mirror" = Option<String>, Query, description = "Only of mirrors of this name"),
+        ("after" = Option<u64>, Query, description = "Only after the transition of this number: the next page"),
+        ("limit" = Option<usize>, Query, description = "At most this many, up to 10000; 1000 unless given"),
+    ),
+    responses((status = 200, body = EventsHistoryResponse))
+)]
+pub(super) async fn history(
+    State(shared): State<Arc<Shared>>,
+    uri: Uri,
+) -> Result<Json<EventsHistoryResponse>, Problem> {
+    const KNOWN: [&str; 6] = ["since_unix_ms", "until_unix_ms", "domain", "mirror", "after", "limit"];
+    let query = Params::read(&uri, &KNOWN)?;
+    let name = |key: &str| query.text(key).map(str::to_ascii_lowercase);
+    let filter = EventFilter {
+        since_unix_ms: query.parsed("since_unix_ms", "a whole number")?,
+        until_unix_ms: query.parsed("until_unix_ms", "a whole number")?,
+        domain: name("domain").map(|domain| domain.trim_end_matches('.').to_owned()),
+        mirror: name("mirror"),
+        after: query.parsed("after", "a whole number")?,
+        limit: query.parsed("limit", "a whole number")?.unwrap_or(USUAL).clamp(1, MOST),
+    };
+    let EventsPage { events, more, before, gaps } = shared.api.admin.events(filter).await?;
+    let gap = |(from_unix_ms, until_unix_ms)| RunGapView { from_unix_ms, until_unix_ms };
+    Ok(Json(EventsHistoryResponse { events, more, before, gaps: gaps.into_iter().map(gap).collect() }))
 }
 
 /// A stream of events as a body.

@@ -3,8 +3,9 @@
 use super::{ApiSettings, ApiState, FleetAccess, Readiness};
 use crate::admin::AdminHandle;
 use crate::agents::SessionTable;
-use crate::clock::Clock;
+use crate::audit::{AuditMetrics, Desk};
 use crate::checkup::Examiner;
+use crate::clock::Clock;
 use crate::dns::signing::{Signing, SigningSettings};
 use crate::driver;
 use crate::events::EventLog;
@@ -32,6 +33,7 @@ use nearmost_core::rtt::{Learner, LearnerConfig, Memory, Model, Observation, Sou
 use nearmost_core::snapshot::Snapshot;
 use nearmost_core::time::UnixMillis;
 use nearmost_dns::dnssec::{KeyDerivation, SignTimes};
+use nearmost_service::logging::LogControl;
 use nearmost_wire::identity::{KeyPair, Role};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
@@ -359,6 +361,7 @@ impl Fixture {
             metrics: ApiMetrics::register(&registry).unwrap(),
             registry,
             settings,
+            log: LogControl::detached(),
             ready: is_ready,
             examiner: Examiner::new(
                 &BrokerConfig { data_dir: dir.path().into(), ..BrokerConfig::default() },
@@ -388,8 +391,11 @@ async fn admin(key: &KeyPair, dir: &Path) -> AdminHandle {
     let (store, _) = StoreThread::spawn(Box::new(RedbStore::open(dir).unwrap())).unwrap();
     let settings =
         RegistrarSettings { advertise: vec!["127.0.0.1:7841".into()], ..RegistrarSettings::default() };
-    let (registrar, _) = Registrar::open(store, key, settings).await.unwrap();
-    let (handle, inbox) = registrar.handle();
+    let (registrar, _) = Registrar::open(store.clone(), key, settings).await.unwrap();
+    let metrics = AuditMetrics::register(&prometheus::Registry::new()).unwrap();
+    let (desk, task) = Desk::new(store, metrics);
+    tokio::spawn(task.run(CancellationToken::new()));
+    let (handle, inbox) = registrar.handle(desk);
     // Ends with the last handle.
     tokio::spawn(registrar.run(inbox, CancellationToken::new()));
     handle

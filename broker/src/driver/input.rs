@@ -124,6 +124,8 @@ pub enum DriverInput {
     BeaconPeriod(Duration),
     /// What is known of all mirrors, by who measured it, is asked for.
     Evidence(oneshot::Sender<AllEvidence>),
+    /// Whether the driver turns is asked.
+    Alive(oneshot::Sender<()>),
     /// A probe could not be started: too many were on their way.
     ProbeSkipped(ProbeToken),
     /// What a mirror's host name resolves to, or that it resolves to nothing; told again and again.

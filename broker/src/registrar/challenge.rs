@@ -2,6 +2,7 @@
 
 use super::Registrar;
 use crate::admin::{Actor, AdminError};
+use crate::audit::{Origin, Who, acts};
 use crate::clock::unix_now;
 use nearmost_replica::authority::{Authority, Judgement};
 use nearmost_replica::{Kind, PublicKey, RecordKey, SignedRecord};
@@ -15,7 +16,7 @@ impl Registrar {
     /// Has a text answered where a certificate authority looks for it.
     pub(super) async fn set_challenge(
         &mut self,
-        actor: &Actor,
+        who: &Who,
         name: &str,
         request: &ChallengeRequest,
     ) -> Result<ChallengeResponse, AdminError> {
@@ -30,18 +31,19 @@ impl Registrar {
         let placed = Challenge::place(registry, name, value, expires_unix_ms);
         let challenge = placed.map_err(|e| bad(e.to_string()))?;
         let key = challenge.key();
-        self.may_challenge(actor, &key)?;
+        self.may_challenge(&who.actor, &key)?;
         let body = serde_json::to_vec(&ChallengeBody { until_unix_ms: expires_unix_ms });
         let body = body.map_err(|e| bad(e.to_string()))?;
-        let note = format!("ACME challenge of {}, set by {actor}", challenge.owner());
-        self.write_own(vec![(key, Some(body))], note, None).await?;
+        let note = format!("ACME challenge of {}, set by {}", challenge.owner(), who.actor);
+        let origin = Origin::new(who.by(), acts::ACME_SET);
+        self.write_own(vec![(key, Some(body))], note, None, origin).await?;
         Ok(ChallengeResponse { domain: challenge.domain.clone(), name: challenge.owner(), expires_unix_ms })
     }
 
     /// Removes one challenge of a name, or all of them.
     pub(super) async fn remove_challenges(
         &mut self,
-        actor: &Actor,
+        who: &Who,
         name: &str,
         value: Option<&str>,
     ) -> Result<ChallengesRemoved, AdminError> {
@@ -53,12 +55,14 @@ impl Registrar {
             .map(|(signed, _)| signed.record().key())
             .collect();
         for key in &keys {
-            self.may_challenge(actor, key)?;
+            self.may_challenge(&who.actor, key)?;
         }
         let removed = keys.len() as u64;
         if removed > 0 {
-            let note = format!("ACME challenges of {owner}, removed by {actor}");
-            self.write_own(keys.into_iter().map(|key| (key, None)).collect(), note, None).await?;
+            let note = format!("ACME challenges of {owner}, removed by {}", who.actor);
+            let origin = Origin::new(who.by(), acts::ACME_REMOVE);
+            let changes = keys.into_iter().map(|key| (key, None)).collect();
+            self.write_own(changes, note, None, origin).await?;
         }
         Ok(ChallengesRemoved { name: owner, removed })
     }
@@ -74,7 +78,9 @@ impl Registrar {
         if ended.is_empty() {
             return;
         }
-        if let Err(error) = self.write_own(ended, "ACME challenges that have ended".into(), None).await {
+        let origin = self.of_its_own(acts::OWN);
+        let note = "ACME challenges that have ended".into();
+        if let Err(error) = self.write_own(ended, note, None, origin).await {
             tracing::warn!(%error, "challenges that have ended stay");
         }
     }

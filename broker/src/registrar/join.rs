@@ -12,6 +12,7 @@
 
 use super::{Registrar, refused};
 use crate::admin::{Joined, Refused};
+use crate::audit::{By, Origin, Via, acts};
 use crate::clock::unix_now;
 use crate::store::{HistoryFilter, StoreError, TokenEntry, TokenError};
 use nearmost_core::registry::Node;
@@ -59,7 +60,9 @@ impl Registrar {
         }
         let json = serde_json::to_vec(&body).map_err(|e| Refused::new(Refusal::Storage, e.to_string()))?;
         let note = format!("{name} joined by invitation of {}", entry.created_by);
-        self.write_own(vec![(record_key, Some(json))], note, Some(hash)).await.map_err(refused)?;
+        let origin = Origin::new(By::key(&id, Via::Agents), acts::NODE_JOIN);
+        let change = vec![(record_key, Some(json))];
+        self.write_own(change, note, Some(hash), origin).await.map_err(refused)?;
         Ok(Joined { name, domains: body.domains })
     }
 

@@ -2,8 +2,9 @@
 
 use super::out::MemberInfo;
 use super::{MAX_INVITE_S, Registrar};
-use crate::admin::{Actor, AdminError};
-use crate::clock::unix_now;
+use crate::admin::AdminError;
+use crate::audit::{Act, By, Origin, Via, Who, acts};
+use crate::clock::{unix_now, utc};
 use crate::store::{StoreError, TokenEntry, TokenError};
 use nearmost_replica::{Authority, Body, Kind, PublicKey, RecordKey};
 use nearmost_wire::api::{PeerInviteRequest, PeerInviteResponse, PeerJoinRequest, PeerJoinResponse};
@@ -26,7 +27,7 @@ const MAX_ADDRESSES: usize = 8;
 impl Registrar {
     pub(super) async fn invite_peer(
         &mut self,
-        actor: &Actor,
+        who: &Who,
         request: PeerInviteRequest,
     ) -> Result<PeerInviteResponse, AdminError> {
         let bad = AdminError::Request;
@@ -47,9 +48,17 @@ impl Registrar {
             .fill(&mut secret)
             .map_err(|_| bad("the system's random number generator failed".into()))?;
         let expires_unix_ms = unix_now().0 + ttl_s * 1000;
+        let act = Act {
+            by: who.by(),
+            code: acts::PEER_INVITE.into(),
+            at_unix_ms: unix_now().0,
+            target: name.clone(),
+            note: token_note(&domains, admin, expires_unix_ms),
+            ..Act::default()
+        };
         let domains = domains.into_iter().chain(admin.then(|| ADMIN.to_owned())).collect();
-        let entry = TokenEntry { domains, node: name, expires_unix_ms, created_by: actor.to_string() };
-        self.store.put_token(PeerToken::secret_hash(&secret), entry).await?;
+        let entry = TokenEntry { domains, node: name, expires_unix_ms, created_by: who.actor.to_string() };
+        self.store.write_act(act, Some((PeerToken::secret_hash(&secret), entry))).await?;
         let addresses = self.settings.endpoints.peers.clone();
         let token = PeerToken(JoinToken { broker: self.author.id.key, secret, addresses });
         Ok(PeerInviteResponse { token: token.encode(), expires_unix_ms })
@@ -68,6 +77,7 @@ impl Registrar {
     /// Asks to be let in: the inviting broker is a member here at once, and is dialled with the secret.
     pub(super) async fn join_peer(
         &mut self,
+        who: &Who,
         request: PeerJoinRequest,
     ) -> Result<PeerJoinResponse, AdminError> {
         let token = PeerToken::decode(&request.token).map_err(|e| AdminError::Request(e.to_string()))?.0;
@@ -84,7 +94,19 @@ impl Registrar {
                 addresses: token.addresses.clone(),
                 ..PeerBody::default()
             };
-            self.write_own(vec![(peer_key(&id), Some(json(&body)?))], format!("joining {id}"), None).await?;
+            let origin = Origin::new(who.by(), acts::PEER_JOIN);
+            let change = vec![(peer_key(&id), Some(json(&body)?))];
+            self.write_own(change, format!("joining {id}"), None, origin).await?;
+        } else {
+            let act = Act {
+                by: who.by(),
+                code: acts::PEER_JOIN.into(),
+                at_unix_ms: unix_now().0,
+                target: id.clone(),
+                note: "it is a member here already".into(),
+                ..Act::default()
+            };
+            self.store.write_act(act, None).await?;
         }
         let mut joins = BTreeMap::clone(&self.out.joins.borrow());
         joins.insert(peer, token.secret);
@@ -148,7 +170,8 @@ impl Registrar {
             invited_unix_ms: Some(unix_now().0),
         };
         let note = format!("{} joined by invitation of {}", body.name, entry.created_by);
-        self.write_own(vec![(peer_key(&id), Some(json(&body)?))], note, Some(hash)).await?;
+        let origin = Origin::new(By { actor: id.clone(), via: Via::Peers, source: None }, acts::PEER_ADMIT);
+        self.write_own(vec![(peer_key(&id), Some(json(&body)?))], note, Some(hash), origin).await?;
         Ok(())
     }
 
@@ -173,7 +196,10 @@ impl Registrar {
         }
         match changes.is_empty() {
             true => Ok(()),
-            false => self.write_own(changes, "peers of the configuration".into(), None).await,
+            false => {
+                let origin = self.of_its_own(acts::OWN);
+                self.write_own(changes, "peers of the configuration".into(), None, origin).await
+            }
         }
     }
 
@@ -189,7 +215,8 @@ impl Registrar {
             return Ok(());
         }
         let body = json(&self.settings.endpoints)?;
-        self.write_own(vec![(key, Some(body))], "where this broker is reached".into(), None).await
+        let origin = self.of_its_own(acts::OWN);
+        self.write_own(vec![(key, Some(body))], "where this broker is reached".into(), None, origin).await
     }
 
     /// Tells who the other members are, if that has changed.
@@ -225,6 +252,12 @@ impl Registrar {
             changed
         });
     }
+}
+
+/// What a token entitles to, for the audit log.
+pub(super) fn token_note(domains: &[String], admin: bool, expires_unix_ms: u64) -> String {
+    let admin = if admin { "admin; " } else { "" };
+    format!("{admin}domains: {}; good until {}", domains.join(" "), utc(expires_unix_ms))
 }
 
 fn peer_key(id: &str) -> RecordKey {

@@ -4,6 +4,7 @@
 //! fault. The registry is made anew once for many deliveries, as that costs the same for one as for all.
 
 use super::{Registrar, Reply};
+use crate::audit::Origin;
 use crate::clock::{mono_now, unix_now};
 use crate::store::{Committed, Outcome, StoreError, WriteBatch};
 use nearmost_replica::authority::Authority;
@@ -44,6 +45,7 @@ fn batch_of(peer: PublicKey, records: &[SignedRecord], now: u64) -> WriteBatch {
         expect_version: None,
         redeem: None,
         from_peer: Some(peer),
+        origin: Origin::default(),
     }
 }
 

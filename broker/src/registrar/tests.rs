@@ -1,4 +1,5 @@
 use super::*;
+use crate::admin::Actor;
 use crate::store::{RedbStore, StoreThread};
 use nearmost_replica::{Body, Kind, Record};
 use nearmost_wire::registry::{
@@ -14,7 +15,7 @@ struct World {
     _dir: TempDir,
 }
 
-const UID: Actor = Actor::Socket { uid: 0 };
+const UID: Who = Who { actor: Actor::Socket { uid: 0 }, via: Via::Socket, source: None };
 
 impl World {
     async fn new() -> World {
@@ -45,7 +46,7 @@ impl World {
         let key = nearmost_replica::RecordKey { kind: Kind::PEER, scope: String::new(), id };
         let body = PeerBody { name: name.into(), admin: true, ..PeerBody::default() };
         let change = vec![(key, Some(serde_json::to_vec(&body).unwrap()))];
-        self.registrar.write_own(change, String::new(), None).await.unwrap();
+        self.registrar.write_own(change, String::new(), None, Origin::default()).await.unwrap();
     }
 
     /// Hands over everything that another broker holds.
@@ -345,7 +346,10 @@ async fn several_challenges_stand_side_by_side_and_end_by_themselves() {
     .key();
     let registrar = &mut world.registrar;
     let body = br#"{"until_unix_ms":1}"#.to_vec();
-    registrar.write_own(vec![(key.clone(), Some(body))], String::new(), None).await.unwrap();
+    registrar
+        .write_own(vec![(key.clone(), Some(body))], String::new(), None, Origin::default())
+        .await
+        .unwrap();
     assert!(!registrar.held.records[&key].record().is_tombstone());
     registrar.bury_challenges().await;
     assert!(registrar.held.records[&key].record().is_tombstone());
@@ -361,7 +365,7 @@ async fn several_challenges_stand_side_by_side_and_end_by_themselves() {
 async fn a_person_sets_challenges_only_where_it_may_state_them() {
     let mut world = World::new().await;
     let request = ChallengeRequest { value: "v".into(), ttl_s: 60 };
-    let person = |seed| Actor::Person(KeyPair::from_seed(Role::Person, &[seed; 32]).id());
+    let person = |seed| Who::from(Actor::Person(KeyPair::from_seed(Role::Person, &[seed; 32]).id()));
     let registrar = &mut world.registrar;
     registrar.set_challenge(&person(2), "a.example", &request).await.unwrap();
     for name in ["a.example", "b.example"] {

@@ -2,6 +2,7 @@
 
 use super::Registrar;
 use crate::admin::{Actor, AdminError, author_id};
+use crate::audit::{By, Origin, Via, Who, acts};
 use crate::clock::unix_now;
 use crate::store::{Committed, Outcome, WriteBatch};
 use nearmost_replica::authority::{Authority, Judgement};
@@ -14,13 +15,13 @@ use std::collections::BTreeSet;
 impl Registrar {
     pub(super) async fn commit(
         &mut self,
-        actor: &Actor,
+        who: &Who,
         mut records: Vec<SignedRecord>,
         note: String,
         expect_version: Option<u64>,
     ) -> Result<CommitResponse, AdminError> {
         let wanted = records.len();
-        self.authorise(actor, &records)?;
+        self.authorise(&who.actor, &records)?;
         let now = unix_now().0;
         let ahead = records.iter().map(|r| r.record().hlc).max();
         if let Some(hlc) = ahead {
@@ -30,12 +31,13 @@ impl Registrar {
         let (own, next_seq) = self.sign_own(vouching, now)?;
         records.extend(own);
         let batch = WriteBatch {
-            actor: actor.to_string(),
+            actor: who.actor.to_string(),
             note,
             received_unix_ms: now,
             expect_version,
             redeem: None,
             from_peer: None,
+            origin: self.signed_here(Origin::new(who.by(), acts::COMMIT)),
             records,
         };
         let committed = self.write(batch).await?;
@@ -125,7 +127,10 @@ impl Registrar {
         let changes = self.vouching(&old);
         match changes.is_empty() {
             true => Ok(()),
-            false => self.write_own(changes, "people who enrolled here".into(), None).await,
+            false => {
+                let origin = self.of_its_own(acts::OWN);
+                self.write_own(changes, "people who enrolled here".into(), None, origin).await
+            }
         }
     }
 
@@ -208,12 +213,23 @@ impl Registrar {
         Ok((records, seq))
     }
 
+    /// An act of the broker itself.
+    pub(super) fn of_its_own(&self, act: &'static str) -> Origin {
+        Origin::new(By::key(&self.author.id, Via::Broker), act)
+    }
+
+    /// An act in which this broker's signatures are known as such.
+    fn signed_here(&self, origin: Origin) -> Origin {
+        Origin { own: Some(self.author.key.public()), ..origin }
+    }
+
     /// Signs with the broker's key and writes. `None` bodies remove.
     pub(super) async fn write_own(
         &mut self,
         changes: Vec<(RecordKey, Option<Vec<u8>>)>,
         note: String,
         redeem: Option<[u8; 32]>,
+        origin: Origin,
     ) -> Result<(), AdminError> {
         let now = unix_now().0;
         let (records, next_seq) = self.sign_own(changes, now)?;
@@ -237,6 +253,7 @@ impl Registrar {
             expect_version: None,
             redeem,
             from_peer: None,
+            origin: self.signed_here(origin),
         };
         self.write(batch).await?;
         self.author.next_seq = next_seq;

@@ -3,6 +3,7 @@
 //! Each batch is first checked, which only reads, and then applied, which only fails with the file:
 //! so a refused batch has written nothing, and a failing file takes back the whole group.
 
+use super::audit::{Applied, Chain};
 use super::tables::{self, Abort};
 use super::{Committed, Outcome, StoreError, WriteBatch, local};
 use nearmost_replica::merge::{is_buried, is_collectable, order};
@@ -21,6 +22,7 @@ struct Open<'txn> {
     numbers: Table<'txn, tables::NumberPlace, tables::NumberRow>,
     authors: Table<'txn, &'static [u8; 32], (u32, u64)>,
     tokens: Table<'txn, &'static [u8; 32], tables::TokenRow>,
+    audit: Chain<'txn>,
 }
 
 /// Writes a group and makes it durable.
@@ -60,6 +62,7 @@ impl<'txn> Open<'txn> {
             numbers: txn.open_table(tables::NUMBERS)?,
             authors: txn.open_table(tables::AUTHORS)?,
             tokens: txn.open_table(tables::TOKENS)?,
+            audit: Chain::open(txn)?,
         })
     }
 
@@ -131,6 +134,7 @@ impl<'txn> Open<'txn> {
         let mut position = first;
         let mut outcomes = Vec::with_capacity(batch.records.len());
         let (mut graves, mut buried) = (Vec::new(), Vec::new());
+        let mut applied = Applied::default();
         for (index, signed) in batch.records.iter().enumerate() {
             let barred = match batch.from_peer {
                 Some(_) => self.barred(signed, batch.received_unix_ms)?,
@@ -144,7 +148,13 @@ impl<'txn> Open<'txn> {
                     graves.extend(grave.map(|grave| (index, grave)));
                     outcome
                 }
-                None => self.merge_one(signed, number + 1, position + 1)?,
+                None => {
+                    let (outcome, before) = self.merge_one(signed, number + 1, position + 1)?;
+                    if batch.is_act() {
+                        applied.note(outcome, signed, before);
+                    }
+                    outcome
+                }
             };
             position += u64::from(outcome == Outcome::Applied);
             outcomes.push(outcome);
@@ -157,7 +167,7 @@ impl<'txn> Open<'txn> {
             // What lives has changed all the same, though there is nothing to log.
             let version = version + u64::from(!buried.is_empty());
             self.counters.insert(tables::VERSION, version)?;
-            return Ok(Committed { version, batch: number, outcomes, graves, buried });
+            return Ok(Committed { version, batch: number, outcomes, graves, buried, entries: 0 });
         }
         let (number, version) = (number + 1, version + 1);
         let about =
@@ -169,7 +179,11 @@ impl<'txn> Open<'txn> {
         self.counters.insert(tables::LAST_POSITION, position)?;
         self.counters.insert(tables::LAST_BATCH, number)?;
         self.counters.insert(tables::VERSION, version)?;
-        Ok(Committed { version, batch: number, outcomes, graves, buried })
+        let entries = match batch.is_act() {
+            true => self.audit.append_batch(batch, (version, number), applied.all())?,
+            false => 0,
+        };
+        Ok(Committed { version, batch: number, outcomes, graves, buried, entries })
     }
 
     /// Removes what a tombstone past its life stands above, and keeps it to show.
@@ -185,19 +199,26 @@ impl<'txn> Open<'txn> {
         Ok(buried)
     }
 
-    /// Merges one record with its author's statement; if it is that now, it is logged at `position`.
-    fn merge_one(&mut self, signed: &SignedRecord, batch: u64, position: u64) -> Result<Outcome, Abort> {
+    /// Merges one record with its author's statement; if it is that now, it is logged at `position`, and what
+    /// stood before comes with the answer.
+    fn merge_one(
+        &mut self,
+        signed: &SignedRecord,
+        batch: u64,
+        position: u64,
+    ) -> Result<(Outcome, Option<SignedRecord>), Abort> {
         let place = tables::place(signed.record());
         let current = self.statements.get(place)?.map(|bytes| tables::stored(bytes.value())).transpose()?;
         let outcome = Outcome::from(merge(current.as_ref(), signed));
+        let mut before = None;
         if outcome == Outcome::Applied {
-            let before = self.greatest(signed)?;
+            before = self.greatest(signed)?;
             self.statements.insert(place, signed.bytes())?;
-            let before = before.as_ref().map(SignedRecord::bytes);
-            self.log.insert(position, (batch, signed.bytes(), before))?;
+            let bytes = before.as_ref().map(SignedRecord::bytes);
+            self.log.insert(position, (batch, signed.bytes(), bytes))?;
         }
         self.count_number(signed, if outcome == Outcome::Applied { position } else { 0 })?;
-        Ok(outcome)
+        Ok((outcome, before))
     }
 
     /// The greatest statement of all authors about what `signed` is about.

@@ -2,7 +2,7 @@
 
 use super::tables::{self, Abort};
 use super::{StoreError, TokenEntry, TokenError};
-use redb::{Database, ReadableDatabase, ReadableTable, Table};
+use redb::{Database, ReadableDatabase, ReadableTable, Table, WriteTransaction};
 use std::collections::BTreeMap;
 
 /// What a token entitles to, if it is good.
@@ -54,8 +54,13 @@ fn write_token(
 /// Keeps a token.
 pub(super) fn put_token(db: &Database, hash: &[u8; 32], entry: &TokenEntry) -> Result<(), Abort> {
     let txn = db.begin_write()?;
-    write_token(&mut txn.open_table(tables::TOKENS)?, hash, entry, None)?;
+    keep_token(&txn, hash, entry)?;
     Ok(txn.commit()?)
+}
+
+/// The same in a transaction that does more.
+pub(super) fn keep_token(txn: &WriteTransaction, hash: &[u8; 32], entry: &TokenEntry) -> Result<(), Abort> {
+    write_token(&mut txn.open_table(tables::TOKENS)?, hash, entry, None)
 }
 
 /// What a token entitles to, if it is good.

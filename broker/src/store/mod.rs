@@ -13,15 +13,17 @@
 //! Replicated: the statements, one record for each key and author, by the merge of `nearmost-replica`.
 //! Which of a key's statements is visible is decided above the store, by those who know who may state
 //! what. This broker's own: log, what it knows of its peers, proofs against authors that forked, one-time
-//! tokens, last verdicts, and named blobs.
+//! tokens, last verdicts, named blobs, the audit log, and transitions of mirrors.
 //!
 //! Who hands in records has verified their signatures; the store does not check them again. Who
 //! calls hands in the time, in milliseconds since the Unix epoch.
 
+mod audit;
 mod backup;
 mod collect;
 mod commit;
 mod error;
+mod events;
 mod files;
 mod local;
 mod peers;
@@ -31,12 +33,16 @@ mod schema;
 mod tables;
 mod thread;
 
+pub use audit::{AuditFilter, AuditPage, AuditRow, Keep, Link};
 pub use backup::{RESTORED, Restored, restore};
 pub use error::{StoreError, TokenError};
+pub use events::{EventFilter, EventsPage};
 pub use redb_store::{FILE_NAME, RedbStore};
 pub use thread::{StoreHandle, StoreStats, StoreThread};
 
+use crate::audit::{Act, Origin};
 use nearmost_replica::{Hlc, Kind, LogEntry, MergeOutcome, PublicKey, RecordKey, SignedRecord};
+use nearmost_wire::api::EventView;
 use std::collections::HashSet;
 use std::path::Path;
 
@@ -51,6 +57,9 @@ pub type Evidence = (PublicKey, SignedRecord, SignedRecord);
 
 /// The long part of a backup, which hinders nobody; answers how many statements the backup holds.
 pub type BackupJob = Box<dyn FnOnce() -> Result<u64, StoreError> + Send>;
+
+/// Reading at one moment that takes a while, which hinders nobody.
+pub type ReadJob<T> = Box<dyn FnOnce() -> Result<T, StoreError> + Send>;
 
 /// What is written together or not at all.
 #[derive(Clone, Debug, Default)]
@@ -71,6 +80,8 @@ pub struct WriteBatch {
     /// The peer that delivered it, if one did. Its records are judged one by one: what must not come in
     /// ([`Outcome::Gone`], [`Outcome::Forked`]) does not hinder the rest of the batch.
     pub from_peer: Option<PublicKey>,
+    /// For the audit log: who did it, and what it is called. Of what a peer delivered there is no entry.
+    pub origin: Origin,
 }
 
 /// What became of a record of a batch.
@@ -112,6 +123,8 @@ pub struct Committed {
     pub graves: Vec<(usize, SignedRecord)>,
     /// Statements that are no longer held: tombstones past their life showed that they were removed.
     pub buried: Vec<SignedRecord>,
+    /// Entries of the audit log that tell of it, written with it.
+    pub entries: u64,
 }
 
 impl Committed {
@@ -288,6 +301,31 @@ pub trait Store: Send + Sync {
     /// Starts a copy of everything as it is now; the job writes it to a file. `AlreadyThere` when there
     /// is a file and it is not to be overwritten, and always when that is the store's own.
     fn backup(&self, path: &Path, overwrite: bool) -> Result<BackupJob, StoreError>;
+
+    /// Writes an act to the audit log, with a one-time token to keep if there is one; answers how many
+    /// entries it has. See also [`WriteBatch::origin`].
+    fn write_act(&self, act: Act, token: Option<(&[u8; 32], &TokenEntry)>) -> Result<u64, StoreError>;
+
+    /// Starts reading the audit log as it is now.
+    fn audit_page(&self, filter: AuditFilter) -> Result<ReadJob<AuditPage>, StoreError>;
+
+    /// Forgets the oldest entries of the audit log, some thousands at most; answers how many.
+    fn prune_audit(&self, keep: Keep) -> Result<u64, StoreError>;
+
+    /// Keeps transitions by their numbers.
+    fn append_events(&self, events: &[EventView]) -> Result<(), StoreError>;
+
+    /// Number of the newest transition; 0 when there is none.
+    fn newest_event(&self) -> Result<u64, StoreError>;
+
+    /// Notes a time in which the broker did not run.
+    fn add_gap(&self, from_unix_ms: u64, until_unix_ms: u64) -> Result<(), StoreError>;
+
+    /// Starts reading transitions as they are now.
+    fn events_page(&self, filter: EventFilter) -> Result<ReadJob<EventsPage>, StoreError>;
+
+    /// Forgets the oldest transitions, some thousands at most, and gaps as old; answers how many.
+    fn prune_events(&self, keep: Keep) -> Result<u64, StoreError>;
 }
 
 #[cfg(test)]

@@ -11,10 +11,13 @@
 use super::error::{from_io, from_redb};
 use super::tables::Abort;
 use super::{
-    AuthorPosition, BackupJob, Collected, Committed, Contents, Evidence, HistoryFilter, Logged, StatementKey,
-    Store, StoreError, TokenEntry, WriteBatch, backup, collect, commit, files, local, peers, read, schema,
+    AuditFilter, AuditPage, AuthorPosition, BackupJob, Collected, Committed, Contents, EventFilter,
+    EventsPage, Evidence, HistoryFilter, Keep, Logged, ReadJob, StatementKey, Store, StoreError, TokenEntry,
+    WriteBatch, audit, backup, collect, commit, events, files, local, peers, read, schema,
 };
+use crate::audit::Act;
 use nearmost_replica::{LogEntry, PublicKey, SignedRecord};
+use nearmost_wire::api::EventView;
 use redb::{Database, DatabaseError, ReadableDatabase};
 use std::collections::HashSet;
 use std::fmt;
@@ -251,5 +254,39 @@ impl Store for RedbStore {
     fn backup(&self, path: &Path, overwrite: bool) -> Result<BackupJob, StoreError> {
         let snapshot = self.with_db(|db| Ok(db.begin_read()?))?;
         backup::job(self.path.clone(), snapshot, path, overwrite)
+    }
+
+    fn write_act(&self, act: Act, token: Option<(&[u8; 32], &TokenEntry)>) -> Result<u64, StoreError> {
+        self.with_db(|db| audit::write_act(db, act, token))
+    }
+
+    fn audit_page(&self, filter: AuditFilter) -> Result<ReadJob<AuditPage>, StoreError> {
+        let snapshot = self.with_db(|db| Ok(db.begin_read()?))?;
+        Ok(audit::page(self.path.clone(), snapshot, filter))
+    }
+
+    fn prune_audit(&self, keep: Keep) -> Result<u64, StoreError> {
+        self.with_db(|db| audit::prune(db, keep))
+    }
+
+    fn append_events(&self, events: &[EventView]) -> Result<(), StoreError> {
+        self.with_db(|db| events::append(db, events))
+    }
+
+    fn newest_event(&self) -> Result<u64, StoreError> {
+        self.with_db(events::newest)
+    }
+
+    fn add_gap(&self, from_unix_ms: u64, until_unix_ms: u64) -> Result<(), StoreError> {
+        self.with_db(|db| events::add_gap(db, from_unix_ms, until_unix_ms))
+    }
+
+    fn events_page(&self, filter: EventFilter) -> Result<ReadJob<EventsPage>, StoreError> {
+        let snapshot = self.with_db(|db| Ok(db.begin_read()?))?;
+        Ok(events::page(self.path.clone(), snapshot, filter))
+    }
+
+    fn prune_events(&self, keep: Keep) -> Result<u64, StoreError> {
+        self.with_db(|db| events::prune(db, keep))
     }
 }

@@ -38,6 +38,10 @@ fn open_all(txn: &WriteTransaction) -> Result<(), Abort> {
     txn.open_table(tables::TOKENS)?;
     txn.open_table(tables::VERDICTS)?;
     txn.open_table(tables::META)?;
+    txn.open_table(tables::AUDIT)?;
+    txn.open_table(tables::AUDIT_ANCHOR)?;
+    txn.open_table(tables::EVENTS)?;
+    txn.open_table(tables::GAPS)?;
     Ok(())
 }
 
@@ -53,8 +57,9 @@ pub(super) fn new_log_epoch() -> u64 {
 pub(super) fn bring_up(db: &Database, path: &Path) -> Result<(), StoreError> {
     match schema_of(db).map_err(|abort| abort.name(path))? {
         tables::SCHEMA => Ok(()),
-        1 => {
-            from_1(db).map_err(|abort| abort.name(path))?;
+        found @ 1..tables::SCHEMA => {
+            let brought = if found == 1 { from_1(db) } else { from_2(db) };
+            brought.map_err(|abort| abort.name(path))?;
             tracing::info!(path = %path.display(), schema = tables::SCHEMA, "the store was brought up to this version");
             Ok(())
         }
@@ -70,7 +75,16 @@ fn schema_of(db: &Database) -> Result<u64, Abort> {
     }
 }
 
-/// Makes of schema 1 schema 2, all or nothing. Rows go over one by one.
+/// Makes of schema 2 schema 3, which has an audit log and keeps transitions. A program that knows neither
+/// would change the registry without an entry, so it is not to open the file any more.
+fn from_2(db: &Database) -> Result<(), Abort> {
+    let txn = db.begin_write()?;
+    open_all(&txn)?;
+    txn.open_table(tables::COUNTERS)?.insert(tables::SCHEMA_NAME, tables::SCHEMA)?;
+    Ok(txn.commit()?)
+}
+
+/// Makes of schema 1 schema 3, all or nothing. Rows go over one by one.
 fn from_1(db: &Database) -> Result<(), Abort> {
     let txn = db.begin_write()?;
     open_all(&txn)?;

@@ -7,7 +7,7 @@ use redb::{ReadableTable, TableDefinition};
 use std::path::Path;
 
 /// Version of what follows; grows when a program could misread an older or newer file.
-pub(super) const SCHEMA: u64 = 2;
+pub(super) const SCHEMA: u64 = 3;
 
 /// Numbers by name: see the constants below.
 pub(super) const COUNTERS: TableDefinition<&str, u64> = TableDefinition::new("counters");
@@ -51,6 +51,17 @@ pub(super) type TokenRow = (u64, Option<u64>, &'static str, &'static str, Vec<&'
 pub(super) const VERDICTS: TableDefinition<&str, &[u8]> = TableDefinition::new("verdicts");
 /// Name → blob.
 pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
+
+/// Number → (when, exact JSON, hash) of an entry of the audit log.
+pub(super) const AUDIT: TableDefinition<u64, AuditRow> = TableDefinition::new("audit");
+pub(super) type AuditRow = (u64, &'static [u8], &'static [u8; 32]);
+/// [`ANCHOR`] → number and hash of the entry that was pruned last.
+pub(super) const AUDIT_ANCHOR: TableDefinition<&str, (u64, &[u8; 32])> = TableDefinition::new("audit-anchor");
+pub(super) const ANCHOR: &str = "anchor";
+/// Number → (when, JSON) of a transition.
+pub(super) const EVENTS: TableDefinition<u64, (u64, &[u8])> = TableDefinition::new("events");
+/// When the broker started → when it was last known to run before.
+pub(super) const GAPS: TableDefinition<u64, u64> = TableDefinition::new("gaps");
 
 /// Why a transaction ended without being committed.
 #[derive(Debug)]

@@ -5,8 +5,8 @@
 //! is bounded; who finds it full waits, so that nothing that was asked for is dropped.
 
 use super::{
-    AuthorPosition, Collected, Committed, Contents, Evidence, HistoryFilter, Logged, StatementKey, Store,
-    StoreError, TokenEntry, WriteBatch,
+    AuthorPosition, Collected, Committed, Contents, Evidence, HistoryFilter, Logged, ReadJob, StatementKey,
+    Store, StoreError, TokenEntry, WriteBatch,
 };
 use nearmost_replica::{LogEntry, PublicKey, SignedRecord};
 use std::collections::HashSet;
@@ -43,6 +43,8 @@ pub struct StoreStats {
     pub refused: u64,
     /// Calls, batches included, that failed because of the disk, the file or the thread.
     pub errors: u64,
+    /// Entries written to the audit log.
+    pub acts: u64,
     /// Calls waiting in the queue now.
     pub queued: u64,
 }
@@ -53,6 +55,7 @@ struct Counts {
     batches: AtomicU64,
     refused: AtomicU64,
     errors: AtomicU64,
+    acts: AtomicU64,
 }
 
 /// Reaches the store from async code; clones share it. A call that is cancelled may still be carried
@@ -166,9 +169,11 @@ fn write_group(
     }
     let results = store.commit_group(&batches);
     let refused = results.iter().filter(|r| r.is_err()).count();
+    let acts: u64 = results.iter().flatten().map(|committed| committed.entries).sum();
     counts.groups.fetch_add(1, Ordering::Relaxed);
     counts.batches.fetch_add(batches.len() as u64, Ordering::Relaxed);
     counts.refused.fetch_add(refused as u64, Ordering::Relaxed);
+    counts.acts.fetch_add(acts, Ordering::Relaxed);
     for (answer, result) in answers.into_iter().zip(results) {
         // A writer that no longer waits has its batch written all the same.
         let _ = answer.send(result);
@@ -331,8 +336,18 @@ impl StoreHandle {
     pub async fn backup(&self, path: impl Into<PathBuf>, overwrite: bool) -> Result<u64, StoreError> {
         let path = path.into();
         let job = self.call(move |store| store.backup(&path, overwrite)).await?;
-        let copied = tokio::task::spawn_blocking(job).await;
-        self.counted(copied.unwrap_or(Err(StoreError::Stopped)))
+        self.read(job).await
+    }
+
+    /// Runs the long part of something beside the store's thread.
+    pub(super) async fn read<T: Send + 'static>(&self, job: ReadJob<T>) -> Result<T, StoreError> {
+        let done = tokio::task::spawn_blocking(job).await;
+        self.counted(done.unwrap_or(Err(StoreError::Stopped)))
+    }
+
+    /// Counts entries of the audit log that were written with no batch.
+    pub(super) fn count_acts(&self, entries: u64) {
+        self.counts.acts.fetch_add(entries, Ordering::Relaxed);
     }
 
     /// Returns once the store thread has ended, for whatever reason.
@@ -347,6 +362,7 @@ impl StoreHandle {
             batches: self.counts.batches.load(Ordering::Relaxed),
             refused: self.counts.refused.load(Ordering::Relaxed),
             errors: self.counts.errors.load(Ordering::Relaxed),
+            acts: self.counts.acts.load(Ordering::Relaxed),
             queued: (self.jobs.max_capacity() - self.jobs.capacity()) as u64,
         }
     }

@@ -12,7 +12,6 @@ mod clients;
 mod fleet;
 mod intake;
 mod learning;
-pub mod logging;
 mod map;
 mod paths;
 mod peers;

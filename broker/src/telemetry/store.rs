@@ -7,8 +7,8 @@ use prometheus::{Error, IntCounter, IntGauge, Registry};
 use std::sync::{Arc, OnceLock};
 
 /// What is told of the store: `nearmost_store_transactions_total`, `nearmost_store_batches_total`,
-/// `nearmost_store_batches_refused_total`, `nearmost_store_errors_total` and
-/// `nearmost_store_queue_length`.
+/// `nearmost_store_batches_refused_total`, `nearmost_store_errors_total`,
+/// `nearmost_audit_entries_total` and `nearmost_store_queue_length`.
 #[derive(Clone)]
 pub struct StoreMetrics {
     store: Arc<OnceLock<StoreHandle>>,
@@ -37,6 +37,7 @@ struct Families {
     batches: IntCounter,
     refused: IntCounter,
     errors: IntCounter,
+    acts: IntCounter,
     queue: IntGauge,
 }
 
@@ -59,6 +60,7 @@ impl Families {
                 "nearmost_store_errors_total",
                 "Calls that failed because of the disk, the file or the thread of the store.",
             )?,
+            acts: IntCounter::new("nearmost_audit_entries_total", "Entries written to the audit log.")?,
             queue: IntGauge::new(
                 "nearmost_store_queue_length",
                 "Calls that wait for the thread of the store.",
@@ -66,8 +68,8 @@ impl Families {
         })
     }
 
-    fn all(&self) -> [&dyn Collector; 5] {
-        [&self.transactions, &self.batches, &self.refused, &self.errors, &self.queue]
+    fn all(&self) -> [&dyn Collector; 6] {
+        [&self.transactions, &self.batches, &self.refused, &self.errors, &self.acts, &self.queue]
     }
 
     fn desc(&self) -> Vec<Desc> {
@@ -79,6 +81,7 @@ impl Families {
         self.batches.inc_by(stats.batches);
         self.refused.inc_by(stats.refused);
         self.errors.inc_by(stats.errors);
+        self.acts.inc_by(stats.acts);
         self.queue.set(i64::try_from(stats.queued).unwrap_or(i64::MAX));
     }
 }

@@ -15,6 +15,12 @@ pub(super) fn config(spec: BrokerSpec) -> Result<BrokerConfig, Fault> {
     if let Some(log) = spec.log {
         log.apply(&mut config.log);
     }
+    if let Some(audit) = spec.audit {
+        audit.apply(&mut config.audit);
+    }
+    if let Some(events) = spec.events {
+        events.apply(&mut config.events);
+    }
     if let Some(dns) = spec.dns {
         dns.apply(&mut config.dns)?;
     }

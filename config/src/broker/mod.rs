@@ -8,6 +8,7 @@ mod caution;
 mod dns_log;
 mod dns_tls;
 mod dnssec;
+mod keeping;
 mod peers;
 pub(crate) mod spec;
 #[cfg(test)]
@@ -18,6 +19,7 @@ pub use caution::CautionConfig;
 pub use dns_log::{ClientDetail, DnsLogConfig, JsonTarget};
 pub use dns_tls::DnsTlsConfig;
 pub use dnssec::DnssecConfig;
+pub use keeping::{AuditConfig, EventsConfig};
 pub use peers::{KnownPeer, PeerPaceConfig, PeerQueueConfig, PeersConfig};
 
 use crate::error::ConfigError;
@@ -37,6 +39,10 @@ pub struct BrokerConfig {
     pub data_dir: PathBuf,
     /// What is logged, and how.
     pub log: LogConfig,
+    /// Keeping who did what.
+    pub audit: AuditConfig,
+    /// Keeping what became of mirrors.
+    pub events: EventsConfig,
     /// Answering over DNS.
     pub dns: DnsConfig,
     /// Answering over HTTP.
@@ -407,6 +413,8 @@ impl Default for BrokerConfig {
             admin: AdminConfig { socket: admin_socket(&data_dir) },
             data_dir,
             log: LogConfig::default(),
+            audit: AuditConfig::default(),
+            events: EventsConfig::default(),
             dns: DnsConfig::default(),
             http: HttpConfig::default(),
             agents: AgentsConfig::default(),

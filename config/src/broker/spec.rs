@@ -24,6 +24,8 @@ pub(crate) struct BrokerSpec {
     pub(super) _version: Option<Number<u64, 1, VERSION>>,
     pub(super) data_dir: Option<Text<FilePath>>,
     pub(super) log: Option<LogSpec>,
+    pub(super) audit: Option<super::keeping::AuditSpec>,
+    pub(super) events: Option<super::keeping::EventsSpec>,
     pub(super) dns: Option<DnsSpec>,
     pub(super) http: Option<HttpSpec>,
     pub(super) admin: Option<AdminSpec>,

@@ -1,8 +1,11 @@
 //! The command line.
 
+use crate::audit::AuditArgs;
 use crate::colour::When;
 use crate::connect::ConnectArgs;
 use crate::edit::{domain::DomainCommand, mirror::MirrorCommand, node::NodeCommand, place::OverrideCommand};
+use crate::loglevel::LogLevelArgs;
+use crate::outages::OutagesArgs;
 use crate::peer::PeerCommand;
 use crate::record::RecordCommand;
 use clap::{Args as ClapArgs, Parser, Subcommand};
@@ -153,6 +156,12 @@ pub enum Command {
         #[arg(long, default_value_t = 100)]
         limit: u32,
     },
+    /// Who did what with the broker: the audit log
+    Audit(AuditArgs),
+    /// Which mirrors were out, for how long, and why
+    Outages(OutagesArgs),
+    /// What the broker logs; with levels, set them
+    LogLevel(LogLevelArgs),
     /// Take a change back; undoing the undoing, as a second `undo` does, makes the change again
     Undo {
         /// Its number in the history; default: your own last change

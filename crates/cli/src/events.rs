@@ -11,8 +11,8 @@ use nearmost_client::moment;
 use nearmost_client::text::printable;
 use serde_json::json;
 
-/// Most events asked of a broker that writes them down.
-const HISTORY: u32 = 1000;
+/// Most events that are printed of those that a broker wrote down.
+const HISTORY: usize = 20_000;
 
 /// Prints changes of state: what the broker remembers, and with `--follow` what comes, until interrupted.
 pub async fn events(context: &Context, args: &EventsArgs) -> anyhow::Result<()> {
@@ -21,7 +21,7 @@ pub async fn events(context: &Context, args: &EventsArgs) -> anyhow::Result<()> 
         return follow(context, args.after, &filter).await;
     }
     let written = match args.after {
-        None => context.client.events_history(0, HISTORY).await?.filter(|events| !events.is_empty()),
+        None => context.client.events_since(0, HISTORY).await?.filter(|events| !events.is_empty()),
         Some(_) => None,
     };
     let events = match written {

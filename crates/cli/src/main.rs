@@ -6,6 +6,7 @@
 
 mod args;
 mod ask;
+mod audit;
 mod backup;
 mod broker;
 mod change;
@@ -18,8 +19,10 @@ mod explain;
 mod failure;
 mod generate;
 mod history;
+mod loglevel;
 mod measure;
 mod orders;
+mod outages;
 mod output;
 mod peer;
 mod preview;
@@ -135,6 +138,9 @@ async fn work(args: Args) -> anyhow::Result<()> {
         Command::Apply { file, dry_run, prune } => change::apply(&context, &file, dry_run, prune).await,
         Command::Export { file } => change::export(&context, file.as_deref()).await,
         Command::History { key, limit } => history::history(&context, key.as_deref(), limit).await,
+        Command::Audit(wanted) => audit::audit(&context, &wanted).await,
+        Command::Outages(wanted) => outages::outages(&context, &wanted).await,
+        Command::LogLevel(wanted) => loglevel::levels(&context, &wanted).await,
         Command::Undo { change } => history::undo(&context, change).await,
     }
 }

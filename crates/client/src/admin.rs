@@ -4,8 +4,9 @@ use crate::client::Client;
 use crate::error::ClientError;
 use crate::http::{Ask, encode};
 use nearmost_wire::api::{
-    ChallengeRequest, ChallengeResponse, ChallengesRemoved, CommitRequest, CommitResponse, DrainPreview,
-    HistoryView, InviteRequest, InviteResponse, RegistryResponse,
+    AuditResponse, ChallengeRequest, ChallengeResponse, ChallengesRemoved, CommitRequest, CommitResponse,
+    DrainPreview, HistoryView, InviteRequest, InviteResponse, LogLevelRequest, LogLevelResponse,
+    RegistryResponse,
 };
 
 impl Client {
@@ -78,6 +79,31 @@ impl Client {
     ) -> Result<ChallengesRemoved, ClientError> {
         let query: Vec<_> = value.map(|value| ("value", value)).into_iter().collect();
         self.transport.json(Ask::delete(&challenges(name), &query)).await
+    }
+
+    /// A page of the audit log. `query` narrows it: `since_unix_ms`, `until_unix_ms`, `actor`, `act`,
+    /// `target`, `after`, `limit`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn audit(&self, query: &[(&str, &str)]) -> Result<AuditResponse, ClientError> {
+        self.transport.json(Ask::get("/v1/audit", query)).await
+    }
+
+    /// What the broker logs.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn log_levels(&self) -> Result<LogLevelResponse, ClientError> {
+        self.transport.json(Ask::get("/v1/log-level", &[])).await
+    }
+
+    /// Has the broker log more or less.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn set_log_levels(&self, request: &LogLevelRequest) -> Result<LogLevelResponse, ClientError> {
+        self.put("/v1/log-level", request).await
     }
 
     /// Where the users of mirrors (`DOMAIN/NAME`) and of nodes' mirrors would go if they were

@@ -5,8 +5,8 @@ use crate::error::ClientError;
 use crate::events::{EventStream, Retained};
 use crate::http::{Ask, Transport};
 use nearmost_wire::api::{
-    CheckupResponse, DnssecResponse, EventView, ExplainResponse, FleetResponse, GeoResponse, HealthResponse,
-    ResolveResponse, RttRequest, RttResponse, TrafficResponse,
+    CheckupResponse, DnssecResponse, EventView, EventsHistoryResponse, ExplainResponse, FleetResponse,
+    GeoResponse, HealthResponse, ResolveResponse, RttRequest, RttResponse, TrafficResponse,
 };
 use nearmost_wire::identity::Id;
 use nearmost_wire::name;
@@ -122,6 +122,15 @@ impl Client {
         self.transport.json(Ask::get(&path, &[])).await
     }
 
+    /// A page of the transitions that the broker keeps. `query` narrows them: `since_unix_ms`,
+    /// `until_unix_ms`, `domain`, `mirror`, `after`, `limit`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn events_history(&self, query: &[(&str, &str)]) -> Result<EventsHistoryResponse, ClientError> {
+        self.transport.json(Ask::get("/v1/events/history", query)).await
+    }
+
     /// Transitions from now on, or those after the event numbered `after`.
     pub fn events(&self, after: Option<u64>) -> EventStream {
         EventStream::new(self.transport.clone(), after)
@@ -135,24 +144,30 @@ impl Client {
         crate::events::retained(&self.transport, after).await
     }
 
-    /// Transitions that the broker wrote down, since a moment (Unix milliseconds), at most `limit`; `None`
-    /// from a broker that writes none down.
+    /// Transitions that the broker wrote down since a moment (Unix milliseconds), oldest first: the newest
+    /// `most` of them; `None` from a broker that writes none down.
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn events_history(
+    pub async fn events_since(
         &self,
         since_unix_ms: u64,
-        limit: u32,
+        most: usize,
     ) -> Result<Option<Vec<EventView>>, ClientError> {
-        #[derive(serde::Deserialize)]
-        struct History {
-            events: Vec<EventView>,
+        let since = since_unix_ms.to_string();
+        let mut events: Vec<EventView> = Vec::new();
+        loop {
+            let last = events.last().map(|e| e.number.to_string());
+            let mut query = vec![("since_unix_ms", since.as_str())];
+            query.extend(last.as_deref().map(|number| ("after", number)));
+            let Some(page) = served(self.events_history(&query).await)? else { return Ok(None) };
+            let goes_on = page.more && !page.events.is_empty();
+            events.extend(page.events);
+            events.drain(..events.len().saturating_sub(most.max(1)));
+            if !goes_on {
+                return Ok(Some(events));
+            }
         }
-        let (since, limit) = (since_unix_ms.to_string(), limit.to_string());
-        let query = [("since_unix_ms", since.as_str()), ("limit", limit.as_str())];
-        let history = self.transport.json::<History>(Ask::get("/v1/events/history", &query)).await;
-        Ok(served(history)?.map(|history| history.events))
     }
 
     /// Who uses which mirror now, and from where; `None` from a broker that does not tell.

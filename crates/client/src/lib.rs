@@ -24,6 +24,7 @@
 //! | [`client`] | the API's questions, typed |
 //! | [`events`] | transitions as they happen, resumed after a cut |
 //! | [`measure`] | how far mirrors are from here, for the broker to learn |
+//! | [`outages`] | which mirror was out, for how long, and why |
 //! | [`moment`] | moments as people read and write them |
 //! | [`text`] | others' text on a terminal |
 //! | `admin` | the API's administration, typed |
@@ -48,6 +49,7 @@ mod follow;
 mod http;
 pub mod measure;
 pub mod moment;
+pub mod outages;
 #[cfg(feature = "admin")]
 pub mod person;
 #[cfg(feature = "quic")]

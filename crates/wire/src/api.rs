@@ -14,6 +14,7 @@ macro_rules! api {
     };
 }
 
+mod audit;
 mod checkup;
 mod dnssec;
 mod evidence;
@@ -22,6 +23,7 @@ mod federation;
 pub mod reason;
 mod traffic;
 
+pub use audit::*;
 pub use checkup::*;
 pub use dnssec::*;
 pub use evidence::*;
@@ -262,6 +264,9 @@ pub struct EventView {
     pub reason: String,
     /// Who measured it.
     pub vantage: String,
+    /// What was known of the mirror then, by who measured it, in a sentence.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub evidence: String,
 }
 }
 

@@ -29,6 +29,8 @@ pub const TESTS: &[Needed] = &[
     ("drill", "ldnsutils"),
     ("chromium", "chromium"),
     ("chromedriver", "chromium-driver"),
+    ("systemd-analyze", "systemd"),
+    ("", "python3-yaml"),
 ];
 
 /// Of the benchmark of DNS. What is no program but a part of one is asked for by its package alone.

@@ -55,7 +55,7 @@ impl Script {
                     let token = "a token".into();
                     drop(reply.send(Ok(PeerInviteResponse { token, expires_unix_ms: 7 })));
                 }
-                Command::JoinPeer { request, reply } => {
+                Command::JoinPeer { request, reply, .. } => {
                     let peer = format!("of {}", request.token);
                     drop(reply.send(Ok(PeerJoinResponse { peer, addresses: Vec::new() })));
                 }

@@ -14,6 +14,7 @@ fn filled(dir: &Path) -> (RedbStore, Vec<SignedRecord>) {
     store.put_token(&[7; 32], &token(NOW)).unwrap();
     store.save_verdicts(&[("lon/4".into(), b"up".to_vec())]).unwrap();
     store.put_meta("soa", b"mark").unwrap();
+    store.add_gap(5, 7).unwrap();
     store.save_peers(&[(PublicKey([3; 32]), Some(vec![1]))]).unwrap();
     let (a, b) = (bob.sign(5, "x", 5, None), bob.sign(5, "y", 5, None));
     store.put_evidence(&bob.key.public(), &a, &b).unwrap();
@@ -35,6 +36,8 @@ fn everything(store: &dyn Store) -> impl PartialEq + std::fmt::Debug {
         (store.log_after(0, 100, true).unwrap(), store.find_numbered(&bob, 1, 1).unwrap()),
         (store.check_token(&[7; 32], 5).unwrap(), store.load_verdicts().unwrap(), store.get_meta("soa")),
         (store.load_peers().unwrap(), store.load_evidence().unwrap(), store.author_position(&bob).unwrap()),
+        store.audit_page(AuditFilter { limit: 9, ..AuditFilter::default() }).unwrap()().unwrap(),
+        store.events_page(EventFilter { limit: 9, ..EventFilter::default() }).unwrap()().unwrap(),
     )
 }
 

@@ -153,7 +153,7 @@ fn a_file_of_a_newer_program_is_refused() {
     txn.commit().unwrap();
     drop(db);
     let error = RedbStore::open(dir.path()).unwrap_err();
-    assert_eq!(error, StoreError::NewerSchema { path, found: 99, known: 2 });
+    assert_eq!(error, StoreError::NewerSchema { path, found: 99, known: tables::SCHEMA });
 }
 
 /// What a small disk has given out, kept over reopening: the blocks ever written to. As on a real
@@ -269,6 +269,24 @@ fn a_full_disk_refuses_the_write_loses_nothing_and_works_again_once_there_is_spa
     assert_eq!(history.len(), kept.len());
 }
 
+/// Numbers of the changes that entries of the audit log tell of.
+fn acts(store: &dyn Store) -> Vec<u64> {
+    let page = store.audit_page(AuditFilter { limit: 10_000, ..AuditFilter::default() }).unwrap()().unwrap();
+    let batch = |row: &AuditRow| {
+        serde_json::from_str::<nearmost_wire::api::AuditEntry>(&row.json).unwrap().batch.unwrap()
+    };
+    page.rows.iter().map(batch).collect()
+}
+
+/// Numbers of the changes that were made.
+fn changes(store: &dyn Store) -> Vec<u64> {
+    let history = store.history(&HistoryFilter { limit: 10_000, ..Default::default() }).unwrap();
+    let mut numbers: Vec<u64> = history.iter().map(|entry| entry.batch).collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    numbers
+}
+
 /// The disk fills up at every possible write in turn: never is more or less kept than was answered.
 #[test]
 fn wherever_the_disk_fills_up_a_batch_is_whole_or_absent() {
@@ -302,8 +320,14 @@ fn wherever_the_disk_fills_up_a_batch_is_whole_or_absent() {
             found.len(),
             kept.len()
         );
+        assert_eq!(
+            acts(&store),
+            changes(&store),
+            "capacity {capacity}: a change has its entry, an entry its change"
+        );
         commit(&store, refused).unwrap();
         assert_eq!(store.contents().unwrap().records, with_refused, "capacity {capacity}");
+        assert_eq!(acts(&store), changes(&store), "capacity {capacity}");
     }
     assert!(filled_at_start > 0, "no capacity was too small to make the file");
 }

@@ -55,7 +55,14 @@ fn the_version_grows_once_a_batch_that_changes_something() {
     let first = commit(&store, batch([new.clone()])).unwrap();
     assert_eq!(
         first,
-        Committed { version: 1, batch: 1, outcomes: vec![Applied], graves: vec![], buried: vec![] }
+        Committed {
+            version: 1,
+            batch: 1,
+            outcomes: vec![Applied],
+            graves: vec![],
+            buried: vec![],
+            entries: 1
+        }
     );
     assert!(first.changed());
     let again = commit(&store, batch([new.clone(), old])).unwrap();
@@ -66,14 +73,22 @@ fn the_version_grows_once_a_batch_that_changes_something() {
             batch: 1,
             outcomes: vec![Duplicate, Superseded],
             graves: vec![],
-            buried: vec![]
+            buried: vec![],
+            entries: 0
         }
     );
     assert!(!again.changed());
     let both = commit(&store, batch([ada.write("lon", 7, None), ada.write("nyc", 7, Some(b"c"))])).unwrap();
     assert_eq!(
         both,
-        Committed { version: 2, batch: 2, outcomes: vec![Applied, Applied], graves: vec![], buried: vec![] }
+        Committed {
+            version: 2,
+            batch: 2,
+            outcomes: vec![Applied, Applied],
+            graves: vec![],
+            buried: vec![],
+            entries: 1
+        }
     );
     assert_eq!(store.contents().unwrap().records.len(), 2, "one statement of an author a key");
 }

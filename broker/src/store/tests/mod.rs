@@ -1,5 +1,6 @@
 //! Tests of the store: what is kept, what is refused, and what a failing disk does.
 
+mod audit;
 mod backup;
 mod conformance;
 mod disk;

@@ -93,3 +93,31 @@ fn an_unreadable_file_of_schema_1_is_left_as_it_is() {
     let txn = builder().open(&path).unwrap().begin_read().unwrap();
     assert_eq!(tables::counter(&txn.open_table(tables::COUNTERS).unwrap(), tables::SCHEMA_NAME).unwrap(), 1);
 }
+
+#[test]
+fn a_file_of_schema_2_gets_its_tables_and_a_program_of_schema_2_is_not_to_open_it_any_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(FILE_NAME);
+    let store = RedbStore::open(dir.path()).unwrap();
+    let mut ada = Author::new(1);
+    let first = ada.write("lon", 5, Some(b"{}"));
+    commit(&store, batch([first.clone()])).unwrap();
+    drop(store);
+    let db = builder().open(&path).unwrap();
+    let txn = db.begin_write().unwrap();
+    txn.delete_table(tables::AUDIT).unwrap();
+    txn.delete_table(tables::AUDIT_ANCHOR).unwrap();
+    txn.delete_table(tables::EVENTS).unwrap();
+    txn.delete_table(tables::GAPS).unwrap();
+    txn.open_table(tables::COUNTERS).unwrap().insert(tables::SCHEMA_NAME, 2).unwrap();
+    txn.commit().unwrap();
+    drop(db);
+    let store = RedbStore::open(dir.path()).unwrap();
+    assert_eq!(store.contents().unwrap().records, [first]);
+    assert_eq!(commit(&store, batch([ada.write("nyc", 6, Some(b"{}"))])).unwrap().entries, 1);
+    drop(store);
+    let txn = builder().open(&path).unwrap().begin_read().unwrap();
+    let found = tables::counter(&txn.open_table(tables::COUNTERS).unwrap(), tables::SCHEMA_NAME).unwrap();
+    assert_eq!(found, tables::SCHEMA);
+    assert!(found > 2);
+}

@@ -28,7 +28,7 @@ use trouble::Trouble;
 
 /// Events of so long ago are of interest, where the broker writes them down.
 const RECENT: Duration = Duration::from_secs(3600);
-const RECENT_MOST: u32 = 200;
+const RECENT_MOST: usize = 200;
 /// How many of them JSON has.
 const RECENT_TOLD: usize = 20;
 /// `--watch` shows it anew this often.
@@ -70,7 +70,7 @@ impl Told {
 
 async fn recent(context: &Context) -> Result<Vec<EventView>, ClientError> {
     let since = now_unix_ms().saturating_sub(u64::try_from(RECENT.as_millis()).unwrap_or(u64::MAX));
-    if let Some(events) = context.client.events_history(since, RECENT_MOST).await? {
+    if let Some(events) = context.client.events_since(since, RECENT_MOST).await? {
         return Ok(events);
     }
     Ok(context.client.events_retained(None).await?.events)

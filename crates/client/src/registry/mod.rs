@@ -21,6 +21,7 @@
 //! sense ([`nearmost_wire::registry::build`] decides, as it does in the broker).
 
 pub mod app;
+pub mod audited;
 pub mod commit;
 pub mod dnssec;
 pub mod entry;

@@ -497,6 +497,7 @@ async fn events(headers: HeaderMap) -> Sse<impl tokio_stream::Stream<Item = Resu
             to: "down".into(),
             reason: "beacons_missed".into(),
             vantage: "broker".into(),
+            evidence: String::new(),
         };
         Ok(Event::default().id(number.to_string()).event("transition").json_data(view).unwrap())
     };

@@ -1,0 +1,376 @@
+//! The audit log: who did what, when, what was there before and after; and levels of the logs.
+//!
+//! ```text
+//! hash 0 ──┐ entry 1 ──> hash 1 ──┐ entry 2 ──> hash 2 …
+//!          └─────────────────────^└─────────────────────^
+//! ```
+//! Entries are numbered from 1 without gaps, and each has the hash of the one before in its own: who changes,
+//! removes or inserts one changes every hash after it. The hash is over the exact bytes of the entry's JSON,
+//! so these are carried as they are.
+
+use data_encoding::HEXLOWER_PERMISSIVE;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+
+/// What a chain's first entry follows.
+pub const NO_ENTRY: [u8; 32] = [0; 32];
+/// Tells these hashes from all others.
+const TAG: &[u8] = b"nearmost audit 1\0";
+
+/// The hash of an entry: of its number, its exact JSON, and the hash of the one before it.
+pub fn audit_hash(previous: &[u8; 32], number: u64, json: &[u8]) -> [u8; 32] {
+    let hash = Sha256::new().chain_update(TAG).chain_update(previous).chain_update(number.to_be_bytes());
+    hash.chain_update(json).finalize().into()
+}
+
+api! {
+/// One administrative act, or a part of a large one.
+pub struct AuditEntry {
+    /// When the broker did or refused it, Unix milliseconds.
+    pub at_unix_ms: u64,
+    /// Who: `np1…`, `token NAME`, `uid N`, `nn1…`, `nb1…`, or a signal's name.
+    pub actor: String,
+    /// Through what: `socket`, `loopback`, `public`, `signal`, `agents`, `peers`, `broker` or `command`.
+    pub via: String,
+    /// The address it came from, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// What, as a bounded code: `mirror.change`, `invite.create`, `backup` …
+    pub act: String,
+    /// `done`, `refused` or `failed`.
+    pub outcome: String,
+    /// Why it was refused or failed: the API's code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// How many attempts the entry stands for: refused ones that repeat are written once for many.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub count: u64,
+    /// What whoever did it said of it, or the broker does.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub note: String,
+    /// The registry's version after it, where it changed the registry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
+    /// Its number in the history, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<u64>,
+    /// Which part this is, of how many, where it is too large for one entry: `1/3`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<String>,
+    /// What it is about, where that is no record.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub target: String,
+    /// What it did to each record or setting.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<AuditChange>,
+}
+}
+
+fn one() -> u64 {
+    1
+}
+
+fn is_one(count: &u64) -> bool {
+    *count == 1
+}
+
+api! {
+/// What an act did to one record or setting. Secrets are not in it: challenges are shown without their text,
+/// applications' bodies by length and hash.
+pub struct AuditChange {
+    /// `mirror`, `drain`, … or `settings`.
+    pub kind: String,
+    /// Which: `play.example.com/lon`.
+    pub name: String,
+    /// Whose signature the record has: an id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author: Option<String>,
+    /// What was there; absent: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
+    pub before: Option<Value>,
+    /// What is there now; absent: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
+    pub after: Option<Value>,
+}
+}
+
+/// An entry with its place in the chain; one line of an export.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct AuditView {
+    /// Counts up by one.
+    pub number: u64,
+    /// Hash of the entry before, in hexadecimal; zeros before the first.
+    pub previous: String,
+    /// This entry's hash: see the documentation of `nearmost audit`.
+    pub hash: String,
+    /// The entry, byte by byte as it was hashed.
+    #[cfg_attr(feature = "openapi", schema(value_type = AuditEntry))]
+    pub entry: Box<RawValue>,
+}
+
+impl AuditView {
+    /// The entry, typed.
+    ///
+    /// # Errors
+    /// What is wrong with its JSON.
+    pub fn read(&self) -> Result<AuditEntry, serde_json::Error> {
+        serde_json::from_str(self.entry.get())
+    }
+
+    /// The hash that the entry should have, and the one it has; `None` where a hash is none.
+    fn hashes(&self) -> Option<([u8; 32], [u8; 32])> {
+        let previous = hash_of(&self.previous)?;
+        Some((audit_hash(&previous, self.number, self.entry.get().as_bytes()), hash_of(&self.hash)?))
+    }
+}
+
+fn hash_of(text: &str) -> Option<[u8; 32]> {
+    HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok()?.try_into().ok()
+}
+
+/// `GET /v1/audit`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct AuditResponse {
+    /// Those asked for, oldest first.
+    pub entries: Vec<AuditView>,
+    /// Whether there are more after these.
+    pub more: bool,
+    /// What to ask for as `after` then.
+    pub next_after: u64,
+    /// Number of the last entry that was pruned; 0 where none was.
+    pub anchor: u64,
+    /// Its hash, in hexadecimal: what the oldest entry follows.
+    pub anchor_hash: String,
+    /// Number of the newest entry.
+    pub head: u64,
+    /// Its hash. Noted elsewhere it shows later that nothing up to it was changed or cut off.
+    pub head_hash: String,
+}
+
+/// Where a chain is broken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChainError {
+    /// An entry is not where it should be.
+    #[error("entry {expected} is missing: {found} comes in its place")]
+    Missing {
+        /// Which should come.
+        expected: u64,
+        /// Which comes.
+        found: u64,
+    },
+    /// An entry does not follow the one before it.
+    #[error("entry {0} does not follow the entry before it: one of them is not what was written")]
+    Cut(u64),
+    /// An entry is not what was hashed.
+    #[error("entry {0} is not what was written: its hash is another")]
+    Changed(u64),
+}
+
+/// Checks a chain entry by entry.
+#[derive(Clone, Debug, Default)]
+pub struct ChainCheck {
+    last: Option<(u64, String)>,
+    /// Entries that were checked.
+    pub checked: u64,
+}
+
+impl ChainCheck {
+    /// Checks that begin after an entry that is known: the anchor of what was pruned.
+    pub fn after(number: u64, hash: impl Into<String>) -> ChainCheck {
+        ChainCheck { last: Some((number, hash.into())), checked: 0 }
+    }
+
+    /// Checks the next one. Without an anchor the first is taken at its word for what it follows.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub fn next(&mut self, view: &AuditView) -> Result<(), ChainError> {
+        if let Some((number, hash)) = &self.last {
+            let expected = number.saturating_add(1);
+            if view.number != expected {
+                return Err(ChainError::Missing { expected, found: view.number });
+            }
+            if !view.previous.eq_ignore_ascii_case(hash) {
+                return Err(ChainError::Cut(view.number));
+            }
+        }
+        match view.hashes() {
+            Some((should, is)) if should == is => {}
+            _ => return Err(ChainError::Changed(view.number)),
+        }
+        self.last = Some((view.number, view.hash.clone()));
+        self.checked += 1;
+        Ok(())
+    }
+
+    /// The last entry's number and hash; `None` before the first.
+    pub fn head(&self) -> Option<(u64, &str)> {
+        self.last.as_ref().map(|(number, hash)| (*number, hash.as_str()))
+    }
+}
+
+api! {
+/// `GET /v1/log-level`: what is logged at this moment.
+pub struct LogLevelResponse {
+    /// Of everything without a level of its own.
+    pub level: String,
+    /// Of targets (modules), the longest that fits wins.
+    pub levels: BTreeMap<String, String>,
+    /// Of these what was set while running, not by the configuration.
+    pub set: Vec<LogLevelSet>,
+    /// A filter from the environment stands in place of what the configuration says of levels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<String>,
+}
+}
+
+api! {
+/// A level that was set while running.
+pub struct LogLevelSet {
+    /// The target; empty for everything without a level of its own.
+    pub target: String,
+    /// `error`, `warn`, `info`, `debug` or `trace`.
+    pub level: String,
+    /// Until when, Unix milliseconds; absent: until it is reset or the broker ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_unix_ms: Option<u64>,
+}
+}
+
+api! {
+/// `PUT /v1/log-level`.
+pub struct LogLevelRequest {
+    /// Levels of targets; the empty one is everything without a level of its own.
+    #[serde(default)]
+    pub levels: BTreeMap<String, String>,
+    /// Goes back by itself after so many seconds.
+    #[serde(default)]
+    pub for_s: Option<u64>,
+    /// Forget first what was set before.
+    #[serde(default)]
+    pub reset: bool,
+}
+}
+
+api! {
+/// A time in which the broker did not look: it was not running.
+pub struct RunGapView {
+    /// When it was last known to run, Unix milliseconds.
+    pub from_unix_ms: u64,
+    /// When it started again.
+    pub until_unix_ms: u64,
+}
+}
+
+api! {
+/// `GET /v1/events/history`.
+pub struct EventsHistoryResponse {
+    /// Transitions, oldest first.
+    pub events: Vec<super::EventView>,
+    /// Whether there are more after these; ask for those after the last one's number.
+    pub more: bool,
+    /// On the first page, of each mirror and family the last transition before `since_unix_ms`.
+    pub before: Vec<super::EventView>,
+    /// When the broker did not run, as far as that reaches into the time asked for.
+    pub gaps: Vec<RunGapView>,
+}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use data_encoding::HEXLOWER;
+    use proptest::prelude::*;
+
+    fn chain(texts: &[String]) -> Vec<AuditView> {
+        let mut previous = NO_ENTRY;
+        let link = |(at, text): (usize, &String)| {
+            let json = serde_json::to_string(&serde_json::json!({ "note": text })).unwrap();
+            let number = at as u64 + 1;
+            let hash = audit_hash(&previous, number, json.as_bytes());
+            let view = AuditView {
+                number,
+                previous: HEXLOWER.encode(&previous),
+                hash: HEXLOWER.encode(&hash),
+                entry: RawValue::from_string(json).unwrap(),
+            };
+            previous = hash;
+            view
+        };
+        texts.iter().enumerate().map(link).collect()
+    }
+
+    fn check(views: &[AuditView]) -> Result<u64, ChainError> {
+        let mut check = ChainCheck::after(0, HEXLOWER.encode(&NO_ENTRY));
+        views.iter().try_for_each(|view| check.next(view))?;
+        Ok(check.checked)
+    }
+
+    proptest! {
+        #[test]
+        fn a_chain_is_good_and_survives_its_lines_until_anything_is_changed(
+            texts in proptest::collection::vec("[ -~]{0,12}", 2..8), at in 0_usize..7, how in 0_u8..4
+        ) {
+            let lines: Vec<String> =
+                chain(&texts).iter().map(|view| serde_json::to_string(view).unwrap()).collect();
+            let mut views: Vec<AuditView> =
+                lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+            prop_assert_eq!(check(&views), Ok(texts.len() as u64));
+            let at = at % (views.len() - 1);
+            match how {
+                0 => views[at].entry = RawValue::from_string("{\"note\":\"\u{e9}\"}".into()).unwrap(),
+                1 => drop(views.remove(at)),
+                2 => views.swap(at, at + 1),
+                _ => views[at].number += 1,
+            }
+            prop_assert!(check(&views).is_err());
+        }
+    }
+
+    #[test]
+    fn what_was_changed_is_named() {
+        let texts: Vec<String> = ["a", "b", "c"].map(String::from).into();
+        let mut views = chain(&texts);
+        // Whoever knows how hashes are made can make one that fits; the next entry betrays it.
+        let json = r#"{"note":"forged"}"#;
+        let previous = hash_of(&views[1].previous).unwrap();
+        views[1].hash = HEXLOWER.encode(&audit_hash(&previous, 2, json.as_bytes()));
+        views[1].entry = RawValue::from_string(json.into()).unwrap();
+        assert_eq!(check(&views), Err(ChainError::Cut(3)));
+        views.remove(1);
+        assert_eq!(check(&views), Err(ChainError::Missing { expected: 2, found: 3 }));
+    }
+
+    #[test]
+    fn an_entry_is_short_where_nothing_is_to_be_said() {
+        let entry = AuditEntry {
+            at_unix_ms: 1,
+            actor: "uid 0".into(),
+            via: "socket".into(),
+            source: None,
+            act: "backup".into(),
+            outcome: "done".into(),
+            code: None,
+            count: 1,
+            note: String::new(),
+            version: None,
+            batch: None,
+            part: None,
+            target: String::new(),
+            changes: Vec::new(),
+        };
+        let json = serde_json::to_string(&entry).unwrap();
+        assert_eq!(
+            json,
+            r#"{"at_unix_ms":1,"actor":"uid 0","via":"socket","act":"backup","outcome":"done"}"#
+        );
+        assert_eq!(serde_json::from_str::<AuditEntry>(&json).unwrap(), entry);
+    }
+}
