@@ -138,6 +138,7 @@ mod tests {
             to: "down".into(),
             reason: "probe_failed".into(),
             vantage: "broker\u{1b}".into(),
+            evidence: String::new(),
         }
     }
 

@@ -113,6 +113,7 @@ fn what_is_down_why_who_is_affected_and_what_was_done_is_on_the_screen() {
         to: "down".into(),
         reason: "silent_and_unreachable".into(),
         vantage: "broker".into(),
+        evidence: String::new(),
     }];
     let shown = render_at(&told, 80, 24);
     for part in [
