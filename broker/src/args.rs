@@ -5,7 +5,7 @@ use crate::server::{Broker, Control, init};
 use crate::store::{RedbStore, Store, restore};
 use crate::telemetry::logging;
 use anyhow::{Context, Result};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use nearmost_config::{BrokerConfig, file_to_read, parse_setting, process_env, told};
 use std::ffi::OsString;
 use std::io::Write;
@@ -34,6 +34,11 @@ enum Command {
     CheckConfig(Common),
     /// Make the data directory and the broker's key, and print its id.
     Init(Common),
+    /// Print completions for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
     /// Copy the registry of a broker that is stopped to a file.
     Backup {
         /// Where to.
@@ -104,6 +109,12 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Result<()> {
         Command::Init(common) => {
             let (id, new) = init(&common.load()?)?;
             writeln!(std::io::stdout(), "{id}{}", if new { "" } else { " (was there already)" })?;
+            Ok(())
+        }
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "nearmost-broker", &mut script);
+            std::io::stdout().write_all(&script)?;
             Ok(())
         }
         Command::Backup { file, overwrite, common } => {

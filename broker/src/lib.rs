@@ -6,6 +6,7 @@ pub mod api;
 pub mod args;
 mod backoff;
 mod batched;
+pub mod checkup;
 pub mod clients;
 pub mod clock;
 mod declare;

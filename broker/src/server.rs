@@ -17,6 +17,7 @@ use crate::agents::pairing::{self, PairParts};
 use crate::agents::witnessing::Witnesses;
 use crate::agents::{AgentServer, SessionTable};
 use crate::api::{ApiError, ApiServer, ApiSettings, ApiState, FleetAccess, Listeners, Me, Readiness};
+use crate::checkup::Examiner;
 use crate::clients::lists::ListTask;
 use crate::clients::{ClientParts, ClientServer};
 use crate::clock::{Clock, unix_now};
@@ -331,6 +332,7 @@ impl Broker {
             metrics: Arc::new(AgentMetrics::register(&metrics)?),
             hints: Hints::new(learn.clone(), demand.clone(), path_metrics.clone(), &keys.broker.id().key),
             witnesses: witness_metrics,
+            snapshot: reader.clone(),
         };
         let intake = Intake { agents: agent_parts.metrics.clone(), time: intake_time.clone() };
         let pace = PaceParts {
@@ -384,6 +386,7 @@ impl Broker {
         };
         let (ready, ready_seen) = watch::channel(Readiness::default());
         StoreMetrics::register(&metrics)?.follow(&store);
+        let examiner = Examiner::new(&config, Some(geo.status()));
         let state = ApiState {
             me: Me {
                 id: keys.broker.id(),
@@ -407,6 +410,7 @@ impl Broker {
             metrics: ApiMetrics::register(&metrics)?,
             settings: ApiSettings::try_from(&config.http)?,
             ready: ready_seen,
+            examiner: examiner.clone(),
         };
         let api = ApiServer::bind(&Listeners::from(&config), state).await?;
         let addresses = Addresses {
@@ -422,6 +426,7 @@ impl Broker {
             peers: peers.as_ref().map(PeerServer::local_addrs).unwrap_or_default(),
             admin: config.admin.socket.clone(),
         };
+        examiner.bound(&addresses);
         let tasks = Tasks {
             registrar: (registrar, inbox),
             registry,

@@ -4,10 +4,11 @@ use crate::agent::{Agent, AgentError, Shutdown};
 use crate::join::{JoinOptions, KEY_FILE, join};
 use crate::show;
 use anyhow::Context;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use nearmost_config::{AgentConfig, LogConfig, LogFormat, file_to_read, parse_setting, process_env, told};
 use nearmost_wire::identity::{KeyPair, Role};
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
@@ -30,10 +31,25 @@ enum Command {
     Join(Join),
     /// Run the agent
     Run(Settings),
-    /// Show how the running agent is doing: its brokers, and checks that do not pass or hang
-    Status(Settings),
+    /// Show how the running agent is doing: whether brokers know and trust it, what its services carry, and
+    /// checks that do not pass or hang
+    Status(Status),
     /// Say whether the configuration is right
     CheckConfig(Settings),
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Args)]
+struct Status {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    settings: Settings,
 }
 
 #[derive(Args)]
@@ -115,8 +131,9 @@ pub async fn main_from_args(args: impl Iterator<Item = OsString>) -> anyhow::Res
     match cli.command {
         Command::Join(options) => join_from(options).await,
         Command::Run(settings) => run_from(settings).await,
-        Command::Status(settings) => status_of(&settings).await,
+        Command::Status(status) => status_of(&status).await,
         Command::CheckConfig(settings) => check_config(&settings),
+        Command::Completions { shell } => completions(shell),
     }
 }
 
@@ -143,12 +160,23 @@ fn check_config(settings: &Settings) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn completions(shell: clap_complete::Shell) -> anyhow::Result<ExitCode> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "nearmost-agent", &mut script);
+    std::io::stdout().write_all(&script).context("standard output")?;
+    Ok(ExitCode::SUCCESS)
+}
+
 /// Fails when the agent's loop hangs; what services and brokers do is no failure of the agent.
-async fn status_of(settings: &Settings) -> anyhow::Result<ExitCode> {
-    let metrics = settings.load()?.metrics;
+async fn status_of(options: &Status) -> anyhow::Result<ExitCode> {
+    let metrics = options.settings.load()?.metrics;
     let at = metrics.context("metrics.listen is \"\": the agent has no page to ask")?;
     let (status, alive) = show::ask(at).await?;
-    print!("{}", show::lines(&status, alive));
+    let shown = match options.json {
+        true => show::json(&status, alive)?,
+        false => show::lines(&status, alive, crate::clock::unix().0),
+    };
+    std::io::stdout().write_all(shown.as_bytes()).context("standard output")?;
     Ok(if alive { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

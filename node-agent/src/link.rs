@@ -14,8 +14,10 @@ use nearmost_wire::agent::{BeaconGrant, Hello, Report, ServiceReport, ToAgent, T
 use nearmost_wire::frame;
 use nearmost_wire::identity::{Id, KeyPair};
 use nearmost_wire::paths::{MAX_ORDERS, Measurement};
+use nearmost_wire::standing::{MAX_STANDING_BYTES, Standing};
 use nearmost_wire::witness::{MAX_ORDERS as MAX_WITNESSED, WitnessResult};
 use quinn::{RecvStream, SendStream};
+use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -75,6 +77,8 @@ pub enum Event {
     },
     /// A report was sent.
     Reported,
+    /// What the broker concludes of this node's mirrors.
+    Standing(Standing),
 }
 
 /// How a session ended without an error.
@@ -207,6 +211,7 @@ impl Session {
         let end = tokio::select! {
             end = self.speak(&mut send, speech, generation) => end?,
             failed = self.listen(&mut recv, &orders) => return Err(failed),
+            never = self.learn() => match never {},
             () = self.ticket.retire.cancelled() => End::Retired,
         };
         self.dialled.farewell(send).await;
@@ -303,6 +308,23 @@ impl Session {
             };
             self.tell(event).await;
         }
+    }
+
+    /// Passes on what the broker thinks of this node, if it tells. That is for people: what is wrong with it
+    /// ends the telling, and not the session.
+    async fn learn(&self) -> Infallible {
+        if let Ok(mut stream) = self.dialled.connection.accept_uni().await {
+            loop {
+                match frame::read_at_most(&mut stream, MAX_STANDING_BYTES).await {
+                    Ok(standing) => self.tell(Event::Standing(standing)).await,
+                    Err(e) => {
+                        tracing::debug!(error = %e, "the broker's word of this node's mirrors is not understood");
+                        break;
+                    }
+                }
+            }
+        }
+        std::future::pending().await
     }
 
     /// Writes one message; a broker that does not read is as good as gone.

@@ -26,7 +26,7 @@ use crate::paths::{Reading, Watched};
 use crate::report::{self, Known};
 use crate::sessions::{Ended, Fate, SessionId, Sessions};
 use crate::slots::SUPERSEDED;
-use crate::status::SessionState;
+use crate::status::{MachineStatus, ServiceStatus, SessionState, StandingStatus};
 use crate::witness::Witness;
 use nearmost_config::AgentConfig;
 use nearmost_core::time::MonoTime;
@@ -171,9 +171,10 @@ impl Running {
         let (stuck, failing) = self.health.watch_checks();
         let ingress = self.ingress.as_ref().map(ingress::Running::status);
         self.agent.pages.metrics.checks_stuck.set(i64::try_from(stuck).unwrap_or(i64::MAX));
+        let sent = self.agent.pages.metrics.beacons.sent.get();
         self.agent.status.send_if_modified(|s| {
             let changed = s.checks != failing || s.ingress != ingress;
-            (s.checks, s.ingress) = (failing, ingress);
+            (s.checks, s.ingress, s.beacons_sent) = (failing, ingress, sent);
             changed
         });
     }
@@ -245,15 +246,20 @@ impl Running {
                 self.agent.status.send_modify(|s| {
                     let b = &mut s.brokers[broker];
                     (b.session, b.error) = (SessionState::Attached, None);
-                    (b.observed, b.warnings) = (Some(observed), warnings);
+                    (b.observed, b.warnings, b.reports_taken) = (Some(observed), warnings, 0);
                 });
                 // The configuration may have changed while it began.
                 self.renew();
             }
             Event::Beacon { remote, beacon } => self.beacons.grant(broker, remote, &beacon, now),
             Event::Reported => metrics.reports.sent.inc(),
+            Event::Standing(standing) => self.agent.status.send_modify(|s| {
+                s.brokers[broker].standing =
+                    standing.verdicts.into_iter().map(StandingStatus::from).collect();
+            }),
             Event::Acked { draining } => {
                 metrics.reports.acks.inc();
+                self.agent.status.send_modify(|s| s.brokers[broker].reports_taken += 1);
                 if draining {
                     self.drain.settled(broker, now);
                 }
@@ -301,6 +307,7 @@ impl Running {
         self.agent.status.send_modify(|s| {
             let b = &mut s.brokers[broker];
             b.session = SessionState::Idle;
+            b.standing.clear();
             if let Some(e) = error {
                 b.error = Some(e.to_string());
             }
@@ -437,6 +444,10 @@ impl Running {
             return;
         }
         self.agent.pages.metrics.reported(&body);
+        self.agent.status.send_modify(|s| {
+            s.machine = MachineStatus { cpu: body.cpu, memory: body.memory };
+            s.services = body.services.iter().map(ServiceStatus::from).collect();
+        });
         if let Some(ingress) = &self.ingress {
             ingress.told(&body);
         }

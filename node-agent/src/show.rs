@@ -1,6 +1,6 @@
 //! `nearmost-agent status`: what a running agent tells of itself on its page `/healthz`.
 
-use crate::status::AgentStatus;
+use crate::status::{AgentStatus, BrokerStatus, ServiceStatus, SessionState, StandingStatus};
 use nearmost_probe::harmless;
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -66,8 +66,31 @@ fn read(page: &[u8]) -> Result<(AgentStatus, bool), String> {
     Ok((status, alive))
 }
 
-/// For people: a line for the node, each broker, the ingress and each check that does not pass.
-pub fn lines(status: &AgentStatus, alive: bool) -> String {
+/// For machines: the agent's page, and whether its loop turns.
+///
+/// # Errors
+/// Never for the types there are now.
+pub fn json(status: &AgentStatus, alive: bool) -> Result<String, serde_json::Error> {
+    let mut value = serde_json::to_value(status)?;
+    if let Some(all) = value.as_object_mut() {
+        all.insert("alive".into(), alive.into());
+    }
+    // Others' texts may hold what a terminal obeys; JSON escapes them.
+    let text = format!("{value:#}\n");
+    Ok(text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
+        match c == '\n' || harmless(c.encode_utf8(&mut [0; 4])) == c.to_string() {
+            true => out.push(c),
+            false => {
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
+            }
+        }
+        out
+    }))
+}
+
+/// For people: a line for the node, each broker and what it thinks of the node, each service and how many use
+/// it, the ingress and each check that does not pass.
+pub fn lines(status: &AgentStatus, alive: bool, now_unix_ms: u64) -> String {
     let mut out = String::new();
     let state = match (alive, status.draining) {
         (false, _) => "HANGS",
@@ -82,18 +105,31 @@ pub fn lines(status: &AgentStatus, alive: bool) -> String {
     };
     line("node", &status.node, state, "");
     for broker in &status.brokers {
-        let error = broker.error.as_ref().map(|e| format!(" ({e})")).unwrap_or_default();
-        line("broker", &broker.id, broker.session.as_str(), &error);
+        line("broker", &broker.id, broker.session.as_str(), &trust(broker));
         broker
             .warnings
             .iter()
             .for_each(|warning| line("broker", &broker.id, "warns", &format!(": {warning}")));
+        for said in &broker.standing {
+            let name = format!("{}/{} {}", said.domain, said.mirror, said.family);
+            line("  says", &name, &said.state, &standing(said, now_unix_ms));
+        }
+    }
+    let attached = status.attached();
+    if attached == 0 && !status.brokers.is_empty() {
+        line("trust", "no broker", "has a session with this node", ", so none sends it users");
+    }
+    for service in &status.services {
+        let name = format!("{}/{}", service.domain, service.mirror);
+        line("service", &name, if service.healthy { "healthy" } else { "NOT healthy" }, &used(service));
     }
     if let Some(i) = &status.ingress {
         let sessions = format!("{} sessions served, {} kept warm", i.served, i.warm);
         let flows = format!("; {} UDP flows, {} TCP connections", i.udp_flows, i.tcp_flows);
         line("ingress", &format!("port {}", i.port), &sessions, &flows);
     }
+    let (cpu, memory) = (status.machine.cpu * 100.0, status.machine.memory * 100.0);
+    line("machine", "load", &format!("{cpu:.0} % of CPU"), &format!(", {memory:.0} % of memory in use"));
     match status.checks.is_empty() {
         true => line("checks", "all", "pass", ""),
         false => status.checks.iter().for_each(|check| line("check", &check.name, &check.problem, "")),
@@ -101,10 +137,58 @@ pub fn lines(status: &AgentStatus, alive: bool) -> String {
     out
 }
 
+/// ` (enrolled; 12 reports taken)`, or why there is no session and what to do.
+fn trust(broker: &BrokerStatus) -> String {
+    if broker.session == SessionState::Attached {
+        let seen = broker.observed.map(|ip| format!("; seen from {ip}")).unwrap_or_default();
+        return format!(" (enrolled; {} reports taken{seen})", broker.reports_taken);
+    }
+    let Some(error) = &broker.error else { return String::new() };
+    let next = match () {
+        () if error.contains("revoked") => {
+            "; its operator revoked this node: ask why, `nearmost node set NAME --revoked false` there admits it again"
+        }
+        () => "",
+    };
+    format!(" ({error}{next})")
+}
+
+/// ` for 3m, gets new users: proven (agent+broker)`
+fn standing(said: &StandingStatus, now_unix_ms: u64) -> String {
+    let takes = if said.eligible { "gets new users" } else { "gets NO new users" };
+    format!(
+        " for {}, {takes}: {} ({})",
+        age(now_unix_ms.saturating_sub(said.since_unix_ms)),
+        said.reason.replace('_', " "),
+        said.vantage
+    )
+}
+
+/// `4s`, `3m`, `2h`, `5d`
+fn age(ms: u64) -> String {
+    match ms / 1000 {
+        s @ 0..60 => format!("{s}s"),
+        s @ 60..3600 => format!("{}m", s / 60),
+        s @ 3600..86_400 => format!("{}h", s / 3600),
+        s => format!("{}d", s / 86_400),
+    }
+}
+
+/// `, ready; 120 of 500 connections`
+fn used(service: &ServiceStatus) -> String {
+    let ready = if service.ready { "ready" } else { "not ready" };
+    let connections = match service.capacity {
+        0 => format!("{} connections", service.connections),
+        most => format!("{} of {most} connections", service.connections),
+    };
+    let problem = service.problem.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
+    format!(", {ready}; {connections}{problem}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::{FailingCheck, IngressStatus, SessionState};
+    use crate::status::{FailingCheck, IngressStatus};
     use nearmost_wire::identity::{KeyPair, Role};
 
     fn status() -> AgentStatus {
@@ -115,7 +199,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_shown_and_harmless() {
         let mut s = status();
-        let all_well = lines(&s, true);
+        let all_well = lines(&s, true, 0);
         assert!(all_well.starts_with(&format!("node {}: runs\n", s.node)), "{all_well}");
         assert!(all_well.ends_with("checks all: pass\n"), "{all_well}");
         s.brokers[0].session = SessionState::Attached;
@@ -126,16 +210,59 @@ mod tests {
             problem: "stuck: has run for 9 s, beyond its timeout\u{1b}[2J".into(),
         }];
         s.ingress = Some(IngressStatus { port: 7850, served: 3, warm: 2, udp_flows: 1, tcp_flows: 4 });
-        let shown = lines(&s, false);
+        s.brokers[0].reports_taken = 12;
+        s.brokers[0].standing = vec![StandingStatus {
+            domain: "play.example".into(),
+            mirror: "lon".into(),
+            family: "v4".into(),
+            state: "up".into(),
+            reason: "proven".into(),
+            vantage: "agent+broker".into(),
+            since_unix_ms: 0,
+            eligible: true,
+        }];
+        s.services = vec![ServiceStatus {
+            domain: "play.example".into(),
+            mirror: "lon".into(),
+            healthy: true,
+            ready: true,
+            problem: None,
+            connections: 120,
+            capacity: 500,
+        }];
+        let shown = lines(&s, false, 180_000);
         for part in [
             ": HANGS\n",
-            ": attached\n",
+            ": attached (enrolled; 12 reports taken)\n",
+            "  says play.example/lon v4: up for 3m, gets new users: proven (agent+broker)\n",
+            "service play.example/lon: healthy, ready; 120 of 500 connections\n",
+            "machine load: 0 % of CPU, 0 % of memory in use\n",
             ": warns: no such domain\n",
             "ingress port 7850: 3 sessions served, 2 kept warm; 1 UDP flows, 4 TCP connections\n",
             "check play.example/lon/check/tcp: stuck: has run for 9 s, beyond its timeout\\u{1b}[2J\n",
         ] {
             assert!(shown.contains(part), "{part:?} is not in {shown}");
         }
+    }
+
+    #[test]
+    fn it_is_told_whether_the_node_is_trusted() {
+        let mut s = status();
+        s.brokers[0].error = Some("refused: revoked".into());
+        let shown = lines(&s, true, 0);
+        assert!(shown.contains("(refused: revoked; its operator revoked this node"), "{shown}");
+        assert!(
+            shown.contains("trust no broker: has a session with this node, so none sends it users\n"),
+            "{shown}"
+        );
+        s.brokers[0].warnings = vec!["a\u{1b}\u{202e}b".into()];
+        let text = json(&s, true).expect("JSON");
+        assert!(!text.contains(['\u{1b}', '\u{202e}']), "{text}");
+        let value: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(
+            (&value["alive"], &value["brokers"][0]["warnings"][0]),
+            (&true.into(), &"a\u{1b}\u{202e}b".into())
+        );
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! How the agent is doing, for `/healthz` and for programs that run it.
 
+use nearmost_wire::agent::ServiceReport;
 use nearmost_wire::identity::Id;
+use nearmost_wire::standing::MirrorStanding;
 use serde::{Deserialize, Serialize};
 
 /// How the agent is doing.
@@ -18,6 +20,78 @@ pub struct AgentStatus {
     pub checks: Vec<FailingCheck>,
     /// The ingress, while it is enabled.
     pub ingress: Option<IngressStatus>,
+    /// What is reported of each service.
+    #[serde(default)]
+    pub services: Vec<ServiceStatus>,
+    /// How busy the machine is.
+    #[serde(default)]
+    pub machine: MachineStatus,
+    /// Beacons sent since the start, to all brokers.
+    #[serde(default)]
+    pub beacons_sent: u64,
+}
+
+/// How busy the machine is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MachineStatus {
+    /// CPU in use, 0..=1.
+    pub cpu: f32,
+    /// Memory in use, 0..=1.
+    pub memory: f32,
+}
+
+/// What is reported of a service: whether it is well, and how many use it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    /// The domain it mirrors.
+    pub domain: String,
+    /// The mirror.
+    pub mirror: String,
+    /// All its checks pass.
+    pub healthy: bool,
+    /// It may take users.
+    pub ready: bool,
+    /// The first failing check and why.
+    pub problem: Option<String>,
+    /// Established connections on its port.
+    pub connections: u32,
+    /// Connections that it can carry, as its operator declared; 0 when not declared.
+    pub capacity: u32,
+}
+
+impl From<&ServiceReport> for ServiceStatus {
+    fn from(report: &ServiceReport) -> ServiceStatus {
+        ServiceStatus {
+            domain: report.domain.clone(),
+            mirror: report.mirror.clone(),
+            healthy: report.healthy,
+            ready: report.ready,
+            problem: report.problem.clone(),
+            connections: report.connections,
+            capacity: report.capacity,
+        }
+    }
+}
+
+/// What a broker concludes of one of the node's mirrors, and how it uses it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StandingStatus {
+    /// The domain.
+    pub domain: String,
+    /// The mirror.
+    pub mirror: String,
+    /// `v4` or `v6`.
+    pub family: String,
+    /// `up`, `down`, …
+    pub state: String,
+    /// Code of the reason.
+    pub reason: String,
+    /// Who measured it.
+    pub vantage: String,
+    /// Since when, Unix milliseconds of the broker's clock.
+    pub since_unix_ms: u64,
+    /// Whether new users are sent there.
+    pub eligible: bool,
 }
 
 /// How the ingress is doing.
@@ -61,6 +135,13 @@ pub struct FailingCheck {
     pub problem: String,
 }
 
+impl From<MirrorStanding> for StandingStatus {
+    fn from(said: MirrorStanding) -> StandingStatus {
+        let MirrorStanding { domain, mirror, family, state, reason, vantage, since_unix_ms, eligible } = said;
+        StandingStatus { domain, mirror, family, state, reason, vantage, since_unix_ms, eligible }
+    }
+}
+
 /// How it is with one broker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BrokerStatus {
@@ -74,6 +155,12 @@ pub struct BrokerStatus {
     pub error: Option<String>,
     /// What the broker finds wrong with declared services.
     pub warnings: Vec<String>,
+    /// Reports that the broker took in this session.
+    #[serde(default)]
+    pub reports_taken: u64,
+    /// What it told last of this node's mirrors; nothing from a broker that does not tell.
+    #[serde(default)]
+    pub standing: Vec<StandingStatus>,
 }
 
 /// How far a session is.
@@ -108,6 +195,8 @@ impl AgentStatus {
             observed: None,
             error: None,
             warnings: Vec::new(),
+            reports_taken: 0,
+            standing: Vec::new(),
         };
         let brokers = brokers.into_iter().map(broker).collect();
         AgentStatus {
@@ -117,6 +206,9 @@ impl AgentStatus {
             processes: Vec::new(),
             checks: Vec::new(),
             ingress: None,
+            services: Vec::new(),
+            machine: MachineStatus::default(),
+            beacons_sent: 0,
         }
     }
 

@@ -177,6 +177,7 @@ impl Broker {
             .traffic()
             .await
             .expect("traffic")
+            .expect("this broker tells of it")
     }
 
     /// The HTTP API on TCP.

@@ -22,6 +22,7 @@ pub mod orders;
 pub mod pace;
 pub mod pairing;
 pub mod session;
+mod standing;
 pub mod table;
 pub mod witnessing;
 

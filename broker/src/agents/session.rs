@@ -13,6 +13,7 @@
 use super::beacons::BeaconKeys;
 use super::endpoint::AgentParts;
 use super::orders::{Given, Order, Ordered};
+use super::standing::{self, Services};
 use super::table::{authorise, close};
 use crate::admin::Refused;
 use crate::clock::mono_now;
@@ -23,7 +24,7 @@ use nearmost_core::fleet::{NodeReport, ProbeToken, ServiceReport};
 use nearmost_core::id::NodeId;
 use nearmost_core::live::Load;
 use nearmost_core::registry::Registry;
-use nearmost_wire::agent::{BeaconGrant, Hello, Refusal, Report, ToAgent, ToBroker};
+use nearmost_wire::agent::{BeaconGrant, Hello, Refusal, Report, ServiceDecl, ToAgent, ToBroker};
 use nearmost_wire::frame::{self, FrameError};
 use nearmost_wire::paths::{MeasureOrder, Measurement};
 use nearmost_wire::tls::peer_key;
@@ -176,6 +177,8 @@ async fn session(
     parts: &SessionParts,
 ) -> Option<Refused> {
     let shared = &parts.shared;
+    let named = |s: &ServiceDecl| (s.domain.clone(), s.mirror.clone());
+    let services: Services = hello.services.iter().map(named).collect();
     let warnings = match shared.admin.declare(node.0, hello.services, hello.place).await {
         Ok(warnings) => warnings,
         Err(refused) => return Some(refused),
@@ -200,7 +203,7 @@ async fn session(
     tracing::info!(%node, %remote, version = hello.version, "agent attached");
     let welcome = ToAgent::Welcome { beacon: grant(parts, &node), observed: remote, warnings };
     let end = match frame::write(&mut send, &welcome).await {
-        Ok(()) => run(connection, (node, remote), (send, receive), ordered, parts).await,
+        Ok(()) => run(connection, (node, remote, services), (send, receive), ordered, parts).await,
         Err(e) => e.into(),
     };
     shared.table.leave(&node, parts.number);
@@ -266,7 +269,7 @@ fn grant(parts: &SessionParts, node: &NodeId) -> BeaconGrant {
 
 async fn run(
     connection: &quinn::Connection,
-    (node, remote): (NodeId, IpAddr),
+    (node, remote, services): (NodeId, IpAddr, Services),
     (send, receive): (quinn::SendStream, &mut quinn::RecvStream),
     ordered: mpsc::Receiver<Ordered>,
     parts: &SessionParts,
@@ -281,6 +284,7 @@ async fn run(
         end = reader.read(receive, acks) => end,
         end = write(node, send, outbox, ordered, &given, parts) => end,
         end = watch(connection, node, remote, parts) => end,
+        () = standing::tell(connection, &services, &parts.shared.snapshot) => End::Lost("untold".into()),
     };
     let lost = lock(&given.measures).len() as u64;
     parts.shared.hints.metrics.results.with_label_values(&["lost"]).inc_by(lost);

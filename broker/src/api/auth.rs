@@ -298,6 +298,7 @@ mod tests {
             ("GET", Some("/"), [Open, Open, Hidden, Open]),
             ("GET", Some("/page/{file}"), [Open, Open, Hidden, Open]),
             ("GET", Some("/v1/fleet"), [Open, Credentials, Hidden, Open]),
+            ("GET", Some("/v1/checkup"), [Open, Credentials, Hidden, Open]),
             ("GET", Some("/metrics"), [Open, Credentials, Hidden, Open]),
             ("GET", Some("/v1/registry"), [Open, Credentials, Hidden, Open]),
             ("POST", Some("/v1/registry"), [Credentials, Credentials, Hidden, Open]),

@@ -13,7 +13,8 @@
 //! | `gate`, `auth`, `client`, `cors` | who asks, for whom, how often, and what they may |
 //! | `users`, `redirect`, `target` | what users ask for |
 //! | `reports` | what they measured |
-//! | `ops`, `traffic`, `stream`, `drain`, `changes`, `challenges`, `dnssec` | what operators and administrators ask for |
+//! | `ops`, `traffic`, `checkup`, `stream`, `drain` | what operators ask for |
+//! | `changes`, `challenges`, `dnssec` | what administrators ask for |
 //! | `federation`, `records` | other brokers, and what applications have them carry |
 //! | `view`, `explain` | the snapshot as JSON |
 //! | `reasons`, `verdicts` | … and in sentences |
@@ -25,6 +26,7 @@
 mod auth;
 mod challenges;
 mod changes;
+mod checkup;
 mod client;
 mod cors;
 mod dnssec;
@@ -65,6 +67,7 @@ pub use server::{ApiControl, ApiServer, ReloadError};
 pub use settings::{ApiSettings, ApiToken, RateLimit, Readiness};
 
 use crate::admin::AdminHandle;
+use crate::checkup::Examiner;
 use crate::clock::unix_now;
 use crate::dns::signing::Signing;
 use crate::events::EventLog;
@@ -84,6 +87,9 @@ use tokio_util::sync::CancellationToken;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
+
+/// Examinations at once; `status --watch` makes one a second.
+const CHECKUPS: usize = 4;
 
 /// What the API shows and whom it asks.
 #[derive(Clone)]
@@ -112,6 +118,8 @@ pub struct ApiState {
     pub settings: ApiSettings,
     /// How far the broker has come.
     pub ready: watch::Receiver<Readiness>,
+    /// Looks at the broker itself.
+    pub examiner: Examiner,
 }
 
 /// Who a broker is, and where it takes clients.
@@ -139,6 +147,8 @@ struct Shared {
     large: Semaphore,
     /// Drain previews under way.
     previews: Arc<Semaphore>,
+    /// Examinations under way.
+    checkups: Semaphore,
     openapi: String,
     /// Streams end when it is cancelled.
     closing: CancellationToken,
@@ -175,6 +185,7 @@ fn router_with(state: ApiState, settings: settings::ActiveSettings, closing: Can
         .routes(routes!(users::geo))
         .routes(routes!(ops::fleet))
         .routes(routes!(traffic::traffic))
+        .routes(routes!(checkup::checkup))
         .routes(routes!(dnssec::dnssec))
         .routes(routes!(stream::events))
         .routes(routes!(drain::drain_preview))
@@ -200,6 +211,7 @@ fn router_with(state: ApiState, settings: settings::ActiveSettings, closing: Can
         streams: Arc::new(Semaphore::new(state.settings.max_event_streams)),
         large: Semaphore::new(gate::LARGE_UNPROVEN),
         previews: Arc::new(Semaphore::new(1)),
+        checkups: Semaphore::new(CHECKUPS),
         openapi: openapi::describe(&description),
         api: state,
         closing,

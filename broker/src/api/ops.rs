@@ -44,7 +44,8 @@ pub(super) async fn metrics(State(shared): State<Arc<Shared>>) -> Result<Respons
 )]
 pub(super) async fn healthz(State(shared): State<Arc<Shared>>) -> Json<HealthResponse> {
     let clients = shared.api.me.clients.clone();
-    Json(HealthResponse { status: "ok".into(), broker: shared.api.me.id.to_string(), clients })
+    let (broker, at_unix_ms) = (shared.api.me.id.to_string(), unix_now().0);
+    Json(HealthResponse { status: "ok".into(), broker, clients, at_unix_ms })
 }
 
 /// Says whether the broker can answer: store open, registry loaded, sockets bound, not stopping.

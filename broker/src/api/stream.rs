@@ -11,12 +11,13 @@
 
 use super::Shared;
 use super::error::Problem;
+use super::params::Params;
 use crate::events::Subscription;
 use crate::telemetry::ApiMetrics;
 use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use nearmost_wire::api::{ErrorBody, EventView};
 use serde::Serialize;
 use std::convert::Infallible;
@@ -33,12 +34,15 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 /// A comment is sent after this long without an event, so that both ends see that the other is there.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// Streams every transition.
+/// Streams every transition; with `follow=false` those that are retained, and then it ends.
 #[utoipa::path(
     get,
     path = "/v1/events",
     tag = "operators",
-    params(("Last-Event-ID" = Option<u64>, Header, description = "Resume after the event of this number")),
+    params(
+        ("Last-Event-ID" = Option<u64>, Header, description = "Resume after the event of this number"),
+        ("follow" = Option<bool>, Query, description = "`false` ends after what is retained; all of it without Last-Event-ID"),
+    ),
     responses(
         (status = 200, description = "Events `transition` and `lagged`", content_type = "text/event-stream", body = EventView),
         (status = 503, description = "Too many readers", body = ErrorBody),
@@ -46,12 +50,19 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 )]
 pub(super) async fn events(
     State(shared): State<Arc<Shared>>,
+    uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    let follow = Params::read(&uri, &["follow"])?.parsed::<bool>("follow", "true or false")?.unwrap_or(true);
     let since = last_event_id(&headers)?;
     let reader = Reader::admit(&shared)?;
+    // Who asks for what is retained, and for no number, has missed nothing.
+    let all = !follow && since.is_none();
+    let subscription = shared.api.events.subscribe(if all { Some(0) } else { since });
+    let subscription = Subscription { gap: subscription.gap && !all, ..subscription };
     Ok(response(EventStream {
-        log: Feed::new(shared.api.events.subscribe(since)),
+        log: Feed::new(subscription),
+        follow,
         closing: Box::pin(shared.closing.clone().cancelled_owned()),
         reader,
     }))
@@ -125,6 +136,8 @@ impl Feed {
 /// The body: ends when the broker stops.
 struct EventStream {
     log: Feed,
+    /// Whether it goes on after the backlog.
+    follow: bool,
     closing: Pin<Box<WaitForCancellationFutureOwned>>,
     reader: Reader,
 }
@@ -141,6 +154,9 @@ impl Stream for EventStream {
         }
         if let Some(event) = self.log.backlog.next() {
             return Poll::Ready(Some(Ok(transition(&event))));
+        }
+        if !self.follow {
+            return Poll::Ready(None);
         }
         Pin::new(&mut self.log.live).poll_next(cx).map(|next| {
             next.map(|event| {

@@ -4,6 +4,7 @@ use super::{ApiSettings, ApiState, FleetAccess, Readiness};
 use crate::admin::AdminHandle;
 use crate::agents::SessionTable;
 use crate::clock::Clock;
+use crate::checkup::Examiner;
 use crate::dns::signing::{Signing, SigningSettings};
 use crate::driver;
 use crate::events::EventLog;
@@ -15,6 +16,7 @@ use crate::steering::{self, TrafficHandle};
 use crate::store::{RedbStore, StoreThread};
 use crate::telemetry::{ApiMetrics, LearningMetrics, ReportMetrics};
 use ipnet::IpNet;
+use nearmost_config::BrokerConfig;
 use nearmost_core::geo::table::{PlaceTable, PlaceTableBuilder};
 use nearmost_core::geo::{CountryCode, Place, PlaceSource, Position};
 use nearmost_core::health::{Reason, State, Vantage, Verdict};
@@ -358,6 +360,10 @@ impl Fixture {
             registry,
             settings,
             ready: is_ready,
+            examiner: Examiner::new(
+                &BrokerConfig { data_dir: dir.path().into(), ..BrokerConfig::default() },
+                None,
+            ),
         };
         TestApi { state, ready, lessons, _dir: dir }
     }

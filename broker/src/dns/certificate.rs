@@ -157,6 +157,14 @@ pub fn check(files: &TlsFiles) -> Result<(), TlsError> {
     usable(files).map(|_| ())
 }
 
+/// When the certificate expires, in seconds since 1970.
+///
+/// # Errors
+/// Names the file that is wrong.
+pub(crate) fn expiry(files: &TlsFiles) -> Result<i64, TlsError> {
+    usable(files).map(|(_, expires)| expires)
+}
+
 /// The files as handshakes need them, and when the certificate expires, in seconds since 1970.
 fn usable(files: &TlsFiles) -> Result<(CertifiedKey, i64), TlsError> {
     let (chain, key) = tls_files::load(files)?;

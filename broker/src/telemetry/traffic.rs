@@ -40,7 +40,7 @@ struct Families {
 impl Families {
     fn new() -> Result<Families, Error> {
         let users =
-            "Users now: connections that the mirror's agent counts, or else answers of half a minute.";
+            "Users now: connections that the agent counts, or answers of half a minute, whichever are more.";
         let rtt = "Round trips of the mirror's users, by region.";
         let left_out = "Sightings of users that found no room.";
         Ok(Families {

@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::colour::When;
 use crate::connect::ConnectArgs;
 use crate::edit::{domain::DomainCommand, mirror::MirrorCommand, node::NodeCommand, place::OverrideCommand};
 use crate::peer::PeerCommand;
@@ -11,7 +12,12 @@ use std::path::PathBuf;
 
 /// Asks a nearmost broker where users should go, and administers its registry.
 #[derive(Debug, Parser)]
-#[command(name = "nearmost", version, max_term_width = 100)]
+#[command(
+    name = "nearmost",
+    version,
+    max_term_width = 100,
+    after_help = "`nearmost doctor` finds what is wrong, `nearmost exit-codes` lists how commands end."
+)]
 pub struct Args {
     /// For every command.
     #[command(flatten)]
@@ -38,9 +44,19 @@ pub struct Global {
     /// Certificate authorities (PEM) trusted besides the public ones
     #[arg(long, global = true, env = "NEARMOST_CA", value_name = "FILE")]
     pub ca: Option<PathBuf>,
-    /// Print JSON
+    /// Print JSON; errors too, as {"error": …} on standard error
     #[arg(long, global = true)]
     pub json: bool,
+    /// When to colour states; also NO_COLOR, CLICOLOR, CLICOLOR_FORCE and TERM=dumb are heeded
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        value_name = "WHEN",
+        hide_possible_values = true
+    )]
+    pub color: When,
 }
 
 /// What to do.
@@ -80,22 +96,16 @@ pub enum Command {
     /// theirs fails
     Connect(Box<ConnectArgs>),
     /// What is wrong, worst first, and how many mirrors are well
-    Status {
-        /// All mirrors with their places and addresses
-        #[arg(long)]
-        all: bool,
-    },
+    Status(StatusArgs),
     /// What people ordered: drains, maintenance windows, forced verdicts
     Orders {
         /// Only of a domain, a mirror (DOMAIN/NAME) or a node
         name: Option<String>,
     },
-    /// Follow changes of state as they happen
-    Events {
-        /// Begin after the event of this number
-        #[arg(long, value_name = "NUMBER")]
-        after: Option<u64>,
-    },
+    /// Changes of state: those the broker retains, and with --follow those that come
+    Events(EventsArgs),
+    /// Look for what is wrong with the broker and the way to it, and say how to fix each
+    Doctor(DoctorArgs),
     /// Domains
     #[command(subcommand)]
     Domain(DomainCommand),
@@ -151,6 +161,71 @@ pub enum Command {
     /// What is known of addresses
     #[command(subcommand)]
     Geo(GeoCommand),
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write manual pages, one a command
+    Man {
+        /// The folder
+        folder: PathBuf,
+    },
+    /// How commands end: the exit codes
+    #[command(after_help = crate::failure::table())]
+    ExitCodes,
+}
+
+/// What `status` shows.
+#[derive(Debug, Default, ClapArgs)]
+pub struct StatusArgs {
+    /// All mirrors with their places and addresses
+    #[arg(long)]
+    pub all: bool,
+    /// Show it anew each second until interrupted
+    #[arg(long, conflicts_with_all = ["all", "check"])]
+    pub watch: bool,
+    /// For monitoring: exit with 8 when a mirror that should be up is out, a domain has none, or the broker
+    /// itself is not well
+    #[arg(long)]
+    pub check: bool,
+}
+
+/// Which events.
+#[derive(Debug, Default, ClapArgs)]
+pub struct EventsArgs {
+    /// Go on with what happens, until interrupted
+    #[arg(long, short)]
+    pub follow: bool,
+    /// Begin after the event of this number
+    #[arg(long, value_name = "NUMBER")]
+    pub after: Option<u64>,
+    /// Only of this domain
+    #[arg(long, value_name = "DOMAIN")]
+    pub domain: Option<String>,
+    /// Only of this mirror: NAME, or DOMAIN/NAME
+    #[arg(long, value_name = "MIRROR")]
+    pub mirror: Option<String>,
+}
+
+/// What `doctor` looks at beside the broker's own examination.
+#[derive(Debug, Default, ClapArgs)]
+pub struct DoctorArgs {
+    /// Only these domains; default: the first 20 of the broker
+    #[arg(long, value_name = "DOMAIN")]
+    pub domain: Vec<String>,
+    /// Where the broker answers DNS, as its users see it; repeat for more. Default: where it says it listens
+    #[arg(long, value_name = "IP[:PORT]", value_parser = crate::doctor::at)]
+    pub address: Vec<std::net::SocketAddr>,
+    /// The resolver that finds the parents of domains. Default: the system's
+    #[arg(long, value_name = "IP[:PORT]", value_parser = crate::doctor::at)]
+    pub resolver: Option<std::net::SocketAddr>,
+    /// The port of name servers, for private roots and tests
+    #[arg(long, value_name = "PORT", default_value_t = 53)]
+    pub dns_port: u16,
+    /// Ask no name server but the broker: nothing of delegation
+    #[arg(long)]
+    pub offline: bool,
 }
 
 /// What is known of addresses.
@@ -241,6 +316,34 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Args::command().debug_assert();
+    }
+
+    mod lines {
+        include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/lines.rs"));
+    }
+
+    /// The words of every command that has none below it.
+    fn leaves(command: &clap::Command, above: &str, out: &mut Vec<String>) {
+        let below: Vec<_> = command.get_subcommands().filter(|c| c.get_name() != "help").collect();
+        for command in &below {
+            leaves(command, &format!("{above}{} ", command.get_name()), out);
+        }
+        if below.is_empty() {
+            out.push(above.trim_end().to_owned());
+        }
+    }
+
+    #[test]
+    fn every_command_is_among_those_that_are_run_with_json() {
+        let mut all = Vec::new();
+        leaves(&Args::command(), "", &mut all);
+        assert!(all.len() > 50, "{all:?}");
+        for command in all {
+            let line = |l: &&&str| {
+                format!("{} ", l.trim_start_matches(['!', '~'])).starts_with(&format!("{command} "))
+            };
+            assert!(lines::LINES.iter().any(|l| line(&l)), "tests/lab/lines.rs has no line for `{command}`");
+        }
     }
 
     #[test]

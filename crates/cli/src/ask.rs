@@ -1,12 +1,9 @@
-//! Questions: resolve, events, geo.
+//! Questions: resolve, geo.
 
 use crate::broker::Context;
-use crate::output::{emit, emit_json, escaped};
+use crate::output::{emit, emit_json};
 use crate::table::Table;
-use nearmost_client::api::{EventView, PlaceView, RankedMirror, VerdictView};
-use nearmost_client::events::Notice;
-use nearmost_client::moment;
-use nearmost_client::text::printable;
+use nearmost_client::api::{PlaceView, RankedMirror, VerdictView};
 use std::net::IpAddr;
 
 /// Prints the mirrors of a domain, best first.
@@ -52,45 +49,6 @@ pub fn place(place: &PlaceView) -> String {
     let asn = place.asn.map(|asn| format!("AS{asn}"));
     let parts: Vec<String> = [country, position, asn].into_iter().flatten().collect();
     if parts.is_empty() { "unknown".into() } else { parts.join(" ") }
-}
-
-/// Prints changes of state until interrupted.
-pub async fn events(context: &Context, after: Option<u64>) -> anyhow::Result<()> {
-    let mut events = context.client.events(after);
-    loop {
-        match events.next().await? {
-            Notice::Event(event) if context.json => {
-                emit(&escaped(&format!("{}\n", serde_json::to_string(&event)?)))?;
-            }
-            Notice::Event(event) => emit(&line(&event))?,
-            Notice::Missed(missed) if context.json => {
-                emit(&format!("{}\n", serde_json::json!({ "missed": missed })))?;
-            }
-            Notice::Missed(missed) => {
-                let number = missed.map_or("some".into(), |n| n.to_string());
-                emit(&format!("{number} events were missed\n"))?;
-            }
-            Notice::Lost { why, retry_in } => {
-                let why = why.map_or("the broker ended the stream".into(), |e| e.to_string());
-                eprintln!("{}; trying again in {:.1} s", printable(&why), retry_in.as_secs_f64());
-            }
-        }
-    }
-}
-
-fn line(event: &EventView) -> String {
-    format!(
-        "{}  {:>6}  {}/{} {}  {} → {}  {} ({})\n",
-        moment::show(event.at_unix_ms),
-        event.number,
-        event.domain,
-        event.mirror,
-        event.family,
-        event.from,
-        event.to,
-        event.reason,
-        event.vantage
-    )
 }
 
 /// Prints what is known of an address.

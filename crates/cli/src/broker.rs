@@ -1,13 +1,14 @@
 //! Which broker is asked, and as whom.
 
 use crate::args::Global;
-use anyhow::{Context as _, bail};
+use crate::failure::{Failure, Kind, socket_hint};
 use nearmost_client::identity::{Id, KeyPair};
 use nearmost_client::{Auth, Client, Endpoint, person};
+use std::io::ErrorKind;
 use std::path::Path;
 
 /// Where a broker's admin socket is looked for, in this order.
-const SOCKETS: [&str; 2] = ["/run/nearmost/admin.sock", "/var/lib/nearmost/admin.sock"];
+pub const SOCKETS: [&str; 2] = ["/run/nearmost/admin.sock", "/var/lib/nearmost/admin.sock"];
 
 /// What every command needs.
 pub struct Context {
@@ -60,15 +61,30 @@ impl Context {
 
 fn default_endpoint(sockets: &[&str]) -> anyhow::Result<Endpoint> {
     for path in sockets {
-        if Path::new(path).try_exists().with_context(|| format!("socket {path}"))? {
-            return Ok(Endpoint::Unix(path.into()));
+        match Path::new(path).try_exists() {
+            Ok(true) => return Ok(Endpoint::Unix(path.into())),
+            Ok(false) => {}
+            Err(e) => {
+                let hint = Some(socket_hint(Path::new(path), e.kind()));
+                let kind = if e.kind() == ErrorKind::PermissionDenied {
+                    Kind::Unauthorised
+                } else {
+                    Kind::Unreachable
+                };
+                return Err(Failure { kind, message: format!("socket {path}: {e}"), hint }.into());
+            }
         }
     }
-    bail!(
-        "no broker runs on this machine: tried {}; name one with --broker unix:PATH, --broker https://HOST or \
-         NEARMOST_BROKER",
-        sockets.join(" and ")
-    )
+    Err(Failure {
+        kind: Kind::Unreachable,
+        message: format!("no broker runs on this machine: tried {}", sockets.join(" and ")),
+        hint: Some(
+            "start it (`systemctl start nearmost-broker`), or name another one with --broker unix:PATH, --broker \
+             https://HOST or NEARMOST_BROKER; `nearmost doctor` looks further"
+                .into(),
+        ),
+    }
+    .into())
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use crate::broker::Context;
 use crate::output::{emit, emit_json};
+use crate::progress::during;
 use anyhow::{Context as _, bail};
 use nearmost_client::identity::KeyPair;
 use nearmost_client::registry::commit::{Author, Outcome, change};
@@ -28,7 +29,8 @@ where
     let (key, client) = context.signer()?;
     let name = std::env::var("USER").unwrap_or_default();
     let author = Author { key: &key, name: &name, note };
-    let outcome = change(&client, &author, make).await?;
+    let outcome =
+        during(context.json, "asking the broker to write the change", change(&client, &author, make)).await?;
     tell(context, &outcome, &key)
 }
 
@@ -133,7 +135,7 @@ fn read(path: &Path) -> anyhow::Result<(String, String)> {
 
 /// Writes the registry as a file.
 pub async fn export(context: &Context, path: Option<&Path>) -> anyhow::Result<()> {
-    let view = view(context).await?;
+    let view = during(context.json, "reading the registry", view(context)).await?;
     let readable = view.entries.iter().filter_map(|(key, current)| Some((key, current.content.as_ref()?)));
     let text = to_file(readable);
     let unreadable: Vec<String> =
@@ -142,7 +144,18 @@ pub async fn export(context: &Context, path: Option<&Path>) -> anyhow::Result<()
         eprintln!("left out, because a newer version wrote them: {}", unreadable.join(", "));
     }
     match path {
+        None if context.json => {
+            emit_json(&json!({ "file": null, "text": text, "entries": view.entries.len() }))
+        }
         None => emit(&text),
-        Some(path) => std::fs::write(path, text).with_context(|| format!("registry file {}", path.display())),
+        Some(path) => {
+            std::fs::write(path, text).with_context(|| format!("registry file {}", path.display()))?;
+            match context.json {
+                true => {
+                    emit_json(&json!({ "file": path.display().to_string(), "entries": view.entries.len() }))
+                }
+                false => Ok(()),
+            }
+        }
     }
 }

@@ -1,23 +1,29 @@
 //! The `nearmost` command: asks a broker, and administers its registry.
 //!
 //! A command line becomes a question to the broker or a change of its registry; both are the
-//! client library's business. Here are only the words, the tables and the exit code: 0 when it was
-//! done or there was nothing to do, 1 when not, 2 when the command line makes no sense.
+//! client library's business. Here are only the words, the tables and the exit code, which tells kinds of ends
+//! apart: see [`failure`].
 
 mod args;
 mod ask;
 mod backup;
 mod broker;
 mod change;
+mod colour;
 mod connect;
+mod doctor;
 mod edit;
+mod events;
 mod explain;
+mod failure;
+mod generate;
 mod history;
 mod measure;
 mod orders;
 mod output;
 mod peer;
 mod preview;
+mod progress;
 mod reason;
 mod record;
 mod state;
@@ -28,33 +34,67 @@ mod time;
 use args::{Args, Command, GeoCommand};
 use broker::Context;
 use clap::Parser;
+use failure::Kind;
 use nearmost_client::Endpoint;
 use nearmost_client::measure::Options;
 use std::process::ExitCode;
 
+/// How a command ends that did what it was asked: with 0, or with what it found.
+type Ended = Option<Kind>;
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    match run(Args::parse()).await {
-        Ok(()) => ExitCode::SUCCESS,
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(e) => return misread(&e),
+    };
+    let json = args.global.json;
+    colour::decide(args.global.color, json);
+    match run(args).await {
+        Ok(ended) => ended.map_or(ExitCode::SUCCESS, |kind| ExitCode::from(kind.code())),
         // Who reads has read enough, as `head` does.
         Err(e) if output::is_broken_pipe(&e) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("error: {}", told(&e));
-            ExitCode::FAILURE
+            eprint!("{}", failure::report(&e, json));
+            ExitCode::from(failure::kind(&e).code())
         }
     }
 }
 
-/// The error and those of its causes that it does not tell itself.
-fn told(error: &anyhow::Error) -> String {
-    error.chain().map(ToString::to_string).fold(String::new(), |told, said| match told.is_empty() {
-        true => said,
-        false if told.contains(&said) => told,
-        false => format!("{told}: {said}"),
-    })
+/// Help and version, or what is wrong with the command line.
+fn misread(error: &clap::Error) -> ExitCode {
+    let json = std::env::args_os().take_while(|a| a != "--").any(|a| a == "--json");
+    if !error.use_stderr() || !json {
+        // Nobody is left to be told where this fails.
+        let _ = error.print();
+        return if error.use_stderr() { ExitCode::from(Kind::Usage.code()) } else { ExitCode::SUCCESS };
+    }
+    let text = error.to_string();
+    let (message, rest) = text.split_once("\n\n").unwrap_or((&text, ""));
+    let message = message.trim_start_matches("error: ").trim();
+    let tip = rest.lines().find_map(|l| l.trim().strip_prefix("tip: "));
+    let hint = tip.unwrap_or("`nearmost help` lists the commands, `nearmost COMMAND --help` their arguments");
+    eprint!("{}", failure::object(Kind::Usage, message, Some(hint), true));
+    ExitCode::from(Kind::Usage.code())
 }
 
-async fn run(args: Args) -> anyhow::Result<()> {
+async fn run(args: Args) -> anyhow::Result<Ended> {
+    match &args.command {
+        Command::Doctor(doctor) => return doctor::run(&args.global, doctor).await,
+        Command::Completions { shell } => {
+            return generate::completions(*shell, args.global.json).map(|()| None);
+        }
+        Command::Man { folder } => return generate::man(folder, args.global.json).map(|()| None),
+        Command::ExitCodes => return generate::exit_codes(args.global.json).map(|()| None),
+        Command::Status(status) => {
+            return status::status(&Context::new(&args.global)?, status).await;
+        }
+        _ => {}
+    }
+    work(args).await.map(|()| None)
+}
+
+async fn work(args: Args) -> anyhow::Result<()> {
     if let Command::Measure { domain, quic: Some(at), no_lookup } = &args.command {
         // Over QUIC no way over HTTP need be there.
         let options = Options { look_up: !no_lookup };
@@ -69,7 +109,12 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let context = Context::new(&args.global)?;
     match args.command {
         // Begun above.
-        Command::Connect(_) => Ok(()),
+        Command::Connect(_)
+        | Command::Status(_)
+        | Command::Doctor(_)
+        | Command::Completions { .. }
+        | Command::Man { .. }
+        | Command::ExitCodes => Ok(()),
         Command::Resolve { domain, client } => ask::resolve(&context, &domain, client).await,
         Command::Explain { domain, client, resolver } => {
             explain::explain(&context, &domain, client, resolver).await
@@ -77,9 +122,8 @@ async fn run(args: Args) -> anyhow::Result<()> {
         Command::Measure { domain, no_lookup, .. } => {
             measure::over_http(&context, &domain, Options { look_up: !no_lookup }).await
         }
-        Command::Status { all } => status::status(&context, all).await,
         Command::Orders { name } => orders::orders(&context, name.as_deref()).await,
-        Command::Events { after } => ask::events(&context, after).await,
+        Command::Events(args) => events::events(&context, &args).await,
         Command::Geo(GeoCommand::Lookup { address }) => ask::geo(&context, address).await,
         Command::Geo(GeoCommand::Override(command)) => edit::place::run(&context, command).await,
         Command::Domain(command) => edit::domain::run(&context, command).await,

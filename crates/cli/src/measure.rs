@@ -3,6 +3,7 @@
 use crate::args::Global;
 use crate::broker::Context;
 use crate::output::{emit, emit_json};
+use crate::progress::during;
 use crate::table::Table;
 use anyhow::Context as _;
 use nearmost_client::measure::{self, Measured, Options, Round};
@@ -10,7 +11,8 @@ use serde_json::json;
 
 /// Measures and reports over HTTP.
 pub async fn over_http(context: &Context, domain: &str, options: Options) -> anyhow::Result<()> {
-    let measured = measure::over_http(&context.client, domain, options).await?;
+    let measuring = measure::over_http(&context.client, domain, options);
+    let measured = during(context.json, "measuring round trips", measuring).await?;
     show(&measured, context.json)
 }
 
@@ -20,7 +22,8 @@ pub async fn over_quic(global: &Global, at: &str, domain: &str, options: Options
         "--quic needs --broker-id nb1…: whoever answers must prove to be that broker; `nearmost status` and \
          /healthz tell a broker's id",
     )?;
-    let measured = measure::over_quic(at, broker, domain, options).await?;
+    let measuring = measure::over_quic(at, broker, domain, options);
+    let measured = during(global.json, "measuring round trips", measuring).await?;
     show(&measured, global.json)
 }
 

@@ -11,6 +11,27 @@ pub fn emit(text: &str) -> anyhow::Result<()> {
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("standard output")
 }
 
+/// Prints a text whose parts are escaped already, with colours.
+pub fn emit_painted(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("standard output")
+}
+
+/// Prints a value as JSON on one line: one of many.
+pub fn emit_json_line(value: &serde_json::Value) -> anyhow::Result<()> {
+    emit(&escaped(&format!("{value}\n")))
+}
+
+/// Columns of the terminal; 80 where there is none.
+pub fn columns() -> usize {
+    console::Term::stdout().size_checked().map_or(80, |(_, columns)| usize::from(columns).max(40))
+}
+
+/// Rows of the terminal; 24 where there is none.
+pub fn rows() -> usize {
+    console::Term::stdout().size_checked().map_or(24, |(rows, _)| usize::from(rows).max(12))
+}
+
 /// The text with what a terminal would obey escaped, but for its line ends.
 pub fn shown(text: &str) -> String {
     text.split_inclusive('\n').map(line).collect()

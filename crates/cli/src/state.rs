@@ -2,6 +2,7 @@
 
 use crate::broker::Context;
 use crate::output::{emit, emit_json};
+use crate::progress::during;
 use nearmost_client::identity::KeyPair;
 use nearmost_client::registry::commit::{Author, Stated, state};
 use nearmost_client::registry::statements::Statement;
@@ -41,7 +42,12 @@ pub async fn say(
     }
     let name = std::env::var("USER").unwrap_or_default();
     let author = Author { key: &key, name: &name, note: saying.note };
-    let stated: Stated = state(&client, &author, saying.heir, |held| make(held, &key)).await?;
+    let stated: Stated = during(
+        context.json,
+        "asking the broker to write the change",
+        state(&client, &author, saying.heir, |held| make(held, &key)),
+    )
+    .await?;
     stated.enrolled.iter().for_each(|id| eprintln!("this broker now knows your key {id}"));
     let last = match &stated.response {
         Some(r) => format!("change {}, registry version {}\n", r.batch, r.version),

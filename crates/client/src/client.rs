@@ -2,11 +2,11 @@
 
 use crate::endpoint::{Auth, Endpoint};
 use crate::error::ClientError;
-use crate::events::EventStream;
+use crate::events::{EventStream, Retained};
 use crate::http::{Ask, Transport};
 use nearmost_wire::api::{
-    DnssecResponse, ExplainResponse, FleetResponse, GeoResponse, HealthResponse, ResolveResponse, RttRequest,
-    RttResponse, TrafficResponse,
+    CheckupResponse, DnssecResponse, EventView, ExplainResponse, FleetResponse, GeoResponse, HealthResponse,
+    ResolveResponse, RttRequest, RttResponse, TrafficResponse,
 };
 use nearmost_wire::identity::Id;
 use nearmost_wire::name;
@@ -101,14 +101,6 @@ impl Client {
         self.transport.json(Ask::get("/v1/fleet", &[])).await
     }
 
-    /// Who uses which mirror now, and from where.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn traffic(&self) -> Result<TrafficResponse, ClientError> {
-        self.transport.json(Ask::get("/v1/traffic", &[])).await
-    }
-
     /// The keys of a domain that is signed, and the next one of the broker's site: the one with this number,
     /// or the one after the last.
     ///
@@ -135,6 +127,64 @@ impl Client {
         EventStream::new(self.transport.clone(), after)
     }
 
+    /// Transitions that the broker retains: all, or those after the event numbered `after`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn events_retained(&self, after: Option<u64>) -> Result<Retained, ClientError> {
+        crate::events::retained(&self.transport, after).await
+    }
+
+    /// Transitions that the broker wrote down, since a moment (Unix milliseconds), at most `limit`; `None`
+    /// from a broker that writes none down.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn events_history(
+        &self,
+        since_unix_ms: u64,
+        limit: u32,
+    ) -> Result<Option<Vec<EventView>>, ClientError> {
+        #[derive(serde::Deserialize)]
+        struct History {
+            events: Vec<EventView>,
+        }
+        let (since, limit) = (since_unix_ms.to_string(), limit.to_string());
+        let query = [("since_unix_ms", since.as_str()), ("limit", limit.as_str())];
+        let history = self.transport.json::<History>(Ask::get("/v1/events/history", &query)).await;
+        Ok(served(history)?.map(|history| history.events))
+    }
+
+    /// Who uses which mirror now, and from where; `None` from a broker that does not tell.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn traffic(&self) -> Result<Option<TrafficResponse>, ClientError> {
+        served(self.transport.json(Ask::get("/v1/traffic", &[])).await)
+    }
+
+    /// What the broker finds when it examines itself; `None` from one that cannot.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn checkup(&self) -> Result<Option<CheckupResponse>, ClientError> {
+        served(self.transport.json(Ask::get("/v1/checkup", &[])).await)
+    }
+
+    /// How far the broker has come: `None` when it is ready, else what is missing.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn not_ready(&self) -> Result<Option<String>, ClientError> {
+        let ready = self.transport.json::<serde_json::Value>(Ask::get("/readyz", &[])).await;
+        match ready {
+            // It says so in words, not in JSON.
+            Ok(_) | Err(ClientError::Answer { .. }) => Ok(None),
+            Err(ClientError::Api { status: 503, message, .. }) => Ok(Some(message)),
+            Err(e) => Err(e),
+        }
+    }
+
     pub(crate) async fn post<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -159,5 +209,16 @@ impl Client {
             what: format!("{method} {path}"),
             detail: e.to_string(),
         })
+    }
+}
+
+/// `None` where the broker has no such path.
+fn served<T>(answer: Result<T, ClientError>) -> Result<Option<T>, ClientError> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(ClientError::Api { status: 404, code, .. }) if code == "no_such_path" => Ok(None),
+        // A broker that is no broker of ours says nothing else to a path it does not know.
+        Err(ClientError::Answer { detail, .. }) if detail.starts_with("status 404") => Ok(None),
+        Err(e) => Err(e),
     }
 }

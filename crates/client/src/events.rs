@@ -5,10 +5,12 @@
 
 use crate::error::ClientError;
 use crate::follow::{Follow, Followed};
-use crate::http::Transport;
-use crate::sse::Event;
+use crate::http::{Ask, Transport};
+use crate::sse::{Event, Parser};
+use http::HeaderName;
 use nearmost_wire::api::EventView;
 use serde::Deserialize;
+use std::collections::VecDeque;
 use std::time::Duration;
 
 /// What [`EventStream::next`] has to say.
@@ -25,6 +27,43 @@ pub enum Notice {
         /// How long is waited.
         retry_in: Duration,
     },
+}
+
+/// What a broker retains.
+#[derive(Debug, Default)]
+pub struct Retained {
+    /// Oldest first.
+    pub events: Vec<EventView>,
+    /// Whether some of what was asked for is retained no longer.
+    pub incomplete: bool,
+}
+
+/// Transitions that the broker retains: all, or those after the event numbered `after`.
+///
+/// # Errors
+/// [`ClientError`].
+pub(crate) async fn retained(transport: &Transport, after: Option<u64>) -> Result<Retained, ClientError> {
+    let mut ask = Ask::get("/v1/events", &[("follow", "false")]);
+    if let Some(id) = after {
+        ask = ask.with_header(HeaderName::from_static("last-event-id"), id.into());
+    }
+    let mut body = transport.stream(ask).await?;
+    let (mut parser, mut ready) = (Parser::default(), VecDeque::new());
+    while let Some(piece) = body.next().await? {
+        parser.feed(&piece, &mut ready).map_err(|e| body.not_understood(e.to_string()))?;
+    }
+    let mut retained = Retained::default();
+    for event in ready {
+        match event.name.as_deref() {
+            None | Some("transition") => {
+                let view = serde_json::from_str(&event.data);
+                retained.events.push(view.map_err(|e| body.not_understood(e.to_string()))?);
+            }
+            Some("lagged") => retained.incomplete = true,
+            Some(_) => {}
+        }
+    }
+    Ok(retained)
 }
 
 /// Data of the event `lagged`.

@@ -1,5 +1,7 @@
 //! Who plays: five places around the world, and networks of users.
 
+use std::net::Ipv4Addr;
+
 /// A mirror of the demo.
 #[derive(Clone, Copy, Debug)]
 pub struct Role {
@@ -48,4 +50,25 @@ pub const USERS: [(&str, &str); 6] = [
     ("133.11.0.0/16", "Japan"),
     ("139.130.0.0/16", "Australia"),
     ("105.112.0.0/16", "Nigeria"),
+];
+
+/// Users who ask all the time: the first of their networks, their country, and how many ask each second. The
+/// networks are large ones of carriers that serve this country alone.
+pub const AUDIENCE: [(Ipv4Addr, &str, u32); 16] = [
+    (Ipv4Addr::new(86, 128, 0, 0), "GB", 4),
+    (Ipv4Addr::new(91, 0, 0, 0), "DE", 5),
+    (Ipv4Addr::new(90, 0, 0, 0), "FR", 4),
+    (Ipv4Addr::new(83, 32, 0, 0), "ES", 2),
+    (Ipv4Addr::new(73, 0, 0, 0), "US", 8),
+    (Ipv4Addr::new(24, 64, 0, 0), "CA", 2),
+    (Ipv4Addr::new(187, 128, 0, 0), "MX", 2),
+    (Ipv4Addr::new(177, 0, 0, 0), "BR", 4),
+    (Ipv4Addr::new(190, 16, 0, 0), "AR", 2),
+    (Ipv4Addr::new(126, 0, 0, 0), "JP", 4),
+    (Ipv4Addr::new(175, 192, 0, 0), "KR", 3),
+    (Ipv4Addr::new(117, 192, 0, 0), "IN", 5),
+    (Ipv4Addr::new(36, 64, 0, 0), "ID", 3),
+    (Ipv4Addr::new(1, 128, 0, 0), "AU", 3),
+    (Ipv4Addr::new(41, 32, 0, 0), "EG", 1),
+    (Ipv4Addr::new(105, 112, 0, 0), "NG", 2),
 ];

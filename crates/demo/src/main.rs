@@ -3,10 +3,11 @@
 //! `cargo run --release` starts this. It re-executes itself: once as a broker, through the library
 //! main of `nearmost-broker`, and five times as a mirror, which is the library main of
 //! `nearmost-agent` beside a small HTTP service and a game over UDP. A user plays over a session that
-//! outlives its mirrors. Nothing is simulated: the mirrors join with
+//! outlives its mirrors, and users around the world ask over DNS, as their resolvers would. Nothing is simulated: the mirrors join with
 //! one-time tokens, send beacons, are probed and are chosen as in production; only the addresses
 //! are loopback ones, and each node says where it would be.
 
+mod audience;
 mod cast;
 mod child;
 mod mirror;

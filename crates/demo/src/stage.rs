@@ -1,5 +1,6 @@
 //! Starts everybody, says what to try, tells what happens, and ends everybody.
 
+use crate::audience;
 use crate::cast::{DOMAIN, MIRRORS, Role};
 use crate::child;
 use crate::script::{self, Running};
@@ -106,6 +107,7 @@ async fn perform(dir: &Path, at: &Addresses, service_port: u16, mirrors: &mut Ve
     let clients = at.clients.first().copied().context("no address for clients")?;
     tokio::select! {
         told = tell(events) => told,
+        asked = audience::ask(dns) => asked,
         played = user::play(&client, clients, &running) => played,
     }
 }

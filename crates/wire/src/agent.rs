@@ -22,6 +22,9 @@
 //!   | -- Goodbye --------------------->  |
 //! ```
 //!
+//! On a unidirectional stream of its own the broker tells what it concludes of the node's mirrors, for the
+//! node's operator ([`crate::standing`]).
+//!
 //! Paths and everything on orders are hints: whoever has no room for one drops it, and nobody waits
 //! for an answer longer than the order itself says.
 

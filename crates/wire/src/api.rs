@@ -14,6 +14,7 @@ macro_rules! api {
     };
 }
 
+mod checkup;
 mod dnssec;
 mod evidence;
 mod explain;
@@ -21,6 +22,7 @@ mod federation;
 pub mod reason;
 mod traffic;
 
+pub use checkup::*;
 pub use dnssec::*;
 pub use evidence::*;
 pub use explain::*;
@@ -273,6 +275,9 @@ pub struct HealthResponse {
     /// UDP ports at which it takes clients over QUIC.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub clients: Vec<u16>,
+    /// The broker's clock, Unix milliseconds; 0 from one that does not tell.
+    #[serde(default)]
+    pub at_unix_ms: u64,
 }
 }
 

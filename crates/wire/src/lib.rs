@@ -43,6 +43,7 @@ pub mod paths;
 pub mod peer;
 pub mod prefix;
 pub mod registry;
+pub mod standing;
 #[cfg(feature = "quic")]
 pub mod tls;
 pub mod token;

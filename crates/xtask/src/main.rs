@@ -94,14 +94,36 @@ fn test(args: &[String]) -> Result<()> {
     // One failure hides no other: every test runs, then the first failure is told.
     let unit =
         run(cargo().args(["test", "--no-fail-fast", "--workspace", "--exclude", END_TO_END]).args(args));
-    // Real processes are held to real time limits: they run one after the other.
-    let mut end_to_end = cargo();
-    end_to_end.args(["test", "--no-fail-fast", "--workspace"]);
-    for name in end_to_end_tests()? {
-        end_to_end.args(["--test", &name]);
+    let (timed, patient): (Vec<_>, Vec<_>) =
+        end_to_end_tests()?.into_iter().partition(|name| TIMED.contains(&name.as_str()));
+    // Most of their time they wait for processes.
+    let patient = end_to_end(&patient, "2", args);
+    let timed = end_to_end(&timed, "1", args);
+    unit.and(patient).and(timed)
+}
+
+/// End-to-end tests that hold real processes to real time limits, or load the machine: they run one after the
+/// other.
+const TIMED: [&str; 10] = [
+    "disk_full",
+    "dns_flood",
+    "dns_load",
+    "health_netns",
+    "health_processes",
+    "page",
+    "peers_netns",
+    "session_moves",
+    "sidecar",
+    "wan_lab",
+];
+
+fn end_to_end(names: &[String], at_once: &str, args: &[String]) -> Result<()> {
+    let mut tests = cargo();
+    tests.args(["test", "--no-fail-fast", "--workspace"]);
+    for name in names {
+        tests.args(["--test", name]);
     }
-    end_to_end.args(args).env("NEARMOST_BIN_DIR", built("debug")?).env("RUST_TEST_THREADS", "1");
-    unit.and(run(&mut end_to_end))
+    run(tests.args(args).env("NEARMOST_BIN_DIR", built("debug")?).env("RUST_TEST_THREADS", at_once))
 }
 
 /// Names of the tests in `tests/tests`.

@@ -3,7 +3,9 @@
 use super::*;
 use crate::api::testing::{DOMAIN, Fixture};
 use nearmost_core::health::State;
-use nearmost_wire::api::{DrainPreview, ExplainResponse, FleetResponse, GeoResponse, ResolveResponse};
+use nearmost_wire::api::{
+    CheckupResponse, DrainPreview, ExplainResponse, FleetResponse, GeoResponse, ResolveResponse,
+};
 
 #[tokio::test]
 async fn resolve_answers_the_asking_client_and_others_for_trusted_sources() {
@@ -25,6 +27,21 @@ async fn resolve_answers_the_asking_client_and_others_for_trusted_sources() {
     let resolved: ResolveResponse =
         api.send(peer(ListenerKind::Public, "10.0.0.1"), proxied, Body::empty()).await.json();
     assert_eq!(&*resolved.client.to_string(), "198.51.100.7");
+}
+
+#[tokio::test]
+async fn the_broker_examines_itself_for_operators() {
+    let api = Api::new().await;
+    let told: CheckupResponse = api.get(local(), "/v1/checkup").await.json();
+    assert_eq!(told.domains, [DOMAIN]);
+    assert!(told.at_unix_ms > 0 && !told.version.is_empty(), "{told:?}");
+    let of = |subject: &str| told.findings.iter().find(|f| f.subject == subject).unwrap();
+    // Nobody drives this fixture's fleet.
+    assert_eq!((&*of("snapshot").level, &*of("disk").level), ("fail", "ok"));
+    let wrong = |f: &&nearmost_wire::api::FindingView| f.level != "ok";
+    assert!(told.findings.iter().filter(wrong).all(|f| !f.fix.is_empty()), "{told:?}");
+    assert_eq!(api.get(public(), "/v1/checkup").await.refusal().0, 401);
+    assert_eq!(api.get(local(), "/v1/checkup?a=b").await.refusal().0, 400);
 }
 
 #[tokio::test]

@@ -35,6 +35,19 @@ async fn next(body: &mut Body) -> Option<String> {
 }
 
 #[tokio::test]
+async fn what_is_retained_is_told_and_that_is_the_end() {
+    let api = Api::new().await;
+    assert_eq!(api.get(local(), "/v1/events?follow=false").await.text(), "");
+    ["lon", "nyc"].map(|mirror| api.api.state.events.publish(event(mirror)));
+    let all = api.get(local(), "/v1/events?follow=false").await.text();
+    assert!(all.contains("id: 1\n") && all.contains("id: 2\n") && !all.contains("lagged"), "{all}");
+    let after = Request::get("/v1/events?follow=false").header("last-event-id", "1");
+    let newer = api.send(local(), after, Body::empty()).await.text();
+    assert!(!newer.contains("id: 1\n") && newer.contains("id: 2\n"), "{newer}");
+    assert_eq!(api.get(local(), "/v1/events?follow=perhaps").await.refusal().0, 400);
+}
+
+#[tokio::test]
 async fn transitions_are_streamed_and_resumed_and_end_with_the_broker() {
     let api = Api::new().await;
     let log = &api.api.state.events;

@@ -18,7 +18,23 @@ use nearmost_client::registry::{Content, EntryKey, EntryKind, PlanError, Registr
 
 /// Refuses what is not there.
 pub fn must_exist(view: &RegistryView, key: &EntryKey) -> Result<(), PlanError> {
-    if view.has(key) { Ok(()) } else { Err(PlanError::NotThere(key.clone())) }
+    match view.has(key) {
+        true => Ok(()),
+        false => Err(PlanError::NotThere { key: key.clone(), near: nearest(view, key) }),
+    }
+}
+
+/// The name that was perhaps meant.
+fn nearest(view: &RegistryView, key: &EntryKey) -> Option<String> {
+    let name = key.name();
+    let limit = (name.len() / 4).clamp(1, 4);
+    view.entries
+        .keys()
+        .filter(|k| k.kind == key.kind)
+        .map(|k| (strsim::damerau_levenshtein(&name, &k.name()), k.name()))
+        .filter(|(distance, _)| *distance <= limit)
+        .min()
+        .map(|(_, name)| name)
 }
 
 /// Refuses what is there.

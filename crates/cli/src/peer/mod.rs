@@ -1,6 +1,6 @@
 //! `nearmost peer …`: the other brokers of the federation.
 
-mod list;
+pub mod list;
 mod show;
 
 use crate::args::{Item, text_item};

@@ -23,20 +23,21 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// The code of a refusal because the registry moved on.
 const CONFLICT: &str = "version_conflict";
 
-/// Why a change was not made. `E` says why there is no plan.
+/// Why a change was not made. `E` says why there is no plan. Each cause is the error's source, so that a
+/// caller that no longer knows `E` finds it.
 #[derive(Debug, thiserror::Error)]
 pub enum ChangeError<E: std::error::Error + 'static> {
     /// The broker could not be asked, or refused.
-    #[error(transparent)]
+    #[error("{0}")]
     Client(#[from] ClientError),
     /// The broker's registry is not understood.
-    #[error(transparent)]
+    #[error("{0}")]
     View(#[from] ViewError),
     /// There is no plan.
-    #[error(transparent)]
-    Plan(E),
+    #[error("{0}")]
+    Plan(#[source] E),
     /// It cannot be signed.
-    #[error(transparent)]
+    #[error("{0}")]
     Sign(#[from] SignError),
     /// Others change the registry all the time.
     #[error("the registry changed during each of {ATTEMPTS} attempts; try again")]

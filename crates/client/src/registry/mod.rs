@@ -40,7 +40,7 @@ mod warn;
 mod world;
 
 pub use entry::{Content, EntryKey};
-pub use file::RegistryFile;
+pub use file::{FileErrors, RegistryFile};
 pub use held::Held;
 pub use nearmost_wire::registry::{
     AllDownBody, DomainBody, DrainBody, EntryKind, FailbackBody, FailoverBody, ForceBody, ForceBodyTo,

@@ -90,8 +90,13 @@ pub enum PlanError {
     #[error("refused, because afterwards {}", Problem::list(.0))]
     Problems(Vec<Problem>),
     /// There is none of that name.
-    #[error("there is no {0}")]
-    NotThere(EntryKey),
+    #[error("there is no {key}")]
+    NotThere {
+        /// What was named.
+        key: EntryKey,
+        /// A name of the same kind that looks alike, for whoever mistyped.
+        near: Option<String>,
+    },
     /// There is one of that name.
     #[error("{0} is there already; change it with `set`")]
     Exists(EntryKey),
@@ -180,7 +185,7 @@ impl Plan {
             let Edit { key, content } = edit;
             if content.is_none() {
                 if !view.has(&key) {
-                    return Err(PlanError::NotThere(key));
+                    return Err(PlanError::NotThere { key, near: None });
                 }
                 let orders = orders_of(&key).into_iter().filter(|o| view.has(o));
                 wishes.extend(orders.map(|o| (o, None)));

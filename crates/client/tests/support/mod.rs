@@ -62,6 +62,8 @@ pub struct Store {
     pub fleet: Option<FleetResponse>,
     /// Reports of round trips.
     pub reports: Vec<RttRequest>,
+    /// How far its clock is ahead.
+    pub clock_ahead_ms: u64,
 }
 
 #[derive(Clone)]
@@ -472,7 +474,9 @@ async fn fleet(State(broker): State<FakeBroker>) -> Json<FleetResponse> {
 }
 
 async fn health(State(broker): State<FakeBroker>) -> Json<HealthResponse> {
-    Json(HealthResponse { status: "ok".into(), broker: broker.key.id().to_string(), clients: Vec::new() })
+    let ahead = broker.store.lock().unwrap().clock_ahead_ms;
+    let (broker, at_unix_ms) = (broker.key.id().to_string(), nearmost_client::clock::now_unix_ms() + ahead);
+    Json(HealthResponse { status: "ok".into(), broker, clients: Vec::new(), at_unix_ms })
 }
 
 async fn geo(Path(ip): Path<String>) -> Json<GeoResponse> {

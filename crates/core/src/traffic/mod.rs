@@ -6,10 +6,10 @@
 //!  answers, one in many ─▶ [ mirror, country ] × three slots of ten seconds ─────────┘
 //! ```
 //!
-//! What agents **count** are connections: each reading of a mirror replaces the one before it, so they are
-//! users as they are. Where no agent counts, what is **asked** stands for users: the answers of the last
-//! [`WINDOW`] that name the mirror first. A mirror that was counted lately is not estimated by answers as
-//! well, since the same users would be there twice.
+//! What agents **count** are connections: each reading of a mirror replaces the one before it. What is **asked**
+//! stands for users, too: the answers of the last [`WINDOW`] that name the mirror first. The same users are seen in
+//! both ways, so a mirror's are told by the one that sees more of them: an agent sees few connections of a service
+//! over UDP, or of one whose connections are short, and brokers see few answers where many are behind one resolver.
 //!
 //! Everything is bounded: [`MOST_NETWORKS`] that are counted, [`MOST_FLOWS`] that are asked for. What finds
 //! no room is left out, and [`Traffic::left_out`] says how often.
@@ -23,7 +23,7 @@ pub use histogram::{Histogram, Quantiles};
 use crate::geo::CountryCode;
 use crate::geo::countries::{self, Continent};
 use crate::time::MonoTime;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -214,9 +214,6 @@ impl Traffic {
     }
 
     fn ask(&mut self, s: Sighting, now: MonoTime) {
-        if self.readings.get(&s.mirror).is_some_and(|r| now.since(r.last) < r.holds) {
-            return;
-        }
         let mut key = (s.mirror, s.country);
         if self.asked.len() >= MOST_FLOWS && !self.asked.contains_key(&key) {
             key.1 = None;
@@ -244,20 +241,42 @@ impl Traffic {
             readings.get(mirror).is_some_and(|r| c.at >= r.began || now.since(r.began) <= ONE_READING)
         });
         let number = slot(now);
-        asked.retain(|(mirror, _), a| {
+        asked.retain(|_, a| {
             a.turn(number);
-            a.users() > 0.0 && !readings.contains_key(mirror)
+            a.users() > 0.0
         });
+    }
+
+    /// Mirrors of which counting sees more users than asking does.
+    fn better_counted(&self) -> BTreeSet<&MirrorName> {
+        let mut more: BTreeMap<&MirrorName, f64> = BTreeMap::new();
+        for ((mirror, _), c) in &self.counted {
+            *more.entry(mirror).or_default() += f64::from(c.users);
+        }
+        for ((mirror, _), asked) in &self.asked {
+            *more.entry(mirror).or_default() -= asked.users();
+        }
+        more.into_iter().filter(|(_, more)| *more >= 0.0).map(|(mirror, _)| mirror).collect()
+    }
+
+    /// What is told of: of each mirror what was counted, or what was asked.
+    fn told(&self) -> (impl Iterator<Item = (&MirrorName, &Counted)>, impl Iterator<Item = (&Key, &Asked)>) {
+        let counts = self.better_counted();
+        let counted: Vec<_> =
+            self.counted.iter().map(|((m, _), c)| (m, c)).filter(|(m, _)| counts.contains(m)).collect();
+        let asked = self.asked.iter().filter(move |((m, _), _)| !counts.contains(m));
+        (counted.into_iter(), asked)
     }
 
     /// Users by mirror and country, in the order of names.
     pub fn flows(&mut self, now: MonoTime) -> Vec<Flow> {
         self.expire(now);
         let mut flows: BTreeMap<Key, f64> = BTreeMap::new();
-        for ((mirror, _), c) in &self.counted {
+        let (counted, asked) = self.told();
+        for (mirror, c) in counted {
             *flows.entry((mirror.clone(), c.country)).or_default() += f64::from(c.users);
         }
-        for (key, asked) in &self.asked {
+        for (key, asked) in asked {
             *flows.entry(key.clone()).or_default() += asked.users();
         }
         flows.into_iter().map(|((mirror, country), users)| Flow { mirror, country, users }).collect()
@@ -267,14 +286,15 @@ impl Traffic {
     pub fn mirrors(&mut self, now: MonoTime) -> BTreeMap<MirrorName, MirrorUsers> {
         self.expire(now);
         let mut all: BTreeMap<MirrorName, MirrorUsers> = BTreeMap::new();
-        for ((mirror, _), c) in &self.counted {
+        let (counted, asked) = self.told();
+        for (mirror, c) in counted {
             let users = all.entry(mirror.clone()).or_default();
             users.users += f64::from(c.users);
             if let Some(rtt_ms) = c.rtt_ms {
                 users.rtts.entry(region(c.country)).or_default().add(rtt_ms, c.users);
             }
         }
-        for ((mirror, country), asked) in &self.asked {
+        for ((mirror, country), asked) in asked {
             let users = all.entry(mirror.clone()).or_default();
             users.users += asked.users();
             let rtts = users.rtts.entry(region(*country)).or_default();

@@ -49,14 +49,20 @@ fn a_reading_replaces_the_one_before() {
 }
 
 #[test]
-fn who_is_counted_is_not_estimated_as_well() {
+fn nobody_is_told_of_twice() {
     let mut traffic = Traffic::default();
     traffic.see(seen("lon", [192, 0, 2, 1], "GB", 50.0, Seen::Query), at(100));
     traffic.see(seen("lon", [192, 0, 2, 0], "GB", 2.0, Seen::Connections), at(101));
     traffic.see(seen("lon", [192, 0, 2, 1], "GB", 50.0, Seen::Query), at(102));
     traffic.see(seen("nyc", [192, 0, 2, 1], "GB", 4.0, Seen::Query), at(102));
+    traffic.see(seen("nyc", [192, 0, 2, 0], "FR", 6.0, Seen::Connections), at(102));
     let all = traffic.mirrors(at(103));
-    assert_eq!((all[&mirror("lon")].users, all[&mirror("nyc")].users), (2.0, 4.0));
+    assert_eq!((all[&mirror("lon")].users, all[&mirror("nyc")].users), (100.0, 6.0));
+    let countries: Vec<_> =
+        traffic.flows(at(103)).into_iter().map(|f| f.country.unwrap().to_string()).collect();
+    assert_eq!(countries, ["GB", "FR"]);
+    // With the answers gone, there is what is counted.
+    assert_eq!(traffic.mirrors(at(135))[&mirror("lon")].users, 2.0);
 }
 
 #[test]

@@ -7,7 +7,7 @@ api! {
 pub struct TrafficResponse {
     /// When, Unix milliseconds.
     pub at_unix_ms: u64,
-    /// How long an answer stands for a user, in seconds, where no agent counts connections.
+    /// How long an answer stands for a user, in seconds.
     pub window_s: u64,
     /// Users by mirror and country, in the order of names.
     pub flows: Vec<FlowView>,
@@ -33,7 +33,7 @@ pub struct FlowView {
     pub latitude: Option<f64>,
     /// Degrees east of it.
     pub longitude: Option<f64>,
-    /// Connections that the mirror's agent counts; where none counts, answers within the window.
+    /// Connections that the mirror's agent counts, or answers within the window: of each mirror whichever are more.
     pub users: f64,
 }
 }

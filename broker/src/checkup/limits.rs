@@ -1,0 +1,93 @@
+//! How many files may be open, and how many are needed at most.
+
+use super::{fail, ok, warn};
+use nearmost_config::BrokerConfig;
+use nearmost_wire::api::FindingView;
+use rustix::process::{Resource, getrlimit};
+
+/// Files besides connections: the store, logs, watched directories, sockets of tasks.
+const OTHERS: u64 = 128;
+/// A broker with fewer runs out under any load.
+const LEAST: u64 = 1024;
+
+/// What the system allows, and what the configuration asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Files {
+    /// Most files; `None` for no limit.
+    limit: Option<u64>,
+    /// To which the process may raise it.
+    hard: Option<u64>,
+    /// Open now; 0 where that is not known.
+    open: u64,
+    /// Open at once when every limit of the configuration is reached.
+    need: u64,
+}
+
+pub(super) fn gather(config: &BrokerConfig) -> Files {
+    let limit = getrlimit(Resource::Nofile);
+    let open = std::fs::read_dir("/proc/self/fd").map_or(0, |all| all.count() as u64);
+    Files { limit: limit.current, hard: limit.maximum, open, need: need(config) }
+}
+
+fn need(config: &BrokerConfig) -> u64 {
+    let dns = &config.dns;
+    let encrypted = if dns.tls.files_in_use().is_some() { dns.tls.max_connections } else { 0 };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let workers = if dns.workers == 0 { cores } else { dns.workers };
+    let all = [
+        config.http.max_connections,
+        dns.tcp.max_connections,
+        encrypted,
+        config.mirrors.probe.max_in_flight,
+        workers * dns.listen.len(),
+    ];
+    OTHERS + all.into_iter().sum::<usize>() as u64
+}
+
+pub(super) fn judge(files: &Files) -> FindingView {
+    let Files { limit, hard, open, need } = *files;
+    let Some(limit) = limit else { return ok("file limit", format!("no limit; {open} files are open")) };
+    let message = format!(
+        "{limit} files may be open, {open} are; up to {need} are needed when every configured limit is reached"
+    );
+    let raise = match hard {
+        Some(hard) if hard < need => "",
+        _ => " (the hard limit allows it)",
+    };
+    let fix = format!(
+        "set LimitNOFILE={} in the unit (`systemctl edit nearmost-broker`), or `ulimit -n` before it starts{raise}; or \
+         lower http.max_connections and dns.tcp.max_connections",
+        need.next_power_of_two().max(4096)
+    );
+    match () {
+        () if open * 10 >= limit * 9 => fail("file limit", format!("nearly all are used: {message}"), fix),
+        () if limit < need && limit < LEAST => fail("file limit", message, fix),
+        () if limit < need => warn("file limit", message, fix),
+        () => ok("file limit", message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_few_files_are_told() {
+        let level = |limit, open, need| judge(&Files { limit, hard: None, open, need }).level;
+        assert_eq!(level(Some(65_536), 40, 3000), "ok");
+        assert_eq!(level(None, 40, 3000), "ok");
+        assert_eq!(level(Some(2048), 40, 3000), "warn");
+        assert_eq!(level(Some(256), 40, 3000), "fail");
+        assert_eq!(level(Some(65_536), 60_000, 3000), "fail");
+        let said = judge(&Files { limit: Some(256), hard: Some(256), open: 40, need: 3000 });
+        assert!(said.fix.contains("LimitNOFILE=4096"), "{said:?}");
+    }
+
+    #[test]
+    fn what_is_needed_follows_from_the_configuration() {
+        let mut config = BrokerConfig::default();
+        let before = need(&config);
+        config.http.max_connections += 10;
+        assert_eq!(need(&config), before + 10);
+    }
+}
