@@ -113,7 +113,7 @@ impl Browser {
 
     /// Waits until an expression is true in the page.
     pub async fn until(&self, what: &str) {
-        let script = format!("return [Boolean({what}), document.body.innerText.slice(0, 1500)]");
+        let script = format!("return [Boolean({what}), document.body.innerText.slice(0, 6000)]");
         eventually(what, || self.run(&script), |answer| answer[0] == true).await;
     }
 
@@ -183,17 +183,15 @@ impl Browser {
         bad.map(|e| e["message"].as_str().unwrap_or_default().to_owned()).collect()
     }
 
-    /// URLs of everything that was asked for since the last time.
+    /// URLs of everything that was asked for since the last time, but for what is in the browser itself.
     pub async fn requests(&self) -> Vec<String> {
         let log = self.post("/se/log", json!({ "type": "performance" })).await;
-        let messages = log
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(|e| serde_json::from_str::<Value>(e["message"].as_str()?).ok());
+        let message = |entry: &Value| serde_json::from_str::<Value>(entry["message"].as_str()?).ok();
+        let messages = log.as_array().into_iter().flatten().filter_map(message);
         let sent = messages.filter(|m| m["message"]["method"] == "Network.requestWillBeSent");
-        sent.map(|m| m["message"]["params"]["request"]["url"].as_str().unwrap_or_default().to_owned())
-            .collect()
+        let url = |m: Value| m["message"]["params"]["request"]["url"].as_str().unwrap_or_default().to_owned();
+        // Its first page, before a test opens one.
+        sent.map(url).filter(|url| !url.starts_with("chrome://") && !url.starts_with("data:")).collect()
     }
 
     /// Ends browser and driver in order.

@@ -45,6 +45,7 @@ export class Explain {
     const domain = byId('explain-domain').value;
     if (!address || !domain)
       return this.say(address ? 'There is no domain yet.' : 'Type an IPv4 or IPv6 address.');
+    if (!/^[0-9a-f:.]+$/i.test(address)) return this.say(`“${address}” is no IPv4 or IPv6 address.`);
     const turn = ++this.turn;
     this.say('Asking …');
     try {
