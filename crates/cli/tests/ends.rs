@@ -63,7 +63,7 @@ async fn each_kind_of_end_has_its_exit_code() {
     let broken = lab.file("version = 1\n[[domain]]\nnmae = 1\n");
     for (line, code, says, hint) in [
         ("domain list".to_owned(), 0, "", ""),
-        ("peer list".to_owned(), 1, "", "try again"),
+        ("peer join nonsense".to_owned(), 1, "", ""),
         ("domian list".to_owned(), 2, "unrecognized subcommand 'domian'", ""),
         (format!("--broker unix:{gone} status"), 3, "no broker listens", "systemctl status nearmost-broker"),
         (

@@ -38,7 +38,9 @@ async fn next(body: &mut Body) -> Option<String> {
 async fn what_is_retained_is_told_and_that_is_the_end() {
     let api = Api::new().await;
     assert_eq!(api.get(local(), "/v1/events?follow=false").await.text(), "");
-    ["lon", "nyc"].map(|mirror| api.api.state.events.publish(event(mirror)));
+    for mirror in ["lon", "nyc"] {
+        api.api.state.events.publish(event(mirror));
+    }
     let all = api.get(local(), "/v1/events?follow=false").await.text();
     assert!(all.contains("id: 1\n") && all.contains("id: 2\n") && !all.contains("lagged"), "{all}");
     let after = Request::get("/v1/events?follow=false").header("last-event-id", "1");
