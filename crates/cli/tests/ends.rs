@@ -210,6 +210,28 @@ async fn states_are_coloured_on_a_terminal_only() {
 }
 
 #[tokio::test]
+async fn what_takes_long_says_so_on_a_terminal_only() {
+    let lab = Lab::new().await;
+    // Whoever connects here waits for ever.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = format!("http://{}", silent.local_addr().unwrap());
+    let line = format!("timeout 4 {NEARMOST} --broker {at} status");
+    let run = |program: &str, args: [&str; 3]| {
+        let mut command = tokio::process::Command::new(program);
+        command.args(args).env("TERM", "xterm").stdin(Stdio::null());
+        command.env("NEARMOST_PERSON_KEY", lab.dir.path().join("person.key"));
+        command.output()
+    };
+    let terminal = run("script", ["-qec", &line, "/dev/null"]);
+    let piped = run("sh", ["-c", &line, "sh"]);
+    let (terminal, piped) = tokio::join!(terminal, piped);
+    let shown = texts(&terminal.unwrap()).0;
+    assert!(shown.contains("asking the broker"), "{shown:?}");
+    let (out, err) = texts(&piped.unwrap());
+    assert_eq!(format!("{out}{err}"), "");
+}
+
+#[tokio::test]
 async fn bash_completes_commands() {
     let dir = tempfile::tempdir().unwrap();
     let output = tokio::process::Command::new(NEARMOST).args(["completions", "bash"]).output().await.unwrap();
