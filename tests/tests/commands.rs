@@ -137,6 +137,15 @@ async fn a_node_operator_sees_whether_the_node_is_used_and_trusted() {
     let json: Value = serde_json::from_str(&status(true).await).expect("JSON");
     assert_eq!(json["brokers"][0]["session"], "attached", "{json}");
     assert!(json["services"][0]["connections"].is_u64() && json["beacons_sent"].is_u64(), "{json}");
+    eventually(
+        "the broker tells what it concludes",
+        || status(false),
+        |s| {
+            let said = s.lines().find(|l| l.starts_with("  says play.example.com/one v4: up for "));
+            said.is_some_and(|l| l.contains("gets new users: proven"))
+        },
+    )
+    .await;
 
     broker.ok(&["node", "revoke", "one"]).await;
     eventually(

@@ -9,11 +9,13 @@
 
 use nearmost_client::ClientError;
 use nearmost_client::endpoint::EndpointError;
+use nearmost_client::identity::IdError;
 use nearmost_client::name::NameError;
 use nearmost_client::person::PersonError;
 use nearmost_client::registry::commit::ChangeError;
+use nearmost_client::registry::entry::KeyError;
 use nearmost_client::registry::undo::UndoError;
-use nearmost_client::registry::{FileErrors, PlanError, StateError};
+use nearmost_client::registry::{FileErrors, PlanError, RightsError, StateError};
 use nearmost_client::text::printable;
 use serde_json::json;
 use std::convert::Infallible;
@@ -127,12 +129,21 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Kind> {
         Kind::Conflict
     } else if cause.is::<EndpointError>() {
         Kind::Usage
-    } else if cause.is::<FileErrors>() || cause.is::<NameError>() {
+    } else if invalid(cause) {
         Kind::Invalid
     } else {
         return None;
     };
     Some(kind)
+}
+
+/// Names, ids and files that are none.
+fn invalid(cause: &(dyn std::error::Error + 'static)) -> bool {
+    cause.is::<FileErrors>()
+        || cause.is::<NameError>()
+        || cause.is::<KeyError>()
+        || cause.is::<IdError>()
+        || cause.is::<RightsError>()
 }
 
 fn busy<E: std::error::Error + 'static>(cause: &(dyn std::error::Error + 'static)) -> bool {

@@ -63,7 +63,7 @@ async fn each_kind_of_end_has_its_exit_code() {
     let broken = lab.file("version = 1\n[[domain]]\nnmae = 1\n");
     for (line, code, says, hint) in [
         ("domain list".to_owned(), 0, "", ""),
-        ("peer list".to_owned(), 1, "", "try again"),
+        ("peer join nonsense".to_owned(), 1, "", ""),
         ("domian list".to_owned(), 2, "unrecognized subcommand 'domian'", ""),
         (format!("--broker unix:{gone} status"), 3, "no broker listens", "systemctl status nearmost-broker"),
         (
@@ -207,6 +207,28 @@ async fn states_are_coloured_on_a_terminal_only() {
     }
     let forced = lab.ok("status --color always").await;
     assert!(forced.contains(red), "{forced:?}");
+}
+
+#[tokio::test]
+async fn what_takes_long_says_so_on_a_terminal_only() {
+    let lab = Lab::new().await;
+    // Whoever connects here waits for ever.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = format!("http://{}", silent.local_addr().unwrap());
+    let line = format!("timeout 4 {NEARMOST} --broker {at} status");
+    let run = |program: &str, args: [&str; 3]| {
+        let mut command = tokio::process::Command::new(program);
+        command.args(args).env("TERM", "xterm").stdin(Stdio::null());
+        command.env("NEARMOST_PERSON_KEY", lab.dir.path().join("person.key"));
+        command.output()
+    };
+    let terminal = run("script", ["-qec", &line, "/dev/null"]);
+    let piped = run("sh", ["-c", &line, "sh"]);
+    let (terminal, piped) = tokio::join!(terminal, piped);
+    let shown = texts(&terminal.unwrap()).0;
+    assert!(shown.contains("asking the broker"), "{shown:?}");
+    let (out, err) = texts(&piped.unwrap());
+    assert_eq!(format!("{out}{err}"), "");
 }
 
 #[tokio::test]

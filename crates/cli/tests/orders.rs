@@ -61,7 +61,7 @@ async fn what_is_wrong_is_told_first() {
     for part in [
         "b.test/out      v4    down       no    2m   its agent is silent, and probes fail\n",
         "    seen by agent: agent heard 3s ago, broker failed 1s ago, 2 of 3 witnesses",
-        "a.test/panic    v4    suspect    yes   2m   would be down, but too little is left",
+        "a.test/panic    v4    suspect    yes   2m   would be down, but too little is le…\n",
         "\n1 of 7 mirrors are well\n",
     ] {
         assert!(shown.contains(part), "{shown}\nexpected: {part}");

@@ -12,6 +12,7 @@ use crate::args::DoctorArgs;
 use crate::broker::Context;
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::{Name, RData, RecordType};
+use hickory_proto::serialize::binary::BinEncodable;
 use hickory_resolver::system_conf::read_system_conf;
 use nearmost_client::api::{CheckupResponse, DnssecKeyView};
 use std::collections::BTreeMap;
@@ -366,12 +367,14 @@ fn judge_keys(
 
 /// A DS as the broker writes it: tag, algorithm, kind of digest, digest.
 fn ds(data: &RData) -> Option<String> {
-    let RData::Unknown { code, rdata } = data else { return None };
-    let [t0, t1, algorithm, kind, digest @ ..] = rdata.anything.as_slice() else { return None };
-    (*code == RecordType::DS).then(|| {
-        let hex: String = digest.iter().map(|b| format!("{b:02X}")).collect();
-        format!("{} {algorithm} {kind} {hex}", u16::from_be_bytes([*t0, *t1]))
-    })
+    if data.record_type() != RecordType::DS {
+        return None;
+    }
+    // Whether the library knows the type depends on its features; its bytes are the same.
+    let bytes = data.to_bytes().ok()?;
+    let [t0, t1, algorithm, kind, digest @ ..] = bytes.as_slice() else { return None };
+    let hex: String = digest.iter().map(|b| format!("{b:02X}")).collect();
+    Some(format!("{} {algorithm} {kind} {hex}", u16::from_be_bytes([*t0, *t1])))
 }
 
 #[cfg(test)]
@@ -421,6 +424,14 @@ mod tests {
         assert_eq!(levels(|f| among(&world(&[]), &zone, &at("192.0.2.9"), f))[0].0, "warn");
         let unknown = World { known: false, ..world(&[]) };
         assert!(levels(|f| among(&unknown, &zone, &at("192.0.2.9"), f)).is_empty());
+    }
+
+    #[test]
+    fn a_ds_is_written_as_the_broker_writes_it() {
+        let rdata = hickory_proto::rr::rdata::NULL::with(vec![0x12, 0x34, 13, 2, 0xab, 0x01]);
+        let data = RData::Unknown { code: RecordType::DS, rdata: rdata.clone() };
+        assert_eq!(ds(&data).as_deref(), Some("4660 13 2 AB01"));
+        assert_eq!(ds(&RData::Unknown { code: RecordType::CDS, rdata }), None);
     }
 
     #[test]

@@ -98,10 +98,7 @@ fn broker(screen: &mut Screen, told: &Told) {
         screen.line(Tone::Bad, &format!("this broker is not ready: {missing}"));
     }
     if told.fleet.doubts_itself {
-        screen.line(
-            Tone::Bad,
-            "this broker doubts itself: it may be cut off, and takes no mirror out for silence",
-        );
+        screen.line(Tone::Bad, "this broker doubts itself: it may be cut off, and evicts nobody for silence");
     }
     let findings = told.checkup.iter().flat_map(|c| &c.findings).filter(|f| f.level == "fail");
     let failing: Vec<_> = findings.collect();
@@ -204,6 +201,9 @@ fn details(screen: &mut Screen, out: &Out<'_>, whole: bool, told: &Told, most: u
     let evidence = verdict.evidence.as_ref().map(evidence).unwrap_or_default();
     let seen = if evidence.is_empty() { String::new() } else { format!(": {evidence}") };
     let left = most.saturating_sub(screen.lines.len() - begun);
+    if whole && seen.is_empty() {
+        return;
+    }
     screen.wrapped(Tone::Plain, &format!("{why}seen by {}{seen}", verdict.vantage), left);
 }
 

@@ -119,9 +119,10 @@ fn what_is_down_why_who_is_affected_and_what_was_done_is_on_the_screen() {
     for part in [
         "broker nb1abcdefghijklmnopq…, registry version 12: 1 domains, 0 nodes, 3 mirrors\n",
         "    users go to fra (100, 12 ms), nyc (20, 80 ms); 3 still on it\n",
-        "\nplay.example.com/lon v4    down       no    3m   its agent is silent, and probes fail\n",
-        "    seen by broker: agent heard 3m ago, broker failed 1s ago, clients of 2\n    networks complain\n",
-        "  12:00:00Z  play.example.com/lon v4  up → down  its agent is silent, and probes",
+        "\nplay.example.com/lon v4    down       no    3m   its agent is silent, and probe…\n",
+        "    its agent is silent, and probes fail; seen by broker: agent heard 3m ago,\n    broker failed 1s ago, \
+         clients of 2 networks complain\n",
+        "  12:00:00Z  play.example.com/lon v4  up → down  its agent is silent, and probe…\n",
         "\n2 of 3 mirrors are well\n",
     ] {
         assert!(shown.contains(part), "{shown}\nexpected: {part}");

@@ -40,7 +40,7 @@ pub const LINES: &[&str] = &[
     "node drain lon1",
     "node undrain lon1",
     "node revoke lon1",
-    "!peer list",
+    "peer list",
     "!peer show bob",
     "peer invite bob --domain a.example",
     "!peer join nonsense",

@@ -46,8 +46,8 @@ pub use held::Held;
 pub use nearmost_wire::registry::{
     AllDownBody, DomainBody, DrainBody, EntryKind, FailbackBody, FailoverBody, ForceBody, ForceBodyTo,
     GrantBody, GrantRole, HealthBody, MAX_WINDOWS, MirrorBody, NodeBody, OverrideBody, PeerBody, PersonBody,
-    PlaceBody, ProbeBody, ProbeKind, RecordBody, RuleBody, RuleEffectBody, SharingBody, StepBody,
-    StrategyBody, WindowBody, ZoneKeyBody,
+    PlaceBody, ProbeBody, ProbeKind, RecordBody, RightsError, RuleBody, RuleEffectBody, SharingBody,
+    StepBody, StrategyBody, WindowBody, ZoneKeyBody,
 };
 pub use plan::{Action, Change, Edit, Kept, Plan, PlanError};
 pub use statements::{StateError, StatementPlan, Step};
