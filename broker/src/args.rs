@@ -29,8 +29,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve until SIGTERM or Ctrl-C; SIGHUP reloads geo databases, certificates, who may use the HTTP API, levels of the logs, and how long
-    /// what happened is kept.
+    /// Serve until SIGTERM or Ctrl-C; SIGHUP reloads geo databases, certificates, who may use the HTTP API,
+    /// levels of the logs, and how long what happened is kept.
     Run(Common),
     /// Read the configuration and the certificates it names, say what is wrong with them, and stop. Opens no
     /// port.
@@ -161,46 +161,56 @@ async fn serve(config: BrokerConfig, around: Surroundings, common: Common) -> Re
     let cancel = CancellationToken::new();
     let notifier = around.notifier.clone();
     let broker = Broker::bind_in(config, around).await?;
+    // Before anybody is told where it is: who reads that may send a signal at once.
+    let signals = signals(common, broker.control(), notifier.clone(), cancel.clone())?;
     // One line for people and scripts: where everything is, and that it answers from now on.
     writeln!(std::io::stdout(), "{}", serde_json::to_string(broker.addresses())?)?;
-    tokio::spawn(signals(common, broker.control(), notifier.clone(), cancel.clone()));
+    tokio::spawn(signals);
     let ended = broker.run(cancel).await;
     // Also where it ends on its own.
     notifier.stopping();
     Ok(ended?)
 }
 
-async fn signals(common: Common, control: Control, notifier: Notifier, cancel: CancellationToken) {
-    let (terminate, hangup) = (signal(SignalKind::terminate()), signal(SignalKind::hangup()));
-    let (Ok(mut terminate), Ok(mut hangup)) = (terminate, hangup) else {
-        tracing::error!("signals cannot be handled; stop the broker with SIGKILL");
-        return;
-    };
-    loop {
-        tokio::select! {
-            _ = tokio::signal::ctrl_c() => break,
-            _ = terminate.recv() => break,
-            _ = hangup.recv() => {
-                notifier.reloading();
-                let by = By::signal("SIGHUP");
-                match common.load() {
-                    Ok(config) => {
-                        control.reload(&config, by).await;
-                        notifier.ready("configuration reloaded");
-                    }
-                    Err(e) => {
-                        let error = told(e.as_ref());
-                        tracing::error!(error, "configuration not reloaded; the old one stays");
-                        control.refused(by, &error).await;
-                        notifier.ready("configuration not reloaded; the old one stays");
-                    }
-                }
+/// Obeys signals, which are caught from now on: HUP reads the configuration again, TERM and INT end.
+fn signals(
+    common: Common,
+    control: Control,
+    notifier: Notifier,
+    cancel: CancellationToken,
+) -> Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+    let mut hangup = signal(SignalKind::hangup()).context("SIGHUP")?;
+    Ok(async move {
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => break,
+                _ = terminate.recv() => break,
+                _ = hangup.recv() => reload(&common, &control, &notifier).await,
             }
         }
+        tracing::info!("stopping");
+        notifier.stopping();
+        cancel.cancel();
+    })
+}
+
+async fn reload(common: &Common, control: &Control, notifier: &Notifier) {
+    notifier.reloading();
+    let by = By::signal("SIGHUP");
+    match common.load() {
+        Ok(config) => {
+            control.reload(&config, by).await;
+            notifier.ready("configuration reloaded");
+        }
+        Err(e) => {
+            let error = told(e.as_ref());
+            tracing::error!(error, "configuration not reloaded; the old one stays");
+            control.refused(by, &error).await;
+            notifier.ready("configuration not reloaded; the old one stays");
+        }
     }
-    tracing::info!("stopping");
-    notifier.stopping();
-    cancel.cancel();
 }
 
 #[cfg(test)]

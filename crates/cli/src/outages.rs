@@ -14,6 +14,8 @@ use std::time::Duration;
 
 /// Transitions asked for at once.
 const PAGE: &str = "5000";
+/// Times without a broker that are told.
+const GAPS: usize = 10;
 
 /// `nearmost outages`.
 #[derive(Debug, Args)]
@@ -88,7 +90,11 @@ pub async fn outages(context: &Context, wanted: &OutagesArgs) -> anyhow::Result<
     let mut table = Table::new(&["FROM", "UNTIL", "FOR", "MIRROR", "IP", "WHY"]);
     found.iter().for_each(|outage| table.row(row(outage, now)));
     table.print("no outages")?;
-    for gap in history.gaps.iter().filter(|gap| gap.from_unix_ms < window.1) {
+    let gaps: Vec<_> = history.gaps.iter().filter(|gap| gap.from_unix_ms < window.1).collect();
+    if gaps.len() > GAPS {
+        emit(&format!("the broker did not run {} times; the last of these:\n", gaps.len()))?;
+    }
+    for gap in &gaps[gaps.len().saturating_sub(GAPS)..] {
         emit(&format!(
             "the broker did not run from {} until {}: what happened then nobody saw\n",
             moment::show(gap.from_unix_ms),
@@ -146,7 +152,8 @@ fn why(outage: &Outage) -> String {
     let mut text = if outage.planned { "planned: ".to_owned() } else { String::new() };
     text.push_str(&reason::words(&outage.reason));
     if outage.vantage != "none" {
-        text.push_str(&format!(" (said by {})", outage.vantage.replace('+', " and ")));
+        let said_by: Vec<&str> = outage.vantage.split('+').map(who).collect();
+        text.push_str(&format!(" (said by {})", said_by.join(" and ")));
     }
     let early = |moment: Moment| {
         let ms = moment.at_unix_ms.saturating_sub(moment.not_before_unix_ms?);
@@ -161,6 +168,17 @@ fn why(outage: &Outage) -> String {
         text.push_str(&format!("; ended up to {by} earlier, the broker did not run"));
     }
     text
+}
+
+/// Who measured it; one that a newer broker has is shown as it is.
+fn who(vantage: &str) -> &str {
+    match vantage {
+        "agent" => "its agent",
+        "broker" => "the broker",
+        "operator" => "a person",
+        "witnesses" => "agents in other networks",
+        other => other,
+    }
 }
 
 /// `1d 3h`, `2h 5m`, `5m 40s`, `12.3s`.
@@ -207,8 +225,8 @@ mod tests {
         assert_eq!(cells[..3], ["1970-01-01 00:00:00 UTC", "1970-01-01 00:05:40 UTC", "5m 40s"]);
         assert_eq!(
             cells[5],
-            "probes from outside fail (said by broker and witnesses); ended up to 4m 0s earlier, the broker did \
-             not run"
+            "probes from outside fail (said by the broker and agents in other networks); ended up to 4m 0s earlier, \
+             the broker did not run"
         );
         let still = Outage { until: End::Still, planned: true, reason: "maintenance".into(), ..outage };
         let cells = row(&still, 7_500_000);
