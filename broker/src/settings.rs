@@ -293,7 +293,8 @@ fn http_listeners(http: &HttpConfig) -> HttpConfig {
 /// (whose table is made anew, while the memory for cells stays) and who may use the API.
 pub fn needing_restart(running: &BrokerConfig, new: &BrokerConfig) -> Vec<&'static str> {
     // Every section by name, so that a new one is not forgotten.
-    let BrokerConfig { data_dir, log, dns, http, admin, agents, clients, peers, geo, mirrors } = running;
+    let BrokerConfig { data_dir, log, dns, http, admin, agents, clients, peers, geo, mirrors, metrics } =
+        running;
     let same = [
         ("data_dir", *data_dir == new.data_dir),
         ("log", *log == new.log),
@@ -309,6 +310,7 @@ pub fn needing_restart(running: &BrokerConfig, new: &BrokerConfig) -> Vec<&'stat
         ("spread", mirrors.spread == new.mirrors.spread),
         ("learning", geo.learning == new.geo.learning),
         ("peers", *peers == new.peers),
+        ("metrics", *metrics == new.metrics),
     ];
     same.into_iter().filter(|(_, same)| !same).map(|(section, _)| section).collect()
 }
@@ -388,6 +390,8 @@ mod tests {
         new.peers.name = "bob".into();
         new.geo.learning.pair_rate += 1;
         assert_eq!(needing_restart(&running, &new), ["dns", "health", "learning", "peers"]);
+        new.metrics.max_mirrors += 1;
+        assert_eq!(needing_restart(&running, &new).last(), Some(&"metrics"));
         assert_eq!(geo(&new).watch, new.geo.watch);
     }
 }

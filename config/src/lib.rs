@@ -42,8 +42,9 @@ pub use agent::{
 pub use broker::{
     AdminConfig, AgentsConfig, BrokerConfig, ClientDetail, DnsConfig, DnsCookieConfig, DnsIdentityConfig,
     DnsLimitsConfig, DnsLogConfig, DnsTcpConfig, DnsTlsConfig, DnssecConfig, GeoConfig, GeoOverride,
-    HealthConfig, HttpConfig, HttpToken, JsonTarget, KnownPeer, LearningConfig, NetworksConfig,
-    PeerPaceConfig, PeerQueueConfig, PeersConfig, Person, ProbeConfig, ResolverConfig, SoaConfig, TlsFiles,
+    HealthConfig, HttpConfig, HttpToken, JsonTarget, KnownPeer, LearningConfig, MetricsConfig,
+    NetworksConfig, PeerPaceConfig, PeerQueueConfig, PeersConfig, Person, ProbeConfig, ResolverConfig,
+    SoaConfig, TlsFiles,
 };
 pub use error::{ConfigError, Origin};
 pub use load::{file_to_read, parse_setting, process_env};

@@ -8,6 +8,7 @@ mod caution;
 mod dns_log;
 mod dns_tls;
 mod dnssec;
+mod metrics;
 mod peers;
 pub(crate) mod spec;
 #[cfg(test)]
@@ -18,6 +19,7 @@ pub use caution::CautionConfig;
 pub use dns_log::{ClientDetail, DnsLogConfig, JsonTarget};
 pub use dns_tls::DnsTlsConfig;
 pub use dnssec::DnssecConfig;
+pub use metrics::MetricsConfig;
 pub use peers::{KnownPeer, PeerPaceConfig, PeerQueueConfig, PeersConfig};
 
 use crate::error::ConfigError;
@@ -53,6 +55,8 @@ pub struct BrokerConfig {
     pub geo: GeoConfig,
     /// Keeping an eye on mirrors.
     pub mirrors: MirrorsConfig,
+    /// What Prometheus is told.
+    pub metrics: MetricsConfig,
 }
 
 /// Answering over DNS.
@@ -414,6 +418,7 @@ impl Default for BrokerConfig {
             peers: PeersConfig::default(),
             geo: GeoConfig::default(),
             mirrors: MirrorsConfig::default(),
+            metrics: MetricsConfig::default(),
         }
     }
 }
