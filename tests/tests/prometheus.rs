@@ -366,6 +366,48 @@ async fn every_panel_and_rule_returns_data_and_shows_what_happens() {
     world.a.stop().await;
 }
 
+#[test]
+fn panels_have_units_descriptions_thresholds_and_links() {
+    let boards = prometheus::dashboards();
+    let named: Vec<&str> = boards.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(named, ["broker", "domain", "federation", "mirror", "overview", "security", "sessions"]);
+    for (name, board) in &boards {
+        assert_eq!(board["schemaVersion"], 39, "{name}");
+        let mut ids = BTreeSet::new();
+        let mut taken = BTreeSet::new();
+        for panel in board["panels"].as_array().expect("panels") {
+            assert!(ids.insert(panel["id"].as_u64().expect("an id")), "{name}: an id is there twice");
+            let at = |key: &str| panel["gridPos"][key].as_u64().expect("a place");
+            assert!(at("x") + at("w") <= 24, "{name}: {} is too wide", panel["title"]);
+            for x in at("x")..at("x") + at("w") {
+                for y in at("y")..at("y") + at("h") {
+                    assert!(taken.insert((x, y)), "{name}: {} lies on another", panel["title"]);
+                }
+            }
+            if panel["type"] == "row" {
+                continue;
+            }
+            let defaults = &panel["fieldConfig"]["defaults"];
+            assert!(!defaults["unit"].as_str().unwrap_or_default().is_empty(), "{name}: {}", panel["title"]);
+            assert!(
+                panel["description"].as_str().unwrap_or_default().len() > 20,
+                "{name}: {}",
+                panel["title"]
+            );
+            assert!(!defaults["thresholds"]["steps"].as_array().expect("steps").is_empty());
+            let links = panel["links"].as_array().expect("links");
+            assert!(
+                !links.is_empty()
+                    && links.iter().all(|l| l["url"].as_str().unwrap_or_default().ends_with(".md"))
+            );
+        }
+        for variable in ["datasource", "site", "broker"] {
+            let list = board["templating"]["list"].as_array().expect("variables");
+            assert!(list.iter().any(|v| v["name"] == variable), "{name} has no variable {variable}");
+        }
+    }
+}
+
 /// Names of all metrics of some scrapes.
 fn names(scrapes: &[String]) -> BTreeSet<String> {
     let name = |line: &str| line.split(['{', ' ']).next().map(str::to_owned);

@@ -1,9 +1,9 @@
 //! One client's session: questions in turn, each answered before the next is read.
 
 use super::endpoint::{ClientParts, ClientSettings};
+use super::fare;
 use super::lists::{Frame, Subscription};
 use super::resolved::{resolved, to_measure};
-use super::standing;
 use crate::clock::mono_now;
 use crate::quic::gate::Permit;
 use crate::quic::rate::Bucket;
@@ -63,7 +63,7 @@ pub async fn serve(
     let conversed = tokio::select! {
         conversed = converse(&connection, client, &settings, &parts) => conversed,
         // Beside it, and never ending.
-        () = standing::hear(&connection, &parts.metrics.told) => Ok(()),
+        () = fare::hear(&connection, &parts.metrics.told) => Ok(()),
     };
     if let Err(Refused { refusal, detail }) = conversed {
         parts.metrics.refusals.with_label_values(&[refusal.label()]).inc();

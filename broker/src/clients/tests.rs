@@ -6,9 +6,9 @@ use crate::learning::{self, Lesson};
 use crate::reports::{ReportSettings, Reports};
 use crate::telemetry::{ClientMetrics, LearningMetrics, ReportMetrics};
 use nearmost_wire::client::{Measured, Refusal, Rtt, Taken, ToBroker, ToClient};
+use nearmost_wire::fare::{Cause, Fare};
 use nearmost_wire::frame;
 use nearmost_wire::identity::{KeyPair, Role};
-use nearmost_wire::standing::{Cause, Standing};
 use nearmost_wire::tls::{self, ALPN_AGENT, ALPN_CLIENT, SERVER_NAME};
 use quinn::{Connection, ConnectionError, RecvStream, SendStream};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -174,13 +174,13 @@ async fn what_a_client_tells_of_its_session_is_shown_and_nonsense_ends_only_the_
     let mut client = running.open().await;
     assert!(matches!(client.ask(&resolve(DOMAIN)).await, Some(ToClient::Resolved(_))));
     let mut telling = client.connection.open_uni().await.unwrap();
-    let mut standing = Standing { attached: true, standby: true, ..Standing::default() };
-    standing.moved(Cause::Silence, Duration::from_millis(40));
-    frame::write(&mut telling, &standing).await.unwrap();
+    let mut fare = Fare { attached: true, standby: true, ..Fare::default() };
+    fare.moved(Cause::Silence, Duration::from_millis(40));
+    frame::write(&mut telling, &fare).await.unwrap();
     until("nearmost_session_standings{standing=\"standby\"}", "1").await;
     assert_eq!(told(&running, "nearmost_session_moves_total{cause=\"silence\"}").unwrap(), "1");
 
-    let nonsense = Standing { attached: false, ..standing };
+    let nonsense = Fare { attached: false, ..fare };
     frame::write(&mut telling, &nonsense).await.unwrap();
     until("nearmost_session_tellings_total{result=\"refused\"}", "1").await;
     until("nearmost_session_standings{standing=\"standby\"}", "0").await;
@@ -190,7 +190,7 @@ async fn what_a_client_tells_of_its_session_is_shown_and_nonsense_ends_only_the_
     assert!(matches!(other.ask(&resolve(DOMAIN)).await, Some(ToClient::Resolved(_))));
     let mut telling = other.connection.open_uni().await.unwrap();
     for _ in 0..6 {
-        frame::write(&mut telling, &Standing::default()).await.unwrap();
+        frame::write(&mut telling, &Fare::default()).await.unwrap();
     }
     until("nearmost_session_tellings_total{result=\"too_fast\"}", "2").await;
     telling.write_all(&[0, 1, 0, 0, 1]).await.unwrap();

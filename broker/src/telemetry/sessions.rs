@@ -2,7 +2,7 @@
 //! and shown, and nothing is decided by it.
 
 use super::{counter, counters, from_zero, registered};
-use nearmost_wire::standing::{Cause, Standing};
+use nearmost_wire::fare::{Cause, Fare};
 use prometheus::{Error, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry};
 
 /// Upper bounds of gaps, in seconds.
@@ -85,7 +85,7 @@ pub struct FollowedSession {
 
 impl FollowedSession {
     /// Takes what the client told, which was checked.
-    pub fn told(&mut self, standing: &Standing) {
+    pub fn told(&mut self, fare: &Fare) {
         let metrics = &self.metrics;
         metrics.tellings.with_label_values(&["taken"]).inc();
         for moved in &standing.moves {
@@ -131,7 +131,7 @@ mod tests {
         let text = || prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
         let has = |line: &str| assert!(text().lines().any(|l| l == line), "{line}\n{}", text());
         let mut session = metrics.follow();
-        let mut standing = Standing { attached: true, standby: true, ..Standing::default() };
+        let mut standing = Fare { attached: true, standby: true, ..Fare::default() };
         session.told(&standing);
         has("nearmost_session_standings{standing=\"standby\"} 1");
         standing.moved(Cause::Silence, Duration::from_millis(280));
@@ -143,7 +143,7 @@ mod tests {
         has("nearmost_session_moves_total{cause=\"drain\"} 0");
         has("nearmost_session_gap_seconds_bucket{le=\"0.3\"} 1");
         has("nearmost_session_gap_seconds_bucket{le=\"0.1\"} 0");
-        session.told(&Standing { lost: u32::MAX, ..Standing::default() });
+        session.told(&Fare { lost: u32::MAX, ..Fare::default() });
         has("nearmost_session_losses_total 16");
         has("nearmost_session_standings{standing=\"unattached\"} 1");
         drop(session);

@@ -19,7 +19,7 @@
 //!
 //! Lists and their changes are [`crate::list`]. Pushes come between answers; each other question is
 //! answered in its turn. What a client tells of its session with mirrors has a stream of its own:
-//! [`crate::standing`].
+//! [`crate::fare`].
 
 use crate::list::{Signed, Version};
 use serde::{Deserialize, Serialize};

@@ -16,9 +16,9 @@ use nearmost_core::health::Family;
 use nearmost_core::session::client::{self, Client, Input, MoveReason, Output};
 use nearmost_core::session::{MirrorKey, Role};
 use nearmost_core::time::{MonoTime, Now, UnixMillis};
+use nearmost_wire::fare::{Cause, Fare, TELL_EVERY};
 use nearmost_wire::identity::Id;
 use nearmost_wire::ingress::datagram::{FromClient, MAX_PERIOD_MS, Packet};
-use nearmost_wire::standing::{Cause, Standing, TELL_EVERY};
 use quinn::{Connection, Endpoint, SendDatagramError};
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -111,7 +111,7 @@ pub(super) struct Driver {
     numbers: Numbers,
     duplicate: Option<MirrorKey>,
     /// What the broker is told next of how the session stands.
-    standing: Standing,
+    fare: Fare,
     outlets: Outlets,
 }
 
@@ -133,7 +133,7 @@ impl Driver {
             probes: Probes::default(),
             numbers: Numbers::default(),
             duplicate: None,
-            standing: Standing::default(),
+            fare: Fare::default(),
             outlets,
         }
     }
@@ -191,10 +191,10 @@ impl Driver {
 
     /// Tells the broker how the session stands.
     fn tell(&mut self) {
-        self.standing.attached = self.machine.primary().is_some();
-        self.standing.standby = self.standing.attached && self.machine.standby().is_some();
-        if self.lists.tell(&self.standing) {
-            self.standing = Standing::default();
+        self.fare.attached = self.machine.primary().is_some();
+        self.fare.standby = self.fare.attached && self.machine.standby().is_some();
+        if self.lists.tell(&self.fare) {
+            self.fare = Fare::default();
         }
     }
 
@@ -448,8 +448,8 @@ impl Driver {
 
     fn event(&mut self, event: client::Event) {
         match event {
-            client::Event::Moved { reason, gap, .. } => self.standing.moved(cause(reason), gap),
-            client::Event::Lost(_) => self.standing.lost = self.standing.lost.saturating_add(1),
+            client::Event::Moved { reason, gap, .. } => self.fare.moved(cause(reason), gap),
+            client::Event::Lost(_) => self.fare.lost = self.fare.lost.saturating_add(1),
             _ => {}
         }
         let node = |mirror: MirrorKey| self.known(mirror).map(|known| known.node);

@@ -11,9 +11,9 @@
 use super::find::BrokerAt;
 use crate::quic::{QuicError, STEP, Talk, lost};
 use nearmost_wire::client::{Rtt, ToBroker, ToClient};
+use nearmost_wire::fare::Fare;
 use nearmost_wire::frame::{self, FrameError};
 use nearmost_wire::list::{Signed, Version};
-use nearmost_wire::standing::Standing;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
@@ -40,7 +40,7 @@ pub(super) struct Line {
     /// Index of its broker.
     pub broker: usize,
     asks: mpsc::Sender<ToBroker>,
-    tells: mpsc::Sender<Standing>,
+    tells: mpsc::Sender<Fare>,
     task: AbortHandle,
 }
 
@@ -70,8 +70,8 @@ impl Line {
 
     /// Tells how the session stands; false where the last such message waits still, as it does for ever
     /// with a broker that does not want to know.
-    pub fn tell(&self, standing: Standing) -> bool {
-        self.tells.try_send(standing).is_ok()
+    pub fn tell(&self, fare: Fare) -> bool {
+        self.tells.try_send(fare).is_ok()
     }
 }
 
@@ -94,7 +94,7 @@ async fn follow(
     number: u64,
     at: &BrokerAt,
     first: ToBroker,
-    (mut asked, told): (mpsc::Receiver<ToBroker>, mpsc::Receiver<Standing>),
+    (mut asked, told): (mpsc::Receiver<ToBroker>, mpsc::Receiver<Fare>),
     to: &mpsc::Sender<Heard>,
 ) -> Result<(), QuicError> {
     let mut talk = Talk::open(&at.at, at.id).await?;
@@ -138,10 +138,10 @@ async fn follow(
 
 /// Tells how the session stands, on a stream of its own once the broker allows one; never ends. Where that
 /// comes to nothing, so does telling, and the line goes on.
-async fn tell(connection: quinn::Connection, mut told: mpsc::Receiver<Standing>) {
+async fn tell(connection: quinn::Connection, mut told: mpsc::Receiver<Fare>) {
     if let Ok(mut stream) = connection.open_uni().await {
-        while let Some(standing) = told.recv().await {
-            if frame::write(&mut stream, &standing).await.is_err() {
+        while let Some(fare) = told.recv().await {
+            if frame::write(&mut stream, &fare).await.is_err() {
                 break;
             }
         }

@@ -11,9 +11,9 @@ use nearmost_core::session::client::Input;
 use nearmost_core::session::list::ListVersion;
 use nearmost_core::time::UnixMillis;
 use nearmost_wire::client::{MAX_RTTS, Measured};
+use nearmost_wire::fare::Fare;
 use nearmost_wire::identity::Id;
 use nearmost_wire::list::Version;
-use nearmost_wire::standing::Standing;
 use std::collections::HashMap;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -118,12 +118,12 @@ impl Lists {
     }
 
     /// Tells the broker how the session stands, if that is news to it; false where it stays to be told.
-    pub fn tell(&mut self, standing: &Standing) -> bool {
+    pub fn tell(&mut self, fare: &Fare) -> bool {
         let Some(brokers) = &mut self.brokers else { return false };
         let Some(line) = &brokers.line else { return false };
-        let stands = Some((line.number, standing.attached, standing.standby));
-        let news = brokers.told != stands || !standing.moves.is_empty() || standing.lost > 0;
-        let told = news && line.tell(standing.clone());
+        let stands = Some((line.number, fare.attached, fare.standby));
+        let news = brokers.told != stands || !fare.moves.is_empty() || fare.lost > 0;
+        let told = news && line.tell(fare.clone());
         if told {
             brokers.told = stands;
         }

@@ -193,9 +193,12 @@ fn panel(panel: &Panel, id: u32, place: Value, settings: &Settings) -> Result<Va
             "format": if panel.kind == Kind::Table { "table" } else { "time_series" },
         }));
     }
-    let links = panel.runbooks.iter().map(|name| {
-        json!({ "title": format!("Runbook: {name}"), "url": settings.runbook(name), "targetBlank": true })
-    });
+    let link = |title: String, name: &str| json!({ "title": title, "url": settings.runbook(name), "targetBlank": true });
+    let mut links: Vec<Value> =
+        panel.runbooks.iter().map(|name| link(format!("Runbook: {name}"), name)).collect();
+    if links.is_empty() {
+        links.push(link("All runbooks".into(), "README"));
+    }
     Ok(json!({
         "id": id,
         "type": kind(panel.kind),
@@ -204,7 +207,7 @@ fn panel(panel: &Panel, id: u32, place: Value, settings: &Settings) -> Result<Va
         "datasource": datasource(),
         "gridPos": place,
         "targets": targets,
-        "links": links.collect::<Vec<_>>(),
+        "links": links,
         "fieldConfig": { "defaults": defaults(panel), "overrides": [] },
         "options": options(panel.kind),
         "transformations": transformations(panel.kind),

@@ -7,8 +7,8 @@
 //!
 //! ```text
 //! client                                  broker
-//!   | -- Standing{attached,standby,…} ->   |   at first, and when something changed,
-//!   | -- Standing{…,moves} ------------>   |   at most once in TELL_EVERY
+//!   | -- Fare{attached,standby,…} ->   |   at first, and when something changed,
+//!   | -- Fare{…,moves} ------------>   |   at most once in TELL_EVERY
 //! ```
 
 use serde::{Deserialize, Serialize};
@@ -25,7 +25,7 @@ pub const TELL_EVERY: Duration = Duration::from_secs(5);
 
 /// How a session stands, and what happened to it since it was told last.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Standing {
+pub struct Fare {
     /// A mirror serves it.
     pub attached: bool,
     /// Another is ready to take over.
@@ -84,7 +84,7 @@ impl Cause {
 
 /// A message that says what cannot be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum StandingError {
+pub enum FareError {
     /// Too many moves at once.
     #[error("{0} moves in one message; at most {MAX_MOVES} are allowed")]
     Moves(usize),
@@ -96,20 +96,20 @@ pub enum StandingError {
     Standby,
 }
 
-impl Standing {
+impl Fare {
     /// Whether it can be.
     ///
     /// # Errors
-    /// [`StandingError`] says what cannot.
-    pub fn check(&self) -> Result<(), StandingError> {
+    /// [`FareError`] says what cannot.
+    pub fn check(&self) -> Result<(), FareError> {
         if self.moves.len() > MAX_MOVES {
-            return Err(StandingError::Moves(self.moves.len()));
+            return Err(FareError::Moves(self.moves.len()));
         }
         if let Some(long) = self.moves.iter().find(|m| m.gap_ms > MAX_GAP_MS) {
-            return Err(StandingError::Gap(long.gap_ms));
+            return Err(FareError::Gap(long.gap_ms));
         }
         if self.standby && !self.attached {
-            return Err(StandingError::Standby);
+            return Err(FareError::Standby);
         }
         Ok(())
     }
@@ -133,26 +133,26 @@ mod tests {
 
     #[test]
     fn the_largest_message_fits_and_more_moves_are_left_out() {
-        let mut standing = Standing { attached: true, standby: true, lost: u32::MAX, ..Standing::default() };
+        let mut fare = Fare { attached: true, standby: true, lost: u32::MAX, ..Fare::default() };
         for _ in 0..MAX_MOVES + 3 {
-            standing.moved(Cause::Better, Duration::from_secs(10_000_000));
+            fare.moved(Cause::Better, Duration::from_secs(10_000_000));
         }
-        assert_eq!((standing.moves.len(), standing.left_out), (MAX_MOVES, 3));
-        standing.check().unwrap();
-        standing.left_out = u32::MAX;
-        assert!(frame::encode(&standing).unwrap().len() <= MAX_MESSAGE + 4);
+        assert_eq!((fare.moves.len(), fare.left_out), (MAX_MOVES, 3));
+        fare.check().unwrap();
+        fare.left_out = u32::MAX;
+        assert!(frame::encode(&fare).unwrap().len() <= MAX_MESSAGE + 4);
     }
 
     #[test]
     fn what_cannot_be_is_named() {
-        let standing = Standing { attached: true, ..Standing::default() };
+        let fare = Fare { attached: true, ..Fare::default() };
         let of = |gap_ms| Move { cause: Cause::Drain, gap_ms };
         let moves = vec![of(0); MAX_MOVES + 1];
-        assert_eq!(Standing { moves, ..standing.clone() }.check(), Err(StandingError::Moves(17)));
+        assert_eq!(Fare { moves, ..fare.clone() }.check(), Err(FareError::Moves(17)));
         let moves = vec![of(MAX_GAP_MS + 1)];
-        assert_eq!(Standing { moves, ..standing.clone() }.check(), Err(StandingError::Gap(MAX_GAP_MS + 1)));
-        let alone = Standing { attached: false, standby: true, ..standing };
-        assert_eq!(alone.check(), Err(StandingError::Standby));
+        assert_eq!(Fare { moves, ..fare.clone() }.check(), Err(FareError::Gap(MAX_GAP_MS + 1)));
+        let alone = Fare { attached: false, standby: true, ..fare };
+        assert_eq!(alone.check(), Err(FareError::Standby));
     }
 
     #[test]
@@ -165,14 +165,14 @@ mod tests {
         #[test]
         fn messages_round_trip(attached: bool, standby: bool, gaps in prop::collection::vec((0..6_usize, any::<u32>()), 0..20), lost: u32) {
             let moves = gaps.into_iter().map(|(c, gap_ms)| Move { cause: Cause::ALL[c], gap_ms }).collect();
-            let standing = Standing { attached, standby, moves, left_out: lost / 2, lost };
-            let bytes = frame::encode(&standing).unwrap();
-            prop_assert_eq!(frame::decode::<Standing>(&bytes[4..]).unwrap(), standing);
+            let fare = Fare { attached, standby, moves, left_out: lost / 2, lost };
+            let bytes = frame::encode(&fare).unwrap();
+            prop_assert_eq!(frame::decode::<Fare>(&bytes[4..]).unwrap(), fare);
         }
 
         #[test]
         fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
-            let _ = frame::decode::<Standing>(&bytes).map(|standing| standing.check());
+            let _ = frame::decode::<Fare>(&bytes).map(|fare| fare.check());
         }
     }
 }

@@ -3,8 +3,8 @@
 use crate::clock::mono_now;
 use crate::quic::rate::Bucket;
 use crate::telemetry::SessionMetrics;
+use nearmost_wire::fare::{Fare, MAX_MESSAGE, TELL_EVERY};
 use nearmost_wire::frame::{self, FrameError};
-use nearmost_wire::standing::{MAX_MESSAGE, Standing, TELL_EVERY};
 
 /// Messages at once: a session that begins tells more often.
 const BURST: u32 = 4;
@@ -17,8 +17,8 @@ pub(super) async fn hear(connection: &quinn::Connection, metrics: &SessionMetric
     let mut session = metrics.follow();
     let mut rate = Bucket::new(BURST, TELL_EVERY / 2, mono_now());
     loop {
-        let standing = match frame::read_at_most::<Standing>(&mut stream, MAX_MESSAGE).await {
-            Ok(standing) => standing,
+        let fare = match frame::read_at_most::<Fare>(&mut stream, MAX_MESSAGE).await {
+            Ok(fare) => fare,
             Err(FrameError::Ended | FrameError::Io(_)) => break,
             Err(error) => {
                 metrics.not_taken("refused");
@@ -30,12 +30,12 @@ pub(super) async fn hear(connection: &quinn::Connection, metrics: &SessionMetric
             metrics.not_taken("too_fast");
             continue;
         }
-        if let Err(error) = standing.check() {
+        if let Err(error) = fare.check() {
             metrics.not_taken("refused");
             tracing::debug!(remote = %connection.remote_address(), %error, "what a client tells of its session cannot be");
             break;
         }
-        session.told(&standing);
+        session.told(&fare);
     }
     // The client may be in the middle of more.
     let _ = stream.stop(0u8.into());
