@@ -15,7 +15,7 @@ pub use input::{channel, complaints};
 use self::telling::Telling;
 use self::world::{Parts, World};
 use crate::agents::witnessing::Witnesses;
-use crate::clock::Clock;
+use crate::clock::{Clock, mono_now};
 use crate::events::{EventLog, evidence};
 use crate::probing::Probes;
 use crate::publish::Publisher;
@@ -173,6 +173,7 @@ impl Driver {
             self.outputs(now);
             self.parts.metrics.self_doubt.set(i64::from(self.parts.fleet.doubts_itself()));
             self.own_deadlines(now);
+            self.parts.metrics.beacons_by_node.lay_down(mono_now(), || self.parts.fleet.beacons(now));
             self.tell_peers(now);
         }
         self.parts.sink.save(self.parts.fleet.persisted(self.parts.clock.now()));
@@ -362,7 +363,7 @@ impl Driver {
             from = t.from.state.as_str(), to = t.to.state.as_str(),
             reason = t.to.reason.code(), vantage = t.to.vantage.as_str(), "transition"
         );
-        self.parts.metrics.transition(t.from.state, t.to.state);
+        self.parts.metrics.transition(t.from.state, t.to.state, t.to.reason);
         self.parts.events.publish(EventView {
             number: 0,
             at_unix_ms: now.unix.0,

@@ -47,6 +47,7 @@ use crate::settings;
 use crate::steering::{self, SteeringParts, TrafficHandle};
 use crate::store::{RedbStore, StoreError, StoreHandle, StoreThread};
 use crate::supervise::Crew;
+use crate::telemetry;
 use crate::telemetry::{
     self, AgentMetrics, ApiMetrics, ClientMetrics, FleetMetrics, LearningMetrics, ListMetrics, MapMetrics,
     PathMetrics, PeerMetrics, ProbeMetrics, QueueMetrics, ReportMetrics, ResolverMetrics, SteeringMetrics,
@@ -221,6 +222,7 @@ impl Broker {
         }
         let (store, store_thread) = StoreThread::spawn(Box::new(store)).map_err(BrokerError::Thread)?;
         let metrics = prometheus::Registry::new();
+        telemetry::process::register(&metrics, &config.data_dir)?;
         let geo_metrics = GeoMetrics::new(&metrics)?;
         let (geo, places) = GeoService::start(settings::geo(&config), geo_metrics, early.clone()).await?;
 
@@ -234,13 +236,13 @@ impl Broker {
         let (learn, lessons) = learning::channel(learning_metrics.clone());
         let report_metrics = Arc::new(ReportMetrics::register(&metrics)?);
         let (driver_handle, inputs) = driver::channel();
-        let fleet_metrics = Arc::new(FleetMetrics::register(&metrics, reader.clone())?);
+        let fleet_metrics = Arc::new(FleetMetrics::register(&metrics, reader.clone(), config.metrics)?);
         let (complaints, complained) = driver::complaints(fleet_metrics.complaints_dropped());
         let reports = Reports::new(settings::reports(&config), learn.clone(), report_metrics)?;
         let reports = Arc::new(reports.telling(complaints));
         let steering_metrics = SteeringMetrics::register(&metrics)?;
         let (demand, demand_inbox) = steering::channel(steering_metrics.dropped.clone());
-        let dns_metrics = Arc::new(DnsMetrics::new(&metrics)?);
+        let dns_metrics = Arc::new(DnsMetrics::limited(&metrics, config.metrics)?);
         let encrypted = encrypted_dns(&config, &keys, &dns_metrics)?;
         let dns = settings::dns(&config);
         let mut dns =

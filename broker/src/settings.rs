@@ -313,6 +313,7 @@ pub fn needing_restart(running: &BrokerConfig, new: &BrokerConfig) -> Vec<&'stat
         peers,
         geo,
         mirrors,
+        metrics,
     } = running;
     let same = [
         ("data_dir", *data_dir == new.data_dir),
@@ -329,6 +330,7 @@ pub fn needing_restart(running: &BrokerConfig, new: &BrokerConfig) -> Vec<&'stat
         ("spread", mirrors.spread == new.mirrors.spread),
         ("learning", geo.learning == new.geo.learning),
         ("peers", *peers == new.peers),
+        ("metrics", *metrics == new.metrics),
     ];
     same.into_iter().filter(|(_, same)| !same).map(|(section, _)| section).collect()
 }
@@ -412,6 +414,8 @@ mod tests {
         new.peers.name = "bob".into();
         new.geo.learning.pair_rate += 1;
         assert_eq!(needing_restart(&running, &new), ["dns", "health", "learning", "peers"]);
+        new.metrics.max_mirrors += 1;
+        assert_eq!(needing_restart(&running, &new).last(), Some(&"metrics"));
         assert_eq!(geo(&new).watch, new.geo.watch);
     }
 }

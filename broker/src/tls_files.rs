@@ -7,6 +7,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// How often files are looked at for changes.
 pub(crate) const LOOK: Duration = Duration::from_secs(5);
@@ -48,6 +49,12 @@ pub(crate) fn fingerprint(files: &TlsFiles) -> Fingerprint {
         let meta = std::fs::metadata(path).ok()?;
         Some((meta.ino(), meta.len(), meta.modified().ok()?))
     })
+}
+
+/// When a server's own certificate, the first of its chain, expires, in seconds since 1970.
+pub(crate) fn expires(chain: &[CertificateDer<'_>]) -> Option<i64> {
+    let (_, certificate) = X509Certificate::from_der(chain.first()?).ok()?;
+    Some(certificate.validity().not_after.timestamp())
 }
 
 /// The certificate with its chain, and the key.

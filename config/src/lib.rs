@@ -43,8 +43,8 @@ pub use broker::{
     AdminConfig, AgentsConfig, AuditConfig, BrokerConfig, ClientDetail, DnsConfig, DnsCookieConfig,
     DnsIdentityConfig, DnsLimitsConfig, DnsLogConfig, DnsTcpConfig, DnsTlsConfig, DnssecConfig, EventsConfig,
     GeoConfig, GeoOverride, HealthConfig, HttpConfig, HttpToken, JsonTarget, KnownPeer, LearningConfig,
-    NetworksConfig, PeerPaceConfig, PeerQueueConfig, PeersConfig, Person, ProbeConfig, ResolverConfig,
-    SoaConfig, TlsFiles,
+    MetricsConfig, NetworksConfig, PeerPaceConfig, PeerQueueConfig, PeersConfig, Person, ProbeConfig,
+    ResolverConfig, SoaConfig, TlsFiles,
 };
 pub use error::{ConfigError, Origin};
 pub use load::{file_to_read, parse_setting, process_env};

@@ -105,6 +105,10 @@ impl LinkError {
         }
     }
 
+    /// What [`LinkError::label`] may say, beside why brokers refuse.
+    pub const LABELS: [&'static str; 9] =
+        ["resolve", "socket", "tls", "connect", "wrong_key", "lost", "slow", "frame", "out_of_order"];
+
     /// A bounded label for counters.
     pub fn label(&self) -> &'static str {
         match self {

@@ -2,6 +2,8 @@
 //!
 //! | metric | labels | meaning |
 //! |---|---|---|
+//! | `nearmost_agent_build_info` | `version` | 1; says which version runs |
+//! | `process_…` | | CPU, memory, files, threads and start of the process, named as of any program |
 //! | `nearmost_agent_sessions` | | sessions with brokers that are on |
 //! | `nearmost_agent_session_ends_total` | `reason` | attempts and sessions that ended, by reason |
 //! | `nearmost_agent_beacons_total` | | beacons sent |
@@ -11,6 +13,7 @@
 //! | `nearmost_agent_service_healthy` | `domain`, `mirror` | 1 while all checks of the service pass |
 //! | `nearmost_agent_service_ready` | `domain`, `mirror` | 1 while the service may get users |
 //! | `nearmost_agent_service_connections` | `domain`, `mirror` | established connections on its port |
+//! | `nearmost_agent_service_capacity_connections` | `domain`, `mirror` | connections that it is declared to carry; 0 for none declared |
 //! | `nearmost_agent_service_stopped` | `domain`, `mirror` | 1 while its process ended or stands still, or was not proven since |
 //! | `nearmost_agent_service_process` | `domain`, `mirror` | 1 while its process runs; only where it is watched |
 //! | `nearmost_agent_checks_stuck` | | checks that hang: run far beyond their timeout, or are not started |
@@ -39,12 +42,17 @@
 //! | `nearmost_agent_ingress_tripwires` | | tripwire connections |
 //! | `nearmost_agent_ingress_tunnels` | | tunnels of clients whose network lets no UDP through |
 //!
-//! Labels are bounded: reasons are a fixed list, services are those of the configuration.
+//! Labels are bounded: reasons are a fixed list, services are those of the configuration. Counters whose
+//! labels have a fixed list begin at 0 with each of its values.
 
+use crate::dial::LinkError;
 use crate::ingress::IngressMetrics;
 use crate::link::ReportBody;
 use crate::paths::Reading;
 use crate::status::ProcessStatus;
+use nearmost_wire::agent::Refusal;
+use nearmost_wire::witness::Decline;
+use prometheus::process_collector::ProcessCollector;
 use prometheus::{
     Encoder, Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
@@ -111,6 +119,7 @@ struct Services {
     healthy: IntGaugeVec,
     ready: IntGaugeVec,
     connections: IntGaugeVec,
+    capacity: IntGaugeVec,
     stopped: IntGaugeVec,
     process: IntGaugeVec,
 }
@@ -129,10 +138,19 @@ impl Metrics {
     pub fn new() -> Result<Metrics, prometheus::Error> {
         let registry = Registry::new();
         let r = &registry;
+        registry.register(Box::new(ProcessCollector::for_self()))?;
+        let build = IntGaugeVec::new(opts("build_info", "1; says which version runs"), &["version"])?;
+        registry.register(Box::new(build.clone()))?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let services = Services {
             healthy: per_service(r, "healthy", "1 while all checks of the service pass")?,
             ready: per_service(r, "ready", "1 while the service may get users")?,
             connections: per_service(r, "connections", "Established connections on the service's port")?,
+            capacity: per_service(
+                r,
+                "capacity_connections",
+                "Connections that the service is declared to carry; 0 for none declared",
+            )?,
             stopped: per_service(r, "stopped", "1 while the service's process ended or stands still")?,
             process: per_service(r, "process", "1 while the service's process runs, where it is watched")?,
         };
@@ -141,7 +159,7 @@ impl Metrics {
             cpu: ratio(r, "cpu_ratio", "CPU in use on the machine, 0 to 1")?,
             memory: ratio(r, "memory_ratio", "Memory in use on the machine, 0 to 1")?,
         };
-        Ok(Metrics {
+        let metrics = Metrics {
             sessions: SessionMetrics {
                 on: gauge(r, "sessions", "Sessions with brokers that are on")?,
                 ends: counters(
@@ -175,7 +193,20 @@ impl Metrics {
             services,
             machine,
             registry,
-        })
+        };
+        metrics.begin();
+        Ok(metrics)
+    }
+
+    /// Lets what never happened be seen not to have happened.
+    fn begin(&self) {
+        from_zero(&self.sessions.ends, LinkError::LABELS);
+        from_zero(&self.sessions.ends, Refusal::ALL.map(Refusal::label));
+        from_zero(&self.witnesses, ["passed", "failed", "untold"]);
+        from_zero(&self.witnesses, Decline::ALL.map(Decline::label));
+        from_zero(&self.paths.readings, ["read", "refused"]);
+        from_zero(&self.paths.networks_dropped, ["limit", "slow"]);
+        from_zero(&self.paths.measures, ["measured", "failed", "forbidden", "overload", "untold"]);
     }
 
     /// Takes over what is reported.
@@ -183,12 +214,13 @@ impl Metrics {
         self.machine.draining.set(report.draining.into());
         self.machine.cpu.set(report.cpu.into());
         self.machine.memory.set(report.memory.into());
-        let Services { healthy, ready, connections, stopped, .. } = &self.services;
+        let Services { healthy, ready, connections, capacity, stopped, .. } = &self.services;
         for service in &report.services {
             let labels = [service.domain.as_str(), service.mirror.as_str()];
             healthy.with_label_values(&labels).set(service.healthy.into());
             ready.with_label_values(&labels).set(service.ready.into());
             connections.with_label_values(&labels).set(service.connections.into());
+            capacity.with_label_values(&labels).set(service.capacity.into());
             stopped.with_label_values(&labels).set(service.stopped.into());
         }
     }
@@ -204,8 +236,8 @@ impl Metrics {
 
     /// Drops what is known of services, because their configuration changed.
     pub fn forget_services(&self) {
-        let Services { healthy, ready, connections, stopped, process } = &self.services;
-        for vec in [healthy, ready, connections, stopped, process] {
+        let Services { healthy, ready, connections, capacity, stopped, process } = &self.services;
+        for vec in [healthy, ready, connections, capacity, stopped, process] {
             vec.reset();
         }
     }
@@ -268,6 +300,11 @@ impl PathMetrics {
         self.networks.set(0);
         self.connections.set(0);
     }
+}
+
+/// Lets counters begin at 0 with each of the values of their one label.
+pub(crate) fn from_zero<'a>(counters: &IntCounterVec, labels: impl IntoIterator<Item = &'a str>) {
+    labels.into_iter().for_each(|label| counters.with_label_values(&[label]).inc_by(0));
 }
 
 fn opts(name: &str, help: &str) -> Opts {
@@ -341,6 +378,9 @@ mod tests {
             "nearmost_agent_service_healthy{domain=\"play.example\",mirror=\"lon\"} 1",
             "nearmost_agent_service_ready{domain=\"play.example\",mirror=\"lon\"} 0",
             "nearmost_agent_service_connections{domain=\"play.example\",mirror=\"lon\"} 7",
+            "nearmost_agent_service_capacity_connections{domain=\"play.example\",mirror=\"lon\"} 0",
+            "nearmost_agent_session_ends_total{reason=\"wrong_key\"} 0",
+            concat!("nearmost_agent_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
             "nearmost_agent_checks_stuck 0",
             "nearmost_agent_ingress_refused_total{reason=\"full\"} 1",
             "nearmost_agent_draining 1",

@@ -9,6 +9,7 @@ pub mod dns;
 pub mod message;
 pub mod netns;
 pub mod process;
+pub mod prometheus;
 pub mod service;
 pub mod tools;
 

@@ -204,6 +204,13 @@ impl Broker {
 
     /// The value of a metric with its labels as `/metrics` writes them; 0 when it is not there yet.
     pub async fn metric(&self, name: &str) -> f64 {
+        let text = self.metrics().await;
+        let value = text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(' '));
+        value.map_or(0.0, |v| v.parse().expect("a number"))
+    }
+
+    /// All metrics as `/metrics` writes them.
+    pub async fn metrics(&self) -> String {
         // Over the admin socket, which is reached from other network namespaces too.
         let curl = Command::new("curl")
             .args(["-sSf", "--max-time", "10", "--unix-socket"])
@@ -212,9 +219,7 @@ impl Broker {
             .output();
         let output = curl.await.expect("curl; `cargo xtask test` installs it");
         assert!(output.status.success(), "curl: {}", String::from_utf8_lossy(&output.stderr));
-        let text = String::from_utf8_lossy(&output.stdout);
-        let value = text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(' '));
-        value.map_or(0.0, |v| v.parse().expect("a number"))
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     /// Waits until a metric has grown to a value.

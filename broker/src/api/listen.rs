@@ -69,6 +69,9 @@ pub enum ApiError {
     /// Certificate or key.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// Two metrics of one name: a defect of the program.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
     /// Another broker serves the admin socket.
     #[error("admin socket {}: another broker is serving it", .0.display())]
     SocketInUse(PathBuf),

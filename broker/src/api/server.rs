@@ -9,7 +9,7 @@ use super::listen::{ApiError, Listeners, TcpBound, UnixBound, bind_tcp, bind_uni
 use super::settings::{ActiveSettings, ApiSettings};
 use super::tls::Certificates;
 use super::{ApiState, router_with};
-use crate::telemetry::ApiMetrics;
+use crate::telemetry::{ApiMetrics, HttpCertificateMetrics};
 use crate::tls_files::{self, TlsError};
 use axum::Router;
 use axum::body::Body;
@@ -92,6 +92,9 @@ impl ApiServer {
     /// Names the address, file or socket that cannot be had, and who asked for it.
     pub async fn bind(listeners: &Listeners, state: ApiState) -> Result<ApiServer, ApiError> {
         let certificates = listeners.tls.as_ref().map(Certificates::load).transpose()?.map(Arc::new);
+        if let Some(certificates) = certificates.clone() {
+            HttpCertificateMetrics::register(&state.registry, move || certificates.expires())?;
+        }
         let tcp = bind_tcp(listeners)?;
         let unix = match &listeners.socket {
             Some(path) => Some(bind_unix(path).await?),

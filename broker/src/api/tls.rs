@@ -6,12 +6,15 @@ use nearmost_config::TlsFiles;
 use rustls::ServerConfig;
 use rustls::crypto::ring;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 /// The certificate in use.
 pub(super) struct Certificates {
     files: TlsFiles,
     config: ArcSwap<ServerConfig>,
     loaded: ArcSwap<Fingerprint>,
+    /// When the certificate expires, in seconds since 1970; 0 where that cannot be read.
+    expires: AtomicI64,
 }
 
 impl Certificates {
@@ -21,12 +24,18 @@ impl Certificates {
     /// Names the file that is wrong.
     pub(super) fn load(files: &TlsFiles) -> Result<Certificates, TlsError> {
         let before = fingerprint(files);
-        let config = server_config(files)?;
+        let (config, expires) = server_config(files)?;
         Ok(Certificates {
             files: files.clone(),
             config: ArcSwap::from_pointee(config),
             loaded: ArcSwap::from_pointee(before),
+            expires: expires.into(),
         })
+    }
+
+    /// When the certificate in use expires, in seconds since 1970.
+    pub(super) fn expires(&self) -> Option<i64> {
+        Some(self.expires.load(Ordering::Relaxed)).filter(|at| *at > 0)
     }
 
     /// For the next handshake.
@@ -42,7 +51,9 @@ impl Certificates {
         let before = fingerprint(&self.files);
         // A broken file is reported once, not at every look.
         self.loaded.store(Arc::new(before));
-        self.config.store(Arc::new(server_config(&self.files)?));
+        let (config, expires) = server_config(&self.files)?;
+        self.config.store(Arc::new(config));
+        self.expires.store(expires, Ordering::Relaxed);
         Ok(())
     }
 
@@ -58,8 +69,9 @@ impl Certificates {
     }
 }
 
-fn server_config(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
+fn server_config(files: &TlsFiles) -> Result<(ServerConfig, i64), TlsError> {
     let (chain, key) = tls_files::load(files)?;
+    let expires = tls_files::expires(&chain).unwrap_or_default();
     let unusable = |source| tls_files::unusable(files, source);
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
@@ -68,7 +80,7 @@ fn server_config(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
         .with_single_cert(chain, key)
         .map_err(unusable)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(config)
+    Ok((config, expires))
 }
 
 #[cfg(test)]
@@ -96,8 +108,10 @@ mod tests {
     #[test]
     fn a_broken_file_leaves_the_old_certificate_in_use() {
         let dir = tempfile::tempdir().unwrap();
-        let (files, _) = write_certificate(dir.path());
+        let (files, made) = write_certificate(dir.path());
         let certificates = Certificates::load(&files).unwrap();
+        assert_eq!(certificates.expires(), tls_files::expires(&[made.der().clone()]));
+        assert!(certificates.expires().is_some());
         let first = certificates.config();
         assert!(!certificates.reload_if_changed().unwrap());
         std::fs::write(&files.cert, "broken").unwrap();

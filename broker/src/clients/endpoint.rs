@@ -74,7 +74,8 @@ impl ClientServer {
     pub fn bind(settings: ClientSettings, key: &KeyPair) -> Result<ClientServer, EndpointError> {
         let mut config = quinn::ServerConfig::with_crypto(Arc::new(tls::server_config(key, ALPN_CLIENT)?));
         let mut transport = quinn::TransportConfig::default();
-        transport.max_concurrent_bidi_streams(1u8.into()).max_concurrent_uni_streams(0u8.into());
+        // One stream to ask on, and one to tell of the session with mirrors.
+        transport.max_concurrent_bidi_streams(1u8.into()).max_concurrent_uni_streams(1u8.into());
         transport.receive_window(WINDOW.into()).stream_receive_window(WINDOW.into());
         // No datagrams: nobody reads them.
         transport.datagram_receive_buffer_size(None);

@@ -5,6 +5,7 @@
 //! | [`endpoint`] | accepts connections, hands each to a session |
 //! | [`session`] | one client: questions and answers in turn |
 //! | [`resolved`] | the snapshot as a client sees it |
+//! | `fare` | what a client tells of its session with mirrors |
 //! | [`lists`] | signed lists that follow clients |
 //! | `tunnels` | TCP beside the endpoints, where UDP is blocked |
 //!
@@ -13,6 +14,7 @@
 //! that it comes from, and needs no token.
 
 pub mod endpoint;
+mod fare;
 pub mod lists;
 pub mod resolved;
 pub mod session;

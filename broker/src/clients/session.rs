@@ -1,6 +1,7 @@
 //! One client's session: questions in turn, each answered before the next is read.
 
 use super::endpoint::{ClientParts, ClientSettings};
+use super::fare;
 use super::lists::{Frame, Subscription};
 use super::resolved::{resolved, to_measure};
 use crate::clock::mono_now;
@@ -60,7 +61,12 @@ pub async fn serve(
     };
     parts.metrics.sessions.inc();
     let _open = Open(&parts);
-    if let Err(Refused { refusal, detail }) = converse(&connection, client, &settings, &parts).await {
+    let conversed = tokio::select! {
+        conversed = converse(&connection, client, &settings, &parts) => conversed,
+        // Beside it, and never ending.
+        () = fare::hear(&connection, &parts.metrics.told) => Ok(()),
+    };
+    if let Err(Refused { refusal, detail }) = conversed {
         parts.metrics.refusals.with_label_values(&[refusal.label()]).inc();
         tracing::debug!(remote = %connection.remote_address(), reason = refusal.label(), detail, "client refused");
         connection.close(refusal.code().into(), detail.as_bytes());

@@ -6,6 +6,7 @@ use crate::learning::{self, Lesson};
 use crate::reports::{ReportSettings, Reports};
 use crate::telemetry::{ClientMetrics, LearningMetrics, ReportMetrics};
 use nearmost_wire::client::{Measured, Refusal, Rtt, Taken, ToBroker, ToClient};
+use nearmost_wire::fare::{Cause, Fare};
 use nearmost_wire::frame;
 use nearmost_wire::identity::{KeyPair, Role};
 use nearmost_wire::tls::{self, ALPN_AGENT, ALPN_CLIENT, SERVER_NAME};
@@ -20,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 struct Running {
+    registry: prometheus::Registry,
     at: SocketAddr,
     metrics: ClientMetrics,
     reports: Arc<Reports>,
@@ -64,7 +66,7 @@ impl Running {
             ClientParts { snapshot, reports: reports.clone(), lists, demand, metrics: metrics.clone() };
         let cancel = CancellationToken::new();
         let task = tokio::spawn(server.run(parts, cancel.clone()));
-        Running { at, metrics, reports, lessons, cancel, task }
+        Running { at, registry, metrics, reports, lessons, cancel, task }
     }
 
     async fn connect_as(&self, alpn: &[u8]) -> Result<Connection, ConnectionError> {
@@ -155,6 +157,47 @@ async fn a_client_resolves_and_reports() {
     running.cancel.cancel();
     tokio::time::timeout(PATIENCE, running.task).await.expect("ends").unwrap();
     assert_eq!(running.metrics.sessions.get(), 0);
+}
+
+/// The values of a metric, by what its line begins with.
+fn told(running: &Running, line: &str) -> Option<String> {
+    let text = prometheus::TextEncoder::new().encode_to_string(&running.registry.gather()).unwrap();
+    text.lines().find_map(|l| l.strip_prefix(line)?.strip_prefix(' ').map(str::to_owned))
+}
+
+#[tokio::test]
+async fn what_a_client_tells_of_its_session_is_shown_and_nonsense_ends_only_the_telling() {
+    let running = Running::start(settings());
+    let until = async |line: &str, value: &str| {
+        while told(&running, line).as_deref() != Some(value) {
+            tokio::task::yield_now().await;
+        }
+    };
+    let mut client = running.open().await;
+    assert!(matches!(client.ask(&resolve(DOMAIN)).await, Some(ToClient::Resolved(_))));
+    let mut telling = client.connection.open_uni().await.unwrap();
+    let mut fare = Fare { attached: true, standby: true, ..Fare::default() };
+    fare.moved(Cause::Silence, Duration::from_millis(40));
+    frame::write(&mut telling, &fare).await.unwrap();
+    until("nearmost_session_standings{standing=\"standby\"}", "1").await;
+    assert_eq!(told(&running, "nearmost_session_moves_total{cause=\"silence\"}").unwrap(), "1");
+
+    let nonsense = Fare { attached: false, ..fare };
+    frame::write(&mut telling, &nonsense).await.unwrap();
+    until("nearmost_session_tellings_total{result=\"refused\"}", "1").await;
+    until("nearmost_session_standings{standing=\"standby\"}", "0").await;
+    assert!(matches!(client.ask(&resolve(DOMAIN)).await, Some(ToClient::Resolved(_))), "it goes on");
+
+    let mut other = running.open().await;
+    assert!(matches!(other.ask(&resolve(DOMAIN)).await, Some(ToClient::Resolved(_))));
+    let mut telling = other.connection.open_uni().await.unwrap();
+    for _ in 0..6 {
+        frame::write(&mut telling, &Fare::default()).await.unwrap();
+    }
+    until("nearmost_session_tellings_total{result=\"too_fast\"}", "2").await;
+    telling.write_all(&[0, 1, 0, 0, 1]).await.unwrap();
+    until("nearmost_session_tellings_total{result=\"refused\"}", "2").await;
+    assert!(matches!(other.ask(&resolve(DOMAIN)).await, Some(ToClient::Resolved(_))), "it goes on");
 }
 
 #[tokio::test]

@@ -21,7 +21,6 @@ use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, ServerConfig, SupportedProtocolVersion, version};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
-use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// Application protocol of DNS over TLS (RFC 7858 §3.2 with the IANA registry; clients need not name it).
 const ALPN_DOT: &[u8] = b"dot";
@@ -170,11 +169,7 @@ fn usable(files: &TlsFiles) -> Result<(CertifiedKey, i64), TlsError> {
     let (chain, key) = tls_files::load(files)?;
     let unusable = |source| tls_files::unusable(files, source);
     // The library looks into a certificate no further than it must.
-    let expires = chain
-        .first()
-        .and_then(|first| X509Certificate::from_der(first).ok())
-        .map(|(_, certificate)| certificate.validity().not_after.timestamp())
-        .ok_or_else(|| unusable(CertificateError::BadEncoding.into()))?;
+    let expires = tls_files::expires(&chain).ok_or_else(|| unusable(CertificateError::BadEncoding.into()))?;
     let key = CertifiedKey::from_der(chain, key, &ring::default_provider()).map_err(unusable)?;
     Ok((key, expires))
 }
@@ -184,6 +179,7 @@ mod tests {
     use super::*;
     use crate::dns::DnsMetrics;
     use crate::tls_files::testing::write_certificate;
+    use x509_parser::prelude::{FromDer, X509Certificate};
 
     fn metrics() -> (CertificateMetrics, prometheus::Registry) {
         let registry = prometheus::Registry::new();

@@ -8,8 +8,10 @@ pub use connections::{
     CertificateMetrics, ConnectionMetrics, Connections, EncryptedMetrics, HandshakeMetrics,
 };
 
+use super::cpu::Threads;
 use super::sheet::Sheets;
 use super::tally::Book;
+use nearmost_config::MetricsConfig;
 use prometheus::{IntCounter, Registry};
 
 /// DNS as Prometheus sees it.
@@ -19,6 +21,8 @@ pub struct DnsMetrics {
     pub sheets: Sheets,
     /// What is counted by domain and mirror.
     pub book: Book,
+    /// CPU time of the threads that answer over UDP.
+    pub cpu: Threads,
     /// Connections of TCP, TLS and QUIC.
     pub connections: Connections,
     /// Handshakes, certificates and the rules of DNS over QUIC.
@@ -33,10 +37,19 @@ impl DnsMetrics {
     /// # Errors
     /// When a name is registered already.
     pub fn new(registry: &Registry) -> Result<DnsMetrics, prometheus::Error> {
+        DnsMetrics::limited(registry, MetricsConfig::default())
+    }
+
+    /// The same with a bound of one's own of domains and mirrors that have series.
+    ///
+    /// # Errors
+    /// When a name is registered already.
+    pub fn limited(registry: &Registry, most: MetricsConfig) -> Result<DnsMetrics, prometheus::Error> {
         let counter = |name: &str, help: &str| registered(registry, IntCounter::new(name, help)?);
         Ok(DnsMetrics {
             sheets: registered(registry, Sheets::new()?)?,
-            book: registered(registry, Book::new()?)?,
+            book: registered(registry, Book::new(most)?)?,
+            cpu: registered(registry, Threads::new()?)?,
             connections: Connections::register(registry)?,
             encrypted: EncryptedMetrics::register(registry)?,
             socket_errors: counter(

@@ -13,6 +13,7 @@
 
 mod bind;
 pub mod certificate;
+mod cpu;
 mod doq;
 pub mod encrypted;
 mod gate;

@@ -254,8 +254,9 @@ impl Sheets {
                     let count =
                         self.sum(|s| &s.transports[transport as usize].queries[qtype][rcode as usize]);
                     let label = QTYPES.get(qtype).map_or(OTHER, |(_, label)| label);
-                    // What never happened has no series: most of the combinations never do.
-                    if count > 0 {
+                    // What never happened has no series, as most of the combinations never do; but each
+                    // transport and code has one, so that the first time shows as an increase.
+                    if count > 0 || label == "a" {
                         metrics.push((vec![transport.as_str(), label, rcode.as_str()], count));
                     }
                 }

@@ -9,10 +9,11 @@
 //!                    └──────────────── read by scrapes ───────────────┘
 //! ```
 //!
-//! Series are bounded: the first thousand names that are asked for have one of their own each, and what comes
+//! Series are bounded: the first so many names that are asked for have one of their own each, and what comes
 //! after them is counted together. No name ever changes sides, so no counter ever goes back.
 
 use super::sheet::{Cell, counters};
+use nearmost_config::MetricsConfig;
 use nearmost_core::registry::{DomainIndex, MirrorIndex, Registry};
 use nearmost_dns::Outcome;
 use prometheus::core::{Collector, Desc};
@@ -20,8 +21,6 @@ use prometheus::proto::MetricFamily;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Series of domains, and of mirrors.
-const MOST: usize = 1000;
 /// Stands for all other names.
 const OTHER: &str = "other";
 
@@ -91,15 +90,15 @@ impl Inner {
     }
 
     /// All counts of now.
-    fn sum(&mut self) -> Names {
+    fn sum(&mut self, most: MetricsConfig) -> Names {
         self.fold();
         let mut all = Names(self.past.0.clone());
         self.tallies.iter().for_each(|t| all.add(t));
         for (domain, mirror) in all.0.keys() {
-            if mirror.is_none() && self.domains.len() < MOST {
+            if mirror.is_none() && self.domains.len() < most.max_domains {
                 self.domains.insert(Arc::clone(domain));
             }
-            if mirror.is_some() && self.mirrors.len() < MOST {
+            if mirror.is_some() && self.mirrors.len() < most.max_mirrors {
                 self.mirrors.insert((Arc::clone(domain), mirror.clone()));
             }
         }
@@ -111,6 +110,8 @@ impl Inner {
 #[derive(Clone, Debug)]
 pub struct Book {
     inner: Arc<Mutex<Inner>>,
+    /// Series of domains, and of mirrors.
+    most: MetricsConfig,
     descs: Arc<[Desc; 2]>,
 }
 
@@ -119,7 +120,7 @@ impl Book {
     ///
     /// # Errors
     /// Never, unless a name of ours is no metric's name.
-    pub fn new() -> Result<Book, prometheus::Error> {
+    pub fn new(most: MetricsConfig) -> Result<Book, prometheus::Error> {
         let desc = |name: &str, help: &str, labels: &[&str]| {
             let labels = labels.iter().map(|l| (*l).to_owned()).collect();
             Desc::new(name.into(), help.into(), labels, HashMap::new())
@@ -132,12 +133,23 @@ impl Book {
                 &["domain", "mirror"],
             )?,
         ];
-        Ok(Book { inner: Arc::default(), descs: Arc::new(descs) })
+        Ok(Book { inner: Arc::default(), most, descs: Arc::new(descs) })
     }
 
     /// Counts for one thread.
     pub(super) fn writer(&self) -> Writer {
         Writer { book: self.clone(), tally: self.begin(&Arc::default()) }
+    }
+
+    /// One query for each domain, answered with its first mirror.
+    #[cfg(test)]
+    pub(crate) fn count_all(&self, registry: &Arc<Registry>) {
+        let mut writer = self.writer();
+        for (i, domain) in (0..).zip(&registry.domains) {
+            let mut outcome = Outcome { domain: Some(DomainIndex(i)), ..Outcome::default() };
+            outcome.mirrors.push(MirrorIndex(domain.mirrors.start));
+            writer.count(registry, &outcome);
+        }
     }
 
     fn begin(&self, registry: &Arc<Registry>) -> Arc<Tally> {
@@ -179,7 +191,7 @@ impl Collector for Book {
 
     fn collect(&self) -> Vec<MetricFamily> {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        let all = inner.sum();
+        let all = inner.sum(self.most);
         let (mut domains, mut mirrors) = (Vec::new(), Vec::new());
         let (mut other_domains, mut other_mirrors) = (0, 0);
         for (name, count) in &all.0 {
@@ -234,7 +246,7 @@ mod tests {
 
     #[test]
     fn counts_follow_names_from_registry_to_registry() {
-        let book = Book::new().unwrap();
+        let book = Book::new(MetricsConfig::default()).unwrap();
         let (mut one, mut two) = (book.writer(), book.writer());
         let first = registry(1, ["b.test".to_owned()]);
         let second = registry(2, ["a.test".to_owned(), "b.test".to_owned()]);
@@ -253,18 +265,18 @@ mod tests {
 
     #[test]
     fn series_are_bounded_and_none_goes_back() {
-        let book = Book::new().unwrap();
+        let book = Book::new(MetricsConfig::default()).unwrap();
         let mut writer = book.writer();
         let many = registry(1, (0..3000).map(|i| format!("{i:05}.test")));
         for domain in (0..3000).rev().step_by(2) {
             writer.count(&many, &of(domain));
         }
         let before = counts(&book);
-        assert_eq!(before.len(), MOST + 1);
+        assert_eq!(before.len(), 1000 + 1);
         assert_eq!(before.values().sum::<u64>(), 1500);
         (0..3000).for_each(|domain| writer.count(&many, &of(domain)));
         let after = counts(&book);
-        assert_eq!((after.len(), after.values().sum::<u64>()), (MOST + 1, 4500));
+        assert_eq!((after.len(), after.values().sum::<u64>()), (1000 + 1, 4500));
         assert!(before.iter().all(|(name, count)| after[name] >= *count));
     }
 }

@@ -44,7 +44,7 @@ fn bench() -> Bench {
         clock: Clock::start(),
         registry: changes,
         places: Arc::default(),
-        metrics: Arc::new(FleetMetrics::register(&metrics, reader.clone()).unwrap()),
+        metrics: Arc::new(FleetMetrics::register(&metrics, reader.clone(), Default::default()).unwrap()),
         publisher,
         asking: Asking {
             probes: Probes::new(prober, 0, probes, CancellationToken::new()),

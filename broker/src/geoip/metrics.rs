@@ -82,6 +82,8 @@ impl GeoMetrics {
                 "Prefixes whose places people corrected.",
             )?,
         };
+        // What never happened is seen not to have happened.
+        ["ok", "refused"].iter().for_each(|result| metrics.reloads.with_label_values(&[result]).inc_by(0));
         metrics.register(registry)?;
         Ok(metrics)
     }
@@ -116,6 +118,7 @@ impl GeoMetrics {
         self.database_build.reset();
         for info in &compiled.databases {
             let label = [info.name.as_str()];
+            self.refused.with_label_values(&label).inc_by(0);
             self.database_networks.with_label_values(&label).set(gauge(info.networks));
             let built = i64::try_from(info.build_epoch_s).unwrap_or(i64::MAX);
             self.database_build.with_label_values(&label).set(built);

@@ -14,6 +14,7 @@ use crate::quic::gate::Permit;
 use crate::registrar::{Followed, Received, SharedSet};
 use crate::store::{Logged, StoreError, StoreHandle};
 use crate::telemetry::{PeerMetrics, PeerSample};
+use nearmost_core::time::UnixMillis;
 use nearmost_replica::federation::{Event as Told, LogHead, Output, PeerStatus, Ticket};
 use nearmost_replica::message::{Answer, Checked, Follow, Message};
 use nearmost_replica::peer::Link;
@@ -473,6 +474,8 @@ impl PeerTask {
             queued: status.standing.queued as u64,
             oldest: status.standing.oldest_ms.map(Duration::from_millis),
             rtt: self.lines.get(&status.key).map(|line| line.connection.rtt()),
+            contact: UnixMillis(status.state.last_contact_unix_ms),
+            compared: UnixMillis(status.state.last_compared_unix_ms),
         };
         self.parts.metrics.set(status.iter().map(sample).collect());
     }

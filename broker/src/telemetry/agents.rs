@@ -1,6 +1,8 @@
 //! Counters of agents' sessions and beacons.
 
-use super::{counter, counters, gauge};
+use super::{counter, counters, from_zero, gauge};
+use nearmost_wire::agent::Refusal;
+use nearmost_wire::beacon::BeaconError;
 use prometheus::{Error, IntCounter, IntCounterVec, IntGauge, Registry};
 
 /// What the listeners for agents count.
@@ -33,7 +35,7 @@ impl AgentMetrics {
     /// # Errors
     /// When one is registered already.
     pub fn register(registry: &Registry) -> Result<AgentMetrics, Error> {
-        Ok(AgentMetrics {
+        let metrics = AgentMetrics {
             sessions: gauge(registry, "nearmost_agent_sessions", "Agents connected.")?,
             joins: counter(registry, "nearmost_agent_joins_total", "Nodes that joined with a token.")?,
             refusals: counters(
@@ -66,6 +68,10 @@ impl AgentMetrics {
                 "nearmost_agent_bad_messages_total",
                 "Messages of agents that broke the protocol and ended their session.",
             )?,
-        })
+        };
+        from_zero(&metrics.refusals, Refusal::ALL.map(Refusal::label));
+        from_zero(&metrics.handshakes_refused, ["limit", "network_limit", "timeout", "failed"]);
+        from_zero(&metrics.beacons_rejected, BeaconError::KINDS);
+        Ok(metrics)
     }
 }

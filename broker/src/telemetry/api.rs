@@ -1,8 +1,23 @@
 //! Counters of the HTTP API.
 
-use super::{counter, counters, gauge, seconds_by};
+use super::{counter, counters, from_zero, gauge, seconds_by};
 use prometheus::{Error, HistogramVec, IntCounter, IntCounterVec, IntGauge, Registry};
 use std::time::Duration;
+
+/// How users ask over HTTP.
+const RESOLVE: &str = "/v1/resolve/{domain}";
+/// Why credentials are refused.
+const AUTH_FAILURES: [&str; 9] = [
+    "credentials_missing",
+    "scheme_unknown",
+    "token_unknown",
+    "person_unknown",
+    "signature_format",
+    "signature_time",
+    "signature_wrong",
+    "signature_replayed",
+    "signature_flood",
+];
 
 /// What the HTTP API counts.
 #[derive(Clone)]
@@ -35,7 +50,7 @@ impl ApiMetrics {
     /// # Errors
     /// When one is registered already.
     pub fn register(registry: &Registry) -> Result<ApiMetrics, Error> {
-        Ok(ApiMetrics {
+        let metrics = ApiMetrics {
             requests: counters(
                 registry,
                 "nearmost_http_requests_total",
@@ -82,7 +97,14 @@ impl ApiMetrics {
                 "Plain HTTP users redirected to a mirror or a fallback, or not at all.",
                 &["result"],
             )?,
-        })
+        };
+        from_zero(&metrics.auth_failures, AUTH_FAILURES);
+        from_zero(&metrics.refused, ["limit", "handshake", "handshake_timeout"]);
+        from_zero(&metrics.redirects, ["mirror", "fallback", "none"]);
+        for code in ["2xx", "3xx", "4xx", "5xx"] {
+            metrics.requests.with_label_values(&[RESOLVE, code]).inc_by(0);
+        }
+        Ok(metrics)
     }
 
     /// Counts an answered request. `route` must be a template.

@@ -1,6 +1,7 @@
 //! Counters of clients' sessions.
 
-use super::{counter, counters, gauge};
+use super::{SessionMetrics, counter, counters, from_zero, gauge};
+use nearmost_wire::client::Refusal;
 use prometheus::{Error, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Registry};
 
 /// What the listeners for clients count.
@@ -17,6 +18,8 @@ pub struct ClientMetrics {
     pub messages: IntCounterVec,
     /// `nearmost_client_refusals_total{reason}`: sessions ended by the broker, by code.
     pub refusals: IntCounterVec,
+    /// What clients tell of their sessions with mirrors.
+    pub told: SessionMetrics,
 }
 
 impl ClientMetrics {
@@ -25,7 +28,7 @@ impl ClientMetrics {
     /// # Errors
     /// When one is registered already.
     pub fn register(registry: &Registry) -> Result<ClientMetrics, Error> {
-        Ok(ClientMetrics {
+        let metrics = ClientMetrics {
             sessions: gauge(registry, "nearmost_client_sessions", "Clients connected over QUIC.")?,
             tunnels: gauge(registry, "nearmost_client_tunnels", "Tunnels of clients over TCP.")?,
             handshakes_refused: counters(
@@ -46,7 +49,15 @@ impl ClientMetrics {
                 "Sessions of clients that the broker ended, by reason.",
                 &["reason"],
             )?,
-        })
+            told: SessionMetrics::register(registry)?,
+        };
+        from_zero(
+            &metrics.handshakes_refused,
+            ["limit", "network_limit", "tunnel_limit", "timeout", "failed"],
+        );
+        from_zero(&metrics.messages, ["resolve", "rtt", "subscribe"]);
+        from_zero(&metrics.refusals, Refusal::ALL.map(Refusal::label));
+        Ok(metrics)
     }
 }
 

@@ -1,6 +1,7 @@
 //! What is counted of learning.
 
-use super::{counter, counters, gauge, seconds};
+use super::{counter, counters, from_zero, gauge, seconds};
+use nearmost_core::rtt::Source;
 use prometheus::{Error, Histogram, IntCounter, IntCounterVec, IntGauge, Registry};
 
 /// What the learner counts.
@@ -32,7 +33,7 @@ impl LearningMetrics {
     /// # Errors
     /// When one is registered already.
     pub fn register(registry: &Registry) -> Result<LearningMetrics, Error> {
-        Ok(LearningMetrics {
+        let metrics = LearningMetrics {
             observations: counters(
                 registry,
                 "nearmost_rtt_observations_total",
@@ -68,6 +69,9 @@ impl LearningMetrics {
                 "nearmost_rtt_memory_errors_total",
                 "Times that what was learned could not be read or written.",
             )?,
-        })
+        };
+        from_zero(&metrics.observations, Source::ALL.map(Source::as_str));
+        from_zero(&metrics.refused, ["not_a_number", "too_long", "too_many_targets", "itself"]);
+        Ok(metrics)
     }
 }

@@ -1,24 +1,30 @@
 //! What the broker counts and logs.
 //!
 //! One structure a subsystem, each registered once with the registry that `GET /metrics` encodes.
-//! Names begin with `nearmost_`, durations are in seconds, counters end in `_total`. Every label
-//! takes its values from a fixed list, from the registry of mirrors, or from the names of a bounded number
-//! of peers, so series are bounded; what belongs to a mirror is read from the snapshot at each scrape and
-//! vanishes with the mirror.
+//! Names begin with `nearmost_` (those of the process itself with `process_`, as everywhere), durations are in
+//! seconds, counters end in `_total`. Every label takes its values from a fixed list, or from a bounded number
+//! of mirrors, domains, nodes (`[metrics]` of the configuration) and peers, so series are bounded; what belongs
+//! to a mirror is read from the snapshot at each scrape and vanishes with the mirror. Counters whose labels
+//! have a fixed list begin at 0 with each of its values.
 
 mod agents;
 mod api;
+mod beacons;
+mod certificate;
 mod clients;
 mod fleet;
 mod intake;
 mod learning;
 mod map;
+mod mirrors;
 mod paths;
 mod peers;
 mod probes;
+pub mod process;
 mod queues;
 mod reports;
 mod resolver;
+mod sessions;
 mod steering;
 mod store;
 pub mod traffic;
@@ -26,6 +32,8 @@ mod witnesses;
 
 pub use agents::AgentMetrics;
 pub use api::ApiMetrics;
+pub use beacons::BeaconBook;
+pub use certificate::HttpCertificateMetrics;
 pub use clients::{ClientMetrics, ListMetrics};
 pub use fleet::FleetMetrics;
 pub use intake::IntakeMetrics;
@@ -37,9 +45,12 @@ pub use probes::ProbeMetrics;
 pub use queues::QueueMetrics;
 pub use reports::ReportMetrics;
 pub use resolver::ResolverMetrics;
+pub use sessions::{FollowedSession, SessionMetrics};
 pub use steering::SteeringMetrics;
 pub use store::StoreMetrics;
 pub use witnesses::WitnessMetrics;
+
+use mirrors::MirrorCollector;
 
 use prometheus::core::Collector;
 use prometheus::{
@@ -62,6 +73,16 @@ fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Res
     registered(registry, IntCounterVec::new(Opts::new(name, help), labels)?)
 }
 
+/// Lets counters begin at 0 with each of the values of their one label: what never happened is seen not to
+/// have happened, and the first time shows as an increase.
+fn from_zero<'a>(counters: &IntCounterVec, labels: impl IntoIterator<Item = &'a str>) {
+    labels.into_iter().for_each(|label| counters.with_label_values(&[label]).inc_by(0));
+}
+
+fn gauge_of(n: usize) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
 fn gauge(registry: &Registry, name: &str, help: &str) -> Result<IntGauge, Error> {
     registered(registry, IntGauge::new(name, help)?)
 }
@@ -79,8 +100,10 @@ mod tests {
     use super::*;
     use crate::api::testing::Fixture;
     use crate::store::{RedbStore, StoreHandle, StoreThread};
+    use nearmost_config::MetricsConfig;
     use nearmost_core::fleet::BeaconOutcome;
-    use nearmost_core::health::State;
+    use nearmost_core::health::{Reason, State};
+    use nearmost_core::time::UnixMillis;
     use std::process::{Command, Stdio};
     use std::time::Duration;
 
@@ -94,8 +117,8 @@ mod tests {
         let agents = AgentMetrics::register(&registry).unwrap();
         agents.refusals.with_label_values(&["unknown_token"]).inc();
         agents.beacons_rejected.with_label_values(&["signature"]).inc();
-        let fleet = FleetMetrics::register(&registry, fixture.reader()).unwrap();
-        fleet.transition(State::Up, State::Down);
+        let fleet = FleetMetrics::register(&registry, fixture.reader(), MetricsConfig::default()).unwrap();
+        fleet.transition(State::Up, State::Down, Reason::ProbeFailed);
         fleet.published_after(Duration::from_millis(3));
         fleet.beacon(BeaconOutcome::Accepted);
         StoreMetrics::register(&registry).unwrap().follow(store);
@@ -108,6 +131,7 @@ mod tests {
         let clients = ClientMetrics::register(&registry).unwrap();
         clients.refusals.with_label_values(&["too_fast"]).inc();
         clients.messages.with_label_values(&["resolve"]).inc();
+        clients.told.not_taken("refused");
         clients.handshakes_refused.with_label_values(&["limit"]).inc();
         let reports = ReportMetrics::register(&registry).unwrap();
         reports.taken.with_label_values(&["http"]).inc();
@@ -120,7 +144,16 @@ mod tests {
             counters.with_label_values(&["malformed"]).inc();
         }
         let some = Some(Duration::from_millis(5));
-        peers.set(vec![PeerSample { name: "bob".into(), state: "up", queued: 1, oldest: some, rtt: some }]);
+        peers.set(vec![PeerSample {
+            name: "bob".into(),
+            state: "up",
+            queued: 1,
+            oldest: some,
+            rtt: some,
+            contact: UnixMillis(1),
+            compared: UnixMillis(0),
+        }]);
+        process::register(&registry, std::path::Path::new("/")).unwrap();
         let (queue, _) = tokio::sync::mpsc::channel::<()>(1);
         QueueMetrics::new().unwrap().with("driver", &queue).register(&registry).unwrap();
         registry
@@ -170,7 +203,8 @@ mod tests {
             assert!(output.status.success() && said.is_empty(), "promtool: {said}");
         }
         for family in with_all(Registry::gather) {
-            assert!(family.name().starts_with("nearmost_"), "{}", family.name());
+            let ours = family.name().starts_with("nearmost_") || family.name().starts_with("process_");
+            assert!(ours, "{}", family.name());
             let counter = family.get_field_type() == prometheus::proto::MetricType::COUNTER;
             assert_eq!(family.name().ends_with("_total"), counter, "{}", family.name());
             assert!(!family.help().is_empty(), "{}", family.name());

@@ -1,6 +1,6 @@
 //! What is counted of the round trips that agents tell and measure.
 
-use super::{counter, counters, gauge};
+use super::{counter, counters, from_zero, gauge};
 use prometheus::{Error, IntCounter, IntCounterVec, IntGauge, Registry};
 
 /// What sessions and the schedule of pairs count.
@@ -32,7 +32,7 @@ impl PathMetrics {
     /// # Errors
     /// When one is registered already.
     pub fn register(registry: &Registry) -> Result<PathMetrics, Error> {
-        Ok(PathMetrics {
+        let metrics = PathMetrics {
             samples: counters(
                 registry,
                 "nearmost_path_samples_total",
@@ -63,6 +63,11 @@ impl PathMetrics {
                 "nearmost_agent_hint_floods_total",
                 "Sessions of agents ended because of too many hints.",
             )?,
-        })
+        };
+        from_zero(&metrics.samples, ["taken", "mirror", "network", "rtt", "rate"]);
+        from_zero(&metrics.sessions, ["taken", "address", "loopback", "absurd"]);
+        from_zero(&metrics.orders, ["sent", "dropped"]);
+        from_zero(&metrics.results, ["measured", "failed", "rate", "absurd", "loopback", "unknown", "lost"]);
+        Ok(metrics)
     }
 }

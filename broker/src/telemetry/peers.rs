@@ -1,6 +1,9 @@
 //! What is counted of the talk with other brokers.
 
-use super::{counter, counters};
+use super::{counter, counters, from_zero};
+use nearmost_core::time::UnixMillis;
+use nearmost_replica::message::{Answer, Message};
+use nearmost_wire::peer::Refusal;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{Error, GaugeVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry};
@@ -52,6 +55,10 @@ pub struct PeerSample {
     pub oldest: Option<Duration>,
     /// The round trip to it.
     pub rtt: Option<Duration>,
+    /// When it was last heard; 0 for never.
+    pub contact: UnixMillis,
+    /// When everything was last compared with it; 0 for never.
+    pub compared: UnixMillis,
 }
 
 impl PeerMetrics {
@@ -64,7 +71,7 @@ impl PeerMetrics {
         registry.register(Box::new(PeerCollector { now: now.clone(), desc: Families::new()?.desc() }))?;
         let counter = |name, help| counter(registry, name, help);
         let counters = |name, help, label| counters(registry, name, help, &[label]);
-        Ok(PeerMetrics {
+        let metrics = PeerMetrics {
             now,
             delivered: counters(
                 "nearmost_peer_delivered_total",
@@ -107,7 +114,13 @@ impl PeerMetrics {
                 "Connections of brokers that were refused, by reason.",
                 "reason",
             )?,
-        })
+        };
+        for by_answer in [&metrics.delivered, &metrics.received, &metrics.refused] {
+            from_zero(by_answer, Answer::LABELS);
+        }
+        from_zero(&metrics.breaches, Message::<()>::LABELS);
+        from_zero(&metrics.connections_refused, Refusal::ALL.map(Refusal::label));
+        Ok(metrics)
     }
 
     /// How it stands with every peer, in place of what was said before.
@@ -118,6 +131,9 @@ impl PeerMetrics {
 
 struct Families {
     states: IntGaugeVec,
+    up: IntGaugeVec,
+    contact: GaugeVec,
+    compared: GaugeVec,
     queued: IntGaugeVec,
     oldest: GaugeVec,
     rtt: GaugeVec,
@@ -128,6 +144,27 @@ impl Families {
         let peer = ["peer"];
         Ok(Families {
             states: IntGaugeVec::new(Opts::new("nearmost_peers", "Other brokers, by state."), &["state"])?,
+            up: IntGaugeVec::new(
+                Opts::new(
+                    "nearmost_peer_up",
+                    "1 while another broker is connected; the least for the rest of them.",
+                ),
+                &peer,
+            )?,
+            contact: GaugeVec::new(
+                Opts::new(
+                    "nearmost_peer_contact_timestamp_seconds",
+                    "Unix time when another broker was last heard; 0 for never, the earliest for the rest of them.",
+                ),
+                &peer,
+            )?,
+            compared: GaugeVec::new(
+                Opts::new(
+                    "nearmost_peer_compared_timestamp_seconds",
+                    "Unix time when everything was last compared with another broker; 0 for never, the earliest for the rest of them.",
+                ),
+                &peer,
+            )?,
             queued: IntGaugeVec::new(
                 Opts::new("nearmost_peer_queue_records", "Records that another broker was not told yet."),
                 &peer,
@@ -149,8 +186,9 @@ impl Families {
         })
     }
 
-    fn all(&self) -> [&dyn Collector; 4] {
-        [&self.states, &self.queued, &self.oldest, &self.rtt]
+    fn all(&self) -> [&dyn Collector; 7] {
+        let Families { states, up, contact, compared, queued, oldest, rtt } = self;
+        [states, up, contact, compared, queued, oldest, rtt]
     }
 
     fn desc(&self) -> Vec<Desc> {
@@ -163,6 +201,10 @@ impl Families {
             self.states.with_label_values(&[state]).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
         for (name, sum) in by_name(peers) {
+            self.up.with_label_values(&[name]).set(i64::from(sum.up));
+            let seconds = |at: UnixMillis| at.0 as f64 / 1000.0;
+            self.contact.with_label_values(&[name]).set(seconds(sum.contact));
+            self.compared.with_label_values(&[name]).set(seconds(sum.compared));
             let queued = i64::try_from(sum.queued).unwrap_or(i64::MAX);
             self.queued.with_label_values(&[name]).set(queued);
             self.oldest.with_label_values(&[name]).set(sum.oldest.unwrap_or_default().as_secs_f64());
@@ -174,8 +216,10 @@ impl Families {
 }
 
 /// What peers of one series have together.
-#[derive(Default)]
 struct Sum {
+    up: bool,
+    contact: UnixMillis,
+    compared: UnixMillis,
     queued: u64,
     oldest: Option<Duration>,
     rtt: Option<Duration>,
@@ -188,7 +232,17 @@ fn by_name(peers: &[PeerSample]) -> BTreeMap<&str, Sum> {
     let mut sums: BTreeMap<&str, Sum> = BTreeMap::new();
     for peer in peers {
         let name = named.get(peer.name.as_str()).copied().unwrap_or(OTHER);
-        let sum = sums.entry(name).or_default();
+        let sum = sums.entry(name).or_insert(Sum {
+            up: true,
+            contact: peer.contact,
+            compared: peer.compared,
+            queued: 0,
+            oldest: None,
+            rtt: None,
+        });
+        sum.up &= peer.state == "up";
+        sum.contact = sum.contact.min(peer.contact);
+        sum.compared = sum.compared.min(peer.compared);
         sum.queued = sum.queued.saturating_add(peer.queued);
         sum.oldest = sum.oldest.max(peer.oldest);
         sum.rtt = sum.rtt.max(peer.rtt);
@@ -221,7 +275,16 @@ mod tests {
 
     fn sample(name: &str, queued: u64) -> PeerSample {
         let (oldest, rtt) = (Some(Duration::from_secs(queued)), Some(Duration::from_millis(queued)));
-        PeerSample { name: name.into(), state: "up", queued, oldest, rtt }
+        let at = UnixMillis(queued * 1000);
+        PeerSample {
+            name: name.into(),
+            state: "up",
+            queued,
+            oldest,
+            rtt,
+            contact: at,
+            compared: UnixMillis(0),
+        }
     }
 
     fn text(registry: &Registry) -> String {
@@ -240,6 +303,12 @@ mod tests {
             "nearmost_peers{state=\"dialling\"} 0",
             "nearmost_peers{state=\"down\"} 1",
             "nearmost_peer_queue_records{peer=\"bob\"} 2",
+            "nearmost_peer_up{peer=\"bob\"} 1",
+            "nearmost_peer_up{peer=\"carol\"} 0",
+            "nearmost_peer_contact_timestamp_seconds{peer=\"bob\"} 2",
+            "nearmost_peer_compared_timestamp_seconds{peer=\"bob\"} 0",
+            "nearmost_peer_received_total{answer=\"malformed\"} 0",
+            "nearmost_peer_breaches_total{kind=\"deliver\"} 0",
             "nearmost_peer_queue_oldest_seconds{peer=\"bob\"} 2",
             "nearmost_peer_round_trip_seconds{peer=\"bob\"} 0.002",
             "nearmost_peer_queue_records{peer=\"carol\"} 0",
@@ -262,6 +331,7 @@ mod tests {
         let rest: u64 = (64..100).map(|i| 1 + i).sum();
         assert!(said.contains(&format!("nearmost_peer_queue_records{{peer=\"other\"}} {rest}")), "{said}");
         assert!(said.contains("nearmost_peer_queue_oldest_seconds{peer=\"other\"} 100"), "{said}");
+        assert!(said.contains("nearmost_peer_contact_timestamp_seconds{peer=\"other\"} 65"), "{said}");
         assert!(said.contains("nearmost_peers{state=\"up\"} 100"), "{said}");
     }
 }

@@ -1,7 +1,18 @@
 //! Counters of what clients report of round trips.
 
-use super::{counter, counters};
+use super::{counter, counters, from_zero};
 use prometheus::{Error, IntCounter, IntCounterVec, Registry};
+
+/// Why reports are refused that could be read, apart from what is wrong with their session.
+const REFUSALS: [&str; 7] = [
+    "reports_too_often",
+    "unknown_domain",
+    "too_many_rtts",
+    "no_rtts",
+    "unknown_mirror",
+    "rtt_range",
+    "nonce_malformed",
+];
 
 /// What is counted of reports.
 #[derive(Clone)]
@@ -23,7 +34,7 @@ impl ReportMetrics {
     /// # Errors
     /// When one is registered already.
     pub fn register(registry: &Registry) -> Result<ReportMetrics, Error> {
-        Ok(ReportMetrics {
+        let metrics = ReportMetrics {
             taken: counters(
                 registry,
                 "nearmost_rtt_reports_total",
@@ -47,6 +58,10 @@ impl ReportMetrics {
                 "One-time names that were forgotten before their time, or not noted.",
                 &["reason"],
             )?,
-        })
+        };
+        from_zero(&metrics.taken, ["http", "quic"]);
+        from_zero(&metrics.refused, REFUSALS);
+        from_zero(&metrics.nonces_dropped, ["busy", "source", "full"]);
+        Ok(metrics)
     }
 }

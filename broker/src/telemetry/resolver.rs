@@ -1,6 +1,6 @@
 //! Counters of following mirrors given by host name.
 
-use super::counters;
+use super::{counters, from_zero};
 use prometheus::{Error, IntCounterVec, Registry};
 
 /// What came of lookups.
@@ -17,14 +17,14 @@ impl ResolverMetrics {
     /// # Errors
     /// When one is registered already.
     pub fn register(registry: &Registry) -> Result<ResolverMetrics, Error> {
-        Ok(ResolverMetrics {
-            lookups: counters(
-                registry,
-                "nearmost_resolver_lookups_total",
-                "Lookups of host names of mirrors, by result.",
-                &["result"],
-            )?,
-        })
+        let lookups = counters(
+            registry,
+            "nearmost_resolver_lookups_total",
+            "Lookups of host names of mirrors, by result.",
+            &["result"],
+        )?;
+        from_zero(&lookups, ["found", "none", "failed"]);
+        Ok(ResolverMetrics { lookups })
     }
 
     /// Counts a lookup: whether it found an address; `None` when it failed.

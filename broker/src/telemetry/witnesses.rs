@@ -1,6 +1,7 @@
 //! Counters of agents asked as witnesses.
 
-use super::counters;
+use super::{counters, from_zero};
+use nearmost_wire::witness::Decline;
 use prometheus::{Error, IntCounterVec, Registry};
 
 /// What became of questions to witnesses.
@@ -26,12 +27,9 @@ impl WitnessMetrics {
         )?;
         let answers =
             counters(registry, "nearmost_witness_answers_total", "What agents answered them.", &["result"])?;
-        for result in ["sent", "dropped"] {
-            orders.with_label_values(&[result]).reset();
-        }
-        for result in ["passed", "failed", "unknown"] {
-            answers.with_label_values(&[result]).reset();
-        }
+        from_zero(&orders, ["sent", "dropped"]);
+        from_zero(&answers, ["passed", "failed", "unknown"]);
+        from_zero(&answers, Decline::ALL.map(Decline::label));
         Ok(WitnessMetrics { orders, answers })
     }
 }

@@ -61,6 +61,9 @@ pub(super) fn config(spec: BrokerSpec) -> Result<BrokerConfig, Fault> {
     if let Some(peers) = spec.peers {
         peers.apply(&mut config.peers)?;
     }
+    if let Some(metrics) = spec.metrics {
+        metrics.apply(&mut config.metrics);
+    }
     advertise_listen(&config.agents.listen, &mut config.agents.advertise);
     config.peers.complete()?;
     beacon_port(&config.agents)?;

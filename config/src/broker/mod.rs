@@ -9,6 +9,7 @@ mod dns_log;
 mod dns_tls;
 mod dnssec;
 mod keeping;
+mod metrics;
 mod peers;
 pub(crate) mod spec;
 #[cfg(test)]
@@ -20,6 +21,7 @@ pub use dns_log::{ClientDetail, DnsLogConfig, JsonTarget};
 pub use dns_tls::DnsTlsConfig;
 pub use dnssec::DnssecConfig;
 pub use keeping::{AuditConfig, EventsConfig};
+pub use metrics::MetricsConfig;
 pub use peers::{KnownPeer, PeerPaceConfig, PeerQueueConfig, PeersConfig};
 
 use crate::error::ConfigError;
@@ -59,6 +61,8 @@ pub struct BrokerConfig {
     pub geo: GeoConfig,
     /// Keeping an eye on mirrors.
     pub mirrors: MirrorsConfig,
+    /// What Prometheus is told.
+    pub metrics: MetricsConfig,
 }
 
 /// Answering over DNS.
@@ -422,6 +426,7 @@ impl Default for BrokerConfig {
             peers: PeersConfig::default(),
             geo: GeoConfig::default(),
             mirrors: MirrorsConfig::default(),
+            metrics: MetricsConfig::default(),
         }
     }
 }

@@ -39,6 +39,7 @@ pub(crate) struct BrokerSpec {
     pub(super) spread: Option<SpreadSpec>,
     pub(super) learning: Option<LearningSpec>,
     pub(super) peers: Option<super::peers::PeersSpec>,
+    pub(super) metrics: Option<super::metrics::MetricsSpec>,
 }
 
 /// `[dns]`.

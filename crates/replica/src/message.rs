@@ -195,6 +195,21 @@ impl Answer {
         }
     }
 
+    /// What [`Answer::label`] may say.
+    pub const LABELS: [&'static str; 11] = [
+        "applied",
+        "duplicate",
+        "superseded",
+        "gone",
+        "missing_grant",
+        "too_new",
+        "overloaded",
+        "unauthorised",
+        "banned",
+        "forked",
+        "malformed",
+    ];
+
     /// A snake-case label for logs and counters.
     pub fn label(&self) -> &'static str {
         match self {
@@ -244,6 +259,12 @@ pub enum Breach {
 }
 
 impl<R> Message<R> {
+    /// What [`Message::label`] may say.
+    pub const LABELS: [&'static str; 14] = [
+        "deliver", "answers", "proofs", "compare", "same", "ask", "told", "take", "fetch", "records",
+        "finished", "announce", "seen", "fork",
+    ];
+
     /// A snake-case label for logs and counters.
     pub fn label(&self) -> &'static str {
         match self {

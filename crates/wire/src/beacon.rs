@@ -69,6 +69,9 @@ pub enum BeaconError {
 }
 
 impl BeaconError {
+    /// What [`BeaconError::kind`] may say.
+    pub const KINDS: [&'static str; 3] = ["length", "version", "mac"];
+
     /// A bounded label for counters.
     pub fn kind(&self) -> &'static str {
         match self {

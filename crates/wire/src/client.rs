@@ -18,7 +18,8 @@
 //! ```
 //!
 //! Lists and their changes are [`crate::list`]. Pushes come between answers; each other question is
-//! answered in its turn.
+//! answered in its turn. What a client tells of its session with mirrors has a stream of its own:
+//! [`crate::fare`].
 
 use crate::list::{Signed, Version};
 use serde::{Deserialize, Serialize};

@@ -11,6 +11,7 @@
 //! | [`frame`] | length-prefixed, versioned messages on a stream |
 //! | [`agent`] | the messages between an agent and a broker |
 //! | [`client`] | the messages between a client and a broker |
+//! | [`fare`] | what a client tells its broker of how its session fares |
 //! | [`list`] | the signed list of a domain's mirrors that follows a client, and its changes |
 //! | [`grant`] | the chain of signatures from a domain's owner to a mirror |
 //! | [`ingress`] | messages, streams and datagrams between a client and a mirror |
@@ -33,6 +34,7 @@ pub mod authority;
 pub mod beacon;
 pub mod client;
 pub mod facts;
+pub mod fare;
 pub mod frame;
 pub mod grant;
 pub mod identity;

@@ -1,4 +1,4 @@
-//! `cargo xtask lint`, `cargo xtask test`, `cargo xtask bench NAME`.
+//! `cargo xtask lint`, `cargo xtask test`, `cargo xtask bench NAME`, `cargo xtask grafana`.
 //!
 //! * `lint`: formatting, clippy and rustdoc, each with warnings denied.
 //! * `test`: installs the system packages that tests need (with apt when root; else it prints the
@@ -6,7 +6,9 @@
 //!   `NEARMOST_BIN_DIR`.
 //! * `bench NAME ARGS…`: builds in release mode and runs one benchmark of `nearmost-bench`; for `dns` it
 //!   installs the servers that are compared with, in the same way.
+//! * `grafana`: writes dashboards, rules and their tests from `grafana/source`.
 
+mod grafana;
 mod packages;
 
 use anyhow::{Context, Result, bail};
@@ -31,6 +33,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Writes dashboards, rules and their tests from `grafana/source`.
+    Grafana,
     /// Runs one benchmark in release mode.
     Bench {
         /// Its name and arguments.
@@ -44,6 +48,7 @@ fn main() -> Result<()> {
         Task::Lint => lint(),
         Task::Test { args } => test(&args),
         Task::Bench { args } => bench(&args),
+        Task::Grafana => grafana::write(&root().join("grafana")),
     }
 }
 

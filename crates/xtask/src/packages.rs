@@ -19,6 +19,7 @@ pub const TESTS: &[Needed] = &[
     ("curl", "curl"),
     ("openssl", "openssl"),
     ("promtool", "prometheus"),
+    ("prometheus", "prometheus"),
     ("unbound", "unbound"),
     ("delv", "bind9-dnsutils"),
     ("named", "bind9"),

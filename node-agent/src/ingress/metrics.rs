@@ -1,9 +1,38 @@
 //! What the ingress counts; the table is in [`crate::metrics`].
 
+use crate::metrics::from_zero;
 use crate::status::IngressStatus;
 use nearmost_wire::ingress::close::Refusal;
 use nearmost_wire::ingress::flow::OpenError;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+
+/// Why connections and sessions are refused.
+const REFUSED: [&str; 12] = [
+    "limit",
+    "network_limit",
+    "network_rate",
+    "rate",
+    "protocol",
+    "handshake",
+    "handshake_timeout",
+    "tripwire_limit",
+    "full",
+    "draining",
+    "unproven",
+    "unknown_domain",
+];
+/// Why packets are not handed on.
+const DROPPED: [&str; 9] = [
+    "not_served",
+    "not_attached",
+    "too_many",
+    "too_old",
+    "too_large",
+    "overload",
+    "socket",
+    "connection",
+    "range",
+];
 
 /// What is counted of the ingress.
 #[derive(Clone)]
@@ -91,7 +120,7 @@ impl IngressMetrics {
             )?,
             bytes: counters(r, "bytes_total", "Payload of flows, by kind and way", &["kind", "way"])?,
         };
-        Ok(IngressMetrics {
+        let metrics = IngressMetrics {
             connections: gauge(r, "connections", "Connections of clients")?,
             tripwires: gauge(r, "tripwires", "Tripwire connections")?,
             tunnels: gauge(r, "tunnels", "Sessions inside TLS over TCP")?,
@@ -108,7 +137,26 @@ impl IngressMetrics {
             )?,
             bad_frames: counters(r, "bad_frames_total", "What could not be read, by reason", &["reason"])?,
             closed: counters(r, "closed_total", "Connections closed from here, by reason", &["reason"])?,
-        })
+        };
+        metrics.begin();
+        Ok(metrics)
+    }
+
+    /// Lets what never happened be seen not to have happened.
+    fn begin(&self) {
+        self.sessions(0, 0);
+        from_zero(&self.refused, REFUSED);
+        from_zero(&self.closed, Refusal::ALL.map(Refusal::label));
+        from_zero(&self.dropped, DROPPED);
+        from_zero(&self.datagrams, [Way::Up, Way::Down].map(Way::label));
+        from_zero(&self.bad_frames, ["truncated", "too_large", "empty", "version", "body"]);
+        from_zero(&self.flows.failed, OpenError::ALL.map(OpenError::label));
+        for kind in [Kind::Udp, Kind::Tcp] {
+            self.flows.open.with_label_values(&[kind.label()]).set(0);
+            for way in [Way::Up, Way::Down] {
+                self.flows.bytes.with_label_values(&[kind.label(), way.label()]).inc_by(0);
+            }
+        }
     }
 
     /// A connection, or a session's attaching or promotion, was refused.

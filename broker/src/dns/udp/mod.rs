@@ -125,6 +125,7 @@ impl Worker {
 
     /// Serves until told to stop. Blocks the thread.
     pub(super) fn serve(mut self, stop: &CancellationToken) {
+        self.handler.metrics.cpu.enter();
         let mut batch = Batch::new(self.shape);
         while !stop.is_cancelled() {
             match batch.receive(self.socket.socket.as_fd()) {

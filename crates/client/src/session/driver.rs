@@ -13,9 +13,10 @@ use super::probes::{Probed, Probes};
 use super::stream::Work;
 use crate::clock::{mono_now, now_unix_ms};
 use nearmost_core::health::Family;
-use nearmost_core::session::client::{self, Client, Input, Output};
+use nearmost_core::session::client::{self, Client, Input, MoveReason, Output};
 use nearmost_core::session::{MirrorKey, Role};
 use nearmost_core::time::{MonoTime, Now, UnixMillis};
+use nearmost_wire::fare::{Cause, Fare, TELL_EVERY};
 use nearmost_wire::identity::Id;
 use nearmost_wire::ingress::datagram::{FromClient, MAX_PERIOD_MS, Packet};
 use quinn::{Connection, Endpoint, SendDatagramError};
@@ -25,6 +26,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::MissedTickBehavior;
 
 /// How long what was sent may take to leave, and then mirrors to acknowledge that the session is over.
 const FAREWELL: Duration = Duration::from_millis(500);
@@ -108,6 +110,8 @@ pub(super) struct Driver {
     probes: Probes,
     numbers: Numbers,
     duplicate: Option<MirrorKey>,
+    /// What the broker is told next of how the session stands.
+    fare: Fare,
     outlets: Outlets,
 }
 
@@ -129,6 +133,7 @@ impl Driver {
             probes: Probes::default(),
             numbers: Numbers::default(),
             duplicate: None,
+            fare: Fare::default(),
             outlets,
         }
     }
@@ -144,6 +149,8 @@ impl Driver {
         self.handle(Input::Tick);
         let sleep = tokio::time::sleep(Duration::ZERO);
         tokio::pin!(sleep);
+        let mut tell = tokio::time::interval(TELL_EVERY);
+        tell.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             if let Some(at) = self.machine.next_deadline() {
                 let at = self.started + Duration::from_micros(at.0);
@@ -161,6 +168,7 @@ impl Driver {
                 probed = self.probes.next() => self.probed(probed),
                 Some(_) = self.tasks.links.join_next() => {}
                 () = &mut sleep => self.handle(Input::Tick),
+                _ = tell.tick() => self.tell(),
             }
         }
         self.close().await;
@@ -179,6 +187,15 @@ impl Driver {
         };
         // Who does not acknowledge learns it from the tripwire, or from silence.
         let _ = tokio::time::timeout(FAREWELL, idle).await;
+    }
+
+    /// Tells the broker how the session stands.
+    fn tell(&mut self) {
+        self.fare.attached = self.machine.primary().is_some();
+        self.fare.standby = self.fare.attached && self.machine.standby().is_some();
+        if self.lists.tell(&self.fare) {
+            self.fare = Fare::default();
+        }
     }
 
     fn mono(&self) -> MonoTime {
@@ -429,7 +446,12 @@ impl Driver {
         });
     }
 
-    fn event(&self, event: client::Event) {
+    fn event(&mut self, event: client::Event) {
+        match event {
+            client::Event::Moved { reason, gap, .. } => self.fare.moved(cause(reason), gap),
+            client::Event::Lost(_) => self.fare.lost = self.fare.lost.saturating_add(1),
+            _ => {}
+        }
         let node = |mirror: MirrorKey| self.known(mirror).map(|known| known.node);
         let event = match event {
             client::Event::Attached(mirror) => node(mirror).map(|to| Event::Attached { to }),
@@ -444,6 +466,17 @@ impl Driver {
         self.publish();
         // Nobody may be listening.
         let _ = event.map(|event| self.outlets.events.send(event));
+    }
+}
+
+fn cause(reason: MoveReason) -> Cause {
+    match reason {
+        MoveReason::Silence => Cause::Silence,
+        MoveReason::Tripwire => Cause::Tripwire,
+        MoveReason::Drain => Cause::Drain,
+        MoveReason::Unlisted => Cause::Unlisted,
+        MoveReason::Refused => Cause::Refused,
+        MoveReason::Better => Cause::Better,
     }
 }
 

@@ -1,4 +1,5 @@
-//! The line to one broker: asks for the list, hears of its changes, reports what was found.
+//! The line to one broker: asks for the list, hears of its changes, reports what was found, and tells how
+//! the session stands.
 //!
 //! ```text
 //!  connecting ──▶ asked ──▶ following: words come by themselves; asked again each 30 s
@@ -10,6 +11,7 @@
 use super::find::BrokerAt;
 use crate::quic::{QuicError, STEP, Talk, lost};
 use nearmost_wire::client::{Rtt, ToBroker, ToClient};
+use nearmost_wire::fare::Fare;
 use nearmost_wire::frame::{self, FrameError};
 use nearmost_wire::list::{Signed, Version};
 use tokio::sync::mpsc;
@@ -38,6 +40,7 @@ pub(super) struct Line {
     /// Index of its broker.
     pub broker: usize,
     asks: mpsc::Sender<ToBroker>,
+    tells: mpsc::Sender<Fare>,
     task: AbortHandle,
 }
 
@@ -51,17 +54,24 @@ impl Line {
     /// Connects to a broker and asks.
     pub fn open(number: u64, broker: usize, at: BrokerAt, first: ToBroker, to: mpsc::Sender<Heard>) -> Line {
         let (asks, asked) = mpsc::channel(ASKS);
+        let (tells, told) = mpsc::channel(1);
         let run = async move {
-            let Err(error) = follow(number, &at, first, asked, &to).await else { return };
+            let Err(error) = follow(number, &at, first, (asked, told), &to).await else { return };
             // Nobody may be there any more.
             let _ = to.send(Heard { line: number, word: Word::Lost(error) }).await;
         };
-        Line { number, broker, asks, task: tokio::spawn(run).abort_handle() }
+        Line { number, broker, asks, tells, task: tokio::spawn(run).abort_handle() }
     }
 
     /// Asks something more; dropped where too much waits already.
     pub fn ask(&self, message: ToBroker) -> bool {
         self.asks.try_send(message).is_ok()
+    }
+
+    /// Tells how the session stands; false where the last such message waits still, as it does for ever
+    /// with a broker that does not want to know.
+    pub fn tell(&self, fare: Fare) -> bool {
+        self.tells.try_send(fare).is_ok()
     }
 }
 
@@ -84,11 +94,13 @@ async fn follow(
     number: u64,
     at: &BrokerAt,
     first: ToBroker,
-    mut asked: mpsc::Receiver<ToBroker>,
+    (mut asked, told): (mpsc::Receiver<ToBroker>, mpsc::Receiver<Fare>),
     to: &mpsc::Sender<Heard>,
 ) -> Result<(), QuicError> {
     let mut talk = Talk::open(&at.at, at.id).await?;
     say(&mut talk, &first).await?;
+    let telling = tell(talk.connection.clone(), told);
+    tokio::pin!(telling);
     loop {
         let Talk { send, receive, connection, .. } = &mut talk;
         let read = frame::read::<ToClient>(receive);
@@ -97,6 +109,8 @@ async fn follow(
         let heard = loop {
             tokio::select! {
                 heard = &mut read => break heard,
+                // Beside everything else, and never ending.
+                () = &mut telling => {}
                 ask = asked.recv() => match ask {
                     Some(ask) => {
                         let written = tokio::time::timeout(STEP, frame::write(send, &ask)).await;
@@ -120,6 +134,19 @@ async fn follow(
             }
         }
     }
+}
+
+/// Tells how the session stands, on a stream of its own once the broker allows one; never ends. Where that
+/// comes to nothing, so does telling, and the line goes on.
+async fn tell(connection: quinn::Connection, mut told: mpsc::Receiver<Fare>) {
+    if let Ok(mut stream) = connection.open_uni().await {
+        while let Some(fare) = told.recv().await {
+            if frame::write(&mut stream, &fare).await.is_err() {
+                break;
+            }
+        }
+    }
+    std::future::pending().await
 }
 
 async fn say(talk: &mut Talk, message: &ToBroker) -> Result<(), QuicError> {

@@ -11,6 +11,7 @@ use nearmost_core::session::client::Input;
 use nearmost_core::session::list::ListVersion;
 use nearmost_core::time::UnixMillis;
 use nearmost_wire::client::{MAX_RTTS, Measured};
+use nearmost_wire::fare::Fare;
 use nearmost_wire::identity::Id;
 use nearmost_wire::list::Version;
 use std::collections::HashMap;
@@ -36,6 +37,8 @@ struct Brokers {
     to: mpsc::Sender<Heard>,
     /// Round trips that were measured and not reported yet, in milliseconds.
     measured: HashMap<String, f64>,
+    /// On which line it was told how the session stands, and how.
+    told: Option<(u64, bool, bool)>,
 }
 
 /// What came of something that a line said.
@@ -55,8 +58,8 @@ impl Lists {
     /// Of what brokers say; where the owner is known, nothing counts without its word.
     pub fn brokers(domain: String, at: Vec<BrokerAt>, owner: Option<Id>, to: mpsc::Sender<Heard>) -> Lists {
         let trust = Trust::new(domain.clone(), owner);
-        let (line, last, measured) = (None, 0, HashMap::new());
-        let brokers = Some(Brokers { domain, at, trust, line, last, to, measured });
+        let (line, last, measured, told) = (None, 0, HashMap::new(), None);
+        let brokers = Some(Brokers { domain, at, trust, line, last, to, measured, told });
         Lists { mirrors: Mirrors::default(), brokers }
     }
 
@@ -112,6 +115,19 @@ impl Lists {
         {
             line.ask(line::report(&brokers.domain, Vec::new(), vec![name]));
         }
+    }
+
+    /// Tells the broker how the session stands, if that is news to it; false where it stays to be told.
+    pub fn tell(&mut self, fare: &Fare) -> bool {
+        let Some(brokers) = &mut self.brokers else { return false };
+        let Some(line) = &brokers.line else { return false };
+        let stands = Some((line.number, fare.attached, fare.standby));
+        let news = brokers.told != stands || !fare.moves.is_empty() || fare.lost > 0;
+        let told = news && line.tell(fare.clone());
+        if told {
+            brokers.told = stands;
+        }
+        told
     }
 
     /// Takes down a round trip, to be reported with the next ones.

@@ -96,6 +96,7 @@ impl Fleet {
             Err(outcome) => return outcome,
         };
         node.loss.on(fresh);
+        node.tally.on(fresh);
         self.nodes.loss.on(fresh);
         let Some(node) = self.nodes.slots.get_mut(slot) else { return BeaconOutcome::UnknownNode };
         if let Some(net) = node.net {

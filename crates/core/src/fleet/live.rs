@@ -1,12 +1,14 @@
 //! What queries read of the fleet: addresses, verdicts, load, and who was eligible last.
 
 use super::Fleet;
-use super::types::{Evidence, Output, Transition};
+use super::types::{BeaconTally, Evidence, Output, Transition};
 use crate::health::{Family, Verdict};
+use crate::id::NodeId;
 use crate::live::LiveMirror;
 use crate::registry::{DomainIndex, MirrorIndex, Pace};
 use crate::time::{Now, UnixMillis};
 use std::net::IpAddr;
+use std::time::Duration;
 
 impl Fleet {
     /// Shows a changed verdict to queries and to people.
@@ -59,6 +61,14 @@ impl Fleet {
                 .collect(),
             complaints: side.complaints.count(),
             penalty: side.machine.penalty(now.mono),
+        })
+    }
+
+    /// Of each node: its beacons, and how long ago it was heard.
+    pub fn beacons(&self, now: Now) -> impl Iterator<Item = (NodeId, BeaconTally, Option<Duration>)> + '_ {
+        self.nodes.slots.from(0).map(move |node| {
+            let heard = node.hearing.last().map(|at| now.mono.since(at));
+            (node.id, node.tally, heard)
         })
     }
 

@@ -79,8 +79,8 @@ mod witnesses;
 pub use config::{Caution, FleetConfig};
 pub use facts::{AgentWord, LIFE as FACT_LIFE, OutsideLook, PeerFact, PeerView, Word};
 pub use types::{
-    BeaconOutcome, Evidence, NodeReport, Output, PeerAsk, PersistedVerdict, ProbeAnswer, ProbeOrder,
-    ProbeToken, ServiceReport, Transition, WitnessOrder, Witnessed,
+    BeaconOutcome, BeaconTally, Evidence, NodeReport, Output, PeerAsk, PersistedVerdict, ProbeAnswer,
+    ProbeOrder, ProbeToken, ServiceReport, Transition, WitnessOrder, Witnessed,
 };
 
 use crate::geo::table::PlaceTable;

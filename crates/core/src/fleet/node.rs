@@ -4,7 +4,7 @@ use super::config::FleetConfig;
 use super::links::Neighbourhood;
 use super::sessions::Sessions;
 use super::slots::Slots;
-use super::types::BeaconOutcome;
+use super::types::{BeaconOutcome, BeaconTally};
 use crate::health::machine::Input;
 use crate::id::NodeId;
 use crate::time::MonoTime;
@@ -58,6 +58,7 @@ pub(super) struct Node {
     pub id: NodeId,
     pub window: ReplayWindow,
     pub loss: Loss,
+    pub tally: BeaconTally,
     pub hearing: Hearing,
     pub drain: DrainFlag,
     pub sessions: Sessions,
@@ -74,6 +75,7 @@ impl Node {
             id,
             window: ReplayWindow::default(),
             loss: Loss::default(),
+            tally: BeaconTally::default(),
             hearing: Hearing::default(),
             drain: DrainFlag::default(),
             sessions: Sessions::default(),
@@ -194,6 +196,20 @@ impl ReplayWindow {
         }
         self.seen |= bit;
         Ok(Fresh::Late)
+    }
+}
+
+impl BeaconTally {
+    #[inline]
+    pub(super) fn on(&mut self, fresh: Fresh) {
+        match fresh {
+            Fresh::First | Fresh::NewBoot => self.heard += 1,
+            Fresh::Ahead(gap) => {
+                self.heard += 1;
+                self.missed = self.missed.saturating_add(gap);
+            }
+            Fresh::Late => self.late += 1,
+        }
     }
 }
 

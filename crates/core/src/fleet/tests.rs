@@ -143,6 +143,10 @@ fn beacons_count_once_and_boots_only_go_up() {
     assert_eq!(send(2, 0), BeaconOutcome::Accepted);
     assert_eq!(send(1, 101), BeaconOutcome::Stale);
     assert_eq!(fleet.on_beacon(NodeId([9; 32]), 1, 1, false, at(110)), BeaconOutcome::UnknownNode);
+    // 0, 5 after four, 100 after 94, and 0 of the next boot; 3 and 37 came late; what did not count is not in it.
+    let expected = BeaconTally { heard: 4, missed: 98, late: 2 };
+    let heard: Vec<_> = fleet.beacons(at(160)).collect();
+    assert_eq!(heard, [(ID, expected, Some(Duration::from_millis(50)))]);
 }
 
 #[test]

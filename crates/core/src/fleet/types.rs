@@ -25,7 +25,23 @@ pub enum BeaconOutcome {
     UnknownNode,
 }
 
+/// Beacons of one node that counted, by how they came. What was sent is `heard + missed`, what was lost
+/// `missed - late`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BeaconTally {
+    /// Came in their order.
+    pub heard: u64,
+    /// Had not come when a later one did.
+    pub missed: u64,
+    /// Of the missed: came after all.
+    pub late: u64,
+}
+
 impl BeaconOutcome {
+    /// Every outcome.
+    pub const ALL: [BeaconOutcome; 4] =
+        [BeaconOutcome::Accepted, BeaconOutcome::Replayed, BeaconOutcome::Stale, BeaconOutcome::UnknownNode];
+
     /// A bounded label for counters.
     pub fn label(self) -> &'static str {
         match self {
