@@ -47,7 +47,6 @@ use crate::settings;
 use crate::steering::{self, SteeringParts, TrafficHandle};
 use crate::store::{RedbStore, StoreError, StoreHandle, StoreThread};
 use crate::supervise::Crew;
-use crate::telemetry;
 use crate::telemetry::{
     self, AgentMetrics, ApiMetrics, ClientMetrics, FleetMetrics, LearningMetrics, ListMetrics, MapMetrics,
     PathMetrics, PeerMetrics, ProbeMetrics, QueueMetrics, ReportMetrics, ResolverMetrics, SteeringMetrics,

@@ -88,13 +88,13 @@ impl FollowedSession {
     pub fn told(&mut self, fare: &Fare) {
         let metrics = &self.metrics;
         metrics.tellings.with_label_values(&["taken"]).inc();
-        for moved in &standing.moves {
+        for moved in &fare.moves {
             metrics.moves.with_label_values(&[moved.cause.label()]).inc();
             metrics.gaps.observe(f64::from(moved.gap_ms) / 1000.0);
         }
         // One client cannot say more of what it cannot prove than of what it lists.
-        metrics.losses.inc_by(u64::from(standing.lost.min(16)));
-        self.stands(Some(match (standing.attached, standing.standby) {
+        metrics.losses.inc_by(u64::from(fare.lost.min(16)));
+        self.stands(Some(match (fare.attached, fare.standby) {
             (false, _) => "unattached",
             (true, false) => "alone",
             (true, true) => "standby",

@@ -6,9 +6,9 @@
 //! conversation goes on.
 //!
 //! ```text
-//! client                                  broker
-//!   | -- Fare{attached,standby,…} ->   |   at first, and when something changed,
-//!   | -- Fare{…,moves} ------------>   |   at most once in TELL_EVERY
+//! client                                 broker
+//!   | -- Fare{attached,standby,…} ----->  |   at first, and when something changed,
+//!   | -- Fare{…,moves} ---------------->  |   at most once in TELL_EVERY
 //! ```
 
 use serde::{Deserialize, Serialize};
