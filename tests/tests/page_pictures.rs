@@ -69,8 +69,8 @@ async fn pictures() {
     page.open(&demo.url).await;
     page.until("document.querySelectorAll('.flow').length > 15").await;
     // Its users are sent elsewhere, and ask again. Where the demo's own user plays, nobody else is told of.
-    let users = page.text("#user-rows").await;
-    demo.kill(if users.contains("United Kingdom") { "london" } else { "newyork" });
+    let told = page.text("#user-rows").await;
+    demo.kill(if told.contains("United Kingdom") { "london" } else { "newyork" });
     page.until("document.querySelector('#headline').dataset.level === 'bad'").await;
     users(&demo).await;
     page.until("document.querySelector('#incidents').innerText.includes('now sent to')").await;
