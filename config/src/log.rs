@@ -159,6 +159,19 @@ fn is_target(text: &str) -> bool {
     text.len() <= 200 && text.split("::").all(part)
 }
 
+impl TextKind for LogFormat {
+    type Value = LogFormat;
+    const EXPECTED: &'static str = "\"text\" or \"json\"";
+
+    fn parse(text: &str) -> Result<LogFormat, Cow<'static, str>> {
+        match text {
+            "text" => Ok(LogFormat::Text),
+            "json" => Ok(LogFormat::Json),
+            _ => Err(Cow::Borrowed(Self::EXPECTED)),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -181,18 +194,5 @@ mod tests {
         }
         let said = "quinn=debgu".parse::<TargetLevel>().unwrap_err().to_string();
         assert!(said.contains("did you mean \"debug\"?"), "{said}");
-    }
-}
-
-impl TextKind for LogFormat {
-    type Value = LogFormat;
-    const EXPECTED: &'static str = "\"text\" or \"json\"";
-
-    fn parse(text: &str) -> Result<LogFormat, Cow<'static, str>> {
-        match text {
-            "text" => Ok(LogFormat::Text),
-            "json" => Ok(LogFormat::Json),
-            _ => Err(Cow::Borrowed(Self::EXPECTED)),
-        }
     }
 }

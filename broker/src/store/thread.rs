@@ -27,7 +27,7 @@ type Answer = oneshot::Sender<Result<Committed, StoreError>>;
 type Call = Box<dyn FnOnce(&dyn Store) + Send>;
 
 enum Job {
-    Write(WriteBatch, Answer),
+    Write(Box<WriteBatch>, Answer),
     Call(Call),
     Stop(oneshot::Sender<()>),
 }
@@ -127,7 +127,7 @@ fn run(store: Box<dyn Store>, mut queue: mpsc::Receiver<Job>, counts: &Counts) {
     let mut held = None;
     while let Some(job) = held.take().or_else(|| queue.blocking_recv()) {
         match job {
-            Job::Write(batch, answer) => held = write_group(&*store, &mut queue, counts, batch, answer),
+            Job::Write(batch, answer) => held = write_group(&*store, &mut queue, counts, *batch, answer),
             Job::Call(call) => call(&*store),
             Job::Stop(done) => {
                 queue.close();
@@ -157,7 +157,7 @@ fn write_group(
         match queue.try_recv() {
             Ok(Job::Write(batch, answer)) => {
                 records += batch.records.len();
-                batches.push(batch);
+                batches.push(*batch);
                 answers.push(answer);
             }
             Ok(other) => {
@@ -185,7 +185,7 @@ impl StoreHandle {
     /// Writes a batch; returns once it is durable.
     pub async fn write(&self, batch: WriteBatch) -> Result<Committed, StoreError> {
         let (answer, result) = oneshot::channel();
-        self.jobs.send(Job::Write(batch, answer)).await.map_err(|_| StoreError::Stopped)?;
+        self.jobs.send(Job::Write(Box::new(batch), answer)).await.map_err(|_| StoreError::Stopped)?;
         self.counted(result.await.unwrap_or(Err(StoreError::Stopped)))
     }
 
