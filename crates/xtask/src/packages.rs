@@ -14,6 +14,8 @@ type Needed = (&'static str, &'static str);
 pub const TESTS: &[Needed] = &[
     ("dig", "dnsutils"),
     ("unshare", "util-linux"),
+    ("prlimit", "util-linux"),
+    ("script", "bsdutils"),
     ("ip", "iproute2"),
     ("node", "nodejs"),
     ("curl", "curl"),
