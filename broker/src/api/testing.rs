@@ -3,8 +3,8 @@
 use super::{ApiSettings, ApiState, FleetAccess, Readiness};
 use crate::admin::AdminHandle;
 use crate::agents::SessionTable;
-use crate::checkup::Examiner;
 use crate::clock::Clock;
+use crate::checkup::Examiner;
 use crate::dns::signing::{Signing, SigningSettings};
 use crate::driver;
 use crate::events::EventLog;
