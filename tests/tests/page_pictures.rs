@@ -75,6 +75,8 @@ async fn pictures() {
     users(&demo).await;
     page.until("document.querySelector('#incidents').innerText.includes('now sent to')").await;
     page.until("document.querySelector('#event-list').innerText.includes('probe')").await;
+    // What is a second old reads like what is made up.
+    page.until("/\\([3-9] s\\)/.test(document.querySelector('#incidents').innerText)").await;
     page.picture(&image("page-light.png")).await;
 
     page.prefer("dark").await;

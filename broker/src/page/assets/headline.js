@@ -154,10 +154,9 @@ function moved(rows, hits, countries, model) {
   const total = [...gained.values()].reduce((sum, users) => sum + users, 0);
   if (!total) return spare(rows[0], model);
   const shares = [...gained].sort((a, b) => b[1] - a[1]);
-  return `now sent to ${list(
-    shares.map(([mirror, users]) => `${mirror} ${percent(users / total)}`),
-    4,
-  )}`;
+  if (shares.length === 1) return `now sent to ${shares[0][0]}`;
+  const told = shares.map(([mirror, users]) => `${mirror} ${percent(users / total)}`);
+  return `now sent to ${list(told, 4)}`;
 }
 
 function spare(row, model) {
