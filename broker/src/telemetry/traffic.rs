@@ -41,13 +41,13 @@ impl Families {
     fn new() -> Result<Families, Error> {
         let users =
             "Users now: connections that the agent counts, or answers of half a minute, whichever are more.";
-        let rtt = "Round trips of the mirror's users, by region.";
+        let rtt = "Round trips of the mirror's users, by region: this share of them is nearer.";
         let left_out = "Sightings of users that found no room.";
         Ok(Families {
             users: GaugeVec::new(Opts::new("nearmost_users", users), &["domain", "mirror", "country"])?,
             rtt: GaugeVec::new(
                 Opts::new("nearmost_user_rtt_seconds", rtt),
-                &["domain", "mirror", "region", "quantile"],
+                &["domain", "mirror", "region", "share"],
             )?,
             left_out: IntCounter::new("nearmost_users_left_out_total", left_out)?,
         })
