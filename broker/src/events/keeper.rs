@@ -4,7 +4,7 @@
 //! ```text
 //! driver ── publish ──> bounded queue ──> keeper ── batches ──> store
 //! ```
-//! The driver never waits: what finds the queue full is not kept, and counted. Every [`ALIVE`] the keeper
+//! The driver never waits: what finds the queue full is not kept, and counted. Every half minute the keeper
 //! notes that the broker runs, so that the next start knows for how long nobody looked.
 
 use crate::backoff::Backoff;
