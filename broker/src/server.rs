@@ -235,13 +235,14 @@ impl Broker {
         let (learn, lessons) = learning::channel(learning_metrics.clone());
         let report_metrics = Arc::new(ReportMetrics::register(&metrics)?);
         let (driver_handle, inputs) = driver::channel();
-        let fleet_metrics = Arc::new(FleetMetrics::register(&metrics, reader.clone(), config.metrics)?);
+        let fleet_metrics =
+            Arc::new(FleetMetrics::register(&metrics, reader.clone(), config.observing.metrics)?);
         let (complaints, complained) = driver::complaints(fleet_metrics.complaints_dropped());
         let reports = Reports::new(settings::reports(&config), learn.clone(), report_metrics)?;
         let reports = Arc::new(reports.telling(complaints));
         let steering_metrics = SteeringMetrics::register(&metrics)?;
         let (demand, demand_inbox) = steering::channel(steering_metrics.dropped.clone());
-        let dns_metrics = Arc::new(DnsMetrics::limited(&metrics, config.metrics)?);
+        let dns_metrics = Arc::new(DnsMetrics::limited(&metrics, config.observing.metrics)?);
         let encrypted = encrypted_dns(&config, &keys, &dns_metrics)?;
         let dns = settings::dns(&config);
         let mut dns =

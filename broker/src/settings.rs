@@ -9,7 +9,7 @@ use crate::geoip::GeoSettings;
 use crate::hostnames::HostnameSettings;
 use crate::learning::{LearnerSettings, MemoryFile};
 use crate::reports::ReportSettings;
-use nearmost_config::{BrokerConfig, HttpConfig};
+use nearmost_config::{BrokerConfig, HttpConfig, ObservingConfig};
 use nearmost_core::fleet::{Caution, FleetConfig};
 use nearmost_core::health::damping::DampingRules;
 use nearmost_core::rtt::pairs::PairConfig;
@@ -292,7 +292,7 @@ fn http_listeners(http: &HttpConfig) -> HttpConfig {
 
 /// How long what happened is kept.
 pub fn keeping(config: &BrokerConfig) -> Keeping {
-    Keeping { audit: config.audit.clone(), events: config.events.clone() }
+    Keeping { audit: config.observing.audit.clone(), events: config.observing.events.clone() }
 }
 
 /// The sections that differ in what a running broker does not take over: all but the geo databases
@@ -302,9 +302,6 @@ pub fn needing_restart(running: &BrokerConfig, new: &BrokerConfig) -> Vec<&'stat
     // Every section by name, so that a new one is not forgotten.
     let BrokerConfig {
         data_dir,
-        log,
-        audit: _,
-        events: _,
         dns,
         http,
         admin,
@@ -313,11 +310,11 @@ pub fn needing_restart(running: &BrokerConfig, new: &BrokerConfig) -> Vec<&'stat
         peers,
         geo,
         mirrors,
-        metrics,
+        observing: ObservingConfig { log, audit: _, events: _, metrics },
     } = running;
     let same = [
         ("data_dir", *data_dir == new.data_dir),
-        ("log", log.format == new.log.format),
+        ("log", log.format == new.observing.log.format),
         ("dns", *dns == new.dns),
         ("http", http_listeners(http) == http_listeners(&new.http)),
         ("admin", *admin == new.admin),
@@ -330,7 +327,7 @@ pub fn needing_restart(running: &BrokerConfig, new: &BrokerConfig) -> Vec<&'stat
         ("spread", mirrors.spread == new.mirrors.spread),
         ("learning", geo.learning == new.geo.learning),
         ("peers", *peers == new.peers),
-        ("metrics", *metrics == new.metrics),
+        ("metrics", *metrics == new.observing.metrics),
     ];
     same.into_iter().filter(|(_, same)| !same).map(|(section, _)| section).collect()
 }
@@ -401,9 +398,9 @@ mod tests {
         assert!(needing_restart(&running, &new).is_empty(), "taken over while running");
         new.http.tokens.push(nearmost_config::HttpToken { name: "t".into(), sha256: [1; 32] });
         assert!(needing_restart(&running, &new).is_empty(), "taken over while running");
-        new.log.levels.push("quinn=debug".parse().unwrap());
-        new.audit.keep_days += 1;
-        new.events.keep_days += 1;
+        new.observing.log.levels.push("quinn=debug".parse().unwrap());
+        new.observing.audit.keep_days += 1;
+        new.observing.events.keep_days += 1;
         assert!(needing_restart(&running, &new).is_empty(), "taken over while running");
         new.http.max_connections += 1;
         assert_eq!(needing_restart(&running, &new), ["http"]);
@@ -414,7 +411,7 @@ mod tests {
         new.peers.name = "bob".into();
         new.geo.learning.pair_rate += 1;
         assert_eq!(needing_restart(&running, &new), ["dns", "health", "learning", "peers"]);
-        new.metrics.max_mirrors += 1;
+        new.observing.metrics.max_mirrors += 1;
         assert_eq!(needing_restart(&running, &new).last(), Some(&"metrics"));
         assert_eq!(geo(&new).watch, new.geo.watch);
     }

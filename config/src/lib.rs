@@ -41,10 +41,10 @@ pub use agent::{
 };
 pub use broker::{
     AdminConfig, AgentsConfig, AuditConfig, BrokerConfig, ClientDetail, DnsConfig, DnsCookieConfig,
-    DnsIdentityConfig, DnsLimitsConfig, DnsLogConfig, DnsTcpConfig, DnsTlsConfig, DnssecConfig, EventsConfig,
-    GeoConfig, GeoOverride, HealthConfig, HttpConfig, HttpToken, JsonTarget, KnownPeer, LearningConfig,
-    MetricsConfig, NetworksConfig, PeerPaceConfig, PeerQueueConfig, PeersConfig, Person, ProbeConfig,
-    ResolverConfig, SoaConfig, TlsFiles,
+    DnsEdnsConfig, DnsIdentityConfig, DnsLimitsConfig, DnsLogConfig, DnsTcpConfig, DnsTlsConfig,
+    DnsZoneConfig, DnssecConfig, EventsConfig, GeoConfig, GeoOverride, HealthConfig, HttpConfig, HttpToken,
+    JsonTarget, KnownPeer, LearningConfig, MetricsConfig, NetworksConfig, ObservingConfig, PeerPaceConfig,
+    PeerQueueConfig, PeersConfig, Person, ProbeConfig, ResolverConfig, SoaConfig, TlsFiles,
 };
 pub use error::{ConfigError, Origin};
 pub use load::{file_to_read, parse_setting, process_env};

@@ -6,7 +6,7 @@ use crate::dns::certificate::Certificate;
 use crate::events::keeper::Keeping;
 use crate::geoip::GeoService;
 use crate::settings;
-use nearmost_config::BrokerConfig;
+use nearmost_config::{BrokerConfig, ObservingConfig};
 use nearmost_service::logging::LogControl;
 use nearmost_wire::api::AuditChange;
 use serde_json::{Value, json};
@@ -39,7 +39,7 @@ impl Control {
             );
         }
         let mut failed = Vec::new();
-        match self.log.reload(&config.log) {
+        match self.log.reload(&config.observing.log) {
             Ok(()) => {}
             Err(error) => {
                 tracing::error!(%error, "levels of the logs not reloaded; the old ones stay");
@@ -123,7 +123,7 @@ fn differences(before: &BrokerConfig, now: &BrokerConfig) -> Vec<AuditChange> {
 }
 
 fn sections(config: &BrokerConfig) -> [(&'static str, Value); 5] {
-    let BrokerConfig { log, audit, events, http, geo, .. } = config;
+    let BrokerConfig { observing: ObservingConfig { log, audit, events, .. }, http, geo, .. } = config;
     let levels: Vec<String> =
         log.levels.iter().map(|t| format!("{}={}", t.target, t.level.as_str())).collect();
     let overrides: Vec<String> = geo.overrides.iter().map(|o| o.prefix.to_string()).collect();
@@ -168,7 +168,7 @@ mod tests {
         assert!(differences(&before, &before).is_empty());
         let mut now = before.clone();
         now.http.tokens = vec![token("ci", 0xcd), token("new", 0xab)];
-        now.audit.keep_days += 1;
+        now.observing.audit.keep_days += 1;
         let changes = differences(&before, &now);
         let names: Vec<_> = changes.iter().map(|c| c.name.as_str()).collect();
         assert_eq!(names, ["audit", "http"]);

@@ -13,13 +13,13 @@ pub(super) fn config(spec: BrokerSpec) -> Result<BrokerConfig, Fault> {
     set(&mut config.data_dir, spec.data_dir);
     config.admin.socket = admin_socket(&config.data_dir);
     if let Some(log) = spec.log {
-        log.apply(&mut config.log);
+        log.apply(&mut config.observing.log);
     }
     if let Some(audit) = spec.audit {
-        audit.apply(&mut config.audit);
+        audit.apply(&mut config.observing.audit);
     }
     if let Some(events) = spec.events {
-        events.apply(&mut config.events);
+        events.apply(&mut config.observing.events);
     }
     if let Some(dns) = spec.dns {
         dns.apply(&mut config.dns)?;
@@ -62,7 +62,7 @@ pub(super) fn config(spec: BrokerSpec) -> Result<BrokerConfig, Fault> {
         peers.apply(&mut config.peers)?;
     }
     if let Some(metrics) = spec.metrics {
-        metrics.apply(&mut config.metrics);
+        metrics.apply(&mut config.observing.metrics);
     }
     advertise_listen(&config.agents.listen, &mut config.agents.advertise);
     config.peers.complete()?;

@@ -144,8 +144,8 @@ impl Client {
         crate::events::retained(&self.transport, after).await
     }
 
-    /// Transitions that the broker wrote down since a moment (Unix milliseconds), oldest first: the newest
-    /// `most` of them; `None` from a broker that writes none down.
+    /// Transitions since a moment (Unix milliseconds), oldest first, as far as the broker wrote them down or
+    /// retains them: the newest `most` of them; `None` from a broker that writes none down.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -165,9 +165,16 @@ impl Client {
             events.extend(page.events);
             events.drain(..events.len().saturating_sub(most.max(1)));
             if !goes_on {
-                return Ok(Some(events));
+                break;
             }
         }
+        // What is written down comes a moment after what is retained.
+        let written = events.last().map(|e| e.number);
+        let retained = self.events_retained(written).await?.events;
+        let newer = |e: &EventView| Some(e.number) > written && e.at_unix_ms >= since_unix_ms;
+        events.extend(retained.into_iter().filter(newer));
+        events.drain(..events.len().saturating_sub(most.max(1)));
+        Ok(Some(events))
     }
 
     /// Who uses which mirror now, and from where; `None` from a broker that does not tell.
