@@ -388,11 +388,12 @@ impl Broker {
         let (ready, ready_seen) = watch::channel(Readiness::default());
         StoreMetrics::register(&metrics)?.follow(&store);
         let examiner = Examiner::new(&config, Some(geo.status()));
+        let peers_at = peers.as_ref().map(PeerServer::local_addrs).unwrap_or_default();
         let state = ApiState {
             me: Me {
                 id: keys.broker.id(),
                 name: settings::peer_name(&config),
-                addresses: config.peers.advertise.clone(),
+                addresses: settings::advertise_to_peers(&config, &peers_at),
                 clients: ports(&clients),
             },
             snapshot: reader,

@@ -61,7 +61,7 @@ fn samples_of_a_nodes_own_mirror_are_taught() {
     assert_eq!(observed[0], expected);
     assert_eq!((observed.len(), observed[1].users, observed[1].rtt_ms), (2, 1, 10_000.0));
     assert_eq!(taught.samples("taken"), 2);
-    let seen: Vec<f32> = std::iter::from_fn(|| taught.demand.take()).map(|d| d.users).collect();
+    let seen: Vec<f32> = taught.demand.take().map(|d| d.users).collect();
     assert_eq!(seen, [3.0, 1.0], "where users are is told, too");
     // Another node has another vote, and so has a broker with the same key.
     let others = [reporter("node", &NEW_YORK.0), reporter("broker", &LONDON.0)];

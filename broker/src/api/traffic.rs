@@ -13,9 +13,13 @@ use nearmost_core::traffic::{self, Flow};
 use nearmost_wire::api::{BrokerView, FlowView, MirrorTrafficView, TrafficResponse};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Most flows of one answer: what a map can show, and a browser draws each second.
 const MOST_FLOWS: usize = 2000;
+
+/// How long whoever knows the other brokers may take: they are nice to have.
+const PATIENCE: Duration = Duration::from_millis(200);
 
 /// Tells how many users each mirror has, from where, and how far they are.
 #[utoipa::path(
@@ -32,7 +36,10 @@ pub(super) async fn traffic(
     let api = &shared.api;
     // A broker that has no peers is alone, which is no error here.
     let peers = match &api.peers {
-        Some(handle) => handle.peers().await.map(|all| all.peers).unwrap_or_default(),
+        Some(handle) => match tokio::time::timeout(PATIENCE, handle.peers()).await {
+            Ok(Ok(all)) => all.peers,
+            _ => Vec::new(),
+        },
         None => Vec::new(),
     };
     let snapshot = api.snapshot.load();
@@ -41,8 +48,9 @@ pub(super) async fn traffic(
         let (latitude, longitude) = position(&snapshot.map, &p.addresses);
         BrokerView { id: p.id, name: p.name, me: false, latitude, longitude }
     }));
-    let (flows, left_out) = largest(api.fleet.traffic.flows());
-    let mirrors = api.fleet.traffic.mirrors().into_iter().map(|(name, users)| {
+    let told = api.fleet.traffic.told();
+    let (flows, left_out) = largest(told.flows.iter().collect());
+    let mirrors = told.mirrors.iter().map(|(name, users)| {
         let quantiles = users.quantiles();
         MirrorTrafficView {
             domain: name.domain.to_string(),
@@ -55,7 +63,7 @@ pub(super) async fn traffic(
     Ok(Json(TrafficResponse {
         at_unix_ms: unix_now().0,
         window_s: traffic::WINDOW.as_secs(),
-        flows: flows.iter().map(view).collect(),
+        flows: flows.into_iter().map(view).collect(),
         left_out,
         mirrors: mirrors.collect(),
         brokers,
@@ -67,7 +75,7 @@ fn tenths(value: f64) -> f64 {
 }
 
 /// The largest flows in the order of names, and how many others there are.
-fn largest(mut flows: Vec<Flow>) -> (Vec<Flow>, u64) {
+fn largest(mut flows: Vec<&Flow>) -> (Vec<&Flow>, u64) {
     let left_out = flows.len().saturating_sub(MOST_FLOWS);
     if left_out > 0 {
         flows.select_nth_unstable_by(MOST_FLOWS - 1, |a, b| b.users.total_cmp(&a.users));
@@ -121,11 +129,12 @@ mod tests {
             country: None,
             users: n as f64,
         };
-        let (kept, left_out) = largest((0..MOST_FLOWS + 5).map(flow).collect());
+        let all: Vec<Flow> = (0..MOST_FLOWS + 5).map(flow).collect();
+        let (kept, left_out) = largest(all.iter().collect());
         assert_eq!((kept.len(), left_out), (MOST_FLOWS, 5));
         assert_eq!(&*kept[0].mirror.mirror, "m00005");
         assert!(kept.is_sorted_by(|a, b| a.mirror < b.mirror));
-        assert_eq!(largest(vec![flow(1)]).1, 0);
+        assert_eq!(largest(all.iter().take(1).collect()).1, 0);
     }
 
     #[test]

@@ -37,6 +37,8 @@ pub use sheet::Sheets;
 use crate::reports::SeenNonces;
 use crate::steering::{DemandHandle, Sampler};
 use arc_swap::ArcSwap;
+use nearmost_core::health::Family;
+use nearmost_core::registry::MirrorIndex;
 use nearmost_core::snapshot::Snapshot;
 use nearmost_dns::limiter::{LimitConfig, LimitError, Limiter};
 use nearmost_dns::{Client, Outcome, Responder, Transport};
@@ -274,6 +276,14 @@ impl DnsServer {
     }
 }
 
+/// Whether an answer is counted as somebody's who goes to its mirror: who asks for addresses of one family asks
+/// for those of the other, too, and for services; and what did not fit, or was cut by a limit, is asked again.
+fn stands_for_users(snapshot: &Snapshot, outcome: &Outcome) -> bool {
+    const A: u16 = 1;
+    let has_v4 = |m: &MirrorIndex| snapshot.live.mirror(*m).addr(Family::V4).is_some();
+    !outcome.truncated && (outcome.qtype == A || !outcome.mirrors.first().is_some_and(has_v4))
+}
+
 /// What every transport does with a message.
 #[derive(Clone)]
 struct Handler {
@@ -335,7 +345,9 @@ impl Handler {
 
     /// What follows from an answer, besides its being sent.
     fn follow(&self, snapshot: &Snapshot, outcome: &Outcome, client: &Client, begun: Instant) {
-        if let (Some(chosen), Some(domain)) = (&outcome.chosen, outcome.domain) {
+        if let (Some(chosen), Some(domain)) = (&outcome.chosen, outcome.domain)
+            && stands_for_users(snapshot, outcome)
+        {
             let names = || {
                 let registry = &snapshot.registry;
                 let mirror = outcome.mirrors.first().and_then(|m| registry.mirrors.get(m.0 as usize));

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
-/// Sightings that wait.
+/// Sightings of each kind that wait: queries, which anybody can send, leave agents their room.
 const QUEUE: usize = 16 * 1024;
 /// One answer in so many is looked at …
 const SAMPLE: u32 = 32;
@@ -45,34 +45,43 @@ impl Demand {
 /// For everyone who sees users.
 #[derive(Clone)]
 pub struct DemandHandle {
-    queue: SyncSender<Demand>,
+    counted: SyncSender<Demand>,
+    asked: SyncSender<Demand>,
     dropped: IntCounter,
 }
 
 impl DemandHandle {
     /// Tells of users, unless too many are waiting to be told of.
     pub fn tell(&self, demand: Demand) {
-        if self.queue.try_send(demand).is_err() {
+        let queue = match demand.seen {
+            Seen::Connections => &self.counted,
+            Seen::Query => &self.asked,
+        };
+        if queue.try_send(demand).is_err() {
             self.dropped.inc();
         }
     }
 }
 
 /// What was told.
-pub struct DemandInbox(Receiver<Demand>);
+pub struct DemandInbox {
+    counted: Receiver<Demand>,
+    asked: Receiver<Demand>,
+}
 
 impl DemandInbox {
-    /// The next of what waits.
-    pub fn take(&mut self) -> Option<Demand> {
-        self.0.try_recv().ok()
+    /// What waits, but no more than there is room for: what comes meanwhile is taken the next time.
+    pub fn take(&mut self) -> impl Iterator<Item = Demand> + '_ {
+        let counted = std::iter::from_fn(|| self.counted.try_recv().ok()).take(QUEUE);
+        counted.chain(std::iter::from_fn(|| self.asked.try_recv().ok()).take(QUEUE))
     }
 }
 
 /// The queue; what is dropped is counted.
 pub fn channel(dropped: IntCounter) -> (DemandHandle, DemandInbox) {
     // It has room for all from the start, so that telling allocates nothing.
-    let (queue, inbox) = sync_channel(QUEUE);
-    (DemandHandle { queue, dropped }, DemandInbox(inbox))
+    let ((counted, counts), (asked, asks)) = (sync_channel(QUEUE), sync_channel(QUEUE));
+    (DemandHandle { counted, asked, dropped }, DemandInbox { counted: counts, asked: asks })
 }
 
 /// Looks at one answer in many; each clone counts for itself.
@@ -134,7 +143,7 @@ mod tests {
     }
 
     fn told(inbox: &mut DemandInbox) -> Vec<f32> {
-        std::iter::from_fn(|| inbox.take()).map(|d| d.users).collect()
+        inbox.take().map(|d| d.users).collect()
     }
 
     #[test]
@@ -145,7 +154,7 @@ mod tests {
         let now = sampler.began;
         let ask = |n: u32| (0..n).for_each(|_| sampler.asked([192, 0, 2, 1].into(), now, names));
         ask(BURST as u32);
-        let first = inbox.take().unwrap();
+        let first = inbox.take().next().unwrap();
         assert_eq!((&*first.domain, first.users, first.seen), ("a.test", 1.0, Seen::Query));
         assert_eq!(first.mirror.as_deref(), Some("lon"));
         assert_eq!(told(&mut inbox), [1.0; BURST as usize - 1]);

@@ -15,7 +15,7 @@ mod seen;
 
 pub(crate) use demand::Sampler;
 pub use demand::{Demand, DemandHandle, DemandInbox, Seen, channel};
-pub use seen::TrafficHandle;
+pub use seen::{Told, TrafficHandle};
 
 use crate::clock::Clock;
 use crate::driver::{DriverHandle, DriverInput};
@@ -107,7 +107,7 @@ struct Task {
 
 impl Task {
     fn take_demand(&mut self, snapshot: &Snapshot, now: MonoTime) {
-        while let Some(demand) = self.demand.take() {
+        for demand in self.demand.take() {
             self.traffic.see(snapshot, &demand, now);
             let Demand { domain, addr, users, seen, .. } = demand;
             match seen {

@@ -7,18 +7,39 @@ use nearmost_core::time::MonoTime;
 use nearmost_core::traffic::{Flow, MirrorName, MirrorUsers, Sighting, Traffic};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// What is known of users, shared by the task that learns it and those who tell it.
 #[derive(Clone)]
 pub struct TrafficHandle {
-    traffic: Arc<Mutex<Traffic>>,
+    known: Arc<Mutex<Known>>,
     clock: Clock,
+}
+
+/// What is told stays the same for so long, however many ask.
+const TOLD: Duration = Duration::from_millis(250);
+
+#[derive(Default)]
+struct Known {
+    traffic: Traffic,
+    told: Option<(MonoTime, Arc<Told>)>,
+}
+
+/// Who is where, of one moment.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// Users by mirror and country.
+    pub flows: Vec<Flow>,
+    /// Users by mirror, with their round trips.
+    pub mirrors: BTreeMap<MirrorName, MirrorUsers>,
+    /// How many sightings found no room, ever.
+    pub left_out: u64,
 }
 
 impl TrafficHandle {
     /// Nobody is anywhere.
     pub fn new(clock: Clock) -> TrafficHandle {
-        TrafficHandle { traffic: Arc::default(), clock }
+        TrafficHandle { known: Arc::default(), clock }
     }
 
     /// Takes down users who were seen at a mirror that is known.
@@ -37,27 +58,28 @@ impl TrafficHandle {
             rtt_ms: demand.rtt_ms.or_else(predicted),
             seen: demand.seen,
         };
-        self.lock().see(sighting, now);
+        self.lock().traffic.see(sighting, now);
     }
 
-    /// Users by mirror and country, now.
-    pub fn flows(&self) -> Vec<Flow> {
-        self.lock().flows(self.clock.now().mono)
+    /// Who is where now, or was a moment ago.
+    pub fn told(&self) -> Arc<Told> {
+        let now = self.clock.now().mono;
+        let mut known = self.lock();
+        if let Some((at, told)) = &known.told
+            && now.since(*at) < TOLD
+        {
+            return told.clone();
+        }
+        let traffic = &mut known.traffic;
+        let (flows, mirrors) = (traffic.flows(now), traffic.mirrors(now));
+        let told = Arc::new(Told { flows, mirrors, left_out: traffic.left_out() });
+        known.told = Some((now, told.clone()));
+        told
     }
 
-    /// Users by mirror, with their round trips, now.
-    pub fn mirrors(&self) -> BTreeMap<MirrorName, MirrorUsers> {
-        self.lock().mirrors(self.clock.now().mono)
-    }
-
-    /// How many sightings found no room.
-    pub fn left_out(&self) -> u64 {
-        self.lock().left_out()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Traffic> {
+    fn lock(&self) -> MutexGuard<'_, Known> {
         // What is half taken down is at worst a user too few.
-        self.traffic.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -78,11 +100,11 @@ mod tests {
         traffic.see(&snapshot, &asked("nyc", "2001:db8::1"), now);
         traffic.see(&snapshot, &asked("gone", "203.0.113.9"), now);
         traffic.see(&snapshot, &Demand { mirror: None, ..asked("", "203.0.113.9") }, now);
-        let flows = traffic.flows();
-        let told = flows.iter().map(|f| (&*f.mirror.mirror, f.country.map(|c| c.to_string()), f.users));
+        let all = traffic.told();
+        let told = all.flows.iter().map(|f| (&*f.mirror.mirror, f.country.map(|c| c.to_string()), f.users));
         let told: Vec<_> = told.collect();
         assert_eq!(told, [("nyc", None, 3.0), ("nyc", Some("US".to_owned()), 3.0)]);
-        let rtts = &traffic.mirrors().into_values().next().unwrap().rtts;
+        let rtts = &all.mirrors.values().next().unwrap().rtts;
         assert!(rtts["NA"].quantiles().unwrap().p50_ms < 100.0, "{rtts:?}");
         assert_eq!(rtts["unknown"].quantiles(), None, "nothing is known of where it is");
     }

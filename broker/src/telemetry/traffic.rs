@@ -61,7 +61,7 @@ impl Families {
         self.all().iter().flat_map(|f| f.desc()).cloned().collect()
     }
 
-    fn set(&self, flows: Vec<Flow>, mirrors: &BTreeMap<MirrorName, MirrorUsers>) {
+    fn set(&self, flows: &[Flow], mirrors: &BTreeMap<MirrorName, MirrorUsers>) {
         for ((domain, mirror, country), users) in bounded(flows, MOST_SERIES) {
             self.users.with_label_values(&[&*domain, &*mirror, &*country]).set(users);
         }
@@ -82,7 +82,8 @@ impl Families {
 type Labels = (String, String, String);
 
 /// Users by labels: of at most `most` flows as they are, and of the rest by mirror, at most as many again.
-fn bounded(mut flows: Vec<Flow>, most: usize) -> BTreeMap<Labels, f64> {
+fn bounded(flows: &[Flow], most: usize) -> BTreeMap<Labels, f64> {
+    let mut flows: Vec<&Flow> = flows.iter().collect();
     flows.sort_by(|a, b| b.users.total_cmp(&a.users));
     let mut series = BTreeMap::new();
     let country = |c: Option<CountryCode>| c.map_or_else(|| "unknown".to_owned(), |c| c.to_string());
@@ -110,8 +111,9 @@ impl Collector for TrafficCollector {
 
     fn collect(&self) -> Vec<MetricFamily> {
         let Ok(families) = Families::new() else { return Vec::new() };
-        families.set(self.traffic.flows(), &self.traffic.mirrors());
-        families.left_out.inc_by(self.traffic.left_out());
+        let told = self.traffic.told();
+        families.set(&told.flows, &told.mirrors);
+        families.left_out.inc_by(told.left_out);
         families.all().iter().flat_map(|f| f.collect()).collect()
     }
 }
@@ -129,7 +131,7 @@ mod tests {
         };
         let flows: Vec<Flow> = (0..40).flat_map(|n| [flow(n, "GB"), flow(n, "US"), flow(n, "")]).collect();
         let all: f64 = flows.iter().map(|f| f.users).sum();
-        let series = bounded(flows, 6);
+        let series = bounded(&flows, 6);
         assert_eq!(series.len(), 6 + 6 + 1);
         assert!((series.values().sum::<f64>() - all).abs() < 1e-9);
         let labels = |d: &str, m: &str, c: &str| (d.to_owned(), m.to_owned(), c.to_owned());

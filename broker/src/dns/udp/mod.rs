@@ -153,11 +153,11 @@ impl Worker {
                 let Some((message, peer, reply)) = batch.slot(at) else { continue };
                 let client = Client { source: peer.ip(), transport: Transport::Udp, now };
                 let outcome = self.answer(&snapshot, message, &client, (begun, reply));
-                self.handler.follow(&snapshot, &outcome, &client, begun);
                 // What a limit dropped was no answer.
                 if reply.is_empty() && !outcome.dropped() {
                     continue;
                 }
+                self.handler.follow(&snapshot, &outcome, &client, begun);
                 self.sheet.record(Transport::Udp, &outcome, reply.len());
                 self.tally.count(&snapshot.registry, &outcome);
                 let seen = Message { query: message, reply, outcome: &outcome };

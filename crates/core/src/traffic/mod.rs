@@ -3,13 +3,14 @@
 //! ```text
 //!  agents: connections by network ─▶ [ mirror, network ] ── until the next reading ──┐
 //!                                                                                    ├─▶ flows, mirrors
-//!  answers, one in many ─▶ [ mirror, country ] × three slots of ten seconds ─────────┘
+//!  answers, one in many ─▶ [ mirror, country ] × slots of ten seconds ───────────────┘
 //! ```
 //!
 //! What agents **count** are connections: each reading of a mirror replaces the one before it. What is **asked**
 //! stands for users, too: the answers of the last [`WINDOW`] that name the mirror first. The same users are seen in
-//! both ways, so a mirror's are told by the one that sees more of them: an agent sees few connections of a service
-//! over UDP, or of one whose connections are short, and brokers see few answers where many are behind one resolver.
+//! both ways, so a mirror's are told by one of them. What is counted stands, since anybody can ask; but where far more
+//! ask than are counted, answers do: an agent sees few connections of a service over UDP, or of one whose
+//! connections are short.
 //!
 //! Everything is bounded: [`MOST_NETWORKS`] that are counted, [`MOST_FLOWS`] that are asked for. What finds
 //! no room is left out, and [`Traffic::left_out`] says how often.
@@ -29,13 +30,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// For so long an answer stands for a user: about as long as resolvers keep it.
-pub const WINDOW: Duration = Duration::from_secs(SLOT.as_secs() * SLOTS as u64);
+pub const WINDOW: Duration = Duration::from_secs(SLOT.as_secs() * (SLOTS as u64 - 1));
 /// Networks that agents count users in, over all mirrors.
 pub const MOST_NETWORKS: usize = 65_536;
 /// Pairs of a mirror and a country that answers are counted for.
 pub const MOST_FLOWS: usize = 16_384;
 
-const SLOTS: usize = 3;
+/// The oldest counts as far as the window still reaches into it.
+const SLOTS: usize = 4;
 const SLOT: Duration = Duration::from_secs(10);
 /// Samples of a mirror that come within this time are of one reading.
 const ONE_READING: Duration = Duration::from_secs(5);
@@ -43,6 +45,10 @@ const ONE_READING: Duration = Duration::from_secs(5);
 const READING_HOLDS: Duration = Duration::from_secs(45);
 /// The same for agents that read rarely.
 const LONGEST_READING: Duration = Duration::from_secs(300);
+/// What is out of date is looked for this often.
+const TIDY: Duration = Duration::from_secs(5);
+/// So many times as many must ask as are counted, before answers tell a mirror's users.
+const OUTWEIGHS: f64 = 4.0;
 /// Most users of one sighting that are believed.
 const MOST_USERS: f32 = 1e8;
 
@@ -133,6 +139,8 @@ struct Counted {
 #[derive(Clone, Copy, Debug)]
 struct Reading {
     began: MonoTime,
+    /// When the one before began.
+    before: MonoTime,
     last: MonoTime,
     holds: Duration,
 }
@@ -161,8 +169,17 @@ impl Asked {
         self.newest = self.newest.max(number);
     }
 
-    fn users(&self) -> f64 {
-        self.slots.iter().map(|s| s.users).sum()
+    /// Each slot with the share of it that is in the window at `now`, which turned it.
+    fn slots(&self, now: MonoTime) -> impl Iterator<Item = (&Slot, f64)> {
+        let number = slot(now);
+        let gone = (now.0 % SLOT.as_micros() as u64) as f64 / SLOT.as_micros() as f64;
+        let oldest = (number + 1) % SLOTS as u64;
+        let share = move |at: usize| if at as u64 == oldest { 1.0 - gone } else { 1.0 };
+        self.slots.iter().enumerate().map(move |(at, slot)| (slot, share(at)))
+    }
+
+    fn users(&self, now: MonoTime) -> f64 {
+        self.slots(now).map(|(slot, share)| slot.users * share).sum()
     }
 }
 
@@ -173,6 +190,7 @@ pub struct Traffic {
     readings: BTreeMap<MirrorName, Reading>,
     asked: BTreeMap<Key, Asked>,
     left_out: u64,
+    tidied: MonoTime,
 }
 
 impl Traffic {
@@ -182,6 +200,9 @@ impl Traffic {
             return;
         }
         let sighting = Sighting { users: sighting.users.min(MOST_USERS), ..sighting };
+        if now.since(self.tidied) >= TIDY {
+            self.expire(now);
+        }
         match sighting.seen {
             Seen::Connections => self.count(sighting, now),
             Seen::Query => self.ask(sighting, now),
@@ -194,22 +215,21 @@ impl Traffic {
     }
 
     fn count(&mut self, s: Sighting, now: MonoTime) {
-        let reading = self.readings.entry(s.mirror.clone()).or_insert(Reading {
-            began: now,
-            last: now,
-            holds: READING_HOLDS,
-        });
-        if now.since(reading.last) > ONE_READING {
-            let every = now.since(reading.began);
-            reading.holds = (every + every / 2).clamp(READING_HOLDS, LONGEST_READING);
-            reading.began = now;
-        }
-        reading.last = now;
-        let key = (s.mirror, s.network);
-        if self.counted.len() >= MOST_NETWORKS && !self.counted.contains_key(&key) {
+        let key = (s.mirror.clone(), s.network);
+        let known = self.counted.get(&key).map(|c| c.at);
+        if self.counted.len() >= MOST_NETWORKS && known.is_none() {
             self.left_out += 1;
             return;
         }
+        let first = Reading { began: now, before: now, last: now, holds: READING_HOLDS };
+        let reading = self.readings.entry(s.mirror).or_insert(first);
+        // A reading has each network once.
+        if now.since(reading.last) > ONE_READING || known.is_some_and(|at| at >= reading.began) {
+            let every = now.since(reading.began);
+            reading.holds = (every + every / 2).clamp(READING_HOLDS, LONGEST_READING);
+            (reading.before, reading.began) = (reading.began, now);
+        }
+        reading.last = now;
         self.counted.insert(key, Counted { country: s.country, users: s.users, rtt_ms: s.rtt_ms, at: now });
     }
 
@@ -234,34 +254,39 @@ impl Traffic {
 
     /// Forgets what is not so any more.
     fn expire(&mut self, now: MonoTime) {
+        self.tidied = now;
         let Traffic { counted, readings, asked, .. } = self;
         readings.retain(|_, r| now.since(r.last) < r.holds);
         // Of the reading before, once the one that replaces it is all here.
         counted.retain(|(mirror, _), c| {
-            readings.get(mirror).is_some_and(|r| c.at >= r.began || now.since(r.began) <= ONE_READING)
+            let told = |r: &Reading| c.at >= r.began || c.at >= r.before && now.since(r.began) <= ONE_READING;
+            readings.get(mirror).is_some_and(told)
         });
         let number = slot(now);
         asked.retain(|_, a| {
             a.turn(number);
-            a.users() > 0.0
+            a.users(now) > 0.0
         });
     }
 
-    /// Mirrors of which counting sees more users than asking does.
-    fn better_counted(&self) -> BTreeSet<&MirrorName> {
+    /// Mirrors whose users are those that are counted.
+    fn better_counted(&self, now: MonoTime) -> BTreeSet<&MirrorName> {
         let mut more: BTreeMap<&MirrorName, f64> = BTreeMap::new();
         for ((mirror, _), c) in &self.counted {
-            *more.entry(mirror).or_default() += f64::from(c.users);
+            *more.entry(mirror).or_default() += OUTWEIGHS * f64::from(c.users);
         }
         for ((mirror, _), asked) in &self.asked {
-            *more.entry(mirror).or_default() -= asked.users();
+            *more.entry(mirror).or_default() -= asked.users(now);
         }
         more.into_iter().filter(|(_, more)| *more >= 0.0).map(|(mirror, _)| mirror).collect()
     }
 
     /// What is told of: of each mirror what was counted, or what was asked.
-    fn told(&self) -> (impl Iterator<Item = (&MirrorName, &Counted)>, impl Iterator<Item = (&Key, &Asked)>) {
-        let counts = self.better_counted();
+    fn told(
+        &self,
+        now: MonoTime,
+    ) -> (impl Iterator<Item = (&MirrorName, &Counted)>, impl Iterator<Item = (&Key, &Asked)>) {
+        let counts = self.better_counted(now);
         let counted: Vec<_> =
             self.counted.iter().map(|((m, _), c)| (m, c)).filter(|(m, _)| counts.contains(m)).collect();
         let asked = self.asked.iter().filter(move |((m, _), _)| !counts.contains(m));
@@ -272,12 +297,12 @@ impl Traffic {
     pub fn flows(&mut self, now: MonoTime) -> Vec<Flow> {
         self.expire(now);
         let mut flows: BTreeMap<Key, f64> = BTreeMap::new();
-        let (counted, asked) = self.told();
+        let (counted, asked) = self.told(now);
         for (mirror, c) in counted {
             *flows.entry((mirror.clone(), c.country)).or_default() += f64::from(c.users);
         }
         for (key, asked) in asked {
-            *flows.entry(key.clone()).or_default() += asked.users();
+            *flows.entry(key.clone()).or_default() += asked.users(now);
         }
         flows.into_iter().map(|((mirror, country), users)| Flow { mirror, country, users }).collect()
     }
@@ -286,7 +311,7 @@ impl Traffic {
     pub fn mirrors(&mut self, now: MonoTime) -> BTreeMap<MirrorName, MirrorUsers> {
         self.expire(now);
         let mut all: BTreeMap<MirrorName, MirrorUsers> = BTreeMap::new();
-        let (counted, asked) = self.told();
+        let (counted, asked) = self.told(now);
         for (mirror, c) in counted {
             let users = all.entry(mirror.clone()).or_default();
             users.users += f64::from(c.users);
@@ -296,9 +321,9 @@ impl Traffic {
         }
         for ((mirror, country), asked) in asked {
             let users = all.entry(mirror.clone()).or_default();
-            users.users += asked.users();
+            users.users += asked.users(now);
             let rtts = users.rtts.entry(region(*country)).or_default();
-            asked.slots.iter().for_each(|s| rtts.merge(&s.rtts));
+            asked.slots(now).filter(|(_, share)| *share > 0.0).for_each(|(slot, _)| rtts.merge(&slot.rtts));
         }
         all
     }

@@ -28,7 +28,8 @@ fn answers_stand_for_users_for_a_while() {
     traffic.see(seen("lon", [192, 0, 2, 9], "", 1.0, Seen::Query), at(115));
     let gb = CountryCode::new("GB");
     assert_eq!(users(&mut traffic, at(119)), [("lon".to_owned(), None, 1.0), ("lon".to_owned(), gb, 4.0)]);
-    assert_eq!(users(&mut traffic, at(130)), [("lon".to_owned(), None, 1.0)]);
+    assert_eq!(users(&mut traffic, at(135)), [("lon".to_owned(), None, 1.0), ("lon".to_owned(), gb, 2.0)]);
+    assert_eq!(users(&mut traffic, at(140)), [("lon".to_owned(), None, 1.0)]);
     assert_eq!(users(&mut traffic, at(150)), []);
     assert!(traffic.asked.is_empty());
 }
@@ -46,6 +47,30 @@ fn a_reading_replaces_the_one_before() {
     assert_eq!(users(&mut traffic, at(174)), [("lon".to_owned(), CountryCode::new("GB"), 6.0)]);
     assert_eq!(users(&mut traffic, at(176)), []);
     assert!(traffic.counted.is_empty() && traffic.readings.is_empty());
+}
+
+#[test]
+fn as_many_who_ask_all_the_time_are_as_many() {
+    let mut traffic = Traffic::default();
+    for second in 0..120 {
+        traffic.see(seen("lon", [192, 0, 2, 1], "GB", 2.0, Seen::Query), at(second));
+        if second >= 30 {
+            let now = traffic.mirrors(at(second))[&mirror("lon")].users;
+            assert!((now - 60.0).abs() <= 2.0, "{now} at {second} s");
+        }
+    }
+}
+
+#[test]
+fn agents_that_read_often_replace_their_readings_often() {
+    let mut traffic = Traffic::default();
+    for half in 0..20_u64 {
+        let now = MonoTime::from_millis(half * 500);
+        traffic.see(seen("lon", [192, 0, 2, 0], "GB", 1.0, Seen::Connections), now);
+        traffic.see(seen("lon", [10, 0, u8::try_from(half).unwrap(), 0], "GB", 1.0, Seen::Connections), now);
+    }
+    let users = traffic.mirrors(MonoTime::from_millis(9_600))[&mirror("lon")].users;
+    assert!(users <= 3.0, "{users} of those who are gone are still told of");
 }
 
 #[test]
