@@ -28,6 +28,7 @@ export class Explain {
     this.domains = '';
     this.turn = 0;
     this.again = null;
+    this.pending = false;
     byId('explain-form').addEventListener('submit', (event) => {
       event.preventDefault();
       this.ask();
@@ -60,6 +61,7 @@ export class Explain {
   /** Asks; what is asked `again` stays as it was, with its time, where it is not answered. */
   async look(address, domain, again) {
     const turn = ++this.turn;
+    this.pending = true;
     const query = new URLSearchParams({ domain, client: address });
     // What is known of the address is true of every domain, so it is told even where nothing can be ranked.
     const [geo, answer] = await Promise.allSettled([
@@ -67,6 +69,7 @@ export class Explain {
       get(`/v1/explain?${query}`),
     ]);
     if (turn !== this.turn) return;
+    this.pending = false;
     if (answer.status === 'fulfilled') {
       this.show(geo.value, answer.value, again);
       return;
@@ -83,7 +86,8 @@ export class Explain {
     if (this.again || !this.concerns(event)) return;
     this.again = setTimeout(() => {
       this.again = null;
-      if (this.answer) this.look(this.answer.client, this.answer.domain, true);
+      // What a person asked meanwhile is newer.
+      if (this.answer && !this.pending) this.look(this.answer.client, this.answer.domain, true);
     }, AGAIN_MS);
   }
 
@@ -97,6 +101,7 @@ export class Explain {
 
   clear(text = '') {
     this.turn++;
+    this.pending = false;
     this.answer = null;
     this.say(text);
     byId('explain-list').replaceChildren();

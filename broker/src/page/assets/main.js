@@ -256,4 +256,4 @@ start().finally(() => {
   outline();
 });
 
-export { model };
+export { events, model };
