@@ -400,6 +400,9 @@ async fn where_a_token_is_needed_the_page_asks_for_it() {
     page.until("!document.querySelector('#token').hidden").await;
     assert_eq!(page.run("return document.activeElement.id").await, "token-text");
     assert!(!page.run("return document.body.innerText").await.to_string().contains(DOMAIN));
+    page.fill("#token-text", "two words").await;
+    page.press(ENTER).await;
+    page.until("document.querySelector('#token-said').innerText.includes('no space')").await;
     page.fill("#token-text", "wrong").await;
     page.press(ENTER).await;
     page.until("document.querySelector('#token-said').innerText.includes('refused this token')").await;
