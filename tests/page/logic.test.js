@@ -5,12 +5,16 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 
+import { wrongToken } from './api.js';
+import { staying } from './dom.js';
+import { listed } from './explain.js';
 import { arcs, width } from './flows.js';
 import { age, coarseAge, count, country, list, ms, place, plural } from './format.js';
 import { FRAME, arc, cluster, cut, decode, greatCircle, outlines, project } from './geo.js';
 import { headline, sentence } from './headline.js';
 import { Model, rowOf, severity } from './model.js';
 import { domains, lag, users } from './panels.js';
+import { standing } from './poll.js';
 import { COLUMNS, filtered, sorted } from './rows.js';
 import { backoff, parser } from './sse.js';
 import { agreed, evidence, isWanted, setWords, words } from './words.js';
@@ -437,8 +441,10 @@ test('the headline tells what is out, why, who was on it, and where they went', 
   assert.match(line.what, /^play\.test\/lon down since \d\d:\d\d:\d\d$/);
   assert.equal(line.why, 'its agent is silent, and probes fail (the broker’s own probe failed)');
   assert.equal(line.who, '120 users from United Kingdom and France were on it');
-  // Ninety more of GB at nyc, thirty more of FR at sao; those of US are not concerned.
-  assert.equal(line.did, 'now sent to nyc 75\u00a0% and sao 25\u00a0%');
+  // Ninety more of GB at nyc; of thirty more of FR at sao, twenty can be those of before. US is not concerned.
+  assert.equal(line.did, 'now sent to nyc 82\u00a0% and sao 18\u00a0%');
+  // Users of the mirror that is out are counted where they are now.
+  assert.match(said.title, /, 180 users now$/);
   assert.deepEqual([line.age, line.keys], ['2 s', ['play.test/lon']]);
   // Back again: it is forgotten.
   model.setFleet(fleet(mirror('lon'), mirror('nyc'), mirror('sao')), T + 9000, T + 9000);
@@ -465,6 +471,110 @@ test('the headline puts dead domains and doubt first, groups what is alike, and 
   model.setFleet({ ...fleet(...many, mirror('nyc')) }, T, T);
   assert.match(headline(model, T).lines.at(-1).what, /^and \d+ more$/);
   assert.equal(headline(new Model(), T).level, 'none');
+});
+
+test('where users went is told only where it is known', () => {
+  const others = ['nyc', 'sao'].map((name) => mirror(name));
+  const opened = (...flows) => {
+    const model = new Model();
+    model.setFleet(fleet(mirror('lon'), mirror('par'), ...others), T - 1000, T - 990);
+    model.setTraffic(traffic(...flows));
+    assert.equal(model.rows.length, 4);
+    return model;
+  };
+  const did = (model) => headline(model, T).lines.map((line) => line.did);
+  const spare = 'new users are sent to the nearest of 2 others';
+  // Two mirrors with users of one country: who gained whose is not known.
+  const two = opened(flow('lon', 'GB', 50), flow('par', 'GB', 40));
+  two.addEvent(event(1, 'lon', 'up', 'suspect'), T);
+  two.addEvent(event(2, 'lon', 'suspect', 'down'), T);
+  two.addEvent(event(3, 'par', 'up', 'down', { reason: 'probe_failed' }), T);
+  two.setTraffic(traffic(flow('nyc', 'GB', 90)));
+  assert.deepEqual(did(two), [spare, spare]);
+  // Of different countries each has its own, and none to a mirror that is out itself.
+  const apart = opened(flow('lon', 'GB', 50), flow('par', 'FR', 40));
+  apart.addEvent(event(1, 'lon', 'up', 'down'), T);
+  apart.addEvent(event(2, 'par', 'up', 'down', { reason: 'probe_failed' }), T);
+  apart.setTraffic(traffic(flow('nyc', 'GB', 50), flow('par', 'GB', 9), flow('sao', 'FR', 40)));
+  assert.deepEqual(did(apart).sort(), ['now sent to nyc', 'now sent to sao']);
+  // Opened when it was out already: what others had before is not known.
+  const late = new Model();
+  late.setFleet(fleet(mirror('lon', 'down'), ...others), T, T);
+  late.setTraffic(traffic(flow('lon', 'GB', 50), flow('nyc', 'GB', 70)));
+  assert.deepEqual(did(late), [spare]);
+});
+
+test('a domain without mirrors is told of', () => {
+  const model = new Model();
+  model.setFleet({ ...fleet(mirror('lon')), domains: ['play.test', 'empty.test'] }, T, T);
+  const said = headline(model, T);
+  assert.deepEqual(
+    [said.level, said.lines.map((line) => line.what), said.title],
+    ['warn', ['empty.test has no mirrors'], '1 domain without mirrors: 1 of 1 mirror takes users'],
+  );
+});
+
+test('what is shown is old only when it is', () => {
+  const link = { stream: 'live', refused: false, polled: T, heard: T, shown: 0, failures: 0, pace: 1000 };
+  const at = (more, now) => standing({ ...link, ...more }, T + now);
+  assert.equal(at({ polled: 0 }, 0), 'connecting');
+  assert.equal(at({}, 10_900), 'live', 'a slow answer is no failure');
+  assert.equal(at({}, 11_100), 'stale');
+  assert.equal(at({ heard: T + 9000 }, 11_100), 'live', 'events are life');
+  assert.equal(at({ pace: 30_000 }, 35_000), 'live', 'asked for seldom');
+  assert.equal(at({ failures: 1 }, 4000), 'live');
+  assert.equal(at({ failures: 1, heard: T + 5900 }, 6000), 'stale', 'polls fail');
+  // Hidden for an hour: old once the first poll failed.
+  const hour = 3_600_000;
+  assert.equal(at({ shown: T + hour }, hour + 500), 'live');
+  assert.equal(at({ shown: T + hour, failures: 1 }, hour + 500), 'stale');
+  assert.equal(at({ refused: true, failures: 9 }, hour), 'refused');
+  assert.equal(at({ stream: 'reconnecting' }, 10), 'reconnecting');
+});
+
+test('a token that cannot be sent is refused in words', () => {
+  assert.equal(wrongToken('nm-Secret_1.~!'), '');
+  for (const text of ['two words', 'sécret', 'a\nb', '“secret”', '', 'a\u200b']) assert.match(wrongToken(text), /ASCII/, text);
+});
+
+test('as few elements as possible are moved, and never the one with the focus', () => {
+  const stay = (...args) => [...staying(...args)].sort((a, b) => a - b);
+  assert.deepEqual(stay([0, 1, 2, 3]), [0, 1, 2, 3]);
+  assert.deepEqual(stay([1, 2, 3, 0]), [0, 1, 2], 'the first went last: one is moved');
+  assert.deepEqual(stay([-1, 0, -1, 1]), [1, 3], 'new ones are put in');
+  assert.deepEqual(stay([1, 2, 3, 0], 3), [3], 'but all others where that one has the focus');
+  assert.deepEqual(stay([3, 0, 1, 2], 0), [0]);
+  assert.ok(stay([2, 0, 3, 1, 4], 2).includes(2));
+  assert.deepEqual(stay([]), []);
+  // Whatever the order, moving the others in from the end gives what is wanted.
+  for (let seed = 1; seed < 300; seed++) {
+    let state = seed;
+    const dice = (n) => (state = (state * 48271) % 2147483647) % n;
+    const before = Array.from({ length: dice(12) }, (_, i) => i);
+    const wanted = before.slice();
+    for (let i = wanted.length - 1; i > 0; i--) {
+      const j = dice(i + 1);
+      [wanted[i], wanted[j]] = [wanted[j], wanted[i]];
+    }
+    const pinned = wanted.length ? dice(wanted.length + 1) - 1 : -1;
+    const stays = staying(wanted, pinned);
+    if (pinned >= 0) assert.ok(stays.has(pinned));
+    const list = before.slice();
+    for (let i = wanted.length - 1, next = null; i >= 0; next = wanted[i--]) {
+      if (stays.has(i)) continue;
+      list.splice(list.indexOf(wanted[i]), 1);
+      list.splice(next === null ? list.length : list.indexOf(next), 0, wanted[i]);
+    }
+    assert.deepEqual(list, wanted, `of seed ${seed}`);
+  }
+});
+
+test('mirrors that are answered are listed with their rank, however far down', () => {
+  const mirrors = Array.from({ length: 9 }, (_, i) => ({ mirror: `m${i}`, chosen: i === 7 }));
+  assert.deepEqual(
+    listed(mirrors, 2).map(([rank, one]) => `${rank} ${one.mirror}`),
+    ['1 m0', '2 m1', '8 m7'],
+  );
 });
 
 test('one family out is said to be one, and the mirror still takes users', () => {
@@ -565,6 +675,11 @@ test('domains, users and lag are added up', () => {
       [null, 5, [['nyc', 1]]],
     ],
   );
+  const other = { ...flow('lon', 'GB', 10), domain: 'other.test' };
+  assert.deepEqual(users([flow('lon', 'GB', 30), other])[0].mirrors, [
+    ['play.test/lon', 0.75],
+    ['other.test/lon', 0.25],
+  ]);
   const queue = { records: 0, paused: 0, in_flight_bytes: 0, oldest_ms: null, expired: 0, refused: 0 };
   assert.equal(lag({ queue, behind: null, comparing: null }), 'none');
   assert.equal(

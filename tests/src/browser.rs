@@ -9,7 +9,7 @@
 //! The browser resolves no name and reaches nothing but 127.0.0.1. What it asked for and what it logged is
 //! kept, so that a test can say that there was nothing else. It ends with the test.
 
-use crate::{PATIENCE, eventually};
+use crate::PATIENCE;
 use data_encoding::BASE64;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpStream;
@@ -113,8 +114,26 @@ impl Browser {
 
     /// Waits until an expression is true in the page.
     pub async fn until(&self, what: &str) {
-        let script = format!("return [Boolean({what}), document.body.innerText.slice(0, 6000)]");
-        eventually(what, || self.run(&script), |answer| answer[0] == true).await;
+        self.within(PATIENCE, what).await;
+    }
+
+    /// The same with a bound of its own. What the page shows is asked for only when the test fails: the text
+    /// of a large page has all of it laid out.
+    pub async fn within(&self, patience: Duration, what: &str) {
+        let script = format!("return Boolean({what})");
+        let asking = async {
+            let mut tick = tokio::time::interval(Duration::from_millis(20));
+            loop {
+                tick.tick().await;
+                if self.run(&script).await == true {
+                    return;
+                }
+            }
+        };
+        if tokio::time::timeout(patience, asking).await.is_err() {
+            let shown = self.run("return document.body.innerText.slice(0, 6000)").await;
+            panic!("{what}: not within {patience:?}; the page shows {shown}");
+        }
     }
 
     /// The text that the first element of a selector shows.

@@ -7,6 +7,7 @@ use nearmost_tests::process::{Broker, broker_config, directory};
 use nearmost_tests::tools::certify;
 use nearmost_tests::{dns, eventually};
 use serde_json::{Value, json};
+use std::time::Duration;
 
 const DOMAIN: &str = "play.nearmost.test";
 /// WebDriver's code points of keys.
@@ -79,6 +80,24 @@ async fn shows_the_fleet(page: &Browser) {
     assert!(events.contains("play.nearmost.test/london v4 ") && events.contains(" → up: proven"), "{events}");
 }
 
+/// How many cells a column has, and neighbours that are not in the order that its heading tells.
+const WRONG_ORDER: &str = r##"
+    const { model } = await import('/page/main.js');
+    const way = document.querySelector('th[data-column=COLUMN]').getAttribute('aria-sort') === 'ascending' ? 1 : -1;
+    const since = new Map(model.rows.map((row) => [row.mirror, row.since]));
+    const cells = [...document.querySelectorAll('#mirror-table tbody')].map((row) => {
+      const [name, text] = ['.name', '.c-COLUMN'].map((s) => row.querySelector(s).textContent);
+      const number = text.startsWith('–') ? null : parseFloat(text.replace(/\s/g, ''));
+      const value = { since: since.get(name), reason: text, state: text }.COLUMN ?? number;
+      return { name, value };
+    });
+    const right = (a, b) => {
+      if (a.value === b.value) return true;
+      if (a.value === null || b.value === null) return b.value === null;
+      return way > 0 ? a.value < b.value : a.value > b.value;
+    };
+    return [cells.length, cells.slice(1).map((b, i) => [cells[i], b]).filter(([a, b]) => !right(a, b))];"##;
+
 /// Names of the mirrors in the table, from the top.
 async fn names(page: &Browser) -> String {
     let names = page.run("return [...document.querySelectorAll('#mirror-table tbody .name')].map((n) => n.textContent).join(' ')");
@@ -93,9 +112,14 @@ async fn filters_and_sorts(page: &Browser) {
     let sorted = "return document.querySelector('th[data-column=mirror]').getAttribute('aria-sort')";
     assert_eq!(page.run(sorted).await, "descending");
     for column in ["reason", "since", "load", "users", "p50", "p95", "state"] {
-        page.click(&format!("th[data-column={column}] button")).await;
-        assert_eq!(names(page).await.split(' ').count(), 5, "{column}");
+        for way in ["first", "other"] {
+            page.click(&format!("th[data-column={column}] button")).await;
+            let wrong = page.run_async(&WRONG_ORDER.replace("COLUMN", column)).await;
+            assert_eq!(wrong, json!([5, []]), "{column}, the {way} way");
+        }
     }
+    page.click("th[data-column=mirror] button").await;
+    page.click("th[data-column=state] button").await;
     page.fill("#filter", "brazil").await;
     assert_eq!(
         (names(page).await.as_str(), page.text("#row-count").await.as_str()),
@@ -168,7 +192,8 @@ async fn shows_a_kill(page: &Browser, demo: &Demo) {
     // Whom it concerns, and, once they asked again, where they are.
     let said = page.text("#incidents").await;
     assert!(said.contains(&format!("{DOMAIN}/{victim} down since")), "{said}");
-    assert!(said.contains(&format!("from {country}")) && said.contains("on it"), "{said}");
+    // Those of other countries may be more, and told first.
+    assert!(said.contains(" from ") && said.contains(country) && said.contains("on it"), "{said}");
     users_ask(demo).await;
     // They may be told of nowhere, see `told_of_users`.
     page.until(
@@ -208,41 +233,7 @@ const LATE: &str = "const { model } = await import('/page/main.js');\
 
 /// Names that no registry permits, in every place that a text of others is shown.
 async fn cannot_be_injected(page: &Browser) {
-    let answer = page
-        .run_async(
-            r##"const { model } = await import('/page/main.js');
-            const evil = `<img src=x onerror="window.pwned=1"><script>window.pwned=1</script>"'&\u202e</text><a href="javascript:pwned=1">`;
-            const count = () => document.querySelectorAll('img, iframe, a:not(.skip), script:not([src]), [onerror], [style*=url]').length;
-            const before = count();
-            const spoil = () => {
-              const fleet = structuredClone(model.fleet);
-              fleet.domains = [evil]; fleet.broker = evil;
-              fleet.nodes.forEach((n) => { n.name = evil; });
-              fleet.mirrors.forEach((m, i) => {
-                Object.assign(m, { domain: evil, mirror: evil + i, node: evil, health: evil });
-                m.place.country = evil; m.place.country_name = evil;
-                m.verdicts.forEach((v) => Object.assign(v, { state: i ? evil : 'down', reason: evil, vantage: evil, address: evil, family: evil }));
-              });
-              model.setFleet(fleet, Date.now());
-              model.setTraffic({ at_unix_ms: 1, window_s: 60, left_out: 0,
-                flows: [{ domain: evil, mirror: `${evil}0`, country: evil, latitude: 1, longitude: 2, users: 3 }],
-                mirrors: [], brokers: [{ id: evil, name: evil, me: true, latitude: 3, longitude: 4 }] });
-              model.setPeers({ broker: evil, alarms: [evil], splits: [{ a: evil, b: evil, since_unix_ms: 5 }],
-                peers: [{ id: evil, name: evil, state: 'down', last_error: evil, last_contact_unix_ms: 1, rtt_ms: null, behind: evil,
-                  queue: { records: 1, paused: 0, oldest_ms: 2, expired: 0, refused: 0 } }] });
-              model.addEvent({ number: 9e15, at_unix_ms: Date.now(), domain: evil, mirror: evil, family: evil, from: evil, to: evil, reason: evil, vantage: evil });
-            };
-            const everywhere = ['#incidents', '#mirror-table', '#event-list', '#domain-rows', '#user-rows', '#peer-rows', '#peer-alarms', '#world', '#explain-domain'];
-            for (let i = 0; i < 50; i++) {
-              spoil();
-              await new Promise((done) => setTimeout(done, 200));
-              const shown = everywhere.filter((s) => !document.querySelector(s).textContent.includes('<img src=x'));
-              if (!shown.length) return [count() - before, window.pwned ?? null, []];
-              if (i === 49) return [count() - before, window.pwned ?? null, shown];
-            }"##,
-        )
-        .await;
-    assert_eq!(answer, json!([0, null, []]));
+    assert_eq!(page.run_async(include_str!("../page/hostile.js")).await, json!([0, null, []]));
 }
 
 #[tokio::test]
@@ -384,13 +375,10 @@ async fn phone(page: &Browser) {
     // Targets are large enough for a thumb (WCAG 2.2, 2.5.8: 24 pixels).
     let small = "return [...document.querySelectorAll('button, input, select')].filter((e) => e.offsetParent && !e.matches('.name, .what') && e.getBoundingClientRect().height < 24).map((e) => e.id || e.innerText)";
     assert_eq!(page.run(small).await, json!([]));
-    assert_eq!(
-        page.run(
-            "return getComputedStyle(document.querySelector('.c-users'), '::before').content.length > 0"
-        )
-        .await,
-        true
-    );
+    // Without a heading above, each number says what it is.
+    let label =
+        page.run("return getComputedStyle(document.querySelector('td.c-users'), '::before').content").await;
+    assert!(label.as_str().is_some_and(|l| l.starts_with("\"Users")), "{label}");
 }
 
 #[tokio::test]
@@ -412,6 +400,9 @@ async fn where_a_token_is_needed_the_page_asks_for_it() {
     page.until("!document.querySelector('#token').hidden").await;
     assert_eq!(page.run("return document.activeElement.id").await, "token-text");
     assert!(!page.run("return document.body.innerText").await.to_string().contains(DOMAIN));
+    page.fill("#token-text", "two words").await;
+    page.press(ENTER).await;
+    page.until("document.querySelector('#token-said').innerText.includes('no space')").await;
     page.fill("#token-text", "wrong").await;
     page.press(ENTER).await;
     page.until("document.querySelector('#token-said').innerText.includes('refused this token')").await;
@@ -455,7 +446,7 @@ fn fleet_file(mirrors: usize, down: &[usize]) -> String {
 async fn a_thousand_mirrors_stay_smooth() {
     const MIRRORS: usize = 1000;
     /// Longest that the page may stand still, in milliseconds, on a machine that does other things too.
-    const STANDSTILL_MS: f64 = 1000.0;
+    const STANDSTILL_MS: f64 = 3000.0;
     let dir = directory();
     let broker = Broker::start(dir.path()).await;
     broker.apply(&fleet_file(MIRRORS, &[]), &[]).await;
@@ -467,16 +458,18 @@ async fn a_thousand_mirrors_stay_smooth() {
     loaded(&page, MIRRORS).await;
     page.until("[...document.querySelectorAll('.marker .glyph')].reduce((n, g) => n + Number(g.textContent.replace(/\\D/g, '') || 1), 0) === 1000").await;
 
-    // At rest: five rounds of asking change next to nothing.
+    // At rest: five rounds of asking change next to nothing but ages, which are a minute older all at once.
     page.run(
         "window.changes = 0; window.longest = 0; window.rounds = 0;\
-         new MutationObserver((m) => { changes += m.length; }).observe(document.querySelector('main'), { subtree: true, childList: true, characterData: true, attributes: true });\
+         const ages = (r) => (r.target.nodeType === 1 ? r.target : r.target.parentElement)?.closest('.c-since');\
+         new MutationObserver((m) => { changes += m.filter((r) => !ages(r)).length; }).observe(document.querySelector('main'), { subtree: true, childList: true, characterData: true, attributes: true });\
          new PerformanceObserver((l) => { rounds += l.getEntries().filter((e) => e.name.endsWith('/v1/fleet')).length; }).observe({ type: 'resource' });\
          let last = performance.now(); const frame = (now) => { longest = Math.max(longest, now - last); last = now; requestAnimationFrame(frame); }; requestAnimationFrame(frame);\
-         document.querySelectorAll('#mirror-table tbody')[500].marked = true;",
+         window.row = document.querySelectorAll('#mirror-table tbody')[500]; row.marked = true;\
+         window.blurs = 0; row.querySelector('.name').focus({ preventScroll: true }); addEventListener('focusout', () => { blurs += 1; });",
     )
     .await;
-    page.until("rounds >= 5").await;
+    page.within(Duration::from_secs(90), "rounds >= 5").await;
     let rest = page.run("return [changes, longest]").await;
     println!("at rest: [changes, longest standstill in ms] {rest}");
     assert!(rest[0].as_u64().is_some_and(|n| n < 200), "{rest}");
@@ -492,6 +485,9 @@ async fn a_thousand_mirrors_stay_smooth() {
     assert!(storm[0].as_u64().is_some_and(|n| n < 30_000), "{storm}");
     assert!(storm[1].as_f64().is_some_and(|ms| ms < STANDSTILL_MS), "{storm}");
     assert_eq!(storm[2], true);
+    // Mirrors went to the top of the table and back around the row with the focus.
+    let focus = page.run("return [blurs, document.activeElement === row.querySelector('.name')]").await;
+    assert_eq!(focus, json!([0, true]));
     page.until("document.querySelectorAll('#event-list li').length === 200").await;
     only_asked_its_broker(&page, &broker.url()).await;
     page.end().await;

@@ -90,7 +90,7 @@ async fn pictures() {
     page.click("#explain-clear").await;
     page.resize(390, 844, true).await;
     page.run("scrollTo(0, 0); document.activeElement.blur()").await;
-    page.until("document.querySelector('.marker .name').textContent.length >= 0 && document.querySelector('#map').clientWidth < 390").await;
+    page.until("[...document.querySelectorAll('.marker .name')].filter((n) => n.textContent).length <= 1 && document.querySelector('#map').clientWidth < 390").await;
     page.picture(&image("page-phone.png")).await;
     page.end().await;
 }

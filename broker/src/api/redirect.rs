@@ -90,7 +90,8 @@ pub(super) fn by_host(shared: &Shared, parts: &request::Parts, source: IpAddr) -
     Some(Pointed { snapshot, domain, source, path: with_query(parts.uri.path(), &parts.uri) })
 }
 
-/// Whether every host that a request names is an address or `localhost`, or it names none.
+/// Whether every host that a request names is this machine to itself: a loopback address or `localhost`; or
+/// it names none. Any other address is one that a proxy on this machine is reached by from elsewhere.
 pub(super) fn host_is_here(parts: &request::Parts) -> bool {
     let headers = parts.headers.get_all(header::HOST).iter().map(|h| h.to_str().ok());
     headers.chain(parts.uri.authority().map(|a| Some(a.as_str()))).all(|h| h.is_some_and(is_here))
@@ -103,7 +104,8 @@ fn is_here(host: &str) -> bool {
     };
     let bare = bare.strip_suffix('.').unwrap_or(bare);
     let inner = bare.strip_prefix('[').and_then(|b| b.strip_suffix(']'));
-    bare.eq_ignore_ascii_case("localhost") || inner.unwrap_or(bare).parse::<IpAddr>().is_ok()
+    let addr = inner.unwrap_or(bare).parse::<IpAddr>();
+    bare.eq_ignore_ascii_case("localhost") || addr.is_ok_and(|addr| addr.to_canonical().is_loopback())
 }
 
 fn send(shared: &Shared, snapshot: &Snapshot, domain: DomainIndex, source: IpAddr, path: &str) -> Response {
@@ -194,14 +196,25 @@ mod unit {
     use super::is_here;
 
     #[test]
-    fn addresses_and_localhost_are_here() {
-        for host in
-            ["localhost", "LOCALHOST:80", "localhost.", "127.0.0.1", "192.0.2.1:8053", "[::1]", "[::1]:8053"]
-        {
+    fn only_loopback_and_localhost_are_here() {
+        for host in [
+            "localhost",
+            "LOCALHOST:80",
+            "localhost.",
+            "127.0.0.1",
+            "127.0.10.1:8053",
+            "[::1]",
+            "[::1]:8053",
+            "[::ffff:127.0.0.1]",
+        ] {
             assert!(is_here(host), "{host}");
         }
         for host in [
             "",
+            "192.0.2.1",
+            "192.0.2.1:8053",
+            "0.0.0.0",
+            "[2001:db8::1]:8053",
             "evil.test",
             "evil.test:8053",
             "localhost.evil.test",

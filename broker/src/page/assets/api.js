@@ -6,7 +6,7 @@ const TOKEN = 'nearmost.token';
 /** The broker sends something every 15 s; a stream silent for this long is dead. */
 const SILENCE_MS = 40_000;
 /** Answers that take longer are given up. */
-const PATIENCE_MS = 10_000;
+export const PATIENCE_MS = 10_000;
 
 /** The token of this tab; it is kept nowhere else. */
 export const token = {
@@ -23,11 +23,17 @@ export class ApiError extends Error {
     this.code = code;
   }
 
-  /** Whether a token is asked for. */
+  /** Whether a token is asked for; what is forbidden (403) no other token mends. */
   get wantsToken() {
-    return this.status === 401 || this.status === 403;
+    return this.status === 401;
   }
 }
+
+/** What is wrong with a text as a token; empty where it can be sent as a header. */
+export const wrongToken = (text) =>
+  /^[\x21-\x7e]+$/.test(text)
+    ? ''
+    : 'A token has only letters, digits and signs of ASCII, and no space: this text was cut or changed on its way here.';
 
 function headers(more = {}) {
   const own = token.get();
@@ -72,7 +78,7 @@ const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 /**
  * Follows `/v1/events` for ever, past ones first. Calls `on.transition(event)`, `on.lagged(missed)`,
- * `on.live()` when connected, `on.lost(error)` when not; the stream is taken up again where it broke.
+ * `on.live()` when connected, `on.heard()` for whatever comes, `on.lost(error)` when not; the stream is taken up again where it broke.
  */
 export async function follow(on) {
   let last = '0';
@@ -87,6 +93,7 @@ export async function follow(on) {
           failures = 0;
           on.live();
         },
+        on.heard,
         ({ event, data, id }) => {
           if (event === 'lagged' && !first) on.lagged(JSON.parse(data).missed);
           first = false;
@@ -106,7 +113,7 @@ export async function follow(on) {
   }
 }
 
-async function read(last, live, dispatch) {
+async function read(last, live, heard, dispatch) {
   const abort = new AbortController();
   let timer = setTimeout(() => abort.abort(), PATIENCE_MS);
   try {
@@ -125,6 +132,7 @@ async function read(last, live, dispatch) {
       timer = setTimeout(() => abort.abort(), SILENCE_MS);
       const { done, value } = await reader.read();
       if (done) return;
+      heard();
       feed(value);
     }
   } finally {

@@ -15,7 +15,7 @@ export class EventList {
     this.model = model;
     this.list = byId('event-list');
     this.lines = new Map();
-    this.newest = 0;
+    this.newest = null;
     this.heard = [];
     this.timer = null;
   }
@@ -24,11 +24,12 @@ export class EventList {
   update() {
     const fresh = [];
     for (const event of this.model.events) {
-      if (event.number <= this.newest || fresh.length >= SHOWN) break;
+      // Not by number: a broker that begins anew with its clock set back counts from below.
+      if (event === this.newest || fresh.length >= SHOWN) break;
       fresh.push(event);
     }
     if (fresh.length) {
-      this.newest = fresh[0].number;
+      [this.newest] = fresh;
       this.list.prepend(...fresh.map((event) => this.line(event)));
       while (this.list.children.length > SHOWN) {
         this.lines.delete(Number(this.list.lastChild.dataset.number));

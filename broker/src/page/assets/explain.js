@@ -2,7 +2,7 @@
 
 import { get } from './api.js';
 import { byId, el, setAttribute, setText, svg } from './dom.js';
-import { count, ms, percent, place } from './format.js';
+import { clock, count, ms, percent, place } from './format.js';
 import { arc, isPlace, project } from './geo.js';
 import { keyOf } from './model.js';
 import { sign } from './words.js';
@@ -11,6 +11,12 @@ import { sign } from './words.js';
 const DRAWN = 8;
 /** Most mirrors that are listed. */
 const LISTED = 30;
+/** An answer that events touch is asked for again after this long: once for a storm of them. */
+const AGAIN_MS = 1500;
+
+/** The first `most` of mirrors in their order and all that are answered, with their ranks: [[rank, mirror]]. Pure. */
+export const listed = (mirrors, most) =>
+  mirrors.map((mirror, i) => [i + 1, mirror]).filter(([rank, mirror]) => rank <= most || mirror.chosen);
 
 export class Explain {
   /** `refused(error)` is told of answers that want a token. */
@@ -21,6 +27,8 @@ export class Explain {
     this.answer = null;
     this.domains = '';
     this.turn = 0;
+    this.again = null;
+    this.pending = false;
     byId('explain-form').addEventListener('submit', (event) => {
       event.preventDefault();
       this.ask();
@@ -46,21 +54,45 @@ export class Explain {
     if (!address || !domain)
       return this.say(address ? 'There is no domain yet.' : 'Type an IPv4 or IPv6 address.');
     if (!/^[0-9a-f:.]+$/i.test(address)) return this.say(`“${address}” is no IPv4 or IPv6 address.`);
-    const turn = ++this.turn;
     this.say('Asking …');
-    try {
-      const query = new URLSearchParams({ domain, client: address });
-      // What is known of the address is true of every domain, so it is told even where nothing can be ranked.
-      const [geo, answer] = await Promise.all([
-        get(`/v1/geo/${encodeURIComponent(address)}`),
-        get(`/v1/explain?${query}`),
-      ]);
-      if (turn === this.turn) this.show(geo, answer);
-    } catch (error) {
-      if (turn !== this.turn) return;
-      if (error.wantsToken) this.refused(error);
-      this.clear(`Not explained: ${error.message}`);
+    return this.look(address, domain, false);
+  }
+
+  /** Asks; what is asked `again` stays as it was, with its time, where it is not answered. */
+  async look(address, domain, again) {
+    const turn = ++this.turn;
+    this.pending = true;
+    const query = new URLSearchParams({ domain, client: address });
+    // What is known of the address is true of every domain, so it is told even where nothing can be ranked.
+    const [geo, answer] = await Promise.allSettled([
+      get(`/v1/geo/${encodeURIComponent(address)}`),
+      get(`/v1/explain?${query}`),
+    ]);
+    if (turn !== this.turn) return;
+    this.pending = false;
+    if (answer.status === 'fulfilled') {
+      this.show(geo.value, answer.value, again);
+      return;
     }
+    const error = answer.reason;
+    if (error.wantsToken) this.refused(error);
+    if (again) return;
+    const known = geo.value ? `${address} is at ${place(geo.value.place)}. ` : '';
+    this.clear(`${known}Not explained: ${error.message}`);
+  }
+
+  /** Has the answer asked for again when an event changed one of its mirrors. */
+  touched(event) {
+    if (this.again || !this.concerns(event)) return;
+    this.again = setTimeout(() => {
+      this.again = null;
+      // What a person asked meanwhile is newer.
+      if (this.answer && !this.pending) this.look(this.answer.client, this.answer.domain, true);
+    }, AGAIN_MS);
+  }
+
+  concerns({ domain, mirror }) {
+    return this.answer?.domain === domain && this.answer.mirrors.some((one) => one.mirror === mirror);
   }
 
   say(text) {
@@ -69,6 +101,7 @@ export class Explain {
 
   clear(text = '') {
     this.turn++;
+    this.pending = false;
     this.answer = null;
     this.say(text);
     byId('explain-list').replaceChildren();
@@ -77,20 +110,24 @@ export class Explain {
     this.draw();
   }
 
-  show(geo, answer) {
+  show(geo, answer, again) {
     this.answer = answer;
+    const list = byId('explain-list');
+    const scrolled = list.scrollTop;
     const source = answer.place.source.replaceAll('_', ' ');
     const first = answer.mirrors.find((m) => m.chosen);
     const goes = first ? `goes to ${first.mirror}` : 'gets no mirror';
     const asn = answer.place.asn ? `, AS${answer.place.asn}` : '';
-    this.say(`${answer.client} is at ${place(answer.place)}${asn} (says ${source}, ${geo.cell}) and ${goes}.`);
-    const rest = answer.mirrors.length - LISTED;
-    byId('explain-list').replaceChildren(
+    this.say(`${answer.client} is at ${place(answer.place)}${asn} (says ${source}${geo ? `, ${geo.cell}` : ''}) and ${goes}, as of ${clock(Date.now())}.`);
+    const shown = listed(answer.mirrors, LISTED);
+    const rest = answer.mirrors.length - shown.length;
+    list.replaceChildren(
       ...answer.answers.filter((a) => a.addresses.length).map(told),
-      el('ol', { class: 'ranking' }, answer.mirrors.slice(0, LISTED).map(ranked)),
+      el('ol', { class: 'ranking' }, shown.map(ranked)),
       ...(rest > 0 ? [el('p', { class: 'faint' }, `and ${count(rest)} more`)] : []),
     );
-    byId('explain-list').hidden = false;
+    list.hidden = false;
+    if (again) list.scrollTop = scrolled;
     byId('explain-clear').hidden = false;
     this.draw();
   }
@@ -104,7 +141,7 @@ export class Explain {
     const from = [this.answer.place.longitude, this.answer.place.latitude];
     const places = new Map(this.model.rows.map((row) => [row.key, row]));
     const marks = [];
-    this.answer.mirrors.slice(0, DRAWN).forEach((mirror, i) => {
+    listed(this.answer.mirrors, DRAWN).forEach(([rank, mirror]) => {
       const row = places.get(keyOf({ domain: this.answer.domain, mirror: mirror.mirror }));
       if (!row || !isPlace(row)) return;
       const kind = mirror.chosen ? 'way chosen' : mirror.eligible ? 'way' : 'way out';
@@ -121,7 +158,7 @@ export class Explain {
             'aria-hidden': 'true',
           },
           svg('circle', { cx: -11, cy: -11, r: 8 }),
-          svg('text', { x: -11, y: -11 }, i + 1),
+          svg('text', { x: -11, y: -11 }, rank),
         ),
       );
     });
@@ -155,13 +192,13 @@ function shares(prediction) {
   return all.map(([key, value]) => `${percent(value / 100)} ${names[name(key)] ?? name(key)}`).join(', ');
 }
 
-function ranked(mirror) {
+function ranked([rank, mirror]) {
   const distance = Number.isFinite(mirror.distance_km) ? `, ${count(mirror.distance_km)} km` : '';
   const state = mirror.verdicts.find((v) => v.eligible)?.state ?? mirror.verdicts[0]?.state ?? 'unknown';
   const share = mirror.sharing.share_v4_percent || mirror.sharing.share_v6_percent;
   return el(
     'li',
-    { class: mirror.chosen ? 'chosen' : mirror.eligible ? '' : 'out' },
+    { class: mirror.chosen ? 'chosen' : mirror.eligible ? '' : 'out', value: rank },
     el(
       'div',
       {},

@@ -48,12 +48,17 @@ export class Flows {
       this.lines,
       shown,
       (one) => one.key,
-      ({ flow, to }) => {
-        const [first] = to.members;
-        const d = arc([flow.longitude, flow.latitude], [first.longitude, first.latitude]);
-        return { element: svg('path', { class: 'flow', d }) };
-      },
+      () => ({ element: svg('path', { class: 'flow' }) }),
       (entry, one) => {
+        const { flow, to } = one;
+        const [first] = to.members;
+        // A mirror may be moved: the way is made anew only then.
+        const end = `${first.longitude} ${first.latitude}`;
+        if (entry.end !== end) {
+          entry.end = end;
+          const d = arc([flow.longitude, flow.latitude], [first.longitude, first.latitude]);
+          setAttribute(entry.element, 'd', d);
+        }
         // Half pixels: what differs less is not seen, and would be drawn anew every second.
         const wide = (Math.round(width(one.users, most) * 2) / 2).toFixed(1);
         if (entry.wide !== wide) setAttribute(entry.element, 'stroke-width', (entry.wide = wide));

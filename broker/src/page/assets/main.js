@@ -4,7 +4,7 @@
 //  /v1/events ─ a stream ──────────────────────────────────────────────────────────┼─▶ Model ─▶ one drawing a frame
 //                                                                                  ┘
 
-import { ApiError, follow, get, token } from './api.js';
+import { ApiError, follow, get, token, wrongToken } from './api.js';
 import { Banner } from './banner.js';
 import { byId, coalesced, setAttribute, setText } from './dom.js';
 import { EventList } from './events.js';
@@ -15,7 +15,8 @@ import { BrokerMarks, WorldMap } from './map.js';
 import { Markers } from './markers.js';
 import { Model } from './model.js';
 import { Panels } from './panels.js';
-import { Poller } from './poll.js';
+import { Poller, standing } from './poll.js';
+import { backoff } from './sse.js';
 import { MirrorTable } from './table.js';
 import { setWords } from './words.js';
 
@@ -37,8 +38,17 @@ const panels = new Panels((domain) => {
 });
 const explain = new Explain(model, map, askForToken);
 
-/** How the page stands with the broker. */
-const link = { stream: 'connecting', polled: 0, error: '' };
+/** How the page stands with the broker, as `standing` has it. */
+const link = {
+  stream: 'connecting',
+  refused: false,
+  polled: 0,
+  heard: 0,
+  shown: 0,
+  failures: 0,
+  pace: 0,
+  error: '',
+};
 /** Resolved when a token was given. */
 let admitted = null;
 let admit = () => {};
@@ -66,8 +76,15 @@ function waitForToken() {
 byId('token-form').addEventListener('submit', (event) => {
   event.preventDefault();
   const field = byId('token-text');
-  if (!field.value.trim()) return;
-  token.set(field.value.trim());
+  const text = field.value.trim();
+  if (!text) return;
+  const wrong = wrongToken(text);
+  if (wrong) {
+    setText(byId('token-said'), wrong);
+    return;
+  }
+  token.set(text);
+  link.refused = false;
   field.value = '';
   byId('token').hidden = true;
   byId('forget').hidden = false;
@@ -83,47 +100,57 @@ byId('forget').addEventListener('click', () => {
 
 const poller = new Poller(model, {
   refused: (error) => {
+    link.refused = true;
+    redraw();
     askForToken(error);
     return waitForToken();
   },
-  polled: (error) => {
-    if (error) link.error = error.message;
-    else Object.assign(link, { polled: Date.now(), error: '' });
+  polled: (error, pace) => {
+    link.pace = pace;
+    if (error) Object.assign(link, { failures: link.failures + 1, error: error.message });
+    else Object.assign(link, { polled: Date.now(), failures: 0, refused: false, error: '' });
     redraw();
   },
 });
 
+/** That events were missed is said for this long. */
+const MISSED_MS = 120_000;
+let missedTimer = null;
+
 follow({
   live: () => {
-    link.stream = 'live';
+    Object.assign(link, { stream: 'live', heard: Date.now() });
+    // What is missed now, the stream says anew.
+    model.addMissed(null);
     redraw();
   },
+  heard: () => {
+    link.heard = Date.now();
+  },
   lost: (error) => {
-    link.stream = error instanceof ApiError && error.wantsToken ? 'refused' : 'reconnecting';
-    if (link.stream === 'refused') askForToken(error);
+    link.stream = 'reconnecting';
+    if (error instanceof ApiError && error.wantsToken) {
+      link.refused = true;
+      askForToken(error);
+    }
     redraw();
   },
   admitted: waitForToken,
-  lagged: (missed) => model.addMissed({ number: missed }),
+  lagged: (missed) => {
+    model.addMissed({ number: missed });
+    clearTimeout(missedTimer);
+    missedTimer = setTimeout(() => model.addMissed(null), MISSED_MS);
+  },
   transition: (event) => {
     const isNew = model.addEvent(event);
+    if (isNew) explain.touched(event);
     if (isNew && model.now() - event.at_unix_ms < 10_000) events.hear(event);
     redraw();
   },
 });
 
-/** No answer for this long, and what is shown is called old. */
-const STALE_MS = 5000;
-
 function drawLink(now) {
-  const stale = link.polled && now - link.polled > STALE_MS;
-  const state = !link.polled
-    ? link.stream === 'refused'
-      ? 'refused'
-      : 'connecting'
-    : stale
-      ? 'stale'
-      : link.stream;
+  const state = standing(link, now);
   const told = {
     connecting: '◌ connecting',
     refused: '⚿ token needed',
@@ -134,7 +161,11 @@ function drawLink(now) {
   setAttribute(byId('link'), 'data-state', state);
   setText(byId('link'), told);
   byId('link').title = link.error;
-  setAttribute(document.documentElement, 'data-stale', stale ? 'yes' : null);
+  const old = state === 'stale' || (state === 'refused' && link.polled);
+  setAttribute(document.documentElement, 'data-stale', old ? 'yes' : null);
+  // Why there is nothing to see, where a token would not help.
+  if (!model.fleet && link.error && state !== 'refused')
+    setText(byId('title'), `The broker does not show its fleet: ${link.error}`);
 }
 
 /** Drawn in two frames: words first, then the map, so that neither holds up who scrolls. */
@@ -160,6 +191,7 @@ const drawMapSoon = coalesced(() => {
     (key) => out.has(key),
   );
   brokers.update(model.traffic?.brokers ?? []);
+  byId('legend-broker').hidden = !brokers.any;
   const note = left ? `arcs: users by country, ${left} small ones left out` : 'arcs: users by country';
   setText(byId('flow-note'), model.traffic ? note : '');
   explain.offer(model.fleet.domains);
@@ -180,27 +212,48 @@ function titleSoon() {
   }, 500);
 }
 
+/** Sentences of events are made once, so their words come first; without them codes are shown. */
 async function start() {
-  // Neither is needed to see what is wrong.
-  const [words, world] = await Promise.allSettled([
-    get('/page/words.json', 'no-cache'),
-    get('/page/world.json', 'no-cache'),
-  ]);
-  if (words.status === 'fulfilled') setWords(words.value);
-  if (world.status === 'fulfilled') map.setWorld(world.value);
+  try {
+    setWords(await get('/page/words.json', 'no-cache'));
+  } catch {
+    // Nothing that is wrong is hidden by it.
+  }
   redraw();
 }
 
+/** Tries for outlines; without them the map still has all its marks. */
+const OUTLINES = 10;
+
+async function outline() {
+  for (let failures = 0; failures < OUTLINES; failures++) {
+    try {
+      map.setWorld(await get('/page/world.json', 'no-cache'));
+      return;
+    } catch {
+      await new Promise((resolve) => setTimeout(resolve, backoff(failures)));
+    }
+  }
+}
+
 // Ages go on, and what is old is called so, even when nothing comes.
+const TICK_MS = 1000;
+let ticked = Date.now();
 setInterval(() => {
+  // This machine slept, and asked nobody meanwhile.
+  if (Date.now() - ticked > 5 * TICK_MS) link.shown = Date.now();
+  ticked = Date.now();
   if (!document.hidden) redraw();
-}, 1000);
+}, TICK_MS);
 document.addEventListener('visibilitychange', () => {
   if (document.hidden) return;
+  link.shown = Date.now();
   poller.soon();
   redraw();
 });
-// The time of the words: sentences of events are made once, so those come first.
-start().finally(() => poller.run());
+start().finally(() => {
+  poller.run();
+  outline();
+});
 
-export { model };
+export { events, model };

@@ -23,7 +23,8 @@ export class WorldMap {
       role: 'group',
       'aria-label': 'Mirrors; arrow keys go from one to the next',
     });
-    this.tip = el('div', { class: 'tip', hidden: true });
+    // What it tells describes the mark that has the focus.
+    this.tip = el('div', { class: 'tip', id: 'map-tip', hidden: true });
     this.svg = svg(
       'svg',
       {
@@ -86,6 +87,8 @@ export class BrokerMarks {
   constructor(map) {
     this.map = map;
     this.drawn = '';
+    /** Whether one is drawn. */
+    this.any = false;
     map.onscale.push(() => {
       this.drawn = '';
       this.update(this.brokers ?? []);
@@ -95,6 +98,7 @@ export class BrokerMarks {
   update(brokers) {
     this.brokers = brokers;
     const shown = brokers.filter(isPlace);
+    this.any = shown.length > 0;
     const told = JSON.stringify(shown);
     if (told === this.drawn) return;
     this.drawn = told;

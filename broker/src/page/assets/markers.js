@@ -49,6 +49,8 @@ export class Markers {
     this.byMirror = new Map();
     this.shape = '';
     this.focused = null;
+    /** The mark whose details a finger asked for: its next tap lists its mirrors. */
+    this.tapped = null;
     map.onscale.push(() => {
       this.shape = '';
       if (this.rows) this.update(this.rows);
@@ -110,9 +112,25 @@ export class Markers {
       this.focused = entry.one.key;
       this.rove();
       this.tell(entry.one);
+      setAttribute(element, 'aria-describedby', this.map.tip.id);
     });
-    element.addEventListener('blur', () => this.map.hideTip());
-    element.addEventListener('click', () => this.chosen(entry.one.members.map((row) => row.key)));
+    element.addEventListener('blur', () => {
+      this.tapped = null;
+      this.map.hideTip();
+      setAttribute(element, 'aria-describedby', null);
+    });
+    let touched = false;
+    element.addEventListener('pointerdown', (event) => {
+      touched = event.pointerType === 'touch';
+    });
+    element.addEventListener('click', () => {
+      // A finger does not hover: its first tap tells, and does not scroll away what it tells of.
+      const tells = touched && this.tapped !== entry.one.key;
+      touched = false;
+      this.tapped = tells ? entry.one.key : null;
+      if (tells) this.tell(entry.one);
+      else this.chosen(entry.one.members.map((row) => row.key));
+    });
     return entry;
   }
 

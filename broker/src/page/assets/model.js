@@ -110,11 +110,12 @@ export class Model {
     this.old = false;
     this.index = new Map();
     this.traffic = null;
+    this.trafficRefused = null;
     this.peers = null;
     this.peersRefused = null;
     this.events = [];
     this.missed = null;
-    /** Who was on a mirror when it went out: key → {users, countries, before}. */
+    /** Who was on a mirror when it went out: key → {users, countries, by, before}. */
     this.hit = new Map();
     /** The broker's clock minus ours, in milliseconds: ages are of the broker's. */
     this.skew = 0;
@@ -163,10 +164,12 @@ export class Model {
     });
   }
 
-  setTraffic(traffic) {
+  /** An answer of /v1/traffic; null and why where there is none, or the one of before and why. */
+  setTraffic(traffic, refused = null) {
     // What is out now was hit by what was known before.
     if (this.old) this.rebuild();
-    this.traffic = traffic && indexTraffic(traffic);
+    this.trafficRefused = refused;
+    if (traffic !== this.traffic) this.traffic = traffic && indexTraffic(traffic);
     this.outdate();
   }
 
@@ -234,12 +237,15 @@ export class Model {
     // Where the others of these countries were then: what grew since is where users went.
     const sawIt = Boolean(before?.eligible);
     const others = sawIt ? this.traffic.list.filter((f) => f.domain === row.domain) : null;
+    const by = new Map();
+    for (const flow of flows) by.set(flow.country, (by.get(flow.country) ?? 0) + flow.users);
     this.hit.set(row.key, {
       users: flows.reduce((sum, flow) => sum + flow.users, 0),
       countries: flows
         .slice()
         .sort((a, b) => b.users - a.users)
         .map((flow) => flow.country),
+      by,
       before: others && new Map(others.map((f) => [`${f.country} ${f.mirror}`, f.users])),
     });
   }

@@ -2,6 +2,7 @@
 
 import { byId, el, reconcile, setAttribute, setText } from './dom.js';
 import { age, count, country, list, moment, ms, percent, plural } from './format.js';
+import { keyOf } from './model.js';
 
 /** Most lines of users. */
 const FLOWS = 12;
@@ -25,13 +26,18 @@ export function domains(fleet, rows) {
   );
 }
 
-/** Users by country: [{country, users, mirrors: [[mirror, share]]}], most users first. Pure. */
+/**
+ * Users by country: [{country, users, mirrors: [[mirror, share]]}], most users first; a mirror is told with its
+ * domain where there are several. Pure.
+ */
 export function users(flows) {
   const all = new Map();
+  const several = flows.some((flow) => flow.domain !== flows[0].domain);
   for (const flow of flows) {
+    const mirror = several ? keyOf(flow) : flow.mirror;
     const one = all.get(flow.country) ?? { country: flow.country, users: 0, mirrors: new Map() };
     one.users += flow.users;
-    one.mirrors.set(flow.mirror, (one.mirrors.get(flow.mirror) ?? 0) + flow.users);
+    one.mirrors.set(mirror, (one.mirrors.get(mirror) ?? 0) + flow.users);
     all.set(flow.country, one);
   }
   return [...all.values()]
@@ -126,7 +132,7 @@ export class Panels {
 
   update(model) {
     if (model.fleet) this.domains(domains(model.fleet, model.rows));
-    this.users(model.traffic);
+    this.users(model.traffic, model.trafficRefused);
     this.peers(model);
   }
 
@@ -146,9 +152,10 @@ export class Panels {
     byId('no-domains').hidden = all.length > 0;
   }
 
-  users(traffic) {
-    byId('users').hidden = !traffic;
-    if (!traffic) return;
+  users(traffic, refused) {
+    byId('users').hidden = !traffic && !refused;
+    byId('users-table').hidden = !traffic;
+    if (!traffic) return setText(byId('users-note'), refused ?? '');
     const all = users(traffic.list);
     const cells = (one) => [
       ['', one.country ? country(one.country) : 'unknown place', 'Country'],
@@ -166,7 +173,8 @@ export class Panels {
     const rest = all.length > FLOWS ? ` The ${FLOWS} largest of ${count(all.length)} countries.` : '';
     const cut = traffic.left_out ? ` ${plural(traffic.left_out, 'small flow')} left out.` : '';
     const how = `As agents count connections, or as answers of the last ${Math.round(traffic.window_s)} s where none counts.`;
-    setText(byId('users-note'), all.length ? `${how}${rest}${cut}` : 'Nobody is known to be there.');
+    const note = all.length ? `${how}${rest}${cut}` : 'Nobody is known to be there.';
+    return setText(byId('users-note'), refused ? `${refused} ${note}` : note);
   }
 
   peers(model) {
