@@ -46,12 +46,7 @@ mod tests {
     fn a_socket_for_everyone_is_wrong() {
         let level = |file| judge(&Socket { path: "/x".into(), file }).unwrap().level;
         assert_eq!(
-            [
-                level(Some((0o660, 0, 0))),
-                level(Some((0o664, 0, 0))),
-                level(Some((0o666, 0, 0))),
-                level(None)
-            ],
+            [level(Some((0o660, 0, 0))), level(Some((0o664, 0, 0))), level(Some((0o666, 0, 0))), level(None)],
             ["ok", "ok", "fail", "warn"]
         );
     }

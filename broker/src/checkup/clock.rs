@@ -41,14 +41,19 @@ pub(super) fn judge(ahead: &Ahead) -> Option<FindingView> {
         return None;
     }
     let by = ahead.ms as f64 / 1000.0;
-    let message =
-        format!("of the {} records of the last day one was {by:.1} s ahead of this broker's clock", ahead.records);
+    let message = format!(
+        "of the {} records of the last day one was {by:.1} s ahead of this broker's clock",
+        ahead.records
+    );
     let fix = "this clock is behind, or that of a person or peer is ahead: run `timedatectl` on the machines and switch on \
                NTP where it is off";
     Some(match ahead.ms {
         FAIL_MS.. => fail("clock", message, fix),
         WARN_MS.. => warn("clock", message, fix),
-        _ => ok("clock", format!("agrees with those that signed the {} records of the last day", ahead.records)),
+        _ => ok(
+            "clock",
+            format!("agrees with those that signed the {} records of the last day", ahead.records),
+        ),
     })
 }
 

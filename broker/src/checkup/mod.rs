@@ -235,7 +235,9 @@ async fn blocking(
     });
     match tokio::time::timeout(PATIENCE, looked).await {
         Ok(Ok(found)) => found,
-        Ok(Err(e)) => vec![fail(subject, format!("the look at it failed: {e}"), "look into the broker's log")],
+        Ok(Err(e)) => {
+            vec![fail(subject, format!("the look at it failed: {e}"), "look into the broker's log")]
+        }
         Err(_) => vec![silent(subject)],
     }
 }
@@ -280,6 +282,18 @@ fn span(ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_look_that_hangs_is_told_and_not_begun_again() {
+        let one = Arc::new(Semaphore::new(1));
+        let hangs = one.clone().try_acquire_owned().unwrap();
+        let found = blocking("disk", &one, Vec::new).await;
+        assert_eq!((&*found[0].subject, &*found[0].level), ("disk", "fail"));
+        drop(hangs);
+        assert!(blocking("disk", &one, Vec::new).await.is_empty());
+        let found = part("peers", std::future::pending()).await;
+        assert_eq!((&*found[0].subject, &*found[0].level), ("peers", "fail"));
+    }
 
     #[test]
     fn figures_are_for_people() {

@@ -42,9 +42,11 @@ pub(super) fn judge(errors: &Errors) -> FindingView {
             "store",
             format!("no call has failed since the start; {} batches were refused", errors.refused),
         ),
-        n if errors.now.0.saturating_sub(errors.seen.0) < FRESH_MS => {
-            fail("store", format!("{n} calls have failed since the broker's start, the last of them lately"), fix)
-        }
+        n if errors.now.0.saturating_sub(errors.seen.0) < FRESH_MS => fail(
+            "store",
+            format!("{n} calls have failed since the broker's start, the last of them lately"),
+            fix,
+        ),
         n => warn(
             "store",
             format!("{n} calls have failed since the broker's start, and none in the last 10 minutes"),
