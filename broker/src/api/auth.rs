@@ -86,8 +86,8 @@ pub(super) enum Access {
 const USERS: [&str; 6] = ["/v1/resolve/{domain}", "/v1/rtt", "/healthz", "/readyz", "/", "/page/{file}"];
 /// What a listener of redirects serves besides redirects.
 const REDIRECT: [&str; 1] = ["/healthz"];
-/// What is told of administrators to nobody who has not proven who it is, on this machine neither.
-const CLOSED: [&str; 1] = ["/v1/audit"];
+/// What is told of administrators, of files, limits and what is weak, to nobody who has not proven who it is, on this machine neither.
+const CLOSED: [&str; 2] = ["/v1/audit", "/v1/checkup"];
 
 /// Whether a route serves a method; redirects keep whichever it is.
 pub(super) fn serves(route: &str, method: &Method) -> bool {
@@ -302,7 +302,7 @@ mod tests {
             ("GET", Some("/"), [Open, Open, Hidden, Open]),
             ("GET", Some("/page/{file}"), [Open, Open, Hidden, Open]),
             ("GET", Some("/v1/fleet"), [Open, Credentials, Hidden, Open]),
-            ("GET", Some("/v1/checkup"), [Open, Credentials, Hidden, Open]),
+            ("GET", Some("/v1/checkup"), [Credentials, Credentials, Hidden, Open]),
             ("GET", Some("/metrics"), [Open, Credentials, Hidden, Open]),
             ("GET", Some("/v1/registry"), [Open, Credentials, Hidden, Open]),
             ("POST", Some("/v1/registry"), [Credentials, Credentials, Hidden, Open]),

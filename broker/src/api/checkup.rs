@@ -6,7 +6,7 @@ use super::params::Params;
 use axum::Json;
 use axum::extract::State;
 use http::Uri;
-use nearmost_wire::api::{CheckupResponse, ErrorBody};
+use nearmost_wire::api::CheckupResponse;
 use std::sync::Arc;
 
 /// Examines the broker: limits, disk, clock, databases, certificates, peers, ports, and how to fix what is wrong.
@@ -14,20 +14,14 @@ use std::sync::Arc;
     get,
     path = "/v1/checkup",
     tag = "operators",
-    responses(
-        (status = 200, body = CheckupResponse),
-        (status = 503, description = "An examination is under way", body = ErrorBody),
-    )
+    responses((status = 200, body = CheckupResponse))
 )]
 pub(super) async fn checkup(
     State(shared): State<Arc<Shared>>,
     uri: Uri,
 ) -> Result<Json<CheckupResponse>, Problem> {
     Params::read(&uri, &[])?;
-    // It writes a file and asks several tasks: a few at once are plenty.
-    let _permit = shared
-        .checkups
-        .try_acquire()
-        .map_err(|_| Problem::unavailable("busy", "other examinations are under way", 1))?;
+    // Never closed, so it is always got: whoever comes meanwhile waits, and is given the same.
+    let _permit = shared.checkups.acquire().await;
     Ok(Json(shared.api.examiner.examine(&shared.api).await))
 }

@@ -18,6 +18,7 @@ pub(super) fn gather(path: &Path) -> Socket {
     Socket { path: path.into(), file }
 }
 
+/// To connect one needs the right to write, and no other.
 pub(super) fn judge(socket: &Socket) -> Option<FindingView> {
     let path = socket.path.display();
     Some(match socket.file {
@@ -26,7 +27,7 @@ pub(super) fn judge(socket: &Socket) -> Option<FindingView> {
             format!("{path} is not there any more: somebody removed it"),
             "restart the broker; let nothing tidy up its folder",
         ),
-        Some((mode, ..)) if mode & 0o007 != 0 => fail(
+        Some((mode, ..)) if mode & 0o002 != 0 => fail(
             "admin socket",
             format!("{path} has mode {mode:03o}: everyone on this machine may change everything"),
             format!("`chmod o= {path}`"),
@@ -45,8 +46,8 @@ mod tests {
     fn a_socket_for_everyone_is_wrong() {
         let level = |file| judge(&Socket { path: "/x".into(), file }).unwrap().level;
         assert_eq!(
-            [level(Some((0o660, 0, 0))), level(Some((0o666, 0, 0))), level(None)],
-            ["ok", "fail", "warn"]
+            [level(Some((0o660, 0, 0))), level(Some((0o664, 0, 0))), level(Some((0o666, 0, 0))), level(None)],
+            ["ok", "ok", "fail", "warn"]
         );
     }
 }

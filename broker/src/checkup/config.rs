@@ -5,10 +5,21 @@ use crate::api::ApiSettings;
 use nearmost_config::BrokerConfig;
 use nearmost_wire::api::FindingView;
 
-pub(super) fn judge(config: &BrokerConfig, api: &ApiSettings) -> Vec<FindingView> {
+/// Whom the broker answers for, and to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Serves {
+    /// How many domains.
+    pub(super) domains: usize,
+    /// Whether its DNS listens beyond this machine.
+    pub(super) world: bool,
+}
+
+pub(super) fn judge(config: &BrokerConfig, api: &ApiSettings, serves: Serves) -> Vec<FindingView> {
     let mut findings = Vec::new();
     let zone = &config.dns.zone;
-    if zone.nameservers.is_empty() {
+    // A broker for trying out has no use for these.
+    let in_use = serves.world && serves.domains > 0;
+    if in_use && zone.nameservers.is_empty() {
         findings.push(warn(
             "configuration",
             "dns.nameservers is empty: the NS records of each zone name ns.ZONE, and of no other broker",
@@ -16,14 +27,16 @@ pub(super) fn judge(config: &BrokerConfig, api: &ApiSettings) -> Vec<FindingView
         ));
     }
     let served = |ns: &&String| zone.zones.iter().any(|z| ns.ends_with(&format!(".{z}")));
-    if zone.nameserver_addresses.is_empty() && zone.nameservers.iter().any(|ns| served(&ns)) {
+    let glue = crate::dns::nameserver_addresses(&zone.nameserver_addresses, &config.dns.listen);
+    if glue.is_empty() && zone.nameservers.iter().any(|ns| served(&ns)) {
         findings.push(warn(
             "configuration",
-            "a name server's name lies in a zone of this broker, and dns.nameserver_addresses is empty",
+            "a name server's name lies in a zone of this broker, and no address of it is known: dns.nameserver_addresses is \
+             empty, and dns.listen names none that the world reaches",
             "set dns.nameserver_addresses to its addresses, or nobody finds it",
         ));
     }
-    if config.mirrors.caution.references.is_empty() {
+    if in_use && config.mirrors.caution.references.is_empty() {
         findings.push(warn(
             "configuration",
             "caution.references is empty: an outage of this broker's own line looks like one of all mirrors",
@@ -45,10 +58,14 @@ mod tests {
     fn slips_are_told() {
         let mut config = BrokerConfig::default();
         let messages = |config: &BrokerConfig| -> Vec<String> {
-            let found = judge(config, &ApiSettings::default());
+            let found = judge(config, &ApiSettings::default(), Serves { domains: 1, world: true });
             found.into_iter().filter(|f| f.level == "warn").map(|f| f.message).collect()
         };
         assert_eq!(messages(&config).len(), 2);
+        for serves in [Serves { domains: 0, world: true }, Serves { domains: 1, world: false }] {
+            let found = judge(&config, &ApiSettings::default(), serves);
+            assert!(found.iter().all(|f| f.level == "ok"), "{serves:?}: {found:?}");
+        }
         config.dns.zone.nameservers = vec!["ns1.a.test".into()];
         config.dns.zone.zones = vec!["a.test".into()];
         config.mirrors.caution.references = vec!["192.0.2.1:53".parse().unwrap()];

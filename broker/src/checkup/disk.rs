@@ -2,8 +2,10 @@
 
 use super::{bytes, fail, ok, warn};
 use nearmost_wire::api::FindingView;
-use std::io;
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Less free room is wrong, or to be looked at.
 const FAIL_BELOW: u64 = 32 << 20;
@@ -41,12 +43,19 @@ pub(super) fn gather(dir: &Path) -> Disk {
     }
 }
 
-/// Writes a file and removes it.
+/// Writes a file down to the disk and removes it.
 fn write(dir: &Path) -> io::Result<()> {
-    let path = dir.join(format!(".checkup-{}", std::process::id()));
-    let written = std::fs::write(&path, b"can this be written?");
-    // Where it was not written there is nothing to remove.
-    let removed = std::fs::remove_file(&path);
+    // A name of its own: a look that hung does not stand in the way of the next.
+    static LOOKS: AtomicU64 = AtomicU64::new(0);
+    let look = LOOKS.fetch_add(1, Ordering::Relaxed);
+    let path = dir.join(format!(".checkup-{}-{look}", std::process::id()));
+    let mut file = OpenOptions::new().write(true).create_new(true).open(&path)?;
+    let written = file.write_all(b"can this be written?").and_then(|()| file.sync_all());
+    let removed = match std::fs::remove_file(&path) {
+        // Somebody tidied up.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    };
     written.and(removed)
 }
 

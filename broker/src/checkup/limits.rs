@@ -34,7 +34,11 @@ fn need(config: &BrokerConfig) -> u64 {
     let encrypted = if dns.tls.files_in_use().is_some() { dns.tls.max_connections } else { 0 };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = if dns.workers == 0 { cores } else { dns.workers };
+    // Those whose UDP is blocked come over TCP, each with a socket of its own.
+    let peers = if config.peers.enabled { config.peers.max_connections } else { 0 };
     let all = [
+        config.clients.max_connections,
+        peers,
         config.http.max_connections,
         dns.tcp.max_connections,
         encrypted,
@@ -56,7 +60,7 @@ pub(super) fn judge(files: &Files) -> FindingView {
     };
     let fix = format!(
         "set LimitNOFILE={} in the unit (`systemctl edit nearmost-broker`), or `ulimit -n` before it starts{raise}; or \
-         lower http.max_connections and dns.tcp.max_connections",
+         lower clients.max_connections, http.max_connections and dns.tcp.max_connections",
         need.next_power_of_two().max(4096)
     );
     match () {

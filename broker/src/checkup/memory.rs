@@ -19,7 +19,20 @@ pub(super) fn gather() -> Memory {
         let text = std::fs::read_to_string(group.as_ref()?.join(file)).ok()?;
         text.trim().parse().ok()
     };
-    Memory { limit: number("memory.max"), used: number("memory.current"), resident: resident() }
+    // What the kernel caches of files is given back before anybody is killed.
+    let cached = group.as_ref().and_then(|g| std::fs::read_to_string(g.join("memory.stat")).ok());
+    let cached = cached.map_or(0, |text| cached_files(&text));
+    let used = number("memory.current").map(|all: u64| all.saturating_sub(cached));
+    Memory { limit: number("memory.max"), used, resident: resident() }
+}
+
+/// Bytes of cached files in `memory.stat`.
+fn cached_files(stat: &str) -> u64 {
+    let of = |line: &str| match line.split_once(' ') {
+        Some(("inactive_file" | "active_file", bytes)) => bytes.trim().parse::<u64>().ok(),
+        _ => None,
+    };
+    stat.lines().filter_map(of).fold(0, u64::saturating_add)
 }
 
 /// The process's control group (version 2).
@@ -35,18 +48,22 @@ fn resident() -> Option<u64> {
     line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
 }
 
-pub(super) fn judge(memory: &Memory) -> Option<FindingView> {
-    let resident = bytes(memory.resident?);
+pub(super) fn judge(memory: &Memory) -> FindingView {
+    let resident = match (memory.resident, memory.used) {
+        (Some(resident), _) => bytes(resident),
+        (None, Some(_)) => "an unknown part".into(),
+        (None, None) => return ok("memory", "not known: neither /proc nor the control group tells"),
+    };
     let (Some(limit), Some(used)) = (memory.limit, memory.used) else {
-        return Some(ok("memory", format!("{resident} are used, without a limit")));
+        return ok("memory", format!("{resident} are used, without a limit that is known"));
     };
     let message = format!("{resident} are used; the control group uses {} of {}", bytes(used), bytes(limit));
     let fix = "raise MemoryMax= of the unit or the container's limit, or lower geo.cell_memory_mib and learning's networks";
-    Some(match () {
+    match () {
         () if used >= limit / 100 * 97 => fail("memory", message, fix),
         () if used >= limit / 100 * 85 => warn("memory", message, fix),
         () => ok("memory", message),
-    })
+    }
 }
 
 #[cfg(test)]
@@ -57,10 +74,12 @@ mod tests {
     fn a_limit_that_is_near_is_told() {
         let level = |used| {
             let memory = Memory { limit: Some(1 << 30), used: Some(used), resident: Some(1 << 20) };
-            judge(&memory).unwrap().level
+            judge(&memory).level
         };
         assert_eq!([level(1 << 29), level(950 << 20), level(1 << 30)], ["ok", "warn", "fail"]);
-        assert_eq!(judge(&Memory { limit: None, used: None, resident: Some(1) }).unwrap().level, "ok");
+        assert_eq!(judge(&Memory { limit: None, used: None, resident: Some(1) }).level, "ok");
+        assert!(judge(&Memory::default()).message.starts_with("not known"));
+        assert_eq!(cached_files("anon 9\ninactive_file 5\nactive_file 7\nfile 12\n"), 12);
         assert!(gather().resident.is_some(), "Linux tells it");
     }
 }

@@ -5,6 +5,9 @@ use crate::api::ApiState;
 use nearmost_core::time::UnixMillis;
 use nearmost_wire::api::{FindingView, PeerView, PeersResponse};
 
+/// Fewer failed attempts at a peer are no outage yet: it may be restarting, or this broker just did.
+const FEW: u32 = 3;
+
 pub(super) async fn judge(api: &ApiState, now: UnixMillis) -> Vec<FindingView> {
     let Some(handle) = &api.peers else { return Vec::new() };
     match handle.peers().await {
@@ -44,12 +47,24 @@ fn judge_one(peer: &PeerView, now: UnixMillis) -> Option<FindingView> {
             at => format!("is down for {}", span(now.0.saturating_sub(at))),
         };
         let why = peer.last_error.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-        let fix = format!(
-            "is the broker at {} running, and is its UDP port open from here? `nearmost peer show {name}` says more; a member \
-             that is gone for good is removed with `nearmost peer remove {name}`",
-            peer.addresses.join(", ")
-        );
-        return Some(fail("peers", format!("{name} {since}{why}"), fix));
+        let gone = format!("a member that is gone for good is removed with `nearmost peer remove {name}`");
+        let fix = match peer.addresses.is_empty() {
+            true => format!(
+                "no address of it is known, so only it can call: set peers.advertise there, or open the way from it to \
+                 here; {gone}"
+            ),
+            false => format!(
+                "is the broker at {} running, and is its UDP port open from here? `nearmost peer show {name}` says more; \
+                 {gone}",
+                peer.addresses.join(", ")
+            ),
+        };
+        let message = format!("{name} {since}{why}");
+        return Some(match peer.state.as_str() {
+            "down" => fail("peers", message, fix),
+            _ if peer.attempts >= FEW => fail("peers", message, fix),
+            _ => warn("peers", message, fix),
+        });
     }
     if let Some(why) = peer.behind.as_deref() {
         let fix = "it is compared with by itself; look again in a minute";
@@ -117,6 +132,10 @@ mod tests {
             (down.len(), &*down[0].level, &*down[0].message),
             (1, "fail", "bob is down for 5 min: timed out")
         );
+        let dialling = |attempts| all(vec![PeerView { attempts, ..peer("dialling", None) }])[0].level.clone();
+        assert_eq!([dialling(0), dialling(2), dialling(3)], ["warn", "warn", "fail"]);
+        let unknown = all(vec![PeerView { addresses: Vec::new(), ..peer("down", None) }]);
+        assert!(unknown[0].fix.starts_with("no address of it is known"), "{unknown:?}");
         assert_eq!(all(vec![peer("up", Some("new"))])[0].level, "warn");
         assert_eq!(all(vec![peer("up", None)])[0].message, "all 1 are up and hold the same");
     }

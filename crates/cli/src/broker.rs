@@ -48,7 +48,8 @@ impl Context {
         let path = person::default_path()?;
         let (key, made) = person::load_or_create(&path)?;
         if made {
-            eprintln!("made your key {} in {}; keep a copy", key.id(), path.display());
+            let message = format!("made your key {} in {}; keep a copy", key.id(), path.display());
+            crate::output::notice(self.json, &message);
         }
         let client = match self.token {
             true => self.client.clone(),

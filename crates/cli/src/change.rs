@@ -1,7 +1,7 @@
 //! Changes of the registry: planned, shown, signed, committed; files in and out.
 
 use crate::broker::Context;
-use crate::output::{emit, emit_json};
+use crate::output::{complain, emit, emit_json, notice};
 use crate::progress::during;
 use anyhow::{Context as _, bail};
 use nearmost_client::identity::KeyPair;
@@ -36,9 +36,9 @@ where
 
 fn tell(context: &Context, outcome: &Outcome, key: &KeyPair) -> anyhow::Result<()> {
     if outcome.enrolled {
-        eprintln!("this broker now knows your key {}", key.id());
+        notice(context.json, &format!("this broker now knows your key {}", key.id()));
     }
-    tell_warnings(&outcome.plan);
+    tell_warnings(context, &outcome.plan);
     if context.json {
         let changes: Vec<Value> = outcome.plan.changes.iter().map(as_json).collect();
         return emit_json(&json!({ "changes": changes, "response": outcome.response }));
@@ -53,15 +53,20 @@ fn tell(context: &Context, outcome: &Outcome, key: &KeyPair) -> anyhow::Result<(
 }
 
 /// Says what is allowed and might be a slip.
-fn tell_warnings(plan: &Plan) {
-    plan.warnings.iter().for_each(|warning| eprintln!("warning: {}", printable(warning)));
+fn tell_warnings(context: &Context, plan: &Plan) {
+    for warning in &plan.warnings {
+        notice(context.json, &format!("warning: {}", printable(warning)));
+    }
 }
 
 /// Says that something is not in the file, which might be a slip.
 fn tell_kept(plan: &Plan) {
     match plan.count(|a| a == Action::Kept(Kept::NotPruned)) {
         0 => {}
-        n => eprintln!("{n} entries that are not in the file stay; --prune removes those that your key made"),
+        n => {
+            let stay = "entries that are not in the file stay; --prune removes those that your key made";
+            complain(&format!("{n} {stay}\n"));
+        }
     }
 }
 
@@ -94,7 +99,7 @@ pub async fn apply(context: &Context, path: &Path, dry_run: bool, prune: bool) -
     }
     let view: RegistryView = client.view::<PlanError>().await?;
     let plan = Plan::of_file(&file, &view, &me, prune)?;
-    tell_warnings(&plan);
+    tell_warnings(context, &plan);
     if context.json {
         let changes: Vec<Value> = plan.changes.iter().map(as_json).collect();
         return emit_json(&json!({ "changes": changes, "response": null }));
@@ -141,7 +146,8 @@ pub async fn export(context: &Context, path: Option<&Path>) -> anyhow::Result<()
     let unreadable: Vec<String> =
         view.entries.iter().filter(|(_, c)| c.content.is_none()).map(|(k, _)| k.to_string()).collect();
     if !unreadable.is_empty() {
-        eprintln!("left out, because a newer version wrote them: {}", unreadable.join(", "));
+        let message = format!("left out, because a newer version wrote them: {}", unreadable.join(", "));
+        notice(context.json, &message);
     }
     match path {
         None if context.json => {

@@ -3,7 +3,7 @@
 use crate::args::EventsArgs;
 use crate::broker::Context;
 use crate::colour::{of_state, paint};
-use crate::output::{emit, emit_json_line, emit_painted};
+use crate::output::{emit, emit_json_line, emit_painted, notice};
 use crate::reason::words;
 use nearmost_client::api::EventView;
 use nearmost_client::events::Notice;
@@ -21,7 +21,11 @@ pub async fn events(context: &Context, args: &EventsArgs) -> anyhow::Result<()> 
         return follow(context, args.after, &filter).await;
     }
     let written = match args.after {
-        None => context.client.events_since(0, HISTORY).await?.filter(|events| !events.is_empty()),
+        None => context
+            .client
+            .events_since(0, HISTORY, &filter.query())
+            .await?
+            .filter(|events| !events.is_empty()),
         Some(_) => None,
     };
     let events = match written {
@@ -54,12 +58,13 @@ async fn follow(context: &Context, after: Option<u64>, filter: &Filter) -> anyho
             Notice::Lost { why, retry_in } => {
                 begun = true;
                 let why = why.map_or("the broker ended the stream".into(), |e| e.to_string());
-                eprintln!(
+                let message = format!(
                     "{}; trying again in {:.1} s, from event {} on",
                     printable(&why),
                     retry_in.as_secs_f64(),
                     events.last_id().unwrap_or_default()
                 );
+                notice(context.json, &message);
             }
         }
     }
@@ -115,6 +120,13 @@ impl Filter {
             }
             None => Ok(Filter { domain, mirror: lower }),
         }
+    }
+
+    /// As the broker is asked; it may tell of more.
+    fn query(&self) -> Vec<(&str, &str)> {
+        let domain = self.domain.as_deref().filter(|d| !d.is_empty()).map(|d| ("domain", d));
+        let mirror = self.mirror.as_deref().filter(|m| !m.is_empty()).map(|m| ("mirror", m));
+        domain.into_iter().chain(mirror).collect()
     }
 
     fn takes(&self, event: &EventView) -> bool {

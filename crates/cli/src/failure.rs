@@ -7,7 +7,6 @@
 //! Scripts tell kinds apart by the exit code, or with `--json` by `error.kind` of the object that is
 //! written to standard error.
 
-use nearmost_client::ClientError;
 use nearmost_client::endpoint::EndpointError;
 use nearmost_client::identity::IdError;
 use nearmost_client::name::NameError;
@@ -17,6 +16,7 @@ use nearmost_client::registry::entry::KeyError;
 use nearmost_client::registry::undo::UndoError;
 use nearmost_client::registry::{FileErrors, PlanError, RightsError, StateError};
 use nearmost_client::text::printable;
+use nearmost_client::{CertificateFault, ClientError};
 use serde_json::json;
 use std::convert::Infallible;
 use std::io::ErrorKind;
@@ -252,11 +252,7 @@ fn of_client_hint(error: &ClientError) -> Option<String> {
              address right? `nearmost doctor` looks further"
                 .into()
         }
-        ClientError::Tls { .. } => {
-            "trust the authority that signed the broker's certificate with --ca FILE, and name the broker as \
-             its certificate does"
-                .into()
-        }
+        ClientError::Tls { .. } => certificate_hint(error.certificate_fault()).into(),
         ClientError::Timeout { .. } => {
             "the broker is there, but slow, or something between drops packets: try again, then `nearmost \
              doctor`"
@@ -266,6 +262,26 @@ fn of_client_hint(error: &ClientError) -> Option<String> {
         ClientError::Answer { .. } => "compare `nearmost --version` and `nearmost-broker --version`".into(),
         _ => return None,
     })
+}
+
+fn certificate_hint(fault: Option<CertificateFault>) -> &'static str {
+    match fault {
+        Some(CertificateFault::Expired) => {
+            "renew the broker's certificate (http.tls): it takes a new one over by itself; if it is new, the clock \
+             of this machine is ahead: `timedatectl`"
+        }
+        Some(CertificateFault::NotYetValid) => {
+            "the clock of this machine is behind (`timedatectl`), or that of whoever made the certificate was ahead"
+        }
+        Some(CertificateFault::UnknownIssuer) => {
+            "trust the authority that signed the broker's certificate with --ca FILE"
+        }
+        Some(CertificateFault::OtherName) => "name the broker as its certificate does",
+        _ => {
+            "is it HTTPS that the broker serves there? If so, trust the authority that signed its certificate with \
+             --ca FILE, and name the broker as its certificate does"
+        }
+    }
 }
 
 fn api_hint(status: u16, code: &str) -> Option<String> {

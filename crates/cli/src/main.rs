@@ -58,7 +58,7 @@ async fn main() -> ExitCode {
         // Who reads has read enough, as `head` does.
         Err(e) if output::is_broken_pipe(&e) => ExitCode::SUCCESS,
         Err(e) => {
-            eprint!("{}", failure::report(&e, json));
+            output::complain(&failure::report(&e, json));
             ExitCode::from(failure::kind(&e).code())
         }
     }
@@ -77,7 +77,7 @@ fn misread(error: &clap::Error) -> ExitCode {
     let message = message.trim_start_matches("error: ").trim();
     let tip = rest.lines().find_map(|l| l.trim().strip_prefix("tip: "));
     let hint = tip.unwrap_or("`nearmost help` lists the commands, `nearmost COMMAND --help` their arguments");
-    eprint!("{}", failure::object(Kind::Usage, message, Some(hint), true));
+    output::complain(&failure::object(Kind::Usage, message, Some(hint), true));
     ExitCode::from(Kind::Usage.code())
 }
 

@@ -120,11 +120,16 @@ async fn history(
     query.extend(wanted.mirror.as_deref().map(|mirror| ("mirror", mirror)));
     let mut all = context.client.events_history(&query).await?;
     while all.more {
-        let Some(last) = all.events.last().map(|event: &EventView| event.number.to_string()) else { break };
+        let Some(number) = all.events.last().map(|event: &EventView| event.number) else { break };
+        let last = number.to_string();
         let mut next = query.clone();
         next.push(("after", &last));
         let page = context.client.events_history(&next).await?;
-        all.more = page.more && !page.events.is_empty();
+        // A broker that tells the same again is not asked for ever.
+        if page.events.last().is_none_or(|event| event.number <= number) {
+            break;
+        }
+        all.more = page.more;
         all.events.extend(page.events);
     }
     Ok(all)

@@ -17,6 +17,28 @@ pub fn emit_painted(text: &str) -> anyhow::Result<()> {
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("standard output")
 }
 
+/// Says something on standard error. Where that is closed nobody is left to be told, and the work goes on.
+pub fn complain(text: &str) {
+    let mut err = std::io::stderr().lock();
+    let _ = err.write_all(text.as_bytes()).and_then(|()| err.flush());
+}
+
+/// Says on standard error what happened beside the answer: a line, or an object in JSON.
+pub fn notice(json: bool, message: &str) {
+    complain(&match json {
+        true => escaped(&format!("{}\n", serde_json::json!({ "notice": message }))),
+        false => shown(&format!("{message}\n")),
+    });
+}
+
+/// What was printed for somebody who went away is printed well enough: the exit code still tells the verdict.
+pub fn unless_gone(printed: anyhow::Result<()>) -> anyhow::Result<()> {
+    match printed {
+        Err(e) if is_broken_pipe(&e) => Ok(()),
+        printed => printed,
+    }
+}
+
 /// Prints a value as JSON on one line: one of many.
 pub fn emit_json_line(value: &serde_json::Value) -> anyhow::Result<()> {
     emit(&escaped(&format!("{value}\n")))

@@ -1,7 +1,7 @@
 //! `nearmost record …`: what applications share through the federation.
 
 use crate::broker::Context;
-use crate::output::{emit, emit_json, escaped};
+use crate::output::{emit, emit_json, escaped, notice};
 use crate::state::{Saying, say};
 use crate::table::Table;
 use crate::time::{When, parse_duration};
@@ -251,11 +251,12 @@ async fn watch(context: &Context, domain: &str, kind: &KindArgs) -> anyhow::Resu
             RecordNotice::Record(view) => emit(&line(&view)?)?,
             RecordNotice::Lost { why, retry_in } => {
                 let why = why.map_or("the broker ended the stream".into(), |e| e.to_string());
-                eprintln!(
+                let message = format!(
                     "{}; trying again in {:.1} s. What was removed meanwhile is not told",
                     printable(&why),
                     retry_in.as_secs_f64()
                 );
+                notice(context.json, &message);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Statements about members, rights and applications' records: planned, shown, signed, committed.
 
 use crate::broker::Context;
-use crate::output::{emit, emit_json};
+use crate::output::{emit, emit_json, notice};
 use crate::progress::during;
 use nearmost_client::identity::KeyPair;
 use nearmost_client::registry::commit::{Author, Stated, state};
@@ -48,7 +48,9 @@ pub async fn say(
         state(&client, &author, saying.heir, |held| make(held, &key)),
     )
     .await?;
-    stated.enrolled.iter().for_each(|id| eprintln!("this broker now knows your key {id}"));
+    for id in &stated.enrolled {
+        notice(context.json, &format!("this broker now knows your key {id}"));
+    }
     let last = match &stated.response {
         Some(r) => format!("change {}, registry version {}\n", r.batch, r.version),
         None => "nothing to do\n".into(),
@@ -58,7 +60,9 @@ pub async fn say(
 }
 
 fn show(context: &Context, plan: &StatementPlan, response: Option<Value>, last: &str) -> anyhow::Result<()> {
-    plan.warnings.iter().for_each(|warning| eprintln!("warning: {}", printable(warning)));
+    for warning in &plan.warnings {
+        notice(context.json, &format!("warning: {}", printable(warning)));
+    }
     if context.json {
         let changes: Vec<Value> = plan.statements.iter().map(as_json).collect();
         return emit_json(&json!({ "changes": changes, "response": response }));

@@ -14,6 +14,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::net::IpAddr;
 
+/// Written transitions asked for at once, and how often: more than any broker keeps.
+const PAGE: &str = "5000";
+const PAGES: usize = 200;
+
 /// Asks one broker. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -145,7 +149,8 @@ impl Client {
     }
 
     /// Transitions since a moment (Unix milliseconds), oldest first, as far as the broker wrote them down or
-    /// retains them: the newest `most` of them; `None` from a broker that writes none down.
+    /// retains them: the newest `most` of them; `None` from a broker that writes none down. `filters` are
+    /// `domain` and `mirror`, in their canonical form.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -153,25 +158,38 @@ impl Client {
         &self,
         since_unix_ms: u64,
         most: usize,
+        filters: &[(&str, &str)],
     ) -> Result<Option<Vec<EventView>>, ClientError> {
         let since = since_unix_ms.to_string();
         let mut events: Vec<EventView> = Vec::new();
-        loop {
-            let last = events.last().map(|e| e.number.to_string());
-            let mut query = vec![("since_unix_ms", since.as_str())];
+        for _ in 0..PAGES {
+            let before = events.last().map(|e| e.number);
+            let last = before.map(|number| number.to_string());
+            let mut query = vec![("since_unix_ms", since.as_str()), ("limit", PAGE)];
+            query.extend_from_slice(filters);
             query.extend(last.as_deref().map(|number| ("after", number)));
             let Some(page) = served(self.events_history(&query).await)? else { return Ok(None) };
-            let goes_on = page.more && !page.events.is_empty();
-            events.extend(page.events);
+            // A broker that tells the same again and again is not asked for ever.
+            let advances = page.events.last().is_some_and(|e| Some(e.number) > before);
+            if advances {
+                events.extend(page.events);
+            }
             events.drain(..events.len().saturating_sub(most.max(1)));
-            if !goes_on {
+            if !(page.more && advances) {
                 break;
             }
         }
         // What is written down comes a moment after what is retained.
         let written = events.last().map(|e| e.number);
         let retained = self.events_retained(written).await?.events;
-        let newer = |e: &EventView| Some(e.number) > written && e.at_unix_ms >= since_unix_ms;
+        let asked_for = |e: &EventView| {
+            filters.iter().all(|(key, value)| match *key {
+                "domain" => e.domain == *value,
+                "mirror" => e.mirror == *value,
+                _ => true,
+            })
+        };
+        let newer = |e: &EventView| Some(e.number) > written && e.at_unix_ms >= since_unix_ms && asked_for(e);
         events.extend(retained.into_iter().filter(newer));
         events.drain(..events.len().saturating_sub(most.max(1)));
         Ok(Some(events))
@@ -200,8 +218,10 @@ impl Client {
     pub async fn not_ready(&self) -> Result<Option<String>, ClientError> {
         let ready = self.transport.json::<serde_json::Value>(Ask::get("/readyz", &[])).await;
         match ready {
+            Err(ClientError::Answer { detail, .. }) if detail.starts_with("status 404") => Ok(None),
             // It says so in words, not in JSON.
-            Ok(_) | Err(ClientError::Answer { .. }) => Ok(None),
+            Ok(_) => Ok(None),
+            Err(ClientError::Answer { detail, .. }) if !detail.starts_with("status ") => Ok(None),
             Err(ClientError::Api { status: 503, message, .. }) => Ok(Some(message)),
             Err(e) => Err(e),
         }

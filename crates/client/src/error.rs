@@ -103,9 +103,63 @@ pub enum ClientError {
     Random,
 }
 
+/// What is wrong with the certificate that a broker showed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CertificateFault {
+    /// Its time is over.
+    Expired,
+    /// Its time has not come: more often than not the clock here is wrong.
+    NotYetValid,
+    /// Nobody who is trusted signed it.
+    UnknownIssuer,
+    /// It is of another name.
+    OtherName,
+}
+
 impl ClientError {
+    /// What is wrong with the broker's certificate, where it is that.
+    pub fn certificate_fault(&self) -> Option<CertificateFault> {
+        use rustls::{CertificateError, Error};
+        let ClientError::Tls { source, .. } = self else { return None };
+        let Error::InvalidCertificate(why) = source.get_ref()?.downcast_ref::<Error>()? else { return None };
+        match why {
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                Some(CertificateFault::Expired)
+            }
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                Some(CertificateFault::NotYetValid)
+            }
+            CertificateError::UnknownIssuer => Some(CertificateFault::UnknownIssuer),
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                Some(CertificateFault::OtherName)
+            }
+            _ => None,
+        }
+    }
+
     /// Whether the broker refused with this code.
     pub fn has_code(&self, wanted: &str) -> bool {
         matches!(self, ClientError::Api { code, .. } if code == wanted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustls::{CertificateError, Error};
+
+    #[test]
+    fn faults_of_certificates_are_told_apart() {
+        let fault = |why| {
+            let source = std::io::Error::other(Error::InvalidCertificate(why));
+            ClientError::Tls { at: "x".into(), source }.certificate_fault()
+        };
+        assert_eq!(fault(CertificateError::Expired), Some(CertificateFault::Expired));
+        assert_eq!(fault(CertificateError::NotValidYet), Some(CertificateFault::NotYetValid));
+        assert_eq!(fault(CertificateError::UnknownIssuer), Some(CertificateFault::UnknownIssuer));
+        assert_eq!(fault(CertificateError::NotValidForName), Some(CertificateFault::OtherName));
+        assert_eq!(fault(CertificateError::BadEncoding), None);
+        assert_eq!(ClientError::Random.certificate_fault(), None);
     }
 }

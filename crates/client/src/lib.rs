@@ -65,6 +65,6 @@ pub mod text;
 
 pub use client::Client;
 pub use endpoint::{Auth, Endpoint};
-pub use error::ClientError;
+pub use error::{CertificateFault, ClientError};
 pub use events::EventStream;
 pub use nearmost_wire::{api, grant, identity, name, prefix, token};

@@ -32,7 +32,7 @@ async fn resolve_answers_the_asking_client_and_others_for_trusted_sources() {
 #[tokio::test]
 async fn the_broker_examines_itself_for_operators() {
     let api = Api::new().await;
-    let told: CheckupResponse = api.get(local(), "/v1/checkup").await.json();
+    let told: CheckupResponse = api.get(admin(), "/v1/checkup").await.json();
     assert_eq!(told.domains, [DOMAIN]);
     assert!(told.at_unix_ms > 0 && !told.version.is_empty(), "{told:?}");
     let of = |subject: &str| told.findings.iter().find(|f| f.subject == subject).unwrap();
@@ -40,8 +40,10 @@ async fn the_broker_examines_itself_for_operators() {
     assert_eq!((&*of("snapshot").level, &*of("disk").level), ("fail", "ok"));
     let wrong = |f: &&nearmost_wire::api::FindingView| f.level != "ok";
     assert!(told.findings.iter().filter(wrong).all(|f| !f.fix.is_empty()), "{told:?}");
-    assert_eq!(api.get(public(), "/v1/checkup").await.refusal().0, 401);
-    assert_eq!(api.get(local(), "/v1/checkup?a=b").await.refusal().0, 400);
+    for peer in [local(), public()] {
+        assert_eq!(api.get(peer, "/v1/checkup").await.refusal().0, 401);
+    }
+    assert_eq!(api.get(admin(), "/v1/checkup?a=b").await.refusal().0, 400);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@
 //! ```
 
 use super::Findings;
-use super::ask::{By, addresses, ask, authoritative, code, serial, servers};
+use super::ask::{By, addresses, ask, authoritative, code, no_way, serial, servers};
 use crate::args::DoctorArgs;
 use crate::broker::Context;
 use hickory_proto::op::{Message, ResponseCode};
@@ -15,18 +15,26 @@ use hickory_proto::rr::{Name, RData, RecordType};
 use hickory_proto::serialize::binary::BinEncodable;
 use hickory_resolver::system_conf::read_system_conf;
 use nearmost_client::api::{CheckupResponse, DnssecKeyView};
+use nearmost_client::{Client, ClientError};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
 
 /// Servers of a parent that are asked, and addresses of a zone's name servers.
 const PARENT_SERVERS: usize = 3;
 const ADDRESSES: usize = 12;
+/// Zones looked at at once, and how long all may take.
+const AT_ONCE: usize = 8;
+const BUDGET: Duration = Duration::from_secs(60);
 /// Below these nobody is delegated anything (RFC 6761, RFC 6762, RFC 8375, RFC 9476).
 const PRIVATE: [&str; 7] = ["test", "example", "invalid", "localhost", "local", "internal", "home.arpa"];
 
 /// Who is asked, and what the broker says of itself.
 pub struct World {
-    resolver: Option<SocketAddr>,
+    /// Asked in turn until one answers.
+    resolvers: Vec<SocketAddr>,
     /// Whether the resolver was named: private names may be known to it.
     private: bool,
     port: u16,
@@ -42,19 +50,22 @@ impl World {
     /// From the command line and the broker's examination.
     pub fn new(args: &DoctorArgs, checkup: &CheckupResponse, broker: Vec<SocketAddr>) -> World {
         let system = || {
-            let (config, _) = read_system_conf().ok()?;
-            config.name_servers().first().map(|server| SocketAddr::new(server.ip, 53))
+            let Ok((config, _)) = read_system_conf() else { return Vec::new() };
+            let mut all: Vec<SocketAddr> =
+                config.name_servers().iter().map(|server| SocketAddr::new(server.ip, 53)).collect();
+            all.dedup();
+            all
         };
         let wild = |l: &nearmost_client::api::ListenerView| {
             l.kind == "dns" && l.address.parse::<SocketAddr>().is_ok_and(|at| at.ip().is_unspecified())
         };
         World {
-            resolver: args.resolver.or_else(system),
+            resolvers: args.resolver.map_or_else(system, |one| vec![one]),
             private: args.resolver.is_some(),
             port: args.dns_port,
             zones: checkup.zones.clone(),
             nameservers: checkup.nameservers.clone(),
-            known: !args.address.is_empty() || !checkup.listeners.iter().any(wild),
+            known: !args.address.is_empty() || !broker.is_empty() && !checkup.listeners.iter().any(wild),
             broker,
         }
     }
@@ -65,24 +76,41 @@ impl World {
         self.zones.iter().filter(inside).max_by_key(|z| z.len()).map_or(domain, |z| z.as_str())
     }
 
+    /// What the first resolver says that says anything: records, or that there are none.
     async fn resolve(&self, name: &Name, kind: RecordType) -> Result<Message, String> {
-        let Some(resolver) = self.resolver else {
-            return Err("no resolver is known: /etc/resolv.conf names none; name one with --resolver".into());
-        };
-        let answer = ask(resolver, name, kind, true, By::Udp).await;
-        answer.map_err(|why| format!("the resolver {resolver} does not answer for {name} {kind}: {why}"))
+        let mut last = "/etc/resolv.conf names none".to_owned();
+        for resolver in &self.resolvers {
+            match ask(*resolver, name, kind, true, By::Udp).await {
+                Ok(answer) if told(&answer) => return Ok(answer),
+                Ok(answer) => last = format!("{resolver} answers {} for {name} {kind}", code(&answer)),
+                Err(why) => last = format!("{resolver} does not answer for {name} {kind}: {why}"),
+            }
+        }
+        Err(last)
     }
 
     /// Addresses of a name, by the resolver.
-    async fn addresses_of(&self, name: &Name) -> Vec<IpAddr> {
-        let mut all = Vec::new();
+    ///
+    /// # Errors
+    /// Why it is not known whether there are any.
+    async fn addresses_of(&self, name: &Name) -> Result<Vec<IpAddr>, String> {
+        let (mut all, mut failed) = (Vec::new(), None);
         for kind in [RecordType::A, RecordType::AAAA] {
-            if let Ok(answer) = self.resolve(name, kind).await {
-                all.extend(answer.answers.iter().filter_map(|r| r.data.ip_addr()));
+            match self.resolve(name, kind).await {
+                Ok(answer) => all.extend(answer.answers.iter().filter_map(|r| r.data.ip_addr())),
+                Err(why) => failed = Some(why),
             }
         }
-        all
+        match failed {
+            Some(why) if all.is_empty() => Err(why),
+            _ => Ok(all),
+        }
     }
+}
+
+/// Whether a server said what there is, be it nothing; others could not or would not tell.
+fn told(answer: &Message) -> bool {
+    matches!(answer.metadata.response_code, ResponseCode::NoError | ResponseCode::NXDomain)
 }
 
 /// What a parent says of a zone.
@@ -94,26 +122,60 @@ struct Delegation {
     said: Message,
 }
 
-/// Looks at the delegation of each domain's zone, each zone once.
-pub async fn look(context: &Context, world: &World, domains: &[String], findings: &mut Findings) {
-    let mut zones: Vec<&str> = domains.iter().map(|d| world.zone(d)).collect();
+/// Looks at the delegation of each domain's zone, each zone once, some at a time.
+pub async fn look(context: &Context, world: World, domains: &[String], findings: &mut Findings) {
+    let mut zones: Vec<String> = domains.iter().map(|d| world.zone(d).to_owned()).collect();
     zones.sort_unstable();
     zones.dedup();
-    for zone in zones {
-        let below = |private: &&&str| zone == **private || zone.ends_with(&format!(".{private}"));
-        if let Some(private) = PRIVATE.iter().find(below).filter(|_| !world.private) {
-            findings.ok(
-                "delegation",
-                format!("{zone}: names below {private} are delegated to nobody, which is not looked at"),
-            );
-            continue;
+    let world = Arc::new(world);
+    let mut left = zones.iter();
+    let mut looked: BTreeMap<String, Findings> = BTreeMap::new();
+    let mut under_way = JoinSet::new();
+    // What is not done when the time is over is dropped with the set.
+    let all = async {
+        loop {
+            while under_way.len() < AT_ONCE
+                && let Some(zone) = left.next()
+            {
+                let (client, world, zone) = (context.client.clone(), world.clone(), zone.clone());
+                under_way.spawn(async move {
+                    let found = look_at(&client, &world, &zone).await;
+                    (zone, found)
+                });
+            }
+            match under_way.join_next().await {
+                Some(done) => looked.extend(done.ok()),
+                None => return,
+            }
         }
-        let Ok(name) = Name::from_ascii(format!("{zone}.")) else { continue };
-        if let Some(delegation) = delegated(world, &name, findings).await {
-            of_servers(world, &name, &delegation, findings).await;
-            of_keys(context, zone, &name, &delegation, findings).await;
-        }
+    };
+    let _ = tokio::time::timeout(BUDGET, all).await;
+    let missing: Vec<&str> =
+        zones.iter().filter(|zone| !looked.contains_key(*zone)).map(String::as_str).collect();
+    if !missing.is_empty() {
+        let message =
+            format!("not looked at, for want of time ({} s): {}", BUDGET.as_secs(), missing.join(", "));
+        findings.warn("delegation", message, "name some of them with --domain, or a faster --resolver");
     }
+    looked.into_values().for_each(|found| findings.0.extend(found.0));
+}
+
+async fn look_at(client: &Client, world: &World, zone: &str) -> Findings {
+    let mut findings = Findings::default();
+    let below = |private: &&&str| zone == **private || zone.ends_with(&format!(".{private}"));
+    if let Some(private) = PRIVATE.iter().find(below).filter(|_| !world.private) {
+        findings.ok(
+            "delegation",
+            format!("{zone}: names below {private} are delegated to nobody, which is not looked at"),
+        );
+        return findings;
+    }
+    let Ok(name) = Name::from_ascii(format!("{zone}.")) else { return findings };
+    if let Some(delegation) = delegated(world, &name, &mut findings).await {
+        of_servers(world, &name, &delegation, &mut findings).await;
+        of_keys(client, zone, &name, &delegation, &mut findings).await;
+    }
+    findings
 }
 
 /// What is to be put into the parent.
@@ -141,12 +203,16 @@ async fn delegated(world: &World, zone: &Name, findings: &mut Findings) -> Optio
         Ok(found) => found,
         Err(why) => {
             let fix = "name a resolver that answers with --resolver IP, or leave this out with --offline";
-            findings.warn("delegation", format!("{zone}: its parent was not found: {why}"), fix);
+            findings.warn("delegation", format!("{zone}: the resolver did not answer: {why}"), fix);
             return None;
         }
     };
     let mut last = format!("none of the name servers of {parent} has an address");
     for by in at.into_iter().take(PARENT_SERVERS) {
+        if let Some(why) = no_way(by) {
+            last = format!("{by} is not testable from here: {why}");
+            continue;
+        }
         let said = match ask(by, zone, RecordType::NS, false, By::Udp).await {
             Ok(said) => said,
             Err(why) => {
@@ -154,8 +220,7 @@ async fn delegated(world: &World, zone: &Name, findings: &mut Findings) -> Optio
                 continue;
             }
         };
-        let code_of = said.metadata.response_code;
-        if !matches!(code_of, ResponseCode::NoError | ResponseCode::NXDomain) {
+        if !told(&said) {
             last = format!("{by} answers {}", code(&said));
             continue;
         }
@@ -186,7 +251,7 @@ async fn parent(world: &World, zone: &Name) -> Result<(Name, Vec<SocketAddr>), S
             for name in names.iter().take(PARENT_SERVERS) {
                 let mut found = addresses(&answer.additionals, name);
                 if found.is_empty() {
-                    found = world.addresses_of(name).await;
+                    found = world.addresses_of(name).await.unwrap_or_default();
                 }
                 // What is reached by both families is reached by the first.
                 found.sort_by_key(IpAddr::is_ipv6);
@@ -216,7 +281,14 @@ async fn of_servers(world: &World, zone: &Name, delegation: &Delegation, finding
             continue;
         }
         if found.is_empty() {
-            found = world.addresses_of(name).await;
+            found = match world.addresses_of(name).await {
+                Ok(found) => found,
+                Err(why) => {
+                    let message = format!("{zone}: the resolver did not answer for its name server: {why}");
+                    findings.warn("delegation", message, "name a resolver that answers with --resolver IP");
+                    continue;
+                }
+            };
         }
         if found.is_empty() {
             let message = format!("{zone}: its name server {name} has no address");
@@ -229,6 +301,15 @@ async fn of_servers(world: &World, zone: &Name, delegation: &Delegation, finding
         at.extend(found.into_iter().map(|ip| (name.clone(), SocketAddr::new(ip, world.port))));
     }
     at.truncate(ADDRESSES);
+    among(world, zone, &at, findings);
+    at.retain(|(name, addr)| match no_way(*addr) {
+        None => true,
+        Some(why) => {
+            let message = format!("{zone}: {name} ({}) is not testable from here: {why}", addr.ip());
+            findings.ok("delegation", message);
+            false
+        }
+    });
     let mut serials: BTreeMap<u32, Vec<String>> = BTreeMap::new();
     for (name, addr) in &at {
         match soa(*addr, zone).await {
@@ -241,7 +322,6 @@ async fn of_servers(world: &World, zone: &Name, delegation: &Delegation, finding
         }
     }
     agree(zone, &serials, at.len(), findings);
-    among(world, zone, &at, findings);
     let missing = |n: &&String| {
         Name::from_ascii(format!("{}.", n.trim_end_matches('.')))
             .is_ok_and(|n| !delegation.servers.contains(&n.to_lowercase()))
@@ -308,16 +388,27 @@ fn among(world: &World, zone: &Name, at: &[(Name, SocketAddr)], findings: &mut F
 }
 
 /// Whether the parent's DS belongs to a key of the zone.
-async fn of_keys(
-    context: &Context,
-    zone: &str,
-    name: &Name,
-    delegation: &Delegation,
-    findings: &mut Findings,
-) {
-    // A zone of several domains, and a domain that is not signed, have none of their own.
-    let keys = context.client.dnssec(zone, None).await.map(|told| told.keys).unwrap_or_default();
-    let said = match ask(delegation.by, name, RecordType::DS, false, By::Udp).await {
+async fn of_keys(client: &Client, zone: &str, name: &Name, delegation: &Delegation, findings: &mut Findings) {
+    let keys = match client.dnssec(zone, None).await {
+        Ok(told) => told.keys,
+        // A zone of several domains, and a domain in another zone, have none of their own.
+        Err(ClientError::Api { status: 404 | 409, .. }) => Vec::new(),
+        // Whether the DS at the parent is right is not known then.
+        Err(e) => {
+            let message = format!("{zone}: its keys could not be asked for: {e}");
+            return findings.warn(
+                "dnssec",
+                message,
+                format!("see what `nearmost domain dnssec {zone}` says"),
+            );
+        }
+    };
+    let said = ask(delegation.by, name, RecordType::DS, false, By::Udp).await;
+    let said = said.and_then(|said| match told(&said) {
+        true => Ok(said),
+        false => Err(format!("it answers {}", code(&said))),
+    });
+    let said = match said {
         Ok(said) => said,
         Err(why) => {
             let fix = "try again";
@@ -378,86 +469,5 @@ fn ds(data: &RData) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn world(zones: &[&str]) -> World {
-        World {
-            resolver: None,
-            private: false,
-            port: 53,
-            zones: zones.iter().map(|z| (*z).into()).collect(),
-            nameservers: vec!["ns1.play.example.com".into()],
-            broker: vec!["192.0.2.1:53".parse().unwrap()],
-            known: true,
-        }
-    }
-
-    #[test]
-    fn a_domain_lies_in_the_longest_zone_that_is_configured() {
-        let world = world(&["example.com", "eu.example.com"]);
-        assert_eq!(world.zone("play.eu.example.com"), "eu.example.com");
-        assert_eq!(world.zone("example.com"), "example.com");
-        assert_eq!(world.zone("playexample.com"), "playexample.com");
-    }
-
-    fn levels(look: impl Fn(&mut Findings)) -> Vec<(String, String)> {
-        let mut findings = Findings::default();
-        look(&mut findings);
-        findings.0.into_iter().map(|f| (f.level, f.message)).collect()
-    }
-
-    #[test]
-    fn name_servers_must_agree_and_this_broker_be_one() {
-        let zone = Name::from_ascii("play.example.com.").unwrap();
-        let serials = |all: &[(u32, &str)]| {
-            let mut map: BTreeMap<u32, Vec<String>> = BTreeMap::new();
-            all.iter().for_each(|(serial, who)| map.entry(*serial).or_default().push((*who).into()));
-            map
-        };
-        let said = levels(|f| agree(&zone, &serials(&[(7, "a"), (7, "b")]), 2, f));
-        assert!(said[0].0 == "ok" && said[0].1.contains("2 name server addresses"), "{said:?}");
-        let said = levels(|f| agree(&zone, &serials(&[(7, "a"), (8, "b")]), 2, f));
-        assert!(said[0].0 == "warn" && said[0].1.contains("7 at a; 8 at b"), "{said:?}");
-        let at = |ip: &str| vec![(zone.clone(), SocketAddr::new(ip.parse().unwrap(), 53))];
-        assert!(levels(|f| among(&world(&[]), &zone, &at("192.0.2.1"), f)).is_empty());
-        assert_eq!(levels(|f| among(&world(&[]), &zone, &at("192.0.2.9"), f))[0].0, "warn");
-        let unknown = World { known: false, ..world(&[]) };
-        assert!(levels(|f| among(&unknown, &zone, &at("192.0.2.9"), f)).is_empty());
-    }
-
-    #[test]
-    fn a_ds_is_written_as_the_broker_writes_it() {
-        let rdata = hickory_proto::rr::rdata::NULL::with(vec![0x12, 0x34, 13, 2, 0xab, 0x01]);
-        let data = RData::Unknown { code: RecordType::DS, rdata: rdata.clone() };
-        assert_eq!(ds(&data).as_deref(), Some("4660 13 2 AB01"));
-        assert_eq!(ds(&RData::Unknown { code: RecordType::CDS, rdata }), None);
-    }
-
-    #[test]
-    fn a_ds_that_belongs_to_no_key_is_the_worst() {
-        let key = |ds: &str| DnssecKeyView {
-            id: "s-1".into(),
-            site: "s".into(),
-            own: true,
-            tag: 7,
-            stage: "active".into(),
-            until_unix_ms: None,
-            next_stage: None,
-            dnskey: String::new(),
-            ds: ds.into(),
-        };
-        let parent = Name::from_ascii("com.").unwrap();
-        let level = |keys: &[DnssecKeyView], parents: &[&str]| {
-            let parents: Vec<String> = parents.iter().map(|p| (*p).into()).collect();
-            levels(|f| judge_keys("a.com", keys, &parents, &parent, f))
-                .first()
-                .map(|(level, _)| level.clone())
-        };
-        assert_eq!(level(&[], &[]), None);
-        assert_eq!(level(&[key("7 13 2 AB")], &["7 13 2 ab"]).as_deref(), Some("ok"));
-        assert_eq!(level(&[key("7 13 2 AB")], &[]).as_deref(), Some("warn"));
-        assert_eq!(level(&[key("7 13 2 AB")], &["8 13 2 CD"]).as_deref(), Some("fail"));
-        assert_eq!(level(&[], &["8 13 2 CD"]).as_deref(), Some("fail"));
-    }
-}
+#[path = "delegation_tests.rs"]
+mod tests;

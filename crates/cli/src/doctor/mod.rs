@@ -19,7 +19,7 @@ use crate::args::{DoctorArgs, Global};
 use crate::broker::Context;
 use crate::colour::{Tone, paint};
 use crate::failure::Kind;
-use crate::output::{emit_json, emit_painted};
+use crate::output::{emit_json, emit_painted, unless_gone};
 use crate::progress::Progress;
 use nearmost_client::api::{CheckupResponse, FindingView};
 use nearmost_client::text::printable;
@@ -53,8 +53,16 @@ impl Findings {
         self.0.push(FindingView { subject: subject.into(), level: level.into(), message, fix });
     }
 
+    /// A level that only a newer broker knows is to be looked at.
+    fn is(finding: &FindingView, level: &str) -> bool {
+        match finding.level.as_str() {
+            known @ ("ok" | "warn" | "fail") => known == level,
+            _ => level == "warn",
+        }
+    }
+
     fn count(&self, level: &str) -> usize {
-        self.0.iter().filter(|f| f.level == level).count()
+        self.0.iter().filter(|f| Findings::is(f, level)).count()
     }
 
     /// The worst finding.
@@ -72,7 +80,7 @@ impl Findings {
         for (level, shown, tone) in
             [("fail", "FAIL", Tone::Bad), ("warn", "WARN", Tone::Doubtful), ("ok", "ok", Tone::Good)]
         {
-            for finding in self.0.iter().filter(|f| f.level == level) {
+            for finding in self.0.iter().filter(|f| Findings::is(f, level)) {
                 let (subject, message) = (printable(&finding.subject), printable(&finding.message));
                 let pad = " ".repeat(6 - shown.len());
                 out.push_str(&format!("{}{pad}{subject}: {message}\n", paint(tone, shown)));
@@ -106,15 +114,15 @@ pub async fn run(global: &Global, args: &DoctorArgs) -> anyhow::Result<Option<Ki
         Err(e) => way::none(global, &e, &mut findings),
     }
     drop(progress);
-    match global.json {
+    unless_gone(match global.json {
         true => emit_json(&json!({
             "findings": findings.0,
             "fail": findings.count("fail"),
             "warn": findings.count("warn"),
             "ok": findings.count("ok"),
-        }))?,
-        false => emit_painted(&findings.render())?,
-    }
+        })),
+        false => emit_painted(&findings.render()),
+    })?;
     Ok(findings.worst())
 }
 
@@ -139,14 +147,15 @@ async fn progress_through(
         findings.warn("domains", format!("only the first {DOMAINS} of {all} domains were looked at"), fix);
     }
     progress.step("asking its DNS ports");
-    let at = answers::addresses(context, &checkup, &args.address);
-    progress.during(answers::look(&at, &domains, findings)).await;
+    let host = progress.during(answers::Host::of(context, findings)).await;
+    let at = answers::addresses(&host, &checkup, &args.address);
+    progress.during(answers::look(&checkup, &at, &domains, findings)).await;
     progress.step("asking its QUIC ports");
-    progress.during(quic::look(context, &checkup, findings)).await;
+    progress.during(quic::look(&host, &checkup, findings)).await;
     if !args.offline {
         progress.step("asking the parents of its domains");
         let world = delegation::World::new(args, &checkup, at);
-        progress.during(delegation::look(context, &world, &domains, findings)).await;
+        progress.during(delegation::look(context, world, &domains, findings)).await;
     }
 }
 
@@ -165,7 +174,18 @@ async fn examine(context: &Context, findings: &mut Findings) -> Option<CheckupRe
         Err(e) => {
             let e = anyhow::Error::from(e);
             let fix = crate::failure::hint(&e).unwrap_or_else(|| "the broker's log says more".into());
-            findings.fail("checkup", crate::failure::told(&e), fix);
+            let message = crate::failure::told(&e);
+            match crate::failure::kind(&e) {
+                // It is not the broker that is wrong.
+                Kind::Unauthorised => {
+                    findings.warn(
+                        "checkup",
+                        format!("what it finds itself is not told to you: {message}"),
+                        fix,
+                    );
+                }
+                _ => findings.fail("checkup", message, fix),
+            }
             None
         }
     }
@@ -189,6 +209,14 @@ mod tests {
             "FAIL  clock: wrong\\u{1b}\n      fix: set it\nWARN  geo: old\n      fix: get a new one\nok    disk: 42 GiB \
              free\n1 wrong, 1 to look at, 1 well\n"
         );
+    }
+
+    #[test]
+    fn a_level_of_a_newer_broker_is_to_be_looked_at() {
+        let mut findings = Findings::default();
+        findings.add("disk", "dire", "x".into(), String::new());
+        assert_eq!((findings.worst(), findings.count("ok")), (Some(Kind::Warned), 0));
+        assert!(findings.render().starts_with("WARN  disk: x\n"), "{}", findings.render());
     }
 
     #[test]

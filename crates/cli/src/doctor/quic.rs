@@ -2,8 +2,8 @@
 //! versions that are spoken (RFC 9000 §6.1).
 
 use super::Findings;
-use super::answers::reached;
-use crate::broker::Context;
+use super::answers::Host;
+use super::ask::no_way;
 use nearmost_client::api::CheckupResponse;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -17,20 +17,25 @@ const LENGTH: usize = 1200;
 const VERSION: [u8; 4] = [0x1a, 0x2a, 0x3a, 0x4a];
 
 /// Asks the port of each kind.
-pub async fn look(context: &Context, checkup: &CheckupResponse, findings: &mut Findings) {
+pub async fn look(host: &Host, checkup: &CheckupResponse, findings: &mut Findings) {
     for (kind, whom) in [("clients", "clients"), ("agents", "node agents"), ("peers", "other brokers")] {
         let Some(at) = checkup.listeners.iter().find(|l| l.kind == kind).and_then(|l| l.address.parse().ok())
         else {
             continue;
         };
-        let at = reached(context, at);
-        match answers(at).await {
-            Ok(()) => findings.ok("quic", format!("{at} answers {whom}")),
-            Err(why) => findings.fail(
-                "quic",
-                format!("{at}, where {whom} connect, does not answer: {why}"),
-                format!("open udp/{} in every firewall on the way", at.port()),
-            ),
+        for at in host.reached(at) {
+            if let Some(why) = no_way(at) {
+                findings.ok("quic", format!("{at} is not testable from here: {why}"));
+                continue;
+            }
+            match answers(at).await {
+                Ok(()) => findings.ok("quic", format!("{at} answers {whom}")),
+                Err(why) => findings.fail(
+                    "quic",
+                    format!("{at}, where {whom} connect, does not answer: {why}"),
+                    format!("open udp/{} in every firewall on the way", at.port()),
+                ),
+            }
         }
     }
 }

@@ -62,13 +62,12 @@ pub async fn reach(context: &Context, findings: &mut Findings) -> bool {
 }
 
 async fn ready(context: &Context, findings: &mut Findings) {
-    if let Ok(Some(missing)) = context.client.not_ready().await {
-        findings.fail(
-            "broker",
-            format!("not ready: {missing}"),
-            "wait a little; if it stays so, its log says why",
-        );
-    }
+    let missing = match context.client.not_ready().await {
+        Ok(None) => return,
+        Ok(Some(missing)) => format!("not ready: {missing}"),
+        Err(e) => format!("whether it is ready is not known: {e}"),
+    };
+    findings.fail("broker", missing, "wait a little; if it stays so, its log says why");
 }
 
 fn clocks(here: u64, there: u64, findings: &mut Findings) {

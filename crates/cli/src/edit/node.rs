@@ -5,7 +5,7 @@ use super::{clearable, current, must_exist, must_not_exist};
 use crate::args::{Item, PlaceArgs, text_item};
 use crate::broker::Context;
 use crate::change::make;
-use crate::output::{emit, emit_json};
+use crate::output::{complain, emit, emit_json};
 use crate::table::Table;
 use crate::time::parse_duration;
 use clap::{Args, Subcommand};
@@ -165,10 +165,10 @@ async fn invite(
     if context.json {
         return emit_json(&serde_json::to_value(&answer)?);
     }
-    eprintln!(
-        "good for one node until {}; on the node: nearmost-agent join TOKEN",
+    complain(&format!(
+        "good for one node until {}; on the node: nearmost-agent join TOKEN\n",
         moment::show(answer.expires_unix_ms)
-    );
+    ));
     emit(&format!("{}\n", answer.token))
 }
 

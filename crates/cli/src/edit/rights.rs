@@ -1,7 +1,7 @@
 //! Whose a domain is and who may do what in it: `nearmost domain claim`, `grant`, `revoke`, `roll`, `rights`.
 
 use crate::broker::Context;
-use crate::output::{emit, emit_json};
+use crate::output::{emit, emit_json, notice};
 use crate::state::{Saying, say};
 use crate::table::Table;
 use crate::time::{When, parse_duration};
@@ -141,29 +141,31 @@ pub async fn run(context: &Context, command: RightsCommand) -> anyhow::Result<()
 }
 
 async fn roll(context: &Context, name: &str, file: &Path, keep: bool, dry_run: bool) -> anyhow::Result<()> {
-    let new = new_key(file, dry_run)?;
+    let new = new_key(context, file, dry_run)?;
     let note = format!("roll {name} to {}", new.id());
     let saying = Saying { note: &note, dry_run, heir: Some(&new) };
     let rolled = say(context, saying, |held, key| rights::roll(held, key, name, &new, keep)).await?;
     if rolled {
-        eprintln!(
+        let message = format!(
             "{name} is owned by {} now. Sign with it from here on: {}={}",
             new.id(),
             person::PERSON_KEY_VARIABLE,
             file.display()
         );
+        notice(context.json, &message);
     }
     Ok(())
 }
 
-fn new_key(file: &Path, dry_run: bool) -> anyhow::Result<KeyPair> {
+fn new_key(context: &Context, file: &Path, dry_run: bool) -> anyhow::Result<KeyPair> {
     if dry_run {
         let missing = || format!("there is no key in {} yet; without --dry-run it is made", file.display());
         return person::load(file)?.with_context(missing);
     }
     let (key, made) = person::load_or_create(file)?;
     if made {
-        eprintln!("made the new key {} in {}; keep a copy", key.id(), file.display());
+        let message = format!("made the new key {} in {}; keep a copy", key.id(), file.display());
+        notice(context.json, &message);
     }
     Ok(key)
 }

@@ -3,7 +3,7 @@
 
 use super::current;
 use crate::broker::Context;
-use crate::output::{emit, emit_json};
+use crate::output::{emit, emit_json, notice};
 use crate::time::parse_duration;
 use anyhow::bail;
 use clap::Args;
@@ -110,11 +110,12 @@ pub fn delegate(context: &Context, args: &DelegateArgs) -> anyhow::Result<()> {
             let path = person::default_path()?;
             let (key, made) = person::load_or_create(&path)?;
             if made {
-                eprintln!(
+                let message = format!(
                     "made your key {}: keep it, it is the root of trust of {}",
                     path.display(),
                     args.name
                 );
+                notice(context.json, &message);
             }
             key
         }

@@ -5,7 +5,7 @@ mod show;
 
 use crate::args::{Item, text_item};
 use crate::broker::Context;
-use crate::output::{emit, emit_json};
+use crate::output::{complain, emit, emit_json};
 use crate::state::{Saying, say};
 use crate::time::{When, parse_duration};
 use clap::{Args, Subcommand};
@@ -183,11 +183,11 @@ async fn invite(context: &Context, args: &InviteArgs) -> anyhow::Result<()> {
     if context.json {
         return emit_json(&serde_json::to_value(&answer)?);
     }
-    eprintln!(
+    complain(&format!(
         "good for one broker until {}; on its machine: nearmost peer join TOKEN. Whoever has the token can \
-         join in its place: hand it over as you would a password",
+         join in its place: hand it over as you would a password\n",
         moment::show(answer.expires_unix_ms)
-    );
+    ));
     emit(&format!("{}\n", answer.token))
 }
 

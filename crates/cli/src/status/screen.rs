@@ -69,9 +69,14 @@ pub fn render(told: &Told, trouble: &Trouble<'_>, columns: usize, rows: usize) -
     let mut below = Screen { columns, lines: Vec::new() };
     peers(&mut below, told);
     events(&mut below, &told.events);
-    last(&mut below, &told.fleet, trouble);
+    last(&mut below, told, trouble);
     // One row is the shell's.
-    let room = rows.saturating_sub(1 + screen.lines.len() + below.lines.len()).max(4);
+    let room = rows.saturating_sub(1 + screen.lines.len() + below.lines.len());
+    // On a short terminal what changed last gives way to what is wrong now; the count stays.
+    let end = below.lines.len().saturating_sub(1);
+    let give = 4usize.saturating_sub(room).min(end);
+    below.lines.drain(end - give..end);
+    let room = room + give;
     let mut middle = Screen { columns, lines: Vec::new() };
     dead(&mut middle, trouble, told, room / 2);
     let room = room.saturating_sub(middle.lines.len());
@@ -100,8 +105,11 @@ fn broker(screen: &mut Screen, told: &Told) {
     if told.fleet.doubts_itself {
         screen.line(Tone::Bad, "this broker doubts itself: it may be cut off, and evicts nobody for silence");
     }
-    let findings = told.checkup.iter().flat_map(|c| &c.findings).filter(|f| f.level == "fail");
-    let failing: Vec<_> = findings.collect();
+    if !told.unanswered.is_empty() {
+        let what = told.unanswered.join(", ");
+        screen.line(Tone::Doubtful, &format!("this broker did not answer in time about: {what}"));
+    }
+    let failing: Vec<_> = told.failing().collect();
     for finding in failing.iter().take(FINDINGS) {
         screen.line(Tone::Bad, &format!("this broker: {}: {}", finding.subject, finding.message));
     }
@@ -115,7 +123,11 @@ fn dead(screen: &mut Screen, trouble: &Trouble<'_>, told: &Told, room: usize) {
     for (domain, mirrors) in trouble.dead.iter().take(most) {
         let users =
             users_of(told, domain).map(|n| format!("; some {n:.0} users are affected")).unwrap_or_default();
-        screen.line(Tone::Bad, &format!("{domain}: none of its {mirrors} mirrors takes new users{users}"));
+        let text = match mirrors {
+            0 => format!("{domain}: it has no mirror"),
+            _ => format!("{domain}: none of its {mirrors} mirrors takes new users{users}"),
+        };
+        screen.line(Tone::Bad, &text);
     }
     if trouble.dead.len() > most {
         screen.line(Tone::Bad, &format!("and {} more domains like these", trouble.dead.len() - most));
@@ -179,13 +191,16 @@ fn mirror(screen: &mut Screen, columns: &Columns, out: &Out<'_>) -> bool {
         None => ("unknown".into(), "-".into(), words("no_address")),
     };
     let takes = if out.verdict.is_some_and(|v| v.eligible) { "yes" } else { "no" };
-    let before = columns.before(&name(out), &printable(&out.families));
+    let before = cut(&columns.before(&name(out), &printable(&out.families)), screen.columns);
     let after = columns.after(&printable(&state), takes, &since, &printable(&why));
     let room = screen.columns.saturating_sub(before.chars().count());
     let fits = after.chars().count() <= room;
     let after = cut(&after, room);
-    // The state alone has a colour.
-    let (word, rest) = after.split_at(state.len().min(after.len()));
+    // The state alone has a colour. Where it was cut, the mark of that takes more bytes than what it
+    // stands for: only characters tell where the word ends.
+    let shown = printable(&state).chars().count();
+    let end = after.char_indices().nth(shown).map_or(after.len(), |(at, _)| at);
+    let (word, rest) = after.split_at(end);
     screen.lines.push(format!("{before}{}{}", paint(of_state(&state), word), rest.trim_end()));
     fits
 }
@@ -292,17 +307,17 @@ fn events(screen: &mut Screen, events: &[EventView]) {
     }
 }
 
-fn last(screen: &mut Screen, fleet: &FleetResponse, trouble: &Trouble<'_>) {
-    match fleet.mirrors.len() {
-        0 => screen.line(Tone::Plain, "no mirrors"),
-        all => {
-            let tone = match () {
-                () if trouble.is_wrong() => Tone::Bad,
-                () if trouble.well < all => Tone::Doubtful,
-                () => Tone::Good,
-            };
-            screen.line(tone, &format!("{} of {all} mirrors are well", trouble.well));
-        }
+fn last(screen: &mut Screen, told: &Told, trouble: &Trouble<'_>) {
+    let all = told.fleet.mirrors.len();
+    let tone = match () {
+        () if told.is_wrong(trouble) => Tone::Bad,
+        () if trouble.well < all => Tone::Doubtful,
+        () if all == 0 => Tone::Plain,
+        () => Tone::Good,
+    };
+    match all {
+        0 => screen.line(tone, "no mirrors"),
+        all => screen.line(tone, &format!("{} of {all} mirrors are well", trouble.well)),
     }
 }
 

@@ -44,10 +44,12 @@ fn mirror(domain: &str, name: &str, verdicts: Vec<VerdictView>) -> FleetMirror {
 }
 
 fn told(mirrors: Vec<FleetMirror>) -> Told {
+    let mut domains: Vec<String> = mirrors.iter().map(|m| m.domain.clone()).collect();
+    domains.dedup();
     let fleet = FleetResponse {
         broker: "nb1abcdefghijklmnopqrstuvwxyz234567abcdefghijklmnopqrstuv".into(),
         version: 12,
-        domains: vec!["play.example.com".into()],
+        domains,
         nodes: Vec::new(),
         mirrors,
         doubts_itself: false,
@@ -59,6 +61,7 @@ fn told(mirrors: Vec<FleetMirror>) -> Told {
         traffic: None,
         checkup: None,
         events: Vec::new(),
+        unanswered: Vec::new(),
         now_unix_ms: 0,
     }
 }
@@ -159,6 +162,21 @@ fn a_screen_is_never_exceeded() {
 }
 
 #[test]
+fn every_state_fits_every_width() {
+    for state in ["up", "down", "suspect", "unknown", "unattended", "warming", "draining", "añejo"] {
+        for stale in [false, true] {
+            let verdict = VerdictView { stale, ..verdict("v4", state, "probe_failed") };
+            let told = told(vec![mirror("play.example.com", "lon", vec![verdict])]);
+            for columns in 20..=80 {
+                let shown = render_at(&told, columns, 24);
+                let widest = shown.lines().map(|l| l.chars().count()).max().unwrap();
+                assert!(widest <= columns && shown.lines().count() < 24, "{columns}:\n{shown}");
+            }
+        }
+    }
+}
+
+#[test]
 fn check_fails_for_what_nobody_ordered() {
     let wrong = |verdicts| {
         Trouble::of(
@@ -175,4 +193,34 @@ fn check_fails_for_what_nobody_ordered() {
     assert!(!wrong(vec![verdict("v4", "up", "proven")]));
     assert!(!wrong(vec![verdict("v4", "draining", "drained_by_order")]));
     assert!(!wrong(vec![verdict("v4", "down", "forced")]));
+}
+
+#[test]
+fn a_domain_without_a_mirror_a_failing_finding_and_silence_are_told() {
+    let mut told = told(vec![mirror("a.test", "x", vec![verdict("v4", "up", "proven")])]);
+    assert!(!told.is_wrong(&Trouble::of(&told.fleet)));
+    told.fleet.domains.push("b.test".into());
+    assert!(told.is_wrong(&Trouble::of(&told.fleet)));
+    assert!(render_at(&told, 80, 24).contains("\nb.test: it has no mirror\n"));
+    told.fleet.domains.pop();
+    let finding = nearmost_client::api::FindingView {
+        subject: "disk".into(),
+        level: "fail".into(),
+        message: "full".into(),
+        fix: "make room".into(),
+    };
+    told.checkup = Some(nearmost_client::api::CheckupResponse {
+        broker: "nb1".into(),
+        version: String::new(),
+        at_unix_ms: 0,
+        findings: vec![finding],
+        listeners: Vec::new(),
+        nameservers: Vec::new(),
+        zones: Vec::new(),
+        domains: Vec::new(),
+    });
+    told.unanswered = vec!["peers", "events"];
+    assert!(told.is_wrong(&Trouble::of(&told.fleet)));
+    let shown = render_at(&told, 80, 24);
+    assert!(shown.contains("\nthis broker did not answer in time about: peers, events\n"), "{shown}");
 }

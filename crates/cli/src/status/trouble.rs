@@ -51,7 +51,9 @@ impl Trouble<'_> {
 }
 
 fn dead_domains(fleet: &FleetResponse) -> Vec<(&str, usize)> {
-    let mut mirrors: BTreeMap<&str, (usize, bool)> = BTreeMap::new();
+    // One without any mirror serves nobody either.
+    let mut mirrors: BTreeMap<&str, (usize, bool)> =
+        fleet.domains.iter().map(|domain| (domain.as_str(), (0, false))).collect();
     for mirror in &fleet.mirrors {
         let (count, alive) = mirrors.entry(&mirror.domain).or_default();
         *count += 1;
