@@ -40,6 +40,17 @@ impl TrafficHandle {
         self.lock().see(sighting, now);
     }
 
+    /// A user of each mirror.
+    #[cfg(test)]
+    pub(crate) fn see_all(&self, snapshot: &Snapshot) {
+        for mirror in &snapshot.registry.mirrors {
+            let domain = std::sync::Arc::clone(&snapshot.registry.domain(mirror.domain).name);
+            let addr = std::net::Ipv4Addr::LOCALHOST.into();
+            let demand = Demand::asked((domain, Some(std::sync::Arc::clone(&mirror.name))), addr, 1);
+            self.see(snapshot, &demand, self.clock.now().mono);
+        }
+    }
+
     /// Users by mirror and country, now.
     pub fn flows(&self) -> Vec<Flow> {
         self.lock().flows(self.clock.now().mono)
