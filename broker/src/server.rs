@@ -298,7 +298,7 @@ impl Broker {
         let probes = Probes::new(prober, config.mirrors.probe.max_in_flight, probe_metrics, early.clone());
         let clock = Clock::start();
         let traffic = TrafficHandle::new(clock);
-        telemetry::traffic::register(&metrics, traffic.clone())?;
+        telemetry::traffic::register(&metrics, traffic.clone(), config.observing.metrics)?;
         let table = Arc::new(SessionTable::default());
         let witness_metrics = WitnessMetrics::register(&metrics)?;
         let asking = Asking {

@@ -6,6 +6,7 @@ use serde_json::Value;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 
@@ -28,8 +29,17 @@ pub struct Scraped {
 
 /// A Prometheus that scrapes each second, with the rules of `grafana/`.
 pub struct Prometheus {
-    _child: Child,
+    child: Child,
     at: SocketAddr,
+    log: PathBuf,
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.tell();
+        }
+    }
 }
 
 impl Prometheus {
@@ -45,22 +55,46 @@ impl Prometheus {
         }
         let config = dir.join("prometheus.yml");
         std::fs::write(&config, configuration(targets)).expect("write prometheus.yml");
+        // Another test may take the port first; Prometheus ends then.
+        for _ in 0..5 {
+            if let Some(prometheus) = Prometheus::try_start(dir, &config).await {
+                return prometheus;
+            }
+        }
+        panic!("Prometheus does not start");
+    }
+
+    /// Starts it at a free port; nothing if it ends.
+    async fn try_start(dir: &Path, config: &Path) -> Option<Prometheus> {
         let at = free_port("127.0.0.1");
-        let log = std::fs::File::create(dir.join("prometheus.log")).expect("log file");
+        let log = dir.join("prometheus.log");
+        let output = std::fs::File::create(&log).expect("log file");
         let child = Command::new(installed("prometheus"))
             .arg(format!("--config.file={}", config.display()))
             .arg(format!("--storage.tsdb.path={}", dir.join("tsdb").display()))
             .arg(format!("--web.listen-address={at}"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(log)
+            .stderr(output)
             .kill_on_drop(true)
             .spawn()
             .expect("start prometheus");
-        let prometheus = Prometheus { _child: child, at };
-        let ready = || async { prometheus.get("/-/ready").await.is_some() };
-        crate::eventually("Prometheus is ready", ready, |ready| *ready).await;
-        prometheus
+        let mut prometheus = Prometheus { child, at, log };
+        let ready = || async { get(at, "/-/ready").await.is_some() };
+        let ended = tokio::select! {
+            () = async { crate::eventually("Prometheus is ready", ready, |ready| *ready).await; } => false,
+            _ = prometheus.child.wait() => true,
+        };
+        if ended {
+            prometheus.tell();
+            return None;
+        }
+        Some(prometheus)
+    }
+
+    /// Prints what it logged.
+    fn tell(&self) {
+        println!("prometheus.log:\n{}", std::fs::read_to_string(&self.log).unwrap_or_default());
     }
 
     /// The body of an answer with status 200.
@@ -89,6 +123,38 @@ impl Prometheus {
             value.is_finite().then(|| (sample["metric"].clone(), value))
         };
         Ok(result.iter().filter_map(of).collect())
+    }
+
+    /// What is wrong with what a query gives, if anything: nothing, or what is no number.
+    pub async fn wrong(&self, query: &str) -> Option<String> {
+        let Some(body) = self.get(&format!("/api/v1/query?query={}", encoded(query))).await else {
+            return Some("refused".into());
+        };
+        let answer: Value = serde_json::from_str(&body).expect("JSON");
+        let result = answer["data"]["result"].as_array().cloned().unwrap_or_default();
+        if result.is_empty() {
+            return Some("no data".into());
+        }
+        let odd = |sample: &&Value| {
+            let value = sample["value"][1].as_str().and_then(|v| v.parse::<f64>().ok());
+            !value.is_some_and(f64::is_finite)
+        };
+        result.iter().find(odd).map(ToString::to_string)
+    }
+
+    /// Waits until a query has values, for longer than for most.
+    pub async fn until_within(&self, patience: Duration, query: &str) {
+        let asking = async {
+            let mut tick = tokio::time::interval(Duration::from_millis(200));
+            loop {
+                tick.tick().await;
+                if self.query(query).await.is_ok_and(|values| !values.is_empty()) {
+                    return;
+                }
+            }
+        };
+        let waited = tokio::time::timeout(patience, asking).await;
+        assert!(waited.is_ok(), "{query}: not within {patience:?}");
     }
 
     /// Waits until a query has values.
@@ -203,7 +269,7 @@ pub fn dashboards() -> Vec<(String, Value)> {
 /// As Grafana does with all chosen.
 fn filled(query: &str) -> String {
     let mut query = query.replace("$__rate_interval", "15s");
-    for variable in ["$site", "$broker", "$domain", "$mirror"] {
+    for variable in ["$site", "$broker", "$domain", "$mirror", "$node"] {
         query = query.replace(variable, ".*");
     }
     assert!(!query.contains('$'), "a variable is not known: {query}");

@@ -35,7 +35,8 @@ pub fn free_port(ip: &str) -> SocketAddr {
         let at = udp.local_addr().expect("bound");
         std::net::TcpListener::bind(at).ok().map(|_| at)
     };
-    (0..100).find_map(|_| free()).expect("a free port")
+    // Of many tests at once, each takes what it was given a moment later.
+    (0..1000).find_map(|_| free()).expect("a free port")
 }
 
 /// What a program says on both its outputs, standard output first.

@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
@@ -26,9 +27,9 @@ async fn promtool(args: &[&str], input: &str) -> String {
     let mut child = command.spawn().expect("run promtool");
     // Who reads no input may have ended before it came.
     let _ = child.stdin.take().expect("piped").write_all(input.as_bytes()).await;
-    // Hours of a rule's time take it seconds.
-    let output =
-        tokio::time::timeout(PATIENCE * 3, child.wait_with_output()).await.expect("it ends").expect("run");
+    // Hours of a rule's time take it seconds, and minutes where the machine is busy.
+    let output = tokio::time::timeout(Duration::from_secs(300), child.wait_with_output()).await;
+    let output = output.expect("it ends").expect("run");
     let said =
         format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "promtool {args:?}:\n{said}");
@@ -48,7 +49,9 @@ async fn rules_are_right_and_each_alert_fires_when_it_should_and_only_then() {
     let alerts = named(&rules, "- alert: ");
     assert!(alerts.len() > 40);
     for alert in &alerts {
-        for case in ["fires", "does not fire"] {
+        // The one that always does.
+        let cases: &[&str] = if alert == "Watchdog" { &["fires"] } else { &["fires", "does not fire"] };
+        for case in cases {
             assert!(tests.contains(&format!("- name: {alert} {case}\n")), "no case in which {alert} {case}");
         }
         let page = folder().join(format!("../docs/runbooks/{alert}.md"));
@@ -231,25 +234,28 @@ impl World {
         all
     }
 
-    /// Queries that return nothing, all of them asked again and again until none is left or patience is.
+    /// Queries that return nothing, or no number, all of them asked again and again until none is left or
+    /// patience is: the more they are, the longer.
     async fn silent(&self, mut asked: Vec<Asked>) -> Vec<String> {
         let watch = nearmost_tests::Stopwatch::start();
+        let budget = PATIENCE + Duration::from_millis(500) * u32::try_from(asked.len()).expect("few");
         loop {
             let mut left = Vec::new();
             for one in asked {
-                match self.prometheus.query(&one.query).await {
-                    Ok(values) if !values.is_empty() => {}
-                    _ => left.push(one),
+                if let Some(wrong) = self.prometheus.wrong(&one.query).await {
+                    left.push((one, wrong));
                 }
             }
-            if left.is_empty() || watch.elapsed() > PATIENCE {
-                return left.into_iter().map(|one| format!("{}\n    {}", one.panel, one.query)).collect();
+            if left.is_empty() || watch.elapsed() > budget {
+                let told =
+                    |(one, wrong): (Asked, String)| format!("{}: {wrong}\n    {}", one.panel, one.query);
+                return left.into_iter().map(told).collect();
             }
             // Something new is known with the next scrape only.
             self.ask().await;
             let last = self.prometheus.until("max(timestamp(up))").await[0].1;
             self.prometheus.until(&format!("max(timestamp(up)) > {last}")).await;
-            asked = left;
+            asked = left.into_iter().map(|(one, _)| one).collect();
         }
     }
 }
@@ -346,7 +352,9 @@ async fn every_panel_and_rule_returns_data_and_shows_what_happens() {
     world.b.kill().await;
     world.a.ok(&["domain", "set", DOMAIN, "--ttl", "7"]).await;
     world.prometheus.until("nearmost_peer_queue_records{broker=\"ann\",peer=\"bob\"} > 0").await;
-    world.prometheus.until("nearmost_peer_up{broker=\"ann\",peer=\"bob\"} == 0").await;
+    // Nobody closed the connection: it has to time out.
+    let long = Duration::from_secs(40);
+    world.prometheus.until_within(long, "nearmost_peer_up{broker=\"ann\",peer=\"bob\"} == 0").await;
     world.prometheus.until("up{broker=\"bob\"} == 0").await;
     let pending = || async {
         let alerts = world.prometheus.alerts().await;

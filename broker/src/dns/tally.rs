@@ -9,8 +9,12 @@
 //!                    └──────────────── read by scrapes ───────────────┘
 //! ```
 //!
+//! A tally keeps its registry alive. Scrapes fold what was left, and where nobody scrapes, the threads do it
+//! when they begin another, so there are never many. A scrape adds up outside the lock that threads take.
+//!
 //! Series are bounded: the first so many names that are asked for have one of their own each, and what comes
-//! after them is counted together. No name ever changes sides, so no counter ever goes back.
+//! after them is counted together. No name ever changes sides, so no counter ever goes back. Names that are in
+//! no registry any more are forgotten when they are many.
 
 use super::sheet::{Cell, counters};
 use nearmost_config::MetricsConfig;
@@ -19,10 +23,14 @@ use nearmost_dns::Outcome;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Stands for all other names.
 const OTHER: &str = "other";
+/// Tallies beyond those in use that wait for a scrape, before threads fold them.
+const WAITING: usize = 16;
+/// Names kept beyond those that registries have, before they are forgotten.
+const GONE: usize = 4096;
 
 /// What one thread counted in one registry.
 #[derive(Debug)]
@@ -47,7 +55,7 @@ impl Tally {
 type Name = (Arc<str>, Option<Arc<str>>);
 
 /// Counts by name.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Names(BTreeMap<Name, u64>);
 
 impl Names {
@@ -64,52 +72,120 @@ impl Names {
     }
 }
 
+/// Whose series are their own. Held by scrapes for as long as they last.
+#[derive(Debug, Default)]
+struct Series {
+    /// Names that have series of their own.
+    own: HashSet<Name>,
+    /// How many of them are mirrors'.
+    mirrors: usize,
+    /// Names that are counted together.
+    beyond: HashSet<Name>,
+    /// What forgotten names had counted among those: queries of domains, and answers of mirrors.
+    forgotten: [u64; 2],
+}
+
+impl Series {
+    /// Decides about names that are new.
+    fn meet(&mut self, names: &Names, most: MetricsConfig) {
+        for name in names.0.keys() {
+            if self.own.contains(name) || self.beyond.contains(name) {
+                continue;
+            }
+            let is_mirror = name.1.is_some();
+            let domains = self.own.len() - self.mirrors;
+            let has_room = match is_mirror {
+                true => self.mirrors < most.max_mirrors,
+                false => domains < most.max_domains,
+            };
+            if has_room {
+                self.own.insert(name.clone());
+                self.mirrors += usize::from(is_mirror);
+            } else {
+                self.beyond.insert(name.clone());
+            }
+        }
+    }
+
+    fn forget(&mut self, name: &Name, count: u64) {
+        let is_mirror = name.1.is_some();
+        if self.own.remove(name) {
+            self.mirrors -= usize::from(is_mirror);
+        } else {
+            // Its count stays where it was counted. A scrape that never saw it may see it there.
+            self.beyond.remove(name);
+            self.forgotten[usize::from(is_mirror)] += count;
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Inner {
     /// Those that threads write, and those that they left.
     tallies: Vec<Arc<Tally>>,
     /// What those that were left had counted.
-    past: Names,
-    /// Names that have series of their own.
-    domains: HashSet<Arc<str>>,
-    mirrors: HashSet<Name>,
+    past: Arc<Names>,
+    /// Tallies that make threads fold.
+    fold_at: usize,
 }
 
 impl Inner {
-    /// Folds what no thread writes any more.
+    /// Folds what no thread writes any more, where no scrape did.
     fn fold(&mut self) {
+        if self.tallies.len() < self.fold_at.max(WAITING) {
+            return;
+        }
         let Inner { tallies, past, .. } = self;
+        let past = Arc::make_mut(past);
         tallies.retain_mut(|tally| {
-            // Having it alone means that its thread has left it, and what the thread wrote is seen.
-            let left = Arc::get_mut(tally).is_some();
+            let left = is_left(tally);
             if left {
                 past.add(tally);
             }
             !left
         });
+        self.fold_at = self.tallies.len() + WAITING;
     }
 
-    /// All counts of now.
-    fn sum(&mut self, most: MetricsConfig) -> Names {
-        self.fold();
-        let mut all = Names(self.past.0.clone());
-        self.tallies.iter().for_each(|t| all.add(t));
-        for (domain, mirror) in all.0.keys() {
-            if mirror.is_none() && self.domains.len() < most.max_domains {
-                self.domains.insert(Arc::clone(domain));
+    /// Forgets names that no registry has, when they are many.
+    fn forget(&mut self, series: &mut Series) {
+        let registries = self.tallies.iter().map(|t| &t.registry);
+        let live: usize = registries.clone().map(|r| r.domains.len() + r.mirrors.len()).sum();
+        if self.past.0.len() < live + GONE {
+            return;
+        }
+        let mut known: HashMap<Arc<str>, HashSet<Arc<str>>> = HashMap::new();
+        for registry in registries {
+            for domain in &registry.domains {
+                known.entry(Arc::clone(&domain.name)).or_default();
             }
-            if mirror.is_some() && self.mirrors.len() < most.max_mirrors {
-                self.mirrors.insert((Arc::clone(domain), mirror.clone()));
+            for mirror in &registry.mirrors {
+                let Some(domain) = registry.domains.get(mirror.domain.0 as usize) else { continue };
+                known.entry(Arc::clone(&domain.name)).or_default().insert(Arc::clone(&mirror.name));
             }
         }
-        all
+        Arc::make_mut(&mut self.past).0.retain(|name, count| {
+            let mirrors = known.get(&name.0);
+            let keep = mirrors.is_some_and(|m| name.1.as_ref().is_none_or(|mirror| m.contains(mirror)));
+            if !keep {
+                series.forget(name, *count);
+            }
+            keep
+        });
     }
+}
+
+/// Whether its thread has left it. Having it alone means so, and that what the thread wrote is seen.
+fn is_left(tally: &mut Arc<Tally>) -> bool {
+    Arc::get_mut(tally).is_some()
 }
 
 /// The tallies of all threads.
 #[derive(Clone, Debug)]
 pub struct Book {
     inner: Arc<Mutex<Inner>>,
+    /// Taken before `inner` by whoever waits for it.
+    series: Arc<Mutex<Series>>,
     /// Series of domains, and of mirrors.
     most: MetricsConfig,
     descs: Arc<[Desc; 2]>,
@@ -133,7 +209,7 @@ impl Book {
                 &["domain", "mirror"],
             )?,
         ];
-        Ok(Book { inner: Arc::default(), most, descs: Arc::new(descs) })
+        Ok(Book { inner: Arc::default(), series: Arc::default(), most, descs: Arc::new(descs) })
     }
 
     /// Counts for one thread.
@@ -154,10 +230,42 @@ impl Book {
 
     fn begin(&self, registry: &Arc<Registry>) -> Arc<Tally> {
         let tally = Arc::new(Tally::new(registry));
-        // What was left is folded by scrapes: here somebody waits for an answer.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).tallies.push(Arc::clone(&tally));
+        let mut inner = lock(&self.inner);
+        inner.tallies.push(Arc::clone(&tally));
+        inner.fold();
+        // Somebody waits for an answer here: while a scrape lasts, names are forgotten another time.
+        if let Ok(mut series) = self.series.try_lock() {
+            inner.forget(&mut series);
+        }
         tally
     }
+
+    /// All counts of now; what was left is folded.
+    fn sum(&self, series: &mut Series) -> Names {
+        let (before, left, used) = {
+            let mut inner = lock(&self.inner);
+            inner.forget(series);
+            let (left, used): (Vec<_>, Vec<_>) =
+                inner.tallies.iter_mut().map(|t| (is_left(t), Arc::clone(t))).partition(|(left, _)| *left);
+            (Arc::clone(&inner.past), left, used)
+        };
+        let mut past = Names::clone(&before);
+        left.iter().for_each(|(_, tally)| past.add(tally));
+        let mut all = past.clone();
+        used.iter().for_each(|(_, tally)| all.add(tally));
+        series.meet(&all, self.most);
+        let mut inner = lock(&self.inner);
+        // Where a thread folded meanwhile, what was left waits for another scrape.
+        if Arc::ptr_eq(&inner.past, &before) {
+            inner.past = Arc::new(past);
+            inner.tallies.retain(|t| !left.iter().any(|(_, gone)| Arc::ptr_eq(t, gone)));
+        }
+        all
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One thread's way to count.
@@ -190,15 +298,15 @@ impl Collector for Book {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        let all = inner.sum(self.most);
+        let mut series = lock(&self.series);
+        let all = self.sum(&mut series);
         let (mut domains, mut mirrors) = (Vec::new(), Vec::new());
-        let (mut other_domains, mut other_mirrors) = (0, 0);
+        let [mut other_domains, mut other_mirrors] = series.forgotten;
         for (name, count) in &all.0 {
             match name {
-                (domain, None) if inner.domains.contains(domain) => domains.push((vec![&**domain], *count)),
+                (domain, None) if series.own.contains(name) => domains.push((vec![&**domain], *count)),
                 (_, None) => other_domains += count,
-                (domain, Some(mirror)) if inner.mirrors.contains(name) => {
+                (domain, Some(mirror)) if series.own.contains(name) => {
                     mirrors.push((vec![&**domain, &**mirror], *count));
                 }
                 (_, Some(_)) => other_mirrors += count,
@@ -278,5 +386,41 @@ mod tests {
         let after = counts(&book);
         assert_eq!((after.len(), after.values().sum::<u64>()), (1000 + 1, 4500));
         assert!(before.iter().all(|(name, count)| after[name] >= *count));
+    }
+
+    #[test]
+    fn without_scrapes_no_registry_is_kept_for_long() {
+        let book = Book::new(MetricsConfig::default()).unwrap();
+        let mut writer = book.writer();
+        let mut gone = Vec::new();
+        for version in 0..1000 {
+            let registry = registry(version, ["a.test".to_owned()]);
+            writer.count(&registry, &of(0));
+            gone.push(Arc::downgrade(&registry));
+        }
+        assert!(book.inner.lock().unwrap().tallies.len() <= 2 * WAITING);
+        assert!(gone.iter().filter(|weak| weak.upgrade().is_some()).count() <= 2 * WAITING);
+        assert_eq!(counts(&book), HashMap::from([("a.test".to_owned(), 1000)]));
+    }
+
+    #[test]
+    fn names_that_are_gone_are_forgotten_and_others_never_go_back() {
+        let book = Book::new(MetricsConfig { max_domains: 2, ..MetricsConfig::default() }).unwrap();
+        let mut writer = book.writer();
+        let mut other = 0;
+        for version in 0..300 {
+            let names = (0..100).map(|i| format!("{version}-{i}.test")).chain(["a.test".to_owned()]);
+            let registry = registry(version, names);
+            (0..=100).for_each(|domain| writer.count(&registry, &of(domain)));
+            if version % 50 == 0 {
+                let now = counts(&book)[OTHER];
+                assert!(now > other, "{now} after {other}");
+                other = now;
+            }
+        }
+        let known = 101 * 2 * WAITING;
+        assert!(book.inner.lock().unwrap().past.0.len() <= GONE + 3 * known);
+        let series = book.series.lock().unwrap();
+        assert!(series.own.len() <= 2 && series.beyond.len() <= GONE + 3 * known);
     }
 }

@@ -61,6 +61,17 @@ impl TrafficHandle {
         self.lock().traffic.see(sighting, now);
     }
 
+    /// A user of each mirror.
+    #[cfg(test)]
+    pub(crate) fn see_all(&self, snapshot: &Snapshot) {
+        for mirror in &snapshot.registry.mirrors {
+            let domain = std::sync::Arc::clone(&snapshot.registry.domain(mirror.domain).name);
+            let addr = std::net::Ipv4Addr::LOCALHOST.into();
+            let demand = Demand::asked((domain, Some(std::sync::Arc::clone(&mirror.name))), addr, 1);
+            self.see(snapshot, &demand, self.clock.now().mono);
+        }
+    }
+
     /// Who is where now, or was a moment ago.
     pub fn told(&self) -> Arc<Told> {
         let now = self.clock.now().mono;

@@ -1,7 +1,8 @@
 //! Beacons by node: how many came, were missed, came late, and when the node was last heard.
 //!
 //! The driver owns what it counts of nodes and lays it down here, of so many nodes, at most once a second; scrapes
-//! read it and name the nodes by the registry, so that a node that is gone vanishes.
+//! read it and name the nodes by the registry, so that a node that is gone vanishes. Those that have been silent
+//! for longest come first; one that was never heard has been silent since the broker started.
 
 use crate::publish::SnapshotReader;
 use nearmost_core::fleet::BeaconTally;
@@ -16,8 +17,11 @@ use std::time::{Duration, Instant};
 /// Between two times that the driver lays down what it knows.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Of one node.
-type Beacons = (BeaconTally, Option<Duration>);
+/// Silence below this is nothing: which nodes are shown must not change with every beacon.
+const QUIET: Duration = Duration::from_secs(5);
+
+/// Of one node: what came, and for how long nothing has.
+type Beacons = (BeaconTally, Duration);
 
 #[derive(Default)]
 struct Page {
@@ -29,8 +33,9 @@ struct Page {
 #[derive(Clone)]
 pub struct BeaconBook {
     page: Arc<Mutex<Page>>,
-    /// Nodes that are laid down at all: the driver has no time for a hundred thousand.
+    /// Nodes that are laid down.
     most: usize,
+    began: Instant,
 }
 
 impl BeaconBook {
@@ -39,7 +44,7 @@ impl BeaconBook {
     /// # Errors
     /// When one is registered already.
     pub fn register(registry: &Registry, snapshot: SnapshotReader, most: usize) -> Result<BeaconBook, Error> {
-        let book = BeaconBook { page: Arc::default(), most };
+        let book = BeaconBook { page: Arc::default(), most, began: crate::clock::mono_now() };
         let desc = Families::new()?.all().into_iter().flat_map(Collector::desc).cloned().collect();
         registry.register(Box::new(BeaconCollector { book: book.clone(), snapshot, desc }))?;
         Ok(book)
@@ -57,7 +62,19 @@ impl BeaconBook {
         }
         page.written = Some(now);
         page.nodes.clear();
-        page.nodes.extend(nodes().take(self.most).map(|(id, tally, heard)| (id, (tally, heard))));
+        if self.most == 0 {
+            return;
+        }
+        let age = now.saturating_duration_since(self.began);
+        let mut all: Vec<_> = nodes().map(|(id, tally, heard)| (id, (tally, heard.unwrap_or(age)))).collect();
+        if all.len() > self.most {
+            let trouble = |silent: Duration| if silent < QUIET { Duration::ZERO } else { silent };
+            all.select_nth_unstable_by(self.most - 1, |(a, (_, x)), (b, (_, y))| {
+                trouble(*y).cmp(&trouble(*x)).then_with(|| a.0.cmp(&b.0))
+            });
+            all.truncate(self.most);
+        }
+        page.nodes.extend(all);
     }
 }
 
@@ -77,7 +94,10 @@ impl Families {
                 &["node", "outcome"],
             )?,
             heard: GaugeVec::new(
-                Opts::new("nearmost_node_heard_ago_seconds", "Time since a node's last beacon."),
+                Opts::new(
+                    "nearmost_node_heard_ago_seconds",
+                    "Time since a node's last beacon, or since the broker started where none came.",
+                ),
                 &["node"],
             )?,
         })
@@ -105,10 +125,8 @@ impl BeaconCollector {
             for (outcome, n) in [("heard", tally.heard), ("missed", tally.missed), ("late", tally.late)] {
                 families.beacons.with_label_values(&[&*node.name, outcome]).inc_by(n);
             }
-            if let Some(ago) = heard {
-                let ago = (*ago + since).as_secs_f64();
-                families.heard.with_label_values(&[&*node.name]).set(ago);
-            }
+            let ago = (*heard + since).as_secs_f64();
+            families.heard.with_label_values(&[&*node.name]).set(ago);
         }
     }
 }
@@ -163,5 +181,25 @@ mod tests {
         assert!(ago.unwrap().parse::<f64>().unwrap() >= 70.0);
         book.lay_down(now + EVERY, of(99));
         assert!(text().contains("outcome=\"heard\"} 99\n"));
+    }
+
+    #[test]
+    fn those_silent_for_longest_come_first() {
+        let fixture = Fixture::five_mirrors();
+        let registry = Registry::new();
+        let book = BeaconBook::register(&registry, fixture.reader(), 3).unwrap();
+        let heard = |n: u8| match n {
+            4 => Some(Duration::from_secs(70)),
+            // Never.
+            5 => None,
+            n => Some(Duration::from_millis(u64::from(n))),
+        };
+        let nodes = (1..=5).rev().map(|n| (NodeId([n; 32]), BeaconTally::default(), heard(n)));
+        book.lay_down(book.began + Duration::from_secs(60), || nodes);
+        let page = book.page.lock().unwrap();
+        let mut shown: Vec<_> = page.nodes.iter().map(|(id, (_, silent))| (id.0[0], *silent)).collect();
+        shown.sort_unstable();
+        let seconds = Duration::from_secs;
+        assert_eq!(shown, [(1, Duration::from_millis(1)), (4, seconds(70)), (5, seconds(60))]);
     }
 }

@@ -2,6 +2,9 @@
 //!
 //! CPU, memory, files, threads and the start time have the names that all programs give them (`process_…`),
 //! so that what is written for any program fits this one.
+//!
+//! Where the service manager shows only processes in `/proc` (`ProcSubset=pid`), the machine's memory is asked
+//! of the kernel, and the start time is when this was registered.
 
 use super::registered;
 use crate::clock::unix_now;
@@ -18,12 +21,42 @@ use std::path::{Path, PathBuf};
 /// # Errors
 /// When one is registered already.
 pub fn register(registry: &Registry, data_dir: &Path) -> Result<(), Error> {
-    registry.register(Box::new(ProcessCollector::for_self()))?;
+    let start =
+        Gauge::new("process_start_time_seconds", "Start time of the process since unix epoch in seconds.")?;
+    start.set(unix_now().0 as f64 / 1000.0);
+    registry.register(Box::new(Process { common: ProcessCollector::for_self(), start }))?;
     let build = Opts::new("nearmost_build_info", "1; says which version runs.");
     let build = registered(registry, IntGaugeVec::new(build, &["version"])?)?;
     build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
     let desc = Families::new()?.all().into_iter().flat_map(Collector::desc).cloned().collect();
     registry.register(Box::new(Machine { data_dir: data_dir.to_owned(), desc }))
+}
+
+/// What all programs tell of themselves.
+struct Process {
+    common: ProcessCollector,
+    /// When it was registered.
+    start: Gauge,
+}
+
+impl Collector for Process {
+    fn desc(&self) -> Vec<&Desc> {
+        self.common.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let mut told = self.common.collect();
+        // 0 where the time of boot is hidden.
+        let is_zero = |m: &prometheus::proto::Metric| m.get_gauge().get_value() <= 0.0;
+        let hidden =
+            |f: &MetricFamily| f.name() == "process_start_time_seconds" && f.get_metric().iter().any(is_zero);
+        let before = told.len();
+        told.retain(|f| !hidden(f));
+        if told.len() < before {
+            told.extend(self.start.collect());
+        }
+        told
+    }
 }
 
 struct Families {
@@ -75,7 +108,9 @@ impl Collector for Machine {
         families.clock.set(unix_now().0 as f64 / 1000.0);
         let mut told = families.clock.collect();
         // What cannot be read is not told, which is no error of the scrape.
-        if let Some(limit) = memory_limit(Path::new("/")) {
+        let info = rustix::system::sysinfo();
+        let total: u64 = info.totalram.saturating_mul(info.mem_unit.into());
+        if let Some(limit) = memory_limit(Path::new("/"), total) {
             families.memory.set(bytes(limit));
             told.extend(families.memory.collect());
         }
@@ -89,21 +124,17 @@ impl Collector for Machine {
     }
 }
 
-/// The least of the memory of the machine and the limits (version 2) of the process's control groups, seen
-/// from a root.
-fn memory_limit(root: &Path) -> Option<u64> {
+/// The least of the memory of the machine, 0 where it is not known, and the limits (version 2) of the process's
+/// control groups, as far as they can be read from a root.
+fn memory_limit(root: &Path, machine: u64) -> Option<u64> {
     let read = |path: PathBuf| fs::read_to_string(path).ok();
-    let machine = read(root.join("proc/meminfo")).and_then(|text| {
-        let line = text.lines().find_map(|l| l.strip_prefix("MemTotal:"))?;
-        line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()
-    });
     let groups = read(root.join("proc/self/cgroup")).unwrap_or_default();
     let own = groups.lines().find_map(|l| l.strip_prefix("0::/")).unwrap_or_default();
     let top = root.join("sys/fs/cgroup");
     let own = top.join(own);
     let limits = own.ancestors().take_while(|group| group.starts_with(&top));
     let limits = limits.filter_map(|group| read(group.join("memory.max"))?.trim().parse::<u64>().ok());
-    limits.chain(machine.map(|kib| kib.saturating_mul(1024))).min()
+    limits.chain((machine > 0).then_some(machine)).min()
 }
 
 #[cfg(test)]
@@ -134,13 +165,13 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         };
-        assert_eq!(memory_limit(root.path()), None);
-        write("proc/meminfo", "MemTotal:        1000 kB\nMemFree: 1 kB\n");
-        assert_eq!(memory_limit(root.path()), Some(1_024_000));
+        let memory_limit = |machine| memory_limit(root.path(), machine);
+        assert_eq!(memory_limit(0), None);
+        assert_eq!(memory_limit(1_024_000), Some(1_024_000));
         write("proc/self/cgroup", "0::/nearmost.slice/broker.service\n");
         write("sys/fs/cgroup/nearmost.slice/broker.service/memory.max", "max\n");
-        assert_eq!(memory_limit(root.path()), Some(1_024_000));
+        assert_eq!(memory_limit(1_024_000), Some(1_024_000));
         write("sys/fs/cgroup/nearmost.slice/memory.max", "5000\n");
-        assert_eq!(memory_limit(root.path()), Some(5000));
+        assert_eq!((memory_limit(1_024_000), memory_limit(0)), (Some(5000), Some(5000)));
     }
 }

@@ -9,9 +9,10 @@ use tokio::sync::mpsc;
 /// Tells the length of a queue.
 type Length = Arc<dyn Fn() -> usize + Send + Sync>;
 
-/// `nearmost_queue_length{queue}`: what waits for a task, such as `driver` or `registrar`.
+/// `nearmost_queue_length{queue}` and `nearmost_queue_capacity{queue}`: what waits for a task, such as `driver`
+/// or `registrar`, and what may.
 pub struct QueueMetrics {
-    queues: Vec<(&'static str, Length)>,
+    queues: Vec<(&'static str, Length, usize)>,
     desc: Vec<Desc>,
 }
 
@@ -21,16 +22,16 @@ impl QueueMetrics {
     /// # Errors
     /// Never, as the name is good.
     pub fn new() -> Result<QueueMetrics, Error> {
-        let desc = family()?.desc().into_iter().cloned().collect();
+        let desc = families()?.iter().flat_map(Collector::desc).cloned().collect();
         Ok(QueueMetrics { queues: Vec::new(), desc })
     }
 
     /// Adds a queue; it may close while it is looked at.
     #[must_use]
     pub fn with<T: Send + 'static>(mut self, name: &'static str, queue: &mpsc::Sender<T>) -> QueueMetrics {
-        let queue = queue.downgrade();
+        let (queue, capacity) = (queue.downgrade(), queue.max_capacity());
         let length = move || queue.upgrade().map_or(0, |q| q.max_capacity() - q.capacity());
-        self.queues.push((name, Arc::new(length)));
+        self.queues.push((name, Arc::new(length), capacity));
         self
     }
 
@@ -43,8 +44,13 @@ impl QueueMetrics {
     }
 }
 
-fn family() -> Result<IntGaugeVec, Error> {
-    IntGaugeVec::new(Opts::new("nearmost_queue_length", "Messages that wait for a task."), &["queue"])
+/// Lengths and capacities.
+fn families() -> Result<[IntGaugeVec; 2], Error> {
+    let family = |name: &str, help: &str| IntGaugeVec::new(Opts::new(name, help), &["queue"]);
+    Ok([
+        family("nearmost_queue_length", "Messages that wait for a task.")?,
+        family("nearmost_queue_capacity", "Messages that may wait for a task.")?,
+    ])
 }
 
 impl Collector for QueueMetrics {
@@ -53,12 +59,14 @@ impl Collector for QueueMetrics {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        // The same name was accepted at registration, so there is no error to lose.
-        let Ok(family) = family() else { return Vec::new() };
-        for (name, length) in &self.queues {
-            family.with_label_values(&[*name]).set(i64::try_from(length()).unwrap_or(i64::MAX));
+        // The same names were accepted at registration, so there is no error to lose.
+        let Ok([lengths, capacities]) = families() else { return Vec::new() };
+        let number = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        for (name, length, capacity) in &self.queues {
+            lengths.with_label_values(&[*name]).set(number(length()));
+            capacities.with_label_values(&[*name]).set(number(*capacity));
         }
-        family.collect()
+        lengths.collect().into_iter().chain(capacities.collect()).collect()
     }
 }
 
@@ -74,6 +82,7 @@ mod tests {
         let text = || prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
         (0..3).for_each(|n| tx.try_send(n).unwrap());
         assert!(text().contains("nearmost_queue_length{queue=\"driver\"} 3"), "{}", text());
+        assert!(text().contains("nearmost_queue_capacity{queue=\"driver\"} 8"), "{}", text());
         drop((tx, rx));
         assert!(text().contains("nearmost_queue_length{queue=\"driver\"} 0"), "{}", text());
     }

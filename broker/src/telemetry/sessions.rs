@@ -6,7 +6,7 @@ use nearmost_wire::fare::{Cause, Fare};
 use prometheus::{Error, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry};
 
 /// Upper bounds of gaps, in seconds.
-const GAP_SECONDS: [f64; 11] = [0.0, 0.01, 0.025, 0.05, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 120.0];
+const GAP_SECONDS: [f64; 13] = [0.0, 0.01, 0.025, 0.05, 0.1, 0.3, 0.5, 1.0, 2.0, 3.0, 10.0, 30.0, 120.0];
 /// How sessions stand: with a standby, without one, without a mirror at all.
 const STANDINGS: [&str; 3] = ["standby", "alone", "unattached"];
 
@@ -21,6 +21,8 @@ pub struct SessionMetrics {
     gaps: Histogram,
     /// `nearmost_session_losses_total`: times that nobody was there to take over.
     losses: IntCounter,
+    /// `nearmost_session_moves_left_out_total`: moves that messages had no room for.
+    left_out: IntCounter,
     /// `nearmost_session_tellings_total{result}`: messages `taken`, `refused`, or `too_fast`.
     tellings: IntCounterVec,
 }
@@ -52,6 +54,11 @@ impl SessionMetrics {
                 registry,
                 "nearmost_session_losses_total",
                 "Times that a session's mirror was gone and none was ready to take over, as clients tell.",
+            )?,
+            left_out: counter(
+                registry,
+                "nearmost_session_moves_left_out_total",
+                "Moves of clients' sessions that their messages had no room for, as clients tell.",
             )?,
             tellings: counters(
                 registry,
@@ -94,6 +101,12 @@ impl FollowedSession {
         }
         // One client cannot say more of what it cannot prove than of what it lists.
         metrics.losses.inc_by(u64::from(fare.lost.min(16)));
+        metrics.left_out.inc_by(u64::from(fare.left_out.min(16)));
+        self.told_standing(fare);
+    }
+
+    /// Takes only how the session stands, which cannot be told too often.
+    pub fn told_standing(&mut self, fare: &Fare) {
         self.stands(Some(match (fare.attached, fare.standby) {
             (false, _) => "unattached",
             (true, false) => "alone",
@@ -143,7 +156,11 @@ mod tests {
         has("nearmost_session_moves_total{cause=\"drain\"} 0");
         has("nearmost_session_gap_seconds_bucket{le=\"0.3\"} 1");
         has("nearmost_session_gap_seconds_bucket{le=\"0.1\"} 0");
-        session.told(&Fare { lost: u32::MAX, ..Fare::default() });
+        session.told_standing(&Fare { attached: true, standby: true, lost: 1, ..Fare::default() });
+        has("nearmost_session_standings{standing=\"standby\"} 1");
+        has("nearmost_session_losses_total 0");
+        session.told(&Fare { lost: u32::MAX, left_out: 3, ..Fare::default() });
+        has("nearmost_session_moves_left_out_total 3");
         has("nearmost_session_losses_total 16");
         has("nearmost_session_standings{standing=\"unattached\"} 1");
         drop(session);

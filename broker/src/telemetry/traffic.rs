@@ -1,9 +1,11 @@
 //! Who uses which mirror, read at each scrape.
 //!
 //! Series are bounded: the largest flows have their own, and each mirror's others are one with the country
-//! `other`, as far as there is room; what then is left is told as one number without a mirror's name.
+//! `other`, as far as there is room; what then is left is told as one number without a mirror's name. The
+//! limits of `[metrics]` hold here, too: where no mirror or no domain may have series, none is named.
 
 use crate::steering::TrafficHandle;
+use nearmost_config::MetricsConfig;
 use nearmost_core::geo::CountryCode;
 use nearmost_core::traffic::{Flow, MirrorName, MirrorUsers};
 use prometheus::core::{Collector, Desc};
@@ -11,9 +13,9 @@ use prometheus::proto::MetricFamily;
 use prometheus::{Error, GaugeVec, IntCounter, Opts, Registry};
 use std::collections::BTreeMap;
 
-/// Series of users.
+/// Series of users, at most.
 const MOST_SERIES: usize = 2000;
-/// Mirrors whose users' round trips are told, by region.
+/// Mirrors whose users' round trips are told, by region, at most.
 const MOST_MIRRORS: usize = 500;
 /// Stands for what has no series of its own.
 const OTHER: &str = "other";
@@ -22,12 +24,15 @@ const OTHER: &str = "other";
 ///
 /// # Errors
 /// When it is registered already.
-pub fn register(registry: &Registry, traffic: TrafficHandle) -> Result<(), Error> {
-    registry.register(Box::new(TrafficCollector { traffic, descs: Families::new()?.descs() }))
+pub fn register(registry: &Registry, traffic: TrafficHandle, most: MetricsConfig) -> Result<(), Error> {
+    let mirrors = if most.max_domains == 0 { 0 } else { most.max_mirrors };
+    registry.register(Box::new(TrafficCollector { traffic, mirrors, descs: Families::new()?.descs() }))
 }
 
 struct TrafficCollector {
     traffic: TrafficHandle,
+    /// Mirrors that may have series.
+    mirrors: usize,
     descs: Vec<Desc>,
 }
 
@@ -61,13 +66,13 @@ impl Families {
         self.all().iter().flat_map(|f| f.desc()).cloned().collect()
     }
 
-    fn set(&self, flows: &[Flow], mirrors: &BTreeMap<MirrorName, MirrorUsers>) {
-        for ((domain, mirror, country), users) in bounded(flows, MOST_SERIES) {
+    fn set(&self, flows: &[Flow], mirrors: &BTreeMap<MirrorName, MirrorUsers>, most: usize) {
+        for ((domain, mirror, country), users) in bounded(flows, most.saturating_mul(2).min(MOST_SERIES)) {
             self.users.with_label_values(&[&*domain, &*mirror, &*country]).set(users);
         }
         let mut busiest: Vec<_> = mirrors.iter().collect();
         busiest.sort_by(|a, b| b.1.users.total_cmp(&a.1.users));
-        for (name, users) in busiest.into_iter().take(MOST_MIRRORS) {
+        for (name, users) in busiest.into_iter().take(most.min(MOST_MIRRORS)) {
             for (region, quantiles) in users.rtts.iter().filter_map(|(r, h)| Some((r, h.quantiles()?))) {
                 for (quantile, ms) in [("0.5", quantiles.p50_ms), ("0.95", quantiles.p95_ms)] {
                     let labels = [&*name.domain, &*name.mirror, region, quantile];
@@ -112,9 +117,11 @@ impl Collector for TrafficCollector {
     fn collect(&self) -> Vec<MetricFamily> {
         let Ok(families) = Families::new() else { return Vec::new() };
         let told = self.traffic.told();
-        families.set(&told.flows, &told.mirrors);
+        families.set(&told.flows, &told.mirrors, self.mirrors);
         families.left_out.inc_by(told.left_out);
-        families.all().iter().flat_map(|f| f.collect()).collect()
+        let all = families.all().into_iter().flat_map(Collector::collect);
+        // A family without a series cannot be written down.
+        all.filter(|f| !f.get_metric().is_empty()).collect()
     }
 }
 
@@ -138,5 +145,7 @@ mod tests {
         assert_eq!(series[&labels("a.test", "m39", "unknown")], 40.0);
         assert!(series.contains_key(&labels("a.test", "m37", OTHER)));
         assert!(series.contains_key(&labels(OTHER, OTHER, OTHER)));
+        let none = bounded(vec![flow(1, "GB"), flow(2, "US")], 0);
+        assert_eq!(none, BTreeMap::from([(labels(OTHER, OTHER, OTHER), 5.0)]));
     }
 }

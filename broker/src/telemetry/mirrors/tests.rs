@@ -127,6 +127,9 @@ fn ten_thousand_domains_mirrors_and_nodes_have_a_bounded_number_of_series() {
         let tally = nearmost_core::fleet::BeaconTally { heard: 9, missed: 1, late: 0 };
         let all = nodes.map(|id| (id, tally, Some(Duration::from_secs(1))));
         fleet.beacons_by_node.lay_down(crate::clock::mono_now(), || all);
+        let traffic = crate::steering::TrafficHandle::new(crate::clock::Clock::start());
+        traffic.see_all(&snapshot);
+        crate::telemetry::traffic::register(&registry, traffic, settings).unwrap();
         // And every domain is asked for.
         let dns = crate::dns::DnsMetrics::limited(&registry, settings).unwrap();
         dns.book.count_all(&snapshot.registry);
@@ -138,6 +141,8 @@ fn ten_thousand_domains_mirrors_and_nodes_have_a_bounded_number_of_series() {
         println!("{most}: {series} series in {} bytes, {took:?}", text.len());
         assert!(series > most * 20 && series < bound, "{most}: {series}");
         assert!(took < Duration::from_secs(10), "{took:?}");
+        let flows: Vec<_> = text.lines().filter(|l| l.starts_with("nearmost_users{")).collect();
+        assert!(!flows.is_empty() && flows.len() <= 4 * most + 1, "{most}: {}", flows.len());
         for kind in ["mirrors", "domains", "nodes"] {
             let left_out = N as usize - most;
             has(&text, &[&format!("nearmost_series_left_out{{kind=\"{kind}\"}} {left_out}")]);

@@ -60,6 +60,8 @@ struct Panel {
     mappings: Vec<(i64, String, String)>,
     #[serde(default)]
     stack: bool,
+    /// The column of a table with names of alerts, each of which leads to its page.
+    to_runbooks: Option<String>,
     query: Vec<Query>,
 }
 
@@ -179,7 +181,7 @@ fn templating(board: &Dashboard, settings: &Settings) -> Result<Vec<Value>> {
 fn panel(panel: &Panel, id: u32, place: Value, settings: &Settings) -> Result<Value> {
     ensure!(!panel.description.trim().is_empty(), "a panel needs a description");
     ensure!(!panel.query.is_empty(), "a panel needs a query");
-    let instant = matches!(panel.kind, Kind::Table | Kind::Bars);
+    let instant = matches!(panel.kind, Kind::Table | Kind::Bars | Kind::Stat);
     let mut targets = Vec::new();
     for (query, letter) in panel.query.iter().zip('A'..='Z') {
         targets.push(json!({
@@ -208,10 +210,24 @@ fn panel(panel: &Panel, id: u32, place: Value, settings: &Settings) -> Result<Va
         "gridPos": place,
         "targets": targets,
         "links": links,
-        "fieldConfig": { "defaults": defaults(panel), "overrides": [] },
+        "fieldConfig": { "defaults": defaults(panel), "overrides": overrides(panel, settings) },
         "options": options(panel.kind),
         "transformations": transformations(panel.kind),
     }))
+}
+
+/// What differs by column.
+fn overrides(panel: &Panel, settings: &Settings) -> Vec<Value> {
+    let column = panel.to_runbooks.iter();
+    let of = |column: &String| {
+        let link =
+            json!({ "title": "Runbook", "url": settings.runbook("${__value.raw}"), "targetBlank": true });
+        json!({
+            "matcher": { "id": "byName", "options": column },
+            "properties": [{ "id": "links", "value": [link] }],
+        })
+    };
+    column.map(of).collect()
 }
 
 fn kind(kind: Kind) -> &'static str {
@@ -243,7 +259,7 @@ fn defaults(panel: &Panel) -> Value {
         "color": { "mode": if by_threshold { "thresholds" } else { "palette-classic" } },
         "thresholds": { "mode": "absolute", "steps": first.into_iter().chain(steps).collect::<Vec<_>>() },
         "mappings": mappings,
-        "noValue": "–",
+        "noValue": if panel.kind == Kind::Stat { "no data" } else { "–" },
         "custom": custom(panel),
     })
 }
@@ -266,7 +282,7 @@ fn options(kind: Kind) -> Value {
     let last = json!({ "calcs": ["lastNotNull"], "fields": "", "values": false });
     match kind {
         Kind::Stat => json!({
-            "colorMode": "background", "graphMode": "area", "justifyMode": "auto", "textMode": "auto",
+            "colorMode": "background", "graphMode": "none", "justifyMode": "auto", "textMode": "auto",
             "orientation": "auto", "reduceOptions": last,
         }),
         Kind::Bars => json!({

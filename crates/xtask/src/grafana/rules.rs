@@ -46,8 +46,10 @@ pub(crate) struct Alert {
     severity: Severity,
     summary: String,
     description: String,
-    fires: Fires,
-    silent: Silent,
+    fires: Vec<Fires>,
+    /// None where it always fires.
+    #[serde(default)]
+    silent: Vec<Silent>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -81,6 +83,8 @@ struct Silent {
     at: String,
 }
 
+/// The alert that always fires, so that its absence tells of what is broken.
+const WATCHDOG: &str = "Watchdog";
 const HEAD: &str = "# Written by `cargo xtask grafana` from grafana/source; change it there.\n";
 
 fn quoted(text: &str) -> String {
@@ -162,32 +166,43 @@ pub(crate) fn tests(alerts: &Alerts, settings: &Settings) -> Result<String> {
     );
     for alert in &alerts.alert {
         let name = &alert.name;
-        let _ = write!(out, "  - name: {name} fires\n    interval: 1m\n    input_series:\n");
-        series(&mut out, &alert.fires.series);
-        let _ = write!(
-            out,
-            "    alert_rule_test:\n      - eval_time: {}\n        alertname: {name}\n        exp_alerts:\n          - exp_labels:\n              severity: {}\n",
-            alert.fires.at,
-            alert.severity()
-        );
-        for (label, value) in &alert.fires.labels {
-            let _ = writeln!(out, "              {label}: {}", quoted(value));
+        ensure!(!alert.fires.is_empty(), "{name} has no case in which it fires");
+        ensure!(!alert.silent.is_empty() || name == WATCHDOG, "{name} has no case in which it does not fire");
+        for case in &alert.fires {
+            fires(&mut out, alert, case, settings);
         }
-        let (summary, description) = &alert.fires.says;
-        let _ = write!(
-            out,
-            "            exp_annotations:\n              summary: {}\n              description: {}\n              runbook_url: {}\n",
-            quoted(summary),
-            quoted(description),
-            quoted(&settings.runbook(name)),
-        );
-        let _ = write!(out, "  - name: {name} does not fire\n    interval: 1m\n    input_series:\n");
-        series(&mut out, &alert.silent.series);
-        let _ = write!(
-            out,
-            "    alert_rule_test:\n      - eval_time: {}\n        alertname: {name}\n        exp_alerts: []\n",
-            alert.silent.at
-        );
+        for case in &alert.silent {
+            let _ = write!(out, "  - name: {name} does not fire\n    interval: 1m\n    input_series:\n");
+            series(&mut out, &case.series);
+            let _ = write!(
+                out,
+                "    alert_rule_test:\n      - eval_time: {}\n        alertname: {name}\n        exp_alerts: []\n",
+                case.at
+            );
+        }
     }
     Ok(out)
+}
+
+fn fires(out: &mut String, alert: &Alert, case: &Fires, settings: &Settings) {
+    let name = &alert.name;
+    let _ = write!(out, "  - name: {name} fires\n    interval: 1m\n    input_series:\n");
+    series(out, &case.series);
+    let _ = write!(
+        out,
+        "    alert_rule_test:\n      - eval_time: {}\n        alertname: {name}\n        exp_alerts:\n          - exp_labels:\n              severity: {}\n",
+        case.at,
+        alert.severity()
+    );
+    for (label, value) in &case.labels {
+        let _ = writeln!(out, "              {label}: {}", quoted(value));
+    }
+    let (summary, description) = &case.says;
+    let _ = write!(
+        out,
+        "            exp_annotations:\n              summary: {}\n              description: {}\n              runbook_url: {}\n",
+        quoted(summary),
+        quoted(description),
+        quoted(&settings.runbook(name)),
+    );
 }
