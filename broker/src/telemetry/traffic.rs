@@ -145,7 +145,7 @@ mod tests {
         assert_eq!(series[&labels("a.test", "m39", "unknown")], 40.0);
         assert!(series.contains_key(&labels("a.test", "m37", OTHER)));
         assert!(series.contains_key(&labels(OTHER, OTHER, OTHER)));
-        let none = bounded(vec![flow(1, "GB"), flow(2, "US")], 0);
+        let none = bounded(&[flow(1, "GB"), flow(2, "US")], 0);
         assert_eq!(none, BTreeMap::from([(labels(OTHER, OTHER, OTHER), 5.0)]));
     }
 }
