@@ -2,7 +2,7 @@
 //! changed, copies of all of it, and invitations of nodes. The registrar decides; this is its door.
 
 use super::Shared;
-use super::auth::{Caller, ListenerKind, Peer};
+use super::auth::{Caller, ListenerKind};
 use super::error::Problem;
 use super::params::{self, Params};
 use crate::admin::Actor;
@@ -188,10 +188,11 @@ pub(super) fn who(caller: Caller) -> Result<Who, Problem> {
         )
     };
     let actor = caller.actor.ok_or_else(missing)?;
-    let (via, source) = match caller.peer {
-        Peer::Unix { .. } => (Via::Socket, None),
-        Peer::Tcp { kind: ListenerKind::Loopback, addr } => (Via::Loopback, Some(addr.ip())),
-        Peer::Tcp { addr, .. } => (Via::Public, Some(addr.ip().to_canonical())),
+    // As the gate saw it: what a proxy on this machine forwards comes from elsewhere.
+    let (via, source) = match caller.kind {
+        ListenerKind::Unix => (Via::Socket, None),
+        ListenerKind::Loopback => (Via::Loopback, Some(caller.source)),
+        ListenerKind::Public | ListenerKind::Redirect => (Via::Public, Some(caller.source.to_canonical())),
     };
     Ok(Who { actor, via, source })
 }
