@@ -120,11 +120,21 @@ async fn history(
     query.extend(wanted.mirror.as_deref().map(|mirror| ("mirror", mirror)));
     let mut all = context.client.events_history(&query).await?;
     while all.more {
-        let Some(last) = all.events.last().map(|event: &EventView| event.number.to_string()) else { break };
+        // Brokers that do not tell how far they looked end a page only where it is full.
+        let last = all.events.last().map(|event: &EventView| event.number);
+        let Some(last) = all.next_after.or(last).map(|last| last.to_string()) else { break };
         let mut next = query.clone();
         next.push(("after", &last));
         let page = context.client.events_history(&next).await?;
-        all.more = page.more && !page.events.is_empty();
+        all.more = page.more && (!page.events.is_empty() || page.next_after > all.next_after);
+        all.next_after = page.next_after;
+        for event in page.before {
+            let same = |e: &EventView| {
+                (&e.domain, &e.mirror, &e.family) == (&event.domain, &event.mirror, &event.family)
+            };
+            all.before.retain(|e| !same(e));
+            all.before.push(event);
+        }
         all.events.extend(page.events);
     }
     Ok(all)
