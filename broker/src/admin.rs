@@ -366,7 +366,14 @@ impl AdminHandle {
         who: impl Into<Who>,
         request: BackupRequest,
     ) -> Result<BackupResponse, AdminError> {
-        let (who, target) = (who.into(), request.path.clone());
+        // In a task of its own: the copy is made, and written down, also where its maker goes away.
+        let (admin, who) = (self.clone(), who.into());
+        let copied = tokio::spawn(async move { admin.copy_and_note(who, request).await });
+        copied.await.map_err(|_| AdminError::Stopping)?
+    }
+
+    async fn copy_and_note(&self, who: Who, request: BackupRequest) -> Result<BackupResponse, AdminError> {
+        let target = request.path.clone();
         let answer = self.copy(request).await;
         let BackupResponse { statements } = self.desk.told(&who, acts::BACKUP, &target, answer)?;
         tracing::info!(actor = %who.actor, path = target, statements, "everything was copied");

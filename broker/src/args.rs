@@ -13,11 +13,17 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use tokio::signal::unix::{SignalKind, signal};
+use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 /// Where the configuration is unless `--config` says otherwise; it need not be there.
 const CONFIG: &str = "/etc/nearmost/broker.toml";
+/// Exit code after a second signal to end: as of a program that an interrupt ended.
+const AT_ONCE: i32 = 130;
+/// How long what is still being read from a disk at the end is waited for.
+const LAST_READS: Duration = Duration::from_secs(10);
 
 /// nearmost broker: answers for domains, knows who is healthy and near.
 #[derive(Debug, Parser)]
@@ -143,7 +149,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Result<()> {
             tracing::info!(config = common.file_name(), "starting");
             let runtime =
                 tokio::runtime::Builder::new_multi_thread().enable_all().build().context("runtime")?;
-            runtime.block_on(serve(config, around, common))
+            let ended = runtime.block_on(serve(config, around, common));
+            runtime.shutdown_timeout(LAST_READS);
+            ended
         }
     }
 }
@@ -160,40 +168,80 @@ fn check(config: &BrokerConfig) -> Result<()> {
 async fn serve(config: BrokerConfig, around: Surroundings, common: Common) -> Result<()> {
     let cancel = CancellationToken::new();
     let notifier = around.notifier.clone();
-    let broker = Broker::bind_in(config, around).await?;
-    // Before anybody is told where it is: who reads that may send a signal at once.
-    let signals = signals(common, broker.control(), notifier.clone(), cancel.clone())?;
+    // Before anything that takes long: a large store is opened, databases are read.
+    let signals = Signals::catch()?;
+    let (hand_over, control) = oneshot::channel();
+    let (ask, asked) = mpsc::channel(1);
+    tokio::spawn(signals.obey(ask, notifier.clone(), cancel.clone()));
+    let reloads = reloads(common, control, notifier.clone(), asked);
+    tokio::spawn(cancel.clone().run_until_cancelled_owned(reloads));
+    let bound = cancel.run_until_cancelled(Broker::bind_in(config, around)).await;
+    let Some(broker) = bound.transpose()? else { return Ok(()) };
+    // Who waits for it has ended only where all of this ends.
+    let _ = hand_over.send(broker.control());
     // One line for people and scripts: where everything is, and that it answers from now on.
     writeln!(std::io::stdout(), "{}", serde_json::to_string(broker.addresses())?)?;
-    tokio::spawn(signals);
     let ended = broker.run(cancel).await;
     // Also where it ends on its own.
     notifier.stopping();
     Ok(ended?)
 }
 
-/// Obeys signals, which are caught from now on: HUP reads the configuration again, TERM and INT end.
-fn signals(
-    common: Common,
-    control: Control,
-    notifier: Notifier,
-    cancel: CancellationToken,
-) -> Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
-    let mut hangup = signal(SignalKind::hangup()).context("SIGHUP")?;
-    Ok(async move {
+/// Signals, which are caught from the start on.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn catch() -> Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate()).context("SIGTERM")?,
+            interrupt: signal(SignalKind::interrupt()).context("SIGINT")?,
+            hangup: signal(SignalKind::hangup()).context("SIGHUP")?,
+        })
+    }
+
+    /// HUP has the configuration read again, TERM and INT end; a second one of these ends at once.
+    async fn obey(mut self, reload: mpsc::Sender<()>, notifier: Notifier, cancel: CancellationToken) {
         loop {
             tokio::select! {
-                _ = interrupt.recv() => break,
-                _ = terminate.recv() => break,
-                _ = hangup.recv() => reload(&common, &control, &notifier).await,
+                _ = self.interrupt.recv() => {}
+                _ = self.terminate.recv() => {}
+                _ = self.hangup.recv() => {
+                    // One that is asked for and has not begun reads what is there then.
+                    let _ = reload.try_send(());
+                    continue;
+                }
             }
+            if cancel.is_cancelled() {
+                end_at_once();
+            }
+            tracing::info!("stopping");
+            cancel.cancel();
+            notifier.stopping();
         }
-        tracing::info!("stopping");
-        notifier.stopping();
-        cancel.cancel();
-    })
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "asked for twice: nothing is waited for any more")]
+fn end_at_once() -> ! {
+    tracing::warn!("ending at once: what was in hand is not finished");
+    std::process::exit(AT_ONCE)
+}
+
+/// Reads the configuration again as often as asked, once there is a broker to be told.
+async fn reloads(
+    common: Common,
+    control: oneshot::Receiver<Control>,
+    notifier: Notifier,
+    mut asked: mpsc::Receiver<()>,
+) {
+    let Ok(control) = control.await else { return };
+    while asked.recv().await.is_some() {
+        reload(&common, &control, &notifier).await;
+    }
 }
 
 async fn reload(common: &Common, control: &Control, notifier: &Notifier) {
@@ -201,14 +249,17 @@ async fn reload(common: &Common, control: &Control, notifier: &Notifier) {
     let by = By::signal("SIGHUP");
     match common.load() {
         Ok(config) => {
-            control.reload(&config, by).await;
-            notifier.ready("configuration reloaded");
+            let told = match control.reload(&config, by).await {
+                true => "configuration reloaded",
+                false => "configuration partly reloaded: the log says what was not",
+            };
+            notifier.reloaded(told);
         }
         Err(e) => {
             let error = told(e.as_ref());
             tracing::error!(error, "configuration not reloaded; the old one stays");
             control.refused(by, &error).await;
-            notifier.ready("configuration not reloaded; the old one stays");
+            notifier.reloaded("configuration not reloaded; the old one stays");
         }
     }
 }

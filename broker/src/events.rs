@@ -104,6 +104,11 @@ impl EventLog {
         Subscription { backlog, gap, live }
     }
 
+    /// The retained events after a number, oldest first.
+    pub fn after(&self, number: u64) -> Vec<Arc<EventView>> {
+        self.ring().kept.iter().filter(|e| e.number > number).cloned().collect()
+    }
+
     /// Number of the newest event, or of the one before the first.
     pub fn newest(&self) -> u64 {
         self.ring().next.saturating_sub(1)

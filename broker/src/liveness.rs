@@ -1,33 +1,40 @@
 //! Telling the service manager that the broker serves, as long as it does.
 //!
 //! ```text
+//! before READY=1, once:              each DNS address ── query ──> reply      it answers
 //! every third of the watchdog's time:
-//!   driver ── "alive?" ──> answered        the one task that decides turns
-//!   each DNS address ── query ──> reply    its threads receive, answer and send
-//!   both? WATCHDOG=1                       else silence, and the manager restarts the broker
+//!   driver ── "alive?" ──> answered       the one task that decides turns
+//!   each UDP worker's last turn           is not long ago
+//!   both? WATCHDOG=1                      else again after a second; at last the manager restarts the broker
 //! ```
-//! Nothing here is a timer that says yes by itself: what is asked is what users depend on. A reply that gets
-//! lost is asked for again.
+//! Nothing here is a timer that says yes by itself: what is asked is what users depend on. A broker that is
+//! flooded lives: its workers turn, where a query of its own would get lost among the others. Whatever
+//! keeps the machine from asking itself (an address that it does not have now, no more files) is no fault of
+//! what is asked.
 
+use crate::dns::Beat;
 use crate::driver::{DriverHandle, DriverInput};
 use nearmost_core::registry::Registry;
 use nearmost_service::notify::Notifier;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UdpSocket;
 use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// How long the driver may take to answer; it turns within milliseconds.
-const DRIVER_PATIENCE: Duration = Duration::from_secs(5);
+/// How long the driver may take to answer, at least and at most; it turns within milliseconds.
+const DRIVER_PATIENCE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
 /// How long a reply of DNS may take.
 const DNS_PATIENCE: Duration = Duration::from_secs(1);
-/// How often a query is repeated.
-const TRIES: u16 = 3;
 /// Pause before a broker that does not answer yet is asked again.
 const AGAIN: Duration = Duration::from_millis(200);
+/// So often it is asked until it is said why it is not ready.
+const PATIENT: u32 = 25;
+/// Pause before what failed is looked at again.
+const REPEAT: Duration = Duration::from_secs(1);
 /// How often the status is told where there is no watchdog.
 const STATUS_EVERY: Duration = Duration::from_secs(30);
 
@@ -39,6 +46,8 @@ pub struct Liveness {
     pub driver: DriverHandle,
     /// Where DNS is served over UDP.
     pub dns: Vec<SocketAddr>,
+    /// Those who serve it.
+    pub workers: Vec<Beat>,
     /// For the status.
     pub registry: watch::Receiver<Arc<Registry>>,
 }
@@ -52,6 +61,14 @@ pub enum Silent {
     /// A DNS socket.
     #[error("DNS at {0} does not answer")]
     Dns(SocketAddr),
+    /// A thread that answers DNS.
+    #[error("worker {number} of DNS over UDP at {address} hangs")]
+    Worker {
+        /// Where.
+        address: SocketAddr,
+        /// Which of those there, from 0.
+        number: usize,
+    },
 }
 
 impl Liveness {
@@ -64,22 +81,42 @@ impl Liveness {
     }
 
     async fn tell(&self) {
-        while self.check().await.is_err() {
-            tokio::time::sleep(AGAIN).await;
-        }
+        self.until_it_answers().await;
         self.notifier.ready(&self.status());
+        let every = self.notifier.watchdog_every().unwrap_or(STATUS_EVERY);
+        tokio::time::sleep(every).await;
         loop {
-            tokio::time::sleep(self.notifier.watchdog_every().unwrap_or(STATUS_EVERY)).await;
             match self.check().await {
                 Ok(()) => {
                     self.notifier.status(&self.status());
                     self.notifier.alive();
+                    tokio::time::sleep(every).await;
                 }
                 Err(error) => {
                     tracing::error!(%error, "not told to the service manager as alive");
                     self.notifier.status(&error.to_string());
+                    tokio::time::sleep(REPEAT).await;
                 }
             }
+        }
+    }
+
+    /// Waits until the driver and the workers turn and each DNS address has answered once.
+    async fn until_it_answers(&self) {
+        let mut silent = self.dns.clone();
+        let mut tries = 0_u32;
+        loop {
+            silent = ask_all(silent).await;
+            let found = match silent.first() {
+                Some(at) => Err(Silent::Dns(*at)),
+                None => self.check().await,
+            };
+            let Err(error) = found else { return };
+            tries = tries.saturating_add(1);
+            if tries.is_multiple_of(PATIENT) {
+                tracing::warn!(%error, "not ready yet");
+            }
+            tokio::time::sleep(AGAIN).await;
         }
     }
 
@@ -89,29 +126,21 @@ impl Liveness {
         format!("answering for {} domains with {} mirrors", registry.domains.len(), registry.mirrors.len())
     }
 
-    /// Whether everything answers.
+    /// Whether everything turns.
     async fn check(&self) -> Result<(), Silent> {
+        if let Some(hangs) = self.workers.iter().find(|worker| !worker.turns()) {
+            return Err(Silent::Worker { address: hangs.address(), number: hangs.number() });
+        }
         let (alive, said) = oneshot::channel();
         let asked = async {
             self.driver.send(DriverInput::Alive(alive)).await;
             said.await
         };
-        match tokio::time::timeout(DRIVER_PATIENCE, asked).await {
-            Ok(Ok(())) => {}
-            _ => return Err(Silent::Driver),
-        }
-        let mut unasked = None;
-        let mut answered = false;
-        for at in &self.dns {
-            match ask(*at).await {
-                Asked::Answered => answered = true,
-                Asked::Silent => return Err(Silent::Dns(*at)),
-                Asked::NoWay => unasked = Some(*at),
-            }
-        }
-        match unasked {
-            Some(at) if !answered => Err(Silent::Dns(at)),
-            _ => Ok(()),
+        let (least, most) = DRIVER_PATIENCE;
+        let patience = self.notifier.watchdog_every().unwrap_or(most).clamp(least, most);
+        match tokio::time::timeout(patience, asked).await {
+            Ok(Ok(())) => Ok(()),
+            _ => Err(Silent::Driver),
         }
     }
 }
@@ -123,44 +152,49 @@ enum Asked {
     Answered,
     /// It did not.
     Silent,
-    /// The machine has no way there: a family that is turned off, say, which is no fault of the broker.
+    /// The machine cannot ask: it does not have the address now, say, which is no fault of the broker.
     NoWay,
 }
 
-/// Asks a DNS socket of this machine for anything at all; every reply counts. Each try comes from a port of
-/// its own, and so sooner or later to each of the threads that share the address.
-async fn ask(at: SocketAddr) -> Asked {
-    let to = match at.ip() {
-        ip if !ip.is_unspecified() => at,
-        IpAddr::V4(_) => (Ipv4Addr::LOCALHOST, at.port()).into(),
-        IpAddr::V6(_) => (Ipv6Addr::LOCALHOST, at.port()).into(),
-    };
-    for id in 0..TRIES {
-        match tokio::time::timeout(DNS_PATIENCE, exchange(to, id)).await {
-            Ok(Ok(true)) => return Asked::Answered,
-            // Refused by the machine: nobody listens there any more.
-            Ok(Err(e)) if e.kind() == io::ErrorKind::ConnectionRefused => {}
-            Ok(Err(error)) => {
-                tracing::debug!(%error, %to, "a DNS address cannot be asked from this machine");
-                return Asked::NoWay;
-            }
-            Ok(Ok(false)) | Err(_) => {}
-        }
+/// Asks all of these at once; those that are silent.
+async fn ask_all(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let mut asking = JoinSet::new();
+    for at in addresses {
+        asking.spawn(async move { (at, ask(at).await) });
     }
-    Asked::Silent
+    let asked = asking.join_all().await;
+    asked.into_iter().filter(|(_, came)| *came == Asked::Silent).map(|(at, _)| at).collect()
 }
 
-/// Sends a query and takes what comes back; whether it is a reply to it.
-async fn exchange(to: SocketAddr, id: u16) -> io::Result<bool> {
-    let from: SocketAddr = match to {
-        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-    };
+/// Asks a DNS socket of this machine for anything at all; every reply counts.
+async fn ask(at: SocketAddr) -> Asked {
+    let mut to = at;
+    match at {
+        SocketAddr::V4(v4) if v4.ip().is_unspecified() => to.set_ip(Ipv4Addr::LOCALHOST.into()),
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => to.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    match tokio::time::timeout(DNS_PATIENCE, exchange(to)).await {
+        Ok(Ok(true)) => Asked::Answered,
+        // Nobody listens there.
+        Ok(Err(e)) if e.kind() == io::ErrorKind::ConnectionRefused => Asked::Silent,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, %to, "a DNS address cannot be asked from this machine");
+            Asked::NoWay
+        }
+        Ok(Ok(false)) | Err(_) => Asked::Silent,
+    }
+}
+
+/// Sends a query and takes what comes back; whether it is a reply to it. It comes from the address that it
+/// goes to: one that this machine does not have now is an error, and not asked at another machine.
+async fn exchange(to: SocketAddr) -> io::Result<bool> {
+    let mut from = to;
+    from.set_port(0);
     let socket = UdpSocket::bind(from).await?;
     socket.connect(to).await?;
     // One question: the root's SOA, which is refused.
-    let [high, low] = id.to_be_bytes();
-    let query = [high, low, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 6, 0, 1];
+    let query = [0x6e, 0x6d, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 6, 0, 1];
     socket.send(&query).await?;
     let mut reply = [0; 512];
     let length = socket.recv(&mut reply).await?;
@@ -221,11 +255,15 @@ mod tests {
         driver(inputs, hangs);
         let (at, _dns) = dns().await;
         let (_registry, registry) = watch::channel(Arc::new(Registry::default()));
-        let liveness = Liveness { notifier, driver: handle, dns: vec![at], registry };
+        let worker = Beat::new(at, 0);
+        worker.stamp();
+        let workers = vec![worker];
+        let liveness = Liveness { notifier, driver: handle, dns: vec![at], workers, registry };
         let cancel = CancellationToken::new();
         let task = tokio::spawn(liveness.run(cancel.clone()));
         assert!(next(&manager).await.starts_with("READY=1\nSTATUS=answering for 0 domains"));
         assert!(next(&manager).await.starts_with("STATUS="));
+        assert_eq!(next(&manager).await, "READY=1", "once more");
         assert_eq!(next(&manager).await, "WATCHDOG=1");
         hang.send_replace(true);
         // What was on its way comes; then it is said who does not answer, and never that it lives.
@@ -239,12 +277,17 @@ mod tests {
         };
         assert_eq!(said.await, "STATUS=the driver does not answer");
         hang.send_replace(false);
+        // It lives again, until its worker, which is stamped no more here, is found to hang.
+        let mut lived = false;
         loop {
-            match next(&manager).await.as_str() {
-                "WATCHDOG=1" => break,
-                status => assert!(status.starts_with("STATUS="), "{status}"),
+            let said = next(&manager).await;
+            lived |= said == "WATCHDOG=1";
+            if said.contains("hangs") {
+                assert_eq!(said, format!("STATUS=worker 0 of DNS over UDP at {at} hangs"));
+                break;
             }
         }
+        assert!(lived);
         cancel.cancel();
         task.await.unwrap();
     }
@@ -258,7 +301,8 @@ mod tests {
         let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         assert_eq!(ask(silent.local_addr().unwrap()).await, Asked::Silent);
         assert_eq!(ask(at).await, Asked::Silent, "nobody listens any more");
-        // An address for documentation: no way leads there, or nobody answers.
-        assert_ne!(ask("[2001:db8::1]:53".parse().unwrap()).await, Asked::Answered);
+        // An address for documentation: this machine does not have it.
+        assert_eq!(ask("192.0.2.1:53".parse().unwrap()).await, Asked::NoWay);
+        assert_eq!(ask_all(vec![at, "192.0.2.1:53".parse().unwrap()]).await, [at]);
     }
 }

@@ -439,6 +439,7 @@ impl Broker {
                 notifier: around.notifier.clone(),
                 driver: driver_handle.clone(),
                 dns: dns.local_addrs(),
+                workers: dns.beats(),
                 registry: registry.clone(),
             },
             registry,

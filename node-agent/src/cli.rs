@@ -252,7 +252,7 @@ fn signals(
                 _ = hup.recv() => {
                     around.notifier.reloading();
                     let status = around.reload(&settings, &reload).await;
-                    around.notifier.ready(status);
+                    around.notifier.reloaded(status);
                     continue;
                 }
             }

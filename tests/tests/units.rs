@@ -125,8 +125,6 @@ fn the_compose_file_is_yaml_and_names_what_is_there() {
         for volume in service["volumes"].as_array().into_iter().flatten().filter_map(|v| v.as_str()) {
             let source = volume.split(':').next().expect("a source");
             match source.starts_with('.') {
-                // The dashboards are made in a folder of their own.
-                true if source.contains("grafana") => {}
                 true => assert!(folder.join(source).exists(), "{name}: {source}"),
                 false => assert!(volumes.contains_key(source), "{name}: {source}"),
             }
@@ -135,6 +133,53 @@ fn the_compose_file_is_yaml_and_names_what_is_there() {
     }
     let scraped = yaml("containers/prometheus.yml");
     assert_eq!(scraped["scrape_configs"][0]["static_configs"][0]["targets"][0], "127.0.0.1:8053");
+}
+
+/// The packages of the workspace, and which programs each makes.
+fn packages() -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut folders = vec![root.join("broker"), root.join("node-agent")];
+    let crates = std::fs::read_dir(root.join("crates")).expect("crates");
+    folders.extend(crates.map(|entry| entry.expect("a folder").path()));
+    let named = |folder: PathBuf| {
+        let text = std::fs::read_to_string(folder.join("Cargo.toml")).ok()?;
+        text.lines().find_map(|l| l.strip_prefix("name = \"")?.strip_suffix('"').map(str::to_owned))
+    };
+    folders.into_iter().filter_map(named).collect()
+}
+
+#[test]
+fn what_the_documents_have_built_is_there_and_is_all_that_is_installed() {
+    let packages = packages();
+    for document in ["running.md", "containers/Containerfile.broker", "containers/Containerfile.agent"] {
+        let text = read(document);
+        let commands: Vec<&str> = text.lines().filter(|l| l.contains("cargo build --release")).collect();
+        assert!(!commands.is_empty(), "{document}");
+        for command in commands {
+            let words: Vec<&str> = command.split(|c: char| c.is_whitespace() || c == '`').collect();
+            let built: Vec<&str> = words.windows(2).filter(|w| w[0] == "-p").map(|w| w[1]).collect();
+            // Without names only the default member would be built.
+            assert_eq!(built.len(), 3, "{document}: {command}");
+            for package in built {
+                let package = package.trim_end_matches([':', ')']);
+                assert!(packages.iter().any(|p| p == package), "{document}: {package}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_a_container_copies_is_sent_to_its_builder_and_nothing_else() {
+    for program in ["broker", "agent"] {
+        let text = read(&format!("containers/Containerfile.{program}"));
+        let copied = text.lines().filter_map(|line| line.strip_prefix("COPY "));
+        let copied: Vec<&str> =
+            copied.flat_map(str::split_whitespace).filter(|w| w.starts_with("target/")).collect();
+        let ignored = read(&format!("containers/Containerfile.{program}.dockerignore"));
+        assert!(ignored.lines().any(|line| line == "**"), "{ignored}");
+        let sent: Vec<&str> = ignored.lines().filter_map(|line| line.strip_prefix('!')).collect();
+        assert_eq!(sent, copied, "{program}");
+    }
 }
 
 #[test]

@@ -50,6 +50,8 @@ pub(super) async fn audit(
         after: query.parsed("after", "a whole number")?.unwrap_or(0),
         limit: query.parsed("limit", "a whole number")?.unwrap_or(USUAL).clamp(1, MOST),
     };
+    // Few at a time: each keeps a core busy for a moment. It is never closed.
+    let _turn = shared.histories.acquire().await;
     let page = shared.api.admin.audit(filter).await?;
     Ok(Json(view(page)?))
 }

@@ -18,7 +18,7 @@ use nearmost_wire::auth::{MAX_SKEW_MS, Signable, SignedRequest};
 use nearmost_wire::identity::Id;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
 
 /// What kind of listener a connection came in by.
@@ -66,6 +66,10 @@ impl Peer {
 pub struct Caller {
     /// The other end of the connection.
     pub peer: Peer,
+    /// As what it counts: what a proxy forwards on this machine comes from elsewhere.
+    pub kind: ListenerKind,
+    /// From where, as far as a trusted proxy says so.
+    pub source: IpAddr,
     /// Who it proved to be; `None` where that was not asked.
     pub actor: Option<Actor>,
 }

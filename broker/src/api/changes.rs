@@ -2,7 +2,7 @@
 //! changed, copies of all of it, and invitations of nodes. The registrar decides; this is its door.
 
 use super::Shared;
-use super::auth::{Caller, ListenerKind, Peer};
+use super::auth::{Caller, ListenerKind};
 use super::error::Problem;
 use super::params::{self, Params};
 use crate::admin::Actor;
@@ -96,8 +96,9 @@ pub(super) async fn commit(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<CommitResponse>, Problem> {
-    let request = CommitRequest::from(params::json::<Commit>(&headers, &body?)?);
-    Ok(Json(shared.api.admin.commit(who(caller)?, request).await?))
+    let who = who(caller)?;
+    let read = asked::<Commit>(&shared, (&who, acts::COMMIT), &headers, body)?;
+    Ok(Json(shared.api.admin.commit(who, CommitRequest::from(read)).await?))
 }
 
 /// Records written, newest first.
@@ -134,9 +135,10 @@ pub(super) async fn invite(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<InviteResponse>, Problem> {
-    let Invite { domains, name, ttl_s } = params::json(&headers, &body?)?;
+    let who = who(caller)?;
+    let Invite { domains, name, ttl_s } = asked(&shared, (&who, acts::INVITE), &headers, body)?;
     let request = InviteRequest { domains, name, ttl_s };
-    Ok(Json(shared.api.admin.invite(who(caller)?, request).await?))
+    Ok(Json(shared.api.admin.invite(who, request).await?))
 }
 
 /// A [`BackupRequest`] as it is taken.
@@ -167,8 +169,8 @@ pub(super) async fn backup(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<BackupResponse>, Problem> {
-    let Backup { path, overwrite } = params::json(&headers, &body?)?;
     let who = who(caller)?;
+    let Backup { path, overwrite } = asked(&shared, (&who, acts::BACKUP), &headers, body)?;
     if matches!(who.actor, Actor::Token(_)) {
         shared.api.admin.refused(&who, acts::BACKUP, "person_needed", &path);
         // It writes wherever the broker may write, which is more than programs with a token are trusted with.
@@ -176,6 +178,17 @@ pub(super) async fn backup(
         return Err(Problem::new(StatusCode::FORBIDDEN, "person_needed", message));
     }
     Ok(Json(shared.api.admin.backup(who, BackupRequest { path, overwrite }).await?))
+}
+
+/// Reads a request; one that cannot be read is written down as refused.
+pub(super) fn asked<T: serde::de::DeserializeOwned>(
+    shared: &Shared,
+    (who, act): (&Who, &'static str),
+    headers: &HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<T, Problem> {
+    let read = body.map_err(Problem::from).and_then(|body| params::json(headers, &body));
+    read.inspect_err(|problem| shared.api.admin.refused(who, act, problem.code, ""))
 }
 
 /// Who changes something; the gate admits nobody unknown, so the error is never seen.
@@ -188,10 +201,11 @@ pub(super) fn who(caller: Caller) -> Result<Who, Problem> {
         )
     };
     let actor = caller.actor.ok_or_else(missing)?;
-    let (via, source) = match caller.peer {
-        Peer::Unix { .. } => (Via::Socket, None),
-        Peer::Tcp { kind: ListenerKind::Loopback, addr } => (Via::Loopback, Some(addr.ip())),
-        Peer::Tcp { addr, .. } => (Via::Public, Some(addr.ip().to_canonical())),
+    // As the gate saw it: what a proxy on this machine forwards comes from elsewhere.
+    let (via, source) = match caller.kind {
+        ListenerKind::Unix => (Via::Socket, None),
+        ListenerKind::Loopback => (Via::Loopback, Some(caller.source)),
+        ListenerKind::Public | ListenerKind::Redirect => (Via::Public, Some(caller.source.to_canonical())),
     };
     Ok(Who { actor, via, source })
 }

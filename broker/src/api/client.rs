@@ -213,7 +213,10 @@ mod tests {
     #[test]
     fn naming_a_client_needs_trust() {
         let asked = Some("::ffff:198.51.100.1".parse().unwrap());
-        let caller = |peer| Caller { peer, actor: None };
+        let caller = |peer: Peer| {
+            let (kind, source) = (peer.kind(), IpAddr::V4(Ipv4Addr::LOCALHOST));
+            Caller { peer, kind, source, actor: None }
+        };
         let ask = |peer| on_behalf_of(asked, &caller(peer), &HeaderMap::new(), &trusted());
         assert_eq!(ask(tcp("10.0.0.1")).unwrap().to_string(), "198.51.100.1");
         assert_eq!(ask(Peer::Unix { uid: 0 }).unwrap().to_string(), "198.51.100.1");
@@ -228,7 +231,8 @@ mod tests {
         assert!(on_behalf_of(asked, &caller(tcp("10.0.0.1")), &inner, &trusted()).is_ok());
         let refused = ask(tcp("192.0.2.1")).unwrap_err();
         assert_eq!((refused.status, refused.code), (StatusCode::FORBIDDEN, "client_not_trusted"));
-        let known = Caller { peer: tcp("192.0.2.1"), actor: Some(crate::admin::Actor::Token("ci".into())) };
+        let actor = Some(crate::admin::Actor::Token("ci".into()));
+        let known = Caller { actor, ..caller(tcp("192.0.2.1")) };
         assert!(on_behalf_of(asked, &known, &HeaderMap::new(), &trusted()).is_ok());
     }
 

@@ -94,11 +94,11 @@ async fn admit(shared: &Shared, request: Request, route: Option<&str>) -> Result
                     shared.api.metrics.auth_failures.with_label_values(&[problem.code]).inc();
                 }
             })?;
-            parts.extensions.insert(Caller { peer, actor: Some(actor) });
+            parts.extensions.insert(Caller { peer, kind, source, actor: Some(actor) });
             return Ok(Admitted::Request(Request::from_parts(parts, body)));
         }
     };
-    parts.extensions.insert(Caller { peer, actor });
+    parts.extensions.insert(Caller { peer, kind, source, actor });
     let body = match parts.method {
         Method::POST | Method::PUT | Method::DELETE if route.is_some_and(|r| r.starts_with("/v1/")) => {
             collect(&parts, body, MAX_CHANGE, CHANGE_TIMEOUT).await?.into()

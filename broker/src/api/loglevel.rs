@@ -2,9 +2,9 @@
 
 use super::Shared;
 use super::auth::Caller;
-use super::changes::who;
+use super::changes::{asked, who};
 use super::error::Problem;
-use super::params::{self, Params};
+use super::params::Params;
 use crate::audit::{Act, acts};
 use crate::clock::unix_now;
 use axum::body::Bytes;
@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Most levels that are set at once.
+/// Most levels that are set at one time, by all requests together.
 const MOST: usize = 100;
 /// Longest time for which one is set: a week.
 const LONGEST_S: u64 = 7 * 24 * 3600;
@@ -69,14 +69,18 @@ pub(super) async fn set(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<LogLevelResponse>, Problem> {
-    let Asked { levels, for_s, reset } = params::json(&headers, &body?)?;
     let who = who(caller)?;
-    let wanted = read(&levels, for_s, reset)?;
+    let Asked { levels, for_s, reset } = asked(&shared, (&who, acts::LOG_LEVEL), &headers, body)?;
     let log = &shared.api.log;
     let before = log.levels();
-    let ends = for_s.map(|s| (Duration::from_secs(s), unix_now().0 + s * 1000));
-    log.set(&wanted, reset, ends)
-        .map_err(|e| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "logging", e.to_string()))?;
+    let change = || {
+        let wanted = read(&levels, for_s, reset)?;
+        bounded(&before, &wanted, reset)?;
+        let ends = for_s.map(|s| (Duration::from_secs(s), unix_now().0 + s * 1000));
+        log.set(&wanted, reset, ends)
+            .map_err(|e| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "logging", e.to_string()))
+    };
+    change().inspect_err(|p: &Problem| shared.api.admin.refused(&who, acts::LOG_LEVEL, p.code, ""))?;
     let now = log.levels();
     tracing::info!(actor = %who.actor, levels = now.directives(), "levels of the logs were set");
     let value = |levels: &Levels| Some(levels.directives().into());
@@ -118,6 +122,18 @@ fn read(
         .map_err(|e| Problem::bad_request(format!("levels: {e}")))
     };
     levels.iter().map(one).collect()
+}
+
+/// Each target is matched with each line: there may not be any number of them.
+fn bounded(before: &Levels, wanted: &[(String, LogLevel)], reset: bool) -> Result<(), Problem> {
+    let new = wanted.iter().filter(|(target, _)| reset || !before.set.contains_key(target)).count();
+    let kept = if reset { 0 } else { before.set.len() };
+    if kept + new > MOST {
+        let message =
+            format!("more than {MOST} levels would be set at once; --reset forgets those set before");
+        return Err(Problem::bad_request(message));
+    }
+    Ok(())
 }
 
 fn view(levels: Levels) -> LogLevelResponse {

@@ -94,6 +94,8 @@ use utoipa_axum::routes;
 
 /// Examinations at once; `status --watch` makes one a second.
 const CHECKUPS: usize = 4;
+/// Readings of what happened at once.
+const HISTORIES: usize = 2;
 
 /// What the API shows and whom it asks.
 #[derive(Clone)]
@@ -153,6 +155,8 @@ struct Shared {
     large: Semaphore,
     /// Drain previews under way.
     previews: Arc<Semaphore>,
+    /// Readings of the audit log and of transitions under way.
+    histories: Semaphore,
     /// Examinations under way.
     checkups: Semaphore,
     openapi: String,
@@ -220,6 +224,7 @@ fn router_with(state: ApiState, settings: settings::ActiveSettings, closing: Can
         streams: Arc::new(Semaphore::new(state.settings.max_event_streams)),
         large: Semaphore::new(gate::LARGE_UNPROVEN),
         previews: Arc::new(Semaphore::new(1)),
+        histories: Semaphore::new(HISTORIES),
         checkups: Semaphore::new(CHECKUPS),
         openapi: openapi::describe(&description),
         api: state,

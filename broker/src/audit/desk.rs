@@ -2,7 +2,8 @@
 //!
 //! Refused ones go through a bounded queue to a task that coalesces them: of one actor, act and code the
 //! first is written at once and the others of that minute as one entry with their number. All together at
-//! most [`MAX_A_MINUTE`] entries a minute; what exceeds that is written as one entry that says how many.
+//! most [`MAX_A_MINUTE`] entries a minute; what exceeds that is written as one entry that says how many. So is
+//! all that comes after [`MAX_A_DAY`] entries of a day.
 
 use super::{Act, By, Ending, Who, acts};
 use crate::admin::AdminError;
@@ -21,6 +22,11 @@ const QUEUE: usize = 256;
 const WINDOW: Duration = Duration::from_secs(60);
 /// Entries of refused attempts in one window, but for the last one that tells of the others.
 const MAX_A_MINUTE: usize = 60;
+
+/// Entries of refused attempts in a day, before all others share one each minute.
+const MAX_A_DAY: u64 = 2000;
+/// A day, in milliseconds.
+const DAY_MS: u64 = 86_400_000;
 
 /// What is told of the audit log beside `nearmost_audit_entries_total`, which the store counts.
 #[derive(Clone, Debug)]
@@ -179,13 +185,19 @@ impl DeskTask {
 pub(super) struct Window {
     gathered: HashMap<Alike, Option<Act>>,
     others: u64,
+    /// The day, and how many entries it has.
+    today: (u64, u64),
 }
 
 impl Window {
     /// An attempt that is to be written at once; others are gathered.
     pub(super) fn take(&mut self, act: Act) -> Option<Act> {
         let alike = (act.by.clone(), act.code.clone(), act.ending);
-        let room = self.gathered.len() < MAX_A_MINUTE / 2;
+        let day = act.at_unix_ms / DAY_MS;
+        if self.today.0 != day {
+            self.today = (day, 0);
+        }
+        let room = self.gathered.len() < MAX_A_MINUTE / 2 && self.today.1 < MAX_A_DAY;
         match self.gathered.get_mut(&alike) {
             Some(Some(more)) => {
                 more.count += 1;
@@ -198,6 +210,7 @@ impl Window {
             }
             None if room => {
                 self.gathered.insert(alike, None);
+                self.today.1 += 1;
                 Some(Act { count: 1, ..act })
             }
             None => {
@@ -211,6 +224,7 @@ impl Window {
     pub(super) fn end(&mut self, now_unix_ms: u64) -> Vec<Act> {
         let mut acts: Vec<Act> = self.gathered.drain().filter_map(|(_, more)| more).collect();
         acts.sort_by_key(|act| act.at_unix_ms);
+        self.today.1 += acts.len() as u64;
         let others = std::mem::take(&mut self.others);
         if others > 0 {
             acts.push(Act {

@@ -108,4 +108,17 @@ fn refused_attempts_that_repeat_are_written_once_and_counted() {
     assert!(told.len() + written <= 62);
     assert!(window.end(3000).is_empty());
     assert!(window.take(attempt("ada", 3001)).is_some(), "a new window");
+    // A day's worth, and then one entry a minute that counts them; the next day begins anew.
+    let mut day = 0;
+    for n in 0..5000 {
+        day += u64::from(window.take(attempt(&format!("q{n}"), 4000)).is_some());
+        day += window.end(5000).len() as u64;
+        if window.take(attempt("again", 4000)).is_none() {
+            break;
+        }
+        day += 1;
+    }
+    assert!((1900..2100).contains(&day), "{day}");
+    assert_eq!(window.end(6000).len(), 1, "one that counts");
+    assert!(window.take(attempt("ada", 86_400_001)).is_some());
 }

@@ -75,13 +75,13 @@ fn udp(address: SocketAddr, workers: usize) -> io::Result<Vec<UdpSocket>> {
     // is refused when anyone is there.
     socket(address, Type::DGRAM, Protocol::UDP)?.bind(&address.into())?;
     (0..workers)
-        .map(|_| {
+        .map(|number| {
             let socket = socket(address, Type::DGRAM, Protocol::UDP)?;
             socket.set_reuse_port(true)?;
             // The system may cap it; a smaller buffer only means losing sooner in a burst.
             let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
             socket.bind(&address.into())?;
-            UdpSocket::new(socket)
+            UdpSocket::new(socket, number)
         })
         .collect()
 }

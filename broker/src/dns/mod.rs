@@ -33,6 +33,7 @@ pub use encrypted::{EncryptedServer, EncryptedSettings};
 pub use metrics::DnsMetrics;
 use sheet::Sheet;
 pub use sheet::Sheets;
+pub use udp::Beat;
 
 use crate::reports::SeenNonces;
 use crate::steering::{DemandHandle, Sampler};
@@ -233,6 +234,11 @@ impl DnsServer {
     /// The addresses of UDP and TCP, in the order of the settings, with the ports that were taken.
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
         self.sockets.iter().map(|s| s.address).collect()
+    }
+
+    /// Of each thread that answers over UDP, whether it turns.
+    pub fn beats(&self) -> Vec<Beat> {
+        self.sockets.iter().flat_map(|s| &s.udp).map(udp::Socket::beat).collect()
     }
 
     /// Serves until cancelled; then answers what has been read, closes connections and returns.

@@ -5,11 +5,12 @@
 //! driver ── publish ──> bounded queue ──> keeper ── batches ──> store
 //! ```
 //! The driver never waits: what finds the queue full is not kept, and counted. Every half minute the keeper
-//! notes that the broker runs, so that the next start knows for how long nobody looked.
+//! notes that the broker runs, so that the next start knows for how long nobody looked; also while a disk
+//! takes no transitions, which are tried again in between.
 
 use crate::backoff::Backoff;
 use crate::clock::{mono_now, unix_now};
-use crate::store::{Keep, StoreError, StoreHandle};
+use crate::store::{Keep, MAX_PRUNED, StoreError, StoreHandle};
 use nearmost_config::{AuditConfig, EventsConfig};
 use nearmost_wire::api::EventView;
 use prometheus::{Error, IntCounter, Registry};
@@ -29,6 +30,8 @@ const GATHER: Duration = Duration::from_millis(200);
 const ALIVE: Duration = Duration::from_secs(30);
 /// How often old entries are looked for.
 const PRUNE: Duration = Duration::from_secs(600);
+/// It is also looked for them after so many transitions, or a twentieth of all that are kept.
+const PRUNE_AFTER: u64 = 1000;
 /// Pauses between attempts to write.
 const RETRY: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
 /// Where in the store it is noted.
@@ -54,6 +57,10 @@ pub struct KeeperMetrics {
     pub dropped: IntCounter,
     /// `nearmost_events_errors_total`.
     pub errors: IntCounter,
+    /// `nearmost_events_forgotten_early_total`.
+    pub early_events: IntCounter,
+    /// `nearmost_audit_forgotten_early_total`.
+    pub early_acts: IntCounter,
 }
 
 impl KeeperMetrics {
@@ -76,6 +83,14 @@ impl KeeperMetrics {
             errors: counter(
                 "nearmost_events_errors_total",
                 "Attempts to write transitions to the store that failed.",
+            )?,
+            early_events: counter(
+                "nearmost_events_forgotten_early_total",
+                "Transitions forgotten before events.keep_days: there were more than events.max_entries.",
+            )?,
+            early_acts: counter(
+                "nearmost_audit_forgotten_early_total",
+                "Entries of the audit log forgotten before audit.keep_days: there were more than audit.max_entries.",
             )?,
         })
     }
@@ -139,47 +154,53 @@ impl Keeper {
             ticks
         };
         let (mut alive, mut prune) = (every(ALIVE), every(PRUNE));
+        // What is being written; where that fails, from when on it is tried again.
+        let (mut batch, mut again, mut backoff) = (Vec::new(), mono_now(), RETRY);
+        let mut grown = 0;
         self.say_alive().await;
         loop {
-            let mut batch = Vec::new();
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => break,
-                _ = alive.tick() => self.say_alive().await,
-                _ = prune.tick() => self.prune().await,
-                read = self.queue.recv_many(&mut batch, BATCH) => match read {
+                _ = alive.tick() => { self.say_alive().await; continue },
+                _ = prune.tick() => { self.prune(&cancel).await; continue },
+                () = tokio::time::sleep_until(again.into()), if !batch.is_empty() => {}
+                read = self.queue.recv_many(&mut batch, BATCH), if batch.is_empty() => match read {
                     0 => break,
-                    _ => self.keep(batch, &cancel).await,
+                    _ => self.gather(&mut batch).await,
                 },
             }
+            if !self.write(&batch).await {
+                again = mono_now() + backoff.pause();
+                continue;
+            }
+            backoff.reset();
+            grown += batch.len() as u64;
+            batch.clear();
+            let most = self.keeping.borrow().events.max_entries;
+            if grown >= PRUNE_AFTER.max(most / 20) {
+                grown = 0;
+                self.prune(&cancel).await;
+            }
         }
-        let mut left = Vec::new();
         while let Ok(event) = self.queue.try_recv() {
-            left.push(event);
+            batch.push(event);
         }
-        for batch in left.chunks(BATCH) {
+        for batch in batch.chunks(BATCH) {
             // One attempt: the broker is ending.
             self.write(batch).await;
         }
         self.say_alive().await;
     }
 
-    /// Writes a batch, with what comes soon after it, however often that takes.
-    async fn keep(&mut self, mut batch: Vec<Arc<EventView>>, cancel: &CancellationToken) {
+    /// Takes what comes soon after the first of a batch.
+    async fn gather(&mut self, batch: &mut Vec<Arc<EventView>>) {
         let until = (mono_now() + GATHER).into();
         while batch.len() < BATCH {
             let room = BATCH - batch.len();
-            match tokio::time::timeout_at(until, self.queue.recv_many(&mut batch, room)).await {
+            match tokio::time::timeout_at(until, self.queue.recv_many(batch, room)).await {
                 Ok(read) if read > 0 => {}
                 _ => break,
-            }
-        }
-        let mut backoff = RETRY;
-        while !self.write(&batch).await {
-            if cancel.run_until_cancelled(tokio::time::sleep(backoff.pause())).await.is_none() {
-                // Once more, at the end.
-                self.write(&batch).await;
-                return;
             }
         }
     }
@@ -206,21 +227,53 @@ impl Keeper {
         }
     }
 
-    async fn prune(&self) {
+    /// Forgets what is too old, and then what is too much.
+    async fn prune(&self, cancel: &CancellationToken) {
         let Keeping { audit, events } = self.keeping.borrow().clone();
         let now = unix_now().0;
-        let keep =
-            |days: u32, most| Keep { since_unix_ms: now.saturating_sub(u64::from(days) * DAY_MS), most };
+        let old =
+            |days: u32| Keep { since_unix_ms: now.saturating_sub(u64::from(days) * DAY_MS), most: u64::MAX };
+        let many = |most| Keep { since_unix_ms: 0, most };
         let pruned = async {
-            Ok::<_, StoreError>((
-                self.store.prune_audit(keep(audit.keep_days, audit.max_entries)).await?,
-                self.store.prune_events(keep(events.keep_days, events.max_entries)).await?,
-            ))
+            let acts = self.all_of(cancel, old(audit.keep_days), Pruned::Acts).await?;
+            let transitions = self.all_of(cancel, old(events.keep_days), Pruned::Transitions).await?;
+            let early_acts = self.all_of(cancel, many(audit.max_entries), Pruned::Acts).await?;
+            let early = self.all_of(cancel, many(events.max_entries), Pruned::Transitions).await?;
+            self.metrics.early_acts.inc_by(early_acts);
+            self.metrics.early_events.inc_by(early);
+            Ok::<_, StoreError>(((acts, transitions), (early_acts, early)))
         };
         match pruned.await {
-            Ok((0, 0)) => {}
-            Ok((audit, events)) => tracing::info!(audit, events, "old entries were forgotten"),
+            Ok(((0, 0), (0, 0))) => {}
+            Ok(((audit, events), (0, 0))) => tracing::info!(audit, events, "old entries were forgotten"),
+            Ok((_, (audit, events))) => tracing::warn!(
+                audit,
+                events,
+                "entries were forgotten before keep_days has passed: there are more than max_entries"
+            ),
             Err(error) => tracing::warn!(%error, "old entries are not forgotten yet"),
         }
     }
+
+    /// Prunes in steps, so that others come to write in between; answers how many went.
+    async fn all_of(&self, cancel: &CancellationToken, keep: Keep, what: Pruned) -> Result<u64, StoreError> {
+        let mut gone = 0;
+        loop {
+            let step = match what {
+                Pruned::Acts => self.store.prune_audit(keep).await?,
+                Pruned::Transitions => self.store.prune_events(keep).await?,
+            };
+            gone += step;
+            if step < MAX_PRUNED as u64 || cancel.is_cancelled() {
+                return Ok(gone);
+            }
+        }
+    }
+}
+
+/// What is pruned.
+#[derive(Clone, Copy)]
+enum Pruned {
+    Acts,
+    Transitions,
 }

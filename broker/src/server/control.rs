@@ -1,12 +1,13 @@
 //! What a running broker can be told: to read its configuration again.
 
-use crate::api::ApiControl;
+use crate::api::{ApiControl, ReloadError};
 use crate::audit::{Act, By, Desk, Ending, acts};
 use crate::dns::certificate::Certificate;
 use crate::events::keeper::Keeping;
 use crate::geoip::GeoService;
 use crate::settings;
-use nearmost_config::{BrokerConfig, ObservingConfig};
+use nearmost_config::{BrokerConfig, GeoOverride, ObservingConfig};
+use nearmost_core::geo::Place;
 use nearmost_service::logging::LogControl;
 use nearmost_wire::api::AuditChange;
 use serde_json::{Value, json};
@@ -31,7 +32,11 @@ impl Control {
     /// Takes over what can change while running: geo databases and overrides, who may use the API,
     /// TLS certificates, that of DNS too, levels of the logs, how long what happened is kept. Everything else
     /// needs a restart, which is said of each section that differs. What changed is in the audit log.
-    pub async fn reload(&self, config: &BrokerConfig, by: By) {
+    /// Whether all of it was taken over.
+    pub async fn reload(&self, config: &BrokerConfig, by: By) -> bool {
+        let before = self.current.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // Of what fails the old stays in force, and so it stands here.
+        let mut taken = config.clone();
         for section in settings::needing_restart(&self.running, config) {
             tracing::warn!(
                 section,
@@ -44,6 +49,7 @@ impl Control {
             Err(error) => {
                 tracing::error!(%error, "levels of the logs not reloaded; the old ones stay");
                 failed.push("log");
+                taken.observing.log = before.observing.log.clone();
             }
         }
         self.keeping.send_replace(settings::keeping(config));
@@ -52,6 +58,7 @@ impl Control {
             Err(error) => {
                 tracing::error!(%error, "geo databases not reloaded; the old ones stay");
                 failed.push("geo");
+                taken.geo = before.geo.clone();
             }
         }
         match self.api.reload(&config.http) {
@@ -59,6 +66,9 @@ impl Control {
             Err(error) => {
                 tracing::error!(%error, "not all of the HTTP settings were reloaded");
                 failed.push("http");
+                if matches!(error, ReloadError::Person(_)) {
+                    taken.http = before.http.clone();
+                }
             }
         }
         match self.certificate.as_ref().map(|c| c.reload()) {
@@ -69,7 +79,8 @@ impl Control {
                 failed.push("dns.tls");
             }
         }
-        self.write_down(config, by, &failed).await;
+        self.write_down(taken, by, &failed).await;
+        failed.is_empty()
     }
 
     /// A configuration that cannot be read was to be taken over.
@@ -82,17 +93,18 @@ impl Control {
         let _ = self.desk.done(act).await;
     }
 
-    async fn write_down(&self, config: &BrokerConfig, by: By, failed: &[&str]) {
+    async fn write_down(&self, taken: BrokerConfig, by: By, failed: &[&str]) {
+        let taken = Arc::new(taken);
         let before = {
             let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::replace(&mut *current, Arc::new(config.clone()))
+            std::mem::replace(&mut *current, taken.clone())
         };
         let ending = if failed.is_empty() { Ending::Done } else { Ending::Failed("partly") };
         let note = match failed {
             [] => String::new(),
             failed => format!("not taken over: {}", failed.join(", ")),
         };
-        let changes = differences(&before, config);
+        let changes = differences(&before, &taken);
         let act = Act { by, code: acts::RELOAD.into(), ending, note, changes, ..Act::default() };
         // What went wrong with that is in the log.
         let _ = self.desk.done(act).await;
@@ -122,11 +134,23 @@ fn differences(before: &BrokerConfig, now: &BrokerConfig) -> Vec<AuditChange> {
     changes
 }
 
+/// A correction with its place.
+fn corrected(told: &GeoOverride) -> Value {
+    let Place { position, country, asn } = told.place;
+    let position = position.map(|at| at.degrees());
+    json!({
+        "prefix": told.prefix.to_string(),
+        "position": position,
+        "country": country.map(|country| country.to_string()),
+        "asn": asn,
+    })
+}
+
 fn sections(config: &BrokerConfig) -> [(&'static str, Value); 5] {
     let BrokerConfig { observing: ObservingConfig { log, audit, events, .. }, http, geo, .. } = config;
     let levels: Vec<String> =
         log.levels.iter().map(|t| format!("{}={}", t.target, t.level.as_str())).collect();
-    let overrides: Vec<String> = geo.overrides.iter().map(|o| o.prefix.to_string()).collect();
+    let overrides: Vec<_> = geo.overrides.iter().map(corrected).collect();
     let persons: Vec<_> = http.persons.iter().map(|p| json!({ "name": p.name, "id": p.id })).collect();
     let trusted: Vec<String> = http.trusted_sources.iter().map(ToString::to_string).collect();
     [

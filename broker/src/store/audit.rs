@@ -16,8 +16,10 @@ use std::path::PathBuf;
 
 /// Bytes of entries in one page, beyond which it ends.
 const PAGE_BYTES: usize = 4 << 20;
+/// Most rows that are looked at for one page.
+const MAX_LOOKED: usize = 20_000;
 /// Most rows that one transaction prunes.
-pub(super) const MAX_PRUNED: usize = 10_000;
+pub(crate) const MAX_PRUNED: usize = 10_000;
 
 /// A place in the chain: an entry's number and hash.
 pub type Link = (u64, [u8; 32]);
@@ -205,10 +207,10 @@ fn read_page(txn: &ReadTransaction, filter: &AuditFilter) -> Result<AuditPage, A
     };
     let mut page = AuditPage { rows: Vec::new(), seen: filter.after, anchor, head };
     let mut bytes = 0;
-    for row in rows.range(first..)? {
+    for (looked, row) in rows.range(first..)?.enumerate() {
         let (number, row) = row?;
         let (at, json, hash) = row.value();
-        if page.rows.len() >= filter.limit || bytes >= PAGE_BYTES {
+        if page.rows.len() >= filter.limit || bytes >= PAGE_BYTES || looked >= MAX_LOOKED {
             return Ok(page);
         }
         page.seen = number.value();

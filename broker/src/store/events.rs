@@ -8,6 +8,8 @@ use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableT
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+/// Most rows that are looked at for one page.
+const MAX_LOOKED: usize = 200_000;
 /// Most gaps that are kept.
 const MAX_GAPS: u64 = 1000;
 
@@ -35,7 +37,9 @@ pub struct EventsPage {
     pub events: Vec<EventView>,
     /// Whether there are more.
     pub more: bool,
-    /// Of each mirror and family the last one before [`EventFilter::since_unix_ms`]; on the first page only.
+    /// Up to which number was looked.
+    pub seen: u64,
+    /// Of each mirror and family the last one before [`EventFilter::since_unix_ms`], of those looked at.
     pub before: Vec<EventView>,
     /// When the broker did not run: from, until.
     pub gaps: Vec<(u64, u64)>,
@@ -109,34 +113,27 @@ pub(super) fn page(path: PathBuf, snapshot: ReadTransaction, filter: EventFilter
 }
 
 fn read_page(txn: &ReadTransaction, filter: &EventFilter) -> Result<EventsPage, Abort> {
-    let mut page = EventsPage::default();
-    let mut before: BTreeMap<(String, String, String), EventView> = BTreeMap::new();
+    let mut page = EventsPage { seen: filter.after.unwrap_or(0), ..EventsPage::default() };
     let since = filter.since_unix_ms.unwrap_or(0);
+    let mut before = Before::default();
     // Numbers rise with time but for a clock that was set back, so that every row is looked at.
     let first = filter.after.map_or(0, |after| after.saturating_add(1));
-    for row in txn.open_table(tables::EVENTS)?.range(first..)? {
+    for (looked, row) in txn.open_table(tables::EVENTS)?.range(first..)?.enumerate() {
+        if looked >= MAX_LOOKED || page.events.len() >= filter.limit {
+            page.more = true;
+            break;
+        }
         let (number, row) = row?;
+        page.seen = number.value();
         let (at, json) = row.value();
-        let early = at < since;
-        if filter.until_unix_ms.is_some_and(|until| at >= until) || early && filter.after.is_some() {
+        if filter.until_unix_ms.is_some_and(|until| at >= until) {
             continue;
         }
         let event: EventView = serde_json::from_slice(json)
             .map_err(|e| Abort::Damaged(format!("transition {} is unreadable: {e}", number.value())))?;
-        if !filter.wants(&event) {
-            continue;
-        }
-        if early {
-            let key = (event.domain.clone(), event.mirror.clone(), event.family.clone());
-            before.insert(key, event);
-        } else if page.events.len() >= filter.limit {
-            page.more = true;
-            break;
-        } else {
-            page.events.push(event);
-        }
+        before.take(&mut page, filter, event);
     }
-    page.before = before.into_values().collect();
+    page.before = before.0.into_values().collect();
     for row in txn.open_table(tables::GAPS)?.range(since..)? {
         let (until, from) = row?;
         if filter.until_unix_ms.is_none_or(|end| from.value() < end) {
@@ -146,9 +143,54 @@ fn read_page(txn: &ReadTransaction, filter: &EventFilter) -> Result<EventsPage, 
     Ok(page)
 }
 
+/// Of each mirror and family the last transition before the time that is asked for.
+#[derive(Default)]
+struct Before(BTreeMap<(String, String, String), EventView>);
+
+impl Before {
+    /// Puts a transition where it belongs, if it is wanted.
+    fn take(&mut self, page: &mut EventsPage, filter: &EventFilter, event: EventView) {
+        if !filter.wants(&event) {
+            return;
+        }
+        if event.at_unix_ms < filter.since_unix_ms.unwrap_or(0) {
+            let key = (event.domain.clone(), event.mirror.clone(), event.family.clone());
+            self.0.insert(key, event);
+        } else {
+            page.events.push(event);
+        }
+    }
+}
+
+impl EventsPage {
+    /// Adds to the last page what is not kept yet: `newer` ones, in their order.
+    pub fn join(&mut self, filter: &EventFilter, newer: impl IntoIterator<Item = EventView>) {
+        let mut before = Before::default();
+        for event in std::mem::take(&mut self.before) {
+            before.0.insert((event.domain.clone(), event.mirror.clone(), event.family.clone()), event);
+        }
+        for event in newer {
+            if self.more {
+                break;
+            }
+            if event.number <= self.seen {
+                continue;
+            }
+            if self.events.len() >= filter.limit {
+                self.more = true;
+                break;
+            }
+            self.seen = event.number;
+            before.take(self, filter, event);
+        }
+        self.before = before.0.into_values().collect();
+    }
+}
+
 impl EventFilter {
     fn wants(&self, event: &EventView) -> bool {
-        self.domain.as_ref().is_none_or(|domain| *domain == event.domain)
+        self.until_unix_ms.is_none_or(|until| event.at_unix_ms < until)
+            && self.domain.as_ref().is_none_or(|domain| *domain == event.domain)
             && self.mirror.as_ref().is_none_or(|mirror| *mirror == event.mirror)
     }
 }

@@ -33,6 +33,7 @@ mod schema;
 mod tables;
 mod thread;
 
+pub(crate) use audit::MAX_PRUNED;
 pub use audit::{AuditFilter, AuditPage, AuditRow, Keep, Link};
 pub use backup::{RESTORED, Restored, restore};
 pub use error::{StoreError, TokenError};

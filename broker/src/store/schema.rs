@@ -55,15 +55,25 @@ pub(super) fn new_log_epoch() -> u64 {
 /// # Errors
 /// [`StoreError::NewerSchema`], and what a damaged file or a failing disk does.
 pub(super) fn bring_up(db: &Database, path: &Path) -> Result<(), StoreError> {
-    match schema_of(db).map_err(|abort| abort.name(path))? {
+    match known_to(tables::SCHEMA, db, path)? {
         tables::SCHEMA => Ok(()),
-        found @ 1..tables::SCHEMA => {
+        found => {
             let brought = if found == 1 { from_1(db) } else { from_2(db) };
             brought.map_err(|abort| abort.name(path))?;
             tracing::info!(path = %path.display(), schema = tables::SCHEMA, "the store was brought up to this version");
             Ok(())
         }
-        found => Err(StoreError::NewerSchema { path: path.to_owned(), found, known: tables::SCHEMA }),
+    }
+}
+
+/// The file's schema, for a program that knows those up to `known`.
+///
+/// # Errors
+/// As [`bring_up`].
+pub(super) fn known_to(known: u64, db: &Database, path: &Path) -> Result<u64, StoreError> {
+    match schema_of(db).map_err(|abort| abort.name(path))? {
+        found if found > known => Err(StoreError::NewerSchema { path: path.to_owned(), found, known }),
+        found => Ok(found),
     }
 }
 

@@ -10,8 +10,10 @@ use nearmost_client::clock::now_unix_ms;
 use nearmost_client::moment;
 use nearmost_client::registry::audited;
 use nearmost_client::text::printable;
-use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, Write};
+use serde::{Deserialize, Serialize};
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, BufWriter, ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// Entries asked for at once: pages are bounded on either side, however long the log is.
@@ -42,6 +44,61 @@ pub struct AuditArgs {
     /// Check that nothing was changed or left out, in the broker's log, or in an exported file
     #[arg(long, value_name = "FILE", num_args = 0..=1)]
     pub verify: Option<Option<PathBuf>>,
+    /// With --verify: that this entry still has the hash that was noted
+    #[arg(long, value_name = "NUMBER:HASH", value_parser = Noted::parse, requires = "verify")]
+    pub expect: Option<Noted>,
+}
+
+/// An entry's number and hash, noted earlier.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Noted {
+    number: u64,
+    hash: String,
+}
+
+impl Noted {
+    /// As `--verify` prints them, with a colon between.
+    fn parse(text: &str) -> Result<Noted, String> {
+        let read = text.split_once(':').and_then(|(number, hash)| {
+            let hex = hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit());
+            Some(Noted { number: number.parse().ok()?, hash: hash.to_owned() }).filter(|_| hex)
+        });
+        read.ok_or_else(|| {
+            format!("{text:?}: expected a number, a colon and a hash of 64 hexadecimal digits")
+        })
+    }
+
+    /// Compares with an entry that is there.
+    fn is_at(&self, number: u64, hash: &str) -> anyhow::Result<()> {
+        if number == self.number && !hash.eq_ignore_ascii_case(&self.hash) {
+            bail!("entry {number} has the hash {hash}, not the one expected: the log was written anew");
+        }
+        Ok(())
+    }
+
+    /// Whether it was among those from `pruned` up to `last`.
+    fn is_within(&self, pruned: u64, last: u64) -> anyhow::Result<()> {
+        if self.number > last {
+            bail!("entry {} is expected and the log ends with {last}: it was cut off", self.number);
+        }
+        if self.number < pruned {
+            bail!(
+                "entry {} cannot be compared: entries up to {pruned} are no longer kept, as keep_days and \
+                 max_entries have it; expect a later one",
+                self.number
+            );
+        }
+        Ok(())
+    }
+}
+
+/// The last line of an exported file.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Closing {
+    count: u64,
+    head: u64,
+    head_hash: String,
 }
 
 impl AuditArgs {
@@ -69,13 +126,13 @@ impl AuditArgs {
 /// Shows, exports or checks.
 pub async fn audit(context: &Context, wanted: &AuditArgs) -> anyhow::Result<()> {
     match (&wanted.verify, &wanted.export) {
-        (Some(Some(file)), None) => verify_file(file),
+        (Some(Some(file)), None) => verify_file(file, wanted.expect.as_ref()),
         (Some(None), None) if wanted.narrows() => {
             bail!("--verify checks the whole log, from which nothing may be left out")
         }
-        (Some(None), export) => whole(context, export.as_deref()).await,
+        (Some(None), export) => whole(context, export.as_deref(), wanted.expect.as_ref()).await,
         (Some(Some(_)), Some(_)) => bail!("--verify FILE reads a file that --export wrote; use one of them"),
-        (None, Some(file)) if !wanted.narrows() => whole(context, Some(file)).await,
+        (None, Some(file)) if !wanted.narrows() => whole(context, Some(file), None).await,
         (None, Some(file)) => {
             let mut out = create(file)?;
             let mut written = 0_u64;
@@ -166,27 +223,48 @@ fn lines(number: u64, entry: &AuditEntry) -> String {
 }
 
 /// Checks the whole log, and writes it to a file where one is given.
-async fn whole(context: &Context, export: Option<&Path>) -> anyhow::Result<()> {
+async fn whole(context: &Context, export: Option<&Path>, expect: Option<&Noted>) -> anyhow::Result<()> {
     let mut out = export.map(|file| Ok::<_, anyhow::Error>((create(file)?, file))).transpose()?;
     let mut check: Option<ChainCheck> = None;
-    let mut pruned = 0;
+    let (mut pruned, mut head) = (0, (0, String::new()));
     pages(context, &[("limit", PAGE.to_owned())], |page| {
         if check.is_none() {
             pruned = page.anchor;
+            expect.map_or(Ok(()), |noted| noted.is_at(page.anchor, &page.anchor_hash))?;
         }
-        // Pruning while it is read takes the beginning away, which is read by then.
         let check = check.get_or_insert_with(|| ChainCheck::after(page.anchor, page.anchor_hash.clone()));
+        let read = check.head().map_or(0, |(number, _)| number);
+        if page.anchor > read {
+            bail!(
+                "entries {} to {} were pruned while the log was read, and nobody changed them; ask again",
+                read + 1,
+                page.anchor
+            );
+        }
         for view in &page.entries {
             check.next(view)?;
+            expect.map_or(Ok(()), |noted| noted.is_at(view.number, &view.hash))?;
             if let Some((out, file)) = &mut out {
                 write(out, file, view)?;
             }
         }
+        head = (page.head, page.head_hash.clone());
         Ok(())
     })
     .await?;
     let check = check.unwrap_or_default();
-    if let Some((out, file)) = out {
+    let (number, hash) = check.head().unwrap_or((0, ""));
+    if (number, hash) != (head.0, head.1.as_str()) {
+        bail!(
+            "the chain ends with {number} and hash {hash}, and the broker says that it ends with {} and {}",
+            head.0,
+            head.1
+        );
+    }
+    expect.map_or(Ok(()), |noted| noted.is_within(pruned, number))?;
+    if let Some((mut out, file)) = out {
+        let closing = Closing { count: check.checked, head: number, head_hash: hash.to_owned() };
+        write(&mut out, file, &closing)?;
         finish(out, file)?;
         emit(&format!("{} entries written to {}\n", check.checked, file.display()))?;
     }
@@ -194,18 +272,37 @@ async fn whole(context: &Context, export: Option<&Path>) -> anyhow::Result<()> {
 }
 
 /// Checks a file that was exported.
-fn verify_file(file: &Path) -> anyhow::Result<()> {
+fn verify_file(file: &Path, expect: Option<&Noted>) -> anyhow::Result<()> {
     let name = || file.display().to_string();
     let lines = BufReader::new(File::open(file).with_context(name)?).lines();
     let mut check = ChainCheck::default();
-    let mut first = None;
+    let (mut first, mut closing) = (None, None);
     for (at, line) in lines.enumerate() {
         let place = || format!("{}, line {}", file.display(), at + 1);
-        let view: AuditView = serde_json::from_str(&line.with_context(place)?).with_context(place)?;
+        let line = line.with_context(place)?;
+        if closing.is_some() {
+            bail!("{}: there is more after the closing line", place());
+        }
+        if let Ok(last) = serde_json::from_str::<Closing>(&line) {
+            closing = Some(last);
+            continue;
+        }
+        let view: AuditView = serde_json::from_str(&line).with_context(place)?;
         check.next(&view).with_context(place)?;
+        expect.map_or(Ok(()), |noted| noted.is_at(view.number, &view.hash)).with_context(place)?;
         first.get_or_insert(view.number);
     }
-    emit(&verdict(&check, first.map_or(0, |first| first - 1)))
+    let Some(closing) = closing else {
+        bail!("{}: its closing line, with the number of entries, is missing: the file was cut off", name());
+    };
+    let last = check.head().unwrap_or((closing.head, &closing.head_hash));
+    if (check.checked, last) != (closing.count, (closing.head, &closing.head_hash)) {
+        bail!("{}: it has {} entries, its closing line tells of {}", name(), check.checked, closing.count);
+    }
+    // Of what came before only the number is known.
+    let before = first.map_or(closing.head, |first| first - 1);
+    expect.map_or(Ok(()), |noted| noted.is_within(first.unwrap_or(closing.head), closing.head))?;
+    emit(&verdict(&check, before))
 }
 
 fn verdict(check: &ChainCheck, pruned: u64) -> String {
@@ -223,23 +320,53 @@ fn verdict(check: &ChainCheck, pruned: u64) -> String {
     )
 }
 
-fn create(file: &Path) -> anyhow::Result<BufWriter<File>> {
-    Ok(BufWriter::new(File::create(file).with_context(|| file.display().to_string())?))
+/// Where a file is written until it is whole.
+fn beside(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".part");
+    name.into()
 }
 
-/// One line, byte by byte as it came: the hash is over these.
-fn write(out: &mut BufWriter<File>, file: &Path, view: &AuditView) -> anyhow::Result<()> {
-    serde_json::to_writer(&mut *out, view).with_context(|| file.display().to_string())?;
+/// A file for its owner alone, which has its name only once it is whole.
+fn create(file: &Path) -> anyhow::Result<BufWriter<File>> {
+    let part = beside(file);
+    let place = || part.display().to_string();
+    match std::fs::remove_file(&part) {
+        Err(e) if e.kind() != ErrorKind::NotFound => return Err(e).with_context(place),
+        _ => {}
+    }
+    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part);
+    Ok(BufWriter::new(made.with_context(place)?))
+}
+
+/// One line, an entry byte by byte as it came: the hash is over these.
+fn write(out: &mut BufWriter<File>, file: &Path, line: &impl Serialize) -> anyhow::Result<()> {
+    serde_json::to_writer(&mut *out, line).with_context(|| file.display().to_string())?;
     out.write_all(b"\n").with_context(|| file.display().to_string())
 }
 
 fn finish(mut out: BufWriter<File>, file: &Path) -> anyhow::Result<()> {
-    out.flush().and_then(|()| out.get_ref().sync_all()).with_context(|| file.display().to_string())
+    let written = out.flush().and_then(|()| out.get_ref().sync_all());
+    written.and_then(|()| std::fs::rename(beside(file), file)).with_context(|| file.display().to_string())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_noted_is_compared_and_what_is_not_kept_is_not_called_a_fault() {
+        let noted = Noted::parse(&format!("7:{}", "aB".repeat(32))).unwrap();
+        noted.is_at(7, &"ab".repeat(32)).unwrap();
+        noted.is_at(8, "other").unwrap();
+        assert!(noted.is_at(7, &"ac".repeat(32)).unwrap_err().to_string().contains("written anew"));
+        noted.is_within(7, 7).unwrap();
+        assert!(noted.is_within(0, 6).unwrap_err().to_string().contains("cut off"));
+        assert!(noted.is_within(8, 9).unwrap_err().to_string().contains("no longer kept"));
+        for wrong in ["7", "7:", "7:ab", "x:0"] {
+            assert!(Noted::parse(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn an_entry_is_told_with_what_it_changed_and_who_signed() {

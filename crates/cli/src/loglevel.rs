@@ -55,10 +55,18 @@ fn shown(told: &LogLevelResponse) -> String {
     };
     let mut text = String::new();
     match &told.environment {
-        Some(filter) => text.push_str(&format!("{filter}  (NEARMOST_LOG stands in place of the file)\n")),
+        Some(filter) => {
+            text.push_str(&format!("{filter}  (NEARMOST_LOG stands in place of the file)\n"));
+            // What the file says is not in force; what was set while running is.
+            if told.set.iter().any(|set| set.target.is_empty()) {
+                text.push_str(&format!("{}{}\n", told.level, until("")));
+            }
+        }
         None => text.push_str(&format!("{}{}\n", told.level, until(""))),
     }
-    for (target, level) in &told.levels {
+    let in_force =
+        |target: &str| told.environment.is_none() || told.set.iter().any(|set| set.target == target);
+    for (target, level) in told.levels.iter().filter(|(target, _)| in_force(target)) {
         text.push_str(&format!("{target}={level}{}\n", until(target)));
     }
     text
@@ -76,6 +84,8 @@ mod tests {
         let mut told = LogLevelResponse { level: "info".into(), levels, set: vec![set], environment: None };
         assert_eq!(shown(&told), "info\nquinn=debug  set until 1970-01-01 00:01:00 UTC\nrustls=warn\n");
         told.environment = Some("trace".into());
-        assert!(shown(&told).starts_with("trace  (NEARMOST_LOG"));
+        let said = shown(&told);
+        assert!(said.starts_with("trace  (NEARMOST_LOG"), "{said}");
+        assert!(said.contains("quinn=debug") && !said.contains("rustls"), "{said}");
     }
 }

@@ -119,17 +119,29 @@ async fn history(
     query.extend(wanted.domain.as_deref().map(|domain| ("domain", domain)));
     query.extend(wanted.mirror.as_deref().map(|mirror| ("mirror", mirror)));
     let mut all = context.client.events_history(&query).await?;
+    let mut asked: Option<u64> = None;
     while all.more {
-        let Some(number) = all.events.last().map(|event: &EventView| event.number) else { break };
-        let last = number.to_string();
+        // Brokers that do not tell how far they looked end a page only where it is full.
+        let last = all.events.last().map(|event: &EventView| event.number);
+        let Some(last) = all.next_after.or(last) else { break };
+        // A broker that tells the same again is not asked for ever.
+        if asked.is_some_and(|before| last <= before) {
+            break;
+        }
+        asked = Some(last);
+        let last = last.to_string();
         let mut next = query.clone();
         next.push(("after", &last));
         let page = context.client.events_history(&next).await?;
-        // A broker that tells the same again is not asked for ever.
-        if page.events.last().is_none_or(|event| event.number <= number) {
-            break;
+        all.more = page.more && (!page.events.is_empty() || page.next_after > all.next_after);
+        all.next_after = page.next_after;
+        for event in page.before {
+            let same = |e: &EventView| {
+                (&e.domain, &e.mirror, &e.family) == (&event.domain, &event.mirror, &event.family)
+            };
+            all.before.retain(|e| !same(e));
+            all.before.push(event);
         }
-        all.more = page.more;
         all.events.extend(page.events);
     }
     Ok(all)

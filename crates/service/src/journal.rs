@@ -57,16 +57,28 @@ impl<W: Write> Write for Line<W> {
     }
 
     /// A line comes in one piece, and goes out in one, so that lines of several threads do not mix.
+    /// What a value has of line ends is written as `\n` and `\r`: what others sent begins no line of ours.
     fn write_all(&mut self, text: &[u8]) -> io::Result<()> {
-        match self.importance {
-            None => self.out.write_all(text),
-            Some(importance) => {
-                let mut all = Vec::with_capacity(text.len() + importance.len());
-                all.extend_from_slice(importance.as_bytes());
-                all.extend_from_slice(text);
-                self.out.write_all(&all)
+        let (inner, end) = match text.strip_suffix(b"\n") {
+            Some(inner) => (inner, &b"\n"[..]),
+            None => (text, &b""[..]),
+        };
+        let breaks = |byte: &u8| matches!(byte, b'\n' | b'\r');
+        let importance = self.importance.unwrap_or_default();
+        if importance.is_empty() && !inner.iter().any(breaks) {
+            return self.out.write_all(text);
+        }
+        let mut all = Vec::with_capacity(text.len() + importance.len());
+        all.extend_from_slice(importance.as_bytes());
+        for byte in inner {
+            match byte {
+                b'\n' => all.extend_from_slice(b"\\n"),
+                b'\r' => all.extend_from_slice(b"\\r"),
+                other => all.push(*other),
             }
         }
+        all.extend_from_slice(end);
+        self.out.write_all(&all)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -84,7 +96,9 @@ mod tests {
         let mut line = Line { importance: Some(importance(Level::WARN)), out: &mut written };
         line.write_all(b"a fault\n").unwrap();
         Line { importance: None, out: &mut written }.write_all(b"plain\n").unwrap();
-        assert_eq!(String::from_utf8(written).unwrap(), "<4>a fault\nplain\n");
+        Line { importance: None, out: &mut written }.write_all(b"a=x\n<3>y\r\n").unwrap();
+        let told = "<4>a fault\nplain\na=x\\n<3>y\\r\n";
+        assert_eq!(String::from_utf8(written).unwrap(), told);
     }
 
     #[test]

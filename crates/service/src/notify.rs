@@ -1,22 +1,39 @@
 //! Word to systemd, or whoever else listens at `NOTIFY_SOCKET` (sd_notify(3)).
 //!
-//! One datagram a message: lines of `NAME=VALUE`. Without a socket everything here does nothing. Messages are
-//! sent at once and never waited for; one that cannot be sent is lost, as the manager would then act as if
-//! the service hung, which is what it is for.
+//! One datagram a message: lines of `NAME=VALUE`. Without a socket everything here does nothing. What the
+//! manager must not miss (ready, reloading, stopping) is waited for a little where it is busy; that the
+//! service lives, and how it is, is sent at once or not at all: it is said again soon.
 
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Longest status that is told, in characters.
 const MAX_STATUS: usize = 200;
+/// How long a busy manager is waited for.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Tells the manager; clones share one socket.
 #[derive(Clone, Debug, Default)]
 pub struct Notifier {
-    to: Option<Arc<(UnixDatagram, SocketAddr)>>,
+    to: Option<Arc<Manager>>,
     watchdog: Option<Duration>,
+}
+
+/// Who is told.
+#[derive(Debug)]
+struct Manager {
+    address: SocketAddr,
+    /// Waits a little.
+    patient: UnixDatagram,
+    /// Never waits.
+    prompt: UnixDatagram,
+    /// Whether it was told that the service is ready.
+    ready: AtomicBool,
+    /// Whether that was said once more.
+    repeated: AtomicBool,
 }
 
 /// Why the manager cannot be told anything.
@@ -53,12 +70,21 @@ impl Notifier {
             Some(name) => SocketAddr::from_abstract_name(name),
             None => SocketAddr::from_pathname(path),
         };
-        let unbound = || {
-            let socket = UnixDatagram::unbound()?;
-            socket.set_nonblocking(true)?;
-            Ok(socket)
+        let sockets = || {
+            let (patient, prompt) = (UnixDatagram::unbound()?, UnixDatagram::unbound()?);
+            patient.set_write_timeout(Some(PATIENCE))?;
+            prompt.set_nonblocking(true)?;
+            Ok((patient, prompt))
         };
-        let to = (unbound().map_err(named)?, address.map_err(named)?);
+        let (patient, prompt) = sockets().map_err(named)?;
+        let address = address.map_err(named)?;
+        let to = Manager {
+            address,
+            patient,
+            prompt,
+            ready: AtomicBool::new(false),
+            repeated: AtomicBool::new(false),
+        };
         let own = watchdog_pid.is_none_or(|pid| pid == std::process::id().to_string());
         let watchdog = watchdog_us.and_then(|us| us.parse().ok()).filter(|us| own && *us > 0);
         Ok(Notifier { to: Some(Arc::new(to)), watchdog: watchdog.map(Duration::from_micros) })
@@ -75,21 +101,39 @@ impl Notifier {
         self.watchdog.map(|limit| limit / 3)
     }
 
-    /// It serves from now on; also after a reload.
+    /// It serves from now on.
     pub fn ready(&self, status: &str) {
-        self.send(&format!("READY=1\nSTATUS={}", line(status)));
+        if let Some(to) = &self.to {
+            to.ready.store(true, Ordering::Relaxed);
+        }
+        self.insist(&format!("READY=1\nSTATUS={}", line(status)));
     }
 
-    /// It reads its configuration again; [`ready`](Notifier::ready) ends that.
+    /// It reads its configuration again; [`reloaded`](Notifier::reloaded) ends that. Nothing is said of it
+    /// before the service is ready.
     pub fn reloading(&self) {
+        if !self.was_ready() {
+            return;
+        }
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
         let us = now.tv_sec.saturating_mul(1_000_000).saturating_add(now.tv_nsec / 1000);
-        self.send(&format!("RELOADING=1\nMONOTONIC_USEC={us}"));
+        self.insist(&format!("RELOADING=1\nMONOTONIC_USEC={us}"));
+    }
+
+    /// It has read its configuration again. Nothing is said of it before the service is ready.
+    pub fn reloaded(&self, status: &str) {
+        if self.was_ready() {
+            self.ready(status);
+        }
+    }
+
+    fn was_ready(&self) -> bool {
+        self.to.as_ref().is_some_and(|to| to.ready.load(Ordering::Relaxed))
     }
 
     /// It is about to end.
     pub fn stopping(&self) {
-        self.send("STOPPING=1\nSTATUS=stopping");
+        self.insist("STOPPING=1\nSTATUS=stopping");
     }
 
     /// How it is, for people.
@@ -97,14 +141,24 @@ impl Notifier {
         self.send(&format!("STATUS={}", line(status)));
     }
 
-    /// It is alive.
+    /// It is alive. With the first time goes once more that it is ready, should that have been lost.
     pub fn alive(&self) {
+        if self.was_ready() && self.to.as_ref().is_some_and(|to| !to.repeated.swap(true, Ordering::Relaxed)) {
+            self.insist("READY=1");
+        }
         self.send("WATCHDOG=1");
+    }
+
+    fn insist(&self, message: &str) {
+        let Some(to) = &self.to else { return };
+        if let Err(error) = to.patient.send_to_addr(message.as_bytes(), &to.address) {
+            tracing::warn!(%error, message, "the service manager could not be told");
+        }
     }
 
     fn send(&self, message: &str) {
         let Some(to) = &self.to else { return };
-        if let Err(error) = to.0.send_to_addr(message.as_bytes(), &to.1) {
+        if let Err(error) = to.prompt.send_to_addr(message.as_bytes(), &to.address) {
             tracing::debug!(%error, "the service manager could not be told");
         }
     }
@@ -137,13 +191,21 @@ mod tests {
         let (_dir, socket, path) = manager();
         let told = Notifier::new(Some(&path), Some("30000000".into()), None).unwrap();
         assert_eq!((told.is_on(), told.watchdog_every()), (true, Some(Duration::from_secs(10))));
+        // Not ready yet: there is nothing that it reloads.
+        told.reloading();
+        told.reloaded("");
         told.ready("2 zones\nEVIL=1");
         assert_eq!(next(&socket), "READY=1\nSTATUS=2 zones EVIL=1");
         told.reloading();
         let said = next(&socket);
         let us = said.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap();
         assert!(us.parse::<u64>().unwrap() > 0);
-        told.alive();
+        told.reloaded("reloaded");
+        assert_eq!(next(&socket), "READY=1\nSTATUS=reloaded");
+        for said in ["READY=1", "WATCHDOG=1"] {
+            told.alive();
+            assert_eq!(next(&socket), said);
+        }
         assert_eq!(next(&socket), "WATCHDOG=1");
         told.stopping();
         assert!(next(&socket).starts_with("STOPPING=1\n"));

@@ -15,8 +15,11 @@
 //!
 //! To stop a worker its socket is shut down, which wakes it; it answers what it has read and ends.
 
+mod beat;
 mod control;
 mod mmsg;
+
+pub use beat::Beat;
 
 use super::{DnsError, Handler, Message, Sheet, tally};
 use mmsg::{Batch, Shape};
@@ -46,14 +49,16 @@ pub(super) struct Socket {
     socket: Arc<socket2::Socket>,
     /// Bound to all addresses: a reply's is that of its query.
     wildcard: bool,
+    /// Of the worker that serves it.
+    beat: Beat,
 }
 
 impl Socket {
-    /// Prepares a bound socket.
+    /// Prepares a bound socket, the one of this number at its address.
     ///
     /// # Errors
     /// What the system says.
-    pub(super) fn new(socket: socket2::Socket) -> io::Result<Socket> {
+    pub(super) fn new(socket: socket2::Socket, number: usize) -> io::Result<Socket> {
         let address = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
         let wildcard = address.ip().is_unspecified();
         socket.set_nonblocking(false)?;
@@ -64,7 +69,12 @@ impl Socket {
         if wildcard {
             mmsg::tell_asked(socket.as_fd(), address.is_ipv6())?;
         }
-        Ok(Socket { socket: Arc::new(socket), wildcard })
+        Ok(Socket { socket: Arc::new(socket), wildcard, beat: Beat::new(address, number) })
+    }
+
+    /// Whether its worker turns.
+    pub(super) fn beat(&self) -> Beat {
+        self.beat.clone()
     }
 
     /// Wakes the worker that waits on it, once `stop` is told.
@@ -128,6 +138,7 @@ impl Worker {
         self.handler.metrics.cpu.enter();
         let mut batch = Batch::new(self.shape);
         while !stop.is_cancelled() {
+            self.socket.beat.stamp();
             match batch.receive(self.socket.socket.as_fd()) {
                 Ok(read) => self.answer_all(&mut batch, read),
                 Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}

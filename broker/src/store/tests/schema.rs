@@ -1,7 +1,7 @@
 //! Files of older programs.
 
 use super::super::files::builder;
-use super::super::schema::{RECORDS_1, SEQUENCES_1};
+use super::super::schema::{RECORDS_1, SEQUENCES_1, known_to};
 use super::super::tables;
 use super::*;
 use redb::ReadableDatabase;
@@ -116,8 +116,8 @@ fn a_file_of_schema_2_gets_its_tables_and_a_program_of_schema_2_is_not_to_open_i
     assert_eq!(store.contents().unwrap().records, [first]);
     assert_eq!(commit(&store, batch([ada.write("nyc", 6, Some(b"{}"))])).unwrap().entries, 1);
     drop(store);
-    let txn = builder().open(&path).unwrap().begin_read().unwrap();
-    let found = tables::counter(&txn.open_table(tables::COUNTERS).unwrap(), tables::SCHEMA_NAME).unwrap();
-    assert_eq!(found, tables::SCHEMA);
-    assert!(found > 2);
+    let db = builder().open(&path).unwrap();
+    assert_eq!(known_to(tables::SCHEMA, &db, &path), Ok(tables::SCHEMA));
+    let refused = known_to(2, &db, &path).unwrap_err();
+    assert_eq!(refused, StoreError::NewerSchema { path, found: tables::SCHEMA, known: 2 });
 }

@@ -274,9 +274,14 @@ api! {
 pub struct EventsHistoryResponse {
     /// Transitions, oldest first.
     pub events: Vec<super::EventView>,
-    /// Whether there are more after these; ask for those after the last one's number.
+    /// Whether there are more after these; ask for those after `next_after`.
     pub more: bool,
-    /// On the first page, of each mirror and family the last transition before `since_unix_ms`.
+    /// Up to which number was looked: a page may end before it is full, or without a transition. Older
+    /// brokers do not tell it; it is the last one's number then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_after: Option<u64>,
+    /// Of each mirror and family the last transition before `since_unix_ms`, of those that this page looked
+    /// at; of several pages the last counts.
     pub before: Vec<super::EventView>,
     /// When the broker did not run, as far as that reaches into the time asked for.
     pub gaps: Vec<RunGapView>,
