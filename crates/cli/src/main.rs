@@ -83,18 +83,19 @@ fn misread(error: &clap::Error) -> ExitCode {
 
 async fn run(args: Args) -> anyhow::Result<Ended> {
     match &args.command {
-        Command::Doctor(doctor) => return doctor::run(&args.global, doctor).await,
+        Command::Doctor(doctor) => return Box::pin(doctor::run(&args.global, doctor)).await,
         Command::Completions { shell } => {
             return generate::completions(*shell, args.global.json).map(|()| None);
         }
         Command::Man { folder } => return generate::man(folder, args.global.json).map(|()| None),
         Command::ExitCodes => return generate::exit_codes(args.global.json).map(|()| None),
         Command::Status(status) => {
-            return status::status(&Context::new(&args.global)?, status).await;
+            return Box::pin(status::status(&Context::new(&args.global)?, status)).await;
         }
         _ => {}
     }
-    work(args).await.map(|()| None)
+    // On the heap: one of many commands runs, and the largest decides how much room all of them take.
+    Box::pin(work(args)).await.map(|()| None)
 }
 
 async fn work(args: Args) -> anyhow::Result<()> {

@@ -50,7 +50,7 @@ impl Progress {
 
     /// Waits for `work`, and shows itself once that takes long.
     pub async fn during<T>(&mut self, work: impl Future<Output = T>) -> T {
-        let mut work = std::pin::pin!(work);
+        let mut work = Box::pin(work);
         let left = PATIENCE.saturating_sub(self.bar.elapsed());
         match tokio::time::timeout(left, &mut work).await {
             Ok(done) => done,

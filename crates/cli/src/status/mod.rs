@@ -139,7 +139,10 @@ pub async fn status(context: &Context, args: &StatusArgs) -> anyhow::Result<Opti
     if args.watch {
         return watch(context).await.map(|()| None);
     }
-    let told = crate::progress::during(context.json, "asking the broker", Told::ask(context)).await?;
+    let told = {
+        let told = Box::pin(Told::ask(context));
+        crate::progress::during(context.json, "asking the broker", told).await?
+    };
     let trouble = Trouble::of(&told.fleet);
     let printed = match (context.json, args.all) {
         (true, _) => emit_json(&as_json(&told, &trouble)?),

@@ -114,7 +114,7 @@ impl Transport {
     pub(crate) async fn json<T: DeserializeOwned>(&self, ask: Ask) -> Result<T, ClientError> {
         let what = ask.what();
         let sending = Duration::from_secs((ask.body.len() / SLOWEST_BYTES_PER_S) as u64);
-        let bytes = self.within(ANSWER_WITHIN + sending, &what, self.bytes(ask)).await?;
+        let bytes = self.within(ANSWER_WITHIN + sending, &what, Box::pin(self.bytes(ask))).await?;
         self.decode(what, &bytes)
     }
 
@@ -140,8 +140,9 @@ impl Transport {
     }
 
     async fn send(&self, ask: Ask) -> Result<(Response<Incoming>, Connection), ClientError> {
-        let broker = self.signed_for().await?;
-        self.exchange(ask, broker.as_ref()).await
+        // On the heap: the states of a connection are large, and commands make several requests at once.
+        let broker = Box::pin(self.signed_for()).await?;
+        Box::pin(self.exchange(ask, broker.as_ref())).await
     }
 
     /// The broker that the next request is signed for; `None` where none is signed.
