@@ -55,7 +55,7 @@ async fn a_broker_is_ready_when_it_answers_and_alive_while_it_does() {
         "--config".to_owned(),
         dir.path().join("broker.toml").display().to_string(),
     ];
-    let broker = Broker::start_by(dir.path(), &command).await;
+    let mut broker = Broker::start_by(dir.path(), &command).await;
     let ready = manager.until("ready", |said| said.starts_with("READY=1")).await;
     assert!(ready.contains("STATUS=answering for 0 domains with 0 mirrors"), "{ready}");
     // It does answer: a name that it does not serve is refused.
@@ -76,7 +76,10 @@ async fn a_broker_is_ready_when_it_answers_and_alive_while_it_does() {
     manager.until("alive", |said| said == "WATCHDOG=1").await;
     terminate(&broker.child);
     manager.until("stopping", |said| said.starts_with("STOPPING=1")).await;
-    broker.stop().await;
+    // A second signal would end it at once.
+    let ended = tokio::time::timeout(nearmost_tests::PATIENCE, broker.child.wait()).await;
+    let ended = ended.expect("it ends in time").expect("its end is told");
+    assert!(ended.success(), "{ended}");
 }
 
 #[tokio::test]

@@ -7,6 +7,8 @@ use nearmost_wire::api::{FindingView, PeerView, PeersResponse};
 
 /// Fewer failed attempts at a peer are no outage yet: it may be restarting, or this broker just did.
 const FEW: u32 = 3;
+/// A peer that was not heard for so long, in milliseconds, is not just starting.
+const LONG_MS: u64 = 60_000;
 
 pub(super) async fn judge(api: &ApiState, now: UnixMillis) -> Vec<FindingView> {
     let Some(handle) = &api.peers else { return Vec::new() };
@@ -60,9 +62,11 @@ fn judge_one(peer: &PeerView, now: UnixMillis) -> Option<FindingView> {
             ),
         };
         let message = format!("{name} {since}{why}");
+        let gone_long =
+            peer.last_contact_unix_ms > 0 && now.0.saturating_sub(peer.last_contact_unix_ms) > LONG_MS;
         return Some(match peer.state.as_str() {
             "down" => fail("peers", message, fix),
-            _ if peer.attempts >= FEW => fail("peers", message, fix),
+            _ if peer.attempts >= FEW || gone_long => fail("peers", message, fix),
             _ => warn("peers", message, fix),
         });
     }

@@ -99,8 +99,12 @@ fn test(args: &[String]) -> Result<()> {
     // One failure hides no other: every test runs, then the first failure is told.
     let unit =
         run(cargo().args(["test", "--no-fail-fast", "--workspace", "--exclude", END_TO_END]).args(args));
+    let names = end_to_end_tests()?;
+    if let Some(gone) = TIMED.iter().find(|timed| !names.iter().any(|name| name == *timed)) {
+        bail!("there is no tests/tests/{gone}.rs any more; TIMED names it");
+    }
     let (timed, patient): (Vec<_>, Vec<_>) =
-        end_to_end_tests()?.into_iter().partition(|name| TIMED.contains(&name.as_str()));
+        names.into_iter().partition(|name| TIMED.contains(&name.as_str()));
     // Most of their time they wait for processes.
     let patient = end_to_end(&patient, "2", args);
     let timed = end_to_end(&timed, "1", args);
@@ -109,7 +113,7 @@ fn test(args: &[String]) -> Result<()> {
 
 /// End-to-end tests that hold real processes to real time limits, or load the machine: they run one after the
 /// other.
-const TIMED: [&str; 10] = [
+const TIMED: [&str; 11] = [
     "disk_full",
     "dns_flood",
     "dns_load",
@@ -117,6 +121,7 @@ const TIMED: [&str; 10] = [
     "health_processes",
     "page",
     "peers_netns",
+    "prometheus",
     "session_moves",
     "sidecar",
     "wan_lab",
