@@ -117,7 +117,10 @@ async fn world(dir: &Path) -> (Broker, Vec<String>) {
         broker.until(mirror, "up").await;
     }
     broker.ok(&["domain", "dnssec", SAFE, "--enable"]).await;
-    let ready = || async { keys(&broker).await.keys.iter().all(|k| k.stage == "ready") };
+    let ready = || async {
+        let keys = keys(&broker).await.keys;
+        !keys.is_empty() && keys.iter().all(|k| k.stage == "ready")
+    };
     eventually("the key is ready", ready, |ready| *ready).await;
     broker.ok(&["domain", "dnssec", SAFE, "--ds-seen"]).await;
     let near = || nearmost_tests::dns::ask(broker.at.dns[0], "plain.example", "1.128.7.0/24");

@@ -136,8 +136,13 @@ mod tests {
             (down.len(), &*down[0].level, &*down[0].message),
             (1, "fail", "bob is down for 5 min: timed out")
         );
-        let dialling = |attempts| all(vec![PeerView { attempts, ..peer("dialling", None) }])[0].level.clone();
-        assert_eq!([dialling(0), dialling(2), dialling(3)], ["warn", "warn", "fail"]);
+        let dialling = |attempts, last_contact_unix_ms| {
+            let peer = PeerView { attempts, last_contact_unix_ms, ..peer("dialling", None) };
+            all(vec![peer])[0].level.clone()
+        };
+        assert_eq!([0, 2, 3].map(|attempts| dialling(attempts, 300_000)), ["warn", "warn", "fail"]);
+        assert_eq!(dialling(2, 200_000), "fail", "it is not just starting");
+        assert_eq!(dialling(2, 0), "warn", "it was never reached");
         let unknown = all(vec![PeerView { addresses: Vec::new(), ..peer("down", None) }]);
         assert!(unknown[0].fix.starts_with("no address of it is known"), "{unknown:?}");
         assert_eq!(all(vec![peer("up", Some("new"))])[0].level, "warn");

@@ -109,6 +109,12 @@ fn grown(fixture: &Fixture, n: u32) -> std::sync::Arc<Snapshot> {
     registry.nodes = (0..n).map(node).collect();
     let mut live = vec![one.live.mirrors[0]; n as usize];
     live.iter_mut().step_by(10).for_each(|l| l.verdicts[0].state = State::Down);
+    let named = registry
+        .domains
+        .iter()
+        .zip(0..)
+        .map(|(d, i)| (d.name.clone(), nearmost_core::registry::DomainIndex(i)));
+    registry.domain_by_name = named.collect();
     let live = nearmost_core::live::Live::new(live);
     std::sync::Arc::new(Snapshot { registry: registry.into(), live: live.into(), ..Snapshot::clone(&one) })
 }

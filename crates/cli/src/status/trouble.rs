@@ -46,7 +46,7 @@ impl Trouble<'_> {
 
     /// Whether `--check` fails.
     pub fn is_wrong(&self) -> bool {
-        !self.dead.is_empty() || self.out.iter().any(Out::is_wrong)
+        self.dead.iter().any(|(_, mirrors)| *mirrors > 0) || self.out.iter().any(Out::is_wrong)
     }
 }
 

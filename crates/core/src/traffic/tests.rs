@@ -87,7 +87,7 @@ fn nobody_is_told_of_twice() {
         traffic.flows(at(103)).into_iter().map(|f| f.country.unwrap().to_string()).collect();
     assert_eq!(countries, ["GB", "FR"]);
     // With the answers gone, there is what is counted.
-    assert_eq!(traffic.mirrors(at(135))[&mirror("lon")].users, 2.0);
+    assert_eq!(traffic.mirrors(at(141))[&mirror("lon")].users, 2.0);
 }
 
 #[test]
