@@ -192,13 +192,13 @@ struct Entry {
 
 /// The ranges of one address family and what they are made of.
 #[derive(Clone, Debug)]
-struct Layered<K> {
+struct Layered<K: Key> {
     ranges: Ranges<K>,
     /// Inside ranges of several sources: where each source begins, ascending.
     mixed: Vec<(K, PlaceSource)>,
 }
 
-impl<K> Default for Layered<K> {
+impl<K: Key> Default for Layered<K> {
     fn default() -> Self {
         Layered { ranges: Ranges::default(), mixed: Vec::new() }
     }

@@ -404,7 +404,7 @@ fn sweep<K: Key>(mut layers: Vec<Runs<K>>, composer: &mut Composer) -> Result<La
 }
 
 /// Merges neighbouring ranges of one place as they come.
-struct Merge<K> {
+struct Merge<K: Key> {
     out: Layered<K>,
     /// The range being gathered: its place, and where each of its sources begins.
     place: PlaceId,

@@ -4,6 +4,13 @@
 pub(crate) trait Key: Copy + Ord {
     /// The first address.
     const ZERO: Self;
+    /// How it stands beside the number of an entry: aligned like that, so that nothing is left empty.
+    type Packed: Copy + std::fmt::Debug;
+
+    /// As it stands in a table.
+    fn pack(self) -> Self::Packed;
+    /// Back again.
+    fn unpack(packed: Self::Packed) -> Self;
 
     /// Leading bits that two addresses share, at most the width less one for different addresses.
     fn common_bits(self, other: Self) -> u8;
@@ -18,23 +25,39 @@ pub(crate) trait Key: Copy + Ord {
 }
 
 macro_rules! key {
-    ($int:ty) => {
+    ($int:ty, $words:literal) => {
         impl Key for $int {
             const ZERO: Self = 0;
+            type Packed = [u32; $words];
 
+            #[inline]
+            fn pack(self) -> Self::Packed {
+                // A number's words, the highest first.
+                std::array::from_fn(|i| (self >> (32 * ($words - 1 - i))) as u32)
+            }
+            #[inline]
+            fn unpack(packed: Self::Packed) -> Self {
+                let words = packed.into_iter().zip((0..$words).rev());
+                words.fold(0, |number, (word, at)| number | <$int>::from(word) << (32 * at))
+            }
+            #[inline]
             fn common_bits(self, other: Self) -> u8 {
                 // At most 128, which a u8 holds.
                 (self ^ other).leading_zeros() as u8
             }
+            #[inline]
             fn previous(self) -> Option<Self> {
                 self.checked_sub(1)
             }
+            #[inline]
             fn next(self) -> Option<Self> {
                 self.checked_add(1)
             }
+            #[inline]
             fn top(self, bits: u32) -> usize {
                 (self >> (<$int>::BITS - bits)) as usize
             }
+            #[inline]
             fn from_top(top: u32, bits: u32) -> Self {
                 <$int>::from(top) << (<$int>::BITS - bits)
             }
@@ -42,5 +65,5 @@ macro_rules! key {
     };
 }
 
-key!(u32);
-key!(u128);
+key!(u32, 1);
+key!(u128, 4);

@@ -1,5 +1,8 @@
 //! Sorted ranges that cover one address family, each with an entry: found by an index of the top bits
 //! and a binary search.
+//!
+//! A range's start and entry stand side by side: whoever looks one up is told both by one line of the
+//! cache, and lookups at addresses nobody knows beforehand spend their time waiting for such lines.
 
 use super::key::Key;
 
@@ -10,20 +13,32 @@ const MAX_INDEX_BITS: u32 = 16;
 
 /// Ranges of one family. The first begins at zero, each ends where the next begins.
 #[derive(Clone, Debug)]
-pub(crate) struct Ranges<K> {
-    /// First addresses, ascending.
-    pub(super) starts: Vec<K>,
-    /// Beside `starts`: the entry of each range.
-    pub(super) entries: Vec<u32>,
+pub(crate) struct Ranges<K: Key> {
+    /// By first addresses, ascending.
+    all: Vec<Range<K::Packed>>,
     /// For each value of the top `index_bits` bits, the range that holds its first address; then
     /// one more, the last range.
     index: Vec<u32>,
     index_bits: u32,
 }
 
-impl<K> Default for Ranges<K> {
+/// One range.
+#[derive(Clone, Copy, Debug)]
+struct Range<P> {
+    start: P,
+    entry: u32,
+}
+
+impl<P: Copy> Range<P> {
+    #[inline]
+    fn start<K: Key<Packed = P>>(&self) -> K {
+        K::unpack(self.start)
+    }
+}
+
+impl<K: Key> Default for Ranges<K> {
     fn default() -> Self {
-        Ranges { starts: Vec::new(), entries: Vec::new(), index: Vec::new(), index_bits: MIN_INDEX_BITS }
+        Ranges { all: Vec::new(), index: Vec::new(), index_bits: MIN_INDEX_BITS }
     }
 }
 
@@ -40,6 +55,7 @@ pub(crate) struct Found<K> {
 
 impl<K: Key> Found<K> {
     /// Length of the widest prefix around `addr` that holds neither neighbour.
+    #[inline]
     pub(crate) fn prefix_len(&self, addr: K) -> u8 {
         let beyond = |outside: Option<K>| outside.map_or(0, |o| addr.common_bits(o) + 1);
         beyond(self.before).max(beyond(self.after))
@@ -49,45 +65,45 @@ impl<K: Key> Found<K> {
 impl<K: Key> Ranges<K> {
     /// Appends a range; the caller keeps `start` ascending.
     pub(crate) fn push(&mut self, start: K, entry: u32) {
-        self.starts.push(start);
-        self.entries.push(entry);
+        self.all.push(Range { start: start.pack(), entry });
     }
 
     /// Number of ranges.
     pub(crate) fn len(&self) -> usize {
-        self.starts.len()
+        self.all.len()
     }
 
     /// Starts and entries, ascending.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (K, u32)> + '_ {
-        self.starts.iter().copied().zip(self.entries.iter().copied())
+        self.all.iter().map(|range| (range.start(), range.entry))
     }
 
     /// The range that holds an address.
+    #[inline]
     pub(crate) fn find(&self, addr: K) -> Found<K> {
         let top = addr.top(self.index_bits);
-        let (low, high) = match (self.index.get(top), self.index.get(top + 1)) {
-            (Some(&low), Some(&high)) => (low as usize, high as usize + 1),
-            _ => (0, self.starts.len()),
+        let (low, high) = match self.index.get(top..top + 2) {
+            Some(&[low, high]) => (low as usize, high as usize + 1),
+            _ => (0, self.all.len()),
         };
-        let (low, high) = (low.min(self.starts.len()), high.min(self.starts.len()));
+        let high = high.min(self.all.len());
+        let low = low.min(high);
         // Ranges before `low` start below `addr`, those from `high` on above it.
-        let next = low + self.starts[low..high.max(low)].partition_point(|start| *start <= addr);
-        let Some(at) = next.checked_sub(1) else {
+        let next = low + self.all[low..high].partition_point(|range| range.start::<K>() <= addr);
+        let Some(found) = next.checked_sub(1).and_then(|at| self.all.get(at)) else {
             return Found { before: None, after: None, entry: u32::MAX };
         };
         Found {
-            before: self.starts[at].previous(),
-            after: self.starts.get(next).copied(),
-            entry: self.entries.get(at).copied().unwrap_or(u32::MAX),
+            before: found.start::<K>().previous(),
+            after: self.all.get(next).map(Range::start),
+            entry: found.entry,
         }
     }
 
     /// Sorted ranges are final: gives back spare memory and indexes them.
     pub(crate) fn finish(&mut self) {
-        self.starts.shrink_to_fit();
-        self.entries.shrink_to_fit();
-        let Some(last) = self.starts.len().checked_sub(1) else {
+        self.all.shrink_to_fit();
+        let Some(last) = self.all.len().checked_sub(1) else {
             return;
         };
         // About a range for each value, so that a lookup's search stays short.
@@ -97,7 +113,7 @@ impl<K: Key> Ranges<K> {
         let mut at = 0;
         for top in 0..values {
             let first = K::from_top(top, self.index_bits);
-            while at < last && self.starts[at + 1] <= first {
+            while at < last && self.all[at + 1].start::<K>() <= first {
                 at += 1;
             }
             self.index.push(at as u32);
@@ -107,8 +123,7 @@ impl<K: Key> Ranges<K> {
 
     /// Bytes held.
     pub(crate) fn memory_bytes(&self) -> usize {
-        self.starts.capacity() * size_of::<K>()
-            + self.entries.capacity() * size_of::<u32>()
+        self.all.capacity() * size_of::<Range<K::Packed>>()
             + self.index.capacity() * size_of::<u32>()
     }
 }
