@@ -94,3 +94,44 @@ impl TextKind for XdpMode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn applied(text: &str) -> Result<DnsXdpConfig, Fault> {
+        let spec: DnsXdpSpec = toml::from_str(text).unwrap();
+        let mut xdp = DnsXdpConfig::default();
+        spec.apply(&mut xdp).map(|()| xdp)
+    }
+
+    #[test]
+    fn what_is_not_said_is_off_or_as_before() {
+        assert_eq!(applied("").unwrap(), DnsXdpConfig::default());
+        assert!(DnsXdpConfig::default().interfaces.is_empty());
+        let xdp = applied("interfaces = [\"eth0\", \"eth1\"]\nmode = \"native\"\nrequired = true\nring = 64")
+            .unwrap();
+        assert_eq!(xdp.interfaces, ["eth0", "eth1"]);
+        assert_eq!((xdp.mode, xdp.required, xdp.ring), (XdpMode::Native, true, 64));
+    }
+
+    #[test]
+    fn one_interface_is_named_once_and_rings_are_powers_of_two() {
+        for (text, key) in [
+            ("interfaces = [\"eth0\", \"eth1\", \"eth0\"]", "dns.xdp.interfaces"),
+            ("ring = 100", "dns.xdp.ring"),
+        ] {
+            assert_eq!(applied(text).unwrap_err().key(), key);
+        }
+    }
+
+    #[test]
+    fn names_are_what_the_kernel_takes() {
+        for good in ["eth0", "enp3s0f1.7", "x", "fifteen-bytes-x"] {
+            assert!(InterfaceName::parse(good).is_ok(), "{good}");
+        }
+        for bad in ["", ".", "..", "a b", "a/b", "a:b", "sixteen-bytes-xx"] {
+            assert!(InterfaceName::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

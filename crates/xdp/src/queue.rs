@@ -146,22 +146,25 @@ impl Queue {
         self.socket.as_fd()
     }
 
-    /// Waits until frames came, at most so long.
+    /// Waits until frames came, at most so long. That an interface was removed is seen when the time is over.
     ///
     /// # Errors
     /// What the system says.
     pub fn wait(&mut self, most: Duration) -> Result<Woken, Errno> {
         let mut of = [PollFd::new(&self.socket, PollFlags::IN), PollFd::new(&*self.waker.0, PollFlags::IN)];
         let most = Timespec::try_from(most).map_err(|_| Errno::INVAL)?;
-        match poll(&mut of, Some(&most)) {
-            Ok(_) | Err(Errno::INTR) => {}
+        let nothing = match poll(&mut of, Some(&most)) {
+            Ok(ready) => ready == 0,
+            Err(Errno::INTR) => false,
             Err(error) => return Err(error),
-        }
+        };
         let said = of[0].revents();
         if of[1].revents().contains(PollFlags::IN) {
             let _ = rustix::io::read(&*self.waker.0, &mut [0; 8]);
         }
         let gone = said.intersects(PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL);
+        // Of an interface that was removed poll says nothing; the socket keeps it as its error.
+        let gone = gone || nothing && !matches!(sockopt::socket_error(&self.socket), Ok(Ok(())));
         Ok(if gone { Woken::Gone } else { Woken::Look })
     }
 

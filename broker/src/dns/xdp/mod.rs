@@ -1,6 +1,6 @@
 //! UDP past the sockets: interfaces whose queues hand queries over before the network stack sees them
 //! (AF_XDP; `nearmost-xdp` says how). What is answered, limited, counted and written down is what the
-//! workers of sockets would: they share [`Answering`].
+//! workers of sockets would: they share [`udp::Answering`].
 //!
 //! ```text
 //!                ┌──────────────── any worker ended: detach, wait, attach anew ──────────────┐
@@ -92,11 +92,10 @@ impl Interface {
             let of = Of { name: name.clone(), settings: how, listen: listen.to_vec() };
             let mut interface = Interface { of, attached: None, passes: false, said: String::new() };
             let attached = interface.of.attach();
-            interface.take(attached).map_or_else(
-                |error| if settings.required { Err(DnsError::Xdp(error)) } else { Ok(()) },
-                |()| Ok(()),
-            )?;
-            Ok(interface)
+            match interface.take(attached) {
+                Err(error) if settings.required => Err(DnsError::Xdp(error)),
+                Ok(()) | Err(_) => Ok(interface),
+            }
         };
         settings.interfaces.iter().map(open).collect()
     }
@@ -201,8 +200,9 @@ impl Of {
                 }
             }
         }
-        // From here on the kernel delivers to sockets.
-        drop(attachment);
+        // From here on the kernel delivers to sockets. It takes its time, as with attaching; and what comes of this
+        // cannot be helped.
+        let _ = tokio::task::spawn_blocking(move || drop(attachment)).await;
         metrics.active(&self.name, false);
         if !stop.is_cancelled() {
             tracing::warn!(interface = %self.name, "AF_XDP ended: DNS over UDP goes on by sockets alone");

@@ -9,6 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Frames of one turn, as the workers of sockets take.
 const BATCH: usize = 64;
+/// Most turns of the last drain: all that the largest ring holds.
+const LAST_TURNS: usize = 16_384 / BATCH;
 /// Room for one reply: beyond what any setting lets a datagram be.
 const REPLY_ROOM: usize = 1536;
 
@@ -60,8 +62,21 @@ impl Worker {
                 }
             }
         }
-        self.asked = self.asked.checked_sub(WAIT).unwrap_or(self.asked);
-        self.count_losses();
+        self.drain();
+        self.counted.lost(self.queue.lost());
+    }
+
+    /// Answers what came before the program was detached; nothing comes any more.
+    fn drain(&mut self) {
+        for _ in 0..LAST_TURNS {
+            let read = self.queue.receive(BATCH);
+            if read == 0 {
+                break;
+            }
+            self.answer_all(read);
+            // The interface may be gone; then nobody waits for these.
+            let _ = self.queue.finish();
+        }
     }
 
     fn answer_all(&mut self, read: usize) {
