@@ -12,7 +12,7 @@
 //! keeps the machine from asking itself (an address that it does not have now, no more files) is no fault of
 //! what is asked.
 
-use crate::dns::Beat;
+use crate::dns::Beats;
 use crate::driver::{DriverHandle, DriverInput};
 use nearmost_core::registry::Registry;
 use nearmost_service::notify::Notifier;
@@ -47,7 +47,7 @@ pub struct Liveness {
     /// Where DNS is served over UDP.
     pub dns: Vec<SocketAddr>,
     /// Those who serve it.
-    pub workers: Vec<Beat>,
+    pub workers: Beats,
     /// For the status.
     pub registry: watch::Receiver<Arc<Registry>>,
 }
@@ -62,10 +62,10 @@ pub enum Silent {
     #[error("DNS at {0} does not answer")]
     Dns(SocketAddr),
     /// A thread that answers DNS.
-    #[error("worker {number} of DNS over UDP at {address} hangs")]
+    #[error("worker {number} of DNS over UDP at {place} hangs")]
     Worker {
-        /// Where.
-        address: SocketAddr,
+        /// Where: an address, or an interface.
+        place: String,
         /// Which of those there, from 0.
         number: usize,
     },
@@ -128,8 +128,8 @@ impl Liveness {
 
     /// Whether everything turns.
     async fn check(&self) -> Result<(), Silent> {
-        if let Some(hangs) = self.workers.iter().find(|worker| !worker.turns()) {
-            return Err(Silent::Worker { address: hangs.address(), number: hangs.number() });
+        if let Some(hangs) = self.workers.hanging() {
+            return Err(Silent::Worker { place: hangs.place().into(), number: hangs.number() });
         }
         let (alive, said) = oneshot::channel();
         let asked = async {
@@ -205,6 +205,7 @@ async fn exchange(to: SocketAddr) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dns::Beat;
     use crate::driver;
     use std::os::unix::net::UnixDatagram;
     use tokio::sync::mpsc;
@@ -257,7 +258,8 @@ mod tests {
         let (_registry, registry) = watch::channel(Arc::new(Registry::default()));
         let worker = Beat::new(at, 0);
         worker.stamp();
-        let workers = vec![worker];
+        let workers = Beats::default();
+        workers.add(worker);
         let liveness = Liveness { notifier, driver: handle, dns: vec![at], workers, registry };
         let cancel = CancellationToken::new();
         let task = tokio::spawn(liveness.run(cancel.clone()));

@@ -3,13 +3,13 @@
 use crate::agents::AgentSettings;
 use crate::clients::ClientSettings;
 use crate::dns::signing::SigningSettings;
-use crate::dns::{DnsSettings, EncryptedSettings};
+use crate::dns::{DnsSettings, EncryptedSettings, XdpSettings};
 use crate::events::keeper::Keeping;
 use crate::geoip::GeoSettings;
 use crate::hostnames::HostnameSettings;
 use crate::learning::{LearnerSettings, MemoryFile};
 use crate::reports::ReportSettings;
-use nearmost_config::{BrokerConfig, HttpConfig, ObservingConfig};
+use nearmost_config::{BrokerConfig, HttpConfig, ObservingConfig, XdpMode};
 use nearmost_core::fleet::{Caution, FleetConfig};
 use nearmost_core::health::damping::DampingRules;
 use nearmost_core::rtt::pairs::PairConfig;
@@ -65,7 +65,7 @@ pub fn dns(config: &BrokerConfig) -> DnsSettings {
     let tcp = &config.dns.tcp;
     DnsSettings {
         listen: config.dns.listen.clone(),
-        workers: config.dns.workers,
+        workers: config.dns.udp.workers,
         tcp: crate::dns::TcpLimits {
             max_connections: tcp.max_connections,
             max_per_source: tcp.max_per_source,
@@ -73,8 +73,24 @@ pub fn dns(config: &BrokerConfig) -> DnsSettings {
             max_queries: tcp.max_queries,
             ..crate::dns::TcpLimits::default()
         },
-        segmentation: config.dns.segmentation,
+        segmentation: config.dns.udp.segmentation,
+        xdp: xdp(config),
         limits: limits(config),
+    }
+}
+
+/// Of UDP past the sockets.
+fn xdp(config: &BrokerConfig) -> XdpSettings {
+    let xdp = &config.dns.udp.xdp;
+    XdpSettings {
+        interfaces: xdp.interfaces.clone(),
+        mode: match xdp.mode {
+            XdpMode::Auto => nearmost_xdp::Mode::Auto,
+            XdpMode::Native => nearmost_xdp::Mode::Native,
+            XdpMode::Generic => nearmost_xdp::Mode::Generic,
+        },
+        required: xdp.required,
+        ring: xdp.ring,
     }
 }
 

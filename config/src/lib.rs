@@ -42,9 +42,10 @@ pub use agent::{
 pub use broker::{
     AdminConfig, AgentsConfig, AuditConfig, BrokerConfig, ClientDetail, DnsConfig, DnsCookieConfig,
     DnsEdnsConfig, DnsIdentityConfig, DnsLimitsConfig, DnsLogConfig, DnsTcpConfig, DnsTlsConfig,
-    DnsZoneConfig, DnssecConfig, EventsConfig, GeoConfig, GeoOverride, HealthConfig, HttpConfig, HttpToken,
-    JsonTarget, KnownPeer, LearningConfig, MetricsConfig, NetworksConfig, ObservingConfig, PeerPaceConfig,
-    PeerQueueConfig, PeersConfig, Person, ProbeConfig, ResolverConfig, SoaConfig, TlsFiles,
+    DnsUdpConfig, DnsXdpConfig, DnsZoneConfig, DnssecConfig, EventsConfig, GeoConfig, GeoOverride,
+    HealthConfig, HttpConfig, HttpToken, JsonTarget, KnownPeer, LearningConfig, MetricsConfig,
+    NetworksConfig, ObservingConfig, PeerPaceConfig, PeerQueueConfig, PeersConfig, Person, ProbeConfig,
+    ResolverConfig, SoaConfig, TlsFiles, XdpMode,
 };
 pub use error::{ConfigError, Origin};
 pub use load::{file_to_read, parse_setting, process_env};

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Folder of each of our crates, and which of our crates it may depend on.
-const ARROWS: [(&str, &[&str]); 17] = [
+const ARROWS: [(&str, &[&str]); 18] = [
     ("crates/core", &[]),
     ("crates/replica", &[]),
     ("crates/dns", &["nearmost-core"]),
@@ -12,6 +12,7 @@ const ARROWS: [(&str, &[&str]); 17] = [
     ("config", &["nearmost-core"]),
     ("crates/wire", &["nearmost-core", "nearmost-replica"]),
     ("crates/service", &["nearmost-config"]),
+    ("crates/xdp", &[]),
     ("crates/client", &["nearmost-wire", "nearmost-core", "nearmost-replica"]),
     ("crates/cli", &["nearmost-client"]),
     (
@@ -24,6 +25,7 @@ const ARROWS: [(&str, &[&str]); 17] = [
             "nearmost-probe",
             "nearmost-config",
             "nearmost-service",
+            "nearmost-xdp",
         ],
     ),
     (

@@ -55,6 +55,24 @@ fn systemd_finds_nothing_wrong_with_the_units() {
     assert_eq!(ours.collect::<Vec<_>>(), Vec::<&str>::new());
 }
 
+/// The drop-in for AF_XDP adds to what the unit allows, and is what the documentation says.
+#[test]
+fn the_drop_in_for_xdp_adds_to_the_unit() {
+    let (drop_in, told) = (read("systemd/nearmost-broker-xdp.conf"), read("running.md"));
+    let lines: Vec<_> = drop_in.lines().filter(|line| !line.starts_with('#')).collect();
+    assert!(told.contains(&lines.join("\n")), "docs/running.md says otherwise than:\n{drop_in}");
+    let unit = read("systemd/nearmost-broker.service");
+    let value = |text: &str, key: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        let words = line.unwrap_or_else(|| panic!("no {key}")).split(' ');
+        words.map(str::to_owned).collect::<Vec<_>>()
+    };
+    for key in ["AmbientCapabilities", "CapabilityBoundingSet", "RestrictAddressFamilies"] {
+        let (before, after) = (value(&unit, key), value(&drop_in, key));
+        assert!(before.iter().all(|word| after.contains(word)), "{key}: {before:?} {after:?}");
+    }
+}
+
 #[test]
 fn the_units_expose_little() {
     let (_dir, units) = units();

@@ -33,7 +33,7 @@ fn need(config: &BrokerConfig) -> u64 {
     let dns = &config.dns;
     let encrypted = if dns.tls.files_in_use().is_some() { dns.tls.max_connections } else { 0 };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let workers = if dns.workers == 0 { cores } else { dns.workers };
+    let workers = if dns.udp.workers == 0 { cores } else { dns.udp.workers };
     // Those whose UDP is blocked come over TCP, each with a socket of its own.
     let peers = if config.peers.enabled { config.peers.max_connections } else { 0 };
     let all = [

@@ -11,6 +11,7 @@ pub use connections::{
 use super::cpu::Threads;
 use super::sheet::Sheets;
 use super::tally::Book;
+use super::xdp::XdpMetrics;
 use nearmost_config::MetricsConfig;
 use prometheus::{IntCounter, Registry};
 
@@ -27,6 +28,8 @@ pub struct DnsMetrics {
     pub connections: Connections,
     /// Handshakes, certificates and the rules of DNS over QUIC.
     pub encrypted: EncryptedMetrics,
+    /// Past the sockets.
+    pub xdp: XdpMetrics,
     /// `nearmost_dns_socket_errors_total`: reads, sends and accepts that failed.
     pub socket_errors: IntCounter,
 }
@@ -52,6 +55,7 @@ impl DnsMetrics {
             cpu: registered(registry, Threads::new()?)?,
             connections: Connections::register(registry)?,
             encrypted: EncryptedMetrics::register(registry)?,
+            xdp: XdpMetrics::register(registry)?,
             socket_errors: counter(
                 "nearmost_dns_socket_errors_total",
                 "Reads, sends and accepts of DNS sockets that failed.",

@@ -4,6 +4,7 @@
 //!             ┌ thread 0 ┐ one SO_REUSEPORT socket each; the kernel spreads clients over them
 //!  UDP :53 ──►│ thread 1 │──► hot path, else ─┐
 //!             └ …        ┘                    ├─► Responder::answer ► count ► bytes
+//!  UDP of interfaces with AF_XDP ► a thread a queue, the same past the sockets ([`xdp`])
 //!  TCP :53 ──► accept ► one task a connection ┘   bounded in all and for each source
 //!  TLS, QUIC :853 ► the same after a handshake, where a certificate is configured ([`encrypted`])
 //! ```
@@ -28,12 +29,14 @@ mod tcp;
 mod tests;
 mod tls;
 mod udp;
+mod xdp;
 
 pub use encrypted::{EncryptedServer, EncryptedSettings};
 pub use metrics::DnsMetrics;
 use sheet::Sheet;
 pub use sheet::Sheets;
-pub use udp::Beat;
+pub use udp::{Beat, Beats};
+pub use xdp::{XdpMetrics, XdpSettings};
 
 use crate::reports::SeenNonces;
 use crate::steering::{DemandHandle, Sampler};
@@ -67,6 +70,8 @@ pub struct DnsSettings {
     pub limits: LimitConfig,
     /// Replies over UDP to one destination leave together, where the system can.
     pub segmentation: bool,
+    /// UDP past the sockets.
+    pub xdp: XdpSettings,
 }
 
 /// Limits of TCP connections.
@@ -119,6 +124,9 @@ pub enum DnsError {
     /// A limit that makes no sense.
     #[error("dns.limits: {0}")]
     Limits(#[from] LimitError),
+    /// Queues of an interface, where they are required.
+    #[error("dns.xdp: {0}")]
+    Xdp(nearmost_xdp::XdpError),
     /// A worker cannot be started.
     #[error("a thread of DNS over UDP cannot be started: {0}")]
     Thread(io::Error),
@@ -171,6 +179,8 @@ pub struct DnsServer {
     limits: TcpLimits,
     udp_limits: LimitConfig,
     segmentation: bool,
+    xdp: Vec<xdp::Interface>,
+    beats: Beats,
     handler: Handler,
     encrypted: Option<EncryptedServer>,
 }
@@ -202,8 +212,14 @@ impl DnsServer {
         let cpus = || std::thread::available_parallelism().map_or(1, usize::from);
         let workers = if settings.workers == 0 { cpus() } else { settings.workers };
         let sockets = settings.listen.iter().map(|a| bind::Sockets::bind(*a, workers));
+        let sockets: Vec<_> = sockets.collect::<Result<_, _>>()?;
+        let beats = Beats::default();
+        sockets.iter().flat_map(|s| &s.udp).for_each(|socket| beats.add(socket.beat()));
+        let listen: Vec<_> = sockets.iter().map(|s| s.address).collect();
         Ok(DnsServer {
-            sockets: sockets.collect::<Result<_, _>>()?,
+            sockets,
+            xdp: xdp::Interface::open(&settings.xdp, &listen, &metrics.xdp)?,
+            beats,
             limits: settings.tcp,
             udp_limits: settings.limits,
             segmentation: settings.segmentation,
@@ -237,8 +253,8 @@ impl DnsServer {
     }
 
     /// Of each thread that answers over UDP, whether it turns.
-    pub fn beats(&self) -> Vec<Beat> {
-        self.sockets.iter().flat_map(|s| &s.udp).map(udp::Socket::beat).collect()
+    pub fn beats(&self) -> Beats {
+        self.beats.clone()
     }
 
     /// Serves until cancelled; then answers what has been read, closes connections and returns.
@@ -256,7 +272,8 @@ impl DnsServer {
                 tasks.spawn(socket.wake_on(stop.clone()));
                 let limiter = Limiter::new(self.udp_limits.clone(), [rand::random(), rand::random()])?;
                 let worker = udp::Worker::new(socket, self.handler.clone(), limiter, self.segmentation);
-                tasks.spawn(udp::thread(worker, stop.clone())?);
+                let until = stop.clone();
+                tasks.spawn(udp::thread("dns-udp", move || worker.serve(&until))?);
             }
             let acceptor = tcp::Acceptor {
                 listener: sockets.tcp,
@@ -266,6 +283,12 @@ impl DnsServer {
                 tls: None,
             };
             tasks.spawn(acceptor.serve(stop.clone()));
+        }
+        let shared =
+            xdp::Shared { handler: self.handler.clone(), limits: self.udp_limits, beats: self.beats };
+        let shared = Arc::new(shared);
+        for interface in self.xdp {
+            tasks.spawn(interface.run(Arc::clone(&shared), stop.clone()));
         }
         if let Some(encrypted) = self.encrypted {
             encrypted.spawn(&self.handler, &stop, &mut tasks);

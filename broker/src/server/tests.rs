@@ -5,7 +5,7 @@ fn config(dir: &std::path::Path) -> BrokerConfig {
     let mut config = BrokerConfig { data_dir: dir.to_path_buf(), ..BrokerConfig::default() };
     config.admin.socket = dir.join("admin.sock");
     config.dns.listen = local.clone();
-    config.dns.workers = 1;
+    config.dns.udp.workers = 1;
     config.http.listen = local.clone();
     config.http.redirect_listen = Vec::new();
     config.agents.listen = local.clone();

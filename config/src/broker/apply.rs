@@ -79,8 +79,11 @@ pub(super) fn config(spec: BrokerSpec) -> Result<BrokerConfig, Fault> {
 impl DnsSpec {
     fn apply(self, dns: &mut DnsConfig) -> Result<(), Fault> {
         set(&mut dns.listen, self.listen);
-        set(&mut dns.workers, self.workers);
-        set(&mut dns.segmentation, self.segmentation);
+        set(&mut dns.udp.workers, self.workers);
+        set(&mut dns.udp.segmentation, self.segmentation);
+        if let Some(xdp) = self.xdp {
+            xdp.apply(&mut dns.udp.xdp)?;
+        }
         set(&mut dns.zone.zones, self.zones);
         set(&mut dns.zone.nameservers, self.nameservers);
         set(&mut dns.zone.nameserver_addresses, self.nameserver_addresses);

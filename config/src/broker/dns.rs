@@ -1,7 +1,8 @@
 //! Answering over DNS.
 
 use super::{
-    DnsCookieConfig, DnsIdentityConfig, DnsLimitsConfig, DnsLogConfig, DnsTlsConfig, DnssecConfig, any_v6,
+    DnsCookieConfig, DnsIdentityConfig, DnsLimitsConfig, DnsLogConfig, DnsTlsConfig, DnsXdpConfig,
+    DnssecConfig, any_v6,
 };
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -11,10 +12,8 @@ use std::time::Duration;
 pub struct DnsConfig {
     /// UDP and TCP addresses.
     pub listen: Vec<SocketAddr>,
-    /// Threads that answer, for each address; 0 for one a core for each address.
-    pub workers: usize,
-    /// Replies over UDP to one destination leave together (`UDP_SEGMENT`), where the system can.
-    pub segmentation: bool,
+    /// How UDP is served.
+    pub udp: DnsUdpConfig,
     /// What the zones say of themselves.
     pub zone: DnsZoneConfig,
     /// What is said and heard in EDNS.
@@ -29,6 +28,17 @@ pub struct DnsConfig {
     pub limits: DnsLimitsConfig,
     /// Keys and signatures of the domains that are signed.
     pub dnssec: DnssecConfig,
+}
+
+/// How UDP is served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DnsUdpConfig {
+    /// Threads that answer, for each address; 0 for one a core for each address.
+    pub workers: usize,
+    /// Replies to one destination leave together (`UDP_SEGMENT`), where the system can.
+    pub segmentation: bool,
+    /// Past the sockets, from interfaces' queues.
+    pub xdp: DnsXdpConfig,
 }
 
 /// What the zones say of themselves.
@@ -87,8 +97,7 @@ impl Default for DnsConfig {
     fn default() -> Self {
         DnsConfig {
             listen: vec![(Ipv4Addr::UNSPECIFIED, 53).into(), any_v6(53)],
-            workers: 0,
-            segmentation: true,
+            udp: DnsUdpConfig::default(),
             zone: DnsZoneConfig::default(),
             edns: DnsEdnsConfig::default(),
             tcp: DnsTcpConfig::default(),
@@ -97,6 +106,12 @@ impl Default for DnsConfig {
             limits: DnsLimitsConfig::default(),
             dnssec: DnssecConfig::default(),
         }
+    }
+}
+
+impl Default for DnsUdpConfig {
+    fn default() -> Self {
+        DnsUdpConfig { workers: 0, segmentation: true, xdp: DnsXdpConfig::default() }
     }
 }
 

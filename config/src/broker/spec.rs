@@ -49,6 +49,7 @@ pub(crate) struct DnsSpec {
     pub(super) listen: Option<Vec<Text<Listen>>>,
     pub(super) workers: Option<Number<usize, 0>>,
     pub(super) segmentation: Option<bool>,
+    pub(super) xdp: Option<super::dns_xdp::DnsXdpSpec>,
     pub(super) zones: Option<Vec<Text<DomainName>>>,
     pub(super) nameservers: Option<Vec<Text<HostName>>>,
     pub(super) nameserver_addresses: Option<Vec<Text<Address>>>,

@@ -57,7 +57,7 @@ fn later_layers_win() {
         ("NEARMOST_LOG", "debug"),
     ];
     let config = read(file, &env, &[("dns.max_udp_payload", "512")]).unwrap();
-    assert_eq!(config.dns.workers, 2);
+    assert_eq!(config.dns.udp.workers, 2);
     assert_eq!(config.dns.edns.max_udp_payload, 512);
     assert!(!config.dns.edns.ecs);
     assert_eq!(config.dns.tcp.max_queries, 5);
@@ -402,7 +402,7 @@ fn a_file_on_disk_is_read_and_named() {
     let path = dir.path().join("b.toml");
     std::fs::write(&path, "[dns]\nworkers = 7\n").unwrap();
     let config = BrokerConfig::load(Some(&path), pairs(&[("NEARMOST__LOG__LEVEL", "warn")]), &[]).unwrap();
-    assert_eq!((config.dns.workers, config.observing.log.level), (7, crate::LogLevel::Warn));
+    assert_eq!((config.dns.udp.workers, config.observing.log.level), (7, crate::LogLevel::Warn));
     std::fs::write(&path, [0xff, 0xfe]).unwrap();
     let error = BrokerConfig::load(Some(&path), [], &[]).unwrap_err();
     assert!(matches!(error, ConfigError::Unreadable { .. }), "{error}");

@@ -10,6 +10,9 @@ const REFUSED: &str = "the tests of health need network namespaces of their own:
                        user namespaces (sysctl kernel.unprivileged_userns_clone=1, or \
                        kernel.apparmor_restrict_unprivileged_userns=0)";
 
+/// No user namespace of its own.
+const AS_ROOT: (bool, &[&str]) = (false, &[]);
+
 /// The router's namespace, and through it all others.
 pub struct Network {
     /// Lives while the lab does: it ends when its standard input does.
@@ -55,11 +58,24 @@ impl Network {
         Network::start_by(dir, "echo 0 > /proc/sys/net/ipv4/ip_forward").await
     }
 
+    /// The same in the user namespace of the test itself, where root can load programs of BPF.
+    ///
+    /// # Panics
+    /// Without root's privileges.
+    pub async fn start_as_root(dir: &Path) -> Network {
+        Network::start_in(dir, "true", &[AS_ROOT]).await
+    }
+
     /// In a user namespace, which needs no privileges; where there are none, as root.
     async fn start_by(dir: &Path, forwarding: &str) -> Network {
+        Network::start_in(dir, forwarding, &[(true, &["--user", "--map-root-user"]), AS_ROOT]).await
+    }
+
+    /// In the first of these ways that works: whether in a user namespace of its own, and what makes it.
+    async fn start_in(dir: &Path, forwarding: &str, ways: &[(bool, &[&str])]) -> Network {
         let script = format!("{forwarding} && ip link set lo up && echo ready && exec cat");
         let mut said = Vec::new();
-        for (own_user, flags) in [(true, &["--user", "--map-root-user"][..]), (false, &[])] {
+        for (own_user, flags) in ways.iter().copied() {
             match router(flags, &script).await {
                 Ok(router) => return Network { router, own_user, dir: dir.into() },
                 Err(why) => said.push(why),
@@ -154,8 +170,8 @@ impl Network {
         self.run(&args).await;
     }
 
-    /// Runs a program in the router.
-    async fn run(&self, args: &[&str]) -> Output {
+    /// Runs a program in the router, which must succeed.
+    pub async fn run(&self, args: &[&str]) -> Output {
         let line = self.entered();
         let output = Command::new(&line[0])
             .args(&line[1..])

@@ -15,29 +15,30 @@
 //!
 //! To stop a worker its socket is shut down, which wakes it; it answers what it has read and ends.
 
+mod answering;
 mod beat;
 mod control;
 mod mmsg;
 
-pub use beat::Beat;
+pub(super) use beat::Entered;
+pub use beat::{Beat, Beats};
 
-use super::{DnsError, Handler, Message, Sheet, tally};
+use super::{DnsError, Handler};
+pub(super) use answering::Answering;
 use mmsg::{Batch, Shape};
-use nearmost_core::snapshot::Snapshot;
-use nearmost_dns::limiter::{self, Limiter, Verdict};
-use nearmost_dns::{Client, HotPath, Outcome, Transport};
+use nearmost_dns::limiter::Limiter;
 use std::io;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// Datagrams of one system call.
 const BATCH: usize = 64;
 /// How long a worker waits in one system call. It is woken when it is to end, and looks by itself as
 /// often as this in case it was not.
-const WAIT: Duration = Duration::from_secs(1);
+pub(super) const WAIT: Duration = Duration::from_secs(1);
 /// Pause after a read that failed.
 const READ_PAUSE: Duration = Duration::from_millis(50);
 /// Room for replies on their way: a few hundred may wait for a neighbour that does not answer.
@@ -93,17 +94,17 @@ impl Socket {
 ///
 /// # Errors
 /// When there can be no more threads.
-pub(super) fn thread(
-    worker: Worker,
-    stop: CancellationToken,
-) -> Result<impl Future<Output = ()> + Send, DnsError> {
+pub(super) fn thread<S: FnOnce() + Send + 'static>(
+    name: &str,
+    serve: S,
+) -> Result<impl Future<Output = ()> + Send + use<S>, DnsError> {
     let (tell, told) = tokio::sync::oneshot::channel();
     let serve = move || {
-        let ended = catch_unwind(AssertUnwindSafe(|| worker.serve(&stop)));
+        let ended = catch_unwind(AssertUnwindSafe(serve));
         // Nobody waits for it when the server was given up.
         let _ = tell.send(ended);
     };
-    std::thread::Builder::new().name("dns-udp".into()).spawn(serve).map_err(DnsError::Thread)?;
+    std::thread::Builder::new().name(name.into()).spawn(serve).map_err(DnsError::Thread)?;
     Ok(async move {
         if let Ok(Err(panic)) = told.await {
             resume_unwind(panic);
@@ -115,27 +116,18 @@ pub(super) fn thread(
 pub(super) struct Worker {
     socket: Socket,
     shape: Shape,
-    handler: Handler,
-    hot: HotPath,
-    sheet: Arc<Sheet>,
-    tally: tally::Writer,
-    limiter: Limiter,
-    /// The epoch of the limiter's clock.
-    started: Instant,
+    answering: Answering,
 }
 
 impl Worker {
     pub(super) fn new(socket: Socket, handler: Handler, limiter: Limiter, segments: bool) -> Worker {
         let shape = Shape { size: BATCH, asked: socket.wildcard, segments };
-        let domains = handler.snapshots.load().registry.domains.len();
-        let hot = HotPath::new(Arc::clone(&handler.responder), domains);
-        let (sheet, tally) = (handler.metrics.sheets.own(), handler.metrics.book.writer());
-        Worker { socket, shape, handler, hot, sheet, tally, limiter, started: crate::clock::mono_now() }
+        Worker { socket, shape, answering: Answering::new(handler, limiter) }
     }
 
     /// Serves until told to stop. Blocks the thread.
     pub(super) fn serve(mut self, stop: &CancellationToken) {
-        self.handler.metrics.cpu.enter();
+        self.answering.metrics().cpu.enter();
         let mut batch = Batch::new(self.shape);
         while !stop.is_cancelled() {
             self.socket.beat.stamp();
@@ -144,7 +136,7 @@ impl Worker {
                 Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
                 Err(error) => {
                     tracing::warn!(%error, "DNS over UDP: reading queries");
-                    self.handler.metrics.socket_errors.inc();
+                    self.answering.metrics().socket_errors.inc();
                     // What fails at once would fail as fast again.
                     std::thread::park_timeout(READ_PAUSE);
                 }
@@ -154,71 +146,17 @@ impl Worker {
 
     /// Answers what was read.
     fn answer_all(&mut self, batch: &mut Batch, read: usize) {
-        let begun = crate::clock::mono_now();
-        let now = crate::clock::unix_now();
-        let mut answered = 0;
-        {
-            let snapshots = Arc::clone(&self.handler.snapshots);
-            let snapshot = snapshots.load();
-            for at in 0..read {
-                let Some((message, peer, reply)) = batch.slot(at) else { continue };
-                let client = Client { source: peer.ip(), transport: Transport::Udp, now };
-                let outcome = self.answer(&snapshot, message, &client, (begun, reply));
-                // What a limit dropped was no answer.
-                if reply.is_empty() && !outcome.dropped() {
-                    continue;
-                }
-                self.handler.follow(&snapshot, &outcome, &client, begun);
-                self.sheet.record(Transport::Udp, &outcome, reply.len());
-                self.tally.count(&snapshot.registry, &outcome);
-                let seen = Message { query: message, reply, outcome: &outcome };
-                self.handler.write_down(&snapshot, &seen, &client, begun);
-                answered += u64::from(!outcome.dropped());
+        let mut turn = self.answering.turn();
+        for at in 0..read {
+            if let Some((message, peer, reply)) = batch.slot(at) {
+                turn.answer(message, peer.ip(), reply);
             }
         }
-        // Replies leave together, so each took as long as all of them.
-        let took = crate::clock::mono_now().saturating_duration_since(begun);
-        self.sheet.took(Transport::Udp, took, answered);
+        turn.end();
         let (lost, why) = batch.send(self.socket.socket.as_fd());
         if let Some(error) = why {
             tracing::debug!(lost, %error, "DNS over UDP: sending replies");
-            self.handler.metrics.socket_errors.inc_by(lost as u64);
+            self.answering.metrics().socket_errors.inc_by(lost as u64);
         }
-    }
-
-    /// Answers one message, within the limits.
-    fn answer(
-        &mut self,
-        snapshot: &Snapshot,
-        message: &[u8],
-        client: &Client,
-        (begun, reply): (Instant, &mut Vec<u8>),
-    ) -> Outcome {
-        let hot = AssertUnwindSafe(|| self.hot.answer(snapshot, message, client, reply));
-        let Ok(mut outcome) = catch_unwind(hot) else {
-            return self.survive(message, reply);
-        };
-        if reply.is_empty() {
-            return outcome;
-        }
-        let mono_ms = begun.saturating_duration_since(self.started).as_millis() as u64;
-        let verdict = self.limiter.check(mono_ms, client, &outcome, message.len(), reply);
-        match verdict {
-            Verdict::Send => {}
-            Verdict::Slip(_) => limiter::slip(reply, &mut outcome),
-            Verdict::Drop(_) => reply.clear(),
-        }
-        self.sheet.limited(verdict);
-        outcome
-    }
-
-    /// After a fault of ours that one message brought out: it is left without a reply, and others are not.
-    fn survive(&mut self, message: &[u8], reply: &mut Vec<u8>) -> Outcome {
-        reply.clear();
-        self.sheet.panicked();
-        tracing::error!(?message, "a DNS message could not be answered: please report this");
-        // What it was in the middle of changing is made anew.
-        self.hot = HotPath::new(Arc::clone(&self.handler.responder), 0);
-        Outcome::default()
     }
 }

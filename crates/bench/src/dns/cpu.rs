@@ -39,6 +39,43 @@ pub fn us_each(pid: u32, before: u64, queries: u64) -> Result<f64> {
     Ok(used as f64 / 1e3 / queries as f64)
 }
 
+/// What all processors have done so far, in ticks of a hundredth of a second: whatever is not idle, interrupts
+/// included.
+pub struct Machine(u64);
+
+/// Microseconds of a tick (`USER_HZ`).
+const TICK_US: f64 = 10_000.0;
+
+impl Machine {
+    /// So far.
+    ///
+    /// # Errors
+    /// Without /proc.
+    pub fn now() -> Result<Machine> {
+        let text = std::fs::read_to_string("/proc/stat").context("/proc/stat")?;
+        busy(&text).map(Machine).context("/proc/stat has no line of all processors")
+    }
+
+    /// Microseconds since then for each of so many queries.
+    ///
+    /// # Errors
+    /// When nothing was answered.
+    pub fn us_each(&self, queries: u64) -> Result<f64> {
+        if queries == 0 {
+            bail!("nothing was answered");
+        }
+        Ok(Machine::now()?.0.saturating_sub(self.0) as f64 * TICK_US / queries as f64)
+    }
+}
+
+/// Of the first line of /proc/stat: user, nice, system, (idle, waiting,) interrupts, softirqs.
+fn busy(stat: &str) -> Option<u64> {
+    let line = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
+    let ticks: Vec<u64> = line.split_whitespace().map_while(|word| word.parse().ok()).collect();
+    let [user, nice, system, _, _, hard, soft, ..] = ticks[..] else { return None };
+    Some(user + nice + system + hard + soft)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,6 +97,13 @@ mod tests {
         assert!(us_each(own, before, 10).unwrap() > 100.0);
         assert!(us_each(own, before, 0).is_err());
         assert!(us_each(own, u64::MAX, 1).is_err());
+    }
+
+    #[test]
+    fn the_machine_s_busy_time_is_all_but_idle_and_waiting() {
+        assert_eq!(busy("cpu  1 2 4 1000 1000 8 16 1000 0 0\ncpu0 9 9 9 9 9 9 9\n"), Some(31));
+        assert_eq!(busy("intr 1 2 3"), None);
+        assert!(Machine::now().unwrap().us_each(0).is_err());
     }
 
     #[test]

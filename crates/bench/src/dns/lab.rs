@@ -12,6 +12,8 @@ use tokio::process::{Child, Command};
 
 /// Where servers listen.
 pub const SERVER: Ipv4Addr = Ipv4Addr::new(10, 53, 0, 2);
+/// The servers' end of the link.
+pub const INTERFACE: &str = "srv0";
 /// The other end of the link.
 const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 53, 0, 1);
 /// Whence kxdpgun asks. That these are others' addresses concerns nobody: they stay in the namespaces.
@@ -76,9 +78,9 @@ impl Client {
         // Replies to any of the sources go back through the link without asking who has the address.
         let servers = format!(
             "link set lo up\n\
-             link add srv0 type veth peer name cli0 netns {}\n\
-             addr add {SERVER}/24 dev srv0\n\
-             link set srv0 up\n\
+             link add {INTERFACE} type veth peer name cli0 netns {}\n\
+             addr add {SERVER}/24 dev {INTERFACE}\n\
+             link set {INTERFACE} up\n\
              route add {SOURCES} via {CLIENT}\n",
             self.pid
         );

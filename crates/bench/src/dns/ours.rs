@@ -48,6 +48,8 @@ pub enum Variant {
     Domains,
     /// Cookies, and limits of what is sent to each network: as is by default. Metrics are always on.
     Everything,
+    /// Queries are taken from the queues of the link (AF_XDP): what goes over loopback does not see it.
+    Xdp,
 }
 
 /// One that runs.
@@ -66,8 +68,14 @@ pub struct Ours {
 
 impl Variant {
     /// All of them.
-    pub const ALL: [Variant; 5] =
-        [Variant::Plain, Variant::Signed, Variant::Mirrors, Variant::Domains, Variant::Everything];
+    pub const ALL: [Variant; 6] = [
+        Variant::Plain,
+        Variant::Signed,
+        Variant::Mirrors,
+        Variant::Domains,
+        Variant::Everything,
+        Variant::Xdp,
+    ];
 
     /// In tables.
     pub fn name(self) -> &'static str {
@@ -77,6 +85,7 @@ impl Variant {
             Variant::Mirrors => "nearmost, 10 000 mirrors",
             Variant::Domains => "nearmost, 10 000 domains",
             Variant::Everything => "nearmost, everything on",
+            Variant::Xdp => "nearmost, AF_XDP",
         }
     }
 
@@ -101,13 +110,18 @@ impl Variant {
             notes.push(format!("{}: this broker does not know {}", self.name(), unknown.join(", ")));
         }
         settings.extend(known);
+        if self == Variant::Xdp {
+            let interface = format!("dns.xdp.interfaces=[{:?}]", lab::INTERFACE);
+            // Else sockets would be measured under its name.
+            settings.extend([interface, "dns.xdp.required=true".into()]);
+        }
         let broker = Broker::start(dir, &settings).await?;
         let mut ours =
             Ours { broker, at: self.at(), kind: Kind::default(), rule: Rule::near(checks::sites()), notes };
         match self {
             Variant::Mirrors => ours.mirrors().await?,
             Variant::Domains => ours.domains().await?,
-            Variant::Plain | Variant::Signed | Variant::Everything => {
+            Variant::Plain | Variant::Signed | Variant::Everything | Variant::Xdp => {
                 ours.apply(&scenario::registry()).await?
             }
         }
@@ -115,7 +129,7 @@ impl Variant {
         match self {
             Variant::Signed => ours.sign(dir).await?,
             Variant::Everything => ours.cookie().await?,
-            Variant::Plain | Variant::Mirrors | Variant::Domains => {}
+            Variant::Plain | Variant::Mirrors | Variant::Domains | Variant::Xdp => {}
         }
         Ok(ours)
     }

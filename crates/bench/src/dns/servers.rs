@@ -6,7 +6,7 @@ use super::lab;
 use super::ours::{self, Ours, Variant};
 use super::peers::{Peer, Running};
 use super::queries::{self, Files, Kind};
-use super::report::{self, Many, Report, Row, median};
+use super::report::{self, Many, Report, Row, Strangers, median};
 use anyhow::{Context, Result};
 use std::net::SocketAddrV4;
 use std::path::Path;
@@ -74,6 +74,9 @@ pub struct Measured {
     pub many_us: Vec<f64>,
     /// The same under kxdpgun, whose clients have an address each.
     pub strangers_us: Vec<f64>,
+    /// CPU of the whole machine a query meanwhile, the generator's included: what the kernel does in interrupts is
+    /// on nobody's account else.
+    pub machine_us: Vec<f64>,
     /// Queries a second under dnsperf.
     pub dnsperf: Vec<f64>,
     /// Queries a second without loss.
@@ -103,6 +106,11 @@ impl Server {
         matches!(self.name, Name::Ours(_))
     }
 
+    /// Whether what is measured of it is reached over loopback, too.
+    pub fn over_loopback(&self) -> bool {
+        self.name != Name::Ours(Variant::Xdp)
+    }
+
     /// Its medians, beside those of others.
     pub fn row(&self, all: &[Server]) -> Row {
         let m = &self.measured;
@@ -122,7 +130,7 @@ impl Server {
                 by_floor: by(Name::Floor, |m| &m.many_us),
                 by_gdnsd: by(gdnsd, |m| &m.many_us),
             },
-            strangers_us: middle(&m.strangers_us),
+            strangers: Strangers { cpu_us: middle(&m.strangers_us), machine_us: middle(&m.machine_us) },
             dnsperf_rate: middle(&m.dnsperf),
             lossless: middle(&m.lossless),
             p50_us: middle(&m.p50_us),
