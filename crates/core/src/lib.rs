@@ -15,8 +15,10 @@
 //! | [`spread`] | how much of its share of users each mirror is offered |
 //! | [`snapshot`] | the one immutable value that queries read |
 //! | [`session`] | where a client is attached, and when it moves |
+//! | [`ahead`] | nothing: it tells the processor what will be read soon |
 //! | [`traffic`] | who uses which mirror now, and from where |
 
+pub mod ahead;
 pub mod check;
 pub mod fleet;
 pub mod geo;

@@ -160,6 +160,7 @@ pub fn tie_band_ms(policy: &Policy, best_rtt_ms: f32) -> f32 {
 /// broken by itself is answered with no address, so that users who have both families come over the
 /// other. Users who have only the broken family get no answer for as long as the other is healthy:
 /// that is by design, because an address of the broken family would draw the others to it too.
+#[inline]
 pub fn choose(
     registry: &Registry,
     live: &Live,

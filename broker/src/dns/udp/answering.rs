@@ -90,6 +90,16 @@ impl Answering {
 }
 
 impl Turn<'_> {
+    /// Is told of all messages before the first is answered.
+    pub(in crate::dns) fn expect(&mut self, message: &[u8], source: IpAddr) {
+        self.of.hot.expect(message, source);
+    }
+
+    /// Once all were told.
+    pub(in crate::dns) fn look_ahead(&mut self) {
+        self.of.hot.look_ahead(&self.snapshot);
+    }
+
     /// Answers one message into `reply`, which stays empty when it gets none.
     pub(in crate::dns) fn answer(&mut self, message: &[u8], source: IpAddr, reply: &mut Vec<u8>) {
         let Turn { snapshot, begun, now, .. } = self;

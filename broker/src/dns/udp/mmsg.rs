@@ -53,8 +53,8 @@ pub(in crate::dns) struct Batch {
     asked: bool,
     /// Slots that the last read filled.
     filled: usize,
-    /// Slots that the next read may fill. Each has to be got ready, so where few come at a time few are:
-    /// twice what came last.
+    /// Slots that the next read may fill. Each has to be got ready, so where few come at a time few are: twice
+    /// what came last, or little less than before, since queries come in bursts.
     wanted: usize,
 }
 
@@ -164,7 +164,7 @@ impl Batch {
             libc::recvmmsg(socket.as_raw_fd(), headers, count as u32, wait as _, std::ptr::null_mut())
         };
         self.filled = usize::try_from(read).map_err(|_| io::Error::last_os_error())?;
-        self.wanted = (2 * self.filled).max(LEAST);
+        self.wanted = (2 * self.filled).max(wanted - wanted / 8).max(LEAST);
         Ok(self.filled)
     }
 

@@ -148,6 +148,12 @@ impl Worker {
     fn answer_all(&mut self, batch: &mut Batch, read: usize) {
         let mut turn = self.answering.turn();
         for at in 0..read {
+            if let Some((message, peer, _)) = batch.slot(at) {
+                turn.expect(message, peer.ip());
+            }
+        }
+        turn.look_ahead();
+        for at in 0..read {
             if let Some((message, peer, reply)) = batch.slot(at) {
                 turn.answer(message, peer.ip(), reply);
             }

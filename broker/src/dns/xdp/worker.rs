@@ -83,6 +83,13 @@ impl Worker {
         let Worker { queue, answering, reply, counted, .. } = self;
         let mtu = queue.mtu();
         let mut turn = answering.turn();
+        for at in 0..read {
+            let frame = queue.frame(at).and_then(|Received { buffer, length }| buffer.get(..length));
+            if let Some((frame, datagram)) = frame.and_then(|frame| Some((&*frame, parse(frame).ok()?))) {
+                turn.expect(frame.get(datagram.payload).unwrap_or_default(), datagram.source.ip());
+            }
+        }
+        turn.look_ahead();
         let (mut queries, mut long) = (0, 0);
         for at in 0..read {
             let Some(Received { buffer, length }) = queue.frame(at) else { continue };

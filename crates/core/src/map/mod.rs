@@ -45,7 +45,7 @@ pub use plan::{Entry, Sets};
 pub use ranked::{RANKED, Ranking};
 pub use set::MirrorSet;
 pub(crate) use shared::score;
-pub use view::{Part, View};
+pub use view::{Part, Step, View};
 
 use crate::geo::table::{Located, PlaceTable};
 use crate::rtt::Model;

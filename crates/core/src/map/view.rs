@@ -66,8 +66,18 @@ pub struct View<'m> {
     shared: bool,
 }
 
+/// How far a lookup is prepared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The index.
+    First,
+    /// What the index points to.
+    Second,
+}
+
 impl Map {
     /// What a client gets to see of a domain; `None` for a domain that the map does not know.
+    #[inline]
     pub fn view(&self, domain: DomainIndex, addr: IpAddr) -> Option<View<'_>> {
         let entry = self.sets.of(domain)?;
         entry.set.touch();
@@ -82,6 +92,19 @@ impl Map {
         let (ranking, cell, shared) =
             self.built(entry, addr).unwrap_or_else(|| self.direct(&entry.set, addr));
         Some(View { map: self, set: &entry.set, addr, carrier, ranking, cell, shared })
+    }
+
+    /// Has what [`Map::view`] will read for a client brought to the cache; to be told of many clients before the
+    /// first is looked up. The second step needs what the first brought.
+    #[inline]
+    pub fn expect(&self, domain: DomainIndex, addr: IpAddr, step: Step) {
+        let Some(cells) = self.sets.of(domain).and_then(|entry| entry.cells.as_deref()) else { return };
+        match (addr, step) {
+            (IpAddr::V4(a), Step::First) => cells.v4.expect(a.to_bits()),
+            (IpAddr::V4(a), Step::Second) => cells.v4.expect_more(a.to_bits()),
+            (IpAddr::V6(a), Step::First) => cells.v6.expect(a.to_bits()),
+            (IpAddr::V6(a), Step::Second) => cells.v6.expect_more(a.to_bits()),
+        }
     }
 
     /// The predicted round trip of a client to a domain's mirror, in milliseconds, without any ranking; `None`

@@ -10,8 +10,10 @@
 //! What it knows of names is a table of one slot a name, of a thread's own. A slot holds a domain that
 //! answers addresses by choice and by nothing else: no static record of the type, no alias, no delegation.
 //! Only registered domains get into the table, so a flood of made-up names finds nothing to wash out.
-//! Signed answers are kept whole, by what makes them (`signed`).
+//! Signed answers are kept whole, by what makes them (`signed`). Of queries that come together, what each will look
+//! up is told to the processor beforehand (`ahead`).
 
+mod ahead;
 mod signed;
 
 use crate::answer::Responder;
@@ -28,6 +30,7 @@ use nearmost_core::ranking::Choice;
 use nearmost_core::registry::{DomainIndex, Registry};
 use nearmost_core::snapshot::Snapshot;
 use nearmost_core::time::UnixMillis;
+use ahead::Guesses;
 use signed::{Made, Piece, Pieces};
 use std::net::IpAddr;
 use std::sync::{Arc, Weak};
@@ -70,6 +73,7 @@ pub struct HotPath {
     /// A power of two of them.
     slots: Box<[Slot]>,
     pieces: Pieces,
+    guesses: Guesses,
 }
 
 impl std::fmt::Debug for HotPath {
@@ -92,8 +96,8 @@ struct Common<'m> {
 impl HotPath {
     /// With room for so many domains.
     pub fn new(responder: Arc<Responder>, domains: usize) -> HotPath {
-        let registry = Weak::new();
-        HotPath { responder, registry, met: 0, slots: empty(domains), pieces: Pieces::default() }
+        let (registry, guesses) = (Weak::new(), Guesses::default());
+        HotPath { responder, registry, met: 0, slots: empty(domains), pieces: Pieces::default(), guesses }
     }
 
     /// The general path.

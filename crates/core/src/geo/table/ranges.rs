@@ -5,11 +5,15 @@
 //! cache, and lookups at addresses nobody knows beforehand spend their time waiting for such lines.
 
 use super::key::Key;
+use crate::ahead::fetch;
 
 /// An index of 1 KiB, for tables of a few ranges.
 const MIN_INDEX_BITS: u32 = 8;
 /// An index of 256 KiB: a larger one was measured to gain 4 % at four million ranges.
 const MAX_INDEX_BITS: u32 = 16;
+
+/// Ranges of one line of the cache, of the smaller kind.
+const LINE: usize = 8;
 
 /// Ranges of one family. The first begins at zero, each ends where the next begins.
 #[derive(Clone, Debug)]
@@ -97,6 +101,33 @@ impl<K: Key> Ranges<K> {
             before: found.start::<K>().previous(),
             after: self.all.get(next).map(Range::start),
             entry: found.entry,
+        }
+    }
+
+    /// Has what a lookup of this address reads first brought to the cache.
+    #[inline]
+    pub(crate) fn expect(&self, addr: K) {
+        fetch(&self.index, addr.top(self.index_bits));
+    }
+
+    /// Has what it reads then brought there: the whole of a short search, the first steps of a long one.
+    #[inline]
+    pub(crate) fn expect_more(&self, addr: K) {
+        let top = addr.top(self.index_bits);
+        let Some(&[low, high]) = self.index.get(top..top + 2) else { return };
+        let (low, high) = (low as usize, high as usize);
+        let middle = low.midpoint(high);
+        fetch(&self.all, middle);
+        match high - low {
+            // One line, or two.
+            0..LINE => {
+                fetch(&self.all, low);
+                fetch(&self.all, high);
+            }
+            _ => {
+                fetch(&self.all, low.midpoint(middle));
+                fetch(&self.all, middle.midpoint(high));
+            }
         }
     }
 
