@@ -7,8 +7,8 @@ use crate::store::{RedbStore, Store, restore};
 use anyhow::{Context, Result};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use nearmost_config::{BrokerConfig, file_to_read, parse_setting, process_env, told};
-use nearmost_service::logging;
 use nearmost_service::notify::Notifier;
+use nearmost_service::{limits, logging};
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -40,7 +40,14 @@ enum Command {
     Run(Common),
     /// Read the configuration and the certificates it names, say what is wrong with them, and stop. Opens no
     /// port.
-    CheckConfig(Common),
+    CheckConfig {
+        /// Print as JSON what can be found of a broker that is stopped, too: ports, certificates, geo databases,
+        /// limits, the disk. Opens each port for a moment.
+        #[arg(long)]
+        examine: bool,
+        #[command(flatten)]
+        common: Common,
+    },
     /// Make the data directory and the broker's key, and print its id.
     Init(Common),
     /// Print completions for a shell.
@@ -110,7 +117,14 @@ pub fn program(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 /// Runs the program that `args` (with the program's name first) ask for.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> Result<()> {
     match Arguments::parse_from(args).command {
-        Command::CheckConfig(common) => {
+        Command::CheckConfig { examine: true, common } => {
+            // As the broker does when it begins.
+            limits::raise_open_files();
+            let findings = crate::checkup::stopped::examine(&common.load()?, unix_now());
+            serde_json::to_writer(std::io::stdout(), &findings)?;
+            Ok(())
+        }
+        Command::CheckConfig { examine: false, common } => {
             check(&common.load()?)?;
             writeln!(std::io::stdout(), "{}: good", common.file_name())?;
             Ok(())
@@ -145,6 +159,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Result<()> {
             let config = common.load()?;
             let filter = std::env::var("NEARMOST_LOG").ok();
             let log = logging::init(&config.observing.log, filter.as_deref())?;
+            limits::raise_open_files();
             let around = Surroundings { log, notifier: Notifier::from_env()? };
             tracing::info!(config = common.file_name(), "starting");
             let runtime =

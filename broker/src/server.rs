@@ -11,6 +11,7 @@ mod peers;
 pub use addresses::Addresses;
 pub use control::Control;
 
+use crate::agents::Telling;
 use crate::agents::beacons::{BeaconKeys, BeaconServer, Intake};
 use crate::agents::endpoint::AgentParts;
 use crate::agents::hints::Hints;
@@ -333,7 +334,7 @@ impl Broker {
             metrics: Arc::new(AgentMetrics::register(&metrics)?),
             hints: Hints::new(learn.clone(), demand.clone(), path_metrics.clone(), &keys.broker.id().key),
             witnesses: witness_metrics,
-            snapshot: reader.clone(),
+            telling: Telling { snapshot: reader.clone(), traffic: traffic.clone() },
         };
         let intake = Intake { agents: agent_parts.metrics.clone(), time: intake_time.clone() };
         let pace = PaceParts {

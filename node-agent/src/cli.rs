@@ -184,6 +184,7 @@ async fn status_of(options: &Status) -> anyhow::Result<ExitCode> {
 async fn run_from(settings: Settings) -> anyhow::Result<ExitCode> {
     let config = settings.load()?;
     let around = Surroundings { log: init_logging(&config.log)?, notifier: Notifier::from_env()? };
+    nearmost_service::limits::raise_open_files();
     // Without a broker there is no key either, and the way out is to join.
     if config.brokers.is_empty() {
         return Err(AgentError::NoBroker.into());

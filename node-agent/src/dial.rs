@@ -178,9 +178,10 @@ fn client_config(key: &KeyPair, broker: Id) -> Result<quinn::ClientConfig, LinkE
     transport
         .keep_alive_interval(Some(KEEP_ALIVE))
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_MS))))
-        // The agent opens the one stream of messages; on another the broker says what it thinks of us.
+        // The agent opens the one stream of messages; on two others the broker says what it thinks of us, and
+        // how much it uses us.
         .max_concurrent_bidi_streams(VarInt::from_u32(0))
-        .max_concurrent_uni_streams(VarInt::from_u32(1))
+        .max_concurrent_uni_streams(VarInt::from_u32(2))
         .datagram_receive_buffer_size(None);
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
     config.transport_config(Arc::new(transport));

@@ -14,9 +14,10 @@ use nearmost_wire::agent::{BeaconGrant, Hello, Report, ServiceReport, ToAgent, T
 use nearmost_wire::frame;
 use nearmost_wire::identity::{Id, KeyPair};
 use nearmost_wire::paths::{MAX_ORDERS, Measurement};
-use nearmost_wire::standing::{MAX_STANDING_BYTES, Standing};
+use nearmost_wire::standing::{MAX_STANDING_BYTES, Standing, Usage};
 use nearmost_wire::witness::{MAX_ORDERS as MAX_WITNESSED, WitnessResult};
 use quinn::{RecvStream, SendStream};
+use serde::de::DeserializeOwned;
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -79,6 +80,8 @@ pub enum Event {
     Reported,
     /// What the broker concludes of this node's mirrors.
     Standing(Standing),
+    /// How much this node's mirrors are used.
+    Usage(Usage),
 }
 
 /// How a session ended without an error.
@@ -313,18 +316,30 @@ impl Session {
     /// Passes on what the broker thinks of this node, if it tells. That is for people: what is wrong with it
     /// ends the telling, and not the session.
     async fn learn(&self) -> Infallible {
-        if let Ok(mut stream) = self.dialled.connection.accept_uni().await {
-            loop {
-                match frame::read_at_most(&mut stream, MAX_STANDING_BYTES).await {
-                    Ok(standing) => self.tell(Event::Standing(standing)).await,
-                    Err(e) => {
-                        tracing::debug!(error = %e, "the broker's word of this node's mirrors is not understood");
-                        break;
-                    }
+        let connection = &self.dialled.connection;
+        if let Ok(first) = connection.accept_uni().await {
+            let usage = async {
+                // Brokers of before this message open no second stream.
+                if let Ok(second) = connection.accept_uni().await {
+                    self.hear(second, Event::Usage).await;
+                }
+            };
+            tokio::join!(self.hear(first, Event::Standing), usage);
+        }
+        std::future::pending().await
+    }
+
+    /// Passes on what comes on one stream, until it ends or is not understood.
+    async fn hear<M: DeserializeOwned>(&self, mut stream: RecvStream, as_event: fn(M) -> Event) {
+        loop {
+            match frame::read_at_most(&mut stream, MAX_STANDING_BYTES).await {
+                Ok(said) => self.tell(as_event(said)).await,
+                Err(e) => {
+                    tracing::debug!(error = %e, "the broker's word of this node's mirrors is not understood");
+                    return;
                 }
             }
         }
-        std::future::pending().await
     }
 
     /// Writes one message; a broker that does not read is as good as gone.

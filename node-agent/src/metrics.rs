@@ -16,6 +16,10 @@
 //! | `nearmost_agent_service_capacity_connections` | `domain`, `mirror` | connections that it is declared to carry; 0 for none declared |
 //! | `nearmost_agent_service_stopped` | `domain`, `mirror` | 1 while its process ended or stands still, or was not proven since |
 //! | `nearmost_agent_service_process` | `domain`, `mirror` | 1 while its process runs; only where it is watched |
+//! | `nearmost_agent_told_eligible` | `broker`, `domain`, `mirror`, `family` | 1 while that broker sends new users there, as it says itself |
+//! | `nearmost_agent_told_users` | `broker`, `domain`, `mirror` | users of the mirror that the broker knows of |
+//! | `nearmost_agent_told_users_ratio` | `broker`, `domain`, `mirror` | those as a share of all its domain's users, 0 to 1; absent while there are none |
+//! | `nearmost_agent_told_beacons_refused` | `broker` | beacons in this node's name whose signature was wrong, since the broker began |
 //! | `nearmost_agent_checks_stuck` | | checks that hang: run far beyond their timeout, or are not started |
 //! | `nearmost_agent_draining` | | 1 while draining |
 //! | `nearmost_agent_cpu_ratio` | | CPU in use on the machine, 0 to 1 |
@@ -42,19 +46,19 @@
 //! | `nearmost_agent_ingress_tripwires` | | tripwire connections |
 //! | `nearmost_agent_ingress_tunnels` | | tunnels of clients whose network lets no UDP through |
 //!
-//! Labels are bounded: reasons are a fixed list, services are those of the configuration. Counters whose
+//! Labels are bounded: reasons are a fixed list, services and brokers are those of the configuration. Counters whose
 //! labels have a fixed list begin at 0 with each of its values.
 
 use crate::dial::LinkError;
 use crate::ingress::IngressMetrics;
 use crate::link::ReportBody;
 use crate::paths::Reading;
-use crate::status::ProcessStatus;
+use crate::status::{AgentStatus, ProcessStatus};
 use nearmost_wire::agent::Refusal;
 use nearmost_wire::witness::Decline;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Encoder, Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 /// What the agent counts.
@@ -75,7 +79,16 @@ pub struct Metrics {
     /// The ingress.
     pub ingress: IngressMetrics,
     services: Services,
+    told: Told,
     machine: Machine,
+}
+
+/// What brokers say of this node.
+struct Told {
+    eligible: IntGaugeVec,
+    users: GaugeVec,
+    share: GaugeVec,
+    beacons_refused: GaugeVec,
 }
 
 /// What is counted of sessions with brokers.
@@ -154,6 +167,7 @@ impl Metrics {
             stopped: per_service(r, "stopped", "1 while the service's process ended or stands still")?,
             process: per_service(r, "process", "1 while the service's process runs, where it is watched")?,
         };
+        let told = Told::new(r)?;
         let machine = Machine {
             draining: gauge(r, "draining", "1 while draining")?,
             cpu: ratio(r, "cpu_ratio", "CPU in use on the machine, 0 to 1")?,
@@ -191,6 +205,7 @@ impl Metrics {
             )?,
             ingress: IngressMetrics::new(r)?,
             services,
+            told,
             machine,
             registry,
         };
@@ -225,6 +240,33 @@ impl Metrics {
         }
     }
 
+    /// Takes over what brokers say of this node. Of mirrors that it does not have nothing is told.
+    pub fn told(&self, status: &AgentStatus) {
+        let Told { eligible, users, share, beacons_refused } = &self.told;
+        eligible.reset();
+        [users, share, beacons_refused].into_iter().for_each(GaugeVec::reset);
+        let ours = |domain: &str, mirror: &str| {
+            status.services.iter().any(|s| s.domain == domain && s.mirror == mirror)
+        };
+        for broker in &status.brokers {
+            let id = broker.id.as_str();
+            for said in broker.standing.iter().filter(|s| ours(&s.domain, &s.mirror)) {
+                let family = if said.family == "v6" { "v6" } else { "v4" };
+                let labels = [id, &said.domain, &said.mirror, family];
+                eligible.with_label_values(&labels).set(said.eligible.into());
+            }
+            let Some(usage) = &broker.usage else { continue };
+            beacons_refused.with_label_values(&[id]).set(usage.beacons_refused as f64);
+            for used in usage.mirrors.iter().filter(|u| ours(&u.domain, &u.mirror)) {
+                let labels = [id, &*used.domain, &*used.mirror];
+                users.with_label_values(&labels).set(used.users.into());
+                if let Some(part) = used.share {
+                    share.with_label_values(&labels).set(part.into());
+                }
+            }
+        }
+    }
+
     /// Takes over what is known of processes.
     pub fn processes(&self, processes: &[ProcessStatus]) {
         for process in processes {
@@ -250,6 +292,30 @@ impl Metrics {
         let mut page = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut page)?;
         Ok(page)
+    }
+}
+
+impl Told {
+    fn new(r: &Registry) -> Result<Told, prometheus::Error> {
+        let gauges = |name: &str, help: &str, labels: &[&str]| {
+            let vec = GaugeVec::new(opts(name, help), labels)?;
+            r.register(Box::new(vec.clone()))?;
+            Ok::<_, prometheus::Error>(vec)
+        };
+        let mirror = ["broker", "domain", "mirror"];
+        let eligible = opts("told_eligible", "1 while that broker sends new users to the mirror");
+        let eligible = IntGaugeVec::new(eligible, &["broker", "domain", "mirror", "family"])?;
+        r.register(Box::new(eligible.clone()))?;
+        Ok(Told {
+            eligible,
+            users: gauges("told_users", "Users of the mirror that the broker knows of", &mirror)?,
+            share: gauges("told_users_ratio", "The mirror's share of its domain's users, 0 to 1", &mirror)?,
+            beacons_refused: gauges(
+                "told_beacons_refused",
+                "Beacons in this node's name whose signature was wrong, since the broker began",
+                &["broker"],
+            )?,
+        })
     }
 }
 
@@ -398,5 +464,50 @@ mod tests {
         metrics.forget_services();
         let page = String::from_utf8(metrics.render().expect("a page")).expect("text");
         assert!(!page.contains("play.example"));
+    }
+
+    #[test]
+    fn what_brokers_say_is_shown_of_our_mirrors_while_they_say_it() {
+        use crate::status::{MirrorUsageStatus, ServiceStatus, UsageStatus};
+        use nearmost_wire::identity::{KeyPair, Role};
+        let metrics = Metrics::new().expect("metrics");
+        let id = |role| KeyPair::from_seed(role, &[1; 32]).id();
+        let mut status = AgentStatus::new(id(Role::Node), [id(Role::Broker)]);
+        let service = |mirror: &str| ServiceStatus {
+            domain: "play.example".into(),
+            mirror: mirror.into(),
+            healthy: true,
+            ready: true,
+            problem: None,
+            connections: 0,
+            capacity: 0,
+        };
+        status.services = vec![service("lon")];
+        let used = |mirror: &str, share| MirrorUsageStatus {
+            domain: "play.example".into(),
+            mirror: mirror.into(),
+            users: 12.0,
+            share,
+        };
+        status.brokers[0].usage = Some(UsageStatus {
+            mirrors: vec![used("lon", Some(0.4)), used("other", None)],
+            beacons_refused: 3,
+        });
+        metrics.told(&status);
+        let page = || String::from_utf8(metrics.render().expect("a page")).expect("UTF-8");
+        let shown = page();
+        let broker = &status.brokers[0].id;
+        let labels = format!("{{broker=\"{broker}\",domain=\"play.example\",mirror=\"lon\"}}");
+        for line in [
+            format!("nearmost_agent_told_users{labels} 12\n"),
+            format!("nearmost_agent_told_users_ratio{labels} 0.4"),
+            format!("nearmost_agent_told_beacons_refused{{broker=\"{broker}\"}} 3\n"),
+        ] {
+            assert!(shown.contains(&line), "{line} is not in {shown}");
+        }
+        assert!(!shown.contains("mirror=\"other\""), "a broker makes no series of its own: {shown}");
+        status.brokers[0].usage = None;
+        metrics.told(&status);
+        assert!(!page().contains("nearmost_agent_told_users{"), "it says nothing any more");
     }
 }

@@ -26,7 +26,7 @@ use crate::paths::{Reading, Watched};
 use crate::report::{self, Known};
 use crate::sessions::{Ended, Fate, SessionId, Sessions};
 use crate::slots::SUPERSEDED;
-use crate::status::{MachineStatus, ServiceStatus, SessionState, StandingStatus};
+use crate::status::{BrokerStatus, MachineStatus, ServiceStatus, SessionState, StandingStatus};
 use crate::witness::Witness;
 use nearmost_config::AgentConfig;
 use nearmost_core::time::MonoTime;
@@ -278,10 +278,10 @@ impl Running {
             }
             Event::Beacon { remote, beacon } => self.beacons.grant(broker, remote, &beacon, now),
             Event::Reported => metrics.reports.sent.inc(),
-            Event::Standing(standing) => self.agent.status.send_modify(|s| {
-                s.brokers[broker].standing =
-                    standing.verdicts.into_iter().map(StandingStatus::from).collect();
+            Event::Standing(standing) => self.said(broker, |b| {
+                b.standing = standing.verdicts.into_iter().map(StandingStatus::from).collect();
             }),
+            Event::Usage(usage) => self.said(broker, |b| b.usage = Some(usage.into())),
             Event::Acked { draining } => {
                 metrics.reports.acks.inc();
                 self.agent.status.send_modify(|s| s.brokers[broker].reports_taken += 1);
@@ -333,10 +333,12 @@ impl Running {
             let b = &mut s.brokers[broker];
             b.session = SessionState::Idle;
             b.standing.clear();
+            b.usage = None;
             if let Some(e) = error {
                 b.error = Some(e.to_string());
             }
         });
+        self.agent.pages.metrics.told(&self.agent.status.borrow());
         self.count_sessions();
     }
 
@@ -378,6 +380,12 @@ impl Running {
                 self.sessions.slots.ended(broker, now, uniform);
             }
         }
+    }
+
+    /// A broker said what it thinks of this node.
+    fn said(&self, broker: usize, change: impl FnOnce(&mut BrokerStatus)) {
+        self.agent.status.send_modify(|s| change(&mut s.brokers[broker]));
+        self.agent.pages.metrics.told(&self.agent.status.borrow());
     }
 
     fn count_sessions(&self) {

@@ -1,6 +1,8 @@
 //! `nearmost-agent status`: what a running agent tells of itself on its page `/healthz`.
 
-use crate::status::{AgentStatus, BrokerStatus, ServiceStatus, SessionState, StandingStatus};
+use crate::status::{
+    AgentStatus, BrokerStatus, MirrorUsageStatus, ServiceStatus, SessionState, StandingStatus, UsageStatus,
+};
 use nearmost_probe::harmless;
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -114,6 +116,9 @@ pub fn lines(status: &AgentStatus, alive: bool, now_unix_ms: u64) -> String {
             let name = format!("{}/{} {}", said.domain, said.mirror, said.family);
             line("  says", &name, &said.state, &standing(said, now_unix_ms));
         }
+        for (name, users, more) in broker.usage.iter().flat_map(usage) {
+            line("  says", &name, &users, &more);
+        }
     }
     let attached = status.attached();
     if attached == 0 && !status.brokers.is_empty() {
@@ -162,6 +167,22 @@ fn standing(said: &StandingStatus, now_unix_ms: u64) -> String {
         said.reason.replace('_', " "),
         said.vantage
     )
+}
+
+/// Of each mirror its name, `12 users`, `, 40 % of its domain's`; and what was refused, if anything was.
+fn usage(said: &UsageStatus) -> Vec<(String, String, String)> {
+    let mirror = |m: &MirrorUsageStatus| {
+        let users = format!("{:.0} users", m.users);
+        let share = m.share.map(|s| format!(", {:.0} % of its domain's", s * 100.0)).unwrap_or_default();
+        (format!("{}/{}", m.domain, m.mirror), users, share)
+    };
+    let mut lines: Vec<_> = said.mirrors.iter().map(mirror).collect();
+    if said.beacons_refused > 0 {
+        let refused = format!("{} refused", said.beacons_refused);
+        let why = ": their signature was wrong, so somebody forges them or this node's key is in use twice";
+        lines.push(("beacons".into(), refused, why.into()));
+    }
+    lines
 }
 
 /// `4s`, `3m`, `2h`, `5d`
@@ -221,6 +242,15 @@ mod tests {
             since_unix_ms: 0,
             eligible: true,
         }];
+        s.brokers[0].usage = Some(UsageStatus {
+            mirrors: vec![MirrorUsageStatus {
+                domain: "play.example".into(),
+                mirror: "lon".into(),
+                users: 12.0,
+                share: Some(0.4),
+            }],
+            beacons_refused: 3,
+        });
         s.services = vec![ServiceStatus {
             domain: "play.example".into(),
             mirror: "lon".into(),
@@ -235,6 +265,8 @@ mod tests {
             ": HANGS\n",
             ": attached (enrolled; 12 reports taken)\n",
             "  says play.example/lon v4: up for 3m, gets new users: proven (agent+broker)\n",
+            "  says play.example/lon: 12 users, 40 % of its domain's\n",
+            "  says beacons: 3 refused: their signature was wrong",
             "service play.example/lon: healthy, ready; 120 of 500 connections\n",
             "machine load: 0 % of CPU, 0 % of memory in use\n",
             ": warns: no such domain\n",

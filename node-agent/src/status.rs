@@ -2,7 +2,7 @@
 
 use nearmost_wire::agent::ServiceReport;
 use nearmost_wire::identity::Id;
-use nearmost_wire::standing::MirrorStanding;
+use nearmost_wire::standing::{MirrorStanding, MirrorUsage, Usage};
 use serde::{Deserialize, Serialize};
 
 /// How the agent is doing.
@@ -94,6 +94,42 @@ pub struct StandingStatus {
     pub eligible: bool,
 }
 
+/// How much a broker and its users use this node.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct UsageStatus {
+    /// One entry a mirror.
+    pub mirrors: Vec<MirrorUsageStatus>,
+    /// Beacons in this node's name whose signature was wrong, since the broker began.
+    pub beacons_refused: u64,
+}
+
+/// How much one mirror is used.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MirrorUsageStatus {
+    /// The domain.
+    pub domain: String,
+    /// The mirror.
+    pub mirror: String,
+    /// Users there now, as far as the broker knows.
+    pub users: f32,
+    /// That as a share of the domain's users, 0..=1; `None` while it has none.
+    pub share: Option<f32>,
+}
+
+impl From<Usage> for UsageStatus {
+    fn from(said: Usage) -> UsageStatus {
+        let one = |m: MirrorUsage| {
+            let share = m.share();
+            let users = if m.users.is_finite() { m.users.max(0.0) } else { 0.0 };
+            MirrorUsageStatus { domain: m.domain, mirror: m.mirror, users, share }
+        };
+        UsageStatus {
+            mirrors: said.mirrors.into_iter().map(one).collect(),
+            beacons_refused: said.beacons_refused,
+        }
+    }
+}
+
 /// How the ingress is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IngressStatus {
@@ -161,6 +197,9 @@ pub struct BrokerStatus {
     /// What it told last of this node's mirrors; nothing from a broker that does not tell.
     #[serde(default)]
     pub standing: Vec<StandingStatus>,
+    /// How much it and its users use this node; `None` from a broker that does not tell.
+    #[serde(default)]
+    pub usage: Option<UsageStatus>,
 }
 
 /// How far a session is.
@@ -197,6 +236,7 @@ impl AgentStatus {
             warnings: Vec::new(),
             reports_taken: 0,
             standing: Vec::new(),
+            usage: None,
         };
         let brokers = brokers.into_iter().map(broker).collect();
         AgentStatus {

@@ -17,7 +17,7 @@ pub fn folder() -> PathBuf {
 
 /// One thing to scrape.
 pub struct Scraped {
-    /// `nearmost-broker` or `nearmost-agent`.
+    /// `nearmost-broker`, `nearmost-agent` or `nearmost-dns`.
     pub job: &'static str,
     /// Where its metrics are.
     pub at: SocketAddr,
@@ -25,6 +25,42 @@ pub struct Scraped {
     pub named: (&'static str, &'static str),
     /// Over HTTPS, with a certificate that nobody vouches for.
     pub tls: bool,
+    /// The server that a [`Blackbox`] asks.
+    pub asks: Option<SocketAddr>,
+}
+
+/// The real exporter that asks DNS from outside, with the modules of `grafana/`.
+pub struct Blackbox {
+    _child: Child,
+    /// Where it is.
+    pub at: SocketAddr,
+}
+
+impl Blackbox {
+    /// Starts it, and waits until it answers.
+    pub async fn start() -> Blackbox {
+        let at = free_port("127.0.0.1");
+        let child = Command::new(installed("prometheus-blackbox-exporter"))
+            .arg(format!("--config.file={}", folder().join("prometheus/blackbox.yml").display()))
+            .arg(format!("--web.listen-address={at}"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("start the exporter");
+        let ready = || async { get(at, "/-/healthy").await.is_some() };
+        crate::eventually("the exporter is ready", ready, |ready| *ready).await;
+        Blackbox { _child: child, at }
+    }
+
+    /// Whether a module of the configuration is content with what a server answers.
+    pub async fn content(&self, server: SocketAddr, module: &str) -> bool {
+        let page = get(self.at, &format!("/probe?target={server}&module={module}")).await;
+        let page = page.expect("it says what it found");
+        let said = page.lines().find_map(|line| line.strip_prefix("probe_success "));
+        said.expect("whether it succeeded") == "1"
+    }
 }
 
 /// A Prometheus that scrapes each second, with the rules of `grafana/`.
@@ -205,14 +241,21 @@ fn configuration(targets: &[Scraped]) -> String {
     let mut text = "global:\n  scrape_interval: 1s\n  evaluation_interval: 1s\n\
                     rule_files: [rules/*.yml]\nscrape_configs:\n"
         .to_owned();
-    for (i, Scraped { job, at, named: (label, name), tls }) in targets.iter().enumerate() {
+    for (i, Scraped { job, at, named: (label, name), tls, asks }) in targets.iter().enumerate() {
         // One entry each, as schemes differ; the label is what the job is called in ours.
         text += &format!("  - job_name: {job}{i}\n");
         if *tls {
             text += "    scheme: https\n    tls_config: { insecure_skip_verify: true }\n";
         }
-        let labels = format!("{{ job: {job}, site: here, {label}: {name} }}");
-        text += &format!("    static_configs:\n      - targets: [\"{at}\"]\n        labels: {labels}\n");
+        let mut labels = format!("job: {job}, site: here, {label}: {name}");
+        if let Some(server) = asks {
+            text += &format!(
+                "    metrics_path: /probe\n    params: {{ module: [play_example_com_udp], target: [\"{server}\"] }}\n"
+            );
+            labels += ", domain: play.example.com, transport: udp";
+        }
+        text +=
+            &format!("    static_configs:\n      - targets: [\"{at}\"]\n        labels: {{ {labels} }}\n");
     }
     text
 }

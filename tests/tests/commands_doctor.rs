@@ -349,3 +349,36 @@ async fn faults_of_the_delegation_are_found() {
     assert!(code == Some(8) && said.contains(&format!("udp/{port}")), "{said}");
     broker.stop().await;
 }
+
+#[tokio::test]
+async fn a_broker_that_is_stopped_is_looked_at_by_its_configuration() {
+    let dir = directory();
+    let path = dir.path();
+    expired_certificate(path);
+    let (cert, key) = (path.join("cert.pem"), path.join("key.pem"));
+    let tls = format!("[dns.tls]\ncert = {cert:?}\nkey = {key:?}\ndot_listen = [\"127.0.0.1:0\"]\n");
+    let taken = UdpSocket::bind("127.0.0.1:0").await.expect("bind");
+    let at = taken.local_addr().expect("bound");
+    let config = broker_config(path, &tls).replacen("127.0.0.1:0", &at.to_string(), 1);
+    let file = path.join("broker.toml");
+    std::fs::write(&file, &config).expect("written");
+    let socket = format!("unix:{}", path.join("none.sock").display());
+    let look = || async {
+        let mut command = tokio::process::Command::new(binary("nearmost"));
+        command.args(["--json", "--broker", &socket, "doctor", "--config"]).arg(&file);
+        let output = command.env("HOME", path).kill_on_drop(true).output().await.expect("run");
+        let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        (output.status.code(), told)
+    };
+    let (code, told) = look().await;
+    assert_eq!(code, Some(8), "{told:#}");
+    let said = found(&told, "ports", &at.to_string());
+    assert!(said.starts_with("fail: ") && said.contains("ss -lunp"), "{said}");
+    assert!(found(&told, "certificate", "cert.pem expired").starts_with("fail: "));
+    assert!(found(&told, "geo", "days old").contains("embedded"), "{told:#}");
+    assert!(found(&told, "configuration", "is good").starts_with("ok: "));
+    std::fs::write(&file, format!("{config}\nno_such_key = 1\n")).expect("written");
+    let (code, told) = look().await;
+    assert_eq!(code, Some(8), "{told:#}");
+    assert!(found(&told, "configuration", "no_such_key").starts_with("fail: "));
+}

@@ -5,7 +5,7 @@
 use hickory_proto::rr::RecordType;
 use nearmost_client::session::{Event, Session};
 use nearmost_tests::process::{Agent, Broker, broker_config, directory, service_config};
-use nearmost_tests::prometheus::{self, Alert, Asked, Prometheus, Scraped, folder};
+use nearmost_tests::prometheus::{self, Alert, Asked, Blackbox, Prometheus, Scraped, folder};
 use nearmost_tests::service::{Service, game};
 use nearmost_tests::tools::{certify, free_port, installed};
 use nearmost_tests::{PATIENCE, dns, eventually};
@@ -151,6 +151,7 @@ struct World {
     agents: BTreeMap<&'static str, (Agent, Service)>,
     metrics: Vec<SocketAddr>,
     prometheus: Prometheus,
+    _blackbox: Blackbox,
     _dirs: [tempfile::TempDir; 3],
 }
 
@@ -173,20 +174,47 @@ impl World {
         b.ok(&["peer", "join", token.trim()]).await;
         let (mut agents, mut metrics) = (BTreeMap::new(), Vec::new());
         let mut targets = vec![
-            Scraped { job: "nearmost-broker", at: a.at.http[0], named: ("broker", "ann"), tls: false },
-            Scraped { job: "nearmost-broker", at: b.at.http[0], named: ("broker", "bob"), tls: true },
+            Scraped {
+                job: "nearmost-broker",
+                at: a.at.http[0],
+                named: ("broker", "ann"),
+                tls: false,
+                asks: None,
+            },
+            Scraped {
+                job: "nearmost-broker",
+                at: b.at.http[0],
+                named: ("broker", "bob"),
+                tls: true,
+                asks: None,
+            },
         ];
         for (name, ip) in names.into_iter().zip(["127.0.61.1", "127.0.61.2", "127.0.61.3", "127.0.61.4"]) {
             let (agent, service, at) = mirror(&a, &dirs[0].path().join(name), name, ip).await;
-            targets.push(Scraped { job: "nearmost-agent", at, named: ("node", name), tls: false });
+            targets.push(Scraped {
+                job: "nearmost-agent",
+                at,
+                named: ("node", name),
+                tls: false,
+                asks: None,
+            });
             agents.insert(name, (agent, service));
             metrics.push(at);
         }
+        let blackbox = Blackbox::start().await;
+        let asks = Some(a.at.dns[0]);
+        targets.push(Scraped {
+            job: "nearmost-dns",
+            at: blackbox.at,
+            named: ("broker", "ann"),
+            tls: false,
+            asks,
+        });
         let prometheus = Prometheus::start(dirs[2].path(), &targets).await;
         for name in names {
             a.until(name, "up").await;
         }
-        World { a, b, agents, metrics, prometheus, _dirs: dirs }
+        World { a, b, agents, metrics, prometheus, _blackbox: blackbox, _dirs: dirs }
     }
 
     /// Users of all kinds, honest and not.

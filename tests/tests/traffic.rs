@@ -61,7 +61,7 @@ async fn answers_are_users_of_the_mirror_that_they_name() {
     // The metrics say the same.
     let users = "nearmost_users{country=\"GB\",domain=\"play.example.com\",mirror=\"london\"}";
     assert_eq!(broker.metric(users).await, 3.0);
-    let rtt = "nearmost_user_rtt_seconds{domain=\"play.example.com\",mirror=\"london\",region=\"EU\",share=\"0.5\"}";
+    let rtt = "nearmost_user_rtt_seconds{basis=\"predicted\",domain=\"play.example.com\",mirror=\"london\",region=\"EU\",share=\"0.5\"}";
     let seconds = broker.metric(rtt).await;
     assert!(seconds > 0.0 && seconds < 0.04, "{seconds}");
     broker.stop().await;

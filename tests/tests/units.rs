@@ -132,7 +132,7 @@ fn the_compose_file_is_yaml_and_names_what_is_there() {
     let compose = yaml("containers/compose.yaml");
     let services = compose["services"].as_object().expect("services");
     let names: Vec<_> = services.keys().map(String::as_str).collect();
-    assert_eq!(names.len(), 4, "{names:?}");
+    assert_eq!(names.len(), 6, "{names:?}");
     let volumes = compose["volumes"].as_object().expect("volumes");
     let folder = docs("containers");
     for (name, service) in services {
@@ -151,6 +151,9 @@ fn the_compose_file_is_yaml_and_names_what_is_there() {
     }
     let scraped = yaml("containers/prometheus.yml");
     assert_eq!(scraped["scrape_configs"][0]["static_configs"][0]["targets"][0], "127.0.0.1:8053");
+    let alerting = &scraped["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"][0];
+    let told = compose["services"]["alertmanager"]["command"].to_string();
+    assert!(told.contains(alerting.as_str().expect("where alerts go")), "{alerting} {told}");
 }
 
 /// The packages of the workspace, and which programs each makes.

@@ -21,6 +21,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -36,7 +37,26 @@ const MAX_FAILURES: u32 = 100;
 /// Between two turns of a socket that fails.
 const PAUSE: Duration = Duration::from_millis(10);
 
-type Keys = HashMap<u64, (NodeId, ring::hmac::Key), BuildHasherDefault<Tag>>;
+type Keys = HashMap<u64, Known, BuildHasherDefault<Tag>>;
+
+/// A node whose beacons are heard.
+#[derive(Clone)]
+struct Known {
+    node: NodeId,
+    key: ring::hmac::Key,
+    /// Beacons in its name whose signature was wrong.
+    refused: Arc<AtomicU64>,
+}
+
+/// What a node's beacons are found by.
+pub(super) struct Claimed(u64);
+
+impl Claimed {
+    /// Of a node.
+    pub(super) fn new(keys: &BeaconKeys, node: &NodeId) -> Claimed {
+        Claimed(keys.site.beacon_secret(node, KEY_EPOCH).tag)
+    }
+}
 
 /// Tags are output of a key derivation, so they are their own hash.
 #[derive(Clone, Copy, Default)]
@@ -109,8 +129,8 @@ impl BeaconKeys {
         let nodes = registry.nodes.iter().filter(|n| !n.revoked).filter_map(|n| n.id);
         let keys = nodes.map(|node| {
             let secret = self.site.beacon_secret(&node, KEY_EPOCH);
-            let key = old.get(&secret.tag).map_or_else(|| secret.prepare(), |(_, key)| key.clone());
-            (secret.tag, (node, key))
+            let fresh = || Known { node, key: secret.prepare(), refused: Arc::default() };
+            (secret.tag, old.get(&secret.tag).cloned().unwrap_or_else(fresh))
         });
         self.keys.store(Arc::new(keys.collect()));
     }
@@ -121,10 +141,16 @@ impl BeaconKeys {
         if !self.keys.load().contains_key(&secret.tag) {
             self.keys.rcu(|keys| {
                 let mut keys = Keys::clone(keys);
-                keys.insert(secret.tag, (*node, secret.prepare()));
+                let known = Known { node: *node, key: secret.prepare(), refused: Arc::default() };
+                keys.insert(secret.tag, known);
                 keys
             });
         }
+    }
+
+    /// Beacons in a node's name whose signature was wrong, since this broker began to hear it.
+    pub(super) fn refused(&self, claimed: &Claimed) -> u64 {
+        self.keys.load().get(&claimed.0).map_or(0, |known| known.refused.load(Ordering::Relaxed))
     }
 
     /// Whose beacon a datagram is.
@@ -132,10 +158,13 @@ impl BeaconKeys {
         let b = Beacon::decode(datagram)?;
         let keys = self.keys.load();
         match keys.get(&b.tag) {
-            Some((node, key)) if b.key_epoch == KEY_EPOCH => {
-                beacon::authenticate(datagram, key)?;
+            Some(known) if b.key_epoch == KEY_EPOCH => {
+                if let Err(e) = beacon::authenticate(datagram, &known.key) {
+                    known.refused.fetch_add(1, Ordering::Relaxed);
+                    return Err(e);
+                }
                 Ok(BeaconSeen {
-                    node: *node,
+                    node: known.node,
                     boot: b.boot,
                     seq: b.seq,
                     draining: b.flags & beacon::FLAG_DRAINING != 0,
@@ -351,6 +380,10 @@ mod tests {
             Ok(4)
         });
         assert_eq!((mixed.batch.len(), mixed.rejected), (1, 3));
+        // Those that claim to be of a node are counted for it, over changes of the registry.
+        keys.load(&registry(&[(1, false), (2, false)]));
+        let refused = |node: u8| keys.refused(&Claimed::new(&keys, &NodeId([node; 32])));
+        assert_eq!([refused(1), refused(2), refused(3)], [2, 0, 0]);
         assert_eq!(share(mixed.batch.len(), mixed.rejected), 0.25);
         assert_eq!([share(5, 0), share(0, 0)], [1.0, 0.0]);
     }

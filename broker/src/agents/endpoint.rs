@@ -3,10 +3,10 @@
 use super::beacons::BeaconKeys;
 use super::hints::Hints;
 use super::session::{self, SessionParts};
+use super::standing::Telling;
 use super::table::SessionTable;
 use crate::admin::AdminHandle;
 use crate::driver::DriverHandle;
-use crate::publish::SnapshotReader;
 use crate::quic::endpoint::{self, EndpointError};
 use crate::quic::gate::{Entry, Gate};
 use crate::telemetry::{AgentMetrics, WitnessMetrics};
@@ -56,8 +56,8 @@ pub struct AgentParts {
     pub hints: Hints,
     /// Counts what witnesses say.
     pub witnesses: WitnessMetrics,
-    /// What agents are told of their mirrors comes from here.
-    pub snapshot: SnapshotReader,
+    /// What agents are told of their mirrors.
+    pub telling: Telling,
 }
 
 /// Bound endpoints, not serving yet.

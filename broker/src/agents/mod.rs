@@ -9,6 +9,7 @@
 //! | [`witnessing`] | the fleet's questions to witnesses |
 //! | [`pairing`] | has nodes measure the way to one another |
 //! | [`table`] | who is connected, and how to end it |
+//! | [`standing`] | tells an agent what is thought of its node's mirrors, and who uses them |
 //! | [`pace`] | stretches the beacons' period under load |
 //! | [`beacons`] | receives and authenticates beacons |
 //!
@@ -22,9 +23,10 @@ pub mod orders;
 pub mod pace;
 pub mod pairing;
 pub mod session;
-mod standing;
+pub mod standing;
 pub mod table;
 pub mod witnessing;
 
 pub use endpoint::{AgentServer, AgentSettings};
+pub use standing::Telling;
 pub use table::SessionTable;

@@ -284,7 +284,7 @@ async fn run(
         end = reader.read(receive, acks) => end,
         end = write(node, send, outbox, ordered, &given, parts) => end,
         end = watch(connection, node, remote, parts) => end,
-        () = standing::tell(connection, &services, &parts.shared.snapshot) => End::Lost("untold".into()),
+        () = standing::tell(connection, (&node, &services), &parts.shared.telling, &parts.shared.beacons) => End::Lost("untold".into()),
     };
     let lost = lock(&given.measures).len() as u64;
     parts.shared.hints.metrics.results.with_label_values(&["lost"]).inc_by(lost);

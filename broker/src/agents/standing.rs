@@ -1,16 +1,22 @@
-//! Tells an agent what this broker concludes of its node's mirrors, for the node's operator.
+//! Tells an agent what this broker concludes of its node's mirrors and how much they are used, for the node's
+//! operator.
 //!
 //! ```text
-//! snapshot ── every few seconds ──► verdicts of declared services ── changed? ──► one uni stream
+//! snapshot ─────── every few seconds ──► verdicts of declared services ── changed? ──► first uni stream
+//! users, beacons ─ every few seconds ──► their users and share ────────── changed? ──► second, where there is one
 //! ```
 //! It costs a look at a few mirrors; whoever does not read is not waited for, and loses nothing else.
 
+use super::beacons::{BeaconKeys, Claimed};
 use crate::publish::SnapshotReader;
+use crate::steering::{Told, TrafficHandle};
 use nearmost_core::health::{Family, Reason};
+use nearmost_core::id::NodeId;
 use nearmost_core::registry::MirrorIndex;
 use nearmost_core::snapshot::Snapshot;
 use nearmost_wire::frame;
-use nearmost_wire::standing::{MAX_STANDING, MirrorStanding, Standing};
+use nearmost_wire::standing::{MAX_STANDING, MirrorStanding, MirrorUsage, Standing, Usage};
+use serde::Serialize;
 use std::time::Duration;
 
 /// How often it is looked whether something changed.
@@ -21,23 +27,66 @@ const MOST_SERVICES: usize = MAX_STANDING / 2;
 /// Names of a node's services: domain and mirror.
 pub(super) type Services = Vec<(String, String)>;
 
+/// What is told comes from these.
+pub struct Telling {
+    /// Verdicts.
+    pub snapshot: SnapshotReader,
+    /// Users.
+    pub traffic: TrafficHandle,
+}
+
 /// Tells until it is dropped; never ends by itself.
-pub(super) async fn tell(connection: &quinn::Connection, services: &Services, snapshot: &SnapshotReader) {
-    // An agent that allows no stream keeps this waiting, and that is all.
-    if let Ok(mut stream) = connection.open_uni().await {
-        let mut told = None;
-        loop {
-            let now = of(services, &snapshot.load());
-            if told.as_ref() != Some(&now) {
-                if frame::write(&mut stream, &now).await.is_err() {
-                    break;
-                }
-                told = Some(now);
+pub(super) async fn tell(
+    connection: &quinn::Connection,
+    (node, services): (&NodeId, &Services),
+    telling: &Telling,
+    beacons: &BeaconKeys,
+) {
+    // An agent that allows no stream keeps this waiting, and that is all; so does one that allows no second.
+    if let Ok(first) = connection.open_uni().await {
+        let standing = changes(first, || of(services, &telling.snapshot.load()));
+        let usage = async {
+            let claimed = Claimed::new(beacons, node);
+            if let Ok(second) = connection.open_uni().await {
+                let now = || used(services, &telling.traffic.told(), beacons.refused(&claimed));
+                changes(second, now).await;
             }
-            tokio::time::sleep(LOOK).await;
-        }
+        };
+        tokio::join!(standing, usage);
     }
     std::future::pending().await
+}
+
+/// Says what is so, again when it changed, until nobody reads it.
+async fn changes<M: Serialize + PartialEq>(mut stream: quinn::SendStream, now: impl Fn() -> M) {
+    let mut told = None;
+    loop {
+        let now = now();
+        if told.as_ref() != Some(&now) {
+            if frame::write(&mut stream, &now).await.is_err() {
+                return;
+            }
+            told = Some(now);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Users of a node's mirrors, and of their domains.
+fn used(services: &Services, told: &Told, beacons_refused: u64) -> Usage {
+    // Whole tenths, so that what decays is not told for ever. The sum of nothing is -0.
+    let tenths = |users: f64| ((users * 10.0).round() / 10.0 + 0.0) as f32;
+    let of = |(domain, mirror): &(String, String)| {
+        let all = || told.mirrors.iter().filter(|(name, _)| *name.domain == **domain);
+        let own: f64 = all().filter(|(name, _)| *name.mirror == **mirror).map(|(_, m)| m.users).sum();
+        MirrorUsage {
+            domain: domain.clone(),
+            mirror: mirror.clone(),
+            users: tenths(own),
+            domain_users: tenths(all().map(|(_, m)| m.users).sum()),
+        }
+    };
+    Usage { mirrors: services.iter().take(MOST_SERVICES).map(of).collect(), beacons_refused }
 }
 
 fn of(services: &Services, snapshot: &Snapshot) -> Standing {
@@ -77,6 +126,22 @@ fn of(services: &Services, snapshot: &Snapshot) -> Standing {
 mod tests {
     use super::*;
     use crate::api::testing::{DOMAIN, Fixture};
+    use nearmost_core::traffic::{MirrorName, MirrorUsers};
+
+    #[test]
+    fn users_are_told_with_those_of_the_whole_domain() {
+        let mut told = Told::default();
+        for (domain, mirror, users) in [(DOMAIN, "sao", 3.04), (DOMAIN, "nyc", 9.0), ("b.test", "sao", 5.0)] {
+            let name = MirrorName { domain: domain.into(), mirror: mirror.into() };
+            told.mirrors.insert(name, MirrorUsers { users, ..MirrorUsers::default() });
+        }
+        let services = ["sao", "nowhere"].map(|mirror| (DOMAIN.to_owned(), mirror.to_owned())).to_vec();
+        let usage = used(&services, &told, 2);
+        assert_eq!(usage.beacons_refused, 2);
+        let users: Vec<_> = usage.mirrors.iter().map(|m| (&*m.mirror, m.users, m.domain_users)).collect();
+        assert_eq!(users, [("sao", 3.0, 12.0), ("nowhere", 0.0, 12.0)]);
+        assert!(usage.mirrors[1].users.is_sign_positive(), "nobody is not less than nobody");
+    }
 
     #[test]
     fn only_declared_mirrors_are_told() {

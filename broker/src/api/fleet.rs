@@ -31,20 +31,14 @@ pub struct FleetAccess {
 impl FleetAccess {
     /// What verdicts rest on now; nothing when the driver does not say so in time.
     pub async fn evidence(&self) -> AllEvidence {
-        self.asked().await.unwrap_or_default()
-    }
-
-    /// Whether the driver answers in time.
-    pub async fn answers(&self) -> bool {
-        self.asked().await.is_some()
-    }
-
-    async fn asked(&self) -> Option<AllEvidence> {
         let (reply, answer) = oneshot::channel();
         if !self.driver.try_send(DriverInput::Evidence(reply)) {
-            return None;
+            return AllEvidence::default();
         }
-        tokio::time::timeout(PATIENCE, answer).await.ok()?.ok()
+        match tokio::time::timeout(PATIENCE, answer).await {
+            Ok(Ok(evidence)) => evidence,
+            _ => AllEvidence::default(),
+        }
     }
 }
 

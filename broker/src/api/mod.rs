@@ -92,7 +92,7 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-/// Examinations at once; `status --watch` makes one a second.
+/// Askers for an examination that wait for the one at a time that there is, which `status --watch` does each second.
 const CHECKUPS: usize = 4;
 /// Readings of what happened at once.
 const HISTORIES: usize = 2;

@@ -20,6 +20,7 @@ mod limits;
 mod listeners;
 mod memory;
 mod peers;
+pub mod stopped;
 mod store;
 
 use crate::api::ApiState;

@@ -4,7 +4,7 @@ use super::Demand;
 use crate::clock::Clock;
 use nearmost_core::snapshot::Snapshot;
 use nearmost_core::time::MonoTime;
-use nearmost_core::traffic::{Flow, MirrorName, MirrorUsers, Sighting, Traffic};
+use nearmost_core::traffic::{Basis, Flow, MirrorName, MirrorUsers, Sighting, Traffic};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -56,6 +56,7 @@ impl TrafficHandle {
             country: snapshot.map.locate(demand.addr).place.country,
             users: demand.users,
             rtt_ms: demand.rtt_ms.or_else(predicted),
+            basis: if demand.rtt_ms.is_some() { Basis::Measured } else { Basis::Predicted },
             seen: demand.seen,
         };
         self.lock().traffic.see(sighting, now);
@@ -116,7 +117,8 @@ mod tests {
         let told: Vec<_> = told.collect();
         assert_eq!(told, [("nyc", None, 3.0), ("nyc", Some("US".to_owned()), 3.0)]);
         let rtts = &all.mirrors.values().next().unwrap().rtts;
-        assert!(rtts["NA"].quantiles().unwrap().p50_ms < 100.0, "{rtts:?}");
-        assert_eq!(rtts["unknown"].quantiles(), None, "nothing is known of where it is");
+        // Nobody measured it; and of whom nothing is known, nothing is told.
+        assert_eq!(rtts.keys().copied().collect::<Vec<_>>(), [("NA", Basis::Predicted)]);
+        assert!(rtts[&("NA", Basis::Predicted)].quantiles().unwrap().p50_ms < 100.0, "{rtts:?}");
     }
 }

@@ -46,13 +46,13 @@ impl Families {
     fn new() -> Result<Families, Error> {
         let users =
             "Users now: connections that the agent counts, or answers of half a minute, whichever are more.";
-        let rtt = "Round trips of the mirror's users, by region: this share of them is nearer.";
+        let rtt = "Round trips of the mirror's users, by region and by whether they were measured: this share of them is nearer.";
         let left_out = "Sightings of users that found no room.";
         Ok(Families {
             users: GaugeVec::new(Opts::new("nearmost_users", users), &["domain", "mirror", "country"])?,
             rtt: GaugeVec::new(
                 Opts::new("nearmost_user_rtt_seconds", rtt),
-                &["domain", "mirror", "region", "share"],
+                &["domain", "mirror", "region", "basis", "share"],
             )?,
             left_out: IntCounter::new("nearmost_users_left_out_total", left_out)?,
         })
@@ -73,9 +73,10 @@ impl Families {
         let mut busiest: Vec<_> = mirrors.iter().collect();
         busiest.sort_by(|a, b| b.1.users.total_cmp(&a.1.users));
         for (name, users) in busiest.into_iter().take(most.min(MOST_MIRRORS)) {
-            for (region, quantiles) in users.rtts.iter().filter_map(|(r, h)| Some((r, h.quantiles()?))) {
+            let told = users.rtts.iter().filter_map(|(of, h)| Some((of, h.quantiles()?)));
+            for ((region, basis), quantiles) in told {
                 for (quantile, ms) in [("0.5", quantiles.p50_ms), ("0.95", quantiles.p95_ms)] {
-                    let labels = [&*name.domain, &*name.mirror, region, quantile];
+                    let labels = [&*name.domain, &*name.mirror, region, basis.as_str(), quantile];
                     self.rtt.with_label_values(&labels).set(f64::from(ms) / 1000.0);
                 }
             }

@@ -220,6 +220,9 @@ pub struct EventsArgs {
 /// What `doctor` looks at beside the broker's own examination.
 #[derive(Debug, Default, ClapArgs)]
 pub struct DoctorArgs {
+    /// The broker's configuration, looked at where no broker answers
+    #[arg(long, value_name = "FILE", default_value = "/etc/nearmost/broker.toml")]
+    pub config: std::path::PathBuf,
     /// Only these domains; default: the first 20 of the broker
     #[arg(long, value_name = "DOMAIN")]
     pub domain: Vec<String>,

@@ -1,7 +1,8 @@
 //! What a broker tells an agent of the node's mirrors: whether they are trusted and used.
 //!
-//! The broker opens one unidirectional stream in the session and sends a [`Standing`] when it changes, at most
-//! one each few seconds. An agent that allows no such stream is not told; nothing else depends on it.
+//! The broker opens unidirectional streams in the session: the first carries a [`Standing`], the second a [`Usage`],
+//! each when it changes, at most one each few seconds. An agent that allows fewer such streams is told that much
+//! less, and a broker that opens fewer tells it; nothing else depends on them.
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -40,11 +41,42 @@ pub struct MirrorStanding {
     pub eligible: bool,
 }
 
-fn bounded<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<MirrorStanding>, D::Error> {
-    let all = Vec::deserialize(from)?;
+/// How much a broker and its users use a node's mirrors, and what came in its name that was refused.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Usage {
+    /// One entry a mirror; at most [`MAX_STANDING`].
+    #[serde(deserialize_with = "bounded")]
+    pub mirrors: Vec<MirrorUsage>,
+    /// Beacons in this node's name whose signature was wrong, since the broker began.
+    pub beacons_refused: u64,
+}
+
+/// How much one mirror is used.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MirrorUsage {
+    /// The domain.
+    pub domain: String,
+    /// The mirror.
+    pub mirror: String,
+    /// Users there now, as far as the broker knows.
+    pub users: f32,
+    /// Users of all mirrors of the domain.
+    pub domain_users: f32,
+}
+
+impl MirrorUsage {
+    /// The mirror's share of its domain's users, 0..=1; `None` where there are none, or what is told is no number.
+    pub fn share(&self) -> Option<f32> {
+        let share = self.users / self.domain_users;
+        share.is_finite().then(|| share.clamp(0.0, 1.0))
+    }
+}
+
+fn bounded<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Vec<T>, D::Error> {
+    let all = Vec::<T>::deserialize(from)?;
     match all.len() {
         0..=MAX_STANDING => Ok(all),
-        n => Err(D::Error::custom(format!("{n} verdicts, at most {MAX_STANDING}"))),
+        n => Err(D::Error::custom(format!("{n} entries, at most {MAX_STANDING}"))),
     }
 }
 
@@ -72,5 +104,27 @@ mod tests {
         };
         assert_eq!(read(&of(MAX_STANDING)).expect("decodes"), of(MAX_STANDING));
         assert!(read(&of(MAX_STANDING + 1)).is_err());
+    }
+
+    #[test]
+    fn a_share_is_one_whatever_is_told() {
+        let used = |users, domain_users| MirrorUsage {
+            domain: "a.test".into(),
+            mirror: "m".into(),
+            users,
+            domain_users,
+        };
+        assert_eq!(used(3.0, 12.0).share(), Some(0.25));
+        assert_eq!(used(3.0, 2.0).share(), Some(1.0));
+        assert_eq!(used(0.0, 0.0).share(), None);
+        assert_eq!(used(f32::NAN, 1.0).share(), None);
+        let told = Usage { mirrors: vec![used(3.0, 12.0)], beacons_refused: 7 };
+        let bytes = frame::encode(&told).expect("encodes");
+        assert_eq!(frame::decode::<Usage>(&bytes[4..]).expect("decodes"), told);
+        // The greatest of names and numbers fits where its reader looks.
+        let name = "x".repeat(80);
+        let most = MirrorUsage { domain: name.clone(), mirror: name, users: 1e8, domain_users: 1e8 };
+        let most = Usage { mirrors: vec![most; MAX_STANDING], beacons_refused: u64::MAX };
+        assert!(frame::encode(&most).expect("encodes").len() < MAX_STANDING_BYTES);
     }
 }

@@ -22,6 +22,11 @@ pub const TESTS: &[Needed] = &[
     ("openssl", "openssl"),
     ("promtool", "prometheus"),
     ("prometheus", "prometheus"),
+    ("prometheus-alertmanager", "prometheus-alertmanager"),
+    ("amtool", "prometheus-alertmanager"),
+    ("prometheus-blackbox-exporter", "prometheus-blackbox-exporter"),
+    ("systemctl", "systemd"),
+    ("nsenter", "util-linux"),
     ("unbound", "unbound"),
     ("delv", "bind9-dnsutils"),
     ("named", "bind9"),
@@ -51,9 +56,11 @@ pub const BENCH_DNS: &[Needed] = &[
 
 /// Of those packages the ones that bring a service, and its name where that differs. Tests start the
 /// programs themselves; as services they would take ports of this machine.
-const SERVICES: [(&str, &str); 7] = [
+const SERVICES: [(&str, &str); 9] = [
     ("bind9", "named"),
     ("prometheus", "prometheus"),
+    ("prometheus-alertmanager", "prometheus-alertmanager"),
+    ("prometheus-blackbox-exporter", "prometheus-blackbox-exporter"),
     ("unbound", "unbound"),
     ("pdns-recursor", "pdns-recursor"),
     ("gdnsd", "gdnsd"),

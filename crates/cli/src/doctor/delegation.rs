@@ -44,6 +44,8 @@ pub struct World {
     broker: Vec<SocketAddr>,
     /// Whether those addresses are the ones that the world sees.
     known: bool,
+    /// Whether it answers at every address of this machine instead.
+    machine: bool,
 }
 
 impl World {
@@ -59,13 +61,15 @@ impl World {
         let wild = |l: &nearmost_client::api::ListenerView| {
             l.kind == "dns" && l.address.parse::<SocketAddr>().is_ok_and(|at| at.ip().is_unspecified())
         };
+        let known = !args.address.is_empty() || !broker.is_empty() && !checkup.listeners.iter().any(wild);
         World {
             resolvers: args.resolver.map_or_else(system, |one| vec![one]),
             private: args.resolver.is_some(),
             port: args.dns_port,
             zones: checkup.zones.clone(),
             nameservers: checkup.nameservers.clone(),
-            known: !args.address.is_empty() || !broker.is_empty() && !checkup.listeners.iter().any(wild),
+            known,
+            machine: !known && broker.iter().any(|at| at.ip().is_loopback()),
             broker,
         }
     }
@@ -370,12 +374,18 @@ fn agree(zone: &Name, serials: &BTreeMap<u32, Vec<String>>, asked: usize, findin
 
 /// Whether this broker is one of the name servers.
 fn among(world: &World, zone: &Name, at: &[(Name, SocketAddr)], findings: &mut Findings) {
-    if !world.known || at.is_empty() {
+    if !world.known && !world.machine || at.is_empty() {
         return;
     }
-    let here = |(_, addr): &(Name, SocketAddr)| world.broker.iter().any(|b| b.ip() == addr.ip());
+    let here = |(_, addr): &(Name, SocketAddr)| match world.machine {
+        true => of_this_machine(addr.ip()),
+        false => world.broker.iter().any(|b| b.ip() == addr.ip()),
+    };
     if !at.iter().any(here) {
-        let ours: Vec<String> = world.broker.iter().map(|b| b.ip().to_string()).collect();
+        let ours: Vec<String> = match world.machine {
+            true => vec!["any address of this machine".into()],
+            false => world.broker.iter().map(|b| b.ip().to_string()).collect(),
+        };
         findings.warn(
             "delegation",
             format!("{zone}: this broker ({}) is not among its name servers", ours.join(", ")),
@@ -385,6 +395,11 @@ fn among(world: &World, zone: &Name, at: &[(Name, SocketAddr)], findings: &mut F
             ),
         );
     }
+}
+
+/// Whether an address is one of this machine's: nobody may bind another's.
+fn of_this_machine(ip: IpAddr) -> bool {
+    std::net::UdpSocket::bind((ip, 0)).is_ok()
 }
 
 /// Whether the parent's DS belongs to a key of the zone.

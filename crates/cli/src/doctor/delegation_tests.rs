@@ -9,6 +9,7 @@ fn world(zones: &[&str]) -> World {
         nameservers: vec!["ns1.play.example.com".into()],
         broker: vec!["192.0.2.1:53".parse().unwrap()],
         known: true,
+        machine: false,
     }
 }
 
@@ -43,6 +44,11 @@ fn name_servers_must_agree_and_this_broker_be_one() {
     assert_eq!(levels(|f| among(&world(&[]), &zone, &at("192.0.2.9"), f))[0].0, "warn");
     let unknown = World { known: false, ..world(&[]) };
     assert!(levels(|f| among(&unknown, &zone, &at("192.0.2.9"), f)).is_empty());
+    // It listens on every address of this machine.
+    let machine = World { machine: true, ..unknown };
+    assert!(levels(|f| among(&machine, &zone, &at("127.0.0.1"), f)).is_empty());
+    let said = levels(|f| among(&machine, &zone, &at("192.0.2.9"), f));
+    assert!(said[0].0 == "warn" && said[0].1.contains("any address of this machine"), "{said:?}");
 }
 
 #[test]

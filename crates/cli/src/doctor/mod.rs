@@ -7,12 +7,13 @@
 //! delegation  parent ─► NS ─► glue ─► SOA on each, DS               (real queries from here)
 //! ```
 //! Each step gives findings: what was looked at, `ok`, `warn` or `fail`, and how to fix it. Without a
-//! broker what remains is why none was reached.
+//! broker what remains is why none was reached, and what its configuration says (`nearmost-broker check-config`).
 
 mod answers;
 mod ask;
 mod delegation;
 mod quic;
+mod stopped;
 mod way;
 
 use crate::args::{DoctorArgs, Global};
@@ -111,7 +112,13 @@ pub async fn run(global: &Global, args: &DoctorArgs) -> anyhow::Result<Option<Ki
     let mut progress = Progress::new(global.json, "asking the broker", 4);
     match Context::new(global) {
         Ok(context) => progress_through(&context, args, &mut findings, &mut progress).await,
-        Err(e) => way::none(global, &e, &mut findings),
+        Err(e) => {
+            way::none(global, &e, &mut findings);
+            if global.broker.is_none() {
+                progress.step("looking at its configuration");
+                progress.during(stopped::look(&args.config, &mut findings)).await;
+            }
+        }
     }
     drop(progress);
     unless_gone(match global.json {
@@ -134,6 +141,10 @@ async fn progress_through(
 ) {
     let reached = progress.during(way::reach(context, findings)).await;
     if !reached {
+        if context.client.endpoint().is_unix() {
+            progress.step("looking at its configuration");
+            progress.during(stopped::look(&args.config, findings)).await;
+        }
         return;
     }
     let Some(checkup) = progress.during(examine(context, findings)).await else { return };

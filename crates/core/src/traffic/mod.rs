@@ -61,6 +61,25 @@ pub enum Seen {
     Query,
 }
 
+/// What a round trip rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Basis {
+    /// Somebody timed it.
+    Measured,
+    /// Nobody did: the model of round trips says so.
+    Predicted,
+}
+
+impl Basis {
+    /// `measured` or `predicted`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Basis::Measured => "measured",
+            Basis::Predicted => "predicted",
+        }
+    }
+}
+
 /// A mirror of a domain, by name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MirrorName {
@@ -81,8 +100,10 @@ pub struct Sighting {
     pub country: Option<CountryCode>,
     /// How many.
     pub users: f32,
-    /// Their round trip to the mirror in milliseconds: measured, or predicted.
+    /// Their round trip to the mirror in milliseconds.
     pub rtt_ms: Option<f32>,
+    /// What that rests on.
+    pub basis: Basis,
     /// How they were seen.
     pub seen: Seen,
 }
@@ -103,8 +124,8 @@ pub struct Flow {
 pub struct MirrorUsers {
     /// How many.
     pub users: f64,
-    /// Their round trips, by region.
-    pub rtts: BTreeMap<Region, Histogram>,
+    /// Their round trips, by region and by what they rest on.
+    pub rtts: BTreeMap<(Region, Basis), Histogram>,
 }
 
 impl MirrorUsers {
@@ -131,7 +152,7 @@ type Key = (MirrorName, Option<CountryCode>);
 struct Counted {
     country: Option<CountryCode>,
     users: f32,
-    rtt_ms: Option<f32>,
+    rtt: Option<(f32, Basis)>,
     at: MonoTime,
 }
 
@@ -149,7 +170,7 @@ struct Reading {
 #[derive(Clone, Debug, Default)]
 struct Slot {
     users: f64,
-    rtts: Histogram,
+    rtts: BTreeMap<Basis, Histogram>,
 }
 
 /// Answers of the last slots, each under its number modulo [`SLOTS`].
@@ -230,7 +251,8 @@ impl Traffic {
             (reading.before, reading.began) = (reading.began, now);
         }
         reading.last = now;
-        self.counted.insert(key, Counted { country: s.country, users: s.users, rtt_ms: s.rtt_ms, at: now });
+        let rtt = s.rtt_ms.map(|ms| (ms, s.basis));
+        self.counted.insert(key, Counted { country: s.country, users: s.users, rtt, at: now });
     }
 
     fn ask(&mut self, s: Sighting, now: MonoTime) {
@@ -248,7 +270,7 @@ impl Traffic {
         let slot = &mut asked.slots[(number % SLOTS as u64) as usize];
         slot.users += f64::from(s.users);
         if let Some(rtt_ms) = s.rtt_ms {
-            slot.rtts.add(rtt_ms, s.users);
+            slot.rtts.entry(s.basis).or_default().add(rtt_ms, s.users);
         }
     }
 
@@ -315,15 +337,17 @@ impl Traffic {
         for (mirror, c) in counted {
             let users = all.entry(mirror.clone()).or_default();
             users.users += f64::from(c.users);
-            if let Some(rtt_ms) = c.rtt_ms {
-                users.rtts.entry(region(c.country)).or_default().add(rtt_ms, c.users);
+            if let Some((rtt_ms, basis)) = c.rtt {
+                users.rtts.entry((region(c.country), basis)).or_default().add(rtt_ms, c.users);
             }
         }
         for ((mirror, country), asked) in asked {
             let users = all.entry(mirror.clone()).or_default();
             users.users += asked.users(now);
-            let rtts = users.rtts.entry(region(*country)).or_default();
-            asked.slots(now).filter(|(_, share)| *share > 0.0).for_each(|(slot, _)| rtts.merge(&slot.rtts));
+            let heard = asked.slots(now).filter(|(_, share)| *share > 0.0).flat_map(|(slot, _)| &slot.rtts);
+            for (basis, rtts) in heard {
+                users.rtts.entry((region(*country), *basis)).or_default().merge(rtts);
+            }
         }
         all
     }

@@ -9,7 +9,15 @@ fn mirror(name: &str) -> MirrorName {
 
 fn seen(name: &str, network: [u8; 4], country: &str, users: f32, seen: Seen) -> Sighting {
     let country = CountryCode::new(country);
-    Sighting { mirror: mirror(name), network: network.into(), country, users, rtt_ms: Some(20.0), seen }
+    Sighting {
+        mirror: mirror(name),
+        network: network.into(),
+        country,
+        users,
+        rtt_ms: Some(20.0),
+        basis: Basis::Measured,
+        seen,
+    }
 }
 
 fn at(seconds: u64) -> MonoTime {
@@ -97,10 +105,21 @@ fn regions_have_their_own_round_trips() {
         let sighting = seen("lon", [192, 0, network, 0], country, 1.0, Seen::Query);
         traffic.see(Sighting { rtt_ms: Some(rtt_ms), ..sighting }, at(1));
     }
+    let guess = Sighting {
+        rtt_ms: Some(40.0),
+        basis: Basis::Predicted,
+        ..seen("lon", [192, 0, 4, 0], "GB", 0.1, Seen::Query)
+    };
+    traffic.see(guess, at(1));
     let lon = &traffic.mirrors(at(2))[&mirror("lon")];
-    assert_eq!(lon.rtts.keys().copied().collect::<Vec<_>>(), ["EU", "NA", "unknown"]);
-    let eu = lon.rtts["EU"].quantiles().unwrap();
-    assert!((8.0..=12.5).contains(&eu.p50_ms), "{eu:?}");
+    let (measured, predicted) = (Basis::Measured, Basis::Predicted);
+    assert_eq!(
+        lon.rtts.keys().copied().collect::<Vec<_>>(),
+        [("EU", measured), ("EU", predicted), ("NA", measured), ("unknown", measured)]
+    );
+    // What was measured is not blurred by what was not.
+    let eu = |basis| lon.rtts[&("EU", basis)].quantiles().unwrap().p50_ms;
+    assert!((8.0..=12.5).contains(&eu(measured)) && (32.0..=50.0).contains(&eu(predicted)), "{lon:?}");
     let all = lon.quantiles().unwrap();
     assert!((72.0..=113.0).contains(&all.p50_ms) && all.p95_ms > 150.0, "{all:?}");
 }
