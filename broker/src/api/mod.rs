@@ -16,6 +16,7 @@
 //! | `ops`, `traffic`, `checkup`, `stream`, `drain` | what operators ask for |
 //! | `changes`, `challenges`, `dnssec` | what administrators ask for |
 //! | `audit`, `loglevel` | who did what, and what is logged |
+//! | `tokens` | programs that read |
 //! | `federation`, `records` | other brokers, and what applications have them carry |
 //! | `view`, `explain` | the snapshot as JSON |
 //! | `reasons`, `verdicts` | … and in sentences |
@@ -56,6 +57,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod tokens;
 mod traffic;
 mod users;
 mod verdicts;
@@ -205,6 +207,8 @@ fn router_with(state: ApiState, settings: settings::ActiveSettings, closing: Can
         .routes(routes!(changes::invite))
         .routes(routes!(changes::backup))
         .routes(routes!(audit::audit))
+        .routes(routes!(tokens::list, tokens::create))
+        .routes(routes!(tokens::revoke))
         .routes(routes!(loglevel::levels, loglevel::set))
         .routes(routes!(challenges::set, challenges::remove))
         .routes(routes!(federation::peers))

@@ -109,6 +109,9 @@ fn a_file_of_schema_2_gets_its_tables_and_a_program_of_schema_2_is_not_to_open_i
     txn.delete_table(tables::AUDIT_ANCHOR).unwrap();
     txn.delete_table(tables::EVENTS).unwrap();
     txn.delete_table(tables::GAPS).unwrap();
+    txn.delete_table(tables::AUDIT_AGENTS).unwrap();
+    txn.delete_table(tables::AUDIT_GAPS).unwrap();
+    txn.delete_table(tables::API_TOKENS).unwrap();
     txn.open_table(tables::COUNTERS).unwrap().insert(tables::SCHEMA_NAME, 2).unwrap();
     txn.commit().unwrap();
     drop(db);
@@ -120,4 +123,35 @@ fn a_file_of_schema_2_gets_its_tables_and_a_program_of_schema_2_is_not_to_open_i
     assert_eq!(known_to(tables::SCHEMA, &db, &path), Ok(tables::SCHEMA));
     let refused = known_to(2, &db, &path).unwrap_err();
     assert_eq!(refused, StoreError::NewerSchema { path, found: tables::SCHEMA, known: 2 });
+}
+
+#[test]
+fn a_file_of_schema_3_learns_which_entries_are_of_agents() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(FILE_NAME);
+    let store = RedbStore::open(dir.path()).unwrap();
+    let act = |via| crate::audit::Act {
+        by: crate::audit::By { actor: "x".into(), via, source: None },
+        code: "some.act".into(),
+        ..crate::audit::Act::default()
+    };
+    use crate::audit::Via;
+    for via in [Via::Socket, Via::Agents, Via::Socket, Via::Peers, Via::Socket] {
+        store.write_act(act(via), &Beside::Nothing).unwrap();
+    }
+    drop(store);
+    let db = builder().open(&path).unwrap();
+    let txn = db.begin_write().unwrap();
+    txn.delete_table(tables::AUDIT_AGENTS).unwrap();
+    txn.delete_table(tables::AUDIT_GAPS).unwrap();
+    txn.delete_table(tables::API_TOKENS).unwrap();
+    txn.open_table(tables::COUNTERS).unwrap().insert(tables::SCHEMA_NAME, 3).unwrap();
+    txn.commit().unwrap();
+    drop(db);
+    let store = RedbStore::open(dir.path()).unwrap();
+    assert_eq!(store.prune_agents(0, NOW), Ok(2));
+    let page = store.audit_page(AuditFilter { limit: 9, ..AuditFilter::default() }).unwrap()().unwrap();
+    let gaps: Vec<_> = page.rows.iter().filter_map(|r| Some((r.pruned_from?, r.number))).collect();
+    assert_eq!(gaps, [(2, 2), (4, 4)]);
+    assert!(store.api_tokens().unwrap().is_empty());
 }
