@@ -1,6 +1,7 @@
 //! The router in process, and its listeners over real sockets.
 
 mod access;
+mod answers;
 mod audit;
 mod challenges;
 mod federation;
