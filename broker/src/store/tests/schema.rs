@@ -125,6 +125,54 @@ fn a_file_of_schema_2_gets_its_tables_and_a_program_of_schema_2_is_not_to_open_i
     assert_eq!(refused, StoreError::NewerSchema { path, found: tables::SCHEMA, known: 2 });
 }
 
+/// The file of `tests/fixtures/store-2`, which a program of schema 2 made.
+const SCHEMA_2: &[u8] = include_bytes!("../../../../tests/fixtures/store-2/registry.redb.gz");
+
+#[test]
+fn a_file_that_a_program_of_schema_2_made_is_brought_up_with_all_that_is_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut file = std::fs::File::create(dir.path().join(FILE_NAME)).unwrap();
+    std::io::copy(&mut flate2::read::GzDecoder::new(SCHEMA_2), &mut file).unwrap();
+    drop(file);
+    let path = dir.path().join(FILE_NAME);
+    assert_eq!(known_to(2, &builder().open(&path).unwrap(), &path), Ok(2), "it is what it is said to be");
+    let look = |store: &RedbStore| {
+        let contents = store.contents().unwrap();
+        let names: Vec<String> = contents
+            .records
+            .iter()
+            .map(|signed| signed.record())
+            .filter(|record| !record.is_tombstone() && !record.kind.is_application())
+            .map(|record| format!("{} {}/{}", record.kind.name().unwrap_or("?"), record.scope, record.id))
+            .collect();
+        for wanted in [
+            "domain img.example.com/",
+            "domain play.example.com/",
+            "mirror play.example.com/lon",
+            "mirror play.example.com/nyc",
+            "node /n1",
+            "drain play.example.com/nyc",
+            "override /192.0.2.0/24",
+        ] {
+            assert!(names.iter().any(|name| name == wanted), "{wanted:?} is not among {names:?}");
+        }
+        assert!(!names.iter().any(|name| name == "mirror img.example.com/lon"), "it was removed");
+        let history = store.history(&HistoryFilter { limit: 100, ..HistoryFilter::default() }).unwrap();
+        (contents.version, history.len(), store.log_epoch().unwrap(), store.log_head().unwrap())
+    };
+    let store = RedbStore::open(dir.path()).unwrap();
+    let before = look(&store);
+    assert_eq!(before.0, 11);
+    let mut ada = Author::new(1);
+    let done = commit(&store, batch([ada.write("syd", 5, Some(b"{}"))])).unwrap();
+    assert_eq!((done.version, done.entries), (12, 1));
+    drop(store);
+    let store = RedbStore::open(dir.path()).unwrap();
+    assert_eq!(look(&store), (12, before.1 + 1, before.2, before.3 + 1));
+    let db = builder().open(dir.path().join(FILE_NAME));
+    assert!(db.is_err(), "it is open");
+}
+
 #[test]
 fn a_file_of_schema_3_learns_which_entries_are_of_agents() {
     let dir = tempfile::tempdir().unwrap();
