@@ -1,9 +1,11 @@
 //! What people, agents and the API ask of the registrar, and how it refuses.
 
-use crate::audit::{Act, Desk, Ending, Who, acts};
+use crate::apitokens::ApiTokens;
+use crate::audit::{Act, By, Desk, Ending, Via, Who, acts};
 use crate::registrar::{Command, Delivery, Received};
 use crate::store::{
-    AuditFilter, AuditPage, EventFilter, EventsPage, HistoryFilter, StoreError, StoreHandle, TokenError,
+    ApiTokenEntry, AuditFilter, AuditPage, EventFilter, EventsPage, HistoryFilter, StoreError, StoreHandle,
+    TokenError,
 };
 use data_encoding::BASE64;
 use nearmost_replica::{Kind, LogEntry, PublicKey, RecordError, SignedRecord};
@@ -11,13 +13,14 @@ use nearmost_wire::agent::{Refusal, ServiceDecl};
 use nearmost_wire::api::{
     AppRecordsResponse, BackupRequest, BackupResponse, ChallengeRequest, ChallengeResponse,
     ChallengesRemoved, CommitRequest, CommitResponse, HistoryView, InviteRequest, InviteResponse,
-    PeerInviteRequest, PeerInviteResponse, PeerJoinRequest, PeerJoinResponse, RegistryResponse,
+    PeerInviteRequest, PeerInviteResponse, PeerJoinRequest, PeerJoinResponse, RegistryResponse, TokenRequest,
 };
 use nearmost_wire::identity::{Id, Role};
 use nearmost_wire::peer::Join;
 use nearmost_wire::prefix;
 use nearmost_wire::registry::{PlaceBody, Problem};
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -96,6 +99,12 @@ pub enum AdminError {
     /// The request itself is wrong.
     #[error("{0}")]
     Request(String),
+    /// A token of this name is there.
+    #[error("there is a token {0:?} already; revoke it, or choose another name")]
+    TokenThere(String),
+    /// No token of this name is there.
+    #[error("there is no token {0:?} that was made here")]
+    NoSuchToken(String),
     /// The store refused or failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -117,8 +126,12 @@ impl AdminError {
             AdminError::Invalid(_) => "invalid",
             AdminError::Store(StoreError::VersionMismatch { .. }) => "version_conflict",
             AdminError::Store(StoreError::AuthorForked { .. }) => "author_forked",
-            AdminError::Store(StoreError::AlreadyThere { .. }) => "already_there",
+            AdminError::Store(StoreError::AlreadyThere { .. }) | AdminError::TokenThere(_) => "already_there",
+            AdminError::NoSuchToken(_) => "no_such_token",
             AdminError::Store(StoreError::DiskFull { .. }) => "disk_full",
+            AdminError::Store(StoreError::Token(TokenError::Unknown)) => "unknown_token",
+            AdminError::Store(StoreError::Token(TokenError::Expired { .. })) => "expired_token",
+            AdminError::Store(StoreError::Token(TokenError::Used { .. })) => "used_token",
             AdminError::Store(_) => "storage",
             AdminError::Stopping => "stopping",
         }
@@ -131,9 +144,14 @@ impl AdminError {
             | AdminError::Base64(_)
             | AdminError::Nothing
             | AdminError::Request(_) => 400,
-            AdminError::UnknownPerson(_) | AdminError::Unauthorised { .. } | AdminError::Banned { .. } => 403,
+            AdminError::UnknownPerson(_)
+            | AdminError::Unauthorised { .. }
+            | AdminError::Banned { .. }
+            | AdminError::Store(StoreError::Token(_)) => 403,
+            AdminError::NoSuchToken(_) => 404,
             AdminError::Clock(_) | AdminError::Invalid(_) => 422,
-            AdminError::Store(
+            AdminError::TokenThere(_)
+            | AdminError::Store(
                 StoreError::VersionMismatch { .. }
                 | StoreError::AuthorForked { .. }
                 | StoreError::AlreadyThere { .. },
@@ -202,6 +220,8 @@ pub struct AdminHandle {
     pub(crate) changes: watch::Receiver<u64>,
     /// Takes in what is no change of the registry.
     pub(crate) desk: Desk,
+    /// Who may read without being an administrator.
+    pub(crate) tokens: ApiTokens,
 }
 
 impl AdminHandle {
@@ -405,6 +425,35 @@ impl AdminHandle {
         Ok(BackupResponse { statements: self.store.backup(path, overwrite).await? })
     }
 
+    /// Makes a token of the API for a program that reads; answers its text, which is told this once. `taken` are
+    /// names that the configuration has.
+    ///
+    /// # Errors
+    /// [`AdminError::Request`] says what makes no sense; [`AdminError::TokenThere`].
+    pub async fn create_token(
+        &self,
+        who: Who,
+        request: &TokenRequest,
+        taken: impl Fn(&str) -> bool,
+    ) -> Result<(String, ApiTokenEntry), AdminError> {
+        let answer = self.tokens.create(&who, request, taken).await;
+        self.desk.told(&who, acts::TOKEN_CREATE, &request.name, answer)
+    }
+
+    /// Takes a token of the API back.
+    ///
+    /// # Errors
+    /// [`AdminError::NoSuchToken`].
+    pub async fn revoke_token(&self, who: Who, name: &str) -> Result<ApiTokenEntry, AdminError> {
+        let answer = self.tokens.revoke(&who, name).await;
+        self.desk.told(&who, acts::TOKEN_REVOKE, name, answer)
+    }
+
+    /// The tokens of the API that were made while running.
+    pub fn tokens(&self) -> &ApiTokens {
+        &self.tokens
+    }
+
     /// Entries of the audit log.
     ///
     /// # Errors
@@ -431,15 +480,26 @@ impl AdminHandle {
         self.desk.refused(who, act, Ending::Refused(code), target, "");
     }
 
-    /// Redeems a token for the holder of a node's key.
+    /// Redeems a token for the holder of a node's key, who came from `source`. That it is refused is in the audit
+    /// log, many at once in one entry.
     pub async fn join(
         &self,
-        key: [u8; 32],
+        (key, source): ([u8; 32], IpAddr),
         secret: [u8; 16],
         name: Option<String>,
     ) -> Result<Joined, Refused> {
         let stopping = Refused::new(Refusal::Leaving, "the broker is stopping");
-        self.ask(|reply| Command::Join { key, secret, name, reply }).await.ok_or(stopping)?
+        let target = name.clone().unwrap_or_default();
+        let asked = self.ask(|reply| Command::Join { key, secret, name, reply }).await;
+        asked.ok_or(stopping)?.inspect_err(|refused| {
+            let label = refused.refusal.label();
+            let ending = match refused.refusal {
+                Refusal::Storage => Ending::Failed(label),
+                _ => Ending::Refused(label),
+            };
+            let by = By::key(&Id { role: Role::Node, key }, Via::Agents).from(source);
+            self.desk.refused_of(by, acts::NODE_JOIN, ending, &target, &refused.detail);
+        })
     }
 
     /// Brings the registry in line with what a node's agent declares; returns sentences about what
@@ -473,9 +533,22 @@ impl AdminHandle {
         self.ask(|reply| Command::Forked { a, b, reply }).await.ok_or(StoreError::Stopped)?
     }
 
-    /// Makes the holder of a token a member.
-    pub(crate) async fn admit_peer(&self, key: PublicKey, join: Join) -> Result<(), AdminError> {
-        self.ask(|reply| Command::AdmitPeer { key, join, reply }).await.ok_or(AdminError::Stopping)?
+    /// Makes the holder of a token a member, who came from `source`. That it is refused is in the audit log, many
+    /// at once in one entry.
+    pub(crate) async fn admit_peer(
+        &self,
+        (key, source): (PublicKey, IpAddr),
+        join: Join,
+    ) -> Result<(), AdminError> {
+        let asked = self.ask(|reply| Command::AdmitPeer { key, join, reply }).await;
+        asked.ok_or(AdminError::Stopping)?.inspect_err(|error| {
+            let ending = match error.status() {
+                500.. => Ending::Failed(error.code()),
+                _ => Ending::Refused(error.code()),
+            };
+            let by = By::key(&Id { role: Role::Broker, key: key.0 }, Via::Peers).from(source);
+            self.desk.refused_of(by, acts::PEER_ADMIT, ending, "", &error.to_string());
+        })
     }
 
     /// This broker's token was used, or is good for nothing.

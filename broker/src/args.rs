@@ -6,7 +6,7 @@ use crate::server::{Broker, Control, Surroundings, init};
 use crate::store::{RedbStore, Store, restore};
 use anyhow::{Context, Result};
 use clap::{Args, CommandFactory, Parser, Subcommand};
-use nearmost_config::{BrokerConfig, file_to_read, parse_setting, process_env, told};
+use nearmost_config::{BrokerConfig, Given, file_to_read, parse_setting, process_env, told};
 use nearmost_service::notify::Notifier;
 use nearmost_service::{limits, logging};
 use std::ffi::OsString;
@@ -89,8 +89,13 @@ struct Common {
 
 impl Common {
     fn load(&self) -> Result<BrokerConfig> {
+        self.load_with_given().map(|(config, _)| config)
+    }
+
+    /// With what was said key by key.
+    fn load_with_given(&self) -> Result<(BrokerConfig, Given)> {
         let settings = self.settings.iter().map(|s| parse_setting(s)).collect::<Result<Vec<_>, _>>()?;
-        Ok(BrokerConfig::load(self.file().as_deref(), process_env(), &settings)?)
+        Ok(BrokerConfig::load_with_given(self.file().as_deref(), process_env(), &settings)?)
     }
 
     fn file(&self) -> Option<PathBuf> {
@@ -156,11 +161,11 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Result<()> {
             Ok(())
         }
         Command::Run(common) => {
-            let config = common.load()?;
+            let (config, given) = common.load_with_given()?;
             let filter = std::env::var("NEARMOST_LOG").ok();
             let log = logging::init(&config.observing.log, filter.as_deref())?;
             limits::raise_open_files();
-            let around = Surroundings { log, notifier: Notifier::from_env()? };
+            let around = Surroundings { log, notifier: Notifier::from_env()?, given: Some(given) };
             tracing::info!(config = common.file_name(), "starting");
             let runtime =
                 tokio::runtime::Builder::new_multi_thread().enable_all().build().context("runtime")?;

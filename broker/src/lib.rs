@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod agents;
 pub mod api;
+mod apitokens;
 pub mod args;
 pub mod audit;
 mod backoff;

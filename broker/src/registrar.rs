@@ -23,10 +23,11 @@
 //! | `out` | what everybody else is told |
 
 use crate::admin::{AdminError, AdminHandle, AppFilter, Joined, Refused};
+use crate::apitokens::ApiTokens;
 use crate::audit::{Act, By, Desk, Origin, Via, Who, acts};
 use crate::clock::{mono_now, unix_now};
 use crate::declare::{self, View};
-use crate::store::{RESTORED, StoreError, StoreHandle, TokenEntry};
+use crate::store::{Beside, RESTORED, StoreError, StoreHandle, TokenEntry};
 use data_encoding::BASE64;
 use nearmost_core::registry::Registry;
 use nearmost_replica::{HlcClock, PublicKey, SignedRecord, SigningKey, StatementSet};
@@ -248,7 +249,7 @@ impl Registrar {
                     .into(),
                 ..Act::default()
             };
-            registrar.store.write_act(act, None).await?;
+            registrar.store.write_act(act, Beside::Nothing).await?;
             registrar.store.remove_meta(RESTORED).await?;
         }
         Ok((registrar, registry))
@@ -291,7 +292,8 @@ impl Registrar {
     pub fn handle(&self, desk: Desk) -> (AdminHandle, RegistrarInbox) {
         let (commands, inbox) = mpsc::channel(QUEUE);
         let changes = self.out.changes.subscribe();
-        (AdminHandle { commands, store: self.store.clone(), changes, desk }, RegistrarInbox(inbox))
+        let tokens = ApiTokens::new(self.store.clone());
+        (AdminHandle { commands, store: self.store.clone(), changes, desk, tokens }, RegistrarInbox(inbox))
     }
 
     /// Serves until every handle is dropped or `cancel` is.
@@ -448,7 +450,7 @@ impl Registrar {
             ..Act::default()
         };
         let entry = TokenEntry { domains, node, expires_unix_ms, created_by: who.actor.to_string() };
-        self.store.write_act(act, Some((JoinToken::secret_hash(&secret), entry))).await?;
+        self.store.write_act(act, Beside::Token(JoinToken::secret_hash(&secret), entry)).await?;
         let token =
             JoinToken { broker: self.author.id.key, secret, addresses: self.settings.advertise.clone() };
         Ok(InviteResponse { token: token.encode(), expires_unix_ms })

@@ -7,6 +7,7 @@
 mod addresses;
 mod control;
 mod peers;
+mod started;
 
 pub use addresses::Addresses;
 pub use control::Control;
@@ -55,7 +56,7 @@ use crate::telemetry::{
 };
 use crate::verdicts::{self, StoredVerdicts};
 use addresses::ports;
-use nearmost_config::BrokerConfig;
+use nearmost_config::{BrokerConfig, Given};
 use nearmost_core::fleet::Fleet;
 use nearmost_core::geo::table::PlaceTable;
 use nearmost_core::id::BrokerId;
@@ -189,12 +190,14 @@ pub struct Surroundings {
     pub log: LogControl,
     /// Who is told how it is.
     pub notifier: Notifier,
+    /// What it was told key by key, where that is known: it is compared with the last start.
+    pub given: Option<Given>,
 }
 
 impl Broker {
     /// Opens the store, loads the databases and binds every socket, in a process that has its logs elsewhere.
     pub async fn bind(config: BrokerConfig) -> Result<Broker, BrokerError> {
-        let around = Surroundings { log: LogControl::detached(), notifier: Notifier::default() };
+        let around = Surroundings { log: LogControl::detached(), notifier: Notifier::default(), given: None };
         Broker::bind_in(config, around).await
     }
 
@@ -275,6 +278,7 @@ impl Broker {
         }
         let (desk, desk_task) = Desk::new(store.clone(), AuditMetrics::register(&metrics)?);
         let (admin, inbox) = registrar.handle(desk);
+        admin.tokens().load().await?;
         let (peers_handle, questions) = PeersHandle::channel();
         let peer_parts = PeerParts {
             admin: admin.clone(),
@@ -432,6 +436,9 @@ impl Broker {
             admin: config.admin.socket.clone(),
         };
         examiner.bound(&addresses);
+        if let Some(given) = &around.given {
+            started::note(&store, given).await?;
+        }
         let tasks = Tasks {
             registrar: (registrar, inbox),
             desk: desk_task,

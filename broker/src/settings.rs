@@ -412,7 +412,11 @@ mod tests {
         let mut new = running.clone();
         new.geo.watch = false;
         assert!(needing_restart(&running, &new).is_empty(), "taken over while running");
-        new.http.tokens.push(nearmost_config::HttpToken { name: "t".into(), sha256: [1; 32] });
+        new.http.tokens.push(nearmost_config::HttpToken {
+            name: "t".into(),
+            sha256: [1; 32],
+            scope: nearmost_config::Scope::Read,
+        });
         assert!(needing_restart(&running, &new).is_empty(), "taken over while running");
         new.observing.log.levels.push("quinn=debug".parse().unwrap());
         new.observing.audit.keep_days += 1;

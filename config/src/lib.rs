@@ -27,6 +27,7 @@ mod agent;
 mod broker;
 mod error;
 mod explain;
+mod given;
 mod keys;
 mod load;
 mod log;
@@ -45,9 +46,10 @@ pub use broker::{
     DnsUdpConfig, DnsXdpConfig, DnsZoneConfig, DnssecConfig, EventsConfig, GeoConfig, GeoOverride,
     HealthConfig, HttpConfig, HttpToken, JsonTarget, KnownPeer, LearningConfig, MetricsConfig,
     NetworksConfig, ObservingConfig, PeerPaceConfig, PeerQueueConfig, PeersConfig, Person, ProbeConfig,
-    ResolverConfig, SoaConfig, TlsFiles, XdpMode,
+    ResolverConfig, Scope, SoaConfig, TlsFiles, XdpMode,
 };
 pub use error::{ConfigError, Origin};
+pub use given::{Given, GivenValue};
 pub use load::{file_to_read, parse_setting, process_env};
 pub use log::{LevelError, LogConfig, LogFormat, LogLevel, TargetLevel};
 pub use told::told;

@@ -6,6 +6,7 @@
 
 use crate::error::{ConfigError, Fault, Origin};
 use crate::explain;
+use crate::given::Given;
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider, Source};
 use serde::de::DeserializeOwned;
@@ -100,6 +101,11 @@ impl Layers {
             let origin = error.metadata.as_ref().map_or(Origin::Defaults, origin_of);
             explain::error::<S>(error, origin)
         })
+    }
+
+    /// Every key that some layer gives, with the value that counts.
+    pub(crate) fn given(&self) -> Given {
+        self.merged.extract::<Dict>().map_or_else(|_| Given::default(), |values| Given::of(&values))
     }
 
     /// The error for a rule broken between keys.

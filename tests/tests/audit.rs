@@ -160,3 +160,66 @@ async fn a_wrong_level_in_the_file_is_named_with_the_right_one() {
     let said = Broker::refused(dir.path()).await;
     assert!(said.contains("log.levels[0]") && said.contains("did you mean \"debug\"?"), "{said}");
 }
+
+#[tokio::test]
+async fn a_start_with_another_configuration_is_written_down() {
+    let dir = directory();
+    configured(dir.path(), "level = \"info\"");
+    Broker::restart(dir.path()).await.stop().await;
+    let broker = Broker::restart(dir.path()).await;
+    assert_eq!(broker.ok(&["audit", "--act", "start"]).await, "no entries\n", "nothing has changed");
+    broker.stop().await;
+    let token =
+        format!("level = \"debug\"\n[[http.tokens]]\nname = \"ci\"\nsha256 = \"{}\"", "ab".repeat(32));
+    configured(dir.path(), &token);
+    let broker = Broker::restart(dir.path()).await;
+    let told = broker.ok(&["audit", "--act", "start"]).await;
+    assert!(told.contains("this machine (command)  start  configured otherwise"), "{told}");
+    assert!(told.contains("~ settings log.level  value: \"info\" → \"debug\""), "{told}");
+    assert!(told.contains("+ settings http.tokens"), "{told}");
+    assert!(told.contains("name = \"ci\"") && !told.contains("abab"), "{told}");
+    assert!(broker.ok(&["audit", "--verify"]).await.starts_with("good: "));
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn a_token_made_to_read_reads_and_changes_nothing() {
+    let dir = directory();
+    let broker = Broker::start(dir.path()).await;
+    let token = broker.ok(&["token", "create", "prometheus", "--scope", "metrics", "--for", "90d"]).await;
+    let said = broker.fails(&["token", "create", "prometheus"]).await;
+    assert!(said.contains("already"), "{said}");
+    let url = broker.url();
+    // As from elsewhere, through a proxy on this machine.
+    let (bearer, from) = (format!("Authorization: Bearer {}", token.trim()), "X-Forwarded-For: 203.0.113.5");
+    let ask = async |path: &str, more: &[&str]| {
+        let url = format!("{url}{path}");
+        curl(&[&["-H", &bearer, "-H", from, &url][..], more].concat()).await
+    };
+    let (code, text) = ask("/metrics", &[]).await;
+    assert!(code == 200 && text.contains("nearmost_"), "{code} {text}");
+    let (code, text) = ask("/v1/fleet", &[]).await;
+    assert!(code == 403 && text.contains("scope_insufficient"), "{code} {text}");
+    assert_eq!(ask("/v1/registry", &["-X", "POST", "-d", "{}"]).await.0, 403);
+    let list = broker.ok(&["token", "list"]).await;
+    assert!(list.contains("prometheus  metrics  until "), "{list}");
+    // It outlives a restart, until it is taken back.
+    broker.stop().await;
+    let broker = Broker::restart(dir.path()).await;
+    let url = format!("{}/metrics", broker.url());
+    let metrics = ["-H", &bearer, "-H", from, &url];
+    assert_eq!(curl(&metrics).await.0, 200);
+    broker.ok(&["token", "revoke", "prometheus"]).await;
+    assert_eq!(curl(&metrics).await.0, 401);
+    assert_eq!(broker.ok(&["token", "list"]).await, "no tokens\n");
+    let told = broker.ok(&["audit", "--act", "token"]).await;
+    for part in [
+        "token.create  prometheus  scope metrics; good until",
+        "token.revoke  prometheus",
+        "token.beyond  GET /v1/fleet  refused: scope_insufficient",
+    ] {
+        assert!(told.contains(part), "{part:?} is not in:\n{told}");
+    }
+    assert!(!told.contains(token.trim()), "{told}");
+    broker.stop().await;
+}

@@ -141,8 +141,9 @@ async fn converse(
         }
         Ok(Ok(first)) => first,
     };
+    let source = connection.remote_address().ip();
     match message {
-        ToBroker::Join { secret, name } => match parts.shared.admin.join(key, secret, name).await {
+        ToBroker::Join { secret, name } => match parts.shared.admin.join((key, source), secret, name).await {
             Ok(joined) => {
                 drop(permit);
                 parts.shared.metrics.joins.inc();

@@ -67,6 +67,7 @@ fn view(page: AuditPage) -> Result<AuditResponse, Problem> {
             previous: HEXLOWER.encode(&row.previous),
             hash: HEXLOWER.encode(&row.hash),
             entry: RawValue::from_string(row.json).map_err(unreadable)?,
+            pruned_from: row.pruned_from,
         })
     };
     Ok(AuditResponse {

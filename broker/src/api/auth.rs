@@ -7,13 +7,17 @@
 //! | [`Public`](ListenerKind::Public) | users' endpoints: resolve, round trips, redirects, health; the page without its data | everything |
 //! | [`Redirect`](ListenerKind::Redirect) | redirects and `/healthz`, nothing else ever | |
 //!
+//! A token of scope `read` reads only, one of scope `metrics` reads `/metrics` only: see [`within`].
+//!
 //! A request that a proxy on this machine forwards for someone elsewhere is a public one.
 
 use super::cors;
 use super::error::Problem;
-use super::settings::{ApiSettings, ApiToken};
+use super::settings::ApiSettings;
 use crate::admin::Actor;
+use crate::store::ApiTokenEntry;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use nearmost_config::Scope;
 use nearmost_wire::auth::{MAX_SKEW_MS, Signable, SignedRequest};
 use nearmost_wire::identity::Id;
 use sha2::{Digest, Sha256};
@@ -91,7 +95,7 @@ const USERS: [&str; 6] = ["/v1/resolve/{domain}", "/v1/rtt", "/healthz", "/ready
 /// What a listener of redirects serves besides redirects.
 const REDIRECT: [&str; 1] = ["/healthz"];
 /// What is told of administrators, of files, limits and what is weak, to nobody who has not proven who it is, on this machine neither.
-const CLOSED: [&str; 2] = ["/v1/audit", "/v1/checkup"];
+const CLOSED: [&str; 3] = ["/v1/audit", "/v1/checkup", "/v1/tokens"];
 
 /// Whether a route serves a method; redirects keep whichever it is.
 pub(super) fn serves(route: &str, method: &Method) -> bool {
@@ -103,6 +107,8 @@ pub(super) fn serves(route: &str, method: &Method) -> bool {
             *method == Method::POST
         }
         "/v1/log-level" => reads || *method == Method::PUT,
+        "/v1/tokens" => reads || *method == Method::POST,
+        "/v1/tokens/{name}" => *method == Method::DELETE,
         "/v1/domains/{name}/acme-challenge" => matches!(*method, Method::PUT | Method::DELETE),
         go if go.starts_with("/go/") => true,
         _ => reads,
@@ -129,10 +135,19 @@ pub(super) fn access(kind: ListenerKind, method: &Method, route: Option<&str>) -
     }
 }
 
+/// Whether a token of this scope is good for a request to a route (`None`: to nowhere).
+pub(super) fn within(scope: Scope, method: &Method, route: Option<&str>) -> bool {
+    match scope {
+        Scope::Admin => true,
+        Scope::Read => matches!(*method, Method::GET | Method::HEAD),
+        Scope::Metrics => matches!(*method, Method::GET | Method::HEAD) && route == Some("/metrics"),
+    }
+}
+
 /// A claim in an `Authorization` header, not yet proven.
 pub(super) enum Claim {
     /// The bearer of a known token; nothing is left to prove.
-    Token(Actor),
+    Token(Actor, Scope),
     /// A person's signature, to be checked with the body.
     Signed(SignedRequest),
 }
@@ -141,16 +156,30 @@ pub(super) enum Claim {
 ///
 /// # Errors
 /// 401 without one or with a wrong one; 403 for a person who may not use this API.
-pub(super) fn claim(headers: &HeaderMap, settings: &ApiSettings) -> Result<Claim, AuthProblem> {
+pub(super) fn claim(
+    headers: &HeaderMap,
+    settings: &ApiSettings,
+    made: &[ApiTokenEntry],
+    now_ms: u64,
+) -> Result<Claim, AuthProblem> {
     let Some(value) = headers.get(header::AUTHORIZATION) else {
         return Err(AuthProblem::new("credentials_missing", "this needs a token or a person's key"));
     };
     let text = value.to_str().unwrap_or("");
     let (scheme, rest) = text.split_once(' ').unwrap_or((text, ""));
     if scheme.eq_ignore_ascii_case("bearer") {
-        return match token(rest.trim(), &settings.tokens) {
-            Some(token) => Ok(Claim::Token(Actor::Token(token.name.clone()))),
-            None => Err(AuthProblem::new("token_unknown", "the token is not one of http.tokens")),
+        let configured = settings.tokens.iter().map(|t| (&t.sha256, t));
+        if let Some(token) = found(rest.trim(), configured) {
+            return Ok(Claim::Token(Actor::Token(token.name.clone()), token.scope));
+        }
+        let unknown = "the token is not one of http.tokens, and none that was made here";
+        return match found(rest.trim(), made.iter().map(|t| (&t.sha256, t))) {
+            None => Err(AuthProblem::new("token_unknown", unknown)),
+            Some(token) if token.expires_unix_ms.is_some_and(|until| until <= now_ms) => {
+                let message = format!("the token {} has ended; have another one made", token.name);
+                Err(AuthProblem::new("token_expired", message))
+            }
+            Some(token) => Ok(Claim::Token(Actor::Token(token.name.clone()), token.scope)),
         };
     }
     if scheme != "Nearmost" {
@@ -166,11 +195,11 @@ pub(super) fn claim(headers: &HeaderMap, settings: &ApiSettings) -> Result<Claim
 }
 
 /// The token of this text. Every hash is compared in full, so time tells nothing of them.
-fn token<'a>(text: &str, tokens: &'a [ApiToken]) -> Option<&'a ApiToken> {
+fn found<'a, T>(text: &str, tokens: impl Iterator<Item = (&'a [u8; 32], &'a T)>) -> Option<&'a T> {
     let hash: [u8; 32] = Sha256::digest(text.as_bytes()).into();
     let mut found = None;
-    for token in tokens {
-        let differing = token.sha256.iter().zip(hash).fold(0, |bits, (a, b)| bits | (a ^ b));
+    for (sha256, token) in tokens {
+        let differing = sha256.iter().zip(hash).fold(0, |bits, (a, b)| bits | (a ^ b));
         if std::hint::black_box(differing) == 0 {
             found = Some(token);
         }
@@ -189,6 +218,13 @@ pub(super) struct AuthProblem {
 }
 
 impl AuthProblem {
+    /// The holder of a token asks for more than its scope allows.
+    pub(super) fn beyond(actor: &Actor, scope: Scope) -> AuthProblem {
+        let may = if scope == Scope::Metrics { "read /metrics only" } else { "read only" };
+        let message = format!("the {actor} has the scope {:?}: it may {may}", scope.as_str());
+        AuthProblem { forbidden: true, ..AuthProblem::new("scope_insufficient", message) }
+    }
+
     pub(super) fn new(kind: &'static str, message: impl Into<String>) -> AuthProblem {
         AuthProblem { kind, message: message.into(), forbidden: false }
     }
@@ -319,6 +355,10 @@ mod tests {
             ("POST", Some("/v1/backup"), [Credentials, Credentials, Hidden, Open]),
             ("GET", Some("/v1/audit"), [Credentials, Credentials, Hidden, Open]),
             ("POST", Some("/v1/audit"), [Open, Open, Hidden, Open]),
+            ("GET", Some("/v1/tokens"), [Credentials, Credentials, Hidden, Open]),
+            ("POST", Some("/v1/tokens"), [Credentials, Credentials, Hidden, Open]),
+            ("DELETE", Some("/v1/tokens/{name}"), [Credentials, Credentials, Hidden, Open]),
+            ("GET", Some("/v1/tokens/{name}"), [Open, Open, Hidden, Open]),
             ("GET", Some("/v1/events/history"), [Open, Credentials, Hidden, Open]),
             ("GET", Some("/v1/log-level"), [Open, Credentials, Hidden, Open]),
             ("PUT", Some("/v1/log-level"), [Credentials, Credentials, Hidden, Open]),
@@ -408,9 +448,26 @@ mod tests {
     #[test]
     fn tokens_are_found_by_hash() {
         let tokens = [("a", "secret one"), ("b", "secret two")]
-            .map(|(name, text)| ApiToken { name: name.into(), sha256: Sha256::digest(text).into() });
-        assert_eq!(token("secret two", &tokens).map(|t| &*t.name), Some("b"));
-        assert!(token("secret three", &tokens).is_none());
-        assert!(token("", &tokens).is_none());
+            .map(|(name, text)| (<[u8; 32]>::from(Sha256::digest(text)), name));
+        let found = |text| found(text, tokens.iter().map(|(sha256, name)| (sha256, name))).copied();
+        assert_eq!(found("secret two"), Some("b"));
+        assert_eq!((found("secret three"), found("")), (None, None));
+    }
+
+    #[test]
+    fn a_scope_is_good_for_reading_and_no_more() {
+        let good = |scope, method: &str, route| within(scope, &method.parse().unwrap(), Some(route));
+        for (method, route, expected) in [
+            ("GET", "/metrics", [true, true, true]),
+            ("HEAD", "/metrics", [true, true, true]),
+            ("GET", "/v1/fleet", [true, true, false]),
+            ("GET", "/v1/events", [true, true, false]),
+            ("GET", "/v1/audit", [true, true, false]),
+            ("POST", "/v1/registry", [true, false, false]),
+            ("PUT", "/v1/log-level", [true, false, false]),
+            ("DELETE", "/v1/tokens/{name}", [true, false, false]),
+        ] {
+            assert_eq!(Scope::ALL.map(|scope| good(scope, method, route)), expected, "{method} {route}");
+        }
     }
 }

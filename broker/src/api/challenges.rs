@@ -2,9 +2,10 @@
 
 use super::Shared;
 use super::auth::Caller;
-use super::changes::who;
+use super::changes::{asked, who};
 use super::error::Problem;
-use super::params::{self, Params};
+use super::params::Params;
+use crate::audit::acts;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{Path, State};
@@ -47,10 +48,10 @@ pub(super) async fn set(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<ChallengeResponse>, Problem> {
-    let Path(name) = name?;
-    let Set { value, ttl_s } = params::json(&headers, &body?)?;
+    let (Path(name), who) = (name?, who(caller)?);
+    let Set { value, ttl_s } = asked(&shared, (&who, acts::ACME_SET), &headers, body)?;
     let request = ChallengeRequest { value, ttl_s };
-    Ok(Json(shared.api.admin.set_challenge(who(caller)?, name, request).await?))
+    Ok(Json(shared.api.admin.set_challenge(who, name, request).await?))
 }
 
 /// Removes one of these records, or all of a name.
@@ -74,8 +75,11 @@ pub(super) async fn remove(
     name: Result<Path<String>, PathRejection>,
     uri: Uri,
 ) -> Result<Json<ChallengesRemoved>, Problem> {
-    let Path(name) = name?;
-    let query = Params::read(&uri, &["value"])?;
+    let (Path(name), who) = (name?, who(caller)?);
+    let refused = |problem: &Problem| {
+        shared.api.admin.refused(&who, acts::ACME_REMOVE, problem.code, &name);
+    };
+    let query = Params::read(&uri, &["value"]).inspect_err(refused)?;
     let value = query.text("value").map(Into::into);
-    Ok(Json(shared.api.admin.remove_challenges(who(caller)?, name, value).await?))
+    Ok(Json(shared.api.admin.remove_challenges(who, name, value).await?))
 }

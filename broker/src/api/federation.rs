@@ -2,9 +2,10 @@
 
 use super::Shared;
 use super::auth::Caller;
-use super::changes::who;
+use super::changes::{asked, who};
 use super::error::Problem;
-use super::params::{self, Params};
+use super::params::Params;
+use crate::audit::{Who, acts};
 use crate::peers::PeersHandle;
 use axum::body::Bytes;
 use axum::extract::State;
@@ -72,10 +73,12 @@ pub(super) async fn invite(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<PeerInviteResponse>, Problem> {
-    let PeerInvite { name, admin, domains, ttl_s } = params::json(&headers, &body?)?;
-    handle(&shared)?;
+    let who = who(caller)?;
+    let PeerInvite { name, admin, domains, ttl_s } =
+        asked(&shared, (&who, acts::PEER_INVITE), &headers, body)?;
+    able(&shared, &who, acts::PEER_INVITE)?;
     let request = PeerInviteRequest { name, admin, domains, ttl_s };
-    Ok(Json(shared.api.admin.invite_peer(who(caller)?, request).await?))
+    Ok(Json(shared.api.admin.invite_peer(who, request).await?))
 }
 
 /// Has this broker ask the one that made a token to let it in.
@@ -96,9 +99,16 @@ pub(super) async fn join(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<PeerJoinResponse>, Problem> {
-    let PeerJoin { token } = params::json(&headers, &body?)?;
-    handle(&shared)?;
-    Ok(Json(shared.api.admin.join_peer(who(caller)?, PeerJoinRequest { token }).await?))
+    let who = who(caller)?;
+    let PeerJoin { token } = asked(&shared, (&who, acts::PEER_JOIN), &headers, body)?;
+    able(&shared, &who, acts::PEER_JOIN)?;
+    Ok(Json(shared.api.admin.join_peer(who, PeerJoinRequest { token }).await?))
+}
+
+/// That this broker has peers; where it has none, that somebody wanted some is written down.
+fn able(shared: &Shared, who: &Who, act: &'static str) -> Result<(), Problem> {
+    let refused = |problem: &Problem| shared.api.admin.refused(who, act, problem.code, "");
+    handle(shared).inspect_err(refused).map(drop)
 }
 
 fn handle(shared: &Shared) -> Result<&PeersHandle, Problem> {

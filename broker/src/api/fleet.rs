@@ -1,16 +1,72 @@
 //! What the API asks of the running fleet beside the snapshot: who is connected, and what verdicts rest on.
 
 use crate::agents::SessionTable;
+use crate::clock::mono_now;
 use crate::driver::{AllEvidence, DriverHandle, DriverInput};
 use crate::steering::{DemandHandle, TrafficHandle};
+use axum::body::Bytes;
 use nearmost_core::fleet::{Evidence, Witnessed};
 use nearmost_core::id::{BrokerId, NodeId};
 use nearmost_core::registry::Registry;
+use nearmost_core::snapshot::Snapshot;
 use nearmost_core::time::UnixMillis;
 use nearmost_wire::api::{EvidenceView, PeerSaidView, SaidView, WitnessView};
-use std::sync::Arc;
-use std::time::Duration;
-use tokio::sync::oneshot;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+use tokio::sync::{Semaphore, oneshot};
+
+/// What is told of the fleet stays the same for so long, however many ask.
+const TOLD: Duration = Duration::from_millis(250);
+
+/// What was told of the fleet last: the moment, the snapshot, and the JSON.
+pub(super) struct Told {
+    last: Mutex<Option<(Instant, Weak<Snapshot>, Bytes)>>,
+    /// Whoever makes the next.
+    turn: Semaphore,
+}
+
+impl Default for Told {
+    fn default() -> Told {
+        Told { last: Mutex::default(), turn: Semaphore::new(1) }
+    }
+}
+
+impl Told {
+    /// What was told a moment ago of this snapshot, or what `make` makes. Of many who ask at once one has it made,
+    /// and the others wait for that.
+    ///
+    /// # Errors
+    /// Those of `make`.
+    pub(super) async fn or_made<E>(
+        &self,
+        snapshot: &Arc<Snapshot>,
+        make: impl Future<Output = Result<Bytes, E>>,
+    ) -> Result<Bytes, E> {
+        // It is never closed.
+        let _turn = self.turn.acquire().await;
+        if let Some(told) = self.fresh(snapshot) {
+            return Ok(told);
+        }
+        // From before it is made: what changes meanwhile is told by the next.
+        let at = mono_now();
+        let bytes = make.await?;
+        *self.lock() = Some((at, Arc::downgrade(snapshot), bytes.clone()));
+        Ok(bytes)
+    }
+
+    fn fresh(&self, snapshot: &Arc<Snapshot>) -> Option<Bytes> {
+        let last = self.lock();
+        let (at, of, bytes) = last.as_ref()?;
+        // While it is pointed to weakly no other snapshot is in its place.
+        let same = std::ptr::eq(of.as_ptr(), Arc::as_ptr(snapshot));
+        (same && at.elapsed() < TOLD).then(|| bytes.clone())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<(Instant, Weak<Snapshot>, Bytes)>> {
+        // It is replaced as a whole.
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// How long the driver may take: it is asked for what is nice to know.
 const PATIENCE: Duration = Duration::from_millis(500);

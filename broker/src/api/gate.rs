@@ -2,10 +2,12 @@
 //! credentials, its body. Everything is counted by route template.
 
 use super::Shared;
-use super::auth::{Access, Caller, Claim, ListenerKind, Peer, access, claim};
+use super::auth::{Access, AuthProblem, Caller, Claim, ListenerKind, Peer, access, claim, within};
+use super::changes::who;
 use super::error::Problem;
 use super::{client, cors, redirect};
 use crate::admin::Actor;
+use crate::audit::acts;
 use crate::clock::{mono_now, unix_now};
 use crate::limit::SourceLimiter;
 use axum::body::{Body, Bytes, to_bytes};
@@ -89,12 +91,15 @@ async fn admit(shared: &Shared, request: Request, route: Option<&str>) -> Result
         (Access::Open, Peer::Unix { uid }) => Some(Actor::Socket { uid: *uid }),
         (Access::Open, Peer::Tcp { .. }) => None,
         (Access::Credentials, _) => {
-            let (actor, body) = prove(shared, &parts, body).await.inspect_err(|problem| {
-                if matches!(problem.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-                    shared.api.metrics.auth_failures.with_label_values(&[problem.code]).inc();
-                }
-            })?;
-            parts.extensions.insert(Caller { peer, kind, source, actor: Some(actor) });
+            let as_caller = |actor| Caller { peer: peer.clone(), kind, source, actor: Some(actor) };
+            let (actor, body) =
+                prove(shared, &parts, route, as_caller, body).await.inspect_err(|problem| {
+                    if matches!(problem.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+                        shared.api.metrics.auth_failures.with_label_values(&[problem.code]).inc();
+                    }
+                })?;
+            let caller = as_caller(actor);
+            parts.extensions.insert(caller);
             return Ok(Admitted::Request(Request::from_parts(parts, body)));
         }
     };
@@ -157,9 +162,25 @@ impl Allowance {
 }
 
 /// Checks the credentials; a signature covers the body, so that is read here.
-async fn prove(shared: &Shared, parts: &request::Parts, body: Body) -> Result<(Actor, Body), Problem> {
-    match claim(&parts.headers, &shared.settings.load().settings)? {
-        Claim::Token(actor) => Ok((actor, collect(parts, body, MAX_CHANGE, CHANGE_TIMEOUT).await?.into())),
+async fn prove(
+    shared: &Shared,
+    parts: &request::Parts,
+    route: Option<&str>,
+    as_caller: impl Fn(Actor) -> Caller,
+    body: Body,
+) -> Result<(Actor, Body), Problem> {
+    let made = shared.api.admin.tokens().all();
+    match claim(&parts.headers, &shared.settings.load().settings, &made, unix_now().0)? {
+        Claim::Token(actor, scope) if !within(scope, &parts.method, route) => {
+            let problem = AuthProblem::beyond(&actor, scope);
+            // It is known whose it is, and that it was used for what it is not for.
+            if let Ok(who) = who(as_caller(actor)) {
+                let asked = format!("{} {}", parts.method, route.unwrap_or("nowhere"));
+                shared.api.admin.refused(&who, acts::TOKEN_BEYOND, problem.kind, &asked);
+            }
+            Err(problem.into())
+        }
+        Claim::Token(actor, _) => Ok((actor, collect(parts, body, MAX_CHANGE, CHANGE_TIMEOUT).await?.into())),
         Claim::Signed(signed) => {
             let announced =
                 parts.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());

@@ -16,6 +16,7 @@
 //! | `ops`, `traffic`, `checkup`, `stream`, `drain` | what operators ask for |
 //! | `changes`, `challenges`, `dnssec` | what administrators ask for |
 //! | `audit`, `loglevel` | who did what, and what is logged |
+//! | `tokens` | programs that read |
 //! | `federation`, `records` | other brokers, and what applications have them carry |
 //! | `view`, `explain` | the snapshot as JSON |
 //! | `reasons`, `verdicts` | … and in sentences |
@@ -56,6 +57,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod tokens;
 mod traffic;
 mod users;
 mod verdicts;
@@ -88,6 +90,9 @@ use nearmost_wire::identity::Id;
 use std::sync::Arc;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
+use tower_http::CompressionLevel;
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{And, NotForContentType, Predicate, SizeAbove};
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -149,6 +154,8 @@ struct Shared {
     settings: settings::ActiveSettings,
     nonces: auth::Nonces,
     hosts: redirect::Hosts,
+    /// What was told of the fleet a moment ago.
+    fleet: fleet::Told,
     /// Readers of events.
     streams: Arc<Semaphore>,
     /// Large bodies of people who have not proven themselves yet.
@@ -205,6 +212,8 @@ fn router_with(state: ApiState, settings: settings::ActiveSettings, closing: Can
         .routes(routes!(changes::invite))
         .routes(routes!(changes::backup))
         .routes(routes!(audit::audit))
+        .routes(routes!(tokens::list, tokens::create))
+        .routes(routes!(tokens::revoke))
         .routes(routes!(loglevel::levels, loglevel::set))
         .routes(routes!(challenges::set, challenges::remove))
         .routes(routes!(federation::peers))
@@ -221,6 +230,7 @@ fn router_with(state: ApiState, settings: settings::ActiveSettings, closing: Can
         settings,
         nonces: auth::Nonces::new(state.me.id, unix_now().0),
         hosts: redirect::Hosts::default(),
+        fleet: fleet::Told::default(),
         streams: Arc::new(Semaphore::new(state.settings.max_event_streams)),
         large: Semaphore::new(gate::LARGE_UNPROVEN),
         previews: Arc::new(Semaphore::new(1)),
@@ -243,7 +253,19 @@ fn router_with(state: ApiState, settings: settings::ActiveSettings, closing: Can
         // The gate has bounded every body before.
         .layer(DefaultBodyLimit::max(gate::MAX_CHANGE))
         .layer(axum::middleware::from_fn_with_state(shared.clone(), gate::gate))
+        .layer(compression())
         .with_state(shared)
+}
+
+/// What is smaller is sent as it is.
+const COMPRESS_FROM: u16 = 1024;
+
+/// Shrinks what is large for whoever takes it so: lists of thousands of mirrors, metrics, the page. Streams of events
+/// are left alone, since a compressor holds back what a reader waits for. Nothing here reflects what somebody else may
+/// choose beside a secret: tokens are told in answers that are shorter.
+fn compression() -> CompressionLayer<And<SizeAbove, NotForContentType>> {
+    let fit = SizeAbove::new(COMPRESS_FROM).and(NotForContentType::SSE);
+    CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(fit)
 }
 
 async fn method_not_allowed(method: http::Method, uri: Uri) -> Problem {

@@ -4,6 +4,7 @@ use super::error::Problem;
 use super::{Shared, view};
 use crate::clock::unix_now;
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
@@ -11,13 +12,23 @@ use nearmost_wire::api::{ErrorBody, FleetResponse, HealthResponse};
 use prometheus::{TEXT_FORMAT, TextEncoder};
 use std::sync::Arc;
 
-/// Lists domains, nodes and mirrors with their verdicts and load.
+/// Lists domains, nodes and mirrors with their verdicts and load. What is asked within a quarter of a second, and
+/// nothing was concluded in between, is told the same.
 #[utoipa::path(get, path = "/v1/fleet", tag = "operators", responses((status = 200, body = FleetResponse)))]
-pub(super) async fn fleet(State(shared): State<Arc<Shared>>) -> Json<FleetResponse> {
+pub(super) async fn fleet(State(shared): State<Arc<Shared>>) -> Result<Response, Problem> {
     let api = &shared.api;
-    let evidence = api.fleet.evidence().await;
-    let connected = |id: &_| api.fleet.sessions.is_connected(id);
-    Json(view::fleet(&api.me.id, &api.snapshot.load(), connected, &evidence, unix_now()))
+    let snapshot = api.snapshot.load_full();
+    let made = async {
+        let evidence = api.fleet.evidence().await;
+        let connected = |id: &_| api.fleet.sessions.is_connected(id);
+        let told = view::fleet(&api.me.id, &snapshot, connected, &evidence, unix_now());
+        serde_json::to_vec(&told).map(Bytes::from).map_err(|e| {
+            let message = format!("the fleet cannot be told: {e}");
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "json", message)
+        })
+    };
+    let told = shared.fleet.or_made(&snapshot, made).await?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], told).into_response())
 }
 
 /// Metrics in the text format of Prometheus.

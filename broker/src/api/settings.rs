@@ -3,7 +3,7 @@
 use crate::limit::SourceLimiter;
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
-use nearmost_config::HttpConfig;
+use nearmost_config::{HttpConfig, Scope};
 use nearmost_wire::identity::{Id, IdError, Role};
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use std::sync::Arc;
 pub struct ApiSettings {
     /// Who may say on whose behalf it asks (`client=`, `Forwarded`, `X-Forwarded-For`).
     pub trusted_sources: Vec<IpNet>,
-    /// Bearer tokens that may use all of the API.
+    /// Bearer tokens of the configuration.
     pub tokens: Vec<ApiToken>,
     /// People whose keys may use all of the API.
     pub persons: Vec<Id>,
@@ -29,6 +29,8 @@ pub struct ApiToken {
     pub name: String,
     /// SHA-256 of the token's text.
     pub sha256: [u8; 32],
+    /// What its holder may do.
+    pub scope: Scope,
 }
 
 /// Requests of one source.
@@ -44,7 +46,11 @@ impl TryFrom<&HttpConfig> for ApiSettings {
     type Error = IdError;
 
     fn try_from(config: &HttpConfig) -> Result<ApiSettings, IdError> {
-        let token = |t: &nearmost_config::HttpToken| ApiToken { name: t.name.clone(), sha256: t.sha256 };
+        let token = |t: &nearmost_config::HttpToken| ApiToken {
+            name: t.name.clone(),
+            sha256: t.sha256,
+            scope: t.scope,
+        };
         let persons = config.persons.iter().map(|p| Id::parse(&p.id, Role::Person));
         Ok(ApiSettings {
             trusted_sources: config.trusted_sources.clone(),

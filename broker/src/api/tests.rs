@@ -1,6 +1,7 @@
 //! The router in process, and its listeners over real sockets.
 
 mod access;
+mod answers;
 mod audit;
 mod challenges;
 mod federation;
@@ -9,12 +10,14 @@ mod reading;
 mod redirects;
 mod reports;
 mod streaming;
+mod tokens;
 
 use super::testing::{Fixture, TestApi};
 use super::*;
 use axum::body::{Body, to_bytes};
 use http::request::Builder;
 use http::{HeaderMap, Method, Request, StatusCode};
+use nearmost_config::Scope;
 use nearmost_wire::api::ErrorBody;
 use serde::de::DeserializeOwned;
 use std::net::SocketAddr;

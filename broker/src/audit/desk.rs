@@ -3,12 +3,13 @@
 //! Refused ones go through a bounded queue to a task that coalesces them: of one actor, act and code the
 //! first is written at once and the others of that minute as one entry with their number. All together at
 //! most [`MAX_A_MINUTE`] entries a minute; what exceeds that is written as one entry that says how many. So is
-//! all that comes after [`MAX_A_DAY`] entries of a day.
+//! all that comes after [`MAX_A_DAY`] entries of a day. Agents and peers, who need prove nothing to be refused, have
+//! such bounds of their own.
 
-use super::{Act, By, Ending, Who, acts};
+use super::{Act, By, Ending, Via, Who, acts};
 use crate::admin::AdminError;
 use crate::clock::{mono_now, unix_now};
-use crate::store::{StoreError, StoreHandle};
+use crate::store::{Beside, StoreError, StoreHandle};
 use prometheus::{Error, IntCounter, Registry};
 use std::collections::HashMap;
 use std::time::Duration;
@@ -53,11 +54,11 @@ impl AuditMetrics {
         Ok(AuditMetrics {
             coalesced: counter(
                 "nearmost_audit_refused_coalesced_total",
-                "Refused attempts of administrators that share an entry of the audit log with others.",
+                "Refused attempts that share an entry of the audit log with others.",
             )?,
             dropped: counter(
                 "nearmost_audit_refused_dropped_total",
-                "Refused attempts of administrators that are in no entry: the queue was full.",
+                "Refused attempts that are in no entry: the queue was full.",
             )?,
             errors: counter(
                 "nearmost_audit_errors_total",
@@ -96,7 +97,7 @@ impl Desk {
     /// Those of the disk.
     pub async fn done(&self, act: Act) -> Result<(), StoreError> {
         let at_unix_ms = unix_now().0;
-        let written = self.store.write_act(Act { at_unix_ms, ..act }, None).await;
+        let written = self.store.write_act(Act { at_unix_ms, ..act }, Beside::Nothing).await;
         if let Err(error) = &written {
             self.metrics.errors.inc();
             tracing::error!(%error, "an entry of the audit log could not be written");
@@ -106,8 +107,13 @@ impl Desk {
 
     /// Hands in an attempt that came to nothing; never waits.
     pub fn refused(&self, who: &Who, act: &'static str, ending: Ending, target: &str, note: &str) {
+        self.refused_of(who.by(), act, ending, target, note);
+    }
+
+    /// The same, of somebody who is no administrator.
+    pub(crate) fn refused_of(&self, by: By, act: &'static str, ending: Ending, target: &str, note: &str) {
         let act = Act {
-            by: who.by(),
+            by,
             code: act.into(),
             ending,
             at_unix_ms: unix_now().0,
@@ -145,16 +151,16 @@ type Alike = (By, String, Ending);
 impl DeskTask {
     /// Runs until it is cancelled; then what was gathered is written.
     pub async fn run(mut self, cancel: CancellationToken) {
-        let mut window = Window::default();
+        let mut windows = Windows::default();
         let mut flush = tokio::time::interval_at((mono_now() + WINDOW).into(), WINDOW);
         flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => break,
-                _ = flush.tick() => self.write_all(window.end(unix_now().0)).await,
+                _ = flush.tick() => self.write_all(windows.end(unix_now().0)).await,
                 act = self.refused.recv() => match act {
-                    Some(act) => match window.take(act) {
+                    Some(act) => match windows.take(act) {
                         Some(act) => self.write_all(vec![act]).await,
                         None => self.metrics.coalesced.inc(),
                     },
@@ -164,19 +170,43 @@ impl DeskTask {
         }
         let mut left = Vec::new();
         while let Ok(act) = self.refused.try_recv() {
-            left.extend(window.take(act));
+            left.extend(windows.take(act));
         }
-        left.extend(window.end(unix_now().0));
+        left.extend(windows.end(unix_now().0));
         self.write_all(left).await;
     }
 
     async fn write_all(&self, acts: Vec<Act>) {
         for act in acts {
-            if let Err(error) = self.store.write_act(act, None).await {
+            if let Err(error) = self.store.write_act(act, Beside::Nothing).await {
                 self.metrics.errors.inc();
                 tracing::error!(%error, "a refused attempt could not be written to the audit log");
             }
         }
+    }
+}
+
+/// The attempts of administrators, and of agents and peers.
+#[derive(Default)]
+pub(super) struct Windows {
+    people: Window,
+    agents: Window,
+}
+
+impl Windows {
+    /// An attempt that is to be written at once; others are gathered.
+    pub(super) fn take(&mut self, act: Act) -> Option<Act> {
+        match act.by.via.is_of_agents() {
+            true => self.agents.take(act),
+            false => self.people.take(act),
+        }
+    }
+
+    /// What was gathered; the next windows begin empty.
+    pub(super) fn end(&mut self, now_unix_ms: u64) -> Vec<Act> {
+        let mut acts = self.people.end(now_unix_ms, Via::Broker);
+        acts.extend(self.agents.end(now_unix_ms, Via::Agents));
+        acts
     }
 }
 
@@ -220,15 +250,15 @@ impl Window {
         }
     }
 
-    /// What was gathered; the next window begins empty.
-    pub(super) fn end(&mut self, now_unix_ms: u64) -> Vec<Act> {
+    /// What was gathered; the next window begins empty. One entry tells of those that found no room.
+    pub(super) fn end(&mut self, now_unix_ms: u64, others_via: Via) -> Vec<Act> {
         let mut acts: Vec<Act> = self.gathered.drain().filter_map(|(_, more)| more).collect();
         acts.sort_by_key(|act| act.at_unix_ms);
         self.today.1 += acts.len() as u64;
         let others = std::mem::take(&mut self.others);
         if others > 0 {
             acts.push(Act {
-                by: By { actor: "several".into(), ..By::default() },
+                by: By { actor: "several".into(), via: others_via, source: None },
                 code: acts::REFUSED.into(),
                 ending: Ending::Refused("too_many"),
                 at_unix_ms: now_unix_ms,

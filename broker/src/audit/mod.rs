@@ -8,7 +8,9 @@
 //! ```
 //! A change of the registry and its entry are one transaction: there is one if and only if there is the
 //! other. Refused attempts are written only of those who proved who they are, and so that no flood of them
-//! pushes out what was done: the first of a kind at once, then one entry a minute for all the others.
+//! pushes out what was done: the first of a kind at once, then one entry a minute for all the others. Agents and
+//! peers that are refused for their one-time token proved nothing: they are gathered apart, and what they and their
+//! like did has a bound of its own in the log.
 //!
 //! | file | does |
 //! |---|---|
@@ -55,6 +57,16 @@ pub mod acts {
     pub const LOG_LEVEL: &str = "log.level";
     /// The configuration was read again.
     pub const RELOAD: &str = "reload";
+    /// The broker was started with another configuration than the last time.
+    pub const START: &str = "start";
+    /// A token of the API was made.
+    pub const TOKEN_CREATE: &str = "token.create";
+    /// A token of the API was revoked.
+    pub const TOKEN_REVOKE: &str = "token.revoke";
+    /// The holder of a token asked for more than it is good for.
+    pub const TOKEN_BEYOND: &str = "token.beyond";
+    /// Entries of what agents did were forgotten.
+    pub const PRUNE: &str = nearmost_wire::api::PRUNED;
     /// The broker stated something of its own accord.
     pub const OWN: &str = "broker.state";
     /// More refused attempts than are written one by one.
@@ -84,6 +96,12 @@ pub enum Via {
 }
 
 impl Via {
+    /// Whether what came so was no person's wish, but an agent's or a peer's own: there may be much of it, and it
+    /// is kept apart from what people did.
+    pub fn is_of_agents(self) -> bool {
+        matches!(self, Via::Agents | Via::Peers)
+    }
+
     /// As entries have it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -148,6 +166,11 @@ impl By {
     /// The holder of a key, who came by its own port.
     pub fn key(id: &Id, via: Via) -> By {
         By { actor: id.to_string(), via, source: None }
+    }
+
+    /// The same, from an address.
+    pub fn from(self, source: IpAddr) -> By {
+        By { source: Some(source.to_canonical().to_string()), ..self }
     }
 
     /// A signal.

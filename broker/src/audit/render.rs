@@ -115,8 +115,10 @@ fn redacted(text: &str) -> String {
     {
         let end = word.trim_end_matches(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-'));
         let rest = &word[end.len()..];
-        let secret =
-            ["nmt1", "nmp1", "nmc1"].iter().filter_map(|prefix| end.find(prefix).map(|at| at + 4)).min();
+        let secret = ["nmt1", "nmp1", "nmc1", "nma1"]
+            .iter()
+            .filter_map(|prefix| end.find(prefix).map(|at| at + 4))
+            .min();
         let challenge = end.find("_acme-challenge").and_then(|at| Some(at + end[at..].find('/')? + 1));
         match secret.into_iter().chain(challenge).min() {
             Some(at) => out.extend([&end[..at], "…", rest]),
@@ -181,6 +183,7 @@ mod tests {
                 "record 0, challenge \"_acme-challenge.www/…\" in \"play.test\": no",
             ),
             ("token=nmt1abc", "token=nmt1…"),
+            ("Bearer nma1abc", "Bearer nma1…"),
             ("set mirror play.test/lon by np1ada", "set mirror play.test/lon by np1ada"),
             ("", ""),
         ] {

@@ -1,4 +1,4 @@
-use super::desk::Window;
+use super::desk::{Window, Windows};
 use super::*;
 use nearmost_replica::{Body, Hlc, Kind, Record, SignedRecord, SigningKey};
 use nearmost_wire::api::AuditEntry;
@@ -101,24 +101,43 @@ fn refused_attempts_that_repeat_are_written_once_and_counted() {
     assert!(window.take(attempt("bob", 5)).is_some());
     let written = (0..500).filter(|n| window.take(attempt(&format!("p{n}"), 6)).is_some()).count();
     assert!(written < 60, "{written}");
-    let told = window.end(2000);
+    let told = window.end(2000, Via::Broker);
     let ada = told.iter().find(|act| act.by.actor == "ada").unwrap();
     assert_eq!((ada.count, ada.at_unix_ms), (999, 1000));
     assert_eq!(told.last().unwrap().count, 500 - written as u64);
     assert!(told.len() + written <= 62);
-    assert!(window.end(3000).is_empty());
+    assert!(window.end(3000, Via::Broker).is_empty());
     assert!(window.take(attempt("ada", 3001)).is_some(), "a new window");
     // A day's worth, and then one entry a minute that counts them; the next day begins anew.
     let mut day = 0;
     for n in 0..5000 {
         day += u64::from(window.take(attempt(&format!("q{n}"), 4000)).is_some());
-        day += window.end(5000).len() as u64;
+        day += window.end(5000, Via::Broker).len() as u64;
         if window.take(attempt("again", 4000)).is_none() {
             break;
         }
         day += 1;
     }
     assert!((1900..2100).contains(&day), "{day}");
-    assert_eq!(window.end(6000).len(), 1, "one that counts");
+    assert_eq!(window.end(6000, Via::Broker).len(), 1, "one that counts");
     assert!(window.take(attempt("ada", 86_400_001)).is_some());
+}
+
+#[test]
+fn a_flood_of_agents_leaves_room_for_what_people_are_refused() {
+    let attempt = |n: usize, via| Act {
+        by: By { actor: format!("nn1{n}"), via, source: None },
+        code: acts::NODE_JOIN.into(),
+        ending: Ending::Refused("used_token"),
+        at_unix_ms: 1,
+        ..Act::default()
+    };
+    let mut windows = Windows::default();
+    let written = (0..10_000).filter(|n| windows.take(attempt(*n, Via::Agents)).is_some()).count();
+    assert!(written < 60, "{written}");
+    assert!(windows.take(attempt(0, Via::Public)).is_some(), "a person's is written");
+    let told = windows.end(2);
+    let others = told.last().unwrap();
+    assert_eq!((others.by.via, others.count), (Via::Agents, 10_000 - written as u64));
+    assert_eq!(told.len(), 1);
 }

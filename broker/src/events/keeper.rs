@@ -90,7 +90,7 @@ impl KeeperMetrics {
             )?,
             early_acts: counter(
                 "nearmost_audit_forgotten_early_total",
-                "Entries of the audit log forgotten before audit.keep_days: there were more than audit.max_entries.",
+                "Entries of the audit log forgotten before audit.keep_days: there were more than audit.max_entries, or audit.max_agent_entries of agents.",
             )?,
         })
     }
@@ -237,7 +237,8 @@ impl Keeper {
         let pruned = async {
             let acts = self.all_of(cancel, old(audit.keep_days), Pruned::Acts).await?;
             let transitions = self.all_of(cancel, old(events.keep_days), Pruned::Transitions).await?;
-            let early_acts = self.all_of(cancel, many(audit.max_entries), Pruned::Acts).await?;
+            let early_acts = self.all_of(cancel, many(audit.max_entries), Pruned::Acts).await?
+                + self.all_of(cancel, many(audit.max_agent_entries), Pruned::Agents).await?;
             let early = self.all_of(cancel, many(events.max_entries), Pruned::Transitions).await?;
             self.metrics.early_acts.inc_by(early_acts);
             self.metrics.early_events.inc_by(early);
@@ -261,6 +262,7 @@ impl Keeper {
         loop {
             let step = match what {
                 Pruned::Acts => self.store.prune_audit(keep).await?,
+                Pruned::Agents => self.store.prune_agents(keep.most, unix_now().0).await?,
                 Pruned::Transitions => self.store.prune_events(keep).await?,
             };
             gone += step;
@@ -275,5 +277,7 @@ impl Keeper {
 #[derive(Clone, Copy)]
 enum Pruned {
     Acts,
+    /// What agents and peers did.
+    Agents,
     Transitions,
 }

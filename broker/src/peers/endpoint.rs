@@ -188,7 +188,7 @@ async fn greet(
         return refuse(Refusal::Protocol, why);
     };
     if let Some(join) = hello.join
-        && let Err(error) = arrivals.parts.admit(key, join).await
+        && let Err(error) = arrivals.parts.admit((key, connection.remote_address().ip()), join).await
     {
         return refuse(Refusal::BadToken, error.to_string());
     }

@@ -17,6 +17,7 @@ use nearmost_wire::facts::{FactMessage, chunks};
 use nearmost_wire::frame::{self, FrameError};
 use nearmost_wire::peer::{Join, Protocol};
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{mpsc, watch};
@@ -53,8 +54,8 @@ pub(super) struct Doorman {
 
 impl Doorman {
     /// Makes the holder of a token a member.
-    pub async fn admit(&self, key: PublicKey, join: Join) -> Result<(), AdminError> {
-        self.admin.admit_peer(key, join).await
+    pub async fn admit(&self, (key, source): (PublicKey, IpAddr), join: Join) -> Result<(), AdminError> {
+        self.admin.admit_peer((key, source), join).await
     }
 
     /// Whether a key is a member's.

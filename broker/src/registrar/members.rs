@@ -1,11 +1,12 @@
 //! Members of the federation: inviting, joining, letting in, and telling who they are.
 
 use super::out::MemberInfo;
+use super::write::Extra;
 use super::{MAX_INVITE_S, Registrar};
 use crate::admin::AdminError;
 use crate::audit::{Act, By, Origin, Via, Who, acts};
 use crate::clock::{unix_now, utc};
-use crate::store::{StoreError, TokenEntry, TokenError};
+use crate::store::{Beside, StoreError, TokenEntry, TokenError};
 use nearmost_replica::{Authority, Body, Kind, PublicKey, RecordKey};
 use nearmost_wire::api::{PeerInviteRequest, PeerInviteResponse, PeerJoinRequest, PeerJoinResponse};
 use nearmost_wire::identity::{Id, Role};
@@ -58,7 +59,7 @@ impl Registrar {
         };
         let domains = domains.into_iter().chain(admin.then(|| ADMIN.to_owned())).collect();
         let entry = TokenEntry { domains, node: name, expires_unix_ms, created_by: who.actor.to_string() };
-        self.store.write_act(act, Some((PeerToken::secret_hash(&secret), entry))).await?;
+        self.store.write_act(act, Beside::Token(PeerToken::secret_hash(&secret), entry)).await?;
         let addresses = self.settings.endpoints.peers.clone();
         let token = PeerToken(JoinToken { broker: self.author.id.key, secret, addresses });
         Ok(PeerInviteResponse { token: token.encode(), expires_unix_ms })
@@ -86,6 +87,10 @@ impl Registrar {
             return Err(AdminError::Request("this broker made the token itself".into()));
         }
         let id = token.broker_id().to_string();
+        let mut joins = BTreeMap::clone(&self.out.joins.borrow());
+        joins.insert(peer, token.secret);
+        // The secret with the entry that tells of it: who finds the one after a crash finds the other.
+        let blob = (JOINS, joins_as_bytes(&joins));
         let known = self.held.set.lock().authority().is_member(&peer);
         if !known {
             let body = PeerBody {
@@ -96,7 +101,8 @@ impl Registrar {
             };
             let origin = Origin::new(who.by(), acts::PEER_JOIN);
             let change = vec![(peer_key(&id), Some(json(&body)?))];
-            self.write_own(change, format!("joining {id}"), None, origin).await?;
+            let extra = Extra { redeem: None, blob: Some(blob) };
+            self.write_own_with(change, format!("joining {id}"), extra, origin).await?;
         } else {
             let act = Act {
                 by: who.by(),
@@ -106,11 +112,9 @@ impl Registrar {
                 note: "it is a member here already".into(),
                 ..Act::default()
             };
-            self.store.write_act(act, None).await?;
+            self.store.write_act(act, Beside::Blob(blob.0, blob.1)).await?;
         }
-        let mut joins = BTreeMap::clone(&self.out.joins.borrow());
-        joins.insert(peer, token.secret);
-        self.keep_joins(joins).await?;
+        self.out.joins.send_replace(Arc::new(joins));
         Ok(PeerJoinResponse { peer: id, addresses: token.addresses })
     }
 
@@ -124,9 +128,7 @@ impl Registrar {
     }
 
     async fn keep_joins(&mut self, joins: BTreeMap<PublicKey, [u8; 16]>) -> Result<(), StoreError> {
-        let bytes: Vec<u8> =
-            joins.iter().flat_map(|(key, secret)| key.0.iter().chain(secret).copied()).collect();
-        self.store.put_meta(JOINS, bytes).await?;
+        self.store.put_meta(JOINS, joins_as_bytes(&joins)).await?;
         self.out.joins.send_replace(Arc::new(joins));
         Ok(())
     }
@@ -252,6 +254,11 @@ impl Registrar {
             changed
         });
     }
+}
+
+/// As the store keeps them.
+fn joins_as_bytes(joins: &BTreeMap<PublicKey, [u8; 16]>) -> Vec<u8> {
+    joins.iter().flat_map(|(key, secret)| key.0.iter().chain(secret).copied()).collect()
 }
 
 /// What a token entitles to, for the audit log.

@@ -44,6 +44,7 @@ fn batch_of(peer: PublicKey, records: &[SignedRecord], now: u64) -> WriteBatch {
         received_unix_ms: now,
         expect_version: None,
         redeem: None,
+        blob: None,
         from_peer: Some(peer),
         origin: Origin::default(),
     }

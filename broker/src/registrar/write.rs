@@ -36,6 +36,7 @@ impl Registrar {
             received_unix_ms: now,
             expect_version,
             redeem: None,
+            blob: None,
             from_peer: None,
             origin: self.signed_here(Origin::new(who.by(), acts::COMMIT)),
             records,
@@ -231,6 +232,17 @@ impl Registrar {
         redeem: Option<[u8; 32]>,
         origin: Origin,
     ) -> Result<(), AdminError> {
+        self.write_own_with(changes, note, Extra { redeem, blob: None }, origin).await
+    }
+
+    /// The same, with more in the transaction.
+    pub(super) async fn write_own_with(
+        &mut self,
+        changes: Vec<(RecordKey, Option<Vec<u8>>)>,
+        note: String,
+        Extra { redeem, blob }: Extra,
+        origin: Origin,
+    ) -> Result<(), AdminError> {
         let now = unix_now().0;
         let (records, next_seq) = self.sign_own(changes, now)?;
         for (index, signed) in records.iter().enumerate() {
@@ -252,6 +264,7 @@ impl Registrar {
             received_unix_ms: now,
             expect_version: None,
             redeem,
+            blob,
             from_peer: None,
             origin: self.signed_here(origin),
         };
@@ -259,6 +272,15 @@ impl Registrar {
         self.author.next_seq = next_seq;
         Ok(())
     }
+}
+
+/// What is written with the broker's own statements, all or none.
+#[derive(Default)]
+pub(super) struct Extra {
+    /// The one-time token of this hash is spent.
+    pub(super) redeem: Option<[u8; 32]>,
+    /// A named blob of the store.
+    pub(super) blob: Option<(&'static str, Vec<u8>)>,
 }
 
 /// Ids of the people that records enrol.

@@ -6,7 +6,7 @@ use crate::dns::certificate::Certificate;
 use crate::events::keeper::Keeping;
 use crate::geoip::GeoService;
 use crate::settings;
-use nearmost_config::{BrokerConfig, GeoOverride, ObservingConfig};
+use nearmost_config::{BrokerConfig, GeoOverride, HttpToken, ObservingConfig, Scope};
 use nearmost_core::geo::Place;
 use nearmost_service::logging::LogControl;
 use nearmost_wire::api::AuditChange;
@@ -146,6 +146,14 @@ fn corrected(told: &GeoOverride) -> Value {
     })
 }
 
+/// A token's name, and its scope where that is not everything.
+fn token_told(token: &HttpToken) -> String {
+    match token.scope {
+        Scope::Admin => token.name.clone(),
+        scope => format!("{} ({})", token.name, scope.as_str()),
+    }
+}
+
 fn sections(config: &BrokerConfig) -> [(&'static str, Value); 5] {
     let BrokerConfig { observing: ObservingConfig { log, audit, events, .. }, http, geo, .. } = config;
     let levels: Vec<String> =
@@ -155,12 +163,19 @@ fn sections(config: &BrokerConfig) -> [(&'static str, Value); 5] {
     let trusted: Vec<String> = http.trusted_sources.iter().map(ToString::to_string).collect();
     [
         ("log", json!({ "level": log.level.as_str(), "levels": levels })),
-        ("audit", json!({ "keep_days": audit.keep_days, "max_entries": audit.max_entries })),
+        (
+            "audit",
+            json!({
+                "keep_days": audit.keep_days,
+                "max_entries": audit.max_entries,
+                "max_agent_entries": audit.max_agent_entries,
+            }),
+        ),
         ("events", json!({ "keep_days": events.keep_days, "max_entries": events.max_entries })),
         (
             "http",
             json!({
-                "tokens": http.tokens.iter().map(|t| t.name.as_str()).collect::<Vec<_>>(),
+                "tokens": http.tokens.iter().map(token_told).collect::<Vec<_>>(),
                 "persons": persons,
                 "trusted_sources": trusted,
                 "requests_per_second": http.requests_per_second,
@@ -182,11 +197,10 @@ fn sections(config: &BrokerConfig) -> [(&'static str, Value); 5] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nearmost_config::HttpToken;
-
     #[test]
     fn tokens_are_told_by_name_and_never_by_hash() {
-        let token = |name: &str, byte| HttpToken { name: name.into(), sha256: [byte; 32] };
+        let token =
+            |name: &str, byte| HttpToken { name: name.into(), sha256: [byte; 32], scope: Scope::Admin };
         let mut before = BrokerConfig::default();
         before.http.tokens = vec![token("ci", 0xab), token("old", 0xab)];
         assert!(differences(&before, &before).is_empty());

@@ -1,26 +1,24 @@
-//! The audit log's table: a chain of hashes, pruned from its beginning.
+//! The audit log's table: a chain of hashes, pruned from its beginning, and within it.
 //!
 //! ```text
-//!   anchor (number, hash) ──> row 8 ──> row 9 ──> … ──> head
-//!   what was pruned last
+//!   anchor (number, hash) ──> row 8 ──> gap 9 to 14 (hash of 14) ──> row 15 ──> … ──> head
+//!   what was pruned last                agents' entries
 //! ```
-//! Rows are numbered without gaps. An entry is appended in the transaction of what it tells of.
+//! An entry is appended in the transaction of what it tells of. What agents and peers did of their own accord has
+//! a bound of its own, so that they cannot push out what people did: `audit_prune` takes it out from between.
 
 use super::tables::{self, Abort};
-use super::{Outcome, ReadJob, StoreError, StoreHandle, TokenEntry, WriteBatch, local};
-use crate::audit::{Act, Ending, change, code_of, parts};
+use super::{Beside, Outcome, ReadJob, StoreError, StoreHandle, WriteBatch, local};
+use crate::audit::{Act, Ending, Via, change, code_of, parts};
 use nearmost_replica::SignedRecord;
 use nearmost_wire::api::{AuditEntry, NO_ENTRY, audit_hash};
-use redb::{Database, ReadTransaction, ReadableTable, ReadableTableMetadata, Table};
+use redb::{Database, ReadTransaction, ReadableTable, Table};
 use std::path::PathBuf;
 
 /// Bytes of entries in one page, beyond which it ends.
 const PAGE_BYTES: usize = 4 << 20;
 /// Most rows that are looked at for one page.
 const MAX_LOOKED: usize = 20_000;
-/// Most rows that one transaction prunes.
-pub(crate) const MAX_PRUNED: usize = 10_000;
-
 /// A place in the chain: an entry's number and hash.
 pub type Link = (u64, [u8; 32]);
 
@@ -52,8 +50,10 @@ pub struct AuditRow {
     pub previous: [u8; 32],
     /// Its hash.
     pub hash: [u8; 32],
-    /// Its exact JSON.
+    /// Its exact JSON; `null` for a gap.
     pub json: String,
+    /// Of a gap, which ends with `number`: the number it begins with.
+    pub pruned_from: Option<u64>,
 }
 
 /// Entries in their order.
@@ -80,27 +80,40 @@ pub struct Keep {
 
 pub(super) type AuditTable<'txn> = Table<'txn, u64, tables::AuditRow>;
 pub(super) type AnchorTable<'txn> = Table<'txn, &'static str, (u64, &'static [u8; 32])>;
+pub(super) type AgentsTable<'txn> = Table<'txn, u64, ()>;
+pub(super) type GapsTable<'txn> = Table<'txn, u64, tables::GapRow>;
 
 /// The tables, open in one transaction.
 pub(super) struct Chain<'txn> {
-    rows: AuditTable<'txn>,
-    anchor: AnchorTable<'txn>,
+    pub(super) rows: AuditTable<'txn>,
+    pub(super) anchor: AnchorTable<'txn>,
+    /// Which rows tell what agents did.
+    pub(super) agents: AgentsTable<'txn>,
+    pub(super) gaps: GapsTable<'txn>,
 }
 
 impl<'txn> Chain<'txn> {
     pub(super) fn open(txn: &'txn redb::WriteTransaction) -> Result<Self, Abort> {
-        Ok(Chain { rows: txn.open_table(tables::AUDIT)?, anchor: txn.open_table(tables::AUDIT_ANCHOR)? })
+        Ok(Chain {
+            rows: txn.open_table(tables::AUDIT)?,
+            anchor: txn.open_table(tables::AUDIT_ANCHOR)?,
+            agents: txn.open_table(tables::AUDIT_AGENTS)?,
+            gaps: txn.open_table(tables::AUDIT_GAPS)?,
+        })
     }
 
     /// Appends an act; answers how many entries it has.
     pub(super) fn append(&mut self, act: Act) -> Result<u64, Abort> {
-        let at = act.at_unix_ms;
+        let (at, of_agents) = (act.at_unix_ms, act.by.via.is_of_agents());
         let entries = parts(act).map_err(|e| Abort::Damaged(format!("an act has no JSON form: {e}")))?;
-        let (mut number, mut hash) = head(&self.rows, &self.anchor)?;
+        let (mut number, mut hash) = head(&self.rows, &self.gaps, &self.anchor)?;
         for json in &entries {
             number += 1;
             hash = audit_hash(&hash, number, json);
             self.rows.insert(number, (at, json.as_slice(), &hash))?;
+            if of_agents {
+                self.agents.insert(number, ())?;
+            }
         }
         Ok(entries.len() as u64)
     }
@@ -132,63 +145,51 @@ impl<'txn> Chain<'txn> {
 /// The newest entry, or what the next one follows where there is none.
 fn head(
     rows: &impl ReadableTable<u64, tables::AuditRow>,
+    gaps: &impl ReadableTable<u64, tables::GapRow>,
     anchor: &impl ReadableTable<&'static str, (u64, &'static [u8; 32])>,
 ) -> Result<Link, Abort> {
-    match rows.last()? {
-        Some((number, row)) => Ok((number.value(), *row.value().2)),
+    let row = rows.last()?.map(|(number, row)| (number.value(), *row.value().2));
+    let gap = gaps.last()?.map(|(number, row)| (number.value(), *row.value().2));
+    match row.max(gap) {
+        Some(link) => Ok(link),
         None => anchored(anchor),
     }
 }
 
-fn anchored(anchor: &impl ReadableTable<&'static str, (u64, &'static [u8; 32])>) -> Result<Link, Abort> {
+/// What number `first` follows.
+fn before(
+    first: u64,
+    rows: &impl ReadableTable<u64, tables::AuditRow>,
+    gaps: &impl ReadableTable<u64, tables::GapRow>,
+    anchor: Link,
+) -> Result<Link, Abort> {
+    let row = rows.range(..first)?.next_back().transpose()?;
+    let row = row.map(|(number, row)| (number.value(), *row.value().2));
+    let gap = gaps.range(..first)?.next_back().transpose()?;
+    let gap = gap.map(|(number, row)| (number.value(), *row.value().2));
+    Ok(row.max(gap).unwrap_or(anchor))
+}
+
+/// Whether an entry, as JSON, tells what agents or peers did of their own accord.
+pub(super) fn is_of_agents(json: &[u8]) -> bool {
+    let entry = serde_json::from_slice::<AuditEntry>(json);
+    entry.is_ok_and(|entry| [Via::Agents, Via::Peers].iter().any(|via| via.as_str() == entry.via))
+}
+
+pub(super) fn anchored(
+    anchor: &impl ReadableTable<&'static str, (u64, &'static [u8; 32])>,
+) -> Result<Link, Abort> {
     let link = anchor.get(tables::ANCHOR)?;
     Ok(link.map_or((0, NO_ENTRY), |link| (link.value().0, *link.value().1)))
 }
 
-/// Writes an act, and with it a one-time token if there is one to keep.
-pub(super) fn write_act(
-    db: &Database,
-    act: Act,
-    token: Option<(&[u8; 32], &TokenEntry)>,
-) -> Result<u64, Abort> {
+/// Writes an act, and with it what it is about, if that is to be kept.
+pub(super) fn write_act(db: &Database, act: Act, beside: &Beside) -> Result<u64, Abort> {
     let txn = db.begin_write()?;
     let entries = Chain::open(&txn)?.append(act)?;
-    if let Some((hash, entry)) = token {
-        local::keep_token(&txn, hash, entry)?;
-    }
+    local::keep_beside(&txn, beside)?;
     txn.commit()?;
     Ok(entries)
-}
-
-/// Removes the oldest entries, as far as they are not to be kept; answers how many.
-pub(super) fn prune(db: &Database, keep: Keep) -> Result<u64, Abort> {
-    let txn = db.begin_write()?;
-    let gone = {
-        let mut chain = Chain::open(&txn)?;
-        let excess = chain.rows.len()?.saturating_sub(keep.most);
-        let mut last = None;
-        let mut gone = 0_u64;
-        for row in chain.rows.iter()?.take(MAX_PRUNED) {
-            let (number, row) = row?;
-            let (at, _, hash) = row.value();
-            if gone >= excess && at >= keep.since_unix_ms {
-                break;
-            }
-            gone += 1;
-            last = Some((number.value(), *hash));
-        }
-        if let Some((number, hash)) = last {
-            chain.rows.retain_in(..=number, |_, _| false)?;
-            chain.anchor.insert(tables::ANCHOR, (number, &hash))?;
-        }
-        gone
-    };
-    if gone == 0 {
-        txn.abort()?;
-    } else {
-        txn.commit()?;
-    }
-    Ok(gone)
 }
 
 /// Reads a page, without the store's thread.
@@ -198,13 +199,11 @@ pub(super) fn page(path: PathBuf, snapshot: ReadTransaction, filter: AuditFilter
 
 fn read_page(txn: &ReadTransaction, filter: &AuditFilter) -> Result<AuditPage, Abort> {
     let (rows, anchor) = (txn.open_table(tables::AUDIT)?, txn.open_table(tables::AUDIT_ANCHOR)?);
-    let head = head(&rows, &anchor)?;
+    let gaps = txn.open_table(tables::AUDIT_GAPS)?;
+    let head = head(&rows, &gaps, &anchor)?;
     let anchor = anchored(&anchor)?;
     let first = filter.after.max(anchor.0).saturating_add(1);
-    let mut previous = match rows.get(first - 1)? {
-        Some(row) => *row.value().2,
-        None => anchor.1,
-    };
+    let mut last = before(first, &rows, &gaps, anchor)?;
     let mut page = AuditPage { rows: Vec::new(), seen: filter.after, anchor, head };
     let mut bytes = 0;
     for (looked, row) in rows.range(first..)?.enumerate() {
@@ -213,16 +212,55 @@ fn read_page(txn: &ReadTransaction, filter: &AuditFilter) -> Result<AuditPage, A
         if page.rows.len() >= filter.limit || bytes >= PAGE_BYTES || looked >= MAX_LOOKED {
             return Ok(page);
         }
+        if number.value() > last.0 + 1 {
+            last = page.skip(last, number.value() - 1, &gaps, filter)?;
+            if page.rows.len() >= filter.limit {
+                return Ok(page);
+            }
+        }
         page.seen = number.value();
-        let before = std::mem::replace(&mut previous, *hash);
+        let before = std::mem::replace(&mut last, (page.seen, *hash)).1;
         if filter.within(at) && filter.wants(json, page.seen)? {
             bytes += json.len();
             let json = std::str::from_utf8(json).map_err(|e| unreadable(page.seen, &e))?.to_owned();
-            page.rows.push(AuditRow { number: page.seen, previous: before, hash: *hash, json });
+            let row = AuditRow { number: page.seen, previous: before, hash: *hash, json, pruned_from: None };
+            page.rows.push(row);
         }
+    }
+    if head.0 > last.0 {
+        if page.rows.len() >= filter.limit {
+            return Ok(page);
+        }
+        page.skip(last, head.0, &gaps, filter)?;
     }
     page.seen = page.seen.max(head.0);
     Ok(page)
+}
+
+impl AuditPage {
+    /// Goes past the gap after `last` that ends with `end`, which is told where it may hold what is wanted.
+    fn skip(
+        &mut self,
+        last: Link,
+        end: u64,
+        gaps: &impl ReadableTable<u64, tables::GapRow>,
+        filter: &AuditFilter,
+    ) -> Result<Link, Abort> {
+        let missing = || Abort::Damaged(format!("entries up to {end} of the audit log are not there"));
+        let row = gaps.get(end)?.ok_or_else(missing)?;
+        let (_, at, hash) = row.value();
+        self.seen = end;
+        if filter.within(at) && !filter.looks_inside() {
+            self.rows.push(AuditRow {
+                number: end,
+                previous: last.1,
+                hash: *hash,
+                json: "null".into(),
+                pruned_from: Some(last.0 + 1),
+            });
+        }
+        Ok((end, *hash))
+    }
 }
 
 fn unreadable(number: u64, error: &dyn std::fmt::Display) -> Abort {
@@ -230,13 +268,18 @@ fn unreadable(number: u64, error: &dyn std::fmt::Display) -> Abort {
 }
 
 impl AuditFilter {
+    /// Whether what an entry says decides; of a forgotten one nobody knows that.
+    fn looks_inside(&self) -> bool {
+        self.actor.is_some() || self.act.is_some() || self.target.is_some()
+    }
+
     fn within(&self, at: u64) -> bool {
         self.since_unix_ms.is_none_or(|since| at >= since)
             && self.until_unix_ms.is_none_or(|until| at < until)
     }
 
     fn wants(&self, json: &[u8], number: u64) -> Result<bool, Abort> {
-        if self.actor.is_none() && self.act.is_none() && self.target.is_none() {
+        if !self.looks_inside() {
             return Ok(true);
         }
         let entry: AuditEntry = serde_json::from_slice(json).map_err(|e| unreadable(number, &e))?;
@@ -283,12 +326,9 @@ impl Applied {
 }
 
 impl StoreHandle {
-    /// Writes an act to the audit log, and with it a one-time token if there is one to keep: both or none.
-    pub async fn write_act(&self, act: Act, token: Option<([u8; 32], TokenEntry)>) -> Result<(), StoreError> {
-        let write = move |store: &dyn super::Store| {
-            store.write_act(act, token.as_ref().map(|(hash, entry)| (hash, entry)))
-        };
-        let entries = self.call(write).await?;
+    /// Writes an act to the audit log, and with it what it is about, if that is to be kept: both or none.
+    pub async fn write_act(&self, act: Act, beside: Beside) -> Result<(), StoreError> {
+        let entries = self.call(move |store| store.write_act(act, &beside)).await?;
         self.count_acts(entries);
         Ok(())
     }
@@ -302,5 +342,10 @@ impl StoreHandle {
     /// Forgets the oldest entries of the audit log; answers how many.
     pub async fn prune_audit(&self, keep: Keep) -> Result<u64, StoreError> {
         self.call(move |store| store.prune_audit(keep)).await
+    }
+
+    /// Forgets the oldest entries of what agents did, beyond `most`, and writes that down; answers how many.
+    pub async fn prune_agents(&self, most: u64, now_unix_ms: u64) -> Result<u64, StoreError> {
+        self.call(move |store| store.prune_agents(most, now_unix_ms)).await
     }
 }

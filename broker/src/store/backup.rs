@@ -100,6 +100,9 @@ fn copy_all(from: &ReadTransaction, file: File) -> Result<u64, Failed> {
     copy(from, &to, tables::META)?;
     copy(from, &to, tables::AUDIT)?;
     copy(from, &to, tables::AUDIT_ANCHOR)?;
+    copy(from, &to, tables::AUDIT_AGENTS)?;
+    copy(from, &to, tables::AUDIT_GAPS)?;
+    copy(from, &to, tables::API_TOKENS)?;
     copy(from, &to, tables::EVENTS)?;
     copy(from, &to, tables::GAPS)?;
     to.commit().map_err(writing)?;

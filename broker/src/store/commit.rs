@@ -22,6 +22,7 @@ struct Open<'txn> {
     numbers: Table<'txn, tables::NumberPlace, tables::NumberRow>,
     authors: Table<'txn, &'static [u8; 32], (u32, u64)>,
     tokens: Table<'txn, &'static [u8; 32], tables::TokenRow>,
+    meta: Table<'txn, &'static str, &'static [u8]>,
     audit: Chain<'txn>,
 }
 
@@ -62,6 +63,7 @@ impl<'txn> Open<'txn> {
             numbers: txn.open_table(tables::NUMBERS)?,
             authors: txn.open_table(tables::AUTHORS)?,
             tokens: txn.open_table(tables::TOKENS)?,
+            meta: txn.open_table(tables::META)?,
             audit: Chain::open(txn)?,
         })
     }
@@ -162,6 +164,9 @@ impl<'txn> Open<'txn> {
         self.raise_clock(&batch.records)?;
         if let Some(hash) = &batch.redeem {
             local::spend_token(&mut self.tokens, hash, batch.received_unix_ms)?;
+        }
+        if let Some((name, value)) = &batch.blob {
+            self.meta.insert(*name, value.as_slice())?;
         }
         if position == first {
             // What lives has changed all the same, though there is nothing to log.

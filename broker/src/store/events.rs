@@ -1,6 +1,7 @@
 //! Transitions of mirrors, kept over a restart, and the times in which the broker did not run.
 
-use super::audit::{Keep, MAX_PRUNED};
+use super::audit::Keep;
+use super::audit_prune::MAX_PRUNED;
 use super::tables::{self, Abort};
 use super::{ReadJob, StoreError, StoreHandle};
 use nearmost_wire::api::EventView;

@@ -1,7 +1,7 @@
 //! What is this broker's own and is not replicated: tokens, verdicts, blobs.
 
 use super::tables::{self, Abort};
-use super::{StoreError, TokenEntry, TokenError};
+use super::{Beside, StoreError, TokenEntry, TokenError, apitokens};
 use redb::{Database, ReadableDatabase, ReadableTable, Table, WriteTransaction};
 use std::collections::BTreeMap;
 
@@ -58,8 +58,22 @@ pub(super) fn put_token(db: &Database, hash: &[u8; 32], entry: &TokenEntry) -> R
     Ok(txn.commit()?)
 }
 
+/// Keeps what an act is about.
+pub(super) fn keep_beside(txn: &WriteTransaction, beside: &Beside) -> Result<(), Abort> {
+    match beside {
+        Beside::Nothing => Ok(()),
+        Beside::Token(hash, entry) => keep_token(txn, hash, entry),
+        Beside::Blob(name, value) => {
+            txn.open_table(tables::META)?.insert(*name, value.as_slice())?;
+            Ok(())
+        }
+        Beside::ApiToken(token) => apitokens::keep(txn, token),
+        Beside::Revoked(name) => apitokens::revoke(txn, name),
+    }
+}
+
 /// The same in a transaction that does more.
-pub(super) fn keep_token(txn: &WriteTransaction, hash: &[u8; 32], entry: &TokenEntry) -> Result<(), Abort> {
+fn keep_token(txn: &WriteTransaction, hash: &[u8; 32], entry: &TokenEntry) -> Result<(), Abort> {
     write_token(&mut txn.open_table(tables::TOKENS)?, hash, entry, None)
 }
 

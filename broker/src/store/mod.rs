@@ -18,7 +18,9 @@
 //! Who hands in records has verified their signatures; the store does not check them again. Who
 //! calls hands in the time, in milliseconds since the Unix epoch.
 
+mod apitokens;
 mod audit;
+mod audit_prune;
 mod backup;
 mod collect;
 mod commit;
@@ -33,8 +35,9 @@ mod schema;
 mod tables;
 mod thread;
 
-pub(crate) use audit::MAX_PRUNED;
+pub use apitokens::ApiTokenEntry;
 pub use audit::{AuditFilter, AuditPage, AuditRow, Keep, Link};
+pub(crate) use audit_prune::MAX_PRUNED;
 pub use backup::{RESTORED, Restored, restore};
 pub use error::{StoreError, TokenError};
 pub use events::{EventFilter, EventsPage};
@@ -78,6 +81,8 @@ pub struct WriteBatch {
     /// Redeem the one-time token with this hash in the same transaction, so that it is spent if and
     /// only if the records are kept.
     pub redeem: Option<[u8; 32]>,
+    /// A named blob that is kept in the same transaction, whether or not a record is new.
+    pub blob: Option<(&'static str, Vec<u8>)>,
     /// The peer that delivered it, if one did. Its records are judged one by one: what must not come in
     /// ([`Outcome::Gone`], [`Outcome::Forked`]) does not hinder the rest of the batch.
     pub from_peer: Option<PublicKey>,
@@ -181,6 +186,22 @@ pub struct TokenEntry {
     pub expires_unix_ms: u64,
     /// Who made it, as shown to people.
     pub created_by: String,
+}
+
+/// What is kept together with an entry of the audit log that is no change of the registry: both or none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Beside {
+    /// The entry alone.
+    #[default]
+    Nothing,
+    /// A one-time token, by its secret's hash.
+    Token([u8; 32], TokenEntry),
+    /// A named blob.
+    Blob(&'static str, Vec<u8>),
+    /// A token of the API.
+    ApiToken(ApiTokenEntry),
+    /// The token of the API of this name is gone.
+    Revoked(String),
 }
 
 /// What a collection removed.
@@ -303,15 +324,23 @@ pub trait Store: Send + Sync {
     /// is a file and it is not to be overwritten, and always when that is the store's own.
     fn backup(&self, path: &Path, overwrite: bool) -> Result<BackupJob, StoreError>;
 
-    /// Writes an act to the audit log, with a one-time token to keep if there is one; answers how many
-    /// entries it has. See also [`WriteBatch::origin`].
-    fn write_act(&self, act: Act, token: Option<(&[u8; 32], &TokenEntry)>) -> Result<u64, StoreError>;
+    /// Writes an act to the audit log, with what it is about if that is to be kept; answers how many entries it
+    /// has. See also [`WriteBatch::origin`].
+    fn write_act(&self, act: Act, beside: &Beside) -> Result<u64, StoreError>;
+
+    /// The tokens of the API, sorted by name.
+    fn api_tokens(&self) -> Result<Vec<ApiTokenEntry>, StoreError>;
 
     /// Starts reading the audit log as it is now.
     fn audit_page(&self, filter: AuditFilter) -> Result<ReadJob<AuditPage>, StoreError>;
 
-    /// Forgets the oldest entries of the audit log, some thousands at most; answers how many.
+    /// Forgets the oldest entries of the audit log, some thousands at most; answers how many. Of what agents
+    /// and peers did only those go that are too old, or stand before what else goes.
     fn prune_audit(&self, keep: Keep) -> Result<u64, StoreError>;
+
+    /// Forgets the oldest entries of what agents and peers did of their own accord, beyond `most`, some
+    /// thousands at most, and writes down which; answers how many.
+    fn prune_agents(&self, most: u64, now_unix_ms: u64) -> Result<u64, StoreError>;
 
     /// Keeps transitions by their numbers.
     fn append_events(&self, events: &[EventView]) -> Result<(), StoreError>;

@@ -11,9 +11,10 @@
 use super::error::{from_io, from_redb};
 use super::tables::Abort;
 use super::{
-    AuditFilter, AuditPage, AuthorPosition, BackupJob, Collected, Committed, Contents, EventFilter,
-    EventsPage, Evidence, HistoryFilter, Keep, Logged, ReadJob, StatementKey, Store, StoreError, TokenEntry,
-    WriteBatch, audit, backup, collect, commit, events, files, local, peers, read, schema,
+    ApiTokenEntry, AuditFilter, AuditPage, AuthorPosition, BackupJob, Beside, Collected, Committed, Contents,
+    EventFilter, EventsPage, Evidence, HistoryFilter, Keep, Logged, ReadJob, StatementKey, Store, StoreError,
+    TokenEntry, WriteBatch, apitokens, audit, audit_prune, backup, collect, commit, events, files, local,
+    peers, read, schema,
 };
 use crate::audit::Act;
 use nearmost_replica::{LogEntry, PublicKey, SignedRecord};
@@ -256,8 +257,12 @@ impl Store for RedbStore {
         backup::job(self.path.clone(), snapshot, path, overwrite)
     }
 
-    fn write_act(&self, act: Act, token: Option<(&[u8; 32], &TokenEntry)>) -> Result<u64, StoreError> {
-        self.with_db(|db| audit::write_act(db, act, token))
+    fn write_act(&self, act: Act, beside: &Beside) -> Result<u64, StoreError> {
+        self.with_db(|db| audit::write_act(db, act, beside))
+    }
+
+    fn api_tokens(&self) -> Result<Vec<ApiTokenEntry>, StoreError> {
+        self.with_db(apitokens::all)
     }
 
     fn audit_page(&self, filter: AuditFilter) -> Result<ReadJob<AuditPage>, StoreError> {
@@ -266,7 +271,11 @@ impl Store for RedbStore {
     }
 
     fn prune_audit(&self, keep: Keep) -> Result<u64, StoreError> {
-        self.with_db(|db| audit::prune(db, keep))
+        self.with_db(|db| audit_prune::prune(db, keep))
+    }
+
+    fn prune_agents(&self, most: u64, now_unix_ms: u64) -> Result<u64, StoreError> {
+        self.with_db(|db| audit_prune::prune_agents(db, most, now_unix_ms))
     }
 
     fn append_events(&self, events: &[EventView]) -> Result<(), StoreError> {

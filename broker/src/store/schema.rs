@@ -40,6 +40,9 @@ fn open_all(txn: &WriteTransaction) -> Result<(), Abort> {
     txn.open_table(tables::META)?;
     txn.open_table(tables::AUDIT)?;
     txn.open_table(tables::AUDIT_ANCHOR)?;
+    txn.open_table(tables::AUDIT_AGENTS)?;
+    txn.open_table(tables::AUDIT_GAPS)?;
+    txn.open_table(tables::API_TOKENS)?;
     txn.open_table(tables::EVENTS)?;
     txn.open_table(tables::GAPS)?;
     Ok(())
@@ -58,7 +61,11 @@ pub(super) fn bring_up(db: &Database, path: &Path) -> Result<(), StoreError> {
     match known_to(tables::SCHEMA, db, path)? {
         tables::SCHEMA => Ok(()),
         found => {
-            let brought = if found == 1 { from_1(db) } else { from_2(db) };
+            let brought = match found {
+                1 => from_1(db),
+                2 => from_2(db),
+                _ => from_3(db),
+            };
             brought.map_err(|abort| abort.name(path))?;
             tracing::info!(path = %path.display(), schema = tables::SCHEMA, "the store was brought up to this version");
             Ok(())
@@ -85,7 +92,7 @@ fn schema_of(db: &Database) -> Result<u64, Abort> {
     }
 }
 
-/// Makes of schema 2 schema 3, which has an audit log and keeps transitions. A program that knows neither
+/// Makes of schema 2 this one; schema 3 brought an audit log, and keeps transitions. A program that knows neither
 /// would change the registry without an entry, so it is not to open the file any more.
 fn from_2(db: &Database) -> Result<(), Abort> {
     let txn = db.begin_write()?;
@@ -94,7 +101,25 @@ fn from_2(db: &Database) -> Result<(), Abort> {
     Ok(txn.commit()?)
 }
 
-/// Makes of schema 1 schema 3, all or nothing. Rows go over one by one.
+/// Makes of schema 3 this one, which forgets what agents did apart from what people did, and holds tokens of
+/// the API. A program that does not know gaps in the audit log would call it broken.
+fn from_3(db: &Database) -> Result<(), Abort> {
+    let txn = db.begin_write()?;
+    open_all(&txn)?;
+    {
+        let mut agents = txn.open_table(tables::AUDIT_AGENTS)?;
+        for row in txn.open_table(tables::AUDIT)?.iter()? {
+            let (number, row) = row?;
+            if super::audit::is_of_agents(row.value().1) {
+                agents.insert(number.value(), ())?;
+            }
+        }
+    }
+    txn.open_table(tables::COUNTERS)?.insert(tables::SCHEMA_NAME, tables::SCHEMA)?;
+    Ok(txn.commit()?)
+}
+
+/// Makes of schema 1 this one, all or nothing. Rows go over one by one.
 fn from_1(db: &Database) -> Result<(), Abort> {
     let txn = db.begin_write()?;
     open_all(&txn)?;

@@ -7,7 +7,7 @@ use redb::{ReadableTable, TableDefinition};
 use std::path::Path;
 
 /// Version of what follows; grows when a program could misread an older or newer file.
-pub(super) const SCHEMA: u64 = 3;
+pub(super) const SCHEMA: u64 = 4;
 
 /// Numbers by name: see the constants below.
 pub(super) const COUNTERS: TableDefinition<&str, u64> = TableDefinition::new("counters");
@@ -58,6 +58,14 @@ pub(super) type AuditRow = (u64, &'static [u8], &'static [u8; 32]);
 /// [`ANCHOR`] → number and hash of the entry that was pruned last.
 pub(super) const AUDIT_ANCHOR: TableDefinition<&str, (u64, &[u8; 32])> = TableDefinition::new("audit-anchor");
 pub(super) const ANCHOR: &str = "anchor";
+/// Numbers of the entries that tell what agents and peers did of their own accord.
+pub(super) const AUDIT_AGENTS: TableDefinition<u64, ()> = TableDefinition::new("audit-agents");
+/// Last number of a run of such entries that was forgotten → (its first number, when and hash of the last).
+pub(super) const AUDIT_GAPS: TableDefinition<u64, GapRow> = TableDefinition::new("audit-gaps");
+pub(super) type GapRow = (u64, u64, &'static [u8; 32]);
+/// Name of an API token → (SHA-256 of its text, scope, who made it, when, until when or 0).
+pub(super) const API_TOKENS: TableDefinition<&str, ApiTokenRow> = TableDefinition::new("api-tokens");
+pub(super) type ApiTokenRow = (&'static [u8; 32], &'static str, &'static str, u64, u64);
 /// Number → (when, JSON) of a transition.
 pub(super) const EVENTS: TableDefinition<u64, (u64, &[u8])> = TableDefinition::new("events");
 /// When the broker started → when it was last known to run before.

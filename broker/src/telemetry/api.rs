@@ -7,10 +7,12 @@ use std::time::Duration;
 /// How users ask over HTTP.
 const RESOLVE: &str = "/v1/resolve/{domain}";
 /// Why credentials are refused.
-const AUTH_FAILURES: [&str; 9] = [
+const AUTH_FAILURES: [&str; 11] = [
     "credentials_missing",
     "scheme_unknown",
     "token_unknown",
+    "token_expired",
+    "scope_insufficient",
     "person_unknown",
     "signature_format",
     "signature_time",

@@ -137,7 +137,11 @@ impl HttpSpec {
             (None, Some(_)) => return Err(Fault::rule("http.tls_key", "needs http.tls_cert beside it")),
             (None, None) => None,
         };
-        let token = |t: TokenSpec| HttpToken { name: t.name.plain(), sha256: t.sha256.plain() };
+        let token = |t: TokenSpec| HttpToken {
+            name: t.name.plain(),
+            sha256: t.sha256.plain(),
+            scope: t.scope.map(Plain::plain).unwrap_or_default(),
+        };
         http.tokens = self.tokens.unwrap_or_default().into_iter().map(token).collect();
         let person = |p: PersonSpec| Person { name: p.name.plain(), id: p.id.plain() };
         http.persons = self.persons.unwrap_or_default().into_iter().map(person).collect();

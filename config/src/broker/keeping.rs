@@ -11,8 +11,10 @@ const MAX_DAYS: u64 = 36_500;
 pub struct AuditConfig {
     /// Days; at least 1.
     pub keep_days: u32,
-    /// Entries; the oldest go first.
+    /// Entries of what people and the broker did; the oldest go first.
     pub max_entries: u64,
+    /// Entries of what agents and peers did of their own accord; the oldest go first.
+    pub max_agent_entries: u64,
 }
 
 /// How much is kept of what became of mirrors.
@@ -26,7 +28,7 @@ pub struct EventsConfig {
 
 impl Default for AuditConfig {
     fn default() -> Self {
-        AuditConfig { keep_days: 400, max_entries: 100_000 }
+        AuditConfig { keep_days: 400, max_entries: 100_000, max_agent_entries: 50_000 }
     }
 }
 
@@ -42,6 +44,7 @@ impl Default for EventsConfig {
 pub(crate) struct AuditSpec {
     keep_days: Option<Number<u32, 1, MAX_DAYS>>,
     max_entries: Option<Number<u64, 100, 10_000_000>>,
+    max_agent_entries: Option<Number<u64, 100, 10_000_000>>,
 }
 
 /// `[events]` in the file.
@@ -56,6 +59,7 @@ impl AuditSpec {
     pub(super) fn apply(self, audit: &mut AuditConfig) {
         set(&mut audit.keep_days, self.keep_days);
         set(&mut audit.max_entries, self.max_entries);
+        set(&mut audit.max_agent_entries, self.max_agent_entries);
     }
 }
 

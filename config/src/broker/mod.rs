@@ -13,6 +13,7 @@ mod dnssec;
 mod keeping;
 mod metrics;
 mod peers;
+mod scope;
 pub(crate) mod spec;
 #[cfg(test)]
 mod tests;
@@ -27,8 +28,10 @@ pub use dnssec::DnssecConfig;
 pub use keeping::{AuditConfig, EventsConfig};
 pub use metrics::MetricsConfig;
 pub use peers::{KnownPeer, PeerPaceConfig, PeerQueueConfig, PeersConfig};
+pub use scope::Scope;
 
 use crate::error::ConfigError;
+use crate::given::Given;
 use crate::load::Layers;
 use crate::log::LogConfig;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -115,6 +118,8 @@ pub struct HttpToken {
     pub name: String,
     /// SHA-256 of the token's text; the token itself is not kept.
     pub sha256: [u8; 32],
+    /// What its holder may do.
+    pub scope: Scope,
 }
 
 /// A person whose key may use the API.
@@ -318,7 +323,20 @@ impl BrokerConfig {
         env: impl IntoIterator<Item = (String, String)>,
         overrides: &[(String, String)],
     ) -> Result<BrokerConfig, ConfigError> {
-        BrokerConfig::from_layers(&Layers::read(path, env, overrides)?)
+        BrokerConfig::load_with_given(path, env, overrides).map(|(config, _)| config)
+    }
+
+    /// The same, with what was said key by key.
+    ///
+    /// # Errors
+    /// As [`BrokerConfig::load`].
+    pub fn load_with_given(
+        path: Option<&Path>,
+        env: impl IntoIterator<Item = (String, String)>,
+        overrides: &[(String, String)],
+    ) -> Result<(BrokerConfig, Given), ConfigError> {
+        let layers = Layers::read(path, env, overrides)?;
+        Ok((BrokerConfig::from_layers(&layers)?, layers.given()))
     }
 
     pub(crate) fn from_layers(layers: &Layers) -> Result<BrokerConfig, ConfigError> {

@@ -2,6 +2,7 @@
 //! list; unknown keys are refused everywhere. These structures are as long as the file's tables and
 //! live only until `apply` turned them into the plain types.
 
+use super::scope::Scope;
 use crate::log::LogSpec;
 use crate::value::{
     Address, Country, Degrees, DnsServer, DomainName, FilePath, HostName, HostPort, Listen, Mailbox, Millis,
@@ -107,6 +108,7 @@ pub(crate) struct HttpSpec {
 pub(crate) struct TokenSpec {
     pub(super) name: Text<Name>,
     pub(super) sha256: Text<Sha256>,
+    pub(super) scope: Option<Text<Scope>>,
 }
 
 /// An entry of `[[http.persons]]`.

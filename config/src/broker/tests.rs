@@ -37,6 +37,7 @@ fn settings_that_are_off_are_right_when_turned_on() {
     let config = read(&uncommented(BROKER_TOML), &[], &[]).unwrap();
     assert_eq!(config.http.tls.unwrap().key, Path::new("/etc/nearmost/tls/key.pem"));
     assert_eq!(config.http.tokens[0].sha256[..2], [0x9f, 0x86]);
+    assert_eq!(config.http.tokens[0].scope, Scope::Admin);
     assert_eq!(config.http.persons[0].name, "ada");
     assert_eq!(config.dns.tls.files.unwrap().cert, Path::new("/etc/nearmost/tls/cert.pem"));
     assert_eq!(config.dns.log.json, Some(JsonTarget::File("/var/log/nearmost/queries.json".into())));
@@ -76,7 +77,10 @@ fn lists_and_tables_come_from_environment_and_flags() {
     let overrides =
         "[{prefix=\"192.0.2.0/24\", latitude=-33.87, longitude=151}, {prefix=\"2001:db8::/32\", asn=64500}]";
     let config = read("", &env, &[("geo.overrides", overrides), ("dns.zones", "[Example.com.]")]).unwrap();
-    assert_eq!(config.http.tokens, [HttpToken { name: "ci".into(), sha256: [0xab; 32] }]);
+    assert_eq!(
+        config.http.tokens,
+        [HttpToken { name: "ci".into(), sha256: [0xab; 32], scope: Scope::Admin }]
+    );
     assert_eq!(config.dns.listen, ["[::1]:0".parse().unwrap(), "127.0.0.1:0".parse().unwrap()]);
     assert_eq!(config.geo.overrides[0].place.position, Position::from_degrees(-33.87, 151.0));
     assert_eq!(config.geo.overrides[1].place.asn, Some(64500));

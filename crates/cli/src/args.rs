@@ -8,6 +8,7 @@ use crate::loglevel::LogLevelArgs;
 use crate::outages::OutagesArgs;
 use crate::peer::PeerCommand;
 use crate::record::RecordCommand;
+use crate::token::TokenCommand;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use nearmost_client::identity::Id;
 use std::net::IpAddr;
@@ -158,6 +159,9 @@ pub enum Command {
     },
     /// Who did what with the broker: the audit log
     Audit(AuditArgs),
+    /// Tokens of the API for programs that read, such as Prometheus
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Which mirrors were out, for how long, and why
     Outages(OutagesArgs),
     /// What the broker logs; with levels, set them

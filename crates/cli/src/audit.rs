@@ -97,8 +97,15 @@ impl Noted {
 #[serde(deny_unknown_fields)]
 struct Closing {
     count: u64,
+    /// Entries that are missing between the others.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pruned: u64,
     head: u64,
     head_hash: String,
+}
+
+fn is_none(pruned: &u64) -> bool {
+    *pruned == 0
 }
 
 impl AuditArgs {
@@ -180,6 +187,9 @@ async fn show(context: &Context, wanted: &AuditArgs) -> anyhow::Result<()> {
             // A line each, as they may be many.
             true => emit(&escaped(&format!("{}\n", serde_json::to_string(view)?))),
             false => {
+                if let Some(from) = view.pruned_from {
+                    return emit(&gap(from, view.number));
+                }
                 let entry = view.read().with_context(|| format!("entry {} cannot be read", view.number))?;
                 emit(&lines(view.number, &entry))
             }
@@ -187,6 +197,12 @@ async fn show(context: &Context, wanted: &AuditArgs) -> anyhow::Result<()> {
     })
     .await?;
     if any || context.json { Ok(()) } else { emit("no entries\n") }
+}
+
+/// Entries that are missing within the log, for people.
+fn gap(from: u64, to: u64) -> String {
+    let numbers = if from == to { format!("entry {from}") } else { format!("entries {from} to {to}") };
+    format!("{numbers} of agents: forgotten, since there were more than audit.max_agent_entries\n")
 }
 
 /// An entry for people.
@@ -261,9 +277,11 @@ async fn whole(context: &Context, export: Option<&Path>, expect: Option<&Noted>)
             head.1
         );
     }
+    check.all_told()?;
     expect.map_or(Ok(()), |noted| noted.is_within(pruned, number))?;
     if let Some((mut out, file)) = out {
-        let closing = Closing { count: check.checked, head: number, head_hash: hash.to_owned() };
+        let closing =
+            Closing { count: check.checked, pruned: check.pruned, head: number, head_hash: hash.to_owned() };
         write(&mut out, file, &closing)?;
         finish(out, file)?;
         emit(&format!("{} entries written to {}\n", check.checked, file.display()))?;
@@ -290,13 +308,15 @@ fn verify_file(file: &Path, expect: Option<&Noted>) -> anyhow::Result<()> {
         let view: AuditView = serde_json::from_str(&line).with_context(place)?;
         check.next(&view).with_context(place)?;
         expect.map_or(Ok(()), |noted| noted.is_at(view.number, &view.hash)).with_context(place)?;
-        first.get_or_insert(view.number);
+        first.get_or_insert(view.pruned_from.unwrap_or(view.number));
     }
     let Some(closing) = closing else {
         bail!("{}: its closing line, with the number of entries, is missing: the file was cut off", name());
     };
     let last = check.head().unwrap_or((closing.head, &closing.head_hash));
-    if (check.checked, last) != (closing.count, (closing.head, &closing.head_hash)) {
+    let found = (check.checked, check.pruned, last);
+    check.all_told().with_context(name)?;
+    if found != (closing.count, closing.pruned, (closing.head, &closing.head_hash)) {
         bail!("{}: it has {} entries, its closing line tells of {}", name(), check.checked, closing.count);
     }
     // Of what came before only the number is known.
@@ -313,8 +333,12 @@ fn verdict(check: &ChainCheck, pruned: u64) -> String {
         0 => String::new(),
         pruned => format!(", of those before only the hash of {pruned} is known"),
     };
+    let within = match check.pruned {
+        0 => String::new(),
+        pruned => format!(", {pruned} of agents between them were forgotten as later entries tell"),
+    };
     format!(
-        "good: {} entries{before}; up to {number} with hash {hash}\nnote the last number and its hash elsewhere: \
+        "good: {} entries{before}{within}; up to {number} with hash {hash}\nnote the last number and its hash elsewhere: \
          they show later that nothing up to it was changed or cut off\n",
         check.checked
     )

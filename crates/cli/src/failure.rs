@@ -296,7 +296,16 @@ fn api_hint(status: u16, code: &str) -> Option<String> {
              machine"
                 .into()
         }
-        ("token_unknown", _) => "compare --token or NEARMOST_TOKEN with http.tokens of the broker".into(),
+        ("token_unknown", _) => {
+            "compare --token or NEARMOST_TOKEN with http.tokens of the broker and `nearmost token list`".into()
+        }
+        ("token_expired", _) => "have an administrator make another: `nearmost token create NAME`".into(),
+        ("scope_insufficient", _) => {
+            "it was made to read; use an administrator's token, a person's key, or the admin socket".into()
+        }
+        ("no_such_token", _) => {
+            "`nearmost token list` shows all; those of the configuration are removed there, from http.tokens".into()
+        }
         ("credentials_missing", _) | (_, 401) => {
             "prove who you are: --token, NEARMOST_TOKEN or a person's key that http.persons of the broker \
              names; or use the admin socket on its machine"

@@ -33,6 +33,7 @@ mod state;
 mod status;
 mod table;
 mod time;
+mod token;
 
 use args::{Args, Command, GeoCommand};
 use broker::Context;
@@ -140,6 +141,7 @@ async fn work(args: Args) -> anyhow::Result<()> {
         Command::Export { file } => change::export(&context, file.as_deref()).await,
         Command::History { key, limit } => history::history(&context, key.as_deref(), limit).await,
         Command::Audit(wanted) => audit::audit(&context, &wanted).await,
+        Command::Token(command) => token::run(&context, command).await,
         Command::Outages(wanted) => outages::outages(&context, &wanted).await,
         Command::LogLevel(wanted) => loglevel::levels(&context, &wanted).await,
         Command::Undo { change } => history::undo(&context, change).await,

@@ -6,7 +6,7 @@ use crate::http::{Ask, encode};
 use nearmost_wire::api::{
     AuditResponse, ChallengeRequest, ChallengeResponse, ChallengesRemoved, CommitRequest, CommitResponse,
     DrainPreview, HistoryView, InviteRequest, InviteResponse, LogLevelRequest, LogLevelResponse,
-    RegistryResponse,
+    RegistryResponse, TokenRequest, TokenResponse, TokenView, TokensResponse,
 };
 
 impl Client {
@@ -88,6 +88,30 @@ impl Client {
     /// [`ClientError`].
     pub async fn audit(&self, query: &[(&str, &str)]) -> Result<AuditResponse, ClientError> {
         self.transport.json(Ask::get("/v1/audit", query)).await
+    }
+
+    /// A token for a program that reads; its text is told this once.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn create_token(&self, request: &TokenRequest) -> Result<TokenResponse, ClientError> {
+        self.post("/v1/tokens", request).await
+    }
+
+    /// All tokens, without their texts.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn tokens(&self) -> Result<TokensResponse, ClientError> {
+        self.transport.json(Ask::get("/v1/tokens", &[])).await
+    }
+
+    /// Takes a token back that was made so.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn revoke_token(&self, name: &str) -> Result<TokenView, ClientError> {
+        self.transport.json(Ask::delete(&format!("/v1/tokens/{}", encode(name)), &[])).await
     }
 
     /// What the broker logs.

@@ -372,9 +372,13 @@ impl Registry {
         range.map(|i| (MirrorIndex(i), &self.mirrors[i as usize]))
     }
 
-    /// A mirror by domain and name.
+    /// A mirror by domain and name. A domain's mirrors are sorted, so the largest one costs a dozen looks: users
+    /// who are seen are looked up by the name of their mirror.
     pub fn find_mirror(&self, domain: DomainIndex, name: &str) -> Option<MirrorIndex> {
-        self.mirrors_of(domain).find(|(_, m)| &*m.name == name).map(|(i, _)| i)
+        let std::ops::Range { start, end } = self.domain(domain).mirrors;
+        let run = self.mirrors.get(start as usize..end as usize)?;
+        let at = run.binary_search_by(|mirror| (*mirror.name).cmp(name)).ok()?;
+        Some(MirrorIndex(start + at as u32))
     }
 }
 
@@ -419,6 +423,44 @@ mod tests {
     }
 
     proptest! {
+        /// Looking a mirror up finds what a look at every mirror of its domain does, and nothing of another domain.
+        #[test]
+        fn mirrors_are_found_by_name(
+            names in proptest::collection::btree_set("[a-c]{1,3}", 0..12),
+            split in 0_usize..12,
+            name in "[a-c]{1,3}",
+        ) {
+            let mut registry = registry(["a.test", "b.test"]);
+            let split = split.min(names.len());
+            let (all, end) = (names.len() as u32, split as u32);
+            let mut names: Vec<&String> = names.iter().collect();
+            // Each domain's are sorted, and those of the second may come before those of the first.
+            names.rotate_left(split);
+            let mirror = |(at, name): (usize, &&String)| Mirror {
+                name: name.as_str().into(),
+                domain: DomainIndex(u32::from(at as u32 >= end)),
+                node: None,
+                address: MirrorAddress::Observed,
+                port: 1,
+                weight: 1,
+                place: Place::default(),
+                place_source: PlaceSource::Unknown,
+                health: HealthMode::Probe,
+                probe: None,
+                url: None,
+                ingress: None,
+                orders: Orders::default(),
+            };
+            names[..split].sort_unstable();
+            names[split..].sort_unstable();
+            registry.mirrors = names.iter().enumerate().map(mirror).collect();
+            (registry.domains[0].mirrors, registry.domains[1].mirrors) = (0..end, end..all);
+            for domain in [DomainIndex(0), DomainIndex(1)] {
+                let each = registry.mirrors_of(domain).find(|(_, m)| *m.name == *name).map(|(i, _)| i);
+                prop_assert_eq!(registry.find_mirror(domain, &name), each);
+            }
+        }
+
         /// The index agrees with a look at every domain.
         #[test]
         fn names_below_are_found(

@@ -21,6 +21,7 @@ mod evidence;
 mod explain;
 mod federation;
 pub mod reason;
+mod tokens;
 mod traffic;
 
 pub use audit::*;
@@ -29,6 +30,7 @@ pub use dnssec::*;
 pub use evidence::*;
 pub use explain::*;
 pub use federation::*;
+pub use tokens::*;
 pub use traffic::*;
 
 api! {

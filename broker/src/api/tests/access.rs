@@ -13,7 +13,7 @@ fn person() -> KeyPair {
 }
 
 async fn guarded() -> Api {
-    let token = ApiToken { name: "ops".into(), sha256: Sha256::digest(TOKEN).into() };
+    let token = ApiToken { name: "ops".into(), sha256: Sha256::digest(TOKEN).into(), scope: Scope::Admin };
     Api::with(ApiSettings { tokens: vec![token], persons: vec![person().id()], ..settings() }, |_| ()).await
 }
 

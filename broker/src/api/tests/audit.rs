@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 const TOKEN: &str = "a long secret of a program";
 
 async fn guarded() -> Api {
-    let token = ApiToken { name: "ci".into(), sha256: Sha256::digest(TOKEN).into() };
+    let token = ApiToken { name: "ci".into(), sha256: Sha256::digest(TOKEN).into(), scope: Scope::Admin };
     Api::with(ApiSettings { tokens: vec![token], ..settings() }, |_| ()).await
 }
 

@@ -20,7 +20,7 @@ fn put(name: &str) -> Builder {
 
 /// An API of a broker that has the fixture's domain in its registry, too.
 async fn guarded() -> Api {
-    let token = ApiToken { name: "web".into(), sha256: Sha256::digest(TOKEN).into() };
+    let token = ApiToken { name: "web".into(), sha256: Sha256::digest(TOKEN).into(), scope: Scope::Admin };
     let api = Api::with(ApiSettings { tokens: vec![token], ..settings() }, |_| ()).await;
     let key = SigningKey::from_seed(&[7; 32]);
     let person = KeyPair::from_seed(Role::Person, &[7; 32]).id().to_string();

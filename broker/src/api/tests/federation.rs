@@ -67,7 +67,7 @@ impl Script {
 
 /// An API over a scripted registrar and peers; and one with a token.
 async fn scripted() -> (Api, Script) {
-    let token = ApiToken { name: "ops".into(), sha256: Sha256::digest(TOKEN).into() };
+    let token = ApiToken { name: "ops".into(), sha256: Sha256::digest(TOKEN).into(), scope: Scope::Admin };
     let mut api = Api::with(ApiSettings { tokens: vec![token], ..settings() }, |_| ()).await;
     let (version, _) = watch::channel(0);
     let script = Script {

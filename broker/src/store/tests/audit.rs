@@ -34,9 +34,11 @@ fn check(page: &AuditPage) {
             previous: HEXLOWER.encode(&row.previous),
             hash: HEXLOWER.encode(&row.hash),
             entry: RawValue::from_string(row.json.clone()).unwrap(),
+            pruned_from: row.pruned_from,
         };
         check.next(&view).unwrap();
     }
+    check.all_told().unwrap();
     let head = check.head().map(|(number, hash)| (number, hash.to_owned()));
     assert_eq!(head, Some((page.head.0, HEXLOWER.encode(&page.head.1))));
 }
@@ -83,7 +85,7 @@ fn there_is_an_entry_if_and_only_if_something_was_changed_here() {
 #[test]
 fn a_token_is_kept_with_its_entry_and_its_secret_is_in_neither() {
     let (_dir, store) = store();
-    assert_eq!(store.write_act(act(acts::INVITE, NOW), Some((&[7; 32], &token(NOW + 1)))), Ok(1));
+    assert_eq!(store.write_act(act(acts::INVITE, NOW), &Beside::Token([7; 32], token(NOW + 1))), Ok(1));
     assert!(store.check_token(&[7; 32], NOW).is_ok());
     assert_eq!(entries(&all(&store))[0].act, acts::INVITE);
 }
@@ -92,7 +94,7 @@ fn a_token_is_kept_with_its_entry_and_its_secret_is_in_neither() {
 fn the_oldest_entries_go_and_the_chain_stays_one() {
     let (_dir, store) = store();
     for at in 1..=20 {
-        store.write_act(act("backup", at * 100), None).unwrap();
+        store.write_act(act("backup", at * 100), &Beside::Nothing).unwrap();
     }
     assert_eq!(store.prune_audit(Keep { since_unix_ms: 0, most: 100 }), Ok(0));
     assert_eq!(store.prune_audit(Keep { since_unix_ms: 501, most: 100 }), Ok(5));
@@ -103,10 +105,126 @@ fn the_oldest_entries_go_and_the_chain_stays_one() {
     check(&all(&store));
     // Also where nothing is left.
     assert_eq!(store.prune_audit(Keep { since_unix_ms: u64::MAX, most: 100 }), Ok(3));
-    store.write_act(act("backup", NOW), None).unwrap();
+    store.write_act(act("backup", NOW), &Beside::Nothing).unwrap();
     let page = all(&store);
     assert_eq!((page.anchor.0, page.rows.len(), page.head.0), (20, 1, 21));
     check(&page);
+}
+
+fn act_of(via: Via, at_unix_ms: u64) -> Act {
+    Act { by: By { actor: "nn1a".into(), via, source: None }, ..act(acts::NODE_DECLARE, at_unix_ms) }
+}
+
+#[test]
+fn what_agents_did_pushes_out_nothing_that_people_did_and_what_went_is_told() {
+    let (_dir, store) = store();
+    for n in 1..=20 {
+        store.write_act(act(acts::BACKUP, n * 10), &Beside::Nothing).unwrap();
+        for _ in 0..3 {
+            store.write_act(act_of(Via::Agents, n * 10 + 1), &Beside::Nothing).unwrap();
+        }
+    }
+    // However many agents' there are: twenty of people are not too many.
+    assert_eq!(store.prune_audit(Keep { since_unix_ms: 0, most: 20 }), Ok(0));
+    assert_eq!(store.prune_agents(60, NOW), Ok(0));
+    assert_eq!(store.prune_agents(50, NOW), Ok(10));
+    let page = all(&store);
+    check(&page);
+    assert_eq!((page.anchor.0, page.head.0), (0, 81));
+    let gaps: Vec<_> = page.rows.iter().filter_map(|r| Some((r.pruned_from?, r.number))).collect();
+    assert_eq!(gaps, [(2, 4), (6, 8), (10, 12), (14, 14)]);
+    let last: AuditEntry = serde_json::from_str(&page.rows.last().unwrap().json).unwrap();
+    assert_eq!((last.act.as_str(), last.changes[3].name.as_str()), (acts::PRUNE, "14-14"));
+    let people = page.rows.iter().filter(|r| r.json.contains("\"backup\"")).count();
+    assert_eq!(people, 20);
+    // What follows a gap joins it.
+    assert_eq!(store.prune_agents(48, NOW), Ok(2));
+    let page = all(&store);
+    check(&page);
+    assert!(page.rows.iter().any(|r| r.pruned_from == Some(14) && r.number == 16));
+    // Pages that begin or end at a gap miss nothing and tell nothing twice.
+    let (mut after, mut numbers) = (0, Vec::new());
+    while after < page.head.0 {
+        let step = self::page(&store, AuditFilter { after, limit: 1, ..AuditFilter::default() });
+        numbers.extend(step.rows.iter().map(|r| (r.pruned_from.unwrap_or(r.number), r.number)));
+        after = step.seen;
+    }
+    let whole: Vec<_> = page.rows.iter().map(|r| (r.pruned_from.unwrap_or(r.number), r.number)).collect();
+    assert_eq!(numbers, whole);
+    let of_people = AuditFilter { act: Some(acts::BACKUP.into()), limit: 100, ..AuditFilter::default() };
+    assert_eq!(self::page(&store, of_people).rows.len(), 20, "a gap may hold none of these");
+}
+
+#[test]
+fn gaps_go_with_what_is_around_them_and_the_chain_stays_one() {
+    let (_dir, store) = store();
+    for via in [Via::Agents, Via::Agents, Via::Socket, Via::Peers, Via::Socket, Via::Agents, Via::Agents] {
+        store.write_act(act_of(via, 10), &Beside::Nothing).unwrap();
+    }
+    // The two at the beginning leave no gap.
+    assert_eq!(store.prune_agents(3, NOW), Ok(2));
+    let page = all(&store);
+    assert_eq!((page.anchor.0, page.rows[0].number), (2, 3));
+    check(&page);
+    // 4 is a gap now, and goes when 3 does.
+    assert_eq!(store.prune_agents(2, NOW), Ok(1));
+    check(&all(&store));
+    // People: 3, 5, and what tells of the two prunings, 8 and 9.
+    assert_eq!(store.prune_audit(Keep { since_unix_ms: 0, most: 3 }), Ok(1));
+    let page = all(&store);
+    assert_eq!((page.anchor.0, page.rows[0].number), (4, 5));
+    check(&page);
+    // A gap at the end: nothing but agents' came since.
+    store.write_act(act_of(Via::Agents, 10), &Beside::Nothing).unwrap();
+    assert_eq!(store.prune_agents(0, NOW), Ok(3));
+    check(&all(&store));
+    let dir = tempfile::tempdir().unwrap();
+    let copy = dir.path().join("copy");
+    store.backup(&copy, false).unwrap()().unwrap();
+    restore(&copy, dir.path(), false, NOW).unwrap();
+    check(&all(&RedbStore::open(dir.path()).unwrap()));
+    assert_eq!(store.prune_audit(Keep { since_unix_ms: NOW + 1, most: 100 }).map(|gone| gone > 0), Ok(true));
+    let page = all(&store);
+    assert_eq!((page.rows.len(), page.anchor), (0, page.head));
+}
+
+#[test]
+fn tokens_of_the_api_are_kept_with_their_entries() {
+    let (dir, store) = store();
+    let token = |name: &str, expires_unix_ms| ApiTokenEntry {
+        name: name.into(),
+        sha256: [7; 32],
+        scope: nearmost_config::Scope::Metrics,
+        created_by: "uid 0".into(),
+        created_unix_ms: 5,
+        expires_unix_ms,
+    };
+    for made in [token("b", None), token("a", Some(9))] {
+        assert_eq!(store.write_act(act(acts::TOKEN_CREATE, 5), &Beside::ApiToken(made)), Ok(1));
+    }
+    drop(store);
+    let store = RedbStore::open(dir.path()).unwrap();
+    assert_eq!(store.api_tokens().unwrap(), [token("a", Some(9)), token("b", None)]);
+    store.write_act(act(acts::TOKEN_REVOKE, 6), &Beside::Revoked("a".into())).unwrap();
+    assert_eq!(store.api_tokens().unwrap(), [token("b", None)]);
+    assert_eq!(all(&store).rows.len(), 3);
+}
+
+#[test]
+fn a_blob_is_written_with_its_batch_or_not_at_all() {
+    let (_dir, store) = store();
+    let mut ada = Author::new(1);
+    let first = ada.write("lon", 5, Some(b"{}"));
+    let with =
+        |value: &[u8], batch: WriteBatch| WriteBatch { blob: Some(("joins", value.to_vec())), ..batch };
+    commit(&store, with(b"a", batch([first.clone()]))).unwrap();
+    assert_eq!(store.get_meta("joins"), Ok(Some(b"a".to_vec())));
+    // Nothing new in the registry, and the blob all the same.
+    assert_eq!(commit(&store, with(b"b", batch([first]))).unwrap().entries, 0);
+    assert_eq!(store.get_meta("joins"), Ok(Some(b"b".to_vec())));
+    let late = WriteBatch { expect_version: Some(9), ..batch([ada.write("lon", 6, None)]) };
+    commit(&store, with(b"c", late)).unwrap_err();
+    assert_eq!(store.get_meta("joins"), Ok(Some(b"b".to_vec())));
 }
 
 #[test]
@@ -117,7 +235,7 @@ fn pages_hold_what_is_asked_for_and_go_on_where_they_ended() {
         let at =
             WriteBatch { received_unix_ms: n * 10, ..batch([ada.write(&format!("m{n}"), n, Some(b"{}"))]) };
         commit(&store, by(if n % 2 == 0 { "even" } else { "odd" }, acts::COMMIT, at)).unwrap();
-        store.write_act(act(acts::BACKUP, n * 10 + 1), None).unwrap();
+        store.write_act(act(acts::BACKUP, n * 10 + 1), &Beside::Nothing).unwrap();
     }
     let numbers = |filter: AuditFilter| -> Vec<u64> {
         page(&store, AuditFilter { limit: 100, ..filter }).rows.iter().map(|row| row.number).collect()

@@ -109,6 +109,9 @@ fn a_file_of_schema_2_gets_its_tables_and_a_program_of_schema_2_is_not_to_open_i
     txn.delete_table(tables::AUDIT_ANCHOR).unwrap();
     txn.delete_table(tables::EVENTS).unwrap();
     txn.delete_table(tables::GAPS).unwrap();
+    txn.delete_table(tables::AUDIT_AGENTS).unwrap();
+    txn.delete_table(tables::AUDIT_GAPS).unwrap();
+    txn.delete_table(tables::API_TOKENS).unwrap();
     txn.open_table(tables::COUNTERS).unwrap().insert(tables::SCHEMA_NAME, 2).unwrap();
     txn.commit().unwrap();
     drop(db);
@@ -120,4 +123,83 @@ fn a_file_of_schema_2_gets_its_tables_and_a_program_of_schema_2_is_not_to_open_i
     assert_eq!(known_to(tables::SCHEMA, &db, &path), Ok(tables::SCHEMA));
     let refused = known_to(2, &db, &path).unwrap_err();
     assert_eq!(refused, StoreError::NewerSchema { path, found: tables::SCHEMA, known: 2 });
+}
+
+/// The file of `tests/fixtures/store-2`, which a program of schema 2 made.
+const SCHEMA_2: &[u8] = include_bytes!("../../../../tests/fixtures/store-2/registry.redb.gz");
+
+#[test]
+fn a_file_that_a_program_of_schema_2_made_is_brought_up_with_all_that_is_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut file = std::fs::File::create(dir.path().join(FILE_NAME)).unwrap();
+    std::io::copy(&mut flate2::read::GzDecoder::new(SCHEMA_2), &mut file).unwrap();
+    drop(file);
+    let path = dir.path().join(FILE_NAME);
+    assert_eq!(known_to(2, &builder().open(&path).unwrap(), &path), Ok(2), "it is what it is said to be");
+    let look = |store: &RedbStore| {
+        let contents = store.contents().unwrap();
+        let names: Vec<String> = contents
+            .records
+            .iter()
+            .map(|signed| signed.record())
+            .filter(|record| !record.is_tombstone() && !record.kind.is_application())
+            .map(|record| format!("{} {}/{}", record.kind.name().unwrap_or("?"), record.scope, record.id))
+            .collect();
+        for wanted in [
+            "domain img.example.com/",
+            "domain play.example.com/",
+            "mirror play.example.com/lon",
+            "mirror play.example.com/nyc",
+            "node /n1",
+            "drain play.example.com/nyc",
+            "override /192.0.2.0/24",
+        ] {
+            assert!(names.iter().any(|name| name == wanted), "{wanted:?} is not among {names:?}");
+        }
+        assert!(!names.iter().any(|name| name == "mirror img.example.com/lon"), "it was removed");
+        let history = store.history(&HistoryFilter { limit: 100, ..HistoryFilter::default() }).unwrap();
+        (contents.version, history.len(), store.log_epoch().unwrap(), store.log_head().unwrap())
+    };
+    let store = RedbStore::open(dir.path()).unwrap();
+    let before = look(&store);
+    assert_eq!(before.0, 11);
+    let mut ada = Author::new(1);
+    let done = commit(&store, batch([ada.write("syd", 5, Some(b"{}"))])).unwrap();
+    assert_eq!((done.version, done.entries), (12, 1));
+    drop(store);
+    let store = RedbStore::open(dir.path()).unwrap();
+    assert_eq!(look(&store), (12, before.1 + 1, before.2, before.3 + 1));
+    let db = builder().open(dir.path().join(FILE_NAME));
+    assert!(db.is_err(), "it is open");
+}
+
+#[test]
+fn a_file_of_schema_3_learns_which_entries_are_of_agents() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(FILE_NAME);
+    let store = RedbStore::open(dir.path()).unwrap();
+    let act = |via| crate::audit::Act {
+        by: crate::audit::By { actor: "x".into(), via, source: None },
+        code: "some.act".into(),
+        ..crate::audit::Act::default()
+    };
+    use crate::audit::Via;
+    for via in [Via::Socket, Via::Agents, Via::Socket, Via::Peers, Via::Socket] {
+        store.write_act(act(via), &Beside::Nothing).unwrap();
+    }
+    drop(store);
+    let db = builder().open(&path).unwrap();
+    let txn = db.begin_write().unwrap();
+    txn.delete_table(tables::AUDIT_AGENTS).unwrap();
+    txn.delete_table(tables::AUDIT_GAPS).unwrap();
+    txn.delete_table(tables::API_TOKENS).unwrap();
+    txn.open_table(tables::COUNTERS).unwrap().insert(tables::SCHEMA_NAME, 3).unwrap();
+    txn.commit().unwrap();
+    drop(db);
+    let store = RedbStore::open(dir.path()).unwrap();
+    assert_eq!(store.prune_agents(0, NOW), Ok(2));
+    let page = store.audit_page(AuditFilter { limit: 9, ..AuditFilter::default() }).unwrap()().unwrap();
+    let gaps: Vec<_> = page.rows.iter().filter_map(|r| Some((r.pruned_from?, r.number))).collect();
+    assert_eq!(gaps, [(2, 2), (4, 4)]);
+    assert!(store.api_tokens().unwrap().is_empty());
 }

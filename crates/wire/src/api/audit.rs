@@ -4,9 +4,14 @@
 //! hash 0 ──┐ entry 1 ──> hash 1 ──┐ entry 2 ──> hash 2 …
 //!          └─────────────────────^└─────────────────────^
 //! ```
-//! Entries are numbered from 1 without gaps, and each has the hash of the one before in its own: who changes,
-//! removes or inserts one changes every hash after it. The hash is over the exact bytes of the entry's JSON,
-//! so these are carried as they are.
+//! Entries are numbered from 1, and each has the hash of the one before in its own: who changes, removes or
+//! inserts one changes every hash after it. The hash is over the exact bytes of the entry's JSON, so these are
+//! carried as they are.
+//!
+//! What agents did of their own accord is forgotten sooner than what people did, so entries may be missing
+//! within the chain. Of such a gap the hash of its last entry is kept, so that the chain goes on, and a later
+//! entry ([`PRUNED`]) tells of every number that was taken out: a gap that none tells of was made by somebody
+//! else.
 
 use data_encoding::HEXLOWER_PERMISSIVE;
 use serde::{Deserialize, Serialize};
@@ -17,6 +22,8 @@ use std::collections::BTreeMap;
 
 /// What a chain's first entry follows.
 pub const NO_ENTRY: [u8; 32] = [0; 32];
+/// The act of taking entries of agents out of the chain.
+pub const PRUNED: &str = "audit.prune";
 /// Tells these hashes from all others.
 const TAG: &[u8] = b"nearmost audit 1\0";
 
@@ -109,9 +116,13 @@ pub struct AuditView {
     pub previous: String,
     /// This entry's hash: see the documentation of `nearmost audit`.
     pub hash: String,
-    /// The entry, byte by byte as it was hashed.
+    /// The entry, byte by byte as it was hashed; `null` for a gap.
     #[cfg_attr(feature = "openapi", schema(value_type = AuditEntry))]
     pub entry: Box<RawValue>,
+    /// Of a gap the number of its first entry: those from there to `number` were forgotten, and `hash` is that
+    /// of the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pruned_from: Option<u64>,
 }
 
 impl AuditView {
@@ -154,6 +165,20 @@ pub struct AuditResponse {
     pub head_hash: String,
 }
 
+/// The numbers that an entry tells to have been forgotten: first and last of each run.
+fn forgotten(view: &AuditView) -> Vec<(u64, u64)> {
+    // Few entries are such; the others are not parsed.
+    if !view.entry.get().contains(PRUNED) {
+        return Vec::new();
+    }
+    let entry = view.read().ok().filter(|entry| entry.act == PRUNED && entry.outcome == "done");
+    let run = |change: &AuditChange| {
+        let (from, to) = change.name.split_once('-')?;
+        Some((from.parse().ok()?, to.parse().ok()?))
+    };
+    entry.iter().flat_map(|entry| &entry.changes).filter_map(run).collect()
+}
+
 /// Where a chain is broken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChainError {
@@ -171,6 +196,14 @@ pub enum ChainError {
     /// An entry is not what was hashed.
     #[error("entry {0} is not what was written: its hash is another")]
     Changed(u64),
+    /// Entries are missing and no entry tells that the broker forgot them.
+    #[error("entries {from} to {to} are missing, and no entry tells that the broker forgot them")]
+    Untold {
+        /// The first.
+        from: u64,
+        /// The last.
+        to: u64,
+    },
 }
 
 /// Checks a chain entry by entry.
@@ -179,12 +212,18 @@ pub struct ChainCheck {
     last: Option<(u64, String)>,
     /// Entries that were checked.
     pub checked: u64,
+    /// Entries that were forgotten within the chain.
+    pub pruned: u64,
+    /// First and last of each gap.
+    gaps: Vec<(u64, u64)>,
+    /// First and last of what entries tell to have been forgotten.
+    told: Vec<(u64, u64)>,
 }
 
 impl ChainCheck {
     /// Checks that begin after an entry that is known: the anchor of what was pruned.
     pub fn after(number: u64, hash: impl Into<String>) -> ChainCheck {
-        ChainCheck { last: Some((number, hash.into())), checked: 0 }
+        ChainCheck { last: Some((number, hash.into())), ..ChainCheck::default() }
     }
 
     /// Checks the next one. Without an anchor the first is taken at its word for what it follows.
@@ -194,20 +233,49 @@ impl ChainCheck {
     pub fn next(&mut self, view: &AuditView) -> Result<(), ChainError> {
         if let Some((number, hash)) = &self.last {
             let expected = number.saturating_add(1);
-            if view.number != expected {
-                return Err(ChainError::Missing { expected, found: view.number });
+            let first = view.pruned_from.unwrap_or(view.number);
+            if first != expected {
+                return Err(ChainError::Missing { expected, found: first });
             }
             if !view.previous.eq_ignore_ascii_case(hash) {
                 return Err(ChainError::Cut(view.number));
             }
         }
-        match view.hashes() {
-            Some((should, is)) if should == is => {}
+        match (view.pruned_from, view.hashes()) {
+            (Some(from), Some(_)) if from <= view.number && view.entry.get() == "null" => {
+                self.pruned += view.number - from + 1;
+                self.gaps.push((from, view.number));
+            }
+            (None, Some((should, is))) if should == is => {
+                self.checked += 1;
+                self.told.extend(forgotten(view));
+            }
             _ => return Err(ChainError::Changed(view.number)),
         }
         self.last = Some((view.number, view.hash.clone()));
-        self.checked += 1;
         Ok(())
+    }
+
+    /// Whether entries tell of all that is missing within the chain; to be asked at its end, as they come later.
+    ///
+    /// # Errors
+    /// [`ChainError::Untold`].
+    pub fn all_told(&self) -> Result<(), ChainError> {
+        let mut told = self.told.clone();
+        told.sort_unstable();
+        // What was forgotten bit by bit is one gap.
+        let mut joined: Vec<(u64, u64)> = Vec::new();
+        for (from, to) in told {
+            match joined.last_mut() {
+                Some((_, end)) if from <= end.saturating_add(1) => *end = to.max(*end),
+                _ => joined.push((from, to)),
+            }
+        }
+        let covers = |gap: &(u64, u64)| joined.iter().any(|(from, to)| *from <= gap.0 && gap.1 <= *to);
+        match self.gaps.iter().find(|gap| !covers(gap)) {
+            Some(&(from, to)) => Err(ChainError::Untold { from, to }),
+            None => Ok(()),
+        }
     }
 
     /// The last entry's number and hash; `None` before the first.
@@ -305,6 +373,7 @@ mod tests {
                 previous: HEXLOWER.encode(&previous),
                 hash: HEXLOWER.encode(&hash),
                 entry: RawValue::from_string(json).unwrap(),
+                pruned_from: None,
             };
             previous = hash;
             view
@@ -351,6 +420,61 @@ mod tests {
         assert_eq!(check(&views), Err(ChainError::Cut(3)));
         views.remove(1);
         assert_eq!(check(&views), Err(ChainError::Missing { expected: 2, found: 3 }));
+    }
+
+    #[test]
+    fn a_gap_keeps_the_chain_and_is_good_only_where_an_entry_tells_of_it() {
+        let tells = |runs: &[&str]| {
+            let changes: Vec<_> =
+                runs.iter().map(|run| serde_json::json!({ "kind": "audit", "name": run })).collect();
+            serde_json::json!({
+                "at_unix_ms": 1, "actor": "nearmost-broker", "via": "broker", "act": PRUNED,
+                "outcome": "done", "changes": changes,
+            })
+            .to_string()
+        };
+        let mut previous = NO_ENTRY;
+        let mut link = |number: u64, json: &str| {
+            let hash = audit_hash(&previous, number, json.as_bytes());
+            let view = AuditView {
+                number,
+                previous: HEXLOWER.encode(&previous),
+                hash: HEXLOWER.encode(&hash),
+                entry: RawValue::from_string(json.into()).unwrap(),
+                pruned_from: None,
+            };
+            previous = hash;
+            view
+        };
+        let mut views: Vec<AuditView> = (1..=5).map(|number| link(number, "{}")).collect();
+        // 2 to 4 went in two steps.
+        views.push(link(6, &tells(&["2-3"])));
+        views.push(link(7, &tells(&["4-4"])));
+        let gap = |views: &[AuditView], last: usize| AuditView {
+            previous: views[1].previous.clone(),
+            entry: RawValue::from_string("null".into()).unwrap(),
+            pruned_from: Some(2),
+            ..views[last].clone()
+        };
+        let run = |views: &[AuditView]| {
+            let mut check = ChainCheck::after(0, HEXLOWER.encode(&NO_ENTRY));
+            views.iter().try_for_each(|view| check.next(view))?;
+            check.all_told().map(|()| (check.checked, check.pruned))
+        };
+        assert_eq!(run(&views), Ok((7, 0)));
+        let good: Vec<_> = [&views[..1], &[gap(&views, 3)], &views[4..]].concat();
+        assert_eq!(run(&good), Ok((4, 3)));
+        let line = serde_json::to_string(&good[1]).unwrap();
+        assert!(serde_json::from_str::<AuditView>(&line).unwrap().pruned_from == Some(2), "{line}");
+        // More is missing than was told, or the gap is not where it should be.
+        let wide: Vec<_> = [&views[..1], &[gap(&views, 4)], &views[5..]].concat();
+        assert_eq!(run(&wide), Err(ChainError::Untold { from: 2, to: 5 }));
+        assert_eq!(run(&good[1..]), Err(ChainError::Missing { expected: 1, found: 2 }));
+        let mut forged = good.clone();
+        forged[1].hash = HEXLOWER.encode(&[9; 32]);
+        assert_eq!(run(&forged), Err(ChainError::Cut(5)));
+        forged[1] = AuditView { entry: RawValue::from_string("{}".into()).unwrap(), ..good[1].clone() };
+        assert_eq!(run(&forged), Err(ChainError::Changed(4)));
     }
 
     #[test]
