@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Folder of each of our crates, and which of our crates it may depend on.
-const ARROWS: [(&str, &[&str]); 17] = [
+const ARROWS: [(&str, &[&str]); 18] = [
     ("crates/core", &[]),
     ("crates/replica", &[]),
     ("crates/dns", &["nearmost-core"]),
@@ -59,6 +59,20 @@ const ARROWS: [(&str, &[&str]); 17] = [
     ),
     ("tests/sim", &["nearmost-core", "nearmost-replica", "nearmost-wire"]),
     ("tests/lab", &["nearmost-core"]),
+    (
+        "fuzz",
+        &[
+            "nearmost-broker",
+            "nearmost-agent",
+            "nearmost-client",
+            "nearmost-config",
+            "nearmost-core",
+            "nearmost-dns",
+            "nearmost-probe",
+            "nearmost-replica",
+            "nearmost-wire",
+        ],
+    ),
 ];
 
 /// Crates of pure logic know none of these.
