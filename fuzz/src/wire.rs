@@ -95,13 +95,10 @@ pub fn ingress(data: &[u8]) {
 /// Between brokers.
 pub fn peer(data: &[u8]) {
     let _ = framed::<Hello>(data);
-    match framed::<FactMessage>(data) {
-        Some(FactMessage::Facts(set)) => {
-            let told = set.facts.len();
-            let (good, bad) = set.read();
-            assert_eq!(good.len() + bad.len(), told);
-        }
-        Some(_) | None => {}
+    if let Some(FactMessage::Facts(set)) = framed(data) {
+        let told = set.facts.len();
+        let (good, bad) = set.read();
+        assert_eq!(good.len() + bad.len(), told);
     }
     let Some(message) = framed::<Message>(data) else { return };
     if message.check_bounds().is_err() {

@@ -269,7 +269,7 @@ pub(super) fn peer() -> Seeds {
         body(&FactMessage::Facts(FactSet { facts: vec![fact] })),
         body(&FactMessage::Ask(ask)),
     ];
-    named(messages.iter().map(|message| body(message)).chain(others))
+    named(messages.iter().map(body).chain(others))
 }
 
 pub(super) fn frames() -> Seeds {
