@@ -16,6 +16,8 @@ pub mod dns;
 pub mod driver;
 pub mod events;
 mod followers;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod geoip;
 pub mod hostnames;
 pub mod keys;

@@ -31,6 +31,8 @@ pub mod clock;
 pub mod declare;
 pub mod dial;
 pub mod drain;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod health;
 pub mod http;
 pub mod ingress;

@@ -56,7 +56,7 @@ async fn fetch(at: SocketAddr) -> std::io::Result<Vec<u8>> {
     Ok(page)
 }
 
-fn read(page: &[u8]) -> Result<(AgentStatus, bool), String> {
+pub(crate) fn read(page: &[u8]) -> Result<(AgentStatus, bool), String> {
     let end = page.windows(4).position(|w| w == b"\r\n\r\n").ok_or("not HTTP")?;
     let head = String::from_utf8_lossy(&page[..end]);
     let alive = match head.split(' ').nth(1) {

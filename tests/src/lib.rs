@@ -11,6 +11,7 @@ pub mod netns;
 pub mod process;
 pub mod prometheus;
 pub mod service;
+pub mod switch;
 pub mod tools;
 
 use std::time::{Duration, Instant};

@@ -180,6 +180,19 @@ impl Broker {
             .expect("this broker tells of it")
     }
 
+    /// Waits until every other broker of the federation was told all that this one knows.
+    pub async fn until_all_told(&self) {
+        let client = nearmost_client::Client::new(self.endpoint(), nearmost_client::Auth::None);
+        let waiting = || async {
+            let peers = client.peers().await.expect("peers").peers;
+            peers.into_iter().map(|p| (p.name, p.queue.records, p.behind)).collect::<Vec<_>>()
+        };
+        let none = |peers: &Vec<(String, u64, Option<String>)>| {
+            peers.iter().all(|(_, records, behind)| *records == 0 && behind.is_none())
+        };
+        crate::eventually("all peers are told", waiting, none).await;
+    }
+
     /// The HTTP API on TCP.
     pub fn url(&self) -> String {
         format!("http://{}", self.at.http[0])

@@ -81,12 +81,22 @@ pub struct Upstream<'a> {
     pub server: SocketAddr,
     /// Zones that it serves. The first is asked for to see whether the resolver is ready.
     pub zones: &'a [&'a str],
+    /// Zones that another server has.
+    pub elsewhere: &'a [(&'a str, SocketAddr)],
     /// A signed zone, and its DS. Nothing is validated without.
     pub anchors: Option<(&'a str, &'a [String])>,
     /// Whether client subnets are passed on, where the resolver can do that.
     pub subnets: bool,
     /// More lines of its configuration.
     pub more: &'a str,
+}
+
+impl Upstream<'_> {
+    /// Every zone, and who serves it.
+    fn served(&self) -> impl Iterator<Item = (&str, SocketAddr)> {
+        let own = self.zones.iter().map(|zone| (*zone, self.server));
+        own.chain(self.elsewhere.iter().copied())
+    }
 }
 
 /// A resolver as a process that ends with the test.
@@ -113,8 +123,9 @@ impl Resolver {
         let anchors = upstream.anchors.into_iter().flat_map(|(zone, all)| {
             all.iter().map(move |ds| format!("trust-anchor: \"{zone}. IN DS {ds}\"\n"))
         });
-        let (ip, port) = (upstream.server.ip(), upstream.server.port());
-        let stub = |zone: &&str| format!("stub-zone:\nname: {zone:?}\nstub-addr: {ip}@{port}\n");
+        let stub = |(zone, server): (&str, SocketAddr)| {
+            format!("stub-zone:\nname: {zone:?}\nstub-addr: {}@{}\n", server.ip(), server.port())
+        };
         let config = format!(
             "server:\n\
              interface: {}\nport: {}\naccess-control: 127.0.0.0/8 allow\n\
@@ -126,7 +137,7 @@ impl Resolver {
             at.port(),
             anchors.collect::<String>(),
             upstream.more,
-            upstream.zones.iter().map(stub).collect::<String>(),
+            upstream.served().map(stub).collect::<String>(),
         );
         std::fs::write(dir.join("unbound.conf"), config).expect("write unbound.conf");
         let mut command = Command::new(copied("unbound", dir));
@@ -138,9 +149,8 @@ impl Resolver {
     pub async fn bind(dir: &Path, upstream: &Upstream<'_>) -> Resolver {
         // It listens on what interfaces have.
         let at = free_port("127.0.0.1");
-        let (ip, port) = (upstream.server.ip(), upstream.server.port());
-        let zone = |zone: &&str| {
-            let to = format!("forwarders {{ {ip} port {port}; }};");
+        let zone = |(zone, server): (&str, SocketAddr)| {
+            let to = format!("forwarders {{ {} port {}; }};", server.ip(), server.port());
             format!("zone {zone:?} {{ type forward; forward only; {to} }};\n")
         };
         let config = format!(
@@ -154,7 +164,7 @@ impl Resolver {
             at.ip(),
             upstream.more,
             upstream.anchors.map_or(String::new(), |(zone, all)| bind_anchors(zone, all)),
-            upstream.zones.iter().map(zone).collect::<String>(),
+            upstream.served().map(zone).collect::<String>(),
         );
         std::fs::write(dir.join("named.conf"), config).expect("write named.conf");
         let mut command = Command::new(copied("named", dir));
@@ -165,8 +175,7 @@ impl Resolver {
     /// The PowerDNS Recursor.
     pub async fn recursor(dir: &Path, upstream: &Upstream<'_>) -> Resolver {
         let at = free_port("127.0.31.2");
-        let server = upstream.server;
-        let zones: Vec<String> = upstream.zones.iter().map(|zone| format!("{zone}={server}")).collect();
+        let zones: Vec<String> = upstream.served().map(|(zone, server)| format!("{zone}={server}")).collect();
         let subnets = match upstream.subnets {
             true => format!(
                 "edns-subnet-allow-list={}\nuse-incoming-edns-subnet=yes\n\

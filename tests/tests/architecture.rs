@@ -61,6 +61,20 @@ const ARROWS: [(&str, &[&str]); 18] = [
     ),
     ("tests/sim", &["nearmost-core", "nearmost-replica", "nearmost-wire"]),
     ("tests/lab", &["nearmost-core"]),
+    (
+        "fuzz",
+        &[
+            "nearmost-broker",
+            "nearmost-agent",
+            "nearmost-client",
+            "nearmost-config",
+            "nearmost-core",
+            "nearmost-dns",
+            "nearmost-probe",
+            "nearmost-replica",
+            "nearmost-wire",
+        ],
+    ),
 ];
 
 /// Crates of pure logic know none of these.

@@ -201,7 +201,7 @@ async fn is_near(resolver: &Resolver) {
 
 fn upstream<'a>(broker: &Broker, anchors: &'a [String], more: &'a str) -> Upstream<'a> {
     let anchors = Some((SAFE, anchors));
-    Upstream { server: broker.at.dns[0], zones: &ZONES, anchors, subnets: true, more }
+    Upstream { server: broker.at.dns[0], zones: &ZONES, elsewhere: &[], anchors, subnets: true, more }
 }
 
 /// Unbound at its strictest: names in mixed case, names asked for label by label, denials reused.

@@ -371,7 +371,7 @@ impl Row {
             (is, _) => return vec![format!("OPT is {is:?}")],
         };
         let well_formed = !["FORMERR", "BADVERS"].contains(&self.rcode.as_str());
-        let flags = u16::from(self.has("do") && well_formed) << 15;
+        let flags = u16::from(self.has("do") && well_formed) << 15 | u16::from(self.expects("co")) << 14;
         if (opt.payload, opt.version, opt.flags) != (1232, 0, flags) {
             faults.push(format!("OPT is {opt:?}"));
         }

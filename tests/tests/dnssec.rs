@@ -4,15 +4,13 @@
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::RecordType;
 use nearmost_tests::process::{Broker, directory};
-use nearmost_tests::tools::{self, Upstream, bind_anchors, copied, free_port};
+use nearmost_tests::switch::Switch;
+use nearmost_tests::tools::{self, Upstream, bind_anchors, copied};
 use nearmost_tests::{dns, eventually};
 use nearmost_wire::api::DnssecResponse;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
-use std::sync::{Arc, Mutex};
-use tokio::io::copy_bidirectional;
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::process::Command;
 
 const DOMAIN: &str = "play.example.com";
@@ -103,6 +101,12 @@ async fn enable(broker: &Broker) {
     broker.ok(&["domain", "dnssec", DOMAIN, "--enable"]).await;
     let ready = || async { stages(broker).await };
     eventually("the key is ready", ready, |s| !s.is_empty() && s.iter().all(|s| s.ends_with(" ready"))).await;
+    seen(broker).await;
+}
+
+/// Says that the parent took the DS, once every broker knows the key.
+async fn seen(broker: &Broker) {
+    broker.until_all_told().await;
     broker.ok(&["domain", "dnssec", DOMAIN, "--ds-seen"]).await;
 }
 
@@ -173,7 +177,14 @@ impl Resolver {
 }
 
 fn upstream(server: SocketAddr, anchors: &[String]) -> Upstream<'_> {
-    Upstream { server, zones: &[DOMAIN], anchors: Some((DOMAIN, anchors)), subnets: false, more: "" }
+    Upstream {
+        server,
+        zones: &[DOMAIN],
+        elsewhere: &[],
+        anchors: Some((DOMAIN, anchors)),
+        subnets: false,
+        more: "",
+    }
 }
 
 fn asked(name: &str, rtype: RecordType) -> Vec<u8> {
@@ -214,51 +225,6 @@ async fn bind_believes_every_answer() {
     let broker = world(dir.path()).await;
     let resolver = Resolver::bind(dir.path(), broker.at.dns[0], &anchors(&broker).await).await;
     believes_every_answer(&resolver).await;
-}
-
-/// An address behind which one broker stands, then another.
-struct Switch {
-    at: SocketAddr,
-    to: Arc<Mutex<SocketAddr>>,
-}
-
-impl Switch {
-    async fn new(first: SocketAddr) -> Switch {
-        let at = free_port("127.0.33.3");
-        let to = Arc::new(Mutex::new(first));
-        let udp = Arc::new(UdpSocket::bind(at).await.expect("bind"));
-        let tcp = TcpListener::bind(at).await.expect("bind");
-        tokio::spawn(relay_udp(udp, to.clone()));
-        let behind = to.clone();
-        tokio::spawn(async move {
-            while let Ok((mut client, _)) = tcp.accept().await {
-                let to = *behind.lock().expect("not poisoned");
-                tokio::spawn(async move {
-                    let mut server = TcpStream::connect(to).await?;
-                    copy_bidirectional(&mut client, &mut server).await
-                });
-            }
-        });
-        Switch { at, to }
-    }
-
-    fn turn(&self, to: SocketAddr) {
-        *self.to.lock().expect("not poisoned") = to;
-    }
-}
-
-async fn relay_udp(udp: Arc<UdpSocket>, to: Arc<Mutex<SocketAddr>>) {
-    let mut buffer = vec![0; 4096];
-    while let Ok((n, from)) = udp.recv_from(&mut buffer).await {
-        let (query, to, udp) = (buffer[..n].to_vec(), *to.lock().expect("not poisoned"), udp.clone());
-        tokio::spawn(async move {
-            let socket = UdpSocket::bind("127.0.0.1:0").await?;
-            socket.send_to(&query, to).await?;
-            let mut reply = vec![0; 4096];
-            let n = socket.recv(&mut reply).await?;
-            udp.send_to(&reply[..n], from).await
-        });
-    }
 }
 
 /// Asks for names that no cache has, of both kinds.
@@ -314,7 +280,7 @@ async fn a_resolver_between_two_sites_never_fails() {
     assert_eq!(both.len(), 2, "{both:?}");
     switch.turn(a.at.dns[0]);
     fresh(&unbound, "f").await;
-    b.ok(&["domain", "dnssec", DOMAIN, "--ds-seen"]).await;
+    seen(&b).await;
     switch.turn(b.at.dns[0]);
     // A resolver that has the old DS from before, and one that knows only the new.
     fresh(&unbound, "g").await;

@@ -106,7 +106,14 @@ const RD: u8 = 1;
 
 /// The broker, with client subnets.
 fn upstream(broker: &Broker) -> Upstream<'static> {
-    Upstream { server: broker.at.dns[0], zones: &[DOMAIN], anchors: None, subnets: true, more: "" }
+    Upstream {
+        server: broker.at.dns[0],
+        zones: &[DOMAIN],
+        elsewhere: &[],
+        anchors: None,
+        subnets: true,
+        more: "",
+    }
 }
 
 /// Each client gets its mirror, fresh and from the cache, whatever the order.

@@ -15,17 +15,17 @@ const MAX_HOPS: usize = 32;
 
 /// Where a request comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Source {
+pub(crate) struct Source {
     /// The client.
-    pub(super) addr: IpAddr,
+    pub(crate) addr: IpAddr,
     /// Whether it, and every hop between, is trusted to speak for others.
-    pub(super) trusted: bool,
+    pub(crate) trusted: bool,
 }
 
 /// The client that a request comes from: headers count only when the peer is trusted. A client can
 /// write the header that its proxy does not: `Forwarded` counts only without `X-Forwarded-For`, and
 /// where they differ, whichever names someone who is not trusted.
-pub(super) fn source(peer: &Peer, headers: &HeaderMap, trusted: &[IpNet]) -> Source {
+pub(crate) fn source(peer: &Peer, headers: &HeaderMap, trusted: &[IpNet]) -> Source {
     let is_trusted = |addr: IpAddr| trusted.iter().any(|net| net.contains(&addr));
     let (addr, trusted_peer) = match peer {
         Peer::Unix { .. } => (IpAddr::V4(Ipv4Addr::LOCALHOST), true),
@@ -60,7 +60,7 @@ fn nearest(peer: Source, hops: &[Option<IpAddr>], is_trusted: impl Fn(IpAddr) ->
 }
 
 /// Whether all that the headers say is that the request stays on this machine.
-pub(super) fn stays_here(headers: &HeaderMap) -> bool {
+pub(crate) fn stays_here(headers: &HeaderMap) -> bool {
     let local = |hop: &Option<IpAddr>| hop.is_some_and(|addr| addr.is_loopback());
     let [older, newer] = hops(headers);
     let agree = older.is_empty() || newer.is_empty() || older == newer;

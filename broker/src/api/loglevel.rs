@@ -99,7 +99,7 @@ pub(super) async fn set(
     Ok(Json(view(now)))
 }
 
-fn read(
+pub(crate) fn read(
     levels: &BTreeMap<String, String>,
     for_s: Option<u64>,
     reset: bool,

@@ -7,14 +7,14 @@ use serde::de::DeserializeOwned;
 use std::str::FromStr;
 
 /// The parameters of a query.
-pub(super) struct Params(Vec<(String, String)>);
+pub(crate) struct Params(Vec<(String, String)>);
 
 impl Params {
     /// Reads a query that may hold `known` parameters, each once.
     ///
     /// # Errors
     /// 400 naming the parameter that is unknown or given twice.
-    pub(super) fn read(uri: &Uri, known: &[&str]) -> Result<Params, Problem> {
+    pub(crate) fn read(uri: &Uri, known: &[&str]) -> Result<Params, Problem> {
         let params = Params::read_repeated(uri, known)?;
         let repeated = (1..params.0.len()).find(|i| params.0[..*i].iter().any(|p| p.0 == params.0[*i].0));
         match repeated {
@@ -27,7 +27,7 @@ impl Params {
     ///
     /// # Errors
     /// 400.
-    pub(super) fn read_repeated(uri: &Uri, known: &[&str]) -> Result<Params, Problem> {
+    pub(crate) fn read_repeated(uri: &Uri, known: &[&str]) -> Result<Params, Problem> {
         let query = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(uri);
         let Ok(axum::extract::Query(pairs)) = query else {
             return Err(Problem::bad_request("the query is not of the form name=value&name=value in UTF-8"));
@@ -46,7 +46,7 @@ impl Params {
     }
 
     /// All, in order.
-    pub(super) fn pairs(&self) -> &[(String, String)] {
+    pub(crate) fn pairs(&self) -> &[(String, String)] {
         &self.0
     }
 
@@ -80,7 +80,7 @@ impl Params {
 ///
 /// # Errors
 /// 415 for another type, 400 for what is no JSON, 422 for JSON of another form.
-pub(super) fn json<T: DeserializeOwned>(headers: &HeaderMap, body: &Bytes) -> Result<T, Problem> {
+pub(crate) fn json<T: DeserializeOwned>(headers: &HeaderMap, body: &Bytes) -> Result<T, Problem> {
     json_of(&["application/json"], headers, body)
 }
 

@@ -213,7 +213,7 @@ fn read(path: &Path, name: &str) -> Result<Vec<u8>, GeoError> {
 }
 
 /// Verifies one database and adds its networks as the next layer.
-pub(super) fn add_database(
+pub(crate) fn add_database(
     builder: &mut PlaceTableBuilder,
     name: &str,
     bytes: &[u8],

@@ -15,7 +15,7 @@
 //! until they are compiled the embedded one answers, and the broker says that it is not ready.
 
 mod files;
-mod load;
+pub(crate) mod load;
 mod metrics;
 mod schema;
 mod tables;

@@ -133,7 +133,7 @@ pub fn encode(memory: &Memory) -> Option<Vec<u8>> {
     Some([HEADER, &Sha256::digest(&body), &body].concat())
 }
 
-fn decode(bytes: &[u8]) -> Result<Memory, String> {
+pub(crate) fn decode(bytes: &[u8]) -> Result<Memory, String> {
     let rest = bytes.strip_prefix(HEADER).ok_or("is not what this version of the broker wrote")?;
     let (sum, body) = rest.split_at_checked(32).ok_or("is cut short")?;
     if Sha256::digest(body)[..] != *sum {

@@ -9,7 +9,7 @@
 //!
 //! Lessons are hints: when the queue is full they are dropped and counted, and nobody waits.
 
-mod memory;
+pub(crate) mod memory;
 mod task;
 
 pub use memory::{MemoryError, MemoryFile};

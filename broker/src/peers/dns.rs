@@ -68,7 +68,7 @@ async fn ask(resolver: &TokioResolver, names: &[String], told: &watch::Sender<To
 }
 
 /// One record.
-fn read(text: &[u8]) -> Result<(PublicKey, String), &'static str> {
+pub(crate) fn read(text: &[u8]) -> Result<(PublicKey, String), &'static str> {
     let text = std::str::from_utf8(text).map_err(|_| "it is not UTF-8")?;
     let field = |name: &str| text.split_ascii_whitespace().find_map(|word| word.strip_prefix(name));
     let id = field("id=").ok_or("id= is missing")?;

@@ -19,7 +19,7 @@
 //! | [`view`] | what people are told |
 
 mod dial;
-mod dns;
+pub(crate) mod dns;
 mod endpoint;
 mod handle;
 mod talk;

@@ -117,7 +117,7 @@ impl TokenKey {
 
 /// What a session says.
 #[derive(Clone, Debug, PartialEq)]
-struct Claims {
+pub(crate) struct Claims {
     issued: UnixMillis,
     expires: UnixMillis,
     network: IpNet,
@@ -125,7 +125,7 @@ struct Claims {
 }
 
 impl Claims {
-    fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![VERSION];
         bytes.extend_from_slice(&self.issued.0.to_be_bytes());
         bytes.extend_from_slice(&self.expires.0.to_be_bytes());
@@ -143,7 +143,7 @@ impl Claims {
         bytes
     }
 
-    fn decode(bytes: &[u8]) -> Option<Claims> {
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Claims> {
         let (&[VERSION], rest) = bytes.split_first_chunk::<1>()? else { return None };
         let (issued, rest) = rest.split_first_chunk::<8>()?;
         let (expires, rest) = rest.split_first_chunk::<8>()?;

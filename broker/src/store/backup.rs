@@ -158,7 +158,7 @@ pub fn restore(
     // Held until the file has another name, so that no broker starts on it meanwhile.
     let _held = if there { Some(hold(&path)?) } else { None };
     let (unfinished, file) = files::new_file(&path).map_err(|e| from_io(&path, &e))?;
-    let restored = copy_in(backup, &unfinished, file, now_unix_ms)
+    let restored = files::guarded(backup, || copy_in(backup, &unfinished, file, now_unix_ms))
         .and_then(|statements| take_place(&unfinished, &path, there, now_unix_ms).map(|a| (statements, a)));
     files::remove(&unfinished);
     let (statements, moved_aside) = restored?;

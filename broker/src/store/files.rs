@@ -5,6 +5,7 @@ use super::error::from_io;
 use redb::Builder;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 
 /// Files that crashed while being made and were left behind, at most.
@@ -18,6 +19,18 @@ pub(super) fn builder() -> Builder {
     let mut builder = Builder::new();
     builder.set_cache_size(CACHE_BYTES);
     builder
+}
+
+/// Runs what reads a file. Where its bytes contradict one another redb panics instead of saying so: that is an
+/// error of the file like any other, and must not end the thread that everybody's store is on.
+pub(super) fn guarded<T>(path: &Path, run: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    // Whatever it was in the middle of belongs to the file's handle, which is not used after an error.
+    std::panic::catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+        let said = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
+        let said = said.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+        let cause = format!("its bytes contradict one another: {said}");
+        Err(StoreError::Corrupted { path: path.to_owned(), cause })
+    })
 }
 
 /// Whether there is a directory of this name.

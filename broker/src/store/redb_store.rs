@@ -97,20 +97,24 @@ impl RedbStore {
         let mut slot = self.db.lock().unwrap_or_else(PoisonError::into_inner);
         let db = match slot.take() {
             Some(db) => db,
-            None => self.open_existing()?,
+            None => files::guarded(&self.path, || self.open_existing())?,
         };
-        match run(&db) {
-            Ok(value) => {
+        let done = files::guarded(&self.path, || match run(&db) {
+            Ok(value) => Ok(Ok(value)),
+            // Nothing is wrong with the file.
+            Err(Abort::Refused(refusal)) => Ok(Err(refusal)),
+            Err(abort) => Err(abort.name(&self.path)),
+        });
+        match done {
+            Ok(answer) => {
                 *slot = Some(db);
-                Ok(value)
+                answer
             }
-            Err(Abort::Refused(refusal)) => {
-                *slot = Some(db);
-                Err(refusal)
-            }
-            Err(abort) => {
-                drop(db);
-                let error = abort.name(&self.path);
+            Err(error) => {
+                let _ = files::guarded(&self.path, || {
+                    drop(db);
+                    Ok(())
+                });
                 tracing::warn!(path = %self.path.display(), %error, "the store failed; the next call opens it anew");
                 Err(error)
             }

@@ -46,6 +46,8 @@ pub mod events;
 #[cfg(feature = "admin")]
 pub mod federation;
 mod follow;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod http;
 pub mod measure;
 pub mod moment;

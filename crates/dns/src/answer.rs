@@ -167,6 +167,7 @@ impl Responder {
         let opt = Opt {
             payload: config.max_udp_payload,
             dnssec_ok: edns.dnssec_ok,
+            compact_ok: edns.compact_ok,
             // Echoed only where it is used.
             ecs: options.ecs.filter(|_| config.ecs),
             cookie,
@@ -237,6 +238,7 @@ impl Responder {
             snapshot,
             qtype,
             dnssec_ok: query.edns.is_some_and(|e| e.dnssec_ok),
+            compact_ok: query.edns.is_some_and(|e| e.compact_ok),
             client: ecs
                 .filter(|e| e.source > 0)
                 .map_or_else(|| choosing::users_of(snapshot, client.source), |e| e.address),

@@ -30,6 +30,8 @@ pub(crate) struct Opt<'a> {
     pub(crate) payload: u16,
     /// Echoed (RFC 3225 §3).
     pub(crate) dnssec_ok: bool,
+    /// Told that it was understood (RFC 9824 §5.1).
+    pub(crate) compact_ok: bool,
     /// The client subnet to echo.
     pub(crate) ecs: Option<Ecs>,
     /// The client's cookie and the server's.
@@ -107,7 +109,8 @@ impl Opt<'_> {
         let Ending { rcode, scope, most, .. } = *ending;
         out.extend_from_slice(&[0, 0, 41]);
         out.extend_from_slice(&self.payload.to_be_bytes());
-        out.extend_from_slice(&[(rcode.code() >> 4) as u8, 0, u8::from(self.dnssec_ok) << 7, 0]);
+        let flags = u8::from(self.dnssec_ok) << 7 | u8::from(self.compact_ok) << 6;
+        out.extend_from_slice(&[(rcode.code() >> 4) as u8, 0, flags, 0]);
         let options = out.len() + 2;
         out.extend_from_slice(&[0; 2]);
         if let Some(ecs) = self.ecs {
@@ -179,6 +182,7 @@ mod tests {
         Opt {
             payload: 1232,
             dnssec_ok: true,
+            compact_ok: true,
             ecs: Some(ecs),
             cookie: Some([7; 24]),
             nsid: Some(nsid),
@@ -196,7 +200,7 @@ mod tests {
     #[test]
     fn options_stand_in_one_order() {
         let wanted = [
-            &[0, 0, 41, 4, 208, 1, 0, 0x80, 0, 0, 69][..],
+            &[0, 0, 41, 4, 208, 1, 0, 0xc0, 0, 0, 69][..],
             &[0, 8, 0, 7, 0, 1, 24, 20, 192, 0, 2],
             &[0, 10, 0, 24],
             &[7; 24],

@@ -29,6 +29,9 @@ pub(crate) const TYPE_OPT: u16 = 41;
 const TYPE_SOA: u16 = 6;
 /// The type of queries for incremental transfers (RFC 1995).
 const TYPE_IXFR: u16 = 251;
+/// Bits of an OPT record's flags: of DNSSEC (RFC 3225), and of compact answers (RFC 9824 §5.1).
+const DO: u16 = 0x8000;
+const CO: u16 = 0x4000;
 /// The option that asks for the server's name (RFC 5001).
 pub(crate) const NSID: u16 = 3;
 /// The option that asks for the timeout of idle connections (RFC 7828).
@@ -63,6 +66,8 @@ pub struct Edns {
     pub payload: u16,
     /// The DO bit (RFC 3225).
     pub dnssec_ok: bool,
+    /// The CO bit beside DO: a signed denial may say NXDOMAIN (RFC 9824 §5.1).
+    pub compact_ok: bool,
     /// What its options said.
     pub options: Options,
 }
@@ -246,12 +251,13 @@ fn additional(
         if std::mem::replace(opt, true) {
             return Err(ErrorKind::OptTwice.at(owner));
         }
-        // The TTL of an OPT record: extended RCODE, version, DO and reserved bits (RFC 6891 §6.1.3).
+        // The TTL of an OPT record: extended RCODE, version, DO, CO and reserved bits (RFC 6891 §6.1.3).
         if ttl_high & 0xff != 0 {
             return Err(ErrorKind::EdnsVersion.at(data_at - 5));
         }
         let options = options(data, data_at)?;
-        edns = Some(Edns { payload: class, dnssec_ok: ttl_low & 0x8000 != 0, options });
+        let dnssec_ok = ttl_low & DO != 0;
+        edns = Some(Edns { payload: class, dnssec_ok, compact_ok: dnssec_ok && ttl_low & CO != 0, options });
     }
     Ok((edns, at))
 }

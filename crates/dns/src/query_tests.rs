@@ -167,7 +167,7 @@ fn records_besides_opt_are_passed_over() {
     wire.extend_from_slice(&[0, 0, 41, 2, 0, 0, 0, 0x80, 0, 0, 0]);
     let wire = set(wire, 10, &[0, 2]);
     let edns = parse(&wire).unwrap().edns.unwrap();
-    assert_eq!(edns, Edns { payload: 512, dnssec_ok: true, options: Options::default() });
+    assert_eq!(edns, Edns { payload: 512, dnssec_ok: true, compact_ok: false, options: Options::default() });
 }
 
 /// A message without a question, with these options.

@@ -29,6 +29,8 @@ pub(crate) struct Resolver<'a, 'o> {
     pub(crate) qtype: RecordType,
     /// Whether the query asks for what validation needs (DO, RFC 3225 §3).
     pub(crate) dnssec_ok: bool,
+    /// Whether a signed denial may say NXDOMAIN.
+    pub(crate) compact_ok: bool,
     /// The address whose place decides.
     pub(crate) client: IpAddr,
     /// When it was asked.
@@ -322,11 +324,12 @@ impl<'a> Resolver<'a, '_> {
     }
 
     /// NXDOMAIN, or NODATA for a name that exists, with the SOA that says for how long (RFC 2308). Signed,
-    /// a name that does not exist is one that has no types (RFC 9824 §3.1).
+    /// a name that does not exist is one that has no types (RFC 9824 §3.1), but to those who say that they know of
+    /// that and believe NXDOMAIN all the same (§5.1).
     fn negative(&mut self, zone: &Zone<'_>, node: &Node<'a, '_>, owner: &WireName) -> Result<(), ReplyError> {
         if node.kind == NodeKind::Missing {
             self.outcome.account.denial = true;
-            if !self.reply.signs() {
+            if !self.reply.signs() || self.compact_ok {
                 self.outcome.rcode = Rcode::NxDomain;
             }
         }

@@ -191,6 +191,7 @@ pub(crate) struct Ask {
     pub(crate) qclass: u16,
     pub(crate) payload: Option<u16>,
     pub(crate) dnssec_ok: bool,
+    pub(crate) compact_ok: bool,
     pub(crate) options: Vec<(u16, Vec<u8>)>,
 }
 
@@ -202,6 +203,7 @@ pub(crate) fn ask(name: &str, qtype: hickory_proto::rr::RecordType) -> Ask {
         qclass: 1,
         payload: None,
         dnssec_ok: false,
+        compact_ok: false,
         options: vec![],
     }
 }
@@ -245,7 +247,8 @@ impl Ask {
             }
             out.extend_from_slice(&[0, 0, 41]);
             out.extend_from_slice(&payload.to_be_bytes());
-            out.extend_from_slice(&[0, 0, u8::from(self.dnssec_ok) << 7, 0]);
+            let flags = u8::from(self.dnssec_ok) << 7 | u8::from(self.compact_ok) << 6;
+            out.extend_from_slice(&[0, 0, flags, 0]);
             out.extend_from_slice(&(data.len() as u16).to_be_bytes());
             out.extend_from_slice(&data);
         }

@@ -37,14 +37,14 @@ pub async fn run(deadline: &Deadline, target: SocketAddr, check: &DnsCheck) -> R
 }
 
 /// A query under way.
-struct Question {
+pub(crate) struct Question {
     query: Query,
     id: u16,
     bytes: Vec<u8>,
 }
 
 impl Question {
-    fn new(check: &DnsCheck, id: u16) -> Result<Question, String> {
+    pub(crate) fn new(check: &DnsCheck, id: u16) -> Result<Question, String> {
         let shown = || reason::quote(check.name.as_bytes(), 60);
         let mut name = Name::from_ascii(&check.name)
             .map_err(|e| format!("expected a name to ask for, found {}: {e}", shown()))?;
@@ -59,7 +59,13 @@ impl Question {
     }
 
     /// The answer in these bytes; else what they are.
-    fn answer(&self, bytes: &[u8]) -> Result<Message, String> {
+    pub(crate) fn answer(&self, bytes: &[u8]) -> Result<Message, String> {
+        if !holds_what_it_counts(bytes) {
+            return Err(format!(
+                "{} bytes that are no DNS message: it counts more than it holds",
+                bytes.len()
+            ));
+        }
         let message = Message::from_vec(bytes)
             .map_err(|e| format!("{} bytes that are no DNS message: {e}", bytes.len()))?;
         let asked = &self.query;
@@ -75,6 +81,16 @@ impl Question {
             false => Err("a message that does not answer the query".into()),
         }
     }
+}
+
+/// Whether a message may hold as many questions and records as its header counts: room is set aside for those
+/// before they are read, which a few bytes must not make megabytes of.
+fn holds_what_it_counts(bytes: &[u8]) -> bool {
+    // Name, type and class of a question; these, TTL and length of a record (RFC 1035 §4.1).
+    const LEAST: [usize; 4] = [5, 11, 11, 11];
+    let Some((header, rest)) = bytes.split_first_chunk::<12>() else { return false };
+    let counts = header[4..].chunks_exact(2).map(|c| usize::from(c[0]) << 8 | usize::from(c[1]));
+    counts.zip(LEAST).map(|(count, least)| count * least).sum::<usize>() <= rest.len()
 }
 
 async fn by_udp(
@@ -114,7 +130,7 @@ async fn by_tcp(deadline: &Deadline, target: SocketAddr, question: &Question) ->
 }
 
 /// Whether the answer is what the check wants.
-fn judge(answer: &Message, check: &DnsCheck) -> Result<(), String> {
+pub(crate) fn judge(answer: &Message, check: &DnsCheck) -> Result<(), String> {
     // Extended codes need EDNS, which was not offered: the lower four bits are all there is.
     let rcode = ResponseCode(answer.metadata.response_code.low());
     if rcode != check.rcode {
@@ -142,6 +158,21 @@ mod tests {
 
     fn check(name: &str) -> DnsCheck {
         DnsCheck { name: name.into(), record_type: Type::A, rcode: ResponseCode::NOERROR, answer: None }
+    }
+
+    #[test]
+    fn a_message_that_counts_more_than_it_holds_is_none() {
+        let question = Question::new(&check("a.b"), 1).expect("a question");
+        let mut bytes = question.bytes.clone();
+        bytes[2] |= 0x80;
+        assert!(question.answer(&bytes).is_ok());
+        for count in [4, 6, 8, 10] {
+            let mut many = bytes.clone();
+            many[count] = 0xff;
+            let why = question.answer(&many).err().expect("refused");
+            assert!(why.ends_with("it counts more than it holds"), "{why}");
+        }
+        assert!(question.answer(&bytes[..11]).is_err());
     }
 
     #[test]

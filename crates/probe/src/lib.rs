@@ -20,6 +20,8 @@ mod command;
 mod deadline;
 mod dns;
 mod failure;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod h2_check;
 mod http_check;
 mod prober;

@@ -1,13 +1,15 @@
-//! `cargo xtask lint`, `cargo xtask test`, `cargo xtask bench NAME`, `cargo xtask grafana`.
+//! `cargo xtask lint`, `cargo xtask test`, `cargo xtask fuzz`, `cargo xtask bench NAME`, `cargo xtask grafana`.
 //!
 //! * `lint`: formatting, clippy and rustdoc, each with warnings denied.
 //! * `test`: installs the system packages that tests need (with apt when root; else it prints the
 //!   line to run and stops), builds the binaries, and runs every test with their folder in
-//!   `NEARMOST_BIN_DIR`.
+//!   `NEARMOST_BIN_DIR`. With `--long` in their long form ([`LONG`]), and then a minute of fuzzing of each target.
+//! * `fuzz`: runs the fuzz targets, each for a minute.
 //! * `bench NAME ARGS…`: builds in release mode and runs one benchmark of `nearmost-bench`; for `dns` it
 //!   installs the servers that are compared with, in the same way.
 //! * `grafana`: writes dashboards, rules and their tests from `grafana/source`.
 
+mod fuzz;
 mod grafana;
 mod packages;
 
@@ -29,9 +31,24 @@ enum Task {
     Lint,
     /// Installs what tests need, builds the binaries and runs all tests.
     Test {
+        /// Everything longer: millions of DNS messages and packets, many more cases, a minute of fuzzing of each
+        /// target. Takes hours.
+        #[arg(long)]
+        long: bool,
         /// Passed on to `cargo test`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
+    },
+    /// Fuzzes the decoders.
+    Fuzz {
+        /// How long each, in seconds.
+        #[arg(long, default_value_t = fuzz::A_MINUTE)]
+        seconds: u64,
+        /// Add to the corpus what reaches code that nothing in it does.
+        #[arg(long)]
+        keep: bool,
+        /// Which targets; all, unless some are named.
+        targets: Vec<String>,
     },
     /// Writes dashboards, rules and their tests from `grafana/source`.
     Grafana,
@@ -46,7 +63,9 @@ enum Task {
 fn main() -> Result<()> {
     match Args::parse().task {
         Task::Lint => lint(),
-        Task::Test { args } => test(&args),
+        Task::Test { long: false, args } => test(&args),
+        Task::Test { long: true, args } => test_long(&args),
+        Task::Fuzz { seconds, keep, targets } => fuzz::fuzz(&targets, seconds, keep),
         Task::Bench { args } => bench(&args),
         Task::Grafana => grafana::write(&root().join("grafana")),
     }
@@ -109,6 +128,29 @@ fn test(args: &[String]) -> Result<()> {
     let patient = end_to_end(&patient, "2", args);
     let timed = end_to_end(&timed, "1", args);
     unit.and(patient).and(timed)
+}
+
+/// What makes tests longer than usual, and what that is.
+const LONG: [(&str, &str, &str); 4] = [
+    ("NEARMOST_DNS", "long", "both paths of DNS are given 4 000 000 messages and say the same (crates/dns)"),
+    ("NEARMOST_FLOOD", "long", "1 000 000 packets leave a broker serving and its memory flat (dns_flood)"),
+    ("NEARMOST_SIM", "long", "each scenario of the simulations has twenty times as many seeds (tests/sim)"),
+    ("PROPTEST_CASES", "4096", "properties that name no number of cases have 4096 instead of 256"),
+];
+
+/// All tests in their long form, and fuzzing after them.
+fn test_long(args: &[String]) -> Result<()> {
+    eprintln!("the long form:");
+    let mut tests = cargo();
+    for (name, value, what) in LONG {
+        eprintln!("  {name}={value}: {what}");
+        tests.env(name, value);
+    }
+    eprintln!("  then each fuzz target for {} s", fuzz::A_MINUTE);
+    // This program again, which hands on what is in its environment.
+    let tests = run(tests.args(["xtask", "test"]).args(args));
+    let fuzzed = fuzz::fuzz(&[], fuzz::A_MINUTE, false);
+    tests.and(fuzzed)
 }
 
 /// End-to-end tests that hold real processes to real time limits, or load the machine: they run one after the

@@ -41,6 +41,9 @@ pub const TESTS: &[Needed] = &[
     ("", "python3-yaml"),
 ];
 
+/// Of fuzzing.
+pub const FUZZ: &[Needed] = &[("c++", "g++")];
+
 /// Of the benchmark of DNS. What is no program but a part of one is asked for by its package alone.
 pub const BENCH_DNS: &[Needed] = &[
     ("unshare", "util-linux"),

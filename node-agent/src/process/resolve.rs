@@ -127,7 +127,7 @@ fn read(path: &Path) -> std::io::Result<String> {
 
 /// State and start of `/proc/<pid>/stat`. The name before them is in parentheses and may hold any
 /// character, these included.
-fn parse_stat(text: &str) -> Option<(char, u64)> {
+pub(crate) fn parse_stat(text: &str) -> Option<(char, u64)> {
     let mut fields = text.rsplit_once(')')?.1.split_whitespace();
     let state = fields.next()?.chars().next()?;
     // The state is field 3, the start field 22.

@@ -174,7 +174,7 @@ fn txt_name(domain: &str) -> String {
 
 /// What texts say; those that are something else are passed over. An owner that cannot be read, or is not the
 /// same in all of them, is an error: whoever drops it takes everybody's word.
-fn in_texts(texts: impl Iterator<Item = String>) -> Result<Found, String> {
+pub(crate) fn in_texts(texts: impl Iterator<Item = String>) -> Result<Found, String> {
     let mut found = Found::default();
     for text in texts {
         let mut words = text.split_whitespace();

@@ -64,7 +64,7 @@ mod counters;
 mod driver;
 mod error;
 mod event;
-mod find;
+pub(crate) mod find;
 mod flows;
 mod handle;
 mod inbox;

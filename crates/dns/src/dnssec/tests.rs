@@ -414,6 +414,32 @@ fn what_is_not_there_is_proven() {
 }
 
 #[test]
+fn who_knows_compact_answers_is_told_nxdomain_with_the_proof() {
+    let zone = Zone::signed();
+    let own = key(1, ZONE, 1, KeyStage::Active);
+    let told = |name: &str, rtype, signed| {
+        let question = Ask { dnssec_ok: signed, compact_ok: true, ..with_do(name, rtype) };
+        zone.bench.from("81.2.69.142", &question, Transport::Tcp)
+    };
+    let compact = |reply: &Replied| reply.message.edns.as_ref().unwrap().flags().z & 0x4000 != 0;
+    for name in ["nothing.play.example.com", "gone.play.example.com"] {
+        let reply = told(name, RecordType::A, true);
+        assert_eq!((reply.rcode(), compact(&reply)), (3, true), "{name}");
+        assert_eq!(verify(&reply.message.authorities, ZONE, &[&own]).len(), 2, "{name}");
+        let plain = zone.ask(name, RecordType::A);
+        assert_eq!((plain.rcode(), compact(&plain)), (0, false), "{name}");
+        assert_eq!(plain.outcome.account, crate::Account { ..reply.outcome.account }, "{name}");
+    }
+    // What is there, if only in part, is no NXDOMAIN; without DO the bit means nothing.
+    for (name, signed, rcode) in
+        [("down.play.example.com", true, 0), (ZONE, true, 0), ("nothing.play.example.com", false, 3)]
+    {
+        let reply = told(name, RecordType::SRV, signed);
+        assert_eq!((reply.rcode(), compact(&reply)), (rcode, signed), "{name}");
+    }
+}
+
+#[test]
 fn a_referral_proves_that_the_part_is_not_signed() {
     let zone = Zone::signed();
     let own = key(1, ZONE, 1, KeyStage::Active);

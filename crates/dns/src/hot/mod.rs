@@ -360,7 +360,8 @@ fn opt(record: &[u8], at: usize) -> Option<Edns> {
     let options = query::options(data, at + 11).ok()?;
     // Right or wrong by the transport: rare either way.
     let plain = options.keepalive.is_none();
-    plain.then(|| Edns { payload: u16::from_be_bytes([p0, p1]), dnssec_ok: z0 & 0x80 != 0, options })
+    let (payload, dnssec_ok) = (u16::from_be_bytes([p0, p1]), z0 & 0x80 != 0);
+    plain.then_some(Edns { payload, dnssec_ok, compact_ok: dnssec_ok && z0 & 0x40 != 0, options })
 }
 
 /// Header, question and addresses; `None` when there are none, or not enough room for them.

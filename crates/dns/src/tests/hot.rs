@@ -197,6 +197,7 @@ fn question(random: &mut Random) -> Ask {
         let sizes = [0, 512, 600, 1232, 4096, 65_535];
         question.payload = Some(*random.of(&sizes));
         question.dnssec_ok = random.one_in(3);
+        question.compact_ok = random.one_in(4);
         while random.one_in(2) {
             let option = option(random);
             question.options.push(option);

@@ -1,0 +1,14 @@
+//! Decoders that are nobody else's business, as the fuzz targets (`fuzz/`) call them. Only with the feature of
+//! that name.
+
+pub use crate::sse::{Event, MAX_EVENT_BYTES, Parser, TooLong};
+
+use crate::session::Found;
+
+/// Brokers and owner that texts of DNS name.
+///
+/// # Errors
+/// Where the texts contradict one another.
+pub fn brokers_in_dns(texts: impl Iterator<Item = String>) -> Result<Found, String> {
+    crate::session::find::in_texts(texts)
+}

@@ -1,0 +1,14 @@
+//! Decoders that are nobody else's business, as the fuzz targets (`fuzz/`) call them. Only with the feature of
+//! that name.
+
+use crate::dns::{self, Question};
+use nearmost_core::check::DnsCheck;
+
+/// What a check makes of bytes that came as the answer to its query, whose id was `id`.
+///
+/// # Errors
+/// What is wrong with the check's name, with the bytes, or with the answer.
+pub fn dns_answer(check: &DnsCheck, id: u16, bytes: &[u8]) -> Result<(), String> {
+    let answer = Question::new(check, id)?.answer(bytes)?;
+    dns::judge(&answer, check)
+}
