@@ -240,11 +240,9 @@ async fn without_capabilities_sockets_serve_or_it_is_refused() {
     let text = config(other.path(), "required = true\n").replace(":53\"", ":5353\"");
     std::fs::write(other.path().join("broker.toml"), text).expect("write");
     let line = command_line(&lab.network, other.path());
-    let output = run(
-        line[..line.len() - 4].to_vec(),
-        &line[line.len() - 4],
-        &[&line[line.len() - 3], &line[line.len() - 2], &line[line.len() - 1]],
-    );
+    let (entering, program) = line.split_at(line.len() - 4);
+    let args: Vec<&str> = program[1..].iter().map(String::as_str).collect();
+    let output = run(entering.to_vec(), &program[0], &args);
     let output = tokio::time::timeout(nearmost_tests::PATIENCE, output).await.expect("it stops");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(

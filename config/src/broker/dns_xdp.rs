@@ -54,7 +54,7 @@ impl DnsXdpSpec {
         set(&mut xdp.ring, self.ring);
         let mut sorted = xdp.interfaces.clone();
         sorted.sort_unstable();
-        if let Some([twice, _]) = sorted.array_windows().find(|[a, b]| a == b) {
+        if let Some(twice) = sorted.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| &pair[0]) {
             return Err(Fault::rule("dns.xdp.interfaces", format!("names {twice} twice")));
         }
         match xdp.ring.is_power_of_two() {
