@@ -154,7 +154,6 @@ impl<K: Key> Ranges<K> {
 
     /// Bytes held.
     pub(crate) fn memory_bytes(&self) -> usize {
-        self.all.capacity() * size_of::<Range<K::Packed>>()
-            + self.index.capacity() * size_of::<u32>()
+        self.all.capacity() * size_of::<Range<K::Packed>>() + self.index.capacity() * size_of::<u32>()
     }
 }
