@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Folder of each of our crates, and which of our crates it may depend on.
-const ARROWS: [(&str, &[&str]); 19] = [
+const ARROWS: &[(&str, &[&str])] = &[
     ("crates/core", &[]),
     ("crates/replica", &[]),
     ("crates/dns", &["nearmost-core"]),
