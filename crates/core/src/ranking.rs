@@ -247,7 +247,7 @@ impl Chooser<'_, '_> {
         self.live.is_addressed(i, self.family) && wanted(i)
     }
 
-    fn usable_of_ranking(&self, spread: &Part, wanted: &impl Fn(MirrorIndex) -> bool) -> Usable {
+    fn usable_of_ranking(&self, wanted: &impl Fn(MirrorIndex) -> bool) -> Usable {
         let mut usable = Usable { wanted: ArrayVec::new(), taking: ArrayVec::new(), loaded: false };
         // Hashed only if any mirror sheds, and once.
         let mut turn = None;
@@ -257,7 +257,7 @@ impl Chooser<'_, '_> {
                 let offer = self.live.offer(self.mirror(slot));
                 usable.loaded |= offer.shed > 0;
                 usable.wanted.push(place);
-                if offer.shed == 0 || !offer.sheds(*turn.get_or_insert_with(|| spread.turn())) {
+                if offer.shed == 0 || !offer.sheds(*turn.get_or_insert_with(|| self.view.spread().turn())) {
                     usable.taking.push(place);
                 }
             }
@@ -267,10 +267,9 @@ impl Chooser<'_, '_> {
 
     /// The best of the mirrors that are wanted.
     fn among(&self, basis: Basis, wanted: impl Fn(MirrorIndex) -> bool) -> Choice {
-        let spread = self.view.spread();
-        let usable = self.usable_of_ranking(&spread, &wanted);
+        let usable = self.usable_of_ranking(&wanted);
         let Some(first) = usable.taking.first().copied() else {
-            return self.beyond(basis, &usable, &spread, &wanted);
+            return self.beyond(basis, &usable, &self.view.spread(), &wanted);
         };
         let end = first + self.view.ranking().ties(usize::from(first)) as u8;
         let spill = usable.wanted.first() != Some(&first);
@@ -279,7 +278,7 @@ impl Chooser<'_, '_> {
         // Whether anyone in the cell is shared out: what is wanted is the same for all of them.
         let in_parts = usable.loaded
             || self.policy().strategy == Strategy::Balanced && usable.wanted.len() > 1 && end > first;
-        let part = if in_parts { spread } else { self.view.whole() };
+        let part = if in_parts { self.view.spread() } else { self.view.whole() };
         let mut how = match (self.view.shared(), spill, shares) {
             (true, _, _) => How::SharedOut,
             (_, true, _) => How::Spilled,
@@ -297,8 +296,9 @@ impl Chooser<'_, '_> {
         // Everyone comes to it first, and it takes everyone.
         let slot = self.slot(first);
         let takes_all = self.live.offer(self.mirror(slot)).shed == 0;
-        let for_everyone = how == How::First && self.view.is_for_everyone(slot) && takes_all;
-        Choice { for_everyone, ..self.answer(basis, how, part, &equals) }
+        let mut choice = self.answer(basis, how, part, &equals);
+        choice.for_everyone = how == How::First && self.view.is_for_everyone(slot) && takes_all;
+        choice
     }
 
     /// Orders equals by how much each claims the part, and leaves those of like weight to be answered
@@ -358,7 +358,8 @@ impl Chooser<'_, '_> {
     }
 
     fn answer(&self, basis: Basis, how: How, part: Part, places: &[u8]) -> Choice {
-        let mut choice = Choice { basis, how, part, for_everyone: false, ..self.nothing() };
+        let (mirrors, addrs) = (ArrayVec::new(), ArrayVec::new());
+        let mut choice = Choice { mirrors, addrs, basis, how, part, for_everyone: false };
         let most = usize::from(self.policy().answers).clamp(1, MAX_ANSWERS);
         for place in places.iter().take(most) {
             let mirror = self.mirror(self.slot(*place));

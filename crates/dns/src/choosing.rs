@@ -10,6 +10,7 @@ use std::net::IpAddr;
 
 /// The mirrors for a client in one family, and whether others may be given other ones; `None` for a
 /// domain that the map does not know yet.
+#[inline]
 pub(crate) fn choose(
     snapshot: &Snapshot,
     domain: DomainIndex,

@@ -173,9 +173,13 @@ fn beside_carriers(addr: Ipv6Addr) -> u8 {
 
 // Lengths never exceed the family's, so the fallbacks are never taken.
 fn v4_cell(addr: Ipv4Addr, length: u8) -> IpNet {
-    IpNet::V4(Ipv4Net::new(addr, length).unwrap_or_else(|_| addr.into()).trunc())
+    let host = u32::MAX.checked_shr(length.into()).unwrap_or(0);
+    let first = Ipv4Addr::from_bits(addr.to_bits() & !host);
+    IpNet::V4(Ipv4Net::new(first, length).unwrap_or_else(|_| first.into()))
 }
 
 fn v6_cell(addr: Ipv6Addr, length: u8) -> IpNet {
-    IpNet::V6(Ipv6Net::new(addr, length).unwrap_or_else(|_| addr.into()).trunc())
+    let host = u128::MAX.checked_shr(length.into()).unwrap_or(0);
+    let first = Ipv6Addr::from_bits(addr.to_bits() & !host);
+    IpNet::V6(Ipv6Net::new(first, length).unwrap_or_else(|_| first.into()))
 }
