@@ -5,7 +5,7 @@
 //! wait while the others do. Nothing depends on what is told here: it changes when an answer is there, never
 //! what it is.
 
-#![expect(unsafe_code, reason = "the instruction has no safe form")]
+#![cfg_attr(target_arch = "x86_64", expect(unsafe_code, reason = "the instruction has no safe form"))]
 
 /// Has an element of a slice brought to the cache; nothing where there is none, or on processors that are not
 /// known here.

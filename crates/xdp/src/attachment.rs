@@ -46,12 +46,14 @@ pub struct Settings {
 /// A program that is attached. When this is dropped the interface is as it was before.
 pub struct Attachment {
     interface: String,
+    /// The kernel's number of it.
+    index: u32,
     /// Where the program runs: not [`Mode::Auto`].
     mode: Mode,
     addresses: OwnedFd,
     served: BTreeSet<[u8; KEY]>,
     /// Keeps the program attached.
-    _link: OwnedFd,
+    link: OwnedFd,
     /// The map keeps the program's sockets only as long as they are open; the program keeps the map.
     _sockets: OwnedFd,
 }
@@ -67,14 +69,19 @@ impl Attachment {
             Errno::NODEV => XdpError::NoInterface { interface: name.into() },
             source => refused(name, "looking at the interface")(source),
         })?;
+        if !found.up {
+            return Err(refused(name, "looking at the interface")(Errno::NETDOWN));
+        }
         match settings.mode {
             Mode::Native | Mode::Generic => attach_by(name, found, settings),
             Mode::Auto => {
                 let native = Settings { mode: Mode::Native, ..settings };
                 let generic = Settings { mode: Mode::Generic, ..settings };
-                attach_by(name, found, native).or_else(|first| {
+                attach_by(name, found, native).or_else(|first| match first {
+                    // Whoever has it has it either way.
+                    XdpError::Refused { source: Errno::BUSY, .. } => Err(first),
                     // What keeps both from working is better told by the first.
-                    attach_by(name, found, generic).map_err(|_| first)
+                    first => attach_by(name, found, generic).map_err(|_| first),
                 })
             }
         }
@@ -90,24 +97,52 @@ impl Attachment {
         self.mode
     }
 
-    /// Diverts what is for these addresses and ports, and nothing else from now on.
+    /// Whether frames can still come: the interface is there and up, and the program is on it.
+    pub fn stands(&self) -> bool {
+        let there = match interface::look(&self.interface) {
+            Ok(now) => now.up && now.index == self.index,
+            // A kernel that does not say has not said that it is gone.
+            Err(error) => error != Errno::NODEV,
+        };
+        there && bpf::linked(&self.link).ok().is_none_or(|index| index == self.index)
+    }
+
+    /// Diverts what is for these addresses and ports, and nothing else from now on; how many it has no room for
+    /// beyond [`MOST_ADDRESSES`], which are left to the kernel.
     ///
     /// # Errors
-    /// When the kernel refuses, or they are more than [`MOST_ADDRESSES`]; some may be diverted then.
-    pub fn serve(&mut self, addresses: &BTreeSet<SocketAddr>) -> Result<(), XdpError> {
-        let wanted: BTreeSet<_> = addresses.iter().map(|a| key(*a)).collect();
-        if wanted.len() > MOST_ADDRESSES as usize {
-            return Err(XdpError::TooMany { interface: self.interface.clone(), most: MOST_ADDRESSES });
+    /// When the kernel refuses; some are diverted then, and what is missing is made up for the next time.
+    pub fn serve(&mut self, addresses: &BTreeSet<SocketAddr>) -> Result<usize, XdpError> {
+        let (wanted, left) = fitting(addresses);
+        let refused = refused(&self.interface, "the map of addresses");
+        // First of all those that go, which makes room.
+        let gone: Vec<_> = self.served.difference(&wanted).copied().collect();
+        for key in gone {
+            match bpf::remove(&self.addresses, key) {
+                // Somebody else may have removed it.
+                Ok(()) | Err(Errno::NOENT) => self.served.remove(&key),
+                Err(error) => return Err(refused(error)),
+            };
         }
-        for key in self.served.difference(&wanted) {
-            bpf::remove(&self.addresses, *key).map_err(refused(&self.interface, "the map of addresses"))?;
+        for key in wanted {
+            if !self.served.contains(&key) {
+                bpf::put(&self.addresses, key, [1]).map_err(&refused)?;
+                self.served.insert(key);
+            }
         }
-        for key in wanted.difference(&self.served) {
-            bpf::put(&self.addresses, *key, [1]).map_err(refused(&self.interface, "the map of addresses"))?;
-        }
-        self.served = wanted;
-        Ok(())
+        Ok(left)
     }
+}
+
+/// Keys of as many addresses as there is room for, always the same of the same, and how many are left over.
+fn fitting(addresses: &BTreeSet<SocketAddr>) -> (BTreeSet<[u8; KEY]>, usize) {
+    let mut keys: BTreeSet<_> = addresses.iter().map(|a| key(*a)).collect();
+    let mut left = 0;
+    while keys.len() > MOST_ADDRESSES as usize {
+        keys.pop_last();
+        left += 1;
+    }
+    (keys, left)
 }
 
 fn refused(name: &str, what: &'static str) -> impl Fn(Errno) -> XdpError {
@@ -126,6 +161,9 @@ fn attach_by(name: &str, found: Interface, settings: Settings) -> Result<(Attach
     // Its labels are all there, as its test says.
     let program = program(addresses.as_raw_fd(), sockets.as_raw_fd()).unwrap_or_default();
     let program = bpf::load(&program).map_err(refused(name, "loading the program"))?;
+    // Before there is a socket, so that it passes everything on: a link that is refused then leaves no socket
+    // behind, whose queue the kernel would keep for a moment.
+    let link = bpf::link(&program, found.index, native).map_err(refused(name, "attaching the program"))?;
     let mut queues = Vec::new();
     for queue in 0..found.queues {
         let place = Place { interface: name, index: found.index, queue, mtu: found.mtu };
@@ -135,14 +173,31 @@ fn attach_by(name: &str, found: Interface, settings: Settings) -> Result<(Attach
             .map_err(refused(name, "the map of sockets"))?;
         queues.push(queue);
     }
-    let link = bpf::link(&program, found.index, native).map_err(refused(name, "attaching the program"))?;
     let attachment = Attachment {
         interface: name.into(),
+        index: found.index,
         mode: settings.mode,
         addresses,
         served: BTreeSet::new(),
-        _link: link,
+        link,
         _sockets: sockets,
     };
     Ok((attachment, queues))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    #[test]
+    fn of_too_many_addresses_as_many_as_fit_are_diverted_and_the_others_told() {
+        let all = |count: u32| -> BTreeSet<SocketAddr> {
+            (0..count).map(|n| (Ipv4Addr::from(0x0a00_0000 + n), 53).into()).collect()
+        };
+        let (few, left) = fitting(&all(MOST_ADDRESSES));
+        assert_eq!((few.len(), left), (MOST_ADDRESSES as usize, 0));
+        let (keys, left) = fitting(&all(MOST_ADDRESSES + 3));
+        assert_eq!((keys, left), (few, 3));
+    }
 }

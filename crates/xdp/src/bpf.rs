@@ -11,6 +11,7 @@ const MAP_CREATE: i32 = 0;
 const MAP_UPDATE: i32 = 2;
 const MAP_DELETE: i32 = 3;
 const PROG_LOAD: i32 = 5;
+const OBJECT_INFO: i32 = 15;
 const LINK_CREATE: i32 = 28;
 const PROG_TYPE_XDP: u32 = 6;
 const ATTACH_XDP: u32 = 37;
@@ -76,6 +77,27 @@ struct Link {
     interface: u32,
     attach: u32,
     flags: u32,
+}
+
+/// Attributes of `OBJ_GET_INFO_BY_FD`.
+#[repr(C)]
+struct Asked {
+    object: u32,
+    length: u32,
+    info: u64,
+}
+
+/// `struct bpf_link_info`, as far as it is of use for XDP.
+#[repr(C)]
+#[derive(Default)]
+struct LinkInfo {
+    kind: u32,
+    id: u32,
+    program: u32,
+    _gap: u32,
+    /// 0 once it is detached.
+    interface: u32,
+    _rest: u32,
 }
 
 /// # Safety
@@ -154,4 +176,13 @@ pub(crate) fn link(program: impl AsFd, interface: u32, native: bool) -> Result<O
     let mut attributes = Link { program: fd(program), interface, attach: ATTACH_XDP, flags };
     // SAFETY: these attributes point at nothing.
     unsafe { call(LINK_CREATE, &mut attributes) }.map(owned)
+}
+
+/// The number of the interface that a link's program is on; 0 where that was removed, or somebody detached it.
+pub(crate) fn linked(link: impl AsFd) -> Result<u32, Errno> {
+    let mut info = LinkInfo::default();
+    let length = size_of::<LinkInfo>() as u32;
+    let mut attributes = Asked { object: fd(link), length, info: &raw mut info as u64 };
+    // SAFETY: the kernel writes at most `length` bytes of `info`, which lives during the call; all are integers.
+    unsafe { call(OBJECT_INFO, &mut attributes) }.map(|_| info.interface)
 }

@@ -21,26 +21,19 @@ pub enum XdpError {
         /// What it said.
         source: Errno,
     },
-    /// More addresses are to be served than the program's map has room for.
-    #[error("{interface}: at most {most} addresses can be served")]
-    TooMany {
-        /// The interface's name.
-        interface: String,
-        /// Room of the map.
-        most: u32,
-    },
 }
 
 impl XdpError {
     /// Whether it may be otherwise in a moment without anybody's doing anything about it: the interface is not
-    /// there, or is down.
+    /// there, or is down, or another has it: the kernel keeps queues for a moment after their sockets are closed.
     pub fn passes(&self) -> bool {
         match self {
             XdpError::NoInterface { .. } => true,
             XdpError::Refused { source, .. } => {
-                matches!(*source, Errno::NODEV | Errno::NETDOWN | Errno::NXIO)
+                let (gone, taken) =
+                    ([Errno::NODEV, Errno::NETDOWN, Errno::NXIO], [Errno::BUSY, Errno::EXIST]);
+                gone.contains(source) || taken.contains(source)
             }
-            XdpError::TooMany { .. } => false,
         }
     }
 }
@@ -78,5 +71,7 @@ mod tests {
         }
         assert!(!error.passes());
         assert!(XdpError::NoInterface { interface: "eth7".into() }.passes());
+        let busy = XdpError::Refused { interface: "eth7".into(), what: "binding", source: Errno::BUSY };
+        assert!(busy.passes(), "who has it may go");
     }
 }

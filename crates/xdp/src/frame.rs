@@ -86,13 +86,14 @@ pub fn parse(frame: &[u8]) -> Result<Datagram, Refusal> {
         TYPE_IPV6 => ipv6(frame)?,
         _ => return Err(Refusal::Strange),
     };
-    // Its own length field says no more and no less than IP's: what lies between would be nobody's.
+    // Its own length field may say less than IP's; what is left over is nobody's, as to the kernel.
     let start = udp.start;
     let length = word(frame, start + 4).ok_or(Refusal::Length)?;
-    if usize::from(length) != udp.len() || udp.len() < UDP_HEADER {
+    if !(UDP_HEADER..=udp.len()).contains(&usize::from(length)) {
         return Err(Refusal::Length);
     }
-    let bytes = frame.get(udp.clone()).ok_or(Refusal::Length)?;
+    let end = start + usize::from(length);
+    let bytes = frame.get(start..end).ok_or(Refusal::Length)?;
     let checksum = word(bytes, 6).ok_or(Refusal::Length)?;
     if !whole(bytes, checksum, source, Sum::default().pseudo(source, destination, length)) {
         return Err(Refusal::Checksum);
@@ -107,7 +108,7 @@ pub fn parse(frame: &[u8]) -> Result<Datagram, Refusal> {
     Ok(Datagram {
         source: SocketAddr::new(source, source_port),
         destination: SocketAddr::new(destination, destination_port),
-        payload: start + UDP_HEADER..udp.end,
+        payload: start + UDP_HEADER..end,
     })
 }
 

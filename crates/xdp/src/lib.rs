@@ -12,8 +12,8 @@
 //! **The program** ([`program`]) is a few dozen instructions of BPF, put together by [`assembler`] and loaded through
 //! bpf(2): neither a compiler nor libbpf is needed. It diverts UDP over Ethernet whose destination is in a map
 //! of addresses and ports, and only in its plainest form: IPv4 without options and fragments, IPv6 without
-//! extension headers, no VLAN tag, to this host's own hardware address or at least to no group, no longer than
-//! a frame can hold. Everything else, ARP, neighbour discovery, ICMP and TCP among it, goes on to the kernel.
+//! extension headers, no VLAN tag in the frame, to this host's own hardware address or at least to no group, no
+//! longer than a frame can hold. Everything else, ARP, neighbour discovery, ICMP and TCP among it, goes on to the kernel.
 //! So does everything on a queue that has no socket.
 //!
 //! **The fallback** is that ordinary sockets stay bound beside it. The program hangs on a link of this process
@@ -26,7 +26,9 @@
 //!
 //! **Addresses on the way.** A reply goes to the hardware address that its query came from, and leaves by the
 //! queue that it came by; there is no routing table and no neighbour cache here. Where answers take another way
-//! than questions (asymmetric routes, VRFs, a bond's or bridge's member), use sockets. Packet filters and
+//! than questions (asymmetric routes, VRFs, a bond's or bridge's member), use sockets. Nor are VLANs
+//! told apart: most cards take the tag out of the frame before the program sees it, so that what was tagged is
+//! answered without. Addresses of VLAN devices on the interface ([`vlans_on`]) must not be diverted. Packet filters and
 //! connection tracking do not see what is diverted.
 //!
 //! **Checksums.** The header checksum of IPv4 is verified. That of UDP is, too, unless the sender left it to
@@ -47,5 +49,5 @@ mod umem;
 
 pub use attachment::{Attachment, Mode, Settings};
 pub use error::XdpError;
-pub use interface::own_addresses;
+pub use interface::{own_addresses, vlans_on};
 pub use queue::{Lost, Queue, Received, Waker, Woken};

@@ -15,6 +15,13 @@ use std::time::Duration;
 /// more each time.
 const PUSHES: usize = 16;
 
+/// How often a queue that is taken is tried.
+const TRIES: u32 = 50;
+/// Pause before it is tried again.
+const BETWEEN_TRIES: Duration = Duration::from_millis(20);
+/// How long those wait that the kernel did not take to send, or that are on their way when all ends.
+const SOON: Duration = Duration::from_millis(1);
+
 /// A queue of an interface, with frames of its own.
 pub struct Queue {
     socket: OwnedFd,
@@ -24,6 +31,8 @@ pub struct Queue {
     received: Vec<Held>,
     /// Of each that was received, the length of the reply in its place; 0 for none.
     replies: Vec<u32>,
+    /// Some wait to be sent, and may be soon.
+    waits: bool,
     waker: Waker,
     /// What was told of losses so far.
     told: Lost,
@@ -46,7 +55,8 @@ impl Waker {
 pub enum Woken {
     /// Frames came, or the time is over, or somebody woke it.
     Look,
-    /// The interface went away, or went down.
+    /// The interface went away. That it was set down, or lost its program, is not seen here:
+    /// [`crate::Attachment::stands`].
     Gone,
 }
 
@@ -84,6 +94,18 @@ impl Lost {
     }
 }
 
+/// Tries for a second while the queue is taken: the kernel gives it up some time after its socket was closed, and
+/// tells nobody when.
+fn patiently(mut act: impl FnMut() -> Result<(), Errno>) -> Result<(), Errno> {
+    for _ in 1..TRIES {
+        match act() {
+            Err(Errno::BUSY) => std::thread::park_timeout(BETWEEN_TRIES),
+            done => return done,
+        }
+    }
+    act()
+}
+
 /// Where a queue is.
 pub(crate) struct Place<'p> {
     pub(crate) interface: &'p str,
@@ -106,7 +128,7 @@ impl Queue {
         let mut flags = SocketAddrXdpFlags::XDP_USE_NEED_WAKEUP;
         flags.set(SocketAddrXdpFlags::XDP_COPY, !zero_copy);
         let address = SocketAddrXdp::new(flags, place.index, place.queue);
-        bind(&socket, &address).map_err(refused("binding an AF_XDP socket"))?;
+        patiently(|| bind(&socket, &address)).map_err(refused("binding an AF_XDP socket"))?;
         let waker =
             eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(refused("an eventfd"))?;
         Ok(Queue {
@@ -116,6 +138,7 @@ impl Queue {
             mtu: place.mtu,
             received: Vec::new(),
             replies: Vec::new(),
+            waits: false,
             waker: Waker(Arc::new(waker)),
             told: Lost::default(),
         })
@@ -146,12 +169,14 @@ impl Queue {
         self.socket.as_fd()
     }
 
-    /// Waits until frames came, at most so long. That an interface was removed is seen when the time is over.
+    /// Waits until frames came, at most so long, and only for a moment while replies wait to be sent by
+    /// [`Queue::finish`]. That an interface was removed is seen when the time is over.
     ///
     /// # Errors
     /// What the system says.
     pub fn wait(&mut self, most: Duration) -> Result<Woken, Errno> {
         let mut of = [PollFd::new(&self.socket, PollFlags::IN), PollFd::new(&*self.waker.0, PollFlags::IN)];
+        let most = if self.waits { most.min(SOON) } else { most };
         let most = Timespec::try_from(most).map_err(|_| Errno::INVAL)?;
         let nothing = match poll(&mut of, Some(&most)) {
             Ok(ready) => ready == 0,
@@ -211,8 +236,22 @@ impl Queue {
         self.push()
     }
 
+    /// Waits until all that was sent has left, at most about so long.
+    pub fn flush(&mut self, most: Duration) {
+        for _ in 0..most.as_millis() {
+            self.umem.submit();
+            if self.umem.on_their_way() == 0 || self.push().is_err() {
+                return;
+            }
+            // Nobody tells when a frame has left.
+            std::thread::park_timeout(SOON);
+        }
+    }
+
     /// Has the kernel send what waits.
     fn push(&mut self) -> Result<(), Errno> {
+        // Where it fails, as on an interface that is down, trying again soon is of no use.
+        self.waits = false;
         for _ in 0..PUSHES {
             if self.umem.unsent() == 0 || !self.umem.tx_sleeps() {
                 break;
@@ -223,6 +262,7 @@ impl Queue {
                 Err(error) => return Err(error),
             }
         }
+        self.waits = self.umem.unsent() > 0;
         Ok(())
     }
 
@@ -241,5 +281,24 @@ impl Queue {
         let lost = all.since(Lost { unsent: 0, ..self.told });
         self.told = Lost { unsent: 0, ..all };
         lost
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_taken_is_tried_again_and_other_errors_are_told_at_once() {
+        let mut answers = vec![Ok(()), Err(Errno::BUSY), Err(Errno::BUSY)];
+        assert_eq!(patiently(|| answers.pop().unwrap()), Ok(()));
+        let mut answers = vec![Ok(()), Err(Errno::PERM)];
+        assert_eq!(patiently(|| answers.pop().unwrap()), Err(Errno::PERM));
+        let mut tries = 0;
+        let taken = patiently(|| {
+            tries += 1;
+            Err(Errno::BUSY)
+        });
+        assert_eq!((taken, tries), (Err(Errno::BUSY), TRIES));
     }
 }

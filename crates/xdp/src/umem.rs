@@ -48,6 +48,8 @@ pub(crate) struct Umem {
     completion: Consumer<u64>,
     rx: Consumer<Descriptor>,
     tx: Producer<Descriptor>,
+    /// Frames that were given to be sent and did not come back yet.
+    away: u32,
     memory: Mapping,
 }
 
@@ -81,6 +83,7 @@ impl Umem {
             completion: Consumer::map(socket, XDP_UMEM_PGOFF_COMPLETION_RING, offsets.cr, count)?,
             rx: Consumer::map(socket, XDP_PGOFF_RX_RING, offsets.rx, ring)?,
             tx: Producer::map(socket, XDP_PGOFF_TX_RING, offsets.tx, ring)?,
+            away: 0,
             memory,
         };
         for frame in 0..u64::from(count) {
@@ -113,8 +116,9 @@ impl Umem {
     /// Has a frame sent, which is so long now; false when there are too many on their way, and it is empty again.
     pub(crate) fn send(&mut self, held: Held, length: u32) -> bool {
         let sent = self.tx.put(Descriptor { at: held.at, length, options: 0 });
-        if !sent {
-            self.recycle(held);
+        match sent {
+            true => self.away = self.away.saturating_add(1),
+            false => self.recycle(held),
         }
         sent
     }
@@ -127,8 +131,9 @@ impl Umem {
 
     /// Shows the kernel all that was sent and recycled, and what was sent before is recycled.
     pub(crate) fn submit(&mut self) {
-        let fill = &mut self.fill;
+        let (fill, away) = (&mut self.fill, &mut self.away);
         self.completion.take(u32::MAX, |sent| {
+            *away = away.saturating_sub(1);
             let _ = fill.put(sent - sent % CHUNK as u64);
         });
         self.fill.submit();
@@ -138,6 +143,11 @@ impl Umem {
     /// Frames that the kernel has not taken to send yet.
     pub(crate) fn unsent(&self) -> u32 {
         self.tx.waiting()
+    }
+
+    /// Frames that were sent and have not left yet, as far as [`Umem::submit`] saw last.
+    pub(crate) fn on_their_way(&self) -> u32 {
+        self.away
     }
 
     /// Whether the kernel is to be woken to send.

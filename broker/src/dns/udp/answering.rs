@@ -81,23 +81,40 @@ impl Answering {
     /// After a fault of ours that one message brought out: it is left without a reply, and others are not.
     fn survive(&mut self, message: &[u8], reply: &mut Vec<u8>) -> Outcome {
         reply.clear();
-        self.sheet.panicked();
         tracing::error!(?message, "a DNS message could not be answered: please report this");
-        // What it was in the middle of changing is made anew.
-        self.hot = HotPath::new(Arc::clone(&self.handler.responder), 0);
+        self.renew();
         Outcome::default()
+    }
+
+    /// After a fault of ours: what it was in the middle of changing is made anew.
+    fn renew(&mut self) {
+        self.sheet.panicked();
+        self.hot = HotPath::new(Arc::clone(&self.handler.responder), 0);
     }
 }
 
 impl Turn<'_> {
+    /// Whether there are so many messages that it is of use to tell of them beforehand.
+    pub(in crate::dns) fn pays(messages: usize) -> bool {
+        messages >= HotPath::FEWEST
+    }
+
     /// Is told of all messages before the first is answered.
     pub(in crate::dns) fn expect(&mut self, message: &[u8], source: IpAddr) {
-        self.of.hot.expect(message, source);
+        let hot = AssertUnwindSafe(|| self.of.hot.expect(message, source));
+        if catch_unwind(hot).is_err() {
+            tracing::error!(?message, "a DNS message could not be looked at: please report this");
+            self.of.renew();
+        }
     }
 
     /// Once all were told.
     pub(in crate::dns) fn look_ahead(&mut self) {
-        self.of.hot.look_ahead(&self.snapshot);
+        let hot = AssertUnwindSafe(|| self.of.hot.look_ahead(&self.snapshot));
+        if catch_unwind(hot).is_err() {
+            tracing::error!("DNS messages could not be looked ahead for: please report this");
+            self.of.renew();
+        }
     }
 
     /// Answers one message into `reply`, which stays empty when it gets none.

@@ -35,10 +35,10 @@ impl Beat {
         }
     }
 
-    /// It turns now.
+    /// It turns now, or is about to.
     pub(crate) fn stamp(&self) {
         let elapsed = mono_now().saturating_duration_since(self.epoch).as_millis();
-        // Milliseconds of a process's life fit; only the worker writes.
+        // Milliseconds of a process's life fit; one at a time writes.
         self.last.store(u64::try_from(elapsed).unwrap_or(NEVER - 1), Ordering::Relaxed);
     }
 
@@ -65,8 +65,10 @@ impl Beat {
 pub struct Beats(Arc<Mutex<Vec<Beat>>>);
 
 impl Beats {
-    /// One more worker; until what is returned is dropped.
+    /// One more worker, which is about to begin; until what is returned is dropped.
     pub(in crate::dns) fn enter(&self, beat: Beat) -> Entered {
+        // It comes to a server that is ready, and hangs only if its thread is not there in time.
+        beat.stamp();
         self.all(|all| all.push(beat.clone()));
         Entered { beats: self.clone(), beat }
     }
@@ -125,7 +127,10 @@ mod tests {
         let stays = Beat::new("127.0.0.1:53", 0);
         stays.stamp();
         beats.add(stays);
-        let goes = beats.enter(Beat::new("eth0", 1));
+        let beat = Beat::new("eth0", 1);
+        let goes = beats.enter(beat.clone());
+        assert!(beats.hanging().is_none(), "it was entered just now");
+        beat.last.store(NEVER, Ordering::Relaxed);
         assert_eq!(
             beats.hanging().map(|beat| (beat.place().to_owned(), beat.number())),
             Some(("eth0".into(), 1))

@@ -24,7 +24,7 @@ pub(super) use beat::Entered;
 pub use beat::{Beat, Beats};
 
 use super::{DnsError, Handler};
-pub(super) use answering::Answering;
+pub(super) use answering::{Answering, Turn};
 use mmsg::{Batch, Shape};
 use nearmost_dns::limiter::Limiter;
 use std::io;
@@ -147,12 +147,14 @@ impl Worker {
     /// Answers what was read.
     fn answer_all(&mut self, batch: &mut Batch, read: usize) {
         let mut turn = self.answering.turn();
-        for at in 0..read {
-            if let Some((message, peer, _)) = batch.slot(at) {
-                turn.expect(message, peer.ip());
+        if Turn::pays(read) {
+            for at in 0..read {
+                if let Some((message, peer, _)) = batch.slot(at) {
+                    turn.expect(message, peer.ip());
+                }
             }
+            turn.look_ahead();
         }
-        turn.look_ahead();
         for at in 0..read {
             if let Some((message, peer, reply)) = batch.slot(at) {
                 turn.answer(message, peer.ip(), reply);

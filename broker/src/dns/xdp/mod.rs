@@ -3,10 +3,10 @@
 //! workers of sockets would: they share [`udp::Answering`].
 //!
 //! ```text
-//!                ┌──────────────── any worker ended: detach, wait, attach anew ──────────────┐
-//!                ▼                                                                           │
-//!  start ─► attach ─ yes ─► a thread a queue serves; addresses are looked at every few s ────┘
-//!                └─ no ─► warned of once; tried again while it may pass (no such interface)
+//!                ┌──── a worker ended, or it is down: detach, wait, attach anew ────┐
+//!                ▼                                                                  │
+//!  start ─► attach ─ yes ─► a thread a queue serves; all is looked at every few s ──┘
+//!                └─ no ─► warned of once; tried again while it may pass (no such interface, another has it)
 //! ```
 //!
 //! Sockets serve beside it all the time. They get what the program lets pass, and everything while no program is
@@ -20,7 +20,8 @@ pub use metrics::XdpMetrics;
 use super::udp::{self, Beat, Beats};
 use super::{DnsError, Handler};
 use nearmost_dns::limiter::{LimitConfig, Limiter};
-use nearmost_xdp::{Attachment, Mode, Queue, Settings, XdpError, own_addresses};
+use nearmost_xdp::program::MOST_ADDRESSES;
+use nearmost_xdp::{Attachment, Mode, Queue, Settings, Waker, XdpError, own_addresses, vlans_on};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -29,7 +30,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use worker::Worker;
 
-/// How often the host's own addresses are looked at where a wildcard is served.
+/// How often it is looked at whether the interface is up and the program on it, and which addresses it has.
 const LOOK: Duration = Duration::from_secs(5);
 /// Pause before an interface that went away is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -159,31 +160,21 @@ impl Of {
     /// Attaches, and has what is for the addresses diverted.
     fn attach(&self) -> Result<Attached, XdpError> {
         let (mut attachment, queues) = Attachment::attach(&self.name, self.settings)?;
-        attachment.serve(&diverted(&self.listen))?;
+        attachment.serve(&self.diverted()?)?;
         Ok((attachment, queues))
     }
 
-    /// Serves by what is attached, until told to stop or until a queue ends.
+    /// Serves by what is attached, until told to stop, until a queue ends or the interface is down.
     async fn serve(&self, (mut attachment, queues): Attached, shared: &Shared, stop: &CancellationToken) {
         let metrics = &shared.handler.metrics.xdp;
-        let over = stop.child_token();
-        let (mut threads, mut wakers) = (JoinSet::new(), Vec::new());
-        for queue in queues {
-            wakers.push(queue.waker());
-            match self.worker(queue, shared) {
-                Ok(worker) => {
-                    let stop = over.clone();
-                    match udp::thread("dns-xdp", move || worker.serve(&stop)) {
-                        Ok(thread) => drop(threads.spawn(thread)),
-                        Err(error) => tracing::error!(%error, "AF_XDP"),
-                    }
-                }
-                // The limits were good enough for the sockets.
-                Err(error) => tracing::error!(%error, "AF_XDP"),
-            }
-        }
-        metrics.active(&self.name, !threads.is_empty());
-        let mut look = tokio::time::interval(LOOK);
+        // No child of `stop`: workers serve for as long as the program gives them queries.
+        let over = CancellationToken::new();
+        // Nobody may wait for the end.
+        let _over = over.clone().drop_guard();
+        let count = queues.len();
+        let (mut threads, wakers) = self.start(queues, shared, &over);
+        metrics.active(&self.name, threads.len() == count);
+        let (mut look, mut said) = (tokio::time::interval(LOOK), String::new());
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
@@ -194,22 +185,89 @@ impl Of {
                     break;
                 }
                 _ = look.tick() => {
-                    if let Err(error) = attachment.serve(&diverted(&self.listen)) {
-                        tracing::warn!(%error, "AF_XDP: addresses");
+                    if !attachment.stands() {
+                        break;
                     }
+                    let found = self.look(&mut attachment).join("; ");
+                    if found != said && !found.is_empty() {
+                        tracing::warn!(interface = %self.name, "AF_XDP: {found}");
+                    }
+                    said = found;
                 }
             }
         }
         // From here on the kernel delivers to sockets. It takes its time, as with attaching; and what comes of this
         // cannot be helped.
         let _ = tokio::task::spawn_blocking(move || drop(attachment)).await;
-        metrics.active(&self.name, false);
         if !stop.is_cancelled() {
             tracing::warn!(interface = %self.name, "AF_XDP ended: DNS over UDP goes on by sockets alone");
         }
+        metrics.active(&self.name, false);
         over.cancel();
-        wakers.iter().for_each(nearmost_xdp::Waker::wake);
+        wakers.iter().for_each(Waker::wake);
         while threads.join_next().await.is_some() {}
+    }
+
+    /// Starts a thread for each queue, and says of which there is none. The kernel has the queues of those.
+    fn start(
+        &self,
+        queues: Vec<Queue>,
+        shared: &Shared,
+        over: &CancellationToken,
+    ) -> (JoinSet<()>, Vec<Waker>) {
+        let (mut threads, mut wakers) = (JoinSet::new(), Vec::new());
+        for queue in queues {
+            wakers.push(queue.waker());
+            let started = self.worker(queue, shared).and_then(|worker| {
+                let over = over.clone();
+                udp::thread("dns-xdp", move || worker.serve(&over))
+            });
+            match started {
+                Ok(thread) => drop(threads.spawn(thread)),
+                Err(error) => {
+                    tracing::error!(%error, interface = %self.name, "AF_XDP: a queue without a worker")
+                }
+            }
+        }
+        (threads, wakers)
+    }
+
+    /// Has what is for the addresses that there are now diverted; what there is to be warned of.
+    fn look(&self, attachment: &mut Attachment) -> Vec<String> {
+        let mut found = Vec::new();
+        match self.diverted().and_then(|addresses| attachment.serve(&addresses)) {
+            Ok(0) => {}
+            Ok(left) => found
+                .push(format!("{left} addresses are left to sockets: there is room for {MOST_ADDRESSES}")),
+            Err(error) => found.push(error.to_string()),
+        }
+        let vlans = vlans_on(&self.name);
+        if !vlans.is_empty() {
+            let vlans = vlans.join(", ");
+            found.push(format!(
+                "of queries to addresses of VLANs on it ({vlans}) sockets take care; its own addresses must not be \
+                 asked by way of these"
+            ));
+        }
+        found
+    }
+
+    /// What is diverted: the interface's own addresses in place of a wildcard, so that what is passed on to others or
+    /// is for VLANs on it is left alone.
+    fn diverted(&self) -> Result<BTreeSet<SocketAddr>, XdpError> {
+        let addresses = |name: &str| {
+            own_addresses(name).map_err(|source| XdpError::Refused {
+                interface: name.to_owned(),
+                what: "its addresses",
+                source,
+            })
+        };
+        let own = addresses(&self.name)?;
+        let mut tagged = Vec::new();
+        for vlan in vlans_on(&self.name) {
+            tagged.extend(addresses(&vlan)?);
+        }
+        Ok(expanded(&self.listen, &own, &tagged))
     }
 
     fn worker(&self, queue: Queue, shared: &Shared) -> Result<Worker, DnsError> {
@@ -220,27 +278,17 @@ impl Of {
     }
 }
 
-/// What is diverted where sockets are bound so: all of the host's addresses in place of a wildcard, so that what is
-/// only passed on to others is left alone.
-fn diverted(listen: &[SocketAddr]) -> BTreeSet<SocketAddr> {
-    let own = match listen.iter().any(|at| at.ip().is_unspecified()) {
-        true => own_addresses().unwrap_or_else(|error| {
-            tracing::warn!(%error, "the host's addresses");
-            Vec::new()
-        }),
-        false => Vec::new(),
-    };
-    expanded(listen, &own)
-}
-
-fn expanded(listen: &[SocketAddr], own: &[IpAddr]) -> BTreeSet<SocketAddr> {
+/// Where sockets are bound, with an interface's `own` addresses in place of wildcards, without what is `tagged`: frames
+/// to addresses of VLANs look like others where the card took the tag out, and would be answered without one.
+fn expanded(listen: &[SocketAddr], own: &[IpAddr], tagged: &[IpAddr]) -> BTreeSet<SocketAddr> {
     let one = |at: &SocketAddr| {
         let (wildcard, v4, port) = (at.ip().is_unspecified(), at.is_ipv4(), at.port());
-        let own = own.iter().filter(move |ip| wildcard && ip.is_ipv4() == v4);
+        // Nobody can be answered at addresses of loopback.
+        let own = own.iter().filter(move |ip| wildcard && ip.is_ipv4() == v4 && !ip.is_loopback());
         let itself = (!wildcard).then_some(at.ip());
         own.copied().chain(itself).map(move |ip| SocketAddr::new(ip, port)).collect::<Vec<_>>()
     };
-    listen.iter().flat_map(one).collect()
+    listen.iter().flat_map(one).filter(|at| !tagged.contains(&at.ip())).collect()
 }
 
 #[cfg(test)]
@@ -253,13 +301,20 @@ mod tests {
     }
 
     #[test]
-    fn a_wildcard_is_the_host_s_own_addresses_of_its_family() {
-        let own = ["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()];
-        let found = expanded(&at(&["0.0.0.0:53", "[::]:5353", "198.51.100.1:53"]), &own);
+    fn a_wildcard_is_the_interface_s_own_addresses_of_its_family() {
+        let own = ["192.0.2.1", "127.0.0.1", "2001:db8::1"].map(|ip| ip.parse().unwrap());
+        let found = expanded(&at(&["0.0.0.0:53", "[::]:5353", "198.51.100.1:53"]), &own, &[]);
         let wanted = at(&["192.0.2.1:53", "[2001:db8::1]:5353", "198.51.100.1:53"]);
         assert_eq!(found, wanted.into_iter().collect());
-        let found = expanded(&at(&["192.0.2.9:53"]), &own);
+        let found = expanded(&at(&["192.0.2.9:53"]), &own, &[]);
         assert_eq!(found, at(&["192.0.2.9:53"]).into_iter().collect());
+    }
+
+    #[test]
+    fn what_is_for_vlans_on_the_interface_is_left_to_sockets() {
+        let [own, tagged] = ["192.0.2.1", "192.0.2.129"].map(|ip| ip.parse().unwrap());
+        let found = expanded(&at(&["0.0.0.0:53", "192.0.2.129:5353"]), &[own], &[tagged]);
+        assert_eq!(found, at(&["192.0.2.1:53"]).into_iter().collect());
     }
 
     #[test]

@@ -1,16 +1,18 @@
 //! One queue's worker: it takes the frames that came, answers each in its place, sends all replies, and waits.
 
-use super::super::udp::{Answering, Beat, Entered, WAIT};
-use super::metrics::Counted;
-use nearmost_xdp::frame::parse;
+use super::super::udp::{Answering, Beat, Entered, Turn, WAIT};
+use super::metrics::Tally;
+use nearmost_xdp::frame::{Datagram, parse};
 use nearmost_xdp::{Queue, Received, Woken};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 /// Frames of one turn, as the workers of sockets take.
 const BATCH: usize = 64;
 /// Most turns of the last drain: all that the largest ring holds.
 const LAST_TURNS: usize = 16_384 / BATCH;
+/// How long the last replies have to leave.
+const LEAVING: Duration = Duration::from_millis(50);
 /// Room for one reply: beyond what any setting lets a datagram be.
 const REPLY_ROOM: usize = 1536;
 
@@ -21,18 +23,21 @@ pub(super) struct Worker {
     beat: Beat,
     /// It counts among those that must turn.
     _entered: Entered,
+    /// Of the turn at hand, by the frames' numbers: what was read in them.
+    datagrams: Vec<Option<Datagram>>,
     /// Of the query at hand.
     reply: Vec<u8>,
-    counted: Counted,
-    /// When losses were asked for last.
-    asked: Instant,
+    tally: Tally,
+    /// When it was shown last.
+    shown: Instant,
 }
 
 impl Worker {
     pub(super) fn new(queue: Queue, answering: Answering, (beat, entered): (Beat, Entered)) -> Worker {
-        let counted = answering.metrics().xdp.counted();
-        let (reply, asked) = (Vec::with_capacity(REPLY_ROOM), crate::clock::mono_now());
-        Worker { queue, answering, beat, _entered: entered, reply, counted, asked }
+        let tally = answering.metrics().xdp.tally();
+        let (datagrams, reply) = (Vec::with_capacity(BATCH), Vec::with_capacity(REPLY_ROOM));
+        let shown = crate::clock::mono_now();
+        Worker { queue, answering, beat, _entered: entered, datagrams, reply, tally, shown }
     }
 
     /// Serves until told to stop, or until the interface is gone. Blocks the thread.
@@ -49,7 +54,7 @@ impl Worker {
                 tracing::debug!(%error, "DNS over AF_XDP: sending replies");
                 self.answering.metrics().socket_errors.inc();
             }
-            self.count_losses();
+            self.show();
             if read > 0 {
                 continue;
             }
@@ -63,12 +68,14 @@ impl Worker {
             }
         }
         self.drain();
-        self.counted.lost(self.queue.lost());
+        self.queue.flush(LEAVING);
+        self.tally.show(self.queue.lost());
     }
 
     /// Answers what came before the program was detached; nothing comes any more.
     fn drain(&mut self) {
         for _ in 0..LAST_TURNS {
+            self.beat.stamp();
             let read = self.queue.receive(BATCH);
             if read == 0 {
                 break;
@@ -80,27 +87,28 @@ impl Worker {
     }
 
     fn answer_all(&mut self, read: usize) {
-        let Worker { queue, answering, reply, counted, .. } = self;
-        let mtu = queue.mtu();
+        let Worker { queue, answering, datagrams, reply, tally, .. } = self;
+        let (mtu, ahead) = (queue.mtu(), Turn::pays(read));
         let mut turn = answering.turn();
+        datagrams.clear();
         for at in 0..read {
             let frame = queue.frame(at).and_then(|Received { buffer, length }| buffer.get(..length));
-            if let Some((frame, datagram)) = frame.and_then(|frame| Some((&*frame, parse(frame).ok()?))) {
-                turn.expect(frame.get(datagram.payload).unwrap_or_default(), datagram.source.ip());
+            let frame = frame.unwrap_or_default();
+            let datagram = parse(frame).inspect_err(|refusal| tally.refused(*refusal)).ok();
+            if let Some(datagram) = datagram.as_ref().filter(|_| ahead) {
+                turn.expect(frame.get(datagram.payload.clone()).unwrap_or_default(), datagram.source.ip());
             }
+            datagrams.push(datagram);
         }
-        turn.look_ahead();
-        let (mut queries, mut long) = (0, 0);
-        for at in 0..read {
-            let Some(Received { buffer, length }) = queue.frame(at) else { continue };
-            let datagram = match parse(buffer.get(..length).unwrap_or_default()) {
-                Ok(datagram) => datagram,
-                Err(refusal) => {
-                    counted.refused(refusal);
-                    continue;
-                }
+        if ahead {
+            turn.look_ahead();
+        }
+        let mut long = 0;
+        for (at, datagram) in datagrams.iter().enumerate() {
+            let (Some(datagram), Some(Received { buffer, .. })) = (datagram, queue.frame(at)) else {
+                continue;
             };
-            queries += 1;
+            tally.query();
             reply.clear();
             let message = buffer.get(datagram.payload.clone()).unwrap_or_default();
             turn.answer(message, datagram.source.ip(), reply);
@@ -115,16 +123,17 @@ impl Worker {
             }
         }
         turn.end();
-        counted.queries(queries);
-        answering.metrics().socket_errors.inc_by(long);
+        if long > 0 {
+            answering.metrics().socket_errors.inc_by(long);
+        }
     }
 
-    /// Asks the kernel for what it lost, now and then.
-    fn count_losses(&mut self) {
+    /// Shows what was counted, and what the kernel lost, now and then.
+    fn show(&mut self) {
         let now = crate::clock::mono_now();
-        if now.saturating_duration_since(self.asked) >= WAIT {
-            self.asked = now;
-            self.counted.lost(self.queue.lost());
+        if now.saturating_duration_since(self.shown) >= WAIT {
+            self.shown = now;
+            self.tally.show(self.queue.lost());
         }
     }
 }

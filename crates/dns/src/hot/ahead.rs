@@ -20,8 +20,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Most guesses that are kept: of more queries at once, the last are looked up without.
 const MOST: usize = 64;
-/// Of fewer queries than this none can wait for another.
-const FEWEST: usize = 3;
 /// Code of the client subnet (RFC 7871 §6).
 const CLIENT_SUBNET: u16 = 8;
 /// Bytes from the end of the name to the first option: type and class, then OPT without its data.
@@ -41,6 +39,9 @@ struct Guess {
 pub(super) struct Guesses(ArrayVec<Guess, MOST>);
 
 impl HotPath {
+    /// Of fewer queries together than this none can wait for another: to tell of them is of no use.
+    pub const FEWEST: usize = 3;
+
     /// Guesses what a query will look up, as one of several that are answered together; then
     /// [`HotPath::look_ahead`].
     pub fn expect(&mut self, message: &[u8], source: IpAddr) {
@@ -53,7 +54,7 @@ impl HotPath {
     /// Has what was guessed brought to the cache.
     pub fn look_ahead(&mut self, snapshot: &Snapshot) {
         self.meet(&snapshot.registry);
-        for step in [Step::First, Step::Second].into_iter().filter(|_| self.guesses.0.len() >= FEWEST) {
+        for step in [Step::First, Step::Second].into_iter().filter(|_| self.guesses.0.len() >= Self::FEWEST) {
             for guess in &self.guesses.0 {
                 let slot = &self.slots[guess.slot(self.slots.len())];
                 if slot.met == self.met {

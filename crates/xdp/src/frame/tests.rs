@@ -228,3 +228,25 @@ fn what_is_strange_is_told_from_what_is_broken() {
     assert_eq!(changed(ETHERNET + IPV4 + 5, 200), Some(Refusal::Length));
     assert_eq!(parse(&[]), Err(Refusal::Length));
 }
+
+#[test]
+fn a_datagram_that_is_shorter_than_its_packet_is_cut_as_the_kernel_does() {
+    for frame in [query(), query6()] {
+        let (read, udp) = (parse(&frame).unwrap(), udp_at(&frame));
+        // Six bytes more within the packet, which UDP's own length leaves out.
+        let mut longer = frame.clone();
+        longer.extend(*b"nobody");
+        let field = if read.source.is_ipv4() { ETHERNET + 2 } else { ETHERNET + 4 };
+        let length = word(&longer, field).unwrap() + 6;
+        longer[field..field + 2].copy_from_slice(&length.to_be_bytes());
+        if read.source.is_ipv4() {
+            longer[ETHERNET + 10..ETHERNET + 12].fill(0);
+            let checksum = Sum::default().bytes(&longer[ETHERNET..ETHERNET + IPV4]).checksum();
+            longer[ETHERNET + 10..ETHERNET + 12].copy_from_slice(&checksum.to_be_bytes());
+        }
+        assert_eq!(parse(&longer).unwrap(), read);
+        // Less than its own header it cannot be.
+        longer[udp + 4..udp + 6].copy_from_slice(&[0, 7]);
+        assert_eq!(parse(&longer), Err(Refusal::Length));
+    }
+}
