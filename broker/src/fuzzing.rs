@@ -1,5 +1,5 @@
-//! Decoders that are nobody else's business, as the fuzz targets (`fuzz/`) call them. Only with the feature of
-//! that name.
+//! Decoders that are nobody else's business, as the fuzz targets (`fuzz/`) call them. No feature opens
+//! them: what is built with one more would be what is linted and tested, and not what is shipped.
 
 use crate::api::client::{self, Source};
 use crate::api::params::{self, Params};
@@ -8,6 +8,7 @@ use crate::geoip::load::{GeoError, add_database};
 use crate::learning::memory;
 use crate::peers::dns;
 use crate::reports::token::Claims;
+use crate::server::started;
 use http::{HeaderMap, Uri};
 use ipnet::IpNet;
 use nearmost_core::geo::table::{PlaceTable, PlaceTableBuilder};
@@ -60,6 +61,11 @@ pub fn source(peer: &Peer, headers: &HeaderMap, trusted: &[IpNet]) -> (IpAddr, b
 /// As the API answers it.
 pub fn parameters(uri: &Uri, known: &[&str]) -> Result<Vec<(String, String)>, Problem> {
     Params::read(uri, known).map(|params| params.pairs().to_vec())
+}
+
+/// What was configured at the last start, as the store keeps it, read and written again.
+pub fn configured(bytes: &[u8]) -> Option<Vec<u8>> {
+    started::again(bytes)
 }
 
 /// A body of JSON, as the API takes levels of logs: what it sets, as `target=level`.

@@ -16,7 +16,7 @@ pub mod dns;
 pub mod driver;
 pub mod events;
 mod followers;
-#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
 pub mod fuzzing;
 pub mod geoip;
 pub mod hostnames;

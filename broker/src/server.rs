@@ -7,7 +7,7 @@
 mod addresses;
 mod control;
 mod peers;
-mod started;
+pub(crate) mod started;
 
 pub use addresses::Addresses;
 pub use control::Control;

@@ -2,8 +2,9 @@
 
 use nearmost_broker::fuzzing as broker;
 use nearmost_broker::geoip::GeoError;
-use nearmost_broker::store::{self, FILE_NAME, HistoryFilter, RedbStore, Store};
+use nearmost_broker::store::{self, AuditFilter, EventFilter, FILE_NAME, HistoryFilter, RedbStore, Store};
 use nearmost_config::{AgentConfig, BrokerConfig, parse_setting};
+use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::sync::{Once, OnceLock};
@@ -88,11 +89,42 @@ pub fn learned(data: &[u8]) {
 /// A store whose file is damaged, and a copy of it that is to be restored. Each five bytes of the input are a
 /// place, three bytes, and what is done there: with the rest of the file cut off, or its bytes changed.
 ///
-/// Nothing panics; what was kept in a file that is sound comes back.
+/// Nothing panics but redb, of which the store makes an error; what was kept in a file that is sound comes back.
 pub fn store(data: &[u8]) {
     static HOOK: Once = Once::new();
-    // What redb panics of is caught and told as an error; libFuzzer's own hook would end the process before.
-    HOOK.call_once(|| std::panic::set_hook(Box::new(|panic| eprintln!("{panic}"))));
+    HOOK.call_once(pass_by_redb);
+    IN_STORE.set(true);
+    OURS.set(None);
+    damaged(data);
+    IN_STORE.set(false);
+    // The store caught it, as if it had been redb's.
+    let ours = OURS.take();
+    assert!(ours.is_none(), "a panic that is not redb's: {}", ours.unwrap_or_default());
+}
+
+thread_local! {
+    /// Whether this thread is in the store's target.
+    static IN_STORE: Cell<bool> = const { Cell::new(false) };
+    /// The last panic there that was not redb's.
+    static OURS: Cell<Option<String>> = const { Cell::new(None) };
+}
+
+/// Panics of redb in the store's target are nobody's business: libFuzzer's hook would end the process before they
+/// are caught. All others go where they went before.
+fn pass_by_redb() {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let path = panic.location().map_or("", |at| at.file());
+        match IN_STORE.get() {
+            true if path.contains("/redb-") => return,
+            true => OURS.set(Some(panic.to_string())),
+            false => {}
+        }
+        before(panic);
+    }));
+}
+
+fn damaged(data: &[u8]) {
     let whole = whole_store();
     let mut bytes = whole.to_vec();
     for patch in data.chunks_exact(5).take(64) {
@@ -129,13 +161,32 @@ fn look(data_dir: &Path, sound: bool) {
     };
     let contents = store.contents();
     let history = store.history(&HistoryFilter { limit: 10, ..HistoryFilter::default() });
-    let _ = (store.log_after(0, 10, false), store.load_peers(), store.load_evidence(), store.load_verdicts());
+    let author = crate::seeds::records()[0].record().author;
+    let _ = (store.version(), store.batch(1), store.author_position(&author), store.api_tokens());
+    let _ = (store.check_token(&[1; 32], 1), store.load_verdicts(), store.get_meta("restored"));
+    let _ =
+        (store.log_epoch(), store.log_head(), store.log_after(0, 10, false), store.log_after(0, 10, true));
+    let _ = (store.find_numbered(&author, 1, 1), store.load_peers(), store.load_evidence());
+    // What reads longer, beside the store's thread.
+    let _ = store.audit_page(AuditFilter { limit: 10, ..AuditFilter::default() }).and_then(|read| read());
+    let _ = store.events_page(EventFilter { limit: 10, ..EventFilter::default() }).and_then(|read| read());
+    let _ = store.newest_event();
+    let copy = data_dir.join("copy");
+    let copied = store.backup(&copy, true).and_then(|copy| copy());
+    assert_eq!(copy.exists(), copied.is_ok());
+    // What did not come to an end leaves nothing behind.
+    for entry in std::fs::read_dir(data_dir).expect("the folder") {
+        let name = entry.expect("an entry").file_name();
+        assert!(!name.to_string_lossy().contains(".new-"), "{name:?}");
+    }
+    let _ = std::fs::remove_file(copy);
     if sound {
         // By what they are about, not as they were written.
         let mut records = contents.expect("it is sound").records;
         records.sort_by_key(|record| record.record().author_seq);
         assert_eq!(records, crate::seeds::records());
         assert_eq!(history.expect("it is sound").len(), crate::seeds::records().len());
+        assert_eq!(copied, Ok(crate::seeds::records().len() as u64));
     }
 }
 

@@ -18,6 +18,7 @@
 //! | [`texts`] | identities, tokens, names, prefixes, settings, what DNS tells |
 //! | [`web`] | the HTTP API's requests and answers, streams of events, the audit log |
 //! | [`files`] | configuration, geo databases, what was learned, the store and its copies |
+//! | [`frames`] | frames of Ethernet, as AF_XDP gives them |
 //! | [`machine`] | what the kernel and services answer |
 //! | [`seeds`] | inputs that real encoders make |
 
@@ -27,6 +28,7 @@ mod tests;
 mod allocation;
 pub mod dns;
 pub mod files;
+pub mod frames;
 pub mod machine;
 pub mod registry;
 pub mod seeds;
@@ -60,7 +62,7 @@ const fn file(name: &'static str, body: fn(&[u8])) -> Target {
 }
 
 /// All there are.
-pub const TARGETS: [Target; 22] = [
+pub const TARGETS: [Target; 23] = [
     message("dns_query", dns::query),
     message("record", registry::record),
     message("body", registry::body),
@@ -83,6 +85,7 @@ pub const TARGETS: [Target; 22] = [
     file("store", files::store),
     message("kernel", machine::kernel),
     message("answer", machine::answer),
+    message("xdp", frames::xdp),
 ];
 
 impl Target {

@@ -2,6 +2,7 @@
 //! seeds` writes them into the corpus, and a test finds those that are no longer what is made.
 
 mod database;
+mod frames;
 mod messages;
 mod queries;
 mod texts;
@@ -55,6 +56,7 @@ pub fn all() -> Vec<Seed> {
     add("learned", named([Vec::new(), vec![0; 16], learned()]));
     add("store", named([Vec::new(), vec![0, 0, 9, 1, 1], vec![0, 0x40, 0, 0, 0], vec![0, 0x12, 0, 7, 0xff]]));
     add("kernel", texts::kernel());
+    add("xdp", frames::all());
     all
 }
 

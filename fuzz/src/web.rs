@@ -6,6 +6,7 @@ use nearmost_broker::api::{ListenerKind, Peer};
 use nearmost_broker::fuzzing as broker;
 use nearmost_client::fuzzing::{MAX_EVENT_BYTES, Parser};
 use nearmost_client::registry::{Held, RegistryView};
+use nearmost_replica::peer::PeerState;
 use nearmost_wire::api::{self, AuditView, ChainCheck};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -90,6 +91,21 @@ pub fn api(data: &[u8]) {
     read::<api::AppRecordsResponse>(data);
     read::<api::BackupRequest>(data);
     read::<api::TrafficResponse>(data);
+    read::<api::TokenRequest>(data);
+    read::<api::TokenResponse>(data);
+    read::<api::TokensResponse>(data);
+    read::<api::AuditResponse>(data);
+    read::<api::InviteResponse>(data);
+    read::<api::ChallengeResponse>(data);
+    read::<api::PeerInviteResponse>(data);
+    read::<api::PeerJoinResponse>(data);
+    read::<api::BackupResponse>(data);
+    read::<api::LogLevelResponse>(data);
+    // What the store keeps as JSON for the next start.
+    read::<PeerState>(data);
+    if let Some(again) = broker::configured(data) {
+        assert_eq!(broker::configured(&again), Some(again));
+    }
     if let Some(registry) = read::<api::RegistryResponse>(data) {
         let view = RegistryView::decode(&registry);
         let _ = view.map(|view| view.problems());

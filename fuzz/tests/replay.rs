@@ -61,6 +61,28 @@ fn the_corpus_is_small_and_has_no_other_folders() {
     assert!(total <= MOST, "{total} bytes, at most {MOST}");
 }
 
+/// libFuzzer drops what it finds where it is started: it is kept in the corpus or not at all.
+#[test]
+fn no_finding_lies_beside_the_corpus() {
+    const KNOWN: [&str; 8] =
+        ["Cargo.toml", "README.md", "artifacts", "corpus", "found", "src", "target", "tests"];
+    // Of this machine's own, which are not kept.
+    const FOUND: [&str; 5] = ["crash-", "leak-", "oom-", "slow-unit-", "timeout-"];
+    let listed = std::process::Command::new("git")
+        .args(["ls-files", "-z", "."])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output();
+    // Sources that were packed up are not a checkout.
+    let Ok(listed) = listed else { return };
+    let names = String::from_utf8_lossy(&listed.stdout).into_owned();
+    for name in names.split('\0').filter(|name| !name.is_empty()) {
+        let first = name.split('/').next().unwrap_or_default();
+        assert!(KNOWN.contains(&first), "fuzz/{name} does not belong there");
+        let file = name.rsplit('/').next().unwrap_or_default();
+        assert!(!FOUND.iter().any(|found| file.starts_with(found)), "fuzz/{name}: name it by what it is");
+    }
+}
+
 #[test]
 fn every_target_is_described() {
     let readme = include_str!("../README.md");

@@ -31,7 +31,7 @@ pub mod clock;
 pub mod declare;
 pub mod dial;
 pub mod drain;
-#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
 pub mod fuzzing;
 mod health;
 pub mod http;

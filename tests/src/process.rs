@@ -193,6 +193,18 @@ impl Broker {
         crate::eventually("all peers are told", waiting, none).await;
     }
 
+    /// Waits until everything was compared with every peer since this was called.
+    pub async fn until_all_compared(&self) {
+        let client = nearmost_client::Client::new(self.endpoint(), nearmost_client::Auth::None);
+        let began = nearmost_client::clock::now_unix_ms();
+        let compared = || async {
+            let peers = client.peers().await.expect("peers").peers;
+            peers.into_iter().map(|p| (p.name, p.last_compared_unix_ms)).collect::<Vec<_>>()
+        };
+        let all = |peers: &Vec<(String, u64)>| peers.iter().all(|(_, at)| *at >= began);
+        crate::eventually("all was compared with all peers", compared, all).await;
+    }
+
     /// The HTTP API on TCP.
     pub fn url(&self) -> String {
         format!("http://{}", self.at.http[0])

@@ -73,6 +73,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "nearmost-probe",
             "nearmost-replica",
             "nearmost-wire",
+            "nearmost-xdp",
         ],
     ),
 ];

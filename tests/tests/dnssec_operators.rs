@@ -4,7 +4,7 @@
 
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::RecordType;
-use nearmost_tests::process::{Broker, directory};
+use nearmost_tests::process::{Broker, broker_config, directory};
 use nearmost_tests::switch::Switch;
 use nearmost_tests::tools::{self, Upstream};
 use nearmost_tests::{dns, eventually};
@@ -14,6 +14,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tokio::task::JoinHandle;
 
 const DOMAIN: &str = "play.example.com";
@@ -52,10 +53,14 @@ fn parent(ds: &BTreeSet<String>) -> String {
     )
 }
 
-/// A broker whose keys are published for two seconds, and stay three when they are needed no more.
-async fn broker(dir: &Path) -> Broker {
-    let holds = "[dns.dnssec]\npublish_hold_s = 2\nretire_hold_s = 3\n[geo]\nembedded = false";
-    Broker::start_with(dir, holds).await
+/// A broker whose keys are published for so many seconds, and stay three when they are needed no more.
+async fn broker(dir: &Path, publish_hold_s: u32) -> Broker {
+    let holds = format!(
+        "[dns.dnssec]\npublish_hold_s = {publish_hold_s}\nretire_hold_s = 3\n[geo]\nembedded = false"
+    );
+    let config = broker_config(dir, &holds).replace("[peers]\n", "[peers]\ncompare_every_ms = 200\n");
+    std::fs::write(dir.join("broker.toml"), config).expect("write broker.toml");
+    Broker::restart(dir).await
 }
 
 async fn keys(broker: &Broker, domain: &str) -> DnssecResponse {
@@ -78,6 +83,8 @@ async fn change(broker: &Broker, domain: &str, what: &str) {
 async fn until_ready(broker: &Broker, domain: &str) {
     let stages = || stages(broker, domain);
     eventually("the key is ready", stages, |s| s.iter().any(|s| s == "ready")).await;
+    // What --ds-seen asks for.
+    broker.until_all_compared().await;
 }
 
 /// Data of the records of a type that a broker gives, in presentation form; `None` where it sends those who
@@ -105,8 +112,9 @@ struct World {
 
 impl World {
     async fn new(dirs: &[tempfile::TempDir; 5]) -> World {
-        let (a, b) = (broker(dirs[0].path()).await, broker(dirs[1].path()).await);
-        let top = broker(dirs[2].path()).await;
+        // The second's keys wait longer than all that is done while they do.
+        let (a, b) = (broker(dirs[0].path(), 2).await, broker(dirs[1].path(), 10).await);
+        let top = broker(dirs[2].path(), 2).await;
         let token = a.ok(&["peer", "invite", "bob", "--admin"]).await;
         b.ok(&["peer", "join", token.trim()]).await;
         a.apply(REGISTRY, &[]).await;
@@ -233,6 +241,8 @@ fn users(
             believed(&resolver, &format!("u{number}-{asked}.{DOMAIN}"), RecordType::A).await?;
             believed(&resolver, DOMAIN, RecordType::A).await?;
             asked += 1;
+            // The brokers and the resolvers are to have some of the machine.
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
         Ok(asked)
     })
@@ -327,7 +337,7 @@ async fn an_operator_joins_rolls_and_leaves_and_no_resolver_refuses_an_answer() 
 #[tokio::test]
 async fn operators_deny_alike() {
     let dirs = [directory(), directory()];
-    let (a, b) = (broker(dirs[0].path()).await, broker(dirs[1].path()).await);
+    let (a, b) = (broker(dirs[0].path(), 2).await, broker(dirs[1].path(), 2).await);
     let token = a.ok(&["peer", "invite", "bob", "--admin"]).await;
     b.ok(&["peer", "join", token.trim()]).await;
     a.apply(REGISTRY, &[]).await;

@@ -38,7 +38,7 @@ pub(super) async fn note(store: &StoreHandle, given: &Given) -> Result<(), Store
     // Plain text by plain keys has a JSON form.
     let blob = serde_json::to_vec(&now).unwrap_or_default();
     let before = store.get_meta(BLOB).await?;
-    let Some(before) = before.and_then(|blob| serde_json::from_slice::<Configured>(&blob).ok()) else {
+    let Some(before) = before.and_then(|blob| read(&blob)) else {
         return store.put_meta(BLOB, blob).await;
     };
     let changes = differences(&before, &now);
@@ -55,6 +55,16 @@ pub(super) async fn note(store: &StoreHandle, given: &Given) -> Result<(), Store
         ..Act::default()
     };
     store.write_act(act, Beside::Blob(BLOB, blob)).await
+}
+
+/// What was configured at the last start, read and written again.
+pub(crate) fn again(blob: &[u8]) -> Option<Vec<u8>> {
+    serde_json::to_vec(&read(blob)?).ok()
+}
+
+/// `None` where another program wrote it.
+fn read(blob: &[u8]) -> Option<Configured> {
+    serde_json::from_slice(blob).ok()
 }
 
 fn kept(value: &nearmost_config::GivenValue) -> Kept {

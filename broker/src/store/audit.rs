@@ -8,12 +8,11 @@
 //! a bound of its own, so that they cannot push out what people did: `audit_prune` takes it out from between.
 
 use super::tables::{self, Abort};
-use super::{Beside, Outcome, ReadJob, StoreError, StoreHandle, WriteBatch, local};
+use super::{Beside, Outcome, StoreError, StoreHandle, WriteBatch, local};
 use crate::audit::{Act, Ending, Via, change, code_of, parts};
 use nearmost_replica::SignedRecord;
 use nearmost_wire::api::{AuditEntry, NO_ENTRY, audit_hash};
 use redb::{Database, ReadTransaction, ReadableTable, Table};
-use std::path::PathBuf;
 
 /// Bytes of entries in one page, beyond which it ends.
 const PAGE_BYTES: usize = 4 << 20;
@@ -193,11 +192,7 @@ pub(super) fn write_act(db: &Database, act: Act, beside: &Beside) -> Result<u64,
 }
 
 /// Reads a page, without the store's thread.
-pub(super) fn page(path: PathBuf, snapshot: ReadTransaction, filter: AuditFilter) -> ReadJob<AuditPage> {
-    Box::new(move || read_page(&snapshot, &filter).map_err(|abort| abort.name(&path)))
-}
-
-fn read_page(txn: &ReadTransaction, filter: &AuditFilter) -> Result<AuditPage, Abort> {
+pub(super) fn read_page(txn: &ReadTransaction, filter: &AuditFilter) -> Result<AuditPage, Abort> {
     let (rows, anchor) = (txn.open_table(tables::AUDIT)?, txn.open_table(tables::AUDIT_ANCHOR)?);
     let gaps = txn.open_table(tables::AUDIT_GAPS)?;
     let head = head(&rows, &gaps, &anchor)?;

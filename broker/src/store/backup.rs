@@ -51,9 +51,13 @@ pub(super) fn job(
     }
     Ok(Box::new(move || {
         let (unfinished, file) = files::new_file(&path).map_err(|e| from_io(&path, &e))?;
-        let made = copy_all(&snapshot, file).map_err(|failed| match failed {
-            Failed::Reading(error) => from_redb(&store, error),
-            Failed::Writing(error) => from_redb(&path, error),
+        // What panics of redb is of the file that is read: nobody else wrote the other one.
+        let made = files::guarded(&store, || {
+            let snapshot = snapshot;
+            copy_all(&snapshot, file).map_err(|failed| match failed {
+                Failed::Reading(error) => from_redb(&store, error),
+                Failed::Writing(error) => from_redb(&path, error),
+            })
         });
         let named = made.and_then(|count| give_name(&unfinished, &path, overwrite).map(|()| count));
         if unfinished.exists() {
@@ -156,7 +160,7 @@ pub fn restore(
         return Err(StoreError::AlreadyThere { path });
     }
     // Held until the file has another name, so that no broker starts on it meanwhile.
-    let _held = if there { Some(hold(&path)?) } else { None };
+    let _held = if there { Some(Held::of(&path)?) } else { None };
     let (unfinished, file) = files::new_file(&path).map_err(|e| from_io(&path, &e))?;
     let restored = files::guarded(backup, || copy_in(backup, &unfinished, file, now_unix_ms))
         .and_then(|statements| take_place(&unfinished, &path, there, now_unix_ms).map(|a| (statements, a)));
@@ -165,13 +169,33 @@ pub fn restore(
     Ok(Restored { statements, moved_aside })
 }
 
-/// Locks the store that is there, as far as it is one.
-fn hold(path: &Path) -> Result<Option<Database>, StoreError> {
-    match files::builder().open(path) {
-        Ok(db) => Ok(Some(db)),
-        Err(DatabaseError::DatabaseAlreadyOpen) => Err(StoreError::AlreadyOpen { path: path.to_owned() }),
-        // A damaged store is what copies are for.
-        Err(_) => Ok(None),
+/// The store that is there, locked as far as it is one.
+struct Held {
+    path: PathBuf,
+    db: Option<Database>,
+}
+
+impl Held {
+    fn of(path: &Path) -> Result<Held, StoreError> {
+        let opened = files::guarded(path, || match files::builder().open(path) {
+            Ok(db) => Ok(Some(db)),
+            Err(DatabaseError::DatabaseAlreadyOpen) => Err(StoreError::AlreadyOpen { path: path.to_owned() }),
+            Err(_) => Ok(None),
+        });
+        let db = match opened {
+            // A damaged store is what copies are for.
+            Err(StoreError::Corrupted { .. }) => None,
+            opened => opened?,
+        };
+        Ok(Held { path: path.to_owned(), db })
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(db) = self.db.take() {
+            files::close(&self.path, db);
+        }
     }
 }
 

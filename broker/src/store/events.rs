@@ -3,11 +3,10 @@
 use super::audit::Keep;
 use super::audit_prune::MAX_PRUNED;
 use super::tables::{self, Abort};
-use super::{ReadJob, StoreError, StoreHandle};
+use super::{StoreError, StoreHandle};
 use nearmost_wire::api::EventView;
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 /// Most rows that are looked at for one page.
 const MAX_LOOKED: usize = 200_000;
@@ -109,11 +108,7 @@ pub(super) fn prune(db: &Database, keep: Keep) -> Result<u64, Abort> {
 }
 
 /// Reads a page, without the store's thread.
-pub(super) fn page(path: PathBuf, snapshot: ReadTransaction, filter: EventFilter) -> ReadJob<EventsPage> {
-    Box::new(move || read_page(&snapshot, &filter).map_err(|abort| abort.name(&path)))
-}
-
-fn read_page(txn: &ReadTransaction, filter: &EventFilter) -> Result<EventsPage, Abort> {
+pub(super) fn read_page(txn: &ReadTransaction, filter: &EventFilter) -> Result<EventsPage, Abort> {
     let mut page = EventsPage { seen: filter.after.unwrap_or(0), ..EventsPage::default() };
     let since = filter.since_unix_ms.unwrap_or(0);
     let mut before = Before::default();

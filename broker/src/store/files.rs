@@ -2,7 +2,7 @@
 
 use super::StoreError;
 use super::error::from_io;
-use redb::Builder;
+use redb::{Builder, Database};
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::panic::AssertUnwindSafe;
@@ -22,7 +22,11 @@ pub(super) fn builder() -> Builder {
 }
 
 /// Runs what reads a file. Where its bytes contradict one another redb panics instead of saying so: that is an
-/// error of the file like any other, and must not end the thread that everybody's store is on.
+/// error of the file like any other, and must not end the thread that everybody's store is on. What can panic is
+/// not only reading: to close a file redb writes into it, so its handles are dropped in here too.
+///
+/// A panic while another one is cleaned up after cannot be caught. redb does not write while it unwinds, so a handle
+/// that is dropped by the first panic does not bring the second.
 pub(super) fn guarded<T>(path: &Path, run: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
     // Whatever it was in the middle of belongs to the file's handle, which is not used after an error.
     std::panic::catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
@@ -31,6 +35,18 @@ pub(super) fn guarded<T>(path: &Path, run: impl FnOnce() -> Result<T, StoreError
         let cause = format!("its bytes contradict one another: {said}");
         Err(StoreError::Corrupted { path: path.to_owned(), cause })
     })
+}
+
+/// Closes a file. Into a damaged one redb may fail to write that it was closed: whoever opens it next falls back to
+/// the last transaction that is whole, as after a crash.
+pub(super) fn close(path: &Path, db: Database) {
+    let closed = guarded(path, || {
+        drop(db);
+        Ok(())
+    });
+    if let Err(error) = closed {
+        tracing::warn!(path = %path.display(), %error, "the store was not closed in order");
+    }
 }
 
 /// Whether there is a directory of this name.
@@ -79,5 +95,25 @@ pub(super) fn sync_parent(path: &Path) -> io::Result<()> {
 pub(super) fn remove(path: &Path) {
     if let Err(error) = std::fs::remove_file(path) {
         tracing::warn!(path = %path.display(), %error, "a file that is no longer needed stays behind");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_an_error_of_the_file() {
+        let path = Path::new("registry.redb");
+        let run = |panics: bool| {
+            guarded(path, || {
+                assert!(!panics, "index {} is out of bounds", 7);
+                Ok(1)
+            })
+        };
+        assert_eq!(run(false), Ok(1));
+        let Err(StoreError::Corrupted { path: named, cause }) = run(true) else { panic!("it is no error") };
+        assert_eq!(named, path);
+        assert_eq!(cause, "its bytes contradict one another: index 7 is out of bounds");
     }
 }

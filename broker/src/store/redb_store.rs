@@ -19,7 +19,7 @@ use super::{
 use crate::audit::Act;
 use nearmost_replica::{LogEntry, PublicKey, SignedRecord};
 use nearmost_wire::api::EventView;
-use redb::{Database, DatabaseError, ReadableDatabase};
+use redb::{Database, DatabaseError, ReadTransaction, ReadableDatabase};
 use std::collections::HashSet;
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -80,13 +80,14 @@ impl RedbStore {
     /// Makes an empty store. If another does so at the same time, one of the two files stays.
     fn create(&self) -> Result<(), StoreError> {
         let (unfinished, file) = files::new_file(&self.path).map_err(|e| from_io(&self.path, &e))?;
-        let made = (self.opener)(file)
-            .map_err(|e| from_redb(&self.path, e.into()))
-            .and_then(|db| schema::make_tables(&db).map_err(|abort| abort.name(&self.path)))
-            .and_then(|()| match files::link_and_sync(&unfinished, &self.path) {
-                Err(e) if e.kind() != ErrorKind::AlreadyExists => Err(from_io(&self.path, &e)),
-                _ => Ok(()),
-            });
+        let made = files::guarded(&self.path, || {
+            let db = (self.opener)(file).map_err(|e| from_redb(&self.path, e.into()))?;
+            schema::make_tables(&db).map_err(|abort| abort.name(&self.path))
+        })
+        .and_then(|()| match files::link_and_sync(&unfinished, &self.path) {
+            Err(e) if e.kind() != ErrorKind::AlreadyExists => Err(from_io(&self.path, &e)),
+            _ => Ok(()),
+        });
         files::remove(&unfinished);
         made
     }
@@ -111,14 +112,27 @@ impl RedbStore {
                 answer
             }
             Err(error) => {
-                let _ = files::guarded(&self.path, || {
-                    drop(db);
-                    Ok(())
-                });
+                files::close(&self.path, db);
                 tracing::warn!(path = %self.path.display(), %error, "the store failed; the next call opens it anew");
                 Err(error)
             }
         }
+    }
+
+    /// What reads the file as it is now, later and on another thread.
+    fn beside<T: 'static>(
+        &self,
+        run: impl FnOnce(&ReadTransaction) -> Result<T, Abort> + Send + 'static,
+    ) -> Result<ReadJob<T>, StoreError> {
+        let snapshot = self.with_db(|db| Ok(db.begin_read()?))?;
+        let path = self.path.clone();
+        Ok(Box::new(move || {
+            // It ends in there as well: with the last of them redb may close the file.
+            files::guarded(&path, || {
+                let snapshot = snapshot;
+                run(&snapshot).map_err(|abort| abort.name(&path))
+            })
+        }))
     }
 
     /// Opens the file that is there. Writes nothing of ours unless the file is of an older schema, so that
@@ -133,6 +147,14 @@ impl RedbStore {
         let db = (self.opener)(file).map_err(|e| from_redb(&self.path, e.into()))?;
         schema::bring_up(&db, &self.path)?;
         Ok(db)
+    }
+}
+
+impl Drop for RedbStore {
+    fn drop(&mut self) {
+        if let Some(db) = self.db.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
+            files::close(&self.path, db);
+        }
     }
 }
 
@@ -270,8 +292,7 @@ impl Store for RedbStore {
     }
 
     fn audit_page(&self, filter: AuditFilter) -> Result<ReadJob<AuditPage>, StoreError> {
-        let snapshot = self.with_db(|db| Ok(db.begin_read()?))?;
-        Ok(audit::page(self.path.clone(), snapshot, filter))
+        self.beside(move |snapshot| audit::read_page(snapshot, &filter))
     }
 
     fn prune_audit(&self, keep: Keep) -> Result<u64, StoreError> {
@@ -295,8 +316,7 @@ impl Store for RedbStore {
     }
 
     fn events_page(&self, filter: EventFilter) -> Result<ReadJob<EventsPage>, StoreError> {
-        let snapshot = self.with_db(|db| Ok(db.begin_read()?))?;
-        Ok(events::page(self.path.clone(), snapshot, filter))
+        self.beside(move |snapshot| events::read_page(snapshot, &filter))
     }
 
     fn prune_events(&self, keep: Keep) -> Result<u64, StoreError> {

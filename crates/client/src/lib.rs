@@ -46,7 +46,8 @@ pub mod events;
 #[cfg(feature = "admin")]
 pub mod federation;
 mod follow;
-#[cfg(feature = "fuzzing")]
+#[cfg(feature = "quic")]
+#[doc(hidden)]
 pub mod fuzzing;
 mod http;
 pub mod measure;

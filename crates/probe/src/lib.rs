@@ -20,7 +20,7 @@ mod command;
 mod deadline;
 mod dns;
 mod failure;
-#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
 pub mod fuzzing;
 mod h2_check;
 mod http_check;

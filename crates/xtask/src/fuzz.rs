@@ -23,8 +23,10 @@ const LONGEST: u64 = 4096;
 /// Fuzzes each of these targets, or all, for so many seconds. What is new stays in `fuzz/found/TARGET`, what
 /// breaks a promise in `fuzz/artifacts`.
 ///
+/// All are run whatever the others say, and all are told of.
+///
 /// # Errors
-/// The first target whose promises are broken, or one that there is not.
+/// Targets whose promises are broken, or one that there is not.
 pub fn fuzz(names: &[String], seconds: u64, merge: bool) -> Result<()> {
     packages::install(packages::FUZZ)?;
     let all = targets()?;
@@ -34,15 +36,29 @@ pub fn fuzz(names: &[String], seconds: u64, merge: bool) -> Result<()> {
     let chosen: Vec<&String> = all.iter().filter(|n| names.is_empty() || names.contains(n)).collect();
     eprintln!("fuzzing {} targets for {seconds} s each", chosen.len());
     let fuzzer = build()?;
-    let mut told = Vec::new();
+    let (mut told, mut broken) = (Vec::new(), Vec::new());
     for name in chosen {
-        told.push(one(&fuzzer, name, seconds)?);
-        if merge {
-            keep(&fuzzer, name)?;
+        let ran = one(&fuzzer, name, seconds)?;
+        let kept = if merge { keep(&fuzzer, name) } else { Ok(()) };
+        if !ran.whole || kept.is_err() {
+            broken.push(name.as_str());
         }
+        told.push(ran.told);
+        told.extend(kept.err().map(|e| format!("{name:14} what was found is not kept: {e:#}")));
     }
     eprintln!("{}", told.join("\n"));
+    if !broken.is_empty() {
+        bail!("{}: a promise is broken; inputs and logs are in fuzz/artifacts", broken.join(", "));
+    }
     Ok(())
+}
+
+/// What one target's run came to.
+struct Ran {
+    /// Whether every promise held.
+    whole: bool,
+    /// A line about it.
+    told: String,
 }
 
 /// Names of the targets: the corpus has a folder of each, which a test checks.
@@ -101,8 +117,8 @@ fn fuzzer(binary: &Path, name: &str) -> Command {
     fuzzer
 }
 
-/// Runs one target; answers what is to be told of it.
-fn one(binary: &Path, name: &str, seconds: u64) -> Result<String> {
+/// Runs one target.
+fn one(binary: &Path, name: &str, seconds: u64) -> Result<Ran> {
     let (found, artifacts) = (found(name)?, folder(root().join("fuzz/artifacts"))?);
     let log = artifacts.join(format!("{name}.log"));
     let file = std::fs::File::create(&log).with_context(|| format!("cannot make {}", log.display()))?;
@@ -116,9 +132,9 @@ fn one(binary: &Path, name: &str, seconds: u64) -> Result<String> {
     if !status.success() {
         let end: Vec<&str> = said.lines().rev().take(40).collect();
         eprintln!("{}", end.into_iter().rev().collect::<Vec<_>>().join("\n"));
-        bail!("{name}: a promise is broken; the input is in {}", artifacts.display());
     }
-    Ok(summary(name, &said))
+    let broken = if status.success() { "" } else { ": BROKEN" };
+    Ok(Ran { whole: status.success(), told: summary(name, &said) + broken })
 }
 
 /// Executions and coverage, from what libFuzzer wrote.

@@ -155,10 +155,11 @@ fn test_long(args: &[String]) -> Result<()> {
 
 /// End-to-end tests that hold real processes to real time limits, or load the machine: they run one after the
 /// other.
-const TIMED: [&str; 11] = [
+const TIMED: [&str; 12] = [
     "disk_full",
     "dns_flood",
     "dns_load",
+    "dnssec_operators",
     "health_netns",
     "health_processes",
     "page",

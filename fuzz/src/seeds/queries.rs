@@ -74,6 +74,18 @@ pub(super) fn queries() -> Vec<(String, Vec<u8>)> {
             all.push((format!("{label}-{}", &name[..1]), bytes(&query)));
         }
     }
+    // Compact answers are asked for beside DO, and alone, where it means nothing (RFC 9824 §5.1).
+    for (label, flags) in [("compact", 0xc0), ("compact-unsigned", 0x40)] {
+        for name in ["x.s.", "s."] {
+            let mut query = message(0x0001, name, RecordType::AAAA);
+            query.set_edns(edns(true, &[]));
+            let mut query = bytes(&query);
+            // The flags of OPT, behind which stands only the length of no data.
+            let at = query.len() - 4;
+            query[at] = flags;
+            all.push((format!("{label}-{}", &name[..1]), query));
+        }
+    }
     let mut chaos = bytes(&message(1, "version.bind.", RecordType::TXT));
     let class = chaos.len() - 1;
     chaos[class] = 3;

@@ -219,6 +219,8 @@ pub(super) fn api() -> Seeds {
     let rtt = json!({
         "session": "x", "domain": "a.b", "rtts": [{ "mirror": "c", "rtt_ms": 1.5 }], "nonce": "abcdefghij234567",
     });
+    let peer =
+        serde_json::to_value(nearmost_replica::peer::PeerState::default()).expect("it has a JSON form");
     super::named(texts_of([
         &registry.to_string(),
         &format!("{audit}\n{audit}"),
@@ -228,6 +230,11 @@ pub(super) fn api() -> Seeds {
         r#"{"name":"bob","admin":true,"domains":[],"ttl_s":60}"#,
         r#"{"domains":["a.b"],"name":null,"ttl_s":60}"#,
         r#"{"path":"/var/backups/x","overwrite":true}"#,
+        r#"{"token":"x","about":{"name":"grafana","scope":"metrics","created_unix_ms":1}}"#,
+        r#"{"level":"info","levels":{"quinn":"debug"},"set":[]}"#,
+        r#"{"domain":"a.b","name":"_acme-challenge.a.b","expires_unix_ms":1}"#,
+        &peer.to_string(),
+        r#"{"dns.workers":{"shown":"2","sha256":"00"}}"#,
     ]))
 }
 
