@@ -490,7 +490,7 @@ impl AdminHandle {
     ) -> Result<Joined, Refused> {
         let stopping = Refused::new(Refusal::Leaving, "the broker is stopping");
         let target = name.clone().unwrap_or_default();
-        let asked = self.ask(|reply| Command::Join { key, secret, name, reply }).await;
+        let asked = self.ask(|reply| Command::Join { key, source, secret, name, reply }).await;
         asked.ok_or(stopping)?.inspect_err(|refused| {
             let label = refused.refusal.label();
             let ending = match refused.refusal {
@@ -540,7 +540,7 @@ impl AdminHandle {
         (key, source): (PublicKey, IpAddr),
         join: Join,
     ) -> Result<(), AdminError> {
-        let asked = self.ask(|reply| Command::AdmitPeer { key, join, reply }).await;
+        let asked = self.ask(|reply| Command::AdmitPeer { key, source, join, reply }).await;
         asked.ok_or(AdminError::Stopping)?.inspect_err(|error| {
             let ending = match error.status() {
                 500.. => Ending::Failed(error.code()),

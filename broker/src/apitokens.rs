@@ -82,10 +82,27 @@ impl ApiTokens {
         if let Some(life) = request.expires_in_s.filter(|s| *s == 0 || *s > MAX_LIFE_S) {
             return Err(bad(format!("expires_in_s = {life}: expected 1 to {MAX_LIFE_S}")));
         }
+        if taken(&name) {
+            return Err(AdminError::TokenThere(name));
+        }
+        let (tokens, who, life_s) = (self.clone(), who.clone(), request.expires_in_s);
+        // In a task of its own: what is written becomes known also where whoever asked goes away.
+        let made = tokio::spawn(async move { tokens.make(&who, name, scope, life_s).await });
+        made.await.map_err(|_| AdminError::Stopping)?
+    }
+
+    async fn make(
+        &self,
+        who: &Who,
+        name: String,
+        scope: Scope,
+        life_s: Option<u64>,
+    ) -> Result<(String, ApiTokenEntry), AdminError> {
+        let bad = AdminError::Request;
         // It is never closed.
         let _turn = self.turn.acquire().await;
         let known = self.all();
-        if taken(&name) || known.iter().any(|token| token.name == name) {
+        if known.iter().any(|token| token.name == name) {
             return Err(AdminError::TokenThere(name));
         }
         if known.len() >= MOST {
@@ -99,7 +116,7 @@ impl ApiTokens {
             scope,
             created_by: who.actor.to_string(),
             created_unix_ms: now,
-            expires_unix_ms: request.expires_in_s.map(|s| now + s * 1000),
+            expires_unix_ms: life_s.map(|s| now + s * 1000),
         };
         let until = entry
             .expires_unix_ms
@@ -113,7 +130,10 @@ impl ApiTokens {
             ..Act::default()
         };
         self.store.write_act(act, Beside::ApiToken(entry.clone())).await?;
-        self.load().await?;
+        let mut tokens = Vec::clone(&known);
+        tokens.push(entry.clone());
+        tokens.sort_by(|a, b| a.name.cmp(&b.name));
+        self.known.store(Arc::new(tokens));
         Ok((text, entry))
     }
 
@@ -122,6 +142,13 @@ impl ApiTokens {
     /// # Errors
     /// [`AdminError::NoSuchToken`], and those of the disk.
     pub(crate) async fn revoke(&self, who: &Who, name: &str) -> Result<ApiTokenEntry, AdminError> {
+        let (tokens, who, name) = (self.clone(), who.clone(), name.to_owned());
+        // As in `create`: a token that was taken back is not to stay good.
+        let taken = tokio::spawn(async move { tokens.take_back(&who, &name).await });
+        taken.await.map_err(|_| AdminError::Stopping)?
+    }
+
+    async fn take_back(&self, who: &Who, name: &str) -> Result<ApiTokenEntry, AdminError> {
         // It is never closed.
         let _turn = self.turn.acquire().await;
         let known = self.all();
@@ -137,7 +164,8 @@ impl ApiTokens {
             ..Act::default()
         };
         self.store.write_act(act, Beside::Revoked(entry.name.clone())).await?;
-        self.load().await?;
+        let left = known.iter().filter(|token| token.name != entry.name).cloned().collect();
+        self.known.store(Arc::new(left));
         Ok(entry)
     }
 }

@@ -44,6 +44,7 @@ use nearmost_wire::peer::Join;
 use nearmost_wire::registry::{BuildDefaults, EndpointBody, PeerBody, PlaceBody, Problem};
 use nearmost_wire::token::JoinToken;
 use ring::rand::{SecureRandom, SystemRandom};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -104,6 +105,7 @@ pub(crate) enum Command {
     },
     Join {
         key: [u8; 32],
+        source: IpAddr,
         secret: [u8; 16],
         name: Option<String>,
         reply: Reply<Result<Joined, Refused>>,
@@ -153,6 +155,7 @@ pub(crate) enum Command {
     /// The holder of a token is to be made a member.
     AdmitPeer {
         key: PublicKey,
+        source: IpAddr,
         join: Join,
         reply: Reply<Result<(), AdminError>>,
     },
@@ -362,8 +365,8 @@ impl Registrar {
             Command::Invite { who, request, reply } if !reply.is_closed() => {
                 drop(reply.send(self.invite(&who, request).await));
             }
-            Command::Join { key, secret, name, reply } if !reply.is_closed() => {
-                drop(reply.send(self.join(key, secret, name).await));
+            Command::Join { key, source, secret, name, reply } if !reply.is_closed() => {
+                drop(reply.send(self.join((key, source), secret, name).await));
             }
             Command::Declare { key, services, place, reply } if !reply.is_closed() => {
                 drop(reply.send(self.declare(key, &services, place).await));
@@ -382,7 +385,9 @@ impl Registrar {
             }
             Command::Receive(delivery) => self.receive_all(vec![delivery]).await,
             Command::Forked { a, b, reply } => drop(reply.send(self.forked(&a, &b).await)),
-            Command::AdmitPeer { key, join, reply } => drop(reply.send(self.admit_peer(key, join).await)),
+            Command::AdmitPeer { key, source, join, reply } => {
+                drop(reply.send(self.admit_peer((key, source), join).await));
+            }
             Command::Joined { peer, reply } => drop(reply.send(self.joined(peer).await)),
             Command::AppRecords { filter, reply } if !reply.is_closed() => {
                 drop(reply.send(Ok(self.app_records(&filter))));

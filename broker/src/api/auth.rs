@@ -7,7 +7,7 @@
 //! | [`Public`](ListenerKind::Public) | users' endpoints: resolve, round trips, redirects, health; the page without its data | everything |
 //! | [`Redirect`](ListenerKind::Redirect) | redirects and `/healthz`, nothing else ever | |
 //!
-//! A token of scope `read` reads only, one of scope `metrics` reads `/metrics` only: see [`within`].
+//! A token of scope `read` reads only, and nothing that tells of administrators; one of scope `metrics` reads `/metrics` only: see [`within`].
 //!
 //! A request that a proxy on this machine forwards for someone elsewhere is a public one.
 
@@ -96,6 +96,8 @@ const USERS: [&str; 6] = ["/v1/resolve/{domain}", "/v1/rtt", "/healthz", "/ready
 const REDIRECT: [&str; 1] = ["/healthz"];
 /// What is told of administrators, of files, limits and what is weak, to nobody who has not proven who it is, on this machine neither.
 const CLOSED: [&str; 3] = ["/v1/audit", "/v1/checkup", "/v1/tokens"];
+/// What is told of administrators: to no token that only reads. What is weak is told it, as it is there to watch.
+const OF_ADMINISTRATORS: [&str; 2] = ["/v1/audit", "/v1/tokens"];
 
 /// Whether a route serves a method; redirects keep whichever it is.
 pub(super) fn serves(route: &str, method: &Method) -> bool {
@@ -139,7 +141,10 @@ pub(super) fn access(kind: ListenerKind, method: &Method, route: Option<&str>) -
 pub(super) fn within(scope: Scope, method: &Method, route: Option<&str>) -> bool {
     match scope {
         Scope::Admin => true,
-        Scope::Read => matches!(*method, Method::GET | Method::HEAD),
+        Scope::Read => {
+            matches!(*method, Method::GET | Method::HEAD)
+                && !route.is_some_and(|r| OF_ADMINISTRATORS.contains(&r))
+        }
         Scope::Metrics => matches!(*method, Method::GET | Method::HEAD) && route == Some("/metrics"),
     }
 }
@@ -220,7 +225,10 @@ pub(super) struct AuthProblem {
 impl AuthProblem {
     /// The holder of a token asks for more than its scope allows.
     pub(super) fn beyond(actor: &Actor, scope: Scope) -> AuthProblem {
-        let may = if scope == Scope::Metrics { "read /metrics only" } else { "read only" };
+        let may = match scope {
+            Scope::Metrics => "read /metrics only".to_owned(),
+            _ => format!("read only, and not {}", OF_ADMINISTRATORS.join(" or ")),
+        };
         let message = format!("the {actor} has the scope {:?}: it may {may}", scope.as_str());
         AuthProblem { forbidden: true, ..AuthProblem::new("scope_insufficient", message) }
     }
@@ -462,7 +470,9 @@ mod tests {
             ("HEAD", "/metrics", [true, true, true]),
             ("GET", "/v1/fleet", [true, true, false]),
             ("GET", "/v1/events", [true, true, false]),
-            ("GET", "/v1/audit", [true, true, false]),
+            ("GET", "/v1/audit", [true, false, false]),
+            ("GET", "/v1/checkup", [true, true, false]),
+            ("HEAD", "/v1/tokens", [true, false, false]),
             ("POST", "/v1/registry", [true, false, false]),
             ("PUT", "/v1/log-level", [true, false, false]),
             ("DELETE", "/v1/tokens/{name}", [true, false, false]),

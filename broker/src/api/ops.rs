@@ -8,6 +8,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
+use nearmost_core::snapshot::Snapshot;
 use nearmost_wire::api::{ErrorBody, FleetResponse, HealthResponse};
 use prometheus::{TEXT_FORMAT, TextEncoder};
 use std::sync::Arc;
@@ -17,8 +18,7 @@ use std::sync::Arc;
 #[utoipa::path(get, path = "/v1/fleet", tag = "operators", responses((status = 200, body = FleetResponse)))]
 pub(super) async fn fleet(State(shared): State<Arc<Shared>>) -> Result<Response, Problem> {
     let api = &shared.api;
-    let snapshot = api.snapshot.load_full();
-    let made = async {
+    let make = async |snapshot: Arc<Snapshot>| {
         let evidence = api.fleet.evidence().await;
         let connected = |id: &_| api.fleet.sessions.is_connected(id);
         let told = view::fleet(&api.me.id, &snapshot, connected, &evidence, unix_now());
@@ -27,7 +27,7 @@ pub(super) async fn fleet(State(shared): State<Arc<Shared>>) -> Result<Response,
             Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "json", message)
         })
     };
-    let told = shared.fleet.or_made(&snapshot, made).await?;
+    let told = shared.fleet.or_made(|| api.snapshot.load_full(), make).await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], told).into_response())
 }
 

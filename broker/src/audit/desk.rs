@@ -1,10 +1,10 @@
 //! Where acts are handed in that are no change of the registry, and refused attempts.
 //!
-//! Refused ones go through a bounded queue to a task that coalesces them: of one actor, act and code the
+//! Refused ones go through bounded queues to a task that coalesces them: of one actor, act and code the
 //! first is written at once and the others of that minute as one entry with their number. All together at
 //! most [`MAX_A_MINUTE`] entries a minute; what exceeds that is written as one entry that says how many. So is
 //! all that comes after [`MAX_A_DAY`] entries of a day. Agents and peers, who need prove nothing to be refused, have
-//! such bounds of their own.
+//! a queue and such bounds of their own.
 
 use super::{Act, By, Ending, Via, Who, acts};
 use crate::admin::AdminError;
@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-/// Refused attempts that wait for the task.
+/// Refused attempts that wait for the task, of people, and as many of others.
 const QUEUE: usize = 256;
 /// How long those that repeat are gathered.
 const WINDOW: Duration = Duration::from_secs(60);
@@ -72,23 +72,28 @@ impl AuditMetrics {
 #[derive(Clone)]
 pub struct Desk {
     store: StoreHandle,
-    refused: mpsc::Sender<Act>,
+    people: mpsc::Sender<Act>,
+    /// Of agents and peers: whatever flood of them there is, it does not fill the others' queue.
+    agents: mpsc::Sender<Act>,
     metrics: AuditMetrics,
 }
 
 /// Writes refused attempts.
 pub struct DeskTask {
     store: StoreHandle,
-    refused: mpsc::Receiver<Act>,
+    people: mpsc::Receiver<Act>,
+    agents: mpsc::Receiver<Act>,
     metrics: AuditMetrics,
 }
 
 impl Desk {
     /// A desk and its task.
     pub fn new(store: StoreHandle, metrics: AuditMetrics) -> (Desk, DeskTask) {
-        let (refused, waiting) = mpsc::channel(QUEUE);
-        let task = DeskTask { store: store.clone(), refused: waiting, metrics: metrics.clone() };
-        (Desk { store, refused, metrics }, task)
+        let (people, of_people) = mpsc::channel(QUEUE);
+        let (agents, of_agents) = mpsc::channel(QUEUE);
+        let task =
+            DeskTask { store: store.clone(), people: of_people, agents: of_agents, metrics: metrics.clone() };
+        (Desk { store, people, agents, metrics }, task)
     }
 
     /// Writes an act; returns once it is durable.
@@ -121,7 +126,8 @@ impl Desk {
             note: note.chars().take(256).collect(),
             ..Act::default()
         };
-        if self.refused.try_send(act).is_err() {
+        let queue = if act.by.via.is_of_agents() { &self.agents } else { &self.people };
+        if queue.try_send(act).is_err() {
             self.metrics.dropped.inc();
         }
     }
@@ -155,21 +161,25 @@ impl DeskTask {
         let mut flush = tokio::time::interval_at((mono_now() + WINDOW).into(), WINDOW);
         flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
+            let act = tokio::select! {
                 biased;
                 () = cancel.cancelled() => break,
-                _ = flush.tick() => self.write_all(windows.end(unix_now().0)).await,
-                act = self.refused.recv() => match act {
-                    Some(act) => match windows.take(act) {
-                        Some(act) => self.write_all(vec![act]).await,
-                        None => self.metrics.coalesced.inc(),
-                    },
-                    None => break,
-                },
+                _ = flush.tick() => {
+                    self.write_all(windows.end(unix_now().0)).await;
+                    continue;
+                }
+                act = self.people.recv() => act,
+                act = self.agents.recv() => act,
+            };
+            // Both ways in end together.
+            let Some(act) = act else { break };
+            match windows.take(act) {
+                Some(act) => self.write_all(vec![act]).await,
+                None => self.metrics.coalesced.inc(),
             }
         }
         let mut left = Vec::new();
-        while let Ok(act) = self.refused.try_recv() {
+        while let Ok(act) = self.people.try_recv().or_else(|_| self.agents.try_recv()) {
             left.extend(windows.take(act));
         }
         left.extend(windows.end(unix_now().0));
@@ -177,11 +187,13 @@ impl DeskTask {
     }
 
     async fn write_all(&self, acts: Vec<Act>) {
-        for act in acts {
-            if let Err(error) = self.store.write_act(act, Beside::Nothing).await {
-                self.metrics.errors.inc();
-                tracing::error!(%error, "a refused attempt could not be written to the audit log");
-            }
+        let count = acts.len() as u64;
+        if count == 0 {
+            return;
+        }
+        if let Err(error) = self.store.write_acts(acts).await {
+            self.metrics.errors.inc_by(count);
+            tracing::error!(%error, count, "refused attempts could not be written to the audit log");
         }
     }
 }

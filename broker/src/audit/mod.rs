@@ -10,7 +10,7 @@
 //! other. Refused attempts are written only of those who proved who they are, and so that no flood of them
 //! pushes out what was done: the first of a kind at once, then one entry a minute for all the others. Agents and
 //! peers that are refused for their one-time token proved nothing: they are gathered apart, and what they and their
-//! like did has a bound of its own in the log.
+//! like did has a bound of its own in the log. Who was let in stands with what people did ([`Class`]).
 //!
 //! | file | does |
 //! |---|---|
@@ -96,8 +96,7 @@ pub enum Via {
 }
 
 impl Via {
-    /// Whether what came so was no person's wish, but an agent's or a peer's own: there may be much of it, and it
-    /// is kept apart from what people did.
+    /// Whether what came so was no person's wish, but an agent's or a peer's own.
     pub fn is_of_agents(self) -> bool {
         matches!(self, Via::Agents | Via::Peers)
     }
@@ -113,6 +112,30 @@ impl Via {
             Via::Peers => "peers",
             Via::Broker => "broker",
             Via::Command => "command",
+        }
+    }
+}
+
+/// Against which bound of the log an entry counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// `max_entries`: what people did, and who was let in by a token that a person made. Strangers cannot make
+    /// such entries, however often they try.
+    People,
+    /// `max_agent_entries`: what agents and peers did of their own accord, or were refused.
+    Agents,
+    /// None: it tells of entries that were forgotten, and is kept as long as anything around it.
+    Pruning,
+}
+
+impl Class {
+    /// Of an act by its code, whether it was done, and whether it came by the agents' or the peers' port.
+    pub(crate) fn of(code: &str, done: bool, of_agents: bool) -> Class {
+        match code {
+            acts::PRUNE if !of_agents => Class::Pruning,
+            acts::PEER_ADMIT | acts::NODE_JOIN if done => Class::People,
+            _ if of_agents => Class::Agents,
+            _ => Class::People,
         }
     }
 }
@@ -249,6 +272,13 @@ pub struct Act {
     pub version: Option<(u64, u64)>,
     /// What it did.
     pub changes: Vec<AuditChange>,
+}
+
+impl Act {
+    /// Against which bound of the log its entries count.
+    pub(crate) fn class(&self) -> Class {
+        Class::of(&self.code, self.ending == Ending::Done, self.by.via.is_of_agents())
+    }
 }
 
 #[cfg(test)]

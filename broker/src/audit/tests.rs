@@ -141,3 +141,29 @@ fn a_flood_of_agents_leaves_room_for_what_people_are_refused() {
     assert_eq!((others.by.via, others.count), (Via::Agents, 10_000 - written as u64));
     assert_eq!(told.len(), 1);
 }
+
+#[tokio::test]
+async fn a_flood_of_agents_does_not_fill_the_queue_of_what_people_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = crate::store::RedbStore::open(dir.path()).unwrap();
+    let (store, _) = crate::store::StoreThread::spawn(Box::new(store)).unwrap();
+    let metrics = AuditMetrics::register(&prometheus::Registry::new()).unwrap();
+    let (desk, task) = Desk::new(store.clone(), metrics.clone());
+    let ending = Ending::Refused("unknown_token");
+    for n in 0..2000 {
+        let by = By { actor: format!("nn1{n}"), via: Via::Agents, source: None };
+        desk.refused_of(by, acts::NODE_JOIN, ending, "", "");
+    }
+    let dropped = metrics.dropped.get();
+    assert!(dropped > 0);
+    desk.refused(&Actor::Token("ci".into()).into(), acts::BACKUP, ending, "", "");
+    assert_eq!(metrics.dropped.get(), dropped);
+    // What waits is written at the end.
+    let cancel = tokio_util::sync::CancellationToken::new();
+    cancel.cancel();
+    task.run(cancel).await;
+    let filter = crate::store::AuditFilter { limit: 1000, ..Default::default() };
+    let page = store.audit(filter).await.unwrap();
+    assert!(page.rows[0].json.contains("\"token ci\""), "people's come first: {}", page.rows[0].json);
+    assert!(page.rows.last().unwrap().json.contains("refused.others"));
+}

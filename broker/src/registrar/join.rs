@@ -22,6 +22,7 @@ use nearmost_wire::identity::{Id, Role};
 use nearmost_wire::name;
 use nearmost_wire::registry::NodeBody;
 use nearmost_wire::token::JoinToken;
+use std::net::IpAddr;
 
 /// Log entries of one node that are looked through for a token that was used already.
 const LOOK_BACK: usize = 32;
@@ -29,7 +30,7 @@ const LOOK_BACK: usize = 32;
 impl Registrar {
     pub(super) async fn join(
         &mut self,
-        key: [u8; 32],
+        (key, source): ([u8; 32], IpAddr),
         secret: [u8; 16],
         asked: Option<String>,
     ) -> Result<Joined, Refused> {
@@ -60,7 +61,7 @@ impl Registrar {
         }
         let json = serde_json::to_vec(&body).map_err(|e| Refused::new(Refusal::Storage, e.to_string()))?;
         let note = format!("{name} joined by invitation of {}", entry.created_by);
-        let origin = Origin::new(By::key(&id, Via::Agents), acts::NODE_JOIN);
+        let origin = Origin::new(By::key(&id, Via::Agents).from(source), acts::NODE_JOIN);
         let change = vec![(record_key, Some(json))];
         self.write_own(change, note, Some(hash), origin).await.map_err(refused)?;
         Ok(Joined { name, domains: body.domains })

@@ -16,6 +16,7 @@ use nearmost_wire::token::{JoinToken, PeerToken};
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Among a token's domains: the new member is an admin. No domain begins like this.
@@ -147,8 +148,13 @@ impl Registrar {
     }
 
     /// Makes the holder of a token a member.
-    pub(super) async fn admit_peer(&mut self, key: PublicKey, join: Join) -> Result<(), AdminError> {
-        let id = Id { role: Role::Broker, key: key.0 }.to_string();
+    pub(super) async fn admit_peer(
+        &mut self,
+        (key, source): (PublicKey, IpAddr),
+        join: Join,
+    ) -> Result<(), AdminError> {
+        let who = Id { role: Role::Broker, key: key.0 };
+        let id = who.to_string();
         let hash = PeerToken::secret_hash(&join.secret);
         let entry = match self.store.check_token(hash, unix_now().0).await {
             Ok(entry) => entry,
@@ -172,7 +178,7 @@ impl Registrar {
             invited_unix_ms: Some(unix_now().0),
         };
         let note = format!("{} joined by invitation of {}", body.name, entry.created_by);
-        let origin = Origin::new(By { actor: id.clone(), via: Via::Peers, source: None }, acts::PEER_ADMIT);
+        let origin = Origin::new(By::key(&who, Via::Peers).from(source), acts::PEER_ADMIT);
         self.write_own(vec![(peer_key(&id), Some(json(&body)?))], note, Some(hash), origin).await?;
         Ok(())
     }

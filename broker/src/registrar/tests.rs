@@ -111,7 +111,10 @@ impl World {
     }
 
     async fn join(&mut self, key: u8, secret: [u8; 16], name: Option<&str>) -> Result<Joined, Refusal> {
-        let joined = self.registrar.join(node_key(key), secret, name.map(Into::into)).await;
+        let joined = self
+            .registrar
+            .join((node_key(key), std::net::Ipv4Addr::LOCALHOST.into()), secret, name.map(Into::into))
+            .await;
         joined.map_err(|r| r.refusal)
     }
 
@@ -228,7 +231,8 @@ async fn what_nobody_waits_for_is_not_done() {
     let secret = world.invite("a.example", Some("one")).await;
     let (reply, answer) = oneshot::channel();
     drop(answer);
-    world.registrar.serve(Command::Join { key: node_key(1), secret, name: None, reply }).await;
+    let (key, source) = (node_key(1), std::net::Ipv4Addr::LOCALHOST.into());
+    world.registrar.serve(Command::Join { key, source, secret, name: None, reply }).await;
     assert!(world.registrar.held.built.registry.nodes.is_empty());
     assert!(world.join(2, secret, None).await.is_ok(), "the token was not spent");
     world.end().await;

@@ -5,11 +5,12 @@
 //!   what was pruned last                agents' entries
 //! ```
 //! An entry is appended in the transaction of what it tells of. What agents and peers did of their own accord has
-//! a bound of its own, so that they cannot push out what people did: `audit_prune` takes it out from between.
+//! a bound of its own, so that they cannot push out what people did: `audit_prune` takes it out from between. What
+//! it writes down of that counts against neither bound.
 
 use super::tables::{self, Abort};
 use super::{Beside, Outcome, StoreError, StoreHandle, WriteBatch, local};
-use crate::audit::{Act, Ending, Via, change, code_of, parts};
+use crate::audit::{Act, Class, Ending, Via, change, code_of, parts};
 use nearmost_replica::SignedRecord;
 use nearmost_wire::api::{AuditEntry, NO_ENTRY, audit_hash};
 use redb::{Database, ReadTransaction, ReadableTable, Table};
@@ -79,15 +80,17 @@ pub struct Keep {
 
 pub(super) type AuditTable<'txn> = Table<'txn, u64, tables::AuditRow>;
 pub(super) type AnchorTable<'txn> = Table<'txn, &'static str, (u64, &'static [u8; 32])>;
-pub(super) type AgentsTable<'txn> = Table<'txn, u64, ()>;
+pub(super) type NumbersTable<'txn> = Table<'txn, u64, ()>;
 pub(super) type GapsTable<'txn> = Table<'txn, u64, tables::GapRow>;
 
 /// The tables, open in one transaction.
 pub(super) struct Chain<'txn> {
     pub(super) rows: AuditTable<'txn>,
     pub(super) anchor: AnchorTable<'txn>,
-    /// Which rows tell what agents did.
-    pub(super) agents: AgentsTable<'txn>,
+    /// Which rows count as those of agents.
+    pub(super) agents: NumbersTable<'txn>,
+    /// Which rows tell what was taken out.
+    pub(super) prunings: NumbersTable<'txn>,
     pub(super) gaps: GapsTable<'txn>,
 }
 
@@ -97,21 +100,24 @@ impl<'txn> Chain<'txn> {
             rows: txn.open_table(tables::AUDIT)?,
             anchor: txn.open_table(tables::AUDIT_ANCHOR)?,
             agents: txn.open_table(tables::AUDIT_AGENTS)?,
+            prunings: txn.open_table(tables::AUDIT_PRUNINGS)?,
             gaps: txn.open_table(tables::AUDIT_GAPS)?,
         })
     }
 
     /// Appends an act; answers how many entries it has.
     pub(super) fn append(&mut self, act: Act) -> Result<u64, Abort> {
-        let (at, of_agents) = (act.at_unix_ms, act.by.via.is_of_agents());
+        let (at, class) = (act.at_unix_ms, act.class());
         let entries = parts(act).map_err(|e| Abort::Damaged(format!("an act has no JSON form: {e}")))?;
         let (mut number, mut hash) = head(&self.rows, &self.gaps, &self.anchor)?;
         for json in &entries {
             number += 1;
             hash = audit_hash(&hash, number, json);
             self.rows.insert(number, (at, json.as_slice(), &hash))?;
-            if of_agents {
-                self.agents.insert(number, ())?;
+            match class {
+                Class::People => {}
+                Class::Agents => drop(self.agents.insert(number, ())?),
+                Class::Pruning => drop(self.prunings.insert(number, ())?),
             }
         }
         Ok(entries.len() as u64)
@@ -155,24 +161,25 @@ fn head(
     }
 }
 
-/// What number `first` follows.
+/// What number `first` follows, and when that was; 0 where that is not known any more.
 fn before(
     first: u64,
     rows: &impl ReadableTable<u64, tables::AuditRow>,
     gaps: &impl ReadableTable<u64, tables::GapRow>,
     anchor: Link,
-) -> Result<Link, Abort> {
+) -> Result<(Link, u64), Abort> {
     let row = rows.range(..first)?.next_back().transpose()?;
-    let row = row.map(|(number, row)| (number.value(), *row.value().2));
+    let row = row.map(|(number, row)| ((number.value(), *row.value().2), row.value().0));
     let gap = gaps.range(..first)?.next_back().transpose()?;
-    let gap = gap.map(|(number, row)| (number.value(), *row.value().2));
-    Ok(row.max(gap).unwrap_or(anchor))
+    let gap = gap.map(|(number, row)| ((number.value(), *row.value().2), row.value().1));
+    Ok(row.max(gap).unwrap_or((anchor, 0)))
 }
 
-/// Whether an entry, as JSON, tells what agents or peers did of their own accord.
-pub(super) fn is_of_agents(json: &[u8]) -> bool {
-    let entry = serde_json::from_slice::<AuditEntry>(json);
-    entry.is_ok_and(|entry| [Via::Agents, Via::Peers].iter().any(|via| via.as_str() == entry.via))
+/// Against which bound an entry counts, which is given as JSON; one that cannot be read is kept longest.
+pub(super) fn class_of(json: &[u8]) -> Class {
+    let Ok(entry) = serde_json::from_slice::<AuditEntry>(json) else { return Class::People };
+    let of_agents = [Via::Agents, Via::Peers].iter().any(|via| via.as_str() == entry.via);
+    Class::of(&entry.act, entry.outcome == Ending::Done.as_str(), of_agents)
 }
 
 pub(super) fn anchored(
@@ -180,6 +187,20 @@ pub(super) fn anchored(
 ) -> Result<Link, Abort> {
     let link = anchor.get(tables::ANCHOR)?;
     Ok(link.map_or((0, NO_ENTRY), |link| (link.value().0, *link.value().1)))
+}
+
+/// Writes acts that change nothing, all or none.
+pub(super) fn write_acts(db: &Database, acts: Vec<Act>) -> Result<u64, Abort> {
+    let txn = db.begin_write()?;
+    let mut entries = 0;
+    {
+        let mut chain = Chain::open(&txn)?;
+        for act in acts {
+            entries += chain.append(act)?;
+        }
+    }
+    txn.commit()?;
+    Ok(entries)
 }
 
 /// Writes an act, and with it what it is about, if that is to be kept.
@@ -198,7 +219,7 @@ pub(super) fn read_page(txn: &ReadTransaction, filter: &AuditFilter) -> Result<A
     let head = head(&rows, &gaps, &anchor)?;
     let anchor = anchored(&anchor)?;
     let first = filter.after.max(anchor.0).saturating_add(1);
-    let mut last = before(first, &rows, &gaps, anchor)?;
+    let (mut last, mut last_at) = before(first, &rows, &gaps, anchor)?;
     let mut page = AuditPage { rows: Vec::new(), seen: filter.after, anchor, head };
     let mut bytes = 0;
     for (looked, row) in rows.range(first..)?.enumerate() {
@@ -208,12 +229,13 @@ pub(super) fn read_page(txn: &ReadTransaction, filter: &AuditFilter) -> Result<A
             return Ok(page);
         }
         if number.value() > last.0 + 1 {
-            last = page.skip(last, number.value() - 1, &gaps, filter)?;
+            last = page.skip((last, last_at), number.value() - 1, &gaps, filter)?;
             if page.rows.len() >= filter.limit {
                 return Ok(page);
             }
         }
         page.seen = number.value();
+        last_at = at;
         let before = std::mem::replace(&mut last, (page.seen, *hash)).1;
         if filter.within(at) && filter.wants(json, page.seen)? {
             bytes += json.len();
@@ -226,17 +248,18 @@ pub(super) fn read_page(txn: &ReadTransaction, filter: &AuditFilter) -> Result<A
         if page.rows.len() >= filter.limit {
             return Ok(page);
         }
-        page.skip(last, head.0, &gaps, filter)?;
+        page.skip((last, last_at), head.0, &gaps, filter)?;
     }
     page.seen = page.seen.max(head.0);
     Ok(page)
 }
 
 impl AuditPage {
-    /// Goes past the gap after `last` that ends with `end`, which is told where it may hold what is wanted.
+    /// Goes past the gap after `last`, an entry and when that was, that ends with `end`. It is told where it may hold
+    /// what is wanted.
     fn skip(
         &mut self,
-        last: Link,
+        (last, last_at): (Link, u64),
         end: u64,
         gaps: &impl ReadableTable<u64, tables::GapRow>,
         filter: &AuditFilter,
@@ -245,7 +268,7 @@ impl AuditPage {
         let row = gaps.get(end)?.ok_or_else(missing)?;
         let (_, at, hash) = row.value();
         self.seen = end;
-        if filter.within(at) && !filter.looks_inside() {
+        if filter.overlaps(last_at, at) && !filter.looks_inside() {
             self.rows.push(AuditRow {
                 number: end,
                 previous: last.1,
@@ -271,6 +294,12 @@ impl AuditFilter {
     fn within(&self, at: u64) -> bool {
         self.since_unix_ms.is_none_or(|since| at >= since)
             && self.until_unix_ms.is_none_or(|until| at < until)
+    }
+
+    /// Whether something between these moments may be within.
+    fn overlaps(&self, from: u64, to: u64) -> bool {
+        self.since_unix_ms.is_none_or(|since| to >= since)
+            && self.until_unix_ms.is_none_or(|until| from < until)
     }
 
     fn wants(&self, json: &[u8], number: u64) -> Result<bool, Abort> {
@@ -324,6 +353,13 @@ impl StoreHandle {
     /// Writes an act to the audit log, and with it what it is about, if that is to be kept: both or none.
     pub async fn write_act(&self, act: Act, beside: Beside) -> Result<(), StoreError> {
         let entries = self.call(move |store| store.write_act(act, &beside)).await?;
+        self.count_acts(entries);
+        Ok(())
+    }
+
+    /// Writes acts that change nothing, in one transaction: all or none.
+    pub async fn write_acts(&self, acts: Vec<Act>) -> Result<(), StoreError> {
+        let entries = self.call(move |store| store.write_acts(acts)).await?;
         self.count_acts(entries);
         Ok(())
     }

@@ -15,13 +15,15 @@ use serde_json::json;
 /// Most rows that one transaction prunes.
 pub(crate) const MAX_PRUNED: usize = 10_000;
 
-/// Removes the oldest entries, as far as they are not to be kept; answers how many. What agents did does not
-/// count among those that are too many, and goes with what people did before and after it.
+/// Removes the oldest entries, as far as they are not to be kept; answers how many. What agents did, and what tells
+/// of such entries that went, does not count among those that are too many, and goes with what people did before
+/// and after it.
 pub(super) fn prune(db: &Database, keep: Keep) -> Result<u64, Abort> {
     let txn = db.begin_write()?;
     let gone = {
         let mut chain = Chain::open(&txn)?;
-        let people = chain.rows.len()?.saturating_sub(chain.agents.len()?);
+        let others = chain.agents.len()? + chain.prunings.len()?;
+        let people = chain.rows.len()?.saturating_sub(others);
         let mut excess = people.saturating_sub(keep.most);
         let mut last = None;
         let mut gone = 0_u64;
@@ -31,8 +33,9 @@ pub(super) fn prune(db: &Database, keep: Keep) -> Result<u64, Abort> {
             if excess == 0 && at >= keep.since_unix_ms {
                 break;
             }
-            let of_agents = chain.agents.get(number.value())?.is_some();
-            excess -= u64::from(excess > 0 && !of_agents);
+            let other =
+                chain.agents.get(number.value())?.is_some() || chain.prunings.get(number.value())?.is_some();
+            excess -= u64::from(excess > 0 && !other);
             gone += 1;
             last = Some((number.value(), *hash));
         }
@@ -49,13 +52,17 @@ pub(super) fn prune(db: &Database, keep: Keep) -> Result<u64, Abort> {
     Ok(gone)
 }
 
-/// Removes the oldest entries of what agents did, beyond `most`; answers how many. Which ones is written down
-/// in the same transaction.
+/// Removes the oldest entries of what agents did, once there are more than `most`, down to nine tenths of that, so
+/// that it is not written down of each few that came; answers how many. Which ones is written down in the same
+/// transaction.
 pub(super) fn prune_agents(db: &Database, most: u64, now_unix_ms: u64) -> Result<u64, Abort> {
     let txn = db.begin_write()?;
     let gone = {
         let mut chain = Chain::open(&txn)?;
-        let excess = chain.agents.len()?.saturating_sub(most).min(MAX_PRUNED as u64);
+        let excess = match chain.agents.len()? {
+            there if there > most => (there - most + most / 10).min(MAX_PRUNED as u64),
+            _ => 0,
+        };
         let runs = chain.oldest_of_agents(excess as usize)?;
         for run in &runs {
             chain.cut(*run)?;
@@ -137,6 +144,7 @@ impl Chain<'_> {
         };
         self.rows.retain_in(..=number, |_, _| false)?;
         self.agents.retain_in(..=number, |_, ()| false)?;
+        self.prunings.retain_in(..=number, |_, ()| false)?;
         self.gaps.retain_in(..=number, |_, _| false)?;
         self.anchor.insert(tables::ANCHOR, (number, &hash))?;
         Ok(())

@@ -9,8 +9,8 @@ use super::error::{from_io, from_redb};
 use super::tables::{self, Abort};
 use super::{BackupJob, FILE_NAME, StoreError, files, schema};
 use redb::{
-    Database, DatabaseError, Key, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, Value,
-    WriteTransaction,
+    Database, DatabaseError, Key, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition,
+    TableError, Value, WriteTransaction,
 };
 use std::fs::File;
 use std::io::ErrorKind;
@@ -106,6 +106,7 @@ fn copy_all(from: &ReadTransaction, file: File) -> Result<u64, Failed> {
     copy(from, &to, tables::AUDIT_ANCHOR)?;
     copy(from, &to, tables::AUDIT_AGENTS)?;
     copy(from, &to, tables::AUDIT_GAPS)?;
+    copy_if_there(from, &to, tables::AUDIT_PRUNINGS)?;
     copy(from, &to, tables::API_TOKENS)?;
     copy(from, &to, tables::EVENTS)?;
     copy(from, &to, tables::GAPS)?;
@@ -128,6 +129,18 @@ fn copy<K: Key + 'static, V: Value + 'static>(
         count += 1;
     }
     Ok(count)
+}
+
+/// The same for a table that stores of this schema only have once something was written to their audit log.
+fn copy_if_there<K: Key + 'static, V: Value + 'static>(
+    from: &ReadTransaction,
+    to: &WriteTransaction,
+    table: TableDefinition<'_, K, V>,
+) -> Result<u64, Failed> {
+    match from.open_table(table) {
+        Err(TableError::TableDoesNotExist(_)) => to.open_table(table).map(|_| 0).map_err(writing),
+        _ => copy(from, to, table),
+    }
 }
 
 /// What became of a copy.

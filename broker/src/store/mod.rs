@@ -328,6 +328,9 @@ pub trait Store: Send + Sync {
     /// has. See also [`WriteBatch::origin`].
     fn write_act(&self, act: Act, beside: &Beside) -> Result<u64, StoreError>;
 
+    /// Writes acts that change nothing, in one transaction; answers how many entries they have.
+    fn write_acts(&self, acts: Vec<Act>) -> Result<u64, StoreError>;
+
     /// The tokens of the API, sorted by name.
     fn api_tokens(&self) -> Result<Vec<ApiTokenEntry>, StoreError>;
 
@@ -338,8 +341,8 @@ pub trait Store: Send + Sync {
     /// and peers did only those go that are too old, or stand before what else goes.
     fn prune_audit(&self, keep: Keep) -> Result<u64, StoreError>;
 
-    /// Forgets the oldest entries of what agents and peers did of their own accord, beyond `most`, some
-    /// thousands at most, and writes down which; answers how many.
+    /// Forgets the oldest entries of what agents and peers did of their own accord, once there are
+    /// more than `most`, down to nine tenths of that: some thousands at most, and writes down which; answers how many.
     fn prune_agents(&self, most: u64, now_unix_ms: u64) -> Result<u64, StoreError>;
 
     /// Keeps transitions by their numbers.

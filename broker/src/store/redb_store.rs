@@ -287,6 +287,10 @@ impl Store for RedbStore {
         self.with_db(|db| audit::write_act(db, act, beside))
     }
 
+    fn write_acts(&self, acts: Vec<Act>) -> Result<u64, StoreError> {
+        self.with_db(|db| audit::write_acts(db, acts))
+    }
+
     fn api_tokens(&self) -> Result<Vec<ApiTokenEntry>, StoreError> {
         self.with_db(apitokens::all)
     }

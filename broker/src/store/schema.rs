@@ -2,6 +2,7 @@
 
 use super::StoreError;
 use super::tables::{self, Abort};
+use crate::audit::Class;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use std::path::Path;
 
@@ -42,6 +43,7 @@ fn open_all(txn: &WriteTransaction) -> Result<(), Abort> {
     txn.open_table(tables::AUDIT_ANCHOR)?;
     txn.open_table(tables::AUDIT_AGENTS)?;
     txn.open_table(tables::AUDIT_GAPS)?;
+    txn.open_table(tables::AUDIT_PRUNINGS)?;
     txn.open_table(tables::API_TOKENS)?;
     txn.open_table(tables::EVENTS)?;
     txn.open_table(tables::GAPS)?;
@@ -108,10 +110,13 @@ fn from_3(db: &Database) -> Result<(), Abort> {
     open_all(&txn)?;
     {
         let mut agents = txn.open_table(tables::AUDIT_AGENTS)?;
+        let mut prunings = txn.open_table(tables::AUDIT_PRUNINGS)?;
         for row in txn.open_table(tables::AUDIT)?.iter()? {
             let (number, row) = row?;
-            if super::audit::is_of_agents(row.value().1) {
-                agents.insert(number.value(), ())?;
+            match super::audit::class_of(row.value().1) {
+                Class::Agents => drop(agents.insert(number.value(), ())?),
+                Class::Pruning => drop(prunings.insert(number.value(), ())?),
+                Class::People => {}
             }
         }
     }

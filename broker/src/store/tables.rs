@@ -58,8 +58,10 @@ pub(super) type AuditRow = (u64, &'static [u8], &'static [u8; 32]);
 /// [`ANCHOR`] → number and hash of the entry that was pruned last.
 pub(super) const AUDIT_ANCHOR: TableDefinition<&str, (u64, &[u8; 32])> = TableDefinition::new("audit-anchor");
 pub(super) const ANCHOR: &str = "anchor";
-/// Numbers of the entries that tell what agents and peers did of their own accord.
+/// Numbers of the entries that count as those of agents and peers.
 pub(super) const AUDIT_AGENTS: TableDefinition<u64, ()> = TableDefinition::new("audit-agents");
+/// Numbers of the entries that tell which of these were forgotten.
+pub(super) const AUDIT_PRUNINGS: TableDefinition<u64, ()> = TableDefinition::new("audit-prunings");
 /// Last number of a run of such entries that was forgotten → (its first number, when and hash of the last).
 pub(super) const AUDIT_GAPS: TableDefinition<u64, GapRow> = TableDefinition::new("audit-gaps");
 pub(super) type GapRow = (u64, u64, &'static [u8; 32]);

@@ -258,6 +258,11 @@ async fn whole(context: &Context, export: Option<&Path>, expect: Option<&Noted>)
             );
         }
         for view in &page.entries {
+            if let Some((from, to)) = pruned_meanwhile(check.head().map_or(0, |(number, _)| number), view) {
+                bail!(
+                    "entries {from} to {to} were pruned while the log was read, of which some had been read; ask again"
+                );
+            }
             check.next(view)?;
             expect.map_or(Ok(()), |noted| noted.is_at(view.number, &view.hash))?;
             if let Some((out, file)) = &mut out {
@@ -287,6 +292,13 @@ async fn whole(context: &Context, export: Option<&Path>, expect: Option<&Noted>)
         emit(&format!("{} entries written to {}\n", check.checked, file.display()))?;
     }
     emit(&verdict(&check, pruned))
+}
+
+/// First and last of a gap that begins with what was read as entries before, up to number `read`: it was made since the
+/// page before, and does not follow what that ended with.
+fn pruned_meanwhile(read: u64, view: &AuditView) -> Option<(u64, u64)> {
+    let from = view.pruned_from.filter(|from| *from <= read && read < view.number)?;
+    Some((from, view.number))
 }
 
 /// Checks a file that was exported.
@@ -389,6 +401,22 @@ mod tests {
         assert!(noted.is_within(8, 9).unwrap_err().to_string().contains("no longer kept"));
         for wrong in ["7", "7:", "7:ab", "x:0"] {
             assert!(Noted::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_is_pruned_between_two_pages_is_told_from_what_was_tampered_with() {
+        let gap = |from: Option<u64>, number| -> AuditView {
+            let json = serde_json::json!({
+                "number": number, "previous": "", "hash": "", "entry": null, "pruned_from": from,
+            });
+            serde_json::from_str(&json.to_string()).unwrap()
+        };
+        // Up to 12 were read, then 9 to 14 went.
+        assert_eq!(pruned_meanwhile(12, &gap(Some(9), 14)), Some((9, 14)));
+        // One that follows, one that is over, and an entry, are for the check of the chain.
+        for (from, number) in [(Some(13), 14), (Some(9), 12), (Some(15), 16), (None, 13)] {
+            assert_eq!(pruned_meanwhile(12, &gap(from, number)), None, "{from:?} {number}");
         }
     }
 

@@ -101,3 +101,20 @@ async fn readers_are_bounded_and_their_places_free_again() {
     assert_eq!(open(&api, None).await.status(), StatusCode::OK);
     assert_eq!(open(&api, Some("x")).await.status(), StatusCode::BAD_REQUEST);
 }
+
+/// A compressor would hold back what a reader waits for.
+#[tokio::test]
+async fn streams_are_not_compressed_and_what_happens_is_told_at_once() {
+    let api = Api::new().await;
+    for path in ["/v1/events".to_owned(), format!("/v1/records/watch?domain={}", testing::DOMAIN)] {
+        let request = Request::get(&path).header("accept-encoding", "gzip, deflate, br, zstd");
+        let mut request = request.body(Body::empty()).unwrap();
+        request.extensions_mut().insert(admin());
+        let response = api.router.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+        assert!(!response.headers().contains_key("content-encoding"), "{path}: {:?}", response.headers());
+        api.api.state.events.publish(event("lon"));
+        let told = next(&mut response.into_body()).await.unwrap();
+        assert!(told.contains("event: transition\n") || told.contains("event: current\n"), "{path}: {told}");
+    }
+}

@@ -1,7 +1,7 @@
 //! The audit log and transitions in the store.
 
 use super::*;
-use crate::audit::{By, Via, acts};
+use crate::audit::{By, Ending, Via, acts};
 use data_encoding::HEXLOWER;
 use nearmost_wire::api::{AuditEntry, AuditView, ChainCheck};
 use serde_json::value::RawValue;
@@ -127,7 +127,11 @@ fn what_agents_did_pushes_out_nothing_that_people_did_and_what_went_is_told() {
     // However many agents' there are: twenty of people are not too many.
     assert_eq!(store.prune_audit(Keep { since_unix_ms: 0, most: 20 }), Ok(0));
     assert_eq!(store.prune_agents(60, NOW), Ok(0));
-    assert_eq!(store.prune_agents(50, NOW), Ok(10));
+    // Somewhat more go than there are too many, so that not each few that come have an entry that tells of it; that
+    // entry is not one too many of people's.
+    assert_eq!(store.prune_agents(55, NOW), Ok(10));
+    assert_eq!(store.prune_agents(55, NOW), Ok(0));
+    assert_eq!(store.prune_audit(Keep { since_unix_ms: 0, most: 20 }), Ok(0));
     let page = all(&store);
     check(&page);
     assert_eq!((page.anchor.0, page.head.0), (0, 81));
@@ -138,7 +142,7 @@ fn what_agents_did_pushes_out_nothing_that_people_did_and_what_went_is_told() {
     let people = page.rows.iter().filter(|r| r.json.contains("\"backup\"")).count();
     assert_eq!(people, 20);
     // What follows a gap joins it.
-    assert_eq!(store.prune_agents(48, NOW), Ok(2));
+    assert_eq!(store.prune_agents(49, NOW), Ok(5));
     let page = all(&store);
     check(&page);
     assert!(page.rows.iter().any(|r| r.pruned_from == Some(14) && r.number == 16));
@@ -156,6 +160,58 @@ fn what_agents_did_pushes_out_nothing_that_people_did_and_what_went_is_told() {
 }
 
 #[test]
+fn who_was_let_in_is_not_pushed_out_by_those_who_were_not() {
+    let (_dir, store) = store();
+    for (code, via) in [(acts::NODE_JOIN, Via::Agents), (acts::PEER_ADMIT, Via::Peers)] {
+        for ending in [Ending::Done, Ending::Refused("unknown_token")] {
+            store.write_act(Act { code: code.into(), ending, ..act_of(via, 10) }, &Beside::Nothing).unwrap();
+        }
+    }
+    assert_eq!(store.prune_agents(0, NOW), Ok(2));
+    let page = all(&store);
+    check(&page);
+    let gaps: Vec<_> = page.rows.iter().filter_map(|r| Some((r.pruned_from?, r.number))).collect();
+    assert_eq!(gaps, [(2, 2), (4, 4)]);
+}
+
+#[test]
+fn a_gap_is_told_whenever_a_part_of_it_was_in_the_time_asked_for() {
+    let (_dir, store) = store();
+    store.write_act(act(acts::BACKUP, 10), &Beside::Nothing).unwrap();
+    for at in [20, 30, 40] {
+        store.write_act(act_of(Via::Agents, at), &Beside::Nothing).unwrap();
+    }
+    store.write_act(act(acts::BACKUP, 50), &Beside::Nothing).unwrap();
+    assert_eq!(store.prune_agents(0, NOW), Ok(3));
+    let gaps = |since, until| {
+        let (since_unix_ms, until_unix_ms) = (Some(since), Some(until));
+        let page =
+            page(&store, AuditFilter { since_unix_ms, until_unix_ms, limit: 9, ..AuditFilter::default() });
+        page.rows.iter().filter_map(|r| Some((r.pruned_from?, r.number))).collect::<Vec<_>>()
+    };
+    // Its last was at 40.
+    assert_eq!(gaps(15, 35), [(2, 4)]);
+    assert_eq!(gaps(40, 45), [(2, 4)]);
+    assert!(gaps(41, 60).is_empty() && gaps(0, 10).is_empty());
+}
+
+#[test]
+fn a_store_from_before_it_was_noted_what_tells_of_prunings_is_copied_and_goes_on() {
+    let (dir, store) = store();
+    store.write_act(act_of(Via::Agents, 10), &Beside::Nothing).unwrap();
+    drop(store);
+    let db = redb::Builder::new().open(dir.path().join(FILE_NAME)).unwrap();
+    let txn = db.begin_write().unwrap();
+    txn.delete_table(tables::AUDIT_PRUNINGS).unwrap();
+    txn.commit().unwrap();
+    drop(db);
+    let store = RedbStore::open(dir.path()).unwrap();
+    store.backup(&dir.path().join("copy"), false).unwrap()().unwrap();
+    store.write_act(act(acts::BACKUP, 20), &Beside::Nothing).unwrap();
+    check(&all(&store));
+}
+
+#[test]
 fn gaps_go_with_what_is_around_them_and_the_chain_stays_one() {
     let (_dir, store) = store();
     for via in [Via::Agents, Via::Agents, Via::Socket, Via::Peers, Via::Socket, Via::Agents, Via::Agents] {
@@ -169,8 +225,9 @@ fn gaps_go_with_what_is_around_them_and_the_chain_stays_one() {
     // 4 is a gap now, and goes when 3 does.
     assert_eq!(store.prune_agents(2, NOW), Ok(1));
     check(&all(&store));
-    // People: 3, 5, and what tells of the two prunings, 8 and 9.
-    assert_eq!(store.prune_audit(Keep { since_unix_ms: 0, most: 3 }), Ok(1));
+    // People: 3 and 5; what tells of the two prunings, 8 and 9, is nobody's.
+    assert_eq!(store.prune_audit(Keep { since_unix_ms: 0, most: 2 }), Ok(0));
+    assert_eq!(store.prune_audit(Keep { since_unix_ms: 0, most: 1 }), Ok(1));
     let page = all(&store);
     assert_eq!((page.anchor.0, page.rows[0].number), (4, 5));
     check(&page);

@@ -111,6 +111,7 @@ fn a_file_of_schema_2_gets_its_tables_and_a_program_of_schema_2_is_not_to_open_i
     txn.delete_table(tables::GAPS).unwrap();
     txn.delete_table(tables::AUDIT_AGENTS).unwrap();
     txn.delete_table(tables::AUDIT_GAPS).unwrap();
+    txn.delete_table(tables::AUDIT_PRUNINGS).unwrap();
     txn.delete_table(tables::API_TOKENS).unwrap();
     txn.open_table(tables::COUNTERS).unwrap().insert(tables::SCHEMA_NAME, 2).unwrap();
     txn.commit().unwrap();
@@ -178,20 +179,23 @@ fn a_file_of_schema_3_learns_which_entries_are_of_agents() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(FILE_NAME);
     let store = RedbStore::open(dir.path()).unwrap();
-    let act = |via| crate::audit::Act {
+    let act = |via, code: &str| crate::audit::Act {
         by: crate::audit::By { actor: "x".into(), via, source: None },
-        code: "some.act".into(),
+        code: code.into(),
         ..crate::audit::Act::default()
     };
-    use crate::audit::Via;
+    use crate::audit::{Via, acts};
     for via in [Via::Socket, Via::Agents, Via::Socket, Via::Peers, Via::Socket] {
-        store.write_act(act(via), &Beside::Nothing).unwrap();
+        store.write_act(act(via, "some.act"), &Beside::Nothing).unwrap();
     }
+    // Somebody was let in.
+    store.write_act(act(Via::Agents, acts::NODE_JOIN), &Beside::Nothing).unwrap();
     drop(store);
     let db = builder().open(&path).unwrap();
     let txn = db.begin_write().unwrap();
     txn.delete_table(tables::AUDIT_AGENTS).unwrap();
     txn.delete_table(tables::AUDIT_GAPS).unwrap();
+    txn.delete_table(tables::AUDIT_PRUNINGS).unwrap();
     txn.delete_table(tables::API_TOKENS).unwrap();
     txn.open_table(tables::COUNTERS).unwrap().insert(tables::SCHEMA_NAME, 3).unwrap();
     txn.commit().unwrap();

@@ -271,11 +271,15 @@ impl ChainCheck {
                 _ => joined.push((from, to)),
             }
         }
-        let covers = |gap: &(u64, u64)| joined.iter().any(|(from, to)| *from <= gap.0 && gap.1 <= *to);
-        match self.gaps.iter().find(|gap| !covers(gap)) {
-            Some(&(from, to)) => Err(ChainError::Untold { from, to }),
-            None => Ok(()),
+        // Both are in order, so one pass is enough.
+        let mut joined = joined.into_iter().peekable();
+        for &(from, to) in &self.gaps {
+            while joined.next_if(|run| run.1 < to).is_some() {}
+            if joined.peek().is_none_or(|run| run.0 > from) {
+                return Err(ChainError::Untold { from, to });
+            }
         }
+        Ok(())
     }
 
     /// The last entry's number and hash; `None` before the first.
