@@ -123,8 +123,6 @@ pub fn program(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 pub fn main(args: impl IntoIterator<Item = OsString>) -> Result<()> {
     match Arguments::parse_from(args).command {
         Command::CheckConfig { examine: true, common } => {
-            // As the broker does when it begins.
-            limits::raise_open_files();
             let findings = crate::checkup::stopped::examine(&common.load()?, unix_now());
             serde_json::to_writer(std::io::stdout(), &findings)?;
             Ok(())

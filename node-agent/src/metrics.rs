@@ -60,6 +60,7 @@ use prometheus::process_collector::ProcessCollector;
 use prometheus::{
     Encoder, Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
+use std::sync::{Mutex, PoisonError};
 
 /// What the agent counts.
 pub struct Metrics {
@@ -89,6 +90,8 @@ struct Told {
     users: GaugeVec,
     share: GaugeVec,
     beacons_refused: GaugeVec,
+    /// Held while they are taken over, so that no page lacks what is still so.
+    turn: Mutex<()>,
 }
 
 /// What is counted of sessions with brokers.
@@ -242,7 +245,8 @@ impl Metrics {
 
     /// Takes over what brokers say of this node. Of mirrors that it does not have nothing is told.
     pub fn told(&self, status: &AgentStatus) {
-        let Told { eligible, users, share, beacons_refused } = &self.told;
+        let Told { eligible, users, share, beacons_refused, turn } = &self.told;
+        let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
         eligible.reset();
         [users, share, beacons_refused].into_iter().for_each(GaugeVec::reset);
         let ours = |domain: &str, mirror: &str| {
@@ -289,8 +293,12 @@ impl Metrics {
     /// # Errors
     /// What the library could not write.
     pub fn render(&self) -> Result<Vec<u8>, prometheus::Error> {
+        let all = {
+            let _turn = self.told.turn.lock().unwrap_or_else(PoisonError::into_inner);
+            self.registry.gather()
+        };
         let mut page = Vec::new();
-        TextEncoder::new().encode(&self.registry.gather(), &mut page)?;
+        TextEncoder::new().encode(&all, &mut page)?;
         Ok(page)
     }
 }
@@ -315,6 +323,7 @@ impl Told {
                 "Beacons in this node's name whose signature was wrong, since the broker began",
                 &["broker"],
             )?,
+            turn: Mutex::default(),
         })
     }
 }
@@ -506,6 +515,13 @@ mod tests {
             assert!(shown.contains(&line), "{line} is not in {shown}");
         }
         assert!(!shown.contains("mirror=\"other\""), "a broker makes no series of its own: {shown}");
+        // Whoever asks in the middle of it misses nothing.
+        std::thread::scope(|scope| {
+            let again = scope.spawn(|| (0..500).for_each(|_| metrics.told(&status)));
+            while !again.is_finished() {
+                assert!(page().contains("nearmost_agent_told_users{"), "it was said before, and is still");
+            }
+        });
         status.brokers[0].usage = None;
         metrics.told(&status);
         assert!(!page().contains("nearmost_agent_told_users{"), "it says nothing any more");

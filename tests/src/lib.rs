@@ -23,6 +23,16 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// Fails with the last answer after [`PATIENCE`].
 pub async fn eventually<T: std::fmt::Debug, F: Future<Output = T>>(
     what: &str,
+    ask: impl FnMut() -> F,
+    satisfied: impl Fn(&T) -> bool,
+) -> T {
+    eventually_within(PATIENCE, what, ask, satisfied).await
+}
+
+/// The same with a bound of its own, for what takes its time by nature.
+pub async fn eventually_within<T: std::fmt::Debug, F: Future<Output = T>>(
+    patience: Duration,
+    what: &str,
     mut ask: impl FnMut() -> F,
     satisfied: impl Fn(&T) -> bool,
 ) -> T {
@@ -38,9 +48,9 @@ pub async fn eventually<T: std::fmt::Debug, F: Future<Output = T>>(
             last = Some(answer);
         }
     };
-    match tokio::time::timeout(PATIENCE, asking).await {
+    match tokio::time::timeout(patience, asking).await {
         Ok(answer) => answer,
-        Err(_) => panic!("{what}: not within {PATIENCE:?}; last seen: {last:?}"),
+        Err(_) => panic!("{what}: not within {patience:?}; last seen: {last:?}"),
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::tools::{free_port, installed};
 use serde::Deserialize;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -331,6 +332,22 @@ pub struct Alert {
     pub name: String,
     /// What is compared.
     pub value: String,
+    /// How much it matters.
+    pub severity: String,
+    fires: Vec<Firing>,
+}
+
+impl Alert {
+    /// The labels that it has besides those, by a case in which it fires.
+    pub fn labels(&self) -> BTreeMap<String, String> {
+        self.fires.first().map(|firing| firing.labels.clone()).unwrap_or_default()
+    }
+}
+
+/// A case in which an alert fires.
+#[derive(Deserialize)]
+struct Firing {
+    labels: BTreeMap<String, String>,
 }
 
 /// The alerts, with what each looks at before it is compared.

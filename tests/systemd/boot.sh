@@ -1,6 +1,7 @@
 #!/bin/bash
 # Boots a real systemd that has the units of docs/systemd, in namespaces of its own: processes, mounts, network,
-# control groups. Nothing of the machine changes; its /usr is seen read-only, all else is new and in memory.
+# control groups. Nothing of the machine changes; its /usr and the kernel's settings are seen read-only, all else is new
+# and in memory.
 #
 #     boot.sh FOLDER PROGRAMS CONFIG      as root; FOLDER is empty, PROGRAMS has nearmost, nearmost-broker, nearmost-agent
 #
@@ -8,22 +9,44 @@
 #
 #     nsenter --target "$(cat FOLDER/pid)" --all --root --wd systemctl status nearmost-broker
 #
-# It ends with `systemctl exit` inside, or with a SIGKILL of that process.
+# It ends with `systemctl exit` inside, with a SIGKILL of that process, or with a signal to this one (Ctrl-C), and with
+# the status of that systemd. Nothing is left then.
 set -euo pipefail
 
-# Around: a control group for it, which goes when it has ended.
+# Around: a control group for it, which goes when it has ended, however it does.
 around() {
-    local folder=$1 group
+    local folder=$1 inside status=0
     mkdir "$folder/groups" "$folder/root"
     mount --make-rprivate /
     mount -t cgroup2 cgroup2 "$folder/groups"
     group=$folder/groups/nearmost-try-$$
     mkdir "$group"
+    trap leave EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
     echo $$ >"$group/cgroup.procs"
-    # Whoever kills this shell kills all of it.
-    setpriv --pdeathsig KILL unshare --pid --fork --kill-child --cgroup --uts --ipc --net --mount "$0" --inside "$@" || true
-    echo $$ >"$folder/groups/cgroup.procs"
-    find "$group" -depth -type d -exec rmdir {} +
+    # Whoever kills this shell kills all of it. In the background, so that a signal is heard at once.
+    setpriv --pdeathsig KILL unshare --pid --fork --kill-child --cgroup --uts --ipc --net --mount "$0" --inside "$@" &
+    inside=$!
+    wait "$inside" || status=$?
+    exit "$status"
+}
+
+# Ends what is still in the control group, and removes it. Killed processes leave it a little later, and nothing tells
+# a shell when.
+leave() {
+    local status=$? tries=0
+    trap - EXIT INT TERM
+    echo $$ >"${group%/*}/cgroup.procs"
+    until find "$group" -depth -type d -exec rmdir {} + 2>/dev/null; do
+        if [ $((tries += 1)) -gt 100 ]; then
+            echo "$group cannot be removed" >&2
+            exit 1
+        fi
+        find "$group" -name cgroup.procs -exec cat {} + | xargs -r kill -KILL 2>/dev/null || true
+        sleep 0.05
+    done
+    exit "$status"
 }
 
 # What systemd finds.
@@ -55,6 +78,12 @@ furnish() {
     printf '[Unit]\nWants=systemd-journald.service\nAfter=systemd-journald.service\n' >"$root/etc/systemd/system/try.target"
     mount -t tmpfs -o mode=755 tmpfs "$root/run"
     mount -t proc proc "$root/proc"
+    # The kernel's settings are those of the whole machine; only those of the network are not.
+    mount --bind "$root/proc/sys" "$root/proc/sys"
+    mount -o remount,bind,ro "$root/proc/sys"
+    for entry in systemd-{sysctl,modules-load,binfmt,random-seed,pstore}.service proc-sys-fs-binfmt_misc.{mount,automount}; do
+        ln -s /dev/null "$root/etc/systemd/system/$entry"
+    done
     mount -t sysfs -o ro sysfs "$root/sys"
     mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"
     devices "$root/dev"

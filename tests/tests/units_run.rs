@@ -1,19 +1,34 @@
 //! The units under a real systemd: it boots in namespaces of its own (`tests/systemd/boot.sh`), installs what
-//! docs/running.md says, and is asked for what the units promise. That takes root; without, nothing is shown here.
+//! docs/running.md says, and is asked for what the units promise. That takes root and the right to mount; where a
+//! probe finds that they are not there, it says what is not shown and why.
 
-use nearmost_tests::eventually;
 use nearmost_tests::process::{binary, directory};
-use std::path::Path;
-use std::process::Stdio;
-use tokio::process::{Child, Command};
+use nearmost_tests::{PATIENCE, eventually, eventually_within};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitStatus, Stdio};
+use std::time::Duration;
+use tokio::process::Command;
 
 const BROKER: &str = "[dns]\nlisten = [\"127.0.0.1:53\"]\n[agents]\nadvertise = [\"127.0.0.1:7841\"]\n";
+/// What systemd itself takes its time for: to boot; to notice a hang, to kill, and to start again.
+const SYSTEMD: Duration = Duration::from_secs(90);
+/// Settings of the machine's kernel that an ordinary boot changes.
+const SETTINGS: [&str; 6] = [
+    "fs/file-max",
+    "fs/nr_open",
+    "kernel/core_pattern",
+    "kernel/pid_max",
+    "kernel/printk",
+    "net/ipv4/ip_local_port_range",
+];
 
-/// A machine with systemd and nothing else.
+/// A machine with systemd and nothing else. What is in it goes with it, however the test ends.
 struct Machine {
     boot: Child,
+    /// The process id of its systemd; empty until there is one.
     pid: String,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Machine {
@@ -25,14 +40,33 @@ impl Machine {
         std::fs::write(&config, format!("version = 1\n{BROKER}")).expect("write broker.toml");
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/boot.sh");
         let programs = binary("nearmost-broker").parent().expect("a folder").to_owned();
-        let boot = Command::new(script).args([&folder, &programs, &config]).stdin(Stdio::null()).spawn();
-        let boot = boot.expect("boot.sh");
-        let pid = || async { std::fs::read_to_string(folder.join("pid")).unwrap_or_default() };
-        let pid = eventually("it is furnished", pid, |pid| !pid.is_empty()).await.trim().to_owned();
-        let machine = Machine { boot, pid, _dir: dir };
+        let told = std::fs::File::create(dir.path().join("stderr")).expect("a file");
+        // It ends what it began when it is told to, and it is told when this test's thread is no more.
+        let boot = std::process::Command::new("setpriv")
+            .args(["--pdeathsig", "TERM"])
+            .arg(script)
+            .args([&folder, &programs, &config])
+            .stdin(Stdio::null())
+            .stderr(told)
+            .spawn()
+            .expect("setpriv");
+        let mut machine = Machine { boot, pid: String::new(), dir };
+        let pid = || {
+            let end = machine.boot.try_wait().expect("its state");
+            std::future::ready((std::fs::read_to_string(folder.join("pid")).unwrap_or_default(), end))
+        };
+        let there = |(pid, end): &(String, Option<ExitStatus>)| !pid.is_empty() || end.is_some();
+        let (pid, end) = eventually_within(SYSTEMD, "it is furnished", pid, there).await;
+        assert!(end.is_none(), "boot.sh ended, {end:?}: {}", machine.told());
+        machine.pid = pid.trim().to_owned();
         let state = || machine.said(&["systemctl", "is-system-running"]);
-        eventually("systemd is up", state, |state| state.trim() == "running").await;
+        eventually_within(SYSTEMD, "systemd is up", state, |state| state.trim() == "running").await;
         machine
+    }
+
+    /// What the script said is wrong.
+    fn told(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("stderr")).unwrap_or_default()
     }
 
     async fn run(&self, command: &[&str]) -> std::process::Output {
@@ -40,7 +74,7 @@ impl Machine {
         enter.args(["--target", &self.pid, "--all", "--root", "--wd", "--", "env", "-i", "HOME=/root"]);
         enter.arg("PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin").args(command);
         let output = enter.stdin(Stdio::null()).kill_on_drop(true).output();
-        let output = tokio::time::timeout(2 * nearmost_tests::PATIENCE, output).await;
+        let output = tokio::time::timeout(2 * PATIENCE, output).await;
         output.unwrap_or_else(|_| panic!("{command:?} does not end")).expect("nsenter")
     }
 
@@ -72,47 +106,97 @@ impl Machine {
         self.ok(&["kill", signal, &pid]).await;
     }
 
-    /// Waits until a unit was started again so often, and is ready.
-    async fn until_restarted(&self, unit: &str, times: &str) {
-        let state = || async { (self.of(unit, "NRestarts").await, self.of(unit, "ActiveState").await) };
-        let back = |(n, state): &(String, String)| n == times && state == "active";
-        eventually("it is started again", state, back).await;
+    /// How often a unit was started again.
+    async fn restarts(&self, unit: &str) -> u32 {
+        self.of(unit, "NRestarts").await.parse().expect("a number")
+    }
+
+    /// Waits until a unit was started again more often than before, and is ready.
+    async fn until_restarted(&self, unit: &str, before: u32) {
+        let state = || async { (self.restarts(unit).await, self.of(unit, "ActiveState").await) };
+        let back = |(n, state): &(u32, String)| *n > before && state == "active";
+        eventually_within(SYSTEMD, "it is started again", state, back).await;
+    }
+
+    /// Waits until the agent has a session, and is told of its mirror.
+    async fn until_attached(&self) {
+        let status = || self.said(&["nearmost-agent", "status"]);
+        let told = |s: &String| s.contains("attached (enrolled") && s.contains("  says play.example.com/");
+        eventually_within(SYSTEMD, "the agent has a session, and is told of its mirror", status, told).await;
     }
 
     /// Ends it, and waits until nothing of it is left.
     async fn stop(mut self) {
+        let script = self.boot.id();
         self.run(&["systemctl", "exit"]).await;
-        tokio::time::timeout(nearmost_tests::PATIENCE, self.boot.wait())
-            .await
-            .expect("it ends")
-            .expect("wait");
+        let boot = &mut self.boot;
+        let end = || std::future::ready(boot.try_wait().expect("its state"));
+        let end = eventually_within(SYSTEMD, "it ends", end, Option::is_some).await;
+        assert!(end.is_some_and(|end| end.success()), "{end:?}: {}", self.told());
+        let look = format!("mount -t cgroup2 none {0} && ls {0}", empty(self.dir.path()).display());
+        let groups = alone(&["--mount"], &look).await.expect("control groups");
+        let own = format!("nearmost-try-{script}");
+        assert!(!groups.lines().any(|group| group == own), "its control group is left: {groups}");
     }
 }
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        // Everything in it goes with its first process. It has gone where the test went well.
-        if let Some(boot) = self.boot.id() {
-            let _ = std::process::Command::new("kill").args(["-KILL", &self.pid]).status();
-            // The script removes the control group then; its folder must be there until it has.
-            let mut wait = std::process::Command::new("timeout");
-            let _ = wait.args(["10", "tail", "-f", "/dev/null", "--pid", &boot.to_string()]).status();
+        // It has gone where the test went well. Its folder must be there until its mounts are not; the script sees to
+        // it that this takes some seconds at most.
+        if let Ok(None) = self.boot.try_wait() {
+            let _ = std::process::Command::new("kill").arg(self.boot.id().to_string()).status();
+            let _ = self.boot.wait();
         }
     }
 }
 
-fn root() -> bool {
-    let output = std::process::Command::new("id").arg("-u").output();
-    output.is_ok_and(|o| o.stdout.trim_ascii() == b"0")
+/// A folder to mount to.
+fn empty(within: &Path) -> PathBuf {
+    let folder = within.join("groups");
+    std::fs::create_dir(&folder).expect("a folder");
+    folder
+}
+
+/// What a shell says in namespaces of its own; else why it failed.
+async fn alone(namespaces: &[&str], script: &str) -> Result<String, String> {
+    let mut unshare = Command::new("unshare");
+    unshare.args(namespaces).args(["sh", "-ec", script]).stdin(Stdio::null());
+    let output = unshare.output().await.map_err(|e| format!("unshare: {e}"))?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned() + "\n";
+    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+}
+
+/// Why no systemd can be booted here; what boot.sh needs is tried.
+async fn missing() -> Option<String> {
+    let dir = directory();
+    let groups = empty(dir.path()).display().to_string();
+    let script = format!(
+        "mount --make-rprivate /; mount -t proc proc /proc; mount -t cgroup2 none {groups}; mkdir {groups}/try-$$-probe; \
+         rmdir {groups}/try-$$-probe; ls /lib/systemd/systemd"
+    );
+    let namespaces = ["--mount", "--pid", "--fork", "--cgroup", "--uts", "--ipc", "--net"];
+    alone(&namespaces, &script).await.err()
+}
+
+/// As the machine has them.
+fn settings() -> Vec<String> {
+    SETTINGS.map(|name| std::fs::read_to_string(format!("/proc/sys/{name}")).unwrap_or_default()).to_vec()
 }
 
 #[tokio::test]
 async fn systemd_starts_reloads_restarts_and_stops_them() {
-    if !root() {
-        eprintln!("not root: systemd cannot be booted, and nothing is shown");
+    if let Some(why) = missing().await {
+        // Past what is only shown of tests that fail.
+        let told = format!("NOT SHOWN: what the units do under systemd, which cannot be booted here: {why}");
+        std::io::stderr().write_all(told.as_bytes()).expect("standard error");
         return;
     }
+    let before = settings();
     let machine = Machine::start().await;
+    // The same value again: should it succeed, nothing has changed.
+    let write = machine.run(&["sh", "-c", "cat /proc/sys/fs/file-max > /proc/sys/fs/file-max"]).await;
+    assert!(!write.status.success(), "the kernel's settings can be written");
     // A hang is to be noticed within the test's time; how often alive is said follows from what the unit says.
     for unit in ["nearmost-broker", "nearmost-agent"] {
         let drop_in = format!("/etc/systemd/system/{unit}.service.d");
@@ -126,6 +210,7 @@ async fn systemd_starts_reloads_restarts_and_stops_them() {
     hang(&machine).await;
     stop(&machine).await;
     machine.stop().await;
+    assert_eq!(settings(), before, "{SETTINGS:?} are as they were");
 }
 
 /// It starts at port 53 with that power and no other, and reloads what is right.
@@ -157,8 +242,9 @@ async fn broker(machine: &Machine) {
     machine.ok(&["cp", "/root/good.toml", "/etc/nearmost/broker.toml"]).await;
     machine.ok(&["systemctl", "reload", "nearmost-broker"]).await;
     assert_eq!(machine.of("nearmost-broker", "MainPID").await, pid, "reloading starts nothing anew");
+    let before = machine.restarts("nearmost-broker").await;
     machine.kill("nearmost-broker", "-KILL").await;
-    machine.until_restarted("nearmost-broker", "1").await;
+    machine.until_restarted("nearmost-broker", before).await;
 }
 
 /// It joins and starts as docs/running.md says, and has a session.
@@ -171,9 +257,7 @@ async fn agent(machine: &Machine) {
     machine.ok(&["chgrp", "nearmost-agent", "/etc/nearmost/node-agent.toml"]).await;
     machine.ok(&["chmod", "0640", "/etc/nearmost/node-agent.toml"]).await;
     machine.ok(&["systemctl", "start", "nearmost-agent"]).await;
-    let status = || machine.said(&["nearmost-agent", "status"]);
-    let told = |s: &String| s.contains("attached (enrolled") && s.contains("  says play.example.com/");
-    eventually("the agent has a session, and is told of its mirror", status, told).await;
+    machine.until_attached().await;
     let pid = machine.of("nearmost-agent", "MainPID").await;
     let status = machine.ok(&["cat", &format!("/proc/{pid}/status")]).await;
     assert!(status.contains("CapEff:\t0000000000000000\n") && status.contains("Seccomp:\t2\n"), "{status}");
@@ -183,15 +267,21 @@ async fn agent(machine: &Machine) {
 
 /// Whoever says nothing is killed and started again.
 async fn hang(machine: &Machine) {
-    machine.kill("nearmost-broker", "-STOP").await;
-    machine.kill("nearmost-agent", "-STOP").await;
-    machine.until_restarted("nearmost-broker", "2").await;
-    machine.until_restarted("nearmost-agent", "1").await;
+    let units = ["nearmost-broker", "nearmost-agent"];
+    let before = [machine.restarts(units[0]).await, machine.restarts(units[1]).await];
+    for unit in units {
+        machine.kill(unit, "-STOP").await;
+    }
+    for (unit, before) in units.into_iter().zip(before) {
+        machine.until_restarted(unit, before).await;
+    }
     let journal = machine.journal().await;
-    for unit in ["nearmost-broker", "nearmost-agent"] {
+    for unit in units {
         let said = format!("{unit}.service: Watchdog timeout (limit 6s)!");
         assert!(journal.contains(&said), "{said}: {journal}");
     }
+    // Who has no session has nobody to say goodbye to.
+    machine.until_attached().await;
 }
 
 /// What is stopped leaves in good order.

@@ -14,6 +14,7 @@ use nearmost_core::health::{Family, Reason};
 use nearmost_core::id::NodeId;
 use nearmost_core::registry::MirrorIndex;
 use nearmost_core::snapshot::Snapshot;
+use nearmost_core::traffic::MirrorName;
 use nearmost_wire::frame;
 use nearmost_wire::standing::{MAX_STANDING, MirrorStanding, MirrorUsage, Standing, Usage};
 use serde::Serialize;
@@ -21,6 +22,8 @@ use std::time::Duration;
 
 /// How often it is looked whether something changed.
 const LOOK: Duration = Duration::from_secs(5);
+/// A number of users that moved by no more than this part is as it was.
+const SLIGHT: f32 = 0.02;
 /// A node's services beyond these are not told of.
 const MOST_SERVICES: usize = MAX_STANDING / 2;
 
@@ -44,12 +47,12 @@ pub(super) async fn tell(
 ) {
     // An agent that allows no stream keeps this waiting, and that is all; so does one that allows no second.
     if let Ok(first) = connection.open_uni().await {
-        let standing = changes(first, || of(services, &telling.snapshot.load()));
+        let standing = changes(first, || of(services, &telling.snapshot.load()), |told, now| told != now);
         let usage = async {
             let claimed = Claimed::new(beacons, node);
             if let Ok(second) = connection.open_uni().await {
                 let now = || used(services, &telling.traffic.told(), beacons.refused(&claimed));
-                changes(second, now).await;
+                changes(second, now, moved).await;
             }
         };
         tokio::join!(standing, usage);
@@ -58,11 +61,15 @@ pub(super) async fn tell(
 }
 
 /// Says what is so, again when it changed, until nobody reads it.
-async fn changes<M: Serialize + PartialEq>(mut stream: quinn::SendStream, now: impl Fn() -> M) {
+async fn changes<M: Serialize>(
+    mut stream: quinn::SendStream,
+    now: impl Fn() -> M,
+    changed: impl Fn(&M, &M) -> bool,
+) {
     let mut told = None;
     loop {
         let now = now();
-        if told.as_ref() != Some(&now) {
+        if told.as_ref().is_none_or(|told| changed(told, &now)) {
             if frame::write(&mut stream, &now).await.is_err() {
                 return;
             }
@@ -74,19 +81,30 @@ async fn changes<M: Serialize + PartialEq>(mut stream: quinn::SendStream, now: i
 
 /// Users of a node's mirrors, and of their domains.
 fn used(services: &Services, told: &Told, beacons_refused: u64) -> Usage {
-    // Whole tenths, so that what decays is not told for ever. The sum of nothing is -0.
-    let tenths = |users: f64| ((users * 10.0).round() / 10.0 + 0.0) as f32;
+    // Whole tenths, so that what decays is not told for ever.
+    let tenths = |users: f64| ((users * 10.0).round() / 10.0) as f32;
     let of = |(domain, mirror): &(String, String)| {
-        let all = || told.mirrors.iter().filter(|(name, _)| *name.domain == **domain);
-        let own: f64 = all().filter(|(name, _)| *name.mirror == **mirror).map(|(_, m)| m.users).sum();
+        let name = MirrorName { domain: domain.as_str().into(), mirror: mirror.as_str().into() };
         MirrorUsage {
             domain: domain.clone(),
             mirror: mirror.clone(),
-            users: tenths(own),
-            domain_users: tenths(all().map(|(_, m)| m.users).sum()),
+            users: tenths(told.mirrors.get(&name).map_or(0.0, |m| m.users)),
+            domain_users: tenths(told.domains.get(&name.domain).copied().unwrap_or(0.0)),
         }
     };
     Usage { mirrors: services.iter().take(MOST_SERVICES).map(of).collect(), beacons_refused }
+}
+
+/// Whether numbers of users are worth telling anew; those of a busy domain are never quite the same.
+fn moved(before: &Usage, now: &Usage) -> bool {
+    let far = |before: f32, now: f32| (now - before).abs() > SLIGHT * before.max(now);
+    before.beacons_refused != now.beacons_refused
+        || before.mirrors.len() != now.mirrors.len()
+        || before
+            .mirrors
+            .iter()
+            .zip(&now.mirrors)
+            .any(|(before, now)| far(before.users, now.users) || far(before.domain_users, now.domain_users))
 }
 
 fn of(services: &Services, snapshot: &Snapshot) -> Standing {
@@ -126,21 +144,38 @@ fn of(services: &Services, snapshot: &Snapshot) -> Standing {
 mod tests {
     use super::*;
     use crate::api::testing::{DOMAIN, Fixture};
-    use nearmost_core::traffic::{MirrorName, MirrorUsers};
+    use nearmost_core::traffic::MirrorUsers;
+    use std::collections::BTreeMap;
 
     #[test]
     fn users_are_told_with_those_of_the_whole_domain() {
-        let mut told = Told::default();
+        let mut mirrors = BTreeMap::new();
         for (domain, mirror, users) in [(DOMAIN, "sao", 3.04), (DOMAIN, "nyc", 9.0), ("b.test", "sao", 5.0)] {
             let name = MirrorName { domain: domain.into(), mirror: mirror.into() };
-            told.mirrors.insert(name, MirrorUsers { users, ..MirrorUsers::default() });
+            mirrors.insert(name, MirrorUsers { users, ..MirrorUsers::default() });
         }
+        let told = Told::new(Vec::new(), mirrors, 0);
         let services = ["sao", "nowhere"].map(|mirror| (DOMAIN.to_owned(), mirror.to_owned())).to_vec();
         let usage = used(&services, &told, 2);
         assert_eq!(usage.beacons_refused, 2);
         let users: Vec<_> = usage.mirrors.iter().map(|m| (&*m.mirror, m.users, m.domain_users)).collect();
         assert_eq!(users, [("sao", 3.0, 12.0), ("nowhere", 0.0, 12.0)]);
         assert!(usage.mirrors[1].users.is_sign_positive(), "nobody is not less than nobody");
+    }
+
+    #[test]
+    fn users_are_told_anew_once_they_moved() {
+        let usage = |users, domain_users, beacons_refused| {
+            let mirror = MirrorUsage { domain: "d".into(), mirror: "m".into(), users, domain_users };
+            Usage { mirrors: vec![mirror], beacons_refused }
+        };
+        let before = usage(1000.0, 2000.0, 0);
+        assert!(!moved(&before, &before) && !moved(&before, &usage(1010.0, 1970.0, 0)));
+        for now in [usage(1030.0, 2000.0, 0), usage(1000.0, 1900.0, 0), usage(1000.0, 2000.0, 1)] {
+            assert!(moved(&before, &now), "{now:?}");
+        }
+        assert!(moved(&usage(0.1, 0.1, 0), &usage(0.0, 0.0, 0)), "that the last one left is told");
+        assert!(!moved(&usage(0.0, 0.0, 0), &usage(0.0, 0.0, 0)));
     }
 
     #[test]

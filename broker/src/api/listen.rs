@@ -125,17 +125,7 @@ fn tcp(
     kind: ListenerKind,
     tls: bool,
 ) -> Result<TcpBound, ApiError> {
-    let listen = || -> io::Result<TcpListener> {
-        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-        if addr.is_ipv6() {
-            socket.set_only_v6(all.iter().any(|other| is_v4_twin(addr, *other)))?;
-        }
-        socket.set_reuse_address(true)?;
-        socket.set_nonblocking(true)?;
-        socket.bind(&addr.into())?;
-        socket.listen(BACKLOG)?;
-        TcpListener::from_std(socket.into())
-    };
+    let listen = || TcpListener::from_std(bound(addr, all)?.into());
     let fail = |source: io::Error| match source.kind() {
         io::ErrorKind::AddrInUse => ApiError::PortInUse { what, addr },
         _ => ApiError::Bind { what, addr, source },
@@ -143,6 +133,22 @@ fn tcp(
     let listener = listen().map_err(fail)?;
     let addr = listener.local_addr().map_err(|source| ApiError::Bind { what, addr, source })?;
     Ok(TcpBound { listener, kind, tls, addr })
+}
+
+/// The TCP port of an address, listening; `all` are asked for beside it.
+///
+/// # Errors
+/// When anyone else listens there, or it may not be had.
+pub(crate) fn bound(addr: SocketAddr, all: &[SocketAddr]) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    if addr.is_ipv6() {
+        socket.set_only_v6(all.iter().any(|other| is_v4_twin(addr, *other)))?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&addr.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket)
 }
 
 /// `[::]` takes IPv4 too, unless an IPv4 address of the same port is asked for beside it.

@@ -39,7 +39,7 @@ mod explain;
 mod federation;
 mod fleet;
 mod gate;
-mod listen;
+pub(crate) mod listen;
 pub(crate) mod loglevel;
 mod openapi;
 mod ops;

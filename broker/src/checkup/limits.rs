@@ -21,12 +21,54 @@ pub(super) struct Files {
     open: u64,
     /// Open at once when every limit of the configuration is reached.
     need: u64,
+    whose: Whose,
 }
+
+/// Whose limit it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whose {
+    /// That of this broker.
+    Own,
+    /// That which the unit will give it.
+    Unit,
+    /// That of the shell in which this is asked; there is no unit.
+    Shell,
+}
+
+/// The unit of a broker, as docs/systemd has it.
+const UNIT: &str = "nearmost-broker";
 
 pub(super) fn gather(config: &BrokerConfig) -> Files {
     let limit = getrlimit(Resource::Nofile);
     let open = std::fs::read_dir("/proc/self/fd").map_or(0, |all| all.count() as u64);
-    Files { limit: limit.current, hard: limit.maximum, open, need: need(config) }
+    Files { limit: limit.current, hard: limit.maximum, open, need: need(config), whose: Whose::Own }
+}
+
+/// What a broker that does not run would have: by its unit, else as this shell has it. It raises the soft limit to the
+/// hard one itself.
+pub(super) fn foresee(config: &BrokerConfig) -> Files {
+    let shown = std::process::Command::new("systemctl")
+        .args(["show", "--property=LoadState,LimitNOFILE", UNIT])
+        .stdin(std::process::Stdio::null())
+        .output();
+    let unit = shown.ok().and_then(|output| of_unit(&String::from_utf8_lossy(&output.stdout)));
+    let (limit, whose) = match unit {
+        Some(limit) => (limit, Whose::Unit),
+        None => (getrlimit(Resource::Nofile).maximum, Whose::Shell),
+    };
+    Files { limit, hard: limit, open: 0, need: need(config), whose }
+}
+
+/// The limit by what systemd shows of a unit, which may be none; `None` without a unit.
+fn of_unit(shown: &str) -> Option<Option<u64>> {
+    let value = |key: &str| shown.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    if value("LoadState") != Some("loaded") {
+        return None;
+    }
+    match value("LimitNOFILE")? {
+        "infinity" => Some(None),
+        number => number.parse().ok().map(Some),
+    }
 }
 
 fn need(config: &BrokerConfig) -> u64 {
@@ -49,11 +91,17 @@ fn need(config: &BrokerConfig) -> u64 {
 }
 
 pub(super) fn judge(files: &Files) -> FindingView {
-    let Files { limit, hard, open, need } = *files;
-    let Some(limit) = limit else { return ok("file limit", format!("no limit; {open} files are open")) };
-    let message = format!(
-        "{limit} files may be open, {open} are; up to {need} are needed when every configured limit is reached"
-    );
+    let Files { limit, hard, open, need, whose } = *files;
+    let most = limit.map_or_else(|| "any number of".to_owned(), |n| n.to_string());
+    let may = match whose {
+        Whose::Own => format!("{most} files may be open, {open} are"),
+        Whose::Unit => format!("{most} files may be open by the unit {UNIT}"),
+        Whose::Shell => {
+            format!("{most} files may be open by the limit of this shell (there is no unit {UNIT} here)")
+        }
+    };
+    let message = format!("{may}; up to {need} are needed when every configured limit is reached");
+    let Some(limit) = limit else { return ok("file limit", message) };
     let raise = match hard {
         Some(hard) if hard < need => "",
         _ => " (the hard limit allows it)",
@@ -77,14 +125,25 @@ mod tests {
 
     #[test]
     fn too_few_files_are_told() {
-        let level = |limit, open, need| judge(&Files { limit, hard: None, open, need }).level;
+        let level =
+            |limit, open, need| judge(&Files { limit, hard: None, open, need, whose: Whose::Own }).level;
         assert_eq!(level(Some(65_536), 40, 3000), "ok");
         assert_eq!(level(None, 40, 3000), "ok");
         assert_eq!(level(Some(2048), 40, 3000), "warn");
         assert_eq!(level(Some(256), 40, 3000), "fail");
         assert_eq!(level(Some(65_536), 60_000, 3000), "fail");
-        let said = judge(&Files { limit: Some(256), hard: Some(256), open: 40, need: 3000 });
-        assert!(said.fix.contains("LimitNOFILE=4096"), "{said:?}");
+        let said =
+            judge(&Files { limit: Some(256), hard: Some(256), open: 0, need: 3000, whose: Whose::Shell });
+        assert!(said.fix.contains("LimitNOFILE=4096") && said.message.contains("this shell"), "{said:?}");
+    }
+
+    #[test]
+    fn a_broker_that_does_not_run_has_the_limit_of_its_unit() {
+        assert_eq!(of_unit("LimitNOFILE=65536\nLoadState=loaded\n"), Some(Some(65_536)));
+        assert_eq!(of_unit("LimitNOFILE=infinity\nLoadState=loaded\n"), Some(None));
+        // systemd has a default for units that are not there.
+        assert_eq!(of_unit("LimitNOFILE=524288\nLoadState=not-found\n"), None);
+        assert_eq!(of_unit(""), None);
     }
 
     #[test]

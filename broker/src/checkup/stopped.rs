@@ -1,19 +1,21 @@
 //! What can be found of a broker that does not run, by its configuration: `nearmost-broker check-config --examine`.
 
 use super::{certificates, disk, fail, geo, limits, ok, warn};
+use crate::dns::bind;
 use crate::geoip::{self, GeoStatus};
 use nearmost_config::BrokerConfig;
 use nearmost_core::time::UnixMillis;
 use nearmost_wire::api::FindingView;
-use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 
 /// Looks at all of it, which blocks for as long as disks and large geo databases take.
 pub fn examine(config: &BrokerConfig, now: UnixMillis) -> Vec<FindingView> {
     let mut findings = ports(config);
     findings.extend(certificates::judge(&certificates::gather(config), now));
     findings.extend(geo::judge(&databases(config), now));
-    findings.push(limits::judge(&limits::gather(config)));
+    findings.push(limits::judge(&limits::foresee(config)));
     match config.data_dir.is_dir() {
         true => findings.extend(disk::judge(&disk::gather(&config.data_dir))),
         false => findings.push(warn(
@@ -34,48 +36,56 @@ fn databases(config: &BrokerConfig) -> GeoStatus {
     }
 }
 
-/// Every port that it wants: what for, where, by UDP, by TCP.
-fn wanted(config: &BrokerConfig) -> Vec<(&'static str, SocketAddr, bool, bool)> {
-    let tls = config.dns.tls.files_in_use().is_some();
-    let peers: &[SocketAddr] = if config.peers.enabled { &config.peers.listen } else { &[] };
-    let encrypted = |at: &'static str, all: &[SocketAddr], udp: bool| {
-        let all = if tls { all } else { &[] };
-        all.iter().map(move |addr| (at, *addr, udp, !udp)).collect::<Vec<_>>()
-    };
-    let mut all = encrypted("dns.tls.dot_listen", &config.dns.tls.dot_listen, false);
-    all.extend(encrypted("dns.tls.doq_listen", &config.dns.tls.doq_listen, true));
-    for (key, listen, udp, tcp) in [
-        ("dns.listen", &config.dns.listen[..], true, true),
-        ("http.listen", &config.http.listen, false, true),
-        ("http.redirect_listen", &config.http.redirect_listen, false, true),
-        ("agents.listen", &config.agents.listen, true, false),
-        ("agents.beacon_listen", &config.agents.beacon_listen, true, false),
-        ("clients.listen", &config.clients.listen, true, false),
-        ("peers.listen", peers, true, false),
-    ] {
-        all.extend(listen.iter().map(|addr| (key, *addr, udp, tcp)));
+/// Whether a port may be had; whoever has it keeps others from it.
+struct Tried {
+    /// Where the configuration says so.
+    key: &'static str,
+    at: SocketAddr,
+    transport: &'static str,
+    outcome: io::Result<OwnedFd>,
+}
+
+/// Takes every port that a broker would, as it would, and keeps them until all were tried: two of its own may not go
+/// together.
+fn take(config: &BrokerConfig) -> Vec<Tried> {
+    let (dns, http) = (&config.dns, &config.http);
+    let mut all = Vec::new();
+    let mut each =
+        |key, transport, listen: &[SocketAddr], bind: &dyn Fn(SocketAddr) -> io::Result<OwnedFd>| {
+            all.extend(listen.iter().map(|&at| Tried { key, at, transport, outcome: bind(at) }));
+        };
+    let dns_tcp = |at| bind::tcp_alone(at).map(OwnedFd::from);
+    let dns_udp = |at| bind::udp_alone(at).map(OwnedFd::from);
+    each("dns.listen", "tcp", &dns.listen, &dns_tcp);
+    each("dns.listen", "udp", &dns.listen, &dns_udp);
+    if dns.tls.files_in_use().is_some() {
+        each("dns.tls.dot_listen", "tcp", &dns.tls.dot_listen, &dns_tcp);
+        each("dns.tls.doq_listen", "udp", &dns.tls.doq_listen, &dns_udp);
+    }
+    let web = |all| move |at| crate::api::listen::bound(at, all).map(OwnedFd::from);
+    each("http.listen", "tcp", &http.listen, &web(&http.listen));
+    each("http.redirect_listen", "tcp", &http.redirect_listen, &web(&http.redirect_listen));
+    let quic = |at| crate::net::udp_socket(at, 0).map(OwnedFd::from);
+    each("agents.listen", "udp", &config.agents.listen, &quic);
+    each("agents.beacon_listen", "udp", &config.agents.beacon_listen, &quic);
+    each("clients.listen", "udp", &config.clients.listen, &quic);
+    // For clients whose network lets no UDP through.
+    let tunnels = |at| TcpListener::bind(at).map(OwnedFd::from);
+    each("clients.listen", "tcp", &config.clients.listen, &tunnels);
+    if config.peers.enabled {
+        each("peers.listen", "udp", &config.peers.listen, &quic);
     }
     all
 }
 
 fn ports(config: &BrokerConfig) -> Vec<FindingView> {
-    let all = wanted(config);
-    let mut findings = Vec::new();
-    for (key, at, udp, tcp) in &all {
-        let tried = [
-            ("udp", udp.then(|| UdpSocket::bind(at).map(drop))),
-            ("tcp", tcp.then(|| TcpListener::bind(at).map(drop))),
-        ];
-        for (transport, outcome) in tried {
-            if let Some(Err(e)) = outcome {
-                findings.push(refused(key, *at, transport, &e));
-            }
-        }
+    let all = take(config);
+    let refusal = |t: &Tried| t.outcome.as_ref().err().map(|e| refused(t.key, t.at, t.transport, e));
+    let findings: Vec<_> = all.iter().filter_map(refusal).collect();
+    match findings.is_empty() {
+        true => vec![ok("ports", format!("all {} listening ports are free", all.len()))],
+        false => findings,
     }
-    if findings.is_empty() {
-        findings.push(ok("ports", format!("all {} listening addresses are free", all.len())));
-    }
-    findings
 }
 
 fn refused(key: &str, at: SocketAddr, transport: &str, e: &std::io::Error) -> FindingView {
@@ -85,7 +95,7 @@ fn refused(key: &str, at: SocketAddr, transport: &str, e: &std::io::Error) -> Fi
         ErrorKind::AddrInUse => {
             let flags = if transport == "udp" { "-lunp" } else { "-ltnp" };
             let fix = format!(
-                "another program has it: `ss {flags} 'sport = :{port}'` says which (often systemd-resolved, dnsmasq or \
+                "another program has it, or another line of this configuration: `ss {flags} 'sport = :{port}'` says which (often systemd-resolved, dnsmasq or \
                  named for port 53); stop it, or list single addresses in {key} instead of a wildcard"
             );
             fail("ports", message, fix)
@@ -105,6 +115,7 @@ fn refused(key: &str, at: SocketAddr, transport: &str, e: &std::io::Error) -> Fi
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::UdpSocket;
 
     fn config(dir: &std::path::Path) -> BrokerConfig {
         let mut config = BrokerConfig { data_dir: dir.into(), ..BrokerConfig::default() };
@@ -136,5 +147,34 @@ mod tests {
         assert!(ports[1].message.contains("192.0.2.1:53"), "{ports:?}");
         assert!(found.iter().any(|f| f.subject == "geo" && f.level == "fail"), "{found:?}");
         assert!(found.iter().any(|f| f.subject == "disk" && f.level == "warn"), "{found:?}");
+    }
+
+    #[test]
+    fn the_tunnels_of_clients_need_tcp_beside_udp() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = config(dir.path());
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        config.clients.listen = vec![taken.local_addr().unwrap()];
+        let found = ports(&config);
+        assert!(found.iter().any(|f| f.level == "fail" && f.message.contains("over tcp")), "{found:?}");
+    }
+
+    #[test]
+    fn both_wildcards_go_together_where_the_broker_has_them_so_and_two_lines_of_one_port_do_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = config(dir.path());
+        // DNS has a socket for each family.
+        let probe = bind::udp_alone("[::]:0".parse().unwrap()).unwrap();
+        let port = probe.local_addr().unwrap().as_socket().unwrap().port();
+        drop(probe);
+        config.dns.listen = vec![SocketAddr::from(([0, 0, 0, 0], port)), SocketAddr::from(([0; 16], port))];
+        let found = ports(&config);
+        assert_eq!(found[0].level, "ok", "{found:?}");
+        config.agents.listen = vec![SocketAddr::from(([127, 0, 0, 1], port))];
+        config.http.listen = config.agents.listen.clone();
+        let found = ports(&config);
+        for key in ["agents.listen", "http.listen"] {
+            assert!(found.iter().any(|f| f.message.starts_with(key)), "{found:?}");
+        }
     }
 }

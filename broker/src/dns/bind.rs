@@ -54,26 +54,44 @@ fn socket(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Soc
 
 /// A listener for connections.
 pub(super) fn tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    TcpListener::from_std(tcp_alone(address)?.into())
+}
+
+/// The TCP port of an address, listening.
+///
+/// # Errors
+/// When anyone else listens there, or it may not be had.
+pub(crate) fn tcp_alone(address: SocketAddr) -> io::Result<Socket> {
     let socket = socket(address, Type::STREAM, Protocol::TCP)?;
     // Connections of a predecessor that linger do not hold the port.
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+    Ok(socket)
+}
+
+/// The UDP port of an address, with nobody else.
+///
+/// # Errors
+/// When anyone else is there, or it may not be had.
+pub(crate) fn udp_alone(address: SocketAddr) -> io::Result<Socket> {
+    let socket = socket(address, Type::DGRAM, Protocol::UDP)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
 }
 
 /// A socket for DNS over QUIC.
 pub(super) fn quic(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
-    let socket = socket(address, Type::DGRAM, Protocol::UDP)?;
+    let socket = udp_alone(address)?;
+    // The system may cap it.
     let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
-    socket.bind(&address.into())?;
     Ok(socket.into())
 }
 
 fn udp(address: SocketAddr, workers: usize) -> io::Result<Vec<UdpSocket>> {
     // Sockets with SO_REUSEPORT would quietly share the port with another server's. One without it
     // is refused when anyone is there.
-    socket(address, Type::DGRAM, Protocol::UDP)?.bind(&address.into())?;
+    drop(udp_alone(address)?);
     (0..workers)
         .map(|number| {
             let socket = socket(address, Type::DGRAM, Protocol::UDP)?;

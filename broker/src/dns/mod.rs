@@ -12,7 +12,7 @@
 //! A reply leaves from the address that was asked, also where a wildcard address (`0.0.0.0`, `::`) is
 //! served.
 
-mod bind;
+pub(crate) mod bind;
 pub mod certificate;
 mod cpu;
 mod doq;

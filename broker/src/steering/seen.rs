@@ -32,8 +32,21 @@ pub struct Told {
     pub flows: Vec<Flow>,
     /// Users by mirror, with their round trips.
     pub mirrors: BTreeMap<MirrorName, MirrorUsers>,
+    /// Users by domain.
+    pub domains: BTreeMap<Arc<str>, f64>,
     /// How many sightings found no room, ever.
     pub left_out: u64,
+}
+
+impl Told {
+    /// Counts the users of each domain, once for all who ask.
+    pub(crate) fn new(flows: Vec<Flow>, mirrors: BTreeMap<MirrorName, MirrorUsers>, left_out: u64) -> Told {
+        let mut domains = BTreeMap::new();
+        for (name, at) in &mirrors {
+            *domains.entry(name.domain.clone()).or_default() += at.users;
+        }
+        Told { flows, mirrors, domains, left_out }
+    }
 }
 
 impl TrafficHandle {
@@ -84,7 +97,7 @@ impl TrafficHandle {
         }
         let traffic = &mut known.traffic;
         let (flows, mirrors) = (traffic.flows(now), traffic.mirrors(now));
-        let told = Arc::new(Told { flows, mirrors, left_out: traffic.left_out() });
+        let told = Arc::new(Told::new(flows, mirrors, traffic.left_out()));
         known.told = Some((now, told.clone()));
         told
     }

@@ -10,7 +10,7 @@
 use crate::deadline::Deadline;
 use crate::failure::Failure;
 use crate::reason;
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process_group, prlimit};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,6 +23,9 @@ const KEPT_BYTES: usize = 8 * 1024;
 /// How long to read on after the program exited; its output ends at once unless something that it
 /// left behind holds it open.
 const AFTER_EXIT: Duration = Duration::from_millis(50);
+
+/// The usual soft limit of open files: programs that use `select`, or close all that there could be, rely on it.
+const FILES: u64 = 1024;
 
 /// Runs the program and judges its exit. Both its outputs together may be of `max_output` bytes.
 pub async fn run(deadline: &Deadline, argv: &[String], max_output: u64) -> Result<(), Failure> {
@@ -43,6 +46,7 @@ pub async fn run(deadline: &Deadline, argv: &[String], max_output: u64) -> Resul
     };
     let child = command.spawn().map_err(failed(format!("expected to run {shown}")))?;
     let mut group = Group::of(child);
+    group.limit_files();
     let (mut out, mut err) = (Tail::default(), Tail::default());
     let allowed = AtomicU64::new(max_output);
     let waiting = tokio::time::timeout_at(deadline.at(), group.wait(&mut out, &mut err, &allowed)).await;
@@ -94,6 +98,21 @@ impl Group {
     fn of(child: Child) -> Self {
         let id = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         Group { child, id }
+    }
+
+    /// Takes the soft limit of open files back to the usual one, as this process may have raised its own. The program may
+    /// do likewise.
+    fn limit_files(&self) {
+        let own = getrlimit(Resource::Nofile);
+        if own.current.is_some_and(|most| most <= FILES) {
+            return;
+        }
+        let usual = Rlimit { current: Some(FILES), maximum: own.maximum };
+        if let Some(id) = self.id
+            && let Err(e) = prlimit(Some(id), Resource::Nofile, usual)
+        {
+            tracing::debug!(error = %e, "a check command keeps the limit of open files of this process");
+        }
     }
 
     /// Reads both outputs until the program ended; `None` when it wrote more than is `allowed`.

@@ -48,6 +48,15 @@ async fn there_is_no_shell_and_no_input() {
 }
 
 #[tokio::test]
+async fn a_program_has_the_usual_limit_of_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let most = getrlimit(Resource::Nofile).maximum;
+    assert!(most.is_none_or(|most| most > 1024), "nothing is shown where no more than {most:?} are allowed");
+    setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most }).expect("raised to the hard limit");
+    assert_pass(&check("while [ $(ulimit -Sn) != 1024 ]; do sleep 0.01; done", LONG).await);
+}
+
+#[tokio::test]
 async fn a_huge_output_neither_blocks_nor_fills_the_reason() {
     let script =
         "i=0; while [ $i -lt 200 ]; do printf '%08192d' 0; i=$((i+1)); done; echo; echo done; exit 3";

@@ -2,6 +2,7 @@
 
 use super::Findings;
 use nearmost_client::api::FindingView;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
@@ -15,12 +16,16 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Has the broker's program look at a configuration.
 pub async fn look(config: &Path, findings: &mut Findings) {
     let shown = config.display();
-    if !config.exists() {
-        findings.warn(
-            "configuration",
-            format!("{shown} is not there, so nothing is said of ports, certificates and databases"),
-            "name the broker's configuration with --config",
-        );
+    if let Err(e) = std::fs::File::open(config) {
+        let (what, fix) = match e.kind() {
+            ErrorKind::NotFound => ("is not there", "name the broker's configuration with --config"),
+            ErrorKind::PermissionDenied => {
+                ("cannot be read by you", "ask with sudo, or as a member of its group")
+            }
+            _ => ("cannot be read", "name the broker's configuration with --config"),
+        };
+        let message = format!("{shown} {what}, so nothing is said of ports, certificates and databases");
+        findings.warn("configuration", message, fix);
         return;
     }
     let asked = tokio::time::timeout(PATIENCE, ask(config)).await;
@@ -28,7 +33,7 @@ pub async fn look(config: &Path, findings: &mut Findings) {
         Ok(Ok(output)) => match read(&output) {
             Ok(found) => {
                 findings.ok("configuration", format!("{shown} is good"));
-                findings.0.extend(found);
+                findings.0.extend(beside(found, super::way::running()));
                 return;
             }
             Err(why) => why,
@@ -45,6 +50,14 @@ pub async fn look(config: &Path, findings: &mut Findings) {
         format!("{shown}: {wrong}"),
         "correct it; nothing starts with it as it is",
     );
+}
+
+/// What is left of it beside a broker that runs, but does not answer or not to this user: the ports are its own.
+fn beside(mut found: Vec<FindingView>, running: Option<u32>) -> Vec<FindingView> {
+    if running.is_some() {
+        found.retain(|finding| finding.subject != "ports");
+    }
+    found
 }
 
 async fn ask(config: &Path) -> std::io::Result<Output> {
@@ -86,6 +99,18 @@ mod tests {
         assert_eq!(read(&output(0, found, "")).unwrap()[0].subject, "ports");
         assert_eq!(read(&output(1, "", "error: no such key\n")).unwrap_err(), "no such key");
         assert!(read(&output(0, "good\n", "")).unwrap_err().contains("another version"));
+    }
+
+    #[test]
+    fn ports_that_a_running_broker_has_are_nobody_elses() {
+        let found = |subject: &str| FindingView {
+            subject: subject.into(),
+            level: "fail".into(),
+            message: String::new(),
+            fix: String::new(),
+        };
+        let left = |running| beside(vec![found("ports"), found("geo")], running).len();
+        assert_eq!((left(None), left(Some(7))), (2, 1));
     }
 
     #[tokio::test]
