@@ -116,7 +116,7 @@ async fn revoke(context: &Context, name: &str) -> anyhow::Result<()> {
 fn may(token: &TokenView) -> &'static str {
     match token.scope.as_str() {
         "metrics" => "read the metrics and nothing else",
-        _ => "read all that the API tells, and change nothing",
+        _ => "read what the API tells of the fleet, and change nothing",
     }
 }
 

@@ -7,7 +7,7 @@ api! {
 pub struct TokenRequest {
     /// For logs and the audit log; unique.
     pub name: String,
-    /// `read`: all that the API tells; `metrics`: `/metrics` alone.
+    /// `read`: what the API tells, but for the audit log and the tokens; `metrics`: `/metrics` alone.
     pub scope: String,
     /// In how many seconds it ends; absent: when it is revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
