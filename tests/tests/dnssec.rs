@@ -3,7 +3,7 @@
 
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::RecordType;
-use nearmost_tests::process::{Broker, directory};
+use nearmost_tests::process::{Broker, broker_config, directory};
 use nearmost_tests::switch::Switch;
 use nearmost_tests::tools::{self, Upstream, bind_anchors, copied};
 use nearmost_tests::{dns, eventually};
@@ -82,7 +82,10 @@ const NEGATIVE: [(&str, RecordType); 9] = [
 /// A broker whose keys are published for two seconds, and stay so many after they are needed no more.
 async fn broker(dir: &Path, retire_s: u32) -> Broker {
     let holds = format!("[dns.dnssec]\npublish_hold_s = 2\nretire_hold_s = {retire_s}\n");
-    Broker::start_with(dir, &format!("{holds}[geo]\nembedded = false")).await
+    let config = broker_config(dir, &format!("{holds}[geo]\nembedded = false"));
+    let config = config.replace("[peers]\n", "[peers]\ncompare_every_ms = 200\n");
+    std::fs::write(dir.join("broker.toml"), config).expect("write broker.toml");
+    Broker::restart(dir).await
 }
 
 async fn keys(broker: &Broker) -> DnssecResponse {
@@ -107,6 +110,7 @@ async fn enable(broker: &Broker) {
 /// Says that the parent took the DS, once every broker knows the key.
 async fn seen(broker: &Broker) {
     broker.until_all_told().await;
+    broker.until_all_compared().await;
     broker.ok(&["domain", "dnssec", DOMAIN, "--ds-seen"]).await;
 }
 

@@ -10,7 +10,7 @@
 //! other. Refused attempts are written only of those who proved who they are, and so that no flood of them
 //! pushes out what was done: the first of a kind at once, then one entry a minute for all the others. Agents and
 //! peers that are refused for their one-time token proved nothing: they are gathered apart, and what they and their
-//! like did has a bound of its own in the log. Who was let in stands with what people did ([`Class`]).
+//! like did has a bound of its own in the log. Who was let in stands with what people did (`Class`).
 //!
 //! | file | does |
 //! |---|---|

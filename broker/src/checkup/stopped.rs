@@ -143,8 +143,8 @@ mod tests {
         config.data_dir = dir.path().join("none");
         let found = examine(&config, UnixMillis(0));
         let ports: Vec<_> = found.iter().filter(|f| f.subject == "ports" && f.level == "fail").collect();
-        assert!(ports[0].fix.contains("ss -lunp"), "{ports:?}");
-        assert!(ports[1].message.contains("192.0.2.1:53"), "{ports:?}");
+        assert!(ports.iter().any(|f| f.fix.contains("ss -lunp")), "{ports:?}");
+        assert!(ports.iter().any(|f| f.message.contains("192.0.2.1:53")), "{ports:?}");
         assert!(found.iter().any(|f| f.subject == "geo" && f.level == "fail"), "{found:?}");
         assert!(found.iter().any(|f| f.subject == "disk" && f.level == "warn"), "{found:?}");
     }

@@ -169,7 +169,7 @@ mod tests {
         for count in [4, 6, 8, 10] {
             let mut many = bytes.clone();
             many[count] = 0xff;
-            let why = question.answer(&many).err().expect("refused");
+            let why = question.answer(&many).expect_err("refused");
             assert!(why.ends_with("it counts more than it holds"), "{why}");
         }
         assert!(question.answer(&bytes[..11]).is_err());

@@ -33,7 +33,7 @@ pub async fn look(config: &Path, findings: &mut Findings) {
         Ok(Ok(output)) => match read(&output) {
             Ok(found) => {
                 findings.ok("configuration", format!("{shown} is good"));
-                findings.0.extend(beside(found, super::way::running()));
+                findings.0.extend(beside(found, super::way::running_by(config)));
                 return;
             }
             Err(why) => why,

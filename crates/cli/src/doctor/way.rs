@@ -140,19 +140,52 @@ fn process(findings: &mut Findings) {
 }
 
 /// The lowest process id of a broker, as far as the kernel tells.
-pub fn running() -> Option<u32> {
-    let all = std::fs::read_dir("/proc").ok()?;
+fn running() -> Option<u32> {
+    brokers().into_iter().min()
+}
+
+/// A broker that may run by this configuration: what its command line names is this file, or it names none.
+pub fn running_by(config: &Path) -> Option<u32> {
+    let own = std::fs::canonicalize(config).ok()?;
+    let by_it = |pid: &u32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        configuration(&String::from_utf8_lossy(&line)).is_none_or(|named| {
+            // Of others' processes the working directory is not told; a path by itself is.
+            let folder = std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default();
+            std::fs::canonicalize(folder.join(named)).is_ok_and(|named| named == own)
+        })
+    };
+    brokers().into_iter().filter(by_it).min()
+}
+
+fn brokers() -> Vec<u32> {
+    let Ok(all) = std::fs::read_dir("/proc") else { return Vec::new() };
     let pids = all.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     let named = |pid: &u32| {
         std::fs::read_to_string(format!("/proc/{pid}/comm"))
             .is_ok_and(|comm| comm.trim() == "nearmost-broker")
     };
-    pids.filter(named).min()
+    pids.filter(named).collect()
+}
+
+/// The file that `--config` names in a command line as the kernel tells it, its words ended by zeros.
+fn configuration(line: &str) -> Option<&str> {
+    let mut words = line.split('\0');
+    let word = words.find(|word| *word == "--config" || word.starts_with("--config="))?;
+    word.strip_prefix("--config=").or_else(|| words.next())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_line_names_its_configuration() {
+        assert_eq!(configuration("nearmost-broker\0run\0--config\0/etc/a.toml\0"), Some("/etc/a.toml"));
+        assert_eq!(configuration("nearmost-broker\0run\0--config=b.toml\0--set\0x=1\0"), Some("b.toml"));
+        assert_eq!(configuration("nearmost-broker\0run\0--configuration\0x\0"), None);
+        assert_eq!(configuration("nearmost-broker\0run\0"), None);
+    }
 
     #[test]
     fn clocks_are_compared() {
